@@ -1,0 +1,181 @@
+"""From a plain config to data, network, module and trainer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
+from torch import nn
+
+from multilayer.data import DataModule, Preprocessing
+from multilayer.data.table import Columns
+from multilayer.devices import accelerator_problem
+from multilayer.errors import UserError
+from multilayer.losses import loss_for_task
+from multilayer.modules import MODULE_OF_TASK, SupervisedModule
+from multilayer.runs.folder import RunFolder
+from multilayer.targets import argument_problems, fill, make
+
+Config = dict[str, Any]
+COMPONENTS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
+
+
+def check_components(config: Config) -> None:
+    """Build what can be built before any data is read, to find what is wrong with it.
+
+    The network is built on torch's meta device, where weights take neither memory nor time.
+
+    Raises `UserError`.
+    """
+    problems = argument_problems({name: config[name] for name in COMPONENTS})
+    lacking = accelerator_problem(config["trainer"]["accelerator"])
+    if lacking:
+        accelerator = config["trainer"]["accelerator"]
+        problems.append(
+            f"trainer.accelerator={accelerator}: {lacking}; use trainer=auto or trainer=cpu"
+        )
+    if problems:
+        raise UserError("\n".join(problems))
+    data = make_data(config)
+    if data.task is not None:
+        make_loss(config, data.task)
+    with torch.device("meta"):
+        network = make_network(config["model"], n_features=2, n_outputs=2)
+    check_batch_normalization(network, config["data"]["batch_size"])
+    optimizer = make("optimizer", config["optimizer"])
+    try:
+        make_scheduler(config, n_steps=100)(optimizer([torch.zeros(1, requires_grad=True)]))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"optimizer or scheduler: {error}") from error
+
+
+def check_batch_normalization(network: nn.Module, batch_size: int | str) -> None:
+    """A mean over one row says nothing: refuse it before torch does, in the middle of an epoch."""
+    has_one = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
+    if has_one and batch_size == 1:
+        raise UserError(
+            "model.normalization=batch needs at least 2 rows a minibatch, data.batch_size is 1; "
+            "use model.normalization=layer"
+        )
+
+
+def make_data(config: Config, preprocessing: Preprocessing | None = None) -> DataModule:
+    """The DataModule, which has read nothing yet."""
+    data: DataModule = make("data", config["data"], preprocessing=preprocessing)
+    return data
+
+
+def make_network(node: Config, *, n_features: int, n_outputs: int) -> nn.Module:
+    """The network of a `model` node, for so many features and outputs."""
+    filled = fill(node, {"n_features": n_features, "n_outputs": n_outputs})
+    network: nn.Module = make("model", filled)
+    return network
+
+
+def make_loss(config: Config, task: Any) -> nn.Module:
+    """The loss, which must fit the task."""
+    try:
+        return loss_for_task(make("loss", config["loss"]), task)
+    except ValueError as error:
+        raise UserError(f"loss: {error}") from error
+
+
+def make_scheduler(config: Config, *, n_steps: int) -> Any:
+    """What makes the schedule from an optimizer, for a training of so many steps."""
+    words = {"n_steps": n_steps, "n_epochs": config["trainer"]["max_epochs"]}
+    node = fill(config["scheduler"], words)
+    return make("scheduler", {key: value for key, value in node.items() if key != "interval"})
+
+
+def make_module(
+    config: Config,
+    columns: Columns,
+    preprocessing: Preprocessing,
+    *,
+    data_fingerprint: str,
+    **training: Any,
+) -> SupervisedModule:
+    """The LightningModule for the task of a table, with its network and loss.
+
+    All arguments but the last travel in its checkpoints. `training` is what `training_arguments` gives; without it the module can only predict.
+    """
+    network = make_network(
+        config["model"], n_features=len(columns.features), n_outputs=columns.n_outputs
+    )
+    return MODULE_OF_TASK[columns.task](
+        network,
+        loss=make_loss(config, columns.task),
+        preprocessing=preprocessing,
+        n_classes=max(2, len(columns.classes)),
+        about={
+            "config": config,
+            "columns": columns.to_dict(),
+            "data_fingerprint": data_fingerprint,
+        },
+        **training,
+    )
+
+
+def training_arguments(config: Config, *, n_steps: int) -> dict[str, Any]:
+    """How a module learns, in a training of so many steps."""
+    return {
+        "optimizer": make("optimizer", config["optimizer"]),
+        "scheduler": make_scheduler(config, n_steps=n_steps),
+        "scheduler_interval": config["scheduler"]["interval"],
+        "monitor": config["monitor"],
+    }
+
+
+def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.Trainer:
+    """The trainer, with the callbacks and loggers of the config; files go into the run folder."""
+    words = run.words()
+    loggers = make_all("logger", fill(config["logger"], words))
+    callbacks = make_all("callbacks", fill(config["callbacks"], words))
+    if not loggers:  # Lightning refuses to watch rates that nothing would log
+        callbacks = [item for item in callbacks if not isinstance(item, LearningRateMonitor)]
+    if quiet:
+        callbacks = [item for item in callbacks if not isinstance(item, ModelSummary)]
+    trainer: pl.Trainer = make(
+        "trainer",
+        fill(config["trainer"], words),
+        logger=loggers,
+        callbacks=callbacks,
+        default_root_dir=str(run.path),
+        # Only what the config names, none of Lightning's defaults beside it.
+        enable_checkpointing=has(callbacks, Checkpoint),
+        enable_progress_bar=has(callbacks, ProgressBar),
+        enable_model_summary=has(callbacks, ModelSummary),
+        use_distributed_sampler=False,
+    )
+    return trainer
+
+
+def make_all(key: str, group: Config) -> list[Any]:
+    """The objects of a group that holds several, by name; one that is null is left out."""
+    return [
+        make(f"{key}.{name}", node) for name, node in group.items() if node is not None
+    ]
+
+
+def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:
+    """Whether one of the callbacks is of a kind."""
+    return any(isinstance(callback, kind) for callback in callbacks)
+
+
+def planned_steps(trainer: Config, n_batches: int) -> int:
+    """The optimizer steps of a whole training with so many minibatches an epoch.
+
+    Raises `UserError` where the training has no planned end.
+    """
+    limit = trainer["limit_train_batches"]
+    n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
+    n_per_epoch = -(-n_limited // trainer["accumulate_grad_batches"])
+    ends = []
+    if trainer["max_epochs"] not in (None, -1):
+        ends.append(trainer["max_epochs"] * n_per_epoch)
+    if trainer["max_steps"] != -1:
+        ends.append(trainer["max_steps"])
+    if not ends:
+        raise UserError("trainer.max_epochs=-1: give trainer.max_steps, or a number of epochs")
+    return max(1, min(ends))

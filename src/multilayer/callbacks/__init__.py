@@ -1,0 +1,19 @@
+"""Callbacks: what happens beside the training steps."""
+
+from multilayer.callbacks.best_weights import BestWeights
+from multilayer.callbacks.checkpoint import Checkpoint
+from multilayer.callbacks.early_stopping import EarlyStopping
+from multilayer.callbacks.learning_curves import LearningCurves
+from multilayer.callbacks.progress import TrainingProgress
+from multilayer.callbacks.summary import NetworkSummary
+from multilayer.callbacks.turning_point import TurningPoint
+
+__all__ = [
+    "BestWeights",
+    "Checkpoint",
+    "EarlyStopping",
+    "LearningCurves",
+    "NetworkSummary",
+    "TrainingProgress",
+    "TurningPoint",
+]

@@ -1,0 +1,105 @@
+"""Keeps the weights of the best epoch in memory and restores them at the end."""
+
+from math import inf, isfinite
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+Mode = Literal["min", "max"]
+
+
+class BestWeights(pl.Callback):
+    """The network ends with the weights of its best epoch, not of its last.
+
+    monitor: a logged metric.
+    mode: "min" where less is better, "max" where more is.
+
+    Afterwards `best_epoch` is the epoch, counted from 1 and 0 where there was none, `best_step` the
+    optimizer steps until then, and `best_value` the metric there. A copy of the weights is held in
+    memory, on their device.
+    """
+
+    def __init__(self, *, monitor: str = "validation/loss", mode: Mode = "min") -> None:
+        self.monitor = monitor
+        self.mode = mode
+        self.best_epoch = 0
+        self.best_step = 0
+        self.best_value = worst(mode)
+        self.weights: dict[str, Tensor] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep a copy of the weights where the metric is the best so far."""
+        if not is_fitting(trainer):
+            return
+        value = monitored(trainer, self.monitor)
+        if is_better(value, self.best_value, self.mode):
+            self.best_epoch = trainer.current_epoch + 1
+            self.best_step = trainer.global_step
+            self.best_value = value
+            self.weights = copy_of(pl_module)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restore the best weights, if there were any."""
+        if self.weights:
+            pl_module.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data, for a run that is resumed."""
+        return {
+            "epoch": self.best_epoch,
+            "step": self.best_step,
+            "value": self.best_value,
+            "weights": self.weights,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best of the run that is resumed."""
+        self.best_epoch = state_dict["epoch"]
+        self.best_step = state_dict["step"]
+        self.best_value = state_dict["value"]
+        self.weights = state_dict["weights"]
+
+
+def find_best_weights(trainer: pl.Trainer) -> BestWeights | None:
+    """The `BestWeights` among the trainer's callbacks."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return next((item for item in callbacks if isinstance(item, BestWeights)), None)
+
+
+def is_fitting(trainer: pl.Trainer) -> bool:
+    """Whether a validation belongs to a fit, and is not the check before it."""
+    return trainer.state.fn == "fit" and not trainer.sanity_checking
+
+
+def copy_of(pl_module: pl.LightningModule) -> dict[str, Tensor]:
+    """A copy of all weights and buffers, on their device."""
+    return {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
+
+
+def worst(mode: Mode) -> float:
+    """What every number is better than."""
+    return inf if mode == "min" else -inf
+
+
+def is_better(value: float, best: float, mode: Mode, min_delta: float = 0.0) -> bool:
+    """Whether a finite value is better than the best so far by more than `min_delta`.
+
+    >>> is_better(0.5, 0.6, "min"), is_better(float("nan"), 0.6, "min")
+    (True, False)
+    """
+    gain = best - value if mode == "min" else value - best
+    return isfinite(value) and gain > min_delta
+
+
+def monitored(trainer: pl.Trainer, monitor: str) -> float:
+    """The current value of a logged metric.
+
+    Raises `ValueError` for one that is not logged, with the names of those that are.
+    """
+    if monitor not in trainer.callback_metrics:
+        raise ValueError(
+            f"no metric {monitor!r} to monitor; logged are "
+            f"{', '.join(sorted(trainer.callback_metrics))}"
+        )
+    return float(trainer.callback_metrics[monitor])

@@ -1,0 +1,82 @@
+"""Stops a training that no longer improves, or whose loss is no longer finite."""
+
+from math import isfinite
+from typing import Any
+
+import pytorch_lightning as pl
+
+from multilayer.callbacks.best_weights import Mode, is_better, is_fitting, monitored, worst
+
+
+class EarlyStopping(pl.Callback):
+    """Stop when a metric has not improved for `patience` validations.
+
+    monitor: a logged metric.
+    mode: "min" where less is better, "max" where more is.
+    patience: validations without improvement. They count from `Trainer(min_epochs=...)` on, while
+        the best is tracked from the start.
+    min_delta: what an improvement must exceed.
+
+    Afterwards `reason` says in words why it stopped, None where it did not, and `diverged` is true
+    where a loss was no longer finite.
+    """
+
+    def __init__(
+        self,
+        *,
+        monitor: str = "validation/loss",
+        mode: Mode = "min",
+        patience: int = 10,
+        min_delta: float = 0.0,
+    ) -> None:
+        if patience < 1:
+            raise ValueError(f"patience must be at least 1, got {patience}")
+        self.monitor = monitor
+        self.mode = mode
+        self.patience = patience
+        self.min_delta = min_delta
+        self.best_value = worst(mode)
+        self.best_epoch = 0
+        self.n_without_improvement = 0
+        self.reason: str | None = None
+        self.diverged = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the metric, and stop where it is time."""
+        if not is_fitting(trainer):
+            return
+        epoch = trainer.current_epoch + 1
+        self.stop_if_diverged(trainer, epoch)
+        value = monitored(trainer, self.monitor)
+        if is_better(value, self.best_value, self.mode, self.min_delta):
+            self.best_value, self.best_epoch = value, epoch
+            self.n_without_improvement = 0
+        elif epoch > (trainer.min_epochs or 0):
+            self.n_without_improvement += 1
+        if self.n_without_improvement >= self.patience and self.reason is None:
+            self.reason = (
+                f"early stopping: {self.monitor} has not improved on {self.best_value:.4g} of epoch "
+                f"{self.best_epoch} for {self.patience} epochs"
+            )
+        trainer.should_stop = trainer.should_stop or self.reason is not None
+
+    def stop_if_diverged(self, trainer: pl.Trainer, epoch: int) -> None:
+        """Note it where any loss is no longer a finite number."""
+        for name, value in trainer.callback_metrics.items():
+            if name.endswith("/loss") and not isfinite(value):
+                self.diverged = True
+                self.reason = f"diverged: {name} is {float(value)} in epoch {epoch}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data, for a run that is resumed."""
+        return {
+            "best_value": self.best_value,
+            "best_epoch": self.best_epoch,
+            "n_without_improvement": self.n_without_improvement,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting where the run that is resumed left off."""
+        self.best_value = state_dict["best_value"]
+        self.best_epoch = state_dict["best_epoch"]
+        self.n_without_improvement = state_dict["n_without_improvement"]

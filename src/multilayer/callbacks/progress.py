@@ -1,0 +1,97 @@
+"""One progress bar for the whole training."""
+
+from collections.abc import Mapping
+from time import monotonic
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor
+
+from multilayer.metrics import HEADLINE
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class TrainingProgress(pl.callbacks.ProgressBar):
+    """A bar that counts epochs, with the losses and the time left.
+
+    Where the output is no terminal, it is a line every ten seconds instead.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console = Console(stderr=True)
+        self.bar: Progress | None = None
+        self.task = TaskID(0)
+        self.last_line = monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar."""
+        if not (trainer.is_global_zero and self.console.is_terminal):
+            return
+        # An epoch of a small network takes milliseconds: rich draws ten times a second at most.
+        self.bar = Progress(
+            TextColumn("epoch"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=self.console,
+        )
+        n_epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None
+        self.task = self.bar.add_task(
+            "training", total=n_epochs, completed=trainer.current_epoch, metrics=""
+        )
+        self.bar.start()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Move on by an epoch."""
+        epoch = trainer.current_epoch + 1
+        headline = HEADLINE.get(getattr(pl_module, "task", "binary"), "accuracy")
+        if self.bar is not None:
+            line = summary_line(trainer.callback_metrics, headline)
+            self.bar.update(self.task, completed=epoch, metrics=line)
+        elif monotonic() - self.last_line > SECONDS_BETWEEN_LINES and trainer.is_global_zero:
+            line = summary_line(trainer.callback_metrics, headline)
+            self.console.print(f"epoch {epoch}/{trainer.max_epochs}  {line}")
+            self.last_line = monotonic()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the bar as it ended."""
+        self.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the terminal back."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop drawing."""
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+
+def summary_line(metrics: Mapping[str, Tensor], headline: str) -> str:
+    """The losses and the headline metric in a few words.
+
+    >>> import torch
+    >>> summary_line({"train/loss": torch.tensor(0.5)}, "accuracy")
+    'train loss 0.5'
+    """
+    shown = ("train/loss", "validation/loss", f"validation/{headline}")
+    return "  ".join(
+        f"{name.replace('/', ' ')} {float(metrics[name]):.4g}" for name in shown if name in metrics
+    )

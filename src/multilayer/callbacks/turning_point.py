@@ -1,0 +1,45 @@
+"""Shows in TensorBoard where validation turns: one chart of the losses, the best epoch marked."""
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
+
+from multilayer.callbacks.best_weights import BestWeights, find_best_weights
+
+
+class TurningPoint(pl.Callback):
+    """Marks the best epoch as a point of its own among the curves of training and validation.
+
+    The point is `turning_point/loss` (or the metric that `BestWeights` follows). The tab "Custom
+    Scalars" shows it in one chart with both curves. Needs a `BestWeights` callback and the
+    TensorBoard logger beside it, and does nothing without.
+    """
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lay out the chart that holds both curves and the point."""
+        best = find_best_weights(trainer)
+        writer = tensorboard_writer(trainer)
+        if best and writer:
+            metric = metric_of(best)
+            tags = [f"train/{metric}", f"validation/{metric}", f"turning_point/{metric}"]
+            writer.add_custom_scalars({"turning point": {metric: ["Multiline", tags]}})
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Mark the best epoch."""
+        best = find_best_weights(trainer)
+        writer = tensorboard_writer(trainer)
+        if best and best.best_epoch and writer:
+            writer.add_scalar(f"turning_point/{metric_of(best)}", best.best_value, best.best_step)
+
+
+def tensorboard_writer(trainer: pl.Trainer) -> SummaryWriter | None:
+    """The writer of the TensorBoard logger; None where there is none, or in another process."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            return logger.experiment
+    return None
+
+
+def metric_of(best: BestWeights) -> str:
+    """The metric's name without its split: `loss` for `validation/loss`."""
+    return best.monitor.rpartition("/")[2]

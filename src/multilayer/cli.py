@@ -1,0 +1,188 @@
+"""The `multilayer` command: checks the command line, then hands over to the command's module.
+
+torch takes seconds to import: only the commands' own modules import it, after the checks.
+"""
+
+import os
+import sys
+import traceback
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from multilayer.errors import UserError, unknown_name
+from multilayer.help import MEANING, help_of, usage
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns 0 when done, 1 when the run failed, 2 when the input is wrong."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        print(f"multilayer {version('multilayer')}")
+        return 0
+    try:
+        if words[0] not in MEANING:
+            raise UserError(unknown_name("command", words[0], MEANING))
+        return run(words[0], words[1:])
+    except UserError as error:
+        print_error(error)
+        return 2
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Check the command line, then let Hydra compose the config and start the task."""
+    from hydra._internal.utils import get_args_parser  # Hydra has no public way to its own flags
+
+    flags = get_args_parser().parse_args(arguments)
+    if flags.help:
+        print(help_of(command, flags.config_dir), end="")
+        return 0
+    if not (flags.hydra_help or flags.shell_completion or flags.info):
+        check(command, flags)
+    return start_hydra(command, arguments)
+
+
+def check(command: str, flags: Namespace) -> None:
+    """Compose and check what the command line asks for, and look for the files that it names."""
+    from multilayer.config import check_command_line
+    from multilayer.frames import check_input, check_output
+    from multilayer.runs.folder import find_checkpoint
+
+    config = check_command_line(
+        command, flags.overrides, config_dir=flags.config_dir, sweep=flags.multirun
+    )
+    if config is None or flags.cfg:
+        return
+    if command in ("evaluate", "predict"):
+        find_checkpoint(config["run"])
+    if command == "predict":
+        check_input(config["input"])
+        check_output(config["output"])
+
+
+def start_hydra(command: str, arguments: list[str]) -> int:
+    """Run the command's task under Hydra; returns the exit code."""
+    import hydra
+
+    from multilayer.config_folder import conf_dir
+    from multilayer.sweeps.summary import SweepFolder, print_sweep
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to us, where it would print and exit
+    sys.argv[1:] = arguments  # where Hydra looks for them
+    SweepFolder.path = None
+    hydra_main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
+    try:
+        hydra_main(TASKS[command])()
+    except Exception as error:
+        if SweepFolder.path is None:
+            raise
+        # Each job has said what went wrong with it when it did.
+        print_sweep(SweepFolder.path)
+        return 2 if isinstance(error, UserError) else 1
+    if SweepFolder.path is not None:
+        print_sweep(SweepFolder.path)
+    return 0
+
+
+def train_task(config: Any) -> float:
+    """One run, in the folder that Hydra chose; returns the monitored metric to the sweeper."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from multilayer.config import plain
+    from multilayer.runs.manifest import record_failure
+    from multilayer.runs.summary import print_job, print_run
+
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    overrides = list(hydra.overrides.task)
+    in_sweep = hydra.mode == RunMode.MULTIRUN
+    if not in_sweep:
+        sys.argv[1:1] = ["train"]  # the command by which Lightning starts DDP's other processes
+    values = plain(config)
+    with reported(in_sweep):
+        from multilayer.quiet import quieten_lightning
+        from multilayer.train import objective, train
+
+        quieten_lightning()
+        try:
+            result = train(values, folder, overrides, quiet=in_sweep)
+        except UserError as error:
+            if in_sweep:
+                record_failure(folder, values, overrides, error)
+            else:
+                remove_if_empty(folder)
+            raise
+    if in_sweep:
+        print_job(hydra.job.num, overrides, result.manifest, result.metrics)
+    else:
+        print_run(folder, result.manifest, result.metrics)
+        if result.manifest["status"] == "diverged":
+            raise SystemExit(1)
+    return objective(values["monitor"], result.metrics)
+
+
+def evaluate_task(config: Any) -> None:
+    """Print the metrics of a run."""
+    from multilayer.config import plain
+    from multilayer.runs.summary import print_metrics
+
+    with reported():
+        from multilayer.evaluate import evaluate
+
+        evaluation = evaluate(plain(config))
+    print_metrics({evaluation.rows: evaluation.metrics})
+
+
+def predict_task(config: Any) -> None:
+    """Write the predictions, and say how many."""
+    from multilayer.config import plain
+
+    with reported():
+        from multilayer.predict import predict
+
+        table = predict(plain(config))
+    print(f"{table.height} predictions in {config.output}")
+
+
+TASKS: dict[str, Callable[[Any], Any]] = {
+    "train": train_task,
+    "evaluate": evaluate_task,
+    "predict": predict_task,
+}
+
+
+@contextmanager
+def reported(in_sweep: bool = False) -> Iterator[None]:
+    """Say what went wrong at once; then end, or in a sweep leave the job to Hydra as failed."""
+    try:
+        yield
+    except UserError as error:
+        print_error(error)
+        if in_sweep:
+            raise
+        raise SystemExit(2) from error
+    except Exception as error:
+        traceback.print_exc()
+        if in_sweep:
+            raise
+        raise SystemExit(1) from error
+
+
+def print_error(error: UserError) -> None:
+    """One message on the standard error, each problem on a line of its own."""
+    head = "multilayer: error: "
+    print(head + str(error).replace("\n", "\n" + " " * len(head)), file=sys.stderr)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Take back the folders that Hydra made for a run that did not begin."""
+    for empty in (folder, folder.parent, folder.parent.parent):
+        if not empty.is_dir() or any(empty.iterdir()):
+            return
+        empty.rmdir()

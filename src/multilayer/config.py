@@ -1,0 +1,212 @@
+"""Composing the config groups, and checking what the user wrote. No torch here."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from multilayer.config_folder import conf_dir
+from multilayer.errors import UserError, did_you_mean
+from multilayer.schema import problems_in
+
+Plain = dict[str, Any]
+
+
+def check_command_line(
+    command: str, overrides: Sequence[str], *, config_dir: str | None = None, sweep: bool = False
+) -> Plain | None:
+    """Compose what the overrides ask for and check it whole, without torch and without data.
+
+    In a sweep, one sound job is enough: what is wrong in a single job stops that job alone.
+    Returns the config, in a sweep that of the first sound job; None where only a sweeper knows it.
+
+    Raises `UserError` with every problem found.
+    """
+    with hydra_at(config_dir):
+        parsed = parse(overrides)
+        if not sweep:
+            return check_job(command, parsed)
+        errors = []
+        for job in jobs(parsed):
+            try:
+                return check_job(command, job)
+            except UserError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return None
+
+
+@contextmanager
+def hydra_at(config_dir: str | None) -> Iterator[None]:
+    """Hydra's compose API on our config groups, with a folder of the user's before them."""
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise UserError(f"--config-dir {config_dir}: no such folder")
+    first = Path(config_dir).resolve() if config_dir else conf_dir()
+    with initialize_config_dir(str(first), version_base="1.3"):
+        yield
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides in Hydra's grammar."""
+    parser = OverridesParser.create(config_loader=config_loader())
+    parsed, problems = [], []
+    for text in overrides:
+        try:
+            parsed += parser.parse_overrides([text])
+        except HydraException as error:
+            problems.append(f"{text}: not of the form key=value ({first_line(error)})")
+    raise_all(problems)
+    return parsed
+
+
+def jobs(parsed: Sequence[Override]) -> Iterator[list[Override]]:
+    """The overrides of each job of a sweep, in the order of Hydra's own sweeper.
+
+    Nothing where a value is only known to a sweeper that searches.
+    """
+    if any(override.is_interval_sweep() for override in parsed):
+        return
+    choices = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line or ""]
+        for override in parsed
+    ]
+    for job in product(*choices):
+        yield parse(job)
+
+
+def check_job(command: str, parsed: Sequence[Override]) -> Plain:
+    """The plain config of one job, checked for choices, keys, missing values, types and ranges."""
+    choices = [override for override in parsed if is_group(override)]
+    values = [override for override in parsed if not is_group(override)]
+    problems = [problem for override in choices for problem in unknown_choices(override)]
+    raise_all(problems)
+
+    base = compose_job(command, choices)
+    keys = set(dotted_keys(OmegaConf.to_container(base, resolve=False)))
+    unknown = [override for override in values if is_unknown_key(override, keys)]
+    problems = [unknown_key(override.key_or_group, keys) for override in unknown]
+    config = compose_job(command, [override for override in parsed if override not in unknown])
+    raise_all(problems + missing_values(config) + problems_in(command, plain(config)))
+    return plain(config)
+
+
+def is_group(override: Override) -> bool:
+    """Whether an override chooses from a config group."""
+    return bool(config_loader().get_group_options(override.key_or_group))
+
+
+def unknown_choices(override: Override) -> list[str]:
+    """The problems with the chosen names of a group."""
+    group = override.key_or_group
+    options = config_loader().get_group_options(group)
+    value = override.value()
+    chosen = value if isinstance(value, list) else [value]
+    return [
+        f"{group}={name}: no such choice, {did_you_mean(str(name), options)}"
+        for name in chosen
+        if name is not None and str(name) not in options
+    ]
+
+
+def is_unknown_key(override: Override, keys: set[str]) -> bool:
+    """Whether an override changes a key that is not there; one with `+` may add it."""
+    adds = override.is_add() or override.is_force_add()
+    return not adds and not override.is_hydra_override() and override.key_or_group not in keys
+
+
+def unknown_key(key: str, keys: set[str]) -> str:
+    """The problem with a key, and where such a key would fit."""
+    group, _, name = key.rpartition(".")
+    siblings = {known for known in keys if known.startswith(f"{group}.")} if group else set(keys)
+    owners = choices_with(group, name)
+    if owners:
+        return f"{key}: not a key here; {', '.join(owners)} {'have' if owners[1:] else 'has'} it"
+    return f"{key}: unknown key, {did_you_mean(key, siblings or keys)}"
+
+
+def choices_with(group: str, name: str) -> list[str]:
+    """The choices of a group whose file has a key: `optimizer=sgd` for `momentum`.
+
+    >>> choices_with("optimizer", "nesterov")
+    ['optimizer=sgd']
+    """
+    if not name:
+        return []
+    return [
+        f"{group}={path.stem}"
+        for path in sorted((conf_dir() / group).glob("*.yaml"))
+        if name in (yaml.safe_load(path.read_text()) or {})
+    ]
+
+
+def compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
+    """Compose a command's config; what Hydra refuses becomes a `UserError`."""
+    lines = [override.input_line or "" for override in overrides]
+    # As `--config-dir` does it, the user's folder comes first and ours after.
+    lines.append(f"hydra.searchpath=['file://{conf_dir()}']")
+    try:
+        return compose(command, lines)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(first_line(error)) from error
+
+
+def missing_values(config: DictConfig) -> list[str]:
+    """The problems with keys that have no default."""
+    return [
+        f"{key}: missing, give it as {key}=VALUE" for key in sorted(OmegaConf.missing_keys(config))
+    ]
+
+
+def plain(config: DictConfig) -> Plain:
+    """The config as plain data, every reference resolved.
+
+    Raises `UserError` where a reference leads nowhere.
+    """
+    try:
+        container = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(first_line(error)) from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items() if key != "hydra"}
+
+
+def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every key of nested dicts, as one would write it in an override.
+
+    >>> list(dotted_keys({"a": {"b": 1}}))
+    ['a', 'a.b']
+    """
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from dotted_keys(value, f"{prefix}{key}.")
+
+
+def config_loader() -> ConfigLoader:
+    """Hydra's loader, which knows the groups."""
+    return GlobalHydra.instance().config_loader()
+
+
+def first_line(error: Exception) -> str:
+    """The part of Hydra's message that says what is wrong."""
+    return str(error).strip().splitlines()[0]
+
+
+def raise_all(problems: Sequence[str]) -> None:
+    """Raise one `UserError` that lists all problems, if there are any."""
+    if problems:
+        raise UserError("\n".join(problems))

@@ -1,0 +1,17 @@
+"""Data sets: tables, their splits, preprocessing and minibatches."""
+
+from multilayer.data.builtin import BuiltinData
+from multilayer.data.datamodule import DataModule
+from multilayer.data.minibatches import Minibatches
+from multilayer.data.pass_class import PassClassData
+from multilayer.data.preprocessing import Preprocessing
+from multilayer.data.table_data import TableData
+
+__all__ = [
+    "BuiltinData",
+    "DataModule",
+    "Minibatches",
+    "PassClassData",
+    "Preprocessing",
+    "TableData",
+]

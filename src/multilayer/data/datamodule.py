@@ -1,0 +1,145 @@
+"""The DataModule on which every data set builds: load, split, preprocess, minibatches."""
+
+from abc import ABC, abstractmethod
+from typing import Any, get_args
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from multilayer.data.minibatches import BatchSize, EpochShuffle, Minibatches
+from multilayer.data.preprocessing import Preprocessing
+from multilayer.data.split import Split, split_rows
+from multilayer.data.table import Columns, Table
+from multilayer.losses import Task
+
+EVALUATION_BATCH_SIZE = 8192
+"""Rows at a time where nothing is learnt; it bounds memory and changes no result."""
+
+
+class DataModule(ABC, pl.LightningDataModule):
+    """A data set: subclass it and write `load`.
+
+    batch_size: rows a minibatch; 1 for one sample at a time, "full" for all training rows.
+    split_seed: decides the split, and nothing else does.
+    validation_fraction, test_fraction: shares of all rows.
+    train_rows: keep only so many training rows, the first of the split; None keeps all.
+    shuffle_seed: decides the order of the rows in each epoch.
+    preprocessing: already fitted; None fits a new one on the training rows.
+    """
+
+    task: Task | None = None
+    """Known before anything is read, or None where the target decides."""
+
+    columns: Columns
+    preprocessing: Preprocessing
+    fingerprint: str
+
+    def __init__(
+        self,
+        *,
+        batch_size: BatchSize = 64,
+        split_seed: int = 0,
+        validation_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        train_rows: int | None = None,
+        shuffle_seed: int = 0,
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size != "full" and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1 or full, got {batch_size}")
+        if min(validation_fraction, test_fraction) <= 0 or validation_fraction + test_fraction >= 1:
+            raise ValueError(
+                "validation_fraction and test_fraction must be above 0 and below 1 together, got "
+                f"{validation_fraction} and {test_fraction}"
+            )
+        self.batch_size = batch_size
+        self.split_seed = split_seed
+        self.validation_fraction = validation_fraction
+        self.test_fraction = test_fraction
+        self.train_rows = train_rows
+        self.shuffle_seed = shuffle_seed
+        self.fitted_preprocessing = preprocessing
+        self.splits: dict[Split, tuple[Tensor, Tensor]] = {}
+
+    @abstractmethod
+    def load(self) -> Table:
+        """Read the whole table."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, split and preprocess, once; Lightning calls it before each of its stages."""
+        if self.splits:
+            return
+        table = self.load()
+        self.columns = table.columns
+        self.fingerprint = table.fingerprint()
+        rows = split_rows(
+            table,
+            seed=self.split_seed,
+            validation_fraction=self.validation_fraction,
+            test_fraction=self.test_fraction,
+        )
+        train = rows.train[: self.train_rows]
+        self.preprocessing = self.fitted_preprocessing or fit_preprocessing(table, train)
+        for split, chosen in zip(
+            get_args(Split), (train, rows.validation, rows.test), strict=True
+        ):
+            self.splits[split] = preprocess(
+                self.preprocessing, table.features[chosen], table.target[chosen]
+            )
+
+    def minibatches(self, split: Split, device: torch.device | None = None) -> Minibatches:
+        """The rows of a split in their order, for evaluation."""
+        features, target = (tensor.to(device) for tensor in self.splits[split])
+        return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE)
+
+    def train_minibatches(self, device: torch.device | None = None) -> Minibatches:
+        """The training rows in an order that changes each epoch; a share of them in DDP."""
+        features, target = (tensor.to(device) for tensor in self.splits["train"])
+        trainer = self.trainer
+        sampler = EpochShuffle(
+            len(target),
+            self.shuffle_seed,
+            rank=trainer.global_rank if trainer else 0,
+            n_ranks=trainer.world_size if trainer else 1,
+        )
+        return Minibatches(features, target, batch_size=self.batch_size, sampler=sampler)
+
+    def train_dataloader(self) -> Minibatches:
+        """For Lightning: the training rows, on the trainer's device."""
+        return self.train_minibatches(self.device())
+
+    def val_dataloader(self) -> Minibatches:
+        """For Lightning: the validation rows, on the trainer's device."""
+        return self.minibatches("validation", self.device())
+
+    def test_dataloader(self) -> Minibatches:
+        """For Lightning: the test rows, on the trainer's device."""
+        return self.minibatches("test", self.device())
+
+    def device(self) -> torch.device | None:
+        """Where the trainer's network is; None where there is no trainer."""
+        return self.trainer.strategy.root_device if self.trainer else None
+
+
+def fit_preprocessing(table: Table, rows: Tensor) -> Preprocessing:
+    """A preprocessing fitted on the given rows of a table."""
+    regression = table.columns.task == "regression"
+    return Preprocessing(table.features.shape[1]).fit_(
+        table.features[rows], table.target[rows] if regression else None
+    )
+
+
+def preprocess(
+    preprocessing: Preprocessing, features: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Features and target as the network and its loss take them; class indices stay."""
+    if target.is_floating_point():
+        target = preprocessing.scale_target(target)
+    return preprocessing(features), target
+
+
+def describe(data: DataModule) -> dict[str, Any]:
+    """How many rows each split has, for the manifest."""
+    return {split: len(target) for split, (_, target) in data.splits.items()}

@@ -1,0 +1,88 @@
+"""Minibatches of tensors in memory: one index a minibatch, on the device where the data is."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from numpy.random import SeedSequence
+from torch import Tensor
+
+BatchSize = int | Literal["full"]
+
+
+class EpochShuffle:
+    """The order of the rows in each epoch, given by the seed and the epoch alone.
+
+    A run that is resumed, or trained in a stack, thus sees the rows as it would have. With
+    several processes each takes its own equal share; the order then wraps around at the end.
+    """
+
+    def __init__(self, n_rows: int, seed: int, *, rank: int = 0, n_ranks: int = 1) -> None:
+        self.n_rows = n_rows
+        self.seed = seed
+        self.rank = rank
+        self.n_ranks = n_ranks
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self.n_rows // self.n_ranks)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0; Lightning calls this before each one."""
+        self.epoch = epoch
+
+    def order(self) -> Tensor:
+        """The rows of this epoch, `(len(self),)` int64 on the CPU.
+
+        >>> EpochShuffle(5, seed=0).order()
+        tensor([1, 3, 0, 4, 2])
+        """
+        # Mixed, since torch's CPU generator reads only the lower 32 bits of its seed.
+        mixed = SeedSequence((self.seed, self.epoch)).generate_state(1)
+        generator = torch.Generator().manual_seed(int(mixed[0]))
+        order = torch.randperm(self.n_rows, generator=generator)
+        n_wrapped = len(self) * self.n_ranks - self.n_rows
+        return torch.cat([order, order[:n_wrapped]])[self.rank :: self.n_ranks]
+
+
+class Minibatches:
+    """Pairs of features `(B, D)` and target `(B,)`, an epoch each time it is iterated over.
+
+    batch_size: rows a minibatch; 1 is one sample at a time, "full" is all rows at once. The last
+        minibatch of an epoch holds the rest.
+    sampler: gives the order; None keeps the rows as they are.
+
+    >>> rows = torch.arange(5.0).reshape(5, 1)
+    >>> [len(target) for _, target in Minibatches(rows, torch.arange(5), batch_size=2)]
+    [2, 2, 1]
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        target: Tensor,
+        *,
+        batch_size: BatchSize,
+        sampler: EpochShuffle | None = None,
+    ) -> None:
+        self.features = features
+        self.target = target
+        self.sampler = sampler
+        self.batch_sampler = None  # Lightning looks for one beside `sampler`
+        self.n_rows = len(target) if sampler is None else len(sampler)
+        self.batch_size = self.n_rows if batch_size == "full" else batch_size
+
+    def __len__(self) -> int:
+        return -(-self.n_rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.sampler is None:
+            yield from zip(
+                self.features.split(self.batch_size),
+                self.target.split(self.batch_size),
+                strict=True,
+            )
+            return
+        order = self.sampler.order().to(self.target.device)
+        for rows in order.split(self.batch_size):
+            yield self.features[rows], self.target[rows]

@@ -1,0 +1,171 @@
+"""A table in memory: what was read, as tensors, and the names that go with them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from multilayer.errors import UserError, did_you_mean, quoted
+from multilayer.losses import Task
+
+MAX_INTEGER_CLASSES = 20
+"""An integer target with more distinct values than this is taken for a number to regress on."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names a table had in training: all that is needed to read another one like it.
+
+    classes: the label of each class, in the order of the outputs; empty in regression.
+    """
+
+    features: list[str]
+    target: str
+    task: Task
+    classes: list[str]
+
+    @property
+    def n_outputs(self) -> int:
+        """The width of the network's output: a logit for each class, or a single number."""
+        return len(self.classes) if self.task == "multiclass" else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data, for the checkpoint."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of features with their target.
+
+    features: `(N, D)` float32, NaN where a value is missing.
+    target: `(N,)`, int64 class indices or float32 values.
+    """
+
+    features: Tensor
+    target: Tensor
+    columns: Columns
+
+    def fingerprint(self) -> str:
+        """A SHA-256 of the values and the names: equal tables, equal fingerprints."""
+        digest = sha256(repr(self.columns).encode())
+        digest.update(self.features.numpy().tobytes())
+        digest.update(self.target.numpy().tobytes())
+        return digest.hexdigest()
+
+
+def table_from_frame(
+    frame: pl.DataFrame, *, target: str, task: Task | None = None, name: str
+) -> Table:
+    """The table that predicts column `target` of a frame from all its others.
+
+    The task follows the target: words, booleans and few distinct integers are classes, other
+    numbers are to be regressed on. `name` is what messages call the frame.
+
+    Raises `UserError` where the frame is no table to train on.
+    """
+    if target not in frame.columns:
+        raise UserError(
+            f"{name} has no column {target!r} for data.target: {did_you_mean(target, frame.columns)}"
+        )
+    if frame.height == 0:
+        raise UserError(f"{name} has a header and no rows")
+    task = task or task_of(frame[target])
+    classes = [] if task == "regression" else sorted_classes(frame[target], name)
+    if task == "binary" and len(classes) != 2:
+        raise UserError(f"{name}: column {target!r} has {len(classes)} classes, binary needs 2")
+    features = [column for column in frame.columns if column != target]
+    return read_table(frame, Columns(features, target, task, classes), name)
+
+
+def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
+    """A frame read as the table whose columns are known; extra columns are left out.
+
+    Raises `UserError` for a missing column and a value that does not fit.
+    """
+    if columns.target not in frame.columns:
+        raise UserError(f"{name} has no column {columns.target!r}, the target")
+    return Table(
+        feature_tensor(frame, columns.features, name),
+        target_tensor(frame[columns.target], columns, name),
+        columns,
+    )
+
+
+def task_of(target: pl.Series) -> Task:
+    """The task that a target column asks for."""
+    n_values = target.drop_nulls().n_unique()
+    is_number = target.dtype.is_numeric()
+    if target.dtype.is_float() or (is_number and n_values > MAX_INTEGER_CLASSES):
+        return "regression"
+    return "binary" if n_values == 2 else "multiclass"
+
+
+def sorted_classes(target: pl.Series, name: str) -> list[str]:
+    """The labels of the classes as text, in the order of the column's own type."""
+    classes = [str(value) for value in target.drop_nulls().unique().sort().to_list()]
+    if len(classes) < 2:
+        raise UserError(f"{name}: column {target.name!r} has {len(classes)} class, needs at least 2")
+    return classes
+
+
+def feature_tensor(frame: pl.DataFrame, names: Sequence[str], name: str) -> Tensor:
+    """The named columns as `(N, D)` float32, NaN for missing values.
+
+    Raises `UserError` for a missing column, one that holds no numbers, and an infinite value.
+    """
+    missing = [column for column in names if column not in frame.columns]
+    if missing:
+        raise UserError(f"{name} lacks {quoted(missing)}; it has {quoted(frame.columns)}")
+    if not names:
+        raise UserError(f"{name} has no feature columns beside the target")
+    words = [
+        column
+        for column in names
+        if not (frame[column].dtype.is_numeric() or frame[column].dtype in (pl.Boolean, pl.Null))
+    ]
+    if words:
+        raise UserError(
+            f"{name}: {quoted(words)} must hold numbers, found {frame[words[0]].dtype}; "
+            "turn words into numbers or leave the column out"
+        )
+    floats = frame.select(pl.col(column).cast(pl.Float32) for column in names)
+    matrix = np.array(floats.fill_null(float("nan")).to_numpy(order="c"), dtype=np.float32)
+    rows, positions = np.nonzero(np.isinf(matrix))
+    if rows.size:
+        raise UserError(
+            f"{name}: column {names[positions[0]]!r} is infinite in row {rows[0] + 1}"
+        )
+    return torch.from_numpy(matrix)
+
+
+def target_tensor(target: pl.Series, columns: Columns, name: str) -> Tensor:
+    """The target as `(N,)`: class indices (int64) or values (float32).
+
+    Raises `UserError` for a missing value and for a class or word that training did not know.
+    """
+    if target.null_count():
+        row = target.is_null().arg_true()[0] + 1
+        raise UserError(f"{name}: the target {target.name!r} is missing in row {row}")
+    if columns.task == "regression":
+        if not target.dtype.is_numeric():
+            raise UserError(f"{name}: the target {target.name!r} must hold numbers")
+        values = torch.from_numpy(np.array(target.cast(pl.Float32).to_numpy()))
+        if not values.isfinite().all():
+            row = int((~values.isfinite()).nonzero()[0]) + 1
+            raise UserError(f"{name}: the target {target.name!r} is not finite in row {row}")
+        return values
+    index_of = {label: index for index, label in enumerate(columns.classes)}
+    labels = [str(value) for value in target.to_list()]
+    unknown = next((row for row, label in enumerate(labels) if label not in index_of), None)
+    if unknown is not None:
+        raise UserError(
+            f"{name}: the target {target.name!r} is {labels[unknown]!r} in row {unknown + 1}, "
+            f"none of the classes {quoted(columns.classes)}"
+        )
+    return torch.tensor([index_of[label] for label in labels])

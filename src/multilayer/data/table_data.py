@@ -1,0 +1,29 @@
+"""A table of the user's own, from a file."""
+
+from pathlib import Path
+from typing import Any
+
+from multilayer.data.datamodule import DataModule
+from multilayer.data.table import Table, table_from_frame
+from multilayer.frames import read_frame
+from multilayer.losses import Task
+
+
+class TableData(DataModule):
+    """The table in a CSV, TSV, Parquet or Arrow file; see `DataModule` for the other arguments.
+
+    path: the file.
+    target: the column to predict; all others are features and must hold numbers.
+    task: None to follow the target: words, booleans and few distinct integers are classes.
+    """
+
+    def __init__(self, *, path: str, target: str, task: Task | None = None, **split: Any) -> None:
+        super().__init__(**split)
+        self.path = Path(path)
+        self.target = target
+        self.task = task
+
+    def load(self) -> Table:
+        """Read the file."""
+        frame = read_frame(self.path)
+        return table_from_frame(frame, target=self.target, task=self.task, name=self.path.name)

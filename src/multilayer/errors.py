@@ -1,0 +1,40 @@
+"""The one kind of error that the user can mend, and the words that help to mend it."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """The user's input is wrong: the command prints the message alone and exits with code 2."""
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """A hint at the nearest valid name, or else the list of them.
+
+    >>> did_you_mean("adm", ["sgd", "adam"])
+    'did you mean adam?'
+    >>> did_you_mean("x", ["sgd", "adam"])
+    'choose from adam, sgd'
+    """
+    names = sorted(choices)
+    near = get_close_matches(name, names, n=1)
+    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
+    """The message for a name that is none of `choices`.
+
+    >>> unknown_name("activation", "rely", ["relu", "tanh"])
+    "unknown activation 'rely': did you mean relu?"
+    """
+    return f"unknown {kind} {name!r}: {did_you_mean(name, choices)}"
+
+
+def quoted(names: Sequence[str], limit: int = 8) -> str:
+    """The first names in a readable list.
+
+    >>> quoted(["a", "b"])
+    "'a', 'b'"
+    """
+    listed = ", ".join(repr(name) for name in names[:limit])
+    return f"{listed} and {len(names) - limit} more" if len(names) > limit else listed

@@ -1,0 +1,62 @@
+"""`multilayer evaluate`: the metrics of a finished run, from its folder or checkpoint alone."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from multilayer.build import make_data
+from multilayer.data.datamodule import EVALUATION_BATCH_SIZE, preprocess
+from multilayer.data.minibatches import Minibatches
+from multilayer.data.split import Split
+from multilayer.data.table import read_table
+from multilayer.devices import choose_device
+from multilayer.frames import read_frame
+from multilayer.runs.checkpoint import Trained, load_trained
+from multilayer.runs.folder import find_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics, and the rows they were taken on."""
+
+    metrics: dict[str, float]
+    rows: str
+
+
+def evaluate(config: dict[str, Any]) -> Evaluation:
+    """Evaluate a run on one of its own splits, or on the rows of a file.
+
+    Raises `UserError` where the run or the file cannot be read.
+    """
+    device = choose_device(config["device"])
+    trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
+    path = config["data"]["path"]
+    if path is None:
+        minibatches = split_of(trained, config["split"], device)
+        source = f"{config['split']} rows"
+    else:
+        minibatches = rows_of_file(trained, path, device)
+        source = f"rows of {path}"
+    metrics = trained.module.to(device).evaluate(minibatches)
+    return Evaluation(metrics, f"{minibatches.n_rows} {source}")
+
+
+def split_of(trained: Trained, split: Split, device: torch.device) -> Minibatches:
+    """The rows of a split of the run's own data, read again."""
+    data = make_data(trained.config, trained.preprocessing)
+    data.setup()
+    if data.fingerprint != trained.data_fingerprint:
+        log.warning("the data has changed since the training: these are other rows")
+    return data.minibatches(split, device)
+
+
+def rows_of_file(trained: Trained, path: str, device: torch.device) -> Minibatches:
+    """The rows of a file with the columns of the run's data."""
+    table = read_table(read_frame(path), trained.columns, Path(path).name)
+    features, target = preprocess(trained.preprocessing, table.features, table.target)
+    return Minibatches(features.to(device), target.to(device), batch_size=EVALUATION_BATCH_SIZE)

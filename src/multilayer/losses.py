@@ -1,0 +1,130 @@
+"""Losses that torch lacks, and which loss fits which task."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+Task = Literal["binary", "multiclass", "regression"]
+
+
+class BinaryCrossEntropy(nn.Module):
+    """Binary cross entropy from logits: `-mean(y log p + (1 - y) log(1 - p))`, `p = sigmoid(z)`.
+
+    **Shape**
+
+    - Logits: `(B,)`
+    - Target: `(B,)`, 0 or 1, of any dtype
+    - Output: a scalar
+
+    label_smoothing: moves the target this far towards 1/2 (Szegedy et al. 2016).
+    class_weights: the weights of class 0 and class 1; the mean is weighted, as in `CrossEntropy`.
+
+    >>> BinaryCrossEntropy()(torch.tensor([0.0]), torch.tensor([1]))
+    tensor(0.6931)
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.label_smoothing = check_label_smoothing(label_smoothing)
+        self.register_buffer("weight", weight_tensor(class_weights, n_classes=2))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Map logits and target `(B,)` to the mean loss."""
+        smoothed = target.to(logits.dtype)
+        if self.label_smoothing:
+            smoothed = smoothed * (1 - self.label_smoothing) + self.label_smoothing / 2
+        if self.weight is None:
+            return F.binary_cross_entropy_with_logits(logits, smoothed)
+        weight = self.weight[target.long()]
+        loss = F.binary_cross_entropy_with_logits(logits, smoothed, weight, reduction="sum")
+        return loss / weight.sum()
+
+
+class CrossEntropy(nn.CrossEntropyLoss):
+    """Softmax cross entropy from logits; `torch.nn.CrossEntropyLoss` with weights as a list.
+
+    **Shape**
+
+    - Logits: `(B, n_classes)`
+    - Target: `(B,)`, int64 in [0, n_classes)
+    - Output: a scalar
+
+    >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
+    tensor(1.3863)
+    """
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(
+            weight=weight_tensor(class_weights),
+            label_smoothing=check_label_smoothing(label_smoothing),
+        )
+
+
+LOSS_OF_TASK: dict[Task, type[nn.Module]] = {
+    "binary": BinaryCrossEntropy,
+    "multiclass": CrossEntropy,
+    "regression": nn.MSELoss,
+}
+
+# A loss that is not listed, a user's own say, is taken to fit any task.
+TASKS_OF_LOSS: dict[type[nn.Module], tuple[Task, ...]] = {
+    BinaryCrossEntropy: ("binary",),
+    CrossEntropy: ("multiclass",),
+    nn.MSELoss: ("regression",),
+    nn.L1Loss: ("regression",),
+    nn.HuberLoss: ("regression",),
+}
+
+
+class AutoLoss:
+    """Stands in a config for the loss of the task; see `loss_for_task`."""
+
+
+def loss_for_task(loss: nn.Module | AutoLoss, task: Task) -> nn.Module:
+    """`loss` itself, or for `AutoLoss` a new loss that follows the task.
+
+    Raises `ValueError` when the loss does not fit the task.
+
+    >>> loss_for_task(AutoLoss(), "regression")
+    MSELoss()
+    """
+    if isinstance(loss, AutoLoss):
+        return LOSS_OF_TASK[task]()
+    tasks = TASKS_OF_LOSS.get(type(loss), (task,))
+    if task not in tasks:
+        raise ValueError(
+            f"{type(loss).__name__} is a loss for {' or '.join(tasks)} and the data's task is "
+            f"{task}: use {LOSS_OF_TASK[task].__name__}, or loss=auto, which follows the task"
+        )
+    return loss
+
+
+def check_label_smoothing(label_smoothing: float) -> float:
+    """The same number, if it is one that smooths."""
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+    return label_smoothing
+
+
+def weight_tensor(
+    class_weights: Sequence[float] | None, n_classes: int | None = None
+) -> Tensor | None:
+    """The class weights as a float32 tensor `(n_classes,)`; None stays None."""
+    if class_weights is None:
+        return None
+    if n_classes not in (None, len(class_weights)):
+        raise ValueError(f"class_weights must hold {n_classes} numbers, got {len(class_weights)}")
+    if min(class_weights, default=0) < 0 or sum(class_weights) == 0:
+        raise ValueError(
+            f"class_weights must be at least 0 and not all 0, got {list(class_weights)}"
+        )
+    return torch.tensor(class_weights, dtype=torch.float32)

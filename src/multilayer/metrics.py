@@ -1,0 +1,54 @@
+"""The metrics of each task, from torchmetrics."""
+
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+from torchmetrics.classification import (
+    BinaryAccuracy,
+    BinaryAUROC,
+    BinaryCalibrationError,
+    BinaryF1Score,
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+)
+
+from multilayer.losses import Task
+
+HEADLINE: dict[Task, str] = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse"}
+"""The one metric of each task that a short table shows beside the loss."""
+
+
+def metrics_for_task(task: Task, n_classes: int = 2) -> MetricCollection:
+    """The metrics of a task, to be updated with predictions and targets.
+
+    - `binary`: probabilities `(B,)` of class 1 and targets `(B,)`.
+    - `multiclass`: probabilities `(B, n_classes)` and targets `(B,)`. F1 and AUROC are means
+      over the classes, accuracy is over the rows.
+    - `regression`: values `(B,)` and targets `(B,)`, in the units of the target.
+
+    `calibration_error` is the expected calibration error over 15 bins (Guo et al. 2017).
+
+    >>> sorted(metrics_for_task("regression"))
+    ['mae', 'r2', 'rmse']
+    """
+    if task == "binary":
+        return MetricCollection(
+            {
+                "accuracy": BinaryAccuracy(),
+                "f1": BinaryF1Score(),
+                "auroc": BinaryAUROC(),
+                "calibration_error": BinaryCalibrationError(),
+            }
+        )
+    if task == "multiclass":
+        return MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(n_classes, average="micro"),
+                "f1": MulticlassF1Score(n_classes, average="macro"),
+                "auroc": MulticlassAUROC(n_classes),
+                "calibration_error": MulticlassCalibrationError(n_classes),
+            }
+        )
+    return MetricCollection(
+        {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError(), "r2": R2Score()}
+    )

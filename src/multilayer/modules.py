@@ -1,0 +1,227 @@
+"""The LightningModules that train a network: one for each task, on one base."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import MetricCollection
+
+from multilayer.data.preprocessing import Preprocessing
+from multilayer.losses import LOSS_OF_TASK, Task
+from multilayer.metrics import metrics_for_task
+
+Batch = tuple[Tensor, Tensor]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+
+
+class Epoch:
+    """What the network gave for each minibatch of an epoch, kept on its device until the end."""
+
+    def __init__(self) -> None:
+        self.losses: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        self.targets: list[Tensor] = []
+
+    def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
+        """Keep a minibatch; no value is read, so that a GPU need not wait."""
+        self.losses.append(loss.detach())
+        self.outputs.append(output.detach())
+        self.targets.append(target)
+
+    def loss(self) -> Tensor:
+        """The mean loss over the rows, a scalar."""
+        sizes = torch.tensor([len(target) for target in self.targets], device=self.losses[0].device)
+        return (torch.stack(self.losses) * sizes).sum() / sizes.sum()
+
+
+class SupervisedModule(pl.LightningModule, ABC):
+    """Trains any `nn.Module` that maps features `(B, n_features)` to outputs `(B, n_outputs)`.
+
+    network: the `nn.Module`.
+    loss: called with outputs and targets of one minibatch; None takes the usual one of the task.
+    optimizer: called with the parameters. Not needed where nothing is trained.
+    scheduler: called with the optimizer; None keeps the rate.
+    scheduler_interval: "epoch" or "step", how often the schedule moves on.
+    monitor: the metric that `ReduceLROnPlateau` follows.
+    preprocessing: fitted, from raw columns to features; None where features come ready.
+    n_classes: the number of classes, for the metrics.
+    about: plain data that travels in the checkpoint under "multilayer".
+
+    The minibatches hold features that are preprocessed already; `forward` takes raw columns.
+    """
+
+    task: Task
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        loss: nn.Module | None = None,
+        optimizer: MakeOptimizer | None = None,
+        scheduler: MakeScheduler | None = None,
+        scheduler_interval: str = "epoch",
+        monitor: str = "validation/loss",
+        preprocessing: Preprocessing | None = None,
+        n_classes: int = 2,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss or LOSS_OF_TASK[self.task]()
+        self.preprocessing = preprocessing or nn.Identity()
+        self.metrics = metrics_for_task(self.task, n_classes)
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        self.monitor = monitor
+        self.about = about or {}
+        self.train_epoch = Epoch()
+        self.validation_epoch = Epoch()
+
+    @abstractmethod
+    def predictions(self, output: Tensor) -> Tensor:
+        """From the network's output to what the metrics and the user take."""
+
+    def targets(self, target: Tensor) -> Tensor:
+        """The targets of a minibatch as the metrics take them."""
+        return target
+
+    def output(self, features: Tensor) -> Tensor:
+        """The network's output; `(B, 1)` -> `(B,)` for a single one."""
+        output: Tensor = self.network(features)
+        return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """Predictions for raw columns `(B, n_features)`."""
+        return self.predictions(self.output(self.preprocessing(columns)))
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss of a minibatch."""
+        loss = self.step(batch, self.train_epoch)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self.log("train/loss_step", loss.detach())
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Keep the outputs of a validation minibatch."""
+        self.step(batch, self.validation_epoch)
+
+    def step(self, batch: Batch, epoch: Epoch) -> Tensor:
+        """The loss of a minibatch, which is kept for the metrics of the epoch."""
+        features, target = batch
+        output = self.output(features)
+        loss: Tensor = self.loss(output, target)
+        epoch.add(loss, output, target)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training loss and metrics, taken while the weights moved."""
+        self.log_dict(named("train", self.summarize(self.train_epoch)))
+        self.train_epoch = Epoch()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and metrics."""
+        self.log_dict(named("validation", self.summarize(self.validation_epoch)))
+        self.validation_epoch = Epoch()
+
+    def summarize(self, epoch: Epoch) -> dict[str, Tensor]:
+        """The loss and every metric over an epoch, as scalars on the device."""
+        predictions = self.predictions(torch.cat(epoch.outputs).float())
+        self.metrics.update(predictions, self.targets(torch.cat(epoch.targets)))
+        values = {"loss": epoch.loss(), **self.metrics.compute()}
+        self.metrics.reset()
+        return values
+
+    @torch.no_grad()
+    def evaluate(self, minibatches: Iterable[Batch]) -> dict[str, float]:
+        """The loss and every metric over some minibatches, without learning from them."""
+        training = self.training
+        self.eval()
+        epoch = Epoch()
+        for batch in minibatches:
+            self.step(batch, epoch)
+        values = {name: float(value) for name, value in self.summarize(epoch).items()}
+        self.train(training)
+        return values
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer over the network's parameters, and its schedule."""
+        assert self.make_optimizer is not None, "a module to be trained needs an optimizer"
+        optimizer = self.make_optimizer(self.network.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": self.make_scheduler(optimizer),
+                "interval": self.scheduler_interval,
+                "monitor": self.monitor,
+            },
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to rebuild the module from the checkpoint alone."""
+        checkpoint["multilayer"] = self.about
+
+
+class BinaryModule(SupervisedModule):
+    """Two classes, one logit; predictions are probabilities of class 1, `(B,)`."""
+
+    task = "binary"
+
+    def predictions(self, output: Tensor) -> Tensor:
+        """Logits `(B,)` to probabilities `(B,)`."""
+        return output.sigmoid()
+
+
+class MulticlassModule(SupervisedModule):
+    """A logit for each class; predictions are probabilities, `(B, n_classes)`."""
+
+    task = "multiclass"
+
+    def predictions(self, output: Tensor) -> Tensor:
+        """Logits `(B, n_classes)` to probabilities of the same shape."""
+        return output.softmax(dim=1)
+
+
+class RegressionModule(SupervisedModule):
+    """One value, in the units of the target, `(B,)`."""
+
+    task = "regression"
+
+    def predictions(self, output: Tensor) -> Tensor:
+        """The network's output `(B,)` in the units of the target."""
+        return self.in_units(output)
+
+    def targets(self, target: Tensor) -> Tensor:
+        """The standardised target `(B,)` in its own units."""
+        return self.in_units(target)
+
+    def in_units(self, standardised: Tensor) -> Tensor:
+        """Undo the scaling of the target, if there was one."""
+        if isinstance(self.preprocessing, Preprocessing):
+            return self.preprocessing.unscale_target(standardised)
+        return standardised
+
+
+MODULE_OF_TASK: dict[Task, type[SupervisedModule]] = {
+    "binary": BinaryModule,
+    "multiclass": MulticlassModule,
+    "regression": RegressionModule,
+}
+
+
+def named(split: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The values with the split before each name.
+
+    >>> named("train", {"loss": torch.tensor(1.0)})
+    {'train/loss': tensor(1.)}
+    """
+    return {f"{split}/{name}": value for name, value in values.items()}

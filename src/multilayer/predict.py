@@ -1,0 +1,69 @@
+"""`multilayer predict`: a table in, a table with predictions and probabilities out."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+from multilayer.data.table import Columns, feature_tensor
+from multilayer.devices import choose_device
+from multilayer.errors import UserError, quoted
+from multilayer.frames import check_output, read_frame, write_frame
+from multilayer.runs.checkpoint import Trained, load_trained
+from multilayer.runs.folder import find_checkpoint
+
+
+def predict(config: dict[str, Any]) -> pl.DataFrame:
+    """Predict for each row of `input` and write the table to `output`; returns that table.
+
+    Raises `UserError` where the run, the input or the output is not as it must be.
+    """
+    check_output(config["output"])
+    device = choose_device(config["device"])
+    trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
+    frame = read_frame(config["input"])
+    features = feature_tensor(frame, trained.columns.features, Path(config["input"]).name)
+    predicted = to_frame(predictions_of(trained, features, device), trained.columns)
+    table = joined(frame, predicted) if config["keep"] else predicted
+    write_frame(table, config["output"])
+    return table
+
+
+@torch.no_grad()
+def predictions_of(trained: Trained, features: Tensor, device: torch.device) -> Tensor:
+    """The module's predictions for raw features `(N, n_features)`, on the CPU."""
+    module = trained.module.to(device)
+    parts = [
+        module(part.to(device)).cpu().float() for part in features.split(EVALUATION_BATCH_SIZE)
+    ]
+    return torch.cat(parts) if parts else features.new_empty(0, trained.columns.n_outputs)
+
+
+def to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:
+    """Values as `prediction`; for classes the likeliest one, and a probability for each."""
+    if columns.task == "regression":
+        return pl.DataFrame({"prediction": predictions.numpy()})
+    probabilities = predictions
+    if columns.task == "binary":
+        positive = predictions.reshape(-1)
+        probabilities = torch.stack([1 - positive, positive], dim=1)  # (N,) -> (N, 2)
+    labels = [columns.classes[index] for index in probabilities.argmax(1).tolist()]
+    named = {
+        f"probability_{label}": probabilities[:, index].numpy()
+        for index, label in enumerate(columns.classes)
+    }
+    return pl.DataFrame({"prediction": labels, **named}, schema_overrides={"prediction": pl.String})
+
+
+def joined(frame: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:
+    """The input's columns with the predictions beside them."""
+    taken = [name for name in predicted.columns if name in frame.columns]
+    if taken:
+        raise UserError(
+            f"the input has columns {quoted(taken)}, as the predictions would be called; "
+            "rename them, or leave the input's columns out with keep=false"
+        )
+    return frame.hstack(predicted)

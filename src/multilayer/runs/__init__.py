@@ -1,0 +1,1 @@
+"""Runs on disk: the run folder, its manifest, and its checkpoints."""

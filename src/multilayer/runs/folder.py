@@ -1,0 +1,111 @@
+"""The run folder: where each file of a run is, and how it is written and read."""
+
+import json
+import os
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from multilayer.errors import UserError
+
+Metrics = dict[str, dict[str, float]]
+
+
+class RunFolder:
+    """The files that describe a run. A file appears whole or not at all.
+
+    config.yaml, manifest.json, metrics.json, checkpoints/, tensorboard/, figures/
+
+    `writes` is false in all but one of several processes that train the same run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.writes = True
+        self.config_file = self.path / "config.yaml"
+        self.manifest_file = self.path / "manifest.json"
+        self.metrics_file = self.path / "metrics.json"
+
+    def words(self) -> dict[str, str]:
+        """What the words for folders in a config stand for."""
+        return {
+            "run_folder": str(self.path),
+            "checkpoint_folder": str(self.path / "checkpoints"),
+            "figure_folder": str(self.path / "figures"),
+        }
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Write the config as plain YAML."""
+        self.write(self.config_file, yaml.safe_dump(config, sort_keys=False))
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Write the manifest, over an earlier one."""
+        self.write(self.manifest_file, json.dumps(manifest, indent=2) + "\n")
+
+    def write_metrics(self, metrics: Metrics) -> None:
+        """Write the metrics of each split; what is not finite becomes null, as JSON has no NaN."""
+        finite = {
+            split: {name: value if isfinite(value) else None for name, value in values.items()}
+            for split, values in metrics.items()
+        }
+        self.write(self.metrics_file, json.dumps(finite, indent=2) + "\n")
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a text file of the run."""
+        if self.writes:
+            write_text(path, text)
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest as it is now."""
+        return read_json(self.manifest_file)
+
+    def read_metrics(self) -> dict[str, Any]:
+        """The metrics; empty while there are none."""
+        return read_json(self.metrics_file) if self.metrics_file.exists() else {}
+
+
+def find_checkpoint(run: str | Path) -> Path:
+    """The checkpoint file that `run` names: itself, or the best (else the last) of a run folder.
+
+    Raises `UserError` where there is none.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UserError(f"run={run}: no such folder or file")
+    candidates = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    if (path / "manifest.json").is_file():
+        raise UserError(
+            f"run={run} has no checkpoint: it was stopped before its first epoch ended, or "
+            "trained without callbacks=checkpoint"
+        )
+    raise UserError(
+        f"run={run} is not a run folder: expected checkpoints/best.ckpt in it"
+        + hint_at_runs(path)
+    )
+
+
+def hint_at_runs(path: Path) -> str:
+    """Name a run folder below `path`, for who gave the folder of a sweep or of a day."""
+    below = sorted(path.glob("*/manifest.json")) + sorted(path.glob("*/*/manifest.json"))
+    return f"; did you mean {below[-1].parent}?" if below else ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write beside the file, then rename, so that nobody reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    os.replace(partial, path)

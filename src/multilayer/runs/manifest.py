@@ -1,0 +1,77 @@
+"""What a run's manifest says: where it came from, on what it ran, and how it ended."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from multilayer.runs.folder import RunFolder
+
+PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
+
+
+def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The manifest of a run that starts now."""
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "overrides": list(overrides),
+        "seed": config["seed"],
+        "git": git_state(Path.cwd()),
+        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
+        "device": None,
+        "data_fingerprint": None,
+        "rows": None,
+        "config_hash": config_hash(config),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "fit_seconds": None,
+        "steps": None,
+        "steps_per_second": None,
+        "best_epoch": None,
+        "status": "running",
+        "stop_reason": None,
+    }
+
+
+def record_failure(
+    folder: Path, config: dict[str, Any], overrides: Sequence[str], error: Exception
+) -> None:
+    """Leave the run folder of a job of a sweep that could not begin."""
+    run = RunFolder(folder)
+    run.write_config(config)
+    ending = {"status": "failed", "stop_reason": str(error)}
+    run.write_manifest(start_manifest(config, overrides) | ending)
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """A SHA-256 of the config's values, whatever the order of its keys."""
+    return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """The revision that is checked out in a folder and whether files differ; None without git."""
+    try:
+        revision = git(folder, "rev-parse", "HEAD")
+        dirty = bool(git(folder, "status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):  # no git here, no repository, no commit yet
+        return None
+    return {"revision": revision, "dirty": dirty}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What a git command prints."""
+    done = subprocess.run(  # noqa: S603 - the arguments are ours
+        ["git", *arguments],  # noqa: S607 - the user's own git
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()

@@ -1,0 +1,63 @@
+"""What a run did, in a few lines for who started it."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from multilayer.runs.folder import Metrics
+
+
+def console() -> Console:
+    """The standard output; wide where it is no terminal, so that a log keeps whole lines.
+
+    Only the first of several processes that train the same run has something to say.
+    """
+    quiet = os.environ.get("LOCAL_RANK", "0") != "0"
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False, quiet=quiet)
+
+
+def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
+    """The metrics of a run, how it ended, where it is, and how to look at it."""
+    print_metrics(metrics)
+    out = console()
+    if manifest["best_epoch"]:
+        out.print(f"best epoch  {manifest['best_epoch']}, its weights are kept")
+    out.print(f"ended       {manifest['stop_reason']}")
+    if manifest["status"] == "diverged":
+        out.print("diverged    the loss is not finite: try a smaller optimizer.lr", style="red")
+    run = os.path.relpath(folder)
+    out.print(f"run folder  {run}", soft_wrap=True)
+    if (folder / "tensorboard").is_dir():
+        out.print(f"look at it  tensorboard --logdir {run}", soft_wrap=True)
+
+
+def print_metrics(metrics: Metrics) -> None:
+    """A column for each split, a row for each metric."""
+    table = Table("", *metrics, header_style="bold")
+    names = next(iter(metrics.values()))
+    for name in names:
+        table.add_row(name, *(format_number(values[name]) for values in metrics.values()))
+    console().print(table)
+
+
+def print_job(
+    number: int, overrides: Sequence[str], manifest: dict[str, Any], metrics: Metrics
+) -> None:
+    """A run of a sweep, in one line."""
+    loss = format_number(metrics["validation"]["loss"])
+    words = [f"job {number}", " ".join(overrides), manifest["status"], f"validation loss {loss}"]
+    console().print("  ".join(words), soft_wrap=True)
+
+
+def format_number(value: float | None) -> str:
+    """Six digits, as many as float32 has; a dash where there is no number.
+
+    >>> format_number(0.123456789)
+    '0.123457'
+    """
+    return "-" if value is None else f"{value:.6g}"

@@ -1,0 +1,201 @@
+"""Types and ranges of the config's values, checked before torch is imported.
+
+A value that is not listed here is checked by the class that takes it.
+"""
+
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationError,
+)
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+PartialShare = Annotated[float, Field(gt=0, lt=1)]
+
+
+OneOrEach = Annotated[
+    Annotated[Share, Tag("number")] | Annotated[list[Share], Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "number"),
+]
+BatchSize = Annotated[
+    Annotated[PositiveInt, Tag("number")] | Annotated[Literal["full"], Tag("word")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
+]
+
+
+class Section(BaseModel):
+    """A config node: what it lists is checked, what it does not list is let through."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class Data(Section):
+    """`data=...`."""
+
+    batch_size: BatchSize = 64
+    split_seed: NonNegativeInt = 0
+    validation_fraction: PartialShare = 0.15
+    test_fraction: PartialShare = 0.15
+    train_rows: PositiveInt | None = None
+    path: str | None = None
+    target: str | None = None
+    task: Literal["binary", "multiclass", "regression"] | None = None
+
+
+class Model(Section):
+    """`model=...`."""
+
+    d_hidden: list[PositiveInt] = []
+    activation: str = "relu"
+    dropout: OneOrEach = 0.0
+    normalization: Literal["batch", "layer"] | None = None
+    initialization: Literal["default", "normal", "kaiming", "xavier"] = "default"
+    sigma: NonNegativeFloat = 0.0
+
+
+class Loss(Section):
+    """`loss=...`."""
+
+    label_smoothing: Share = 0.0
+    class_weights: list[NonNegativeFloat] | None = None
+    delta: PositiveFloat = 1.0
+
+
+class Optimizer(Section):
+    """`optimizer=...`."""
+
+    lr: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+    momentum: NonNegativeFloat = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    eps: NonNegativeFloat = 0.0
+    rho: Annotated[float, Field(ge=0, le=1)] = 0.9
+    alpha: NonNegativeFloat = 0.99
+    lr_decay: NonNegativeFloat = 0.0
+    initial_accumulator_value: NonNegativeFloat = 0.0
+    amsgrad: bool = False
+    centered: bool = False
+
+
+class Scheduler(Section):
+    """`scheduler=...`."""
+
+    interval: Literal["epoch", "step"] = "epoch"
+    warmup: Share = 0.0
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gamma: PositiveFloat = 0.1
+    step_size: PositiveInt = 10
+    factor: PositiveFloat = 1.0
+    patience: NonNegativeInt = 10
+    pct_start: Share = 0.3
+
+
+class Trainer(Section):
+    """`trainer=...`."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
+    max_epochs: Annotated[int, Field(ge=-1)] | None = 1
+    min_epochs: NonNegativeInt | None = None
+    max_steps: Annotated[int, Field(ge=-1)] = -1
+    gradient_clip_val: NonNegativeFloat | None = None
+    accumulate_grad_batches: PositiveInt = 1
+    check_val_every_n_epoch: PositiveInt = 1
+    log_every_n_steps: PositiveInt = 1
+
+
+class TrainConfig(Section):
+    """The config of `multilayer train`."""
+
+    data: Data
+    model: Model
+    loss: Loss
+    optimizer: Optimizer
+    scheduler: Scheduler
+    trainer: Trainer
+    callbacks: dict[str, dict[str, Any] | None] = {}
+    logger: dict[str, dict[str, Any] | None] = {}
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    compile: Literal["auto", True, False]
+    monitor: str
+    mode: Literal["min", "max"]
+    resume: str | None
+
+
+class EvaluateConfig(Section):
+    """The config of `multilayer evaluate`."""
+
+    run: str
+    split: Literal["train", "validation", "test"]
+    device: Literal["auto", "cpu", "gpu", "mps"]
+    allow: list[str]
+
+
+class PredictConfig(Section):
+    """The config of `multilayer predict`."""
+
+    run: str
+    input: str
+    output: str
+    keep: bool
+    device: Literal["auto", "cpu", "gpu", "mps"]
+    allow: list[str]
+
+
+SCHEMAS: dict[str, type[Section]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+}
+
+# Loggers that need a package which is not installed by default: the class, and the extra.
+EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+
+
+def problems_in(command: str, config: dict[str, Any]) -> list[str]:
+    """What is wrong with the values of a composed config, one line each."""
+    try:
+        SCHEMAS[command].model_validate(without_missing(config))
+    except ValidationError as error:
+        # A missing value is found, and said better, where the config is composed.
+        return [line(problem) for problem in error.errors() if problem["type"] != "missing"]
+    return missing_extras(config.get("logger") or {})
+
+
+def without_missing(node: Any) -> Any:
+    """The config without its missing values, which are a problem of their own."""
+    if isinstance(node, dict):
+        return {key: without_missing(value) for key, value in node.items() if value != "???"}
+    return node
+
+
+def line(problem: Any) -> str:
+    """One problem that pydantic found, as `key=value: what was expected`."""
+    keys = [str(part) for part in problem["loc"] if part not in ("number", "list", "word")]
+    expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
+    value = problem["input"]
+    return f"{'.'.join(keys)}={'null' if value is None else value}: {expected}"
+
+
+def missing_extras(loggers: dict[str, Any]) -> list[str]:
+    """The loggers whose package is not installed, with the extra that brings it."""
+    problems = []
+    for name, node in loggers.items():
+        extra = EXTRAS.get(str((node or {}).get("_target_")).rpartition(".")[2])
+        if extra and find_spec(extra) is None:
+            problems.append(
+                f"logger={name}: the package {extra} is not installed; "
+                f"run: pip install 'multilayer[{extra}]'"
+            )
+    return problems

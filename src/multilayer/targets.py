@@ -1,0 +1,171 @@
+"""From a config node to the object that its `_target_` names, and what may be named."""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from torch import nn
+
+from multilayer.config import choices_with
+from multilayer.data import DataModule
+from multilayer.errors import UserError, did_you_mean
+from multilayer.losses import AutoLoss
+
+ALLOWED = (
+    "multilayer",
+    "torch.nn",
+    "torch.optim",
+    "pytorch_lightning.callbacks",
+    "pytorch_lightning.loggers",
+    "torchmetrics",
+)
+"""What a config out of a run folder or a checkpoint may name, beside what the user allows."""
+
+SAFE_TO_REBUILD = (nn.Module, DataModule, AutoLoss)
+"""All that evaluating and predicting rebuild from such a config."""
+
+Node = dict[str, Any]
+# What Hydra itself reads in a node; not arguments of the target.
+HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+
+
+def make(key: str, node: Node, **arguments: Any) -> Any:
+    """The object of a node, with further arguments.
+
+    Raises `UserError`, naming `key`, where the target refuses its arguments.
+    """
+    try:
+        return instantiate(node, **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, (ValueError, TypeError, ImportError, UserError)):
+            raise UserError(f"{key}: {cause}") from error
+        if cause is None:
+            raise UserError(f"{key}: {str(error).splitlines()[0]}") from error
+        raise
+
+
+def fill(node: Any, values: Mapping[str, Any]) -> Any:
+    """The node with words such as `n_features` replaced by what they stand for.
+
+    >>> fill({"in_features": "n_features", "bias": True}, {"n_features": 64})
+    {'in_features': 64, 'bias': True}
+    """
+    if isinstance(node, dict):
+        return {key: fill(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [fill(value, values) for value in node]
+    return values.get(node, node) if isinstance(node, str) else node
+
+
+def nodes(key: str, node: Any) -> Iterator[tuple[str, Node]]:
+    """Every node with a `_target_` in a config, with its key, outermost first."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield key, node
+        for name, value in node.items():
+            yield from nodes(f"{key}.{name}" if key else str(name), value)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from nodes(f"{key}[{index}]", value)
+
+
+def resolve(key: str, path: str) -> Any:
+    """The class or function at a dotted path.
+
+    Raises `UserError` where there is none.
+    """
+    try:
+        found = get_object(path)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise UserError(f"{key}._target_={path}: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        # Hydra's own wrapping of whatever importing the user's module raised.
+        raise UserError(f"{key}._target_={path}: cannot be imported: {error}") from error
+    if not callable(found):
+        raise UserError(f"{key}._target_={path}: not a class or function")
+    return found
+
+
+def argument_problems(config: Node) -> list[str]:
+    """The arguments in a config that their targets do not take, one line each."""
+    return [
+        problem
+        for key, node in nodes("", config)
+        for problem in refused_arguments(key, node, resolve(key, node["_target_"]))
+    ]
+
+
+def refused_arguments(key: str, node: Node, target: Callable[..., Any]) -> list[str]:
+    """The arguments of one node that its target does not take."""
+    taken = parameters_of(target)
+    if taken is None:
+        return []
+    own = {"interval"} if key == "scheduler" else set()
+    refused = [name for name in node if name not in HYDRA_KEYS | own | set(taken)]
+    return [refusal(key, name, node["_target_"], taken) for name in refused]
+
+
+def refusal(key: str, name: str, path: str, taken: Sequence[str]) -> str:
+    """Says that a target does not take an argument, and who does or what it takes."""
+    others = choices_with(key, name)
+    hint = f"{', '.join(others)} would" if others else did_you_mean(name, taken)
+    return f"{key}.{name}: {path} takes no argument {name}; {hint}"
+
+
+def parameters_of(target: Callable[..., Any]) -> list[str] | None:
+    """The names of the keyword arguments; None where any name is taken.
+
+    A class that hands the rest on, as a data set does, takes what its parents take.
+    """
+    names: list[str] = []
+    for callable_ in init_chain(target):
+        parameters = inspect.signature(callable_).parameters.values()
+        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return [name for name in names if name != "self"]
+    return None
+
+
+def init_chain(target: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The function itself, or the constructors of a class and its parents in order."""
+    if not inspect.isclass(target):
+        return [target]
+    return [cls.__init__ for cls in target.__mro__ if "__init__" in vars(cls) and cls is not object]
+
+
+def check_stranger(config: Node, allowed: Sequence[str]) -> None:
+    """Refuse a config from a run folder or checkpoint that names more than it may.
+
+    The object found must also come from an allowed package and be of a kind that is rebuilt:
+    `torch.nn` reaches all of torch by its attributes.
+
+    Raises `UserError`.
+    """
+    packages = (*ALLOWED, *allowed)
+    for key, node in nodes("", config):
+        path = str(node["_target_"])
+        if not is_below(path, packages):
+            raise UserError(
+                f"the run's config names {path} for {key}, which is not on the list of what may "
+                f"be loaded; if you trust the run, add allow=[{path.rpartition('.')[0] or path}]"
+            )
+        found = resolve(key, path)
+        if not is_below(f"{found.__module__}.", packages) or not is_rebuilt(found):
+            raise UserError(f"the run's config names {path} for {key}, which may not be loaded")
+
+
+def is_below(path: str, packages: Sequence[str]) -> bool:
+    """Whether a dotted path lies in one of the packages.
+
+    >>> is_below("torch.nn.Linear", ["torch.nn"]), is_below("torch.nnx.Linear", ["torch.nn"])
+    (True, False)
+    """
+    return any(path.startswith(f"{package}.") for package in packages)
+
+
+def is_rebuilt(found: Any) -> bool:
+    """Whether it is a class of network, loss or data set."""
+    return inspect.isclass(found) and issubclass(found, SAFE_TO_REBUILD)

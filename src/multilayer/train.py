@@ -1,0 +1,172 @@
+"""`multilayer train`: one run, from its config to its run folder."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import isfinite, nan
+from pathlib import Path
+from time import perf_counter
+from typing import Any, get_args
+
+import pytorch_lightning as pl
+import torch
+
+from multilayer.build import (
+    check_components,
+    make_data,
+    make_module,
+    make_trainer,
+    planned_steps,
+    training_arguments,
+)
+from multilayer.callbacks import EarlyStopping
+from multilayer.callbacks.best_weights import find_best_weights
+from multilayer.compilation import compile_if_worthwhile
+from multilayer.data import DataModule
+from multilayer.data.datamodule import describe
+from multilayer.data.split import Split
+from multilayer.errors import UserError
+from multilayer.modules import SupervisedModule
+from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint
+from multilayer.runs.manifest import start_manifest
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: its metrics by split, and its manifest."""
+
+    metrics: Metrics
+    manifest: dict[str, Any]
+
+
+def train(
+    config: dict[str, Any],
+    folder: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+) -> Result:
+    """Train one run as a plain config says, and leave its run folder.
+
+    overrides: what the config was composed from, for the manifest.
+    quiet: leave out the summary of the network, as in a sweep.
+
+    Raises `UserError` before anything is written, where the config or the data is wrong.
+    """
+    check_components(config)
+    resumed = find_last(config["resume"])
+    pl.seed_everything(config["seed"], verbose=False)
+    data = make_data(config)
+    data.setup()
+
+    run = RunFolder(folder)
+    trainer = make_trainer(config, run, quiet=quiet)
+    run.writes = trainer.is_global_zero
+    manifest = start_manifest(config, overrides)
+    run.write_config(config)
+    with recorded(run, manifest):
+        n_steps = planned_steps(config["trainer"], len(data.train_minibatches()))
+        module = make_module(
+            config,
+            data.columns,
+            data.preprocessing,
+            data_fingerprint=data.fingerprint,
+            **training_arguments(config, n_steps=n_steps),
+        )
+        device = trainer.strategy.root_device
+        compile_if_worthwhile(module.network, config["compile"], n_steps=n_steps, device=device)
+        manifest |= describe_start(data, device)
+        fit(trainer, module, data, resumed, manifest)
+        metrics = evaluate_splits(module.to(device), data)
+        manifest |= describe_end(trainer, metrics)
+        run.write_metrics(metrics)
+    return Result(metrics, manifest)
+
+
+@contextmanager
+def recorded(run: RunFolder, manifest: dict[str, Any]) -> Iterator[None]:
+    """Write the manifest at the start and at the end, whichever end it is."""
+    run.write_manifest(manifest)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
+        manifest |= {"status": "interrupted", "stop_reason": "interrupted by the user"}
+        raise
+    except BaseException as error:
+        manifest |= {"status": "failed", "stop_reason": f"{type(error).__name__}: {error}"}
+        raise
+    finally:
+        run.write_manifest(manifest)
+
+
+def fit(
+    trainer: pl.Trainer,
+    module: SupervisedModule,
+    data: DataModule,
+    resumed: Path | None,
+    manifest: dict[str, Any],
+) -> None:
+    """Train, and note how long it took."""
+    start = perf_counter()
+    try:
+        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+    finally:
+        seconds = perf_counter() - start
+        manifest |= {
+            "fit_seconds": round(seconds, 3),
+            "steps": trainer.global_step,
+            "steps_per_second": round(trainer.global_step / seconds, 1),
+        }
+
+
+def evaluate_splits(module: SupervisedModule, data: DataModule) -> Metrics:
+    """The loss and metrics of each split, with the weights as they are."""
+    device = module.device
+    return {split: module.evaluate(data.minibatches(split, device)) for split in get_args(Split)}
+
+
+def describe_start(data: DataModule, device: torch.device) -> dict[str, Any]:
+    """What the manifest says of data and device."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": name, "data_fingerprint": data.fingerprint, "rows": describe(data)}
+
+
+def describe_end(trainer: pl.Trainer, metrics: Metrics) -> dict[str, Any]:
+    """What the manifest says of the end: the best epoch, the status and the reason to stop."""
+    best = find_best_weights(trainer)
+    reason, diverged = stop_reason(trainer)
+    diverged = diverged or not isfinite(metrics["train"]["loss"])
+    return {
+        "best_epoch": best.best_epoch if best else None,
+        "status": "diverged" if diverged else "done",
+        "stop_reason": reason,
+    }
+
+
+def stop_reason(trainer: pl.Trainer) -> tuple[str, bool]:
+    """Why the training ended, in words, and whether it is that the loss was not finite."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping) and callback.reason:
+            return callback.reason, callback.diverged
+    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+        return f"reached trainer.max_steps={trainer.max_steps}", False
+    if trainer.current_epoch >= (trainer.max_epochs or 0):
+        return f"reached trainer.max_epochs={trainer.max_epochs}", False
+    return "stopped by a callback or a time limit", False
+
+
+def objective(monitor: str, metrics: Metrics) -> float:
+    """The monitored metric of the best weights; NaN where there is none of that name."""
+    split, _, name = monitor.partition("/")
+    return metrics.get(split, {}).get(name, nan)
+
+
+def find_last(resume: str | None) -> Path | None:
+    """The checkpoint to go on from: a file, or the last one of a run folder."""
+    if resume is None:
+        return None
+    last = Path(resume) / "checkpoints" / "last.ckpt"
+    path = last if last.is_file() else find_checkpoint(resume)
+    if path.name == "best.ckpt":
+        raise UserError(f"resume={resume}: best.ckpt holds weights alone; go on from a last.ckpt")
+    return path
