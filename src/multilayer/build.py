@@ -1,6 +1,6 @@
 """From a plain config to data, network, module and trainer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -43,11 +43,16 @@ def check_components(config: Config) -> None:
     with torch.device("meta"):
         network = make_network(config["model"], n_features=2, n_outputs=2)
     check_batch_normalization(network, config["data"]["batch_size"])
-    optimizer = make("optimizer", config["optimizer"])
+    optimizer = call("optimizer", make("optimizer", config["optimizer"]), [torch.zeros(1)])
+    call("scheduler", make_scheduler(config, n_steps=100), optimizer)
+
+
+def call(key: str, factory: Callable[[Any], Any], argument: Any) -> Any:
+    """What a factory gives; what it refuses becomes a `UserError` that names `key`."""
     try:
-        make_scheduler(config, n_steps=100)(optimizer([torch.zeros(1, requires_grad=True)]))
+        return factory(argument)
     except (ValueError, TypeError) as error:
-        raise UserError(f"optimizer or scheduler: {error}") from error
+        raise UserError(f"{key}: {error}") from error
 
 
 def check_batch_normalization(network: nn.Module, batch_size: int | str) -> None:

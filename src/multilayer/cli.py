@@ -68,7 +68,9 @@ def check(command: str, flags: Namespace) -> None:
 def start_hydra(command: str, arguments: list[str]) -> int:
     """Run the command's task under Hydra; returns the exit code."""
     import hydra
+    from hydra.errors import HydraException
 
+    from multilayer.config import first_line
     from multilayer.config_folder import conf_dir
     from multilayer.sweeps.summary import SweepFolder, print_sweep
 
@@ -78,6 +80,8 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     hydra_main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
     try:
         hydra_main(TASKS[command])()
+    except HydraException as error:  # a job that cannot be composed: none has started
+        raise UserError(f"a job of the sweep: {first_line(error)}") from error
     except Exception as error:
         if SweepFolder.path is None:
             raise
@@ -94,9 +98,10 @@ def train_task(config: Any) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from multilayer.config import plain
+    from multilayer.config import plain, raise_all
     from multilayer.runs.manifest import record_failure
     from multilayer.runs.summary import print_job, print_run
+    from multilayer.schema import problems_in
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
@@ -105,12 +110,14 @@ def train_task(config: Any) -> float:
     if not in_sweep:
         sys.argv[1:1] = ["train"]  # the command by which Lightning starts DDP's other processes
     values = plain(config)
-    with reported(in_sweep):
+    with reported(job=hydra.job.num if in_sweep else None):
         from multilayer.quiet import quieten_lightning
         from multilayer.train import objective, train
 
         quieten_lightning()
         try:
+            # Of a sweep only one job was checked before.
+            raise_all(problems_in("train", values, in_sweep=in_sweep))
             result = train(values, folder, overrides, quiet=in_sweep)
         except UserError as error:
             if in_sweep:
@@ -158,20 +165,20 @@ TASKS: dict[str, Callable[[Any], Any]] = {
 
 
 @contextmanager
-def reported(in_sweep: bool = False) -> Iterator[None]:
+def reported(job: int | None = None) -> Iterator[None]:
     """Say what went wrong at once; then end, or in a sweep leave the job to Hydra as failed."""
     try:
         yield
     except UserError as error:
-        print_error(error)
-        if in_sweep:
-            raise
-        raise SystemExit(2) from error
+        print_error(error if job is None else UserError(f"job {job}: {error}"))
+        if job is None:
+            raise SystemExit(2) from error
+        raise
     except Exception as error:
         traceback.print_exc()
-        if in_sweep:
-            raise
-        raise SystemExit(1) from error
+        if job is None:
+            raise SystemExit(1) from error
+        raise
 
 
 def print_error(error: UserError) -> None:

@@ -16,18 +16,18 @@ STEPS_WORTH_COMPILING = 100_000
 
 def compile_if_worthwhile(
     network: nn.Module, choice: bool | str, *, n_steps: int, device: torch.device
-) -> None:
-    """Compile a network in place, if `choice` is true, or "auto" and the work ahead pays for it."""
+) -> bool:
+    """Compile a network in place, if `choice` is true, or "auto" and the work ahead pays for it.
+
+    Returns whether it is compiled.
+    """
     if choice == "auto":
         choice = n_steps >= STEPS_WORTH_COMPILING and can_compile(device)
-        log.info(
-            "compile=auto: %s, %s steps are planned on %s",
-            "compiling" if choice else "not compiling",
-            f"{n_steps:,}",
-            device.type,
-        )
+        words = "compiling" if choice else "not compiling"
+        log.info(f"compile=auto: {words}, with {n_steps:,} steps ahead on {device.type}")
     if choice:
         network.compile()
+    return bool(choice)
 
 
 def can_compile(device: torch.device) -> bool:

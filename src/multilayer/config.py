@@ -37,10 +37,11 @@ def check_command_line(
         parsed = parse(overrides)
         if not sweep:
             return check_job(command, parsed)
+        raise_all([problem for choice in swept_choices(parsed) for problem in unknown_choices(choice)])
         errors = []
         for job in jobs(parsed):
             try:
-                return check_job(command, job)
+                return check_job(command, job, in_sweep=True)
             except UserError as error:
                 errors.append(error)
         if errors:
@@ -71,6 +72,18 @@ def parse(overrides: Sequence[str]) -> list[Override]:
     return parsed
 
 
+def swept_choices(parsed: Sequence[Override]) -> list[Override]:
+    """Each choice that some job of a sweep makes from a config group."""
+    swept = [override for override in parsed if override.is_choice_sweep() and is_group(override)]
+    return parse(
+        [
+            f"{override.get_key_element()}={value}"
+            for override in swept
+            for value in override.sweep_string_iterator()
+        ]
+    )
+
+
 def jobs(parsed: Sequence[Override]) -> Iterator[list[Override]]:
     """The overrides of each job of a sweep, in the order of Hydra's own sweeper.
 
@@ -88,19 +101,26 @@ def jobs(parsed: Sequence[Override]) -> Iterator[list[Override]]:
         yield parse(job)
 
 
-def check_job(command: str, parsed: Sequence[Override]) -> Plain:
+def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = False) -> Plain:
     """The plain config of one job, checked for choices, keys, missing values, types and ranges."""
     choices = [override for override in parsed if is_group(override)]
-    values = [override for override in parsed if not is_group(override)]
-    problems = [problem for override in choices for problem in unknown_choices(override)]
-    raise_all(problems)
-
-    base = compose_job(command, choices)
+    wrong = [override for override in choices if unknown_choices(override)]
+    groups = tuple(f"{override.key_or_group}." for override in wrong)
+    right = [
+        override
+        for override in parsed
+        if override not in wrong and not override.key_or_group.startswith(groups)
+    ]
+    base = compose_job(command, [override for override in choices if override not in wrong])
     keys = set(dotted_keys(OmegaConf.to_container(base, resolve=False)))
-    unknown = [override for override in values if is_unknown_key(override, keys)]
-    problems = [unknown_key(override.key_or_group, keys) for override in unknown]
-    config = compose_job(command, [override for override in parsed if override not in unknown])
-    raise_all(problems + missing_values(config) + problems_in(command, plain(config)))
+    unknown = [override for override in right if is_unknown_key(override, keys)]
+    config = compose_job(command, [override for override in right if override not in unknown])
+    raise_all(
+        [problem for override in wrong for problem in unknown_choices(override)]
+        + [unknown_key(override.key_or_group, keys) for override in unknown]
+        + missing_values(config)
+        + problems_in(command, plain(config), in_sweep=in_sweep)
+    )
     return plain(config)
 
 
@@ -124,18 +144,22 @@ def unknown_choices(override: Override) -> list[str]:
 
 def is_unknown_key(override: Override, keys: set[str]) -> bool:
     """Whether an override changes a key that is not there; one with `+` may add it."""
-    adds = override.is_add() or override.is_force_add()
-    return not adds and not override.is_hydra_override() and override.key_or_group not in keys
+    may_add = override.is_add() or override.is_force_add() or override.is_hydra_override()
+    return not may_add and not is_group(override) and override.key_or_group not in keys
 
 
 def unknown_key(key: str, keys: set[str]) -> str:
     """The problem with a key, and where such a key would fit."""
     group, _, name = key.rpartition(".")
-    siblings = {known for known in keys if known.startswith(f"{group}.")} if group else set(keys)
     owners = choices_with(group, name)
     if owners:
         return f"{key}: not a key here; {', '.join(owners)} {'have' if owners[1:] else 'has'} it"
-    return f"{key}: unknown key, {did_you_mean(key, siblings or keys)}"
+    deeper = sorted(known for known in keys if known.endswith(f".{key}"))
+    if deeper:
+        return f"{key}: unknown key, did you mean {deeper[0]}?"
+    siblings = [known for known in keys if group and known.rpartition(".")[0] == group]
+    top = [known for known in keys if "." not in known]
+    return f"{key}: unknown key, {did_you_mean(key, siblings or top)}"
 
 
 def choices_with(group: str, name: str) -> list[str]:

@@ -86,7 +86,16 @@ TASKS_OF_LOSS: dict[type[nn.Module], tuple[Task, ...]] = {
 
 
 class AutoLoss:
-    """Stands in a config for the loss of the task; see `loss_for_task`."""
+    """Stands in a config for the loss of the task; see `loss_for_task`.
+
+    The arguments are those of the cross entropies, and of no account in regression.
+    """
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+    ) -> None:
+        self.label_smoothing = check_label_smoothing(label_smoothing)
+        self.class_weights = class_weights
 
 
 def loss_for_task(loss: nn.Module | AutoLoss, task: Task) -> nn.Module:
@@ -98,12 +107,15 @@ def loss_for_task(loss: nn.Module | AutoLoss, task: Task) -> nn.Module:
     MSELoss()
     """
     if isinstance(loss, AutoLoss):
-        return LOSS_OF_TASK[task]()
+        if task == "regression":
+            return nn.MSELoss()
+        cross_entropy = BinaryCrossEntropy if task == "binary" else CrossEntropy
+        return cross_entropy(label_smoothing=loss.label_smoothing, class_weights=loss.class_weights)
     tasks = TASKS_OF_LOSS.get(type(loss), (task,))
     if task not in tasks:
         raise ValueError(
-            f"{type(loss).__name__} is a loss for {' or '.join(tasks)} and the data's task is "
-            f"{task}: use {LOSS_OF_TASK[task].__name__}, or loss=auto, which follows the task"
+            f"{type(loss).__name__} is for {' or '.join(tasks)}, and the data's task is {task}: "
+            f"use {LOSS_OF_TASK[task].__name__}, or loss=auto, which follows the task"
         )
     return loss
 

@@ -123,12 +123,13 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def on_train_epoch_end(self) -> None:
         """Log the training loss and metrics, taken while the weights moved."""
-        self.log_dict(named("train", self.summarize(self.train_epoch)))
+        self.log_dict(named("train", self.summarize(self.train_epoch)), sync_dist=True)
         self.train_epoch = Epoch()
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss and metrics."""
-        self.log_dict(named("validation", self.summarize(self.validation_epoch)))
+        values = self.summarize(self.validation_epoch)
+        self.log_dict(named("validation", values), sync_dist=True)
         self.validation_epoch = Epoch()
 
     def summarize(self, epoch: Epoch) -> dict[str, Tensor]:

@@ -23,12 +23,17 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 PartialShare = Annotated[float, Field(gt=0, lt=1)]
 
 
-OneOrEach = Annotated[
+RateOrRates = Annotated[
     Annotated[Share, Tag("number")] | Annotated[list[Share], Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, list) else "number"),
 ]
 BatchSize = Annotated[
     Annotated[PositiveInt, Tag("number")] | Annotated[Literal["full"], Tag("word")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
+]
+
+NumberOrAuto = Annotated[
+    Annotated[PositiveInt, Tag("number")] | Annotated[Literal["auto"], Tag("word")],
     Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
 ]
 
@@ -57,7 +62,7 @@ class Model(Section):
 
     d_hidden: list[PositiveInt] = []
     activation: str = "relu"
-    dropout: OneOrEach = 0.0
+    dropout: RateOrRates = 0.0
     normalization: Literal["batch", "layer"] | None = None
     initialization: Literal["default", "normal", "kaiming", "xavier"] = "default"
     sigma: NonNegativeFloat = 0.0
@@ -128,6 +133,7 @@ class TrainConfig(Section):
     logger: dict[str, dict[str, Any] | None] = {}
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     compile: Literal["auto", True, False]
+    threads: NumberOrAuto
     monitor: str
     mode: Literal["min", "max"]
     resume: str | None
@@ -163,14 +169,18 @@ SCHEMAS: dict[str, type[Section]] = {
 EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 
 
-def problems_in(command: str, config: dict[str, Any]) -> list[str]:
+def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False) -> list[str]:
     """What is wrong with the values of a composed config, one line each."""
     try:
         SCHEMAS[command].model_validate(without_missing(config))
     except ValidationError as error:
         # A missing value is found, and said better, where the config is composed.
         return [line(problem) for problem in error.errors() if problem["type"] != "missing"]
-    return missing_extras(config.get("logger") or {})
+    problems = missing_extras(config.get("logger") or {})
+    if in_sweep and config["trainer"]["strategy"] == "ddp":
+        # Seen: the second process starts the whole sweep again, and the results are wrong.
+        problems.append("trainer.strategy=ddp: not inside a sweep; train such runs one by one")
+    return problems
 
 
 def without_missing(node: Any) -> Any:

@@ -29,6 +29,7 @@ from multilayer.errors import UserError
 from multilayer.modules import SupervisedModule
 from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint
 from multilayer.runs.manifest import start_manifest
+from multilayer.threads import set_threads
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,11 @@ def train(
             data_fingerprint=data.fingerprint,
             **training_arguments(config, n_steps=n_steps),
         )
+        set_threads(config["threads"], module.network, config["data"]["batch_size"])
         device = trainer.strategy.root_device
-        compile_if_worthwhile(module.network, config["compile"], n_steps=n_steps, device=device)
+        manifest["compiled"] = compile_if_worthwhile(
+            module.network, config["compile"], n_steps=n_steps, device=device
+        )
         manifest |= describe_start(data, device)
         fit(trainer, module, data, resumed, manifest)
         metrics = evaluate_splits(module.to(device), data)

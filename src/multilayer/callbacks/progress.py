@@ -33,10 +33,19 @@ class TrainingProgress(pl.callbacks.ProgressBar):
         self.bar: Progress | None = None
         self.task = TaskID(0)
         self.last_line = monotonic()
+        self.shown = True
+
+    def disable(self) -> None:
+        """Called by Lightning in all but one of several processes."""
+        self.shown = False
+
+    def enable(self) -> None:
+        """Show the bar again."""
+        self.shown = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
-        if not (trainer.is_global_zero and self.console.is_terminal):
+        if not (self.shown and self.console.is_terminal):
             return
         # An epoch of a small network takes milliseconds: rich draws ten times a second at most.
         self.bar = Progress(
@@ -62,9 +71,9 @@ class TrainingProgress(pl.callbacks.ProgressBar):
         if self.bar is not None:
             line = summary_line(trainer.callback_metrics, headline)
             self.bar.update(self.task, completed=epoch, metrics=line)
-        elif monotonic() - self.last_line > SECONDS_BETWEEN_LINES and trainer.is_global_zero:
+        elif self.shown and monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             line = summary_line(trainer.callback_metrics, headline)
-            self.console.print(f"epoch {epoch}/{trainer.max_epochs}  {line}")
+            self.console.print(f"epoch {epoch}/{trainer.max_epochs}  {line}", soft_wrap=True)
             self.last_line = monotonic()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

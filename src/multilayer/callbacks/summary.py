@@ -5,6 +5,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from multilayer.threads import n_parameters
+
 
 class NetworkSummary(pl.callbacks.ModelSummary):
     """A row for each layer of the network, with its number of trained parameters."""
@@ -39,8 +41,3 @@ def describe(layer: nn.Module) -> str:
 def changes_something(part: nn.Module) -> bool:
     """Whether a part of a layer does more than hand its input on."""
     return not isinstance(part, nn.Identity) and getattr(part, "p", 1) != 0
-
-
-def n_parameters(module: nn.Module) -> int:
-    """The number of trained parameters."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

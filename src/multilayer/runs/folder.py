@@ -94,7 +94,7 @@ def find_checkpoint(run: str | Path) -> Path:
 def hint_at_runs(path: Path) -> str:
     """Name a run folder below `path`, for who gave the folder of a sweep or of a day."""
     below = sorted(path.glob("*/manifest.json")) + sorted(path.glob("*/*/manifest.json"))
-    return f"; did you mean {below[-1].parent}?" if below else ""
+    return f"; did you mean {os.path.relpath(below[-1].parent)}?" if below else ""
 
 
 def read_json(path: Path) -> dict[str, Any]:

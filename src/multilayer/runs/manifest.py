@@ -28,6 +28,7 @@ def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str
         "device": None,
         "data_fingerprint": None,
         "rows": None,
+        "compiled": None,
         "config_hash": config_hash(config),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "fit_seconds": None,

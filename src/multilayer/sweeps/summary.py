@@ -46,17 +46,19 @@ def read_jobs(sweep: Path) -> list[RunFolder]:
 
 
 def sweep_table(runs: list[RunFolder], monitor: str, mode: str) -> Table:
-    """A row a run: its overrides, its status and its metrics; the best is marked."""
+    """A row a run: the overrides in which it differs, its status and its metrics; the best is marked."""
     split, _, metric = monitor.partition("/")
     values = [run.read_metrics().get(split, {}).get(metric) for run in runs]
     known = [value for value in values if value is not None]
     best = (min if mode == "min" else max)(known, default=None)
-    table = Table("job", "overrides", "status", monitor, "test", header_style="bold")
-    for run, value in zip(runs, values, strict=True):
-        manifest = run.read_manifest()
+    table = Table("job", "varied", "status", monitor, "test", header_style="bold")
+    manifests = [run.read_manifest() for run in runs]
+    shared = set.intersection(*(set(manifest["overrides"]) for manifest in manifests))
+    for run, manifest, value in zip(runs, manifests, values, strict=True):
+        varied = [override for override in manifest["overrides"] if override not in shared]
         table.add_row(
             run.path.name,
-            " ".join(manifest["overrides"]),
+            " ".join(varied),
             manifest["status"],
             format_number(value) + (" *" if value is not None and value == best else ""),
             headline_of(run.read_metrics().get("test", {})),

@@ -1,0 +1,7 @@
+"""`multilayer predict` from a clone."""
+
+import sys
+
+from multilayer.cli import main
+
+sys.exit(main(["predict", *sys.argv[1:]]))

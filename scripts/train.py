@@ -1,0 +1,7 @@
+"""`multilayer train` from a clone."""
+
+import sys
+
+from multilayer.cli import main
+
+sys.exit(main(["train", *sys.argv[1:]]))
