@@ -18,9 +18,7 @@ N_ROWS = 300
 def computed(task, predictions, target, n_classes=2, n_parts=1):
     """The metrics, updated with the rows in so many parts."""
     metrics = metrics_for_task(task, n_classes)
-    parts = zip(
-        np.array_split(predictions, n_parts), np.array_split(target, n_parts), strict=True
-    )
+    parts = zip(np.array_split(predictions, n_parts), np.array_split(target, n_parts), strict=True)
     for some_predictions, some_target in parts:
         metrics.update(torch.from_numpy(some_predictions), torch.from_numpy(some_target))
     return {name: float(value) for name, value in metrics.compute().items()}
@@ -49,7 +47,9 @@ def binary_rows():
 def class_rows(n_classes):
     """Probabilities `(N, n_classes)`, and a target whose classes have unequal shares."""
     rng = np.random.default_rng(0)
-    target = rng.choice(n_classes, N_ROWS, p=np.arange(1, n_classes + 1) / sum(range(n_classes + 1)))
+    target = rng.choice(
+        n_classes, N_ROWS, p=np.arange(1, n_classes + 1) / sum(range(n_classes + 1))
+    )
     logits = 2 * np.eye(n_classes)[target] + 1.5 * rng.standard_normal((N_ROWS, n_classes))
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     return p.astype(np.float32), target
@@ -139,7 +139,11 @@ def test_regression_metrics_are_scikit_learn_s(offset, deviation):
 @pytest.mark.parametrize("task", HEADLINE)
 def test_metrics_of_parts_are_those_of_the_whole(task):
     """Rows may come in minibatches of any size."""
-    rows = {"binary": binary_rows, "multiclass": lambda: class_rows(3), "regression": regression_rows}
+    rows = {
+        "binary": binary_rows,
+        "multiclass": lambda: class_rows(3),
+        "regression": regression_rows,
+    }
     predictions, target = rows[task]()
     whole = computed(task, predictions, target, 3)
     assert computed(task, predictions, target, 3, n_parts=7) == pytest.approx(whole, abs=1e-5)

@@ -97,7 +97,15 @@ def test_number_of_parameters_has_its_closed_form(d_hidden, normalization):
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
 
 
+def test_slice_without_the_output_gives_the_last_hidden_values():
+    """As of any `nn.Sequential`, a slice is a network: `[:-1]` for what the last layer sees."""
+    network = MLP(4, 2, d_hidden=[8, 6])
+    x = inputs(5, 4).float()
+    torch.testing.assert_close(network[-1](network[:-1](x)), network(x))
+
+
 def dropout_rates(network):
+    """The rate of each dropout layer, first to last."""
     return [module.p for module in network.modules() if isinstance(module, nn.Dropout)]
 
 
@@ -109,12 +117,10 @@ def test_one_dropout_rate_is_that_of_every_hidden_layer():
 def test_dropout_rates_land_in_their_layers():
     """A list gives each hidden layer its own rate, first to last."""
     network = MLP(4, 2, d_hidden=[8, 16, 8], dropout=[0.1, 0.0, 0.5])
-    assert [(layer.linear.out_features, layer.dropout.p) for layer in network[:-1]] == [
-        (8, 0.1),
-        (16, 0.0),
-        (8, 0.5),
-    ]
-    assert type(network[-1]) is nn.Linear
+    *hidden, output = network
+    rates = [(layer.linear.out_features, layer.dropout.p) for layer in hidden]
+    assert rates == [(8, 0.1), (16, 0.0), (8, 0.5)]
+    assert type(output) is nn.Linear
 
 
 def test_layers_drop_their_own_share_in_training():
@@ -123,7 +129,8 @@ def test_layers_drop_their_own_share_in_training():
     network = MLP(4, 2, d_hidden=[width] * 3, dropout=rates, activation="sigmoid")
     torch.manual_seed(0)
     h = inputs(n_rows, 4).float()
-    for layer, rate in zip(network[:-1], rates, strict=True):
+    *hidden, _ = network
+    for layer, rate in zip(hidden, rates, strict=True):
         dropped = layer(h)
         h = layer.activation(layer.linear(h))  # never 0, being a sigmoid
         kept = dropped != 0
@@ -310,9 +317,7 @@ def test_backpropagation_is_right(name):
     x = inputs(5, 3).requires_grad_()
 
     def outputs(x, *parameters):
-        return torch.func.functional_call(
-            network, dict(zip(names, parameters, strict=True)), (x,)
-        )
+        return torch.func.functional_call(network, dict(zip(names, parameters, strict=True)), (x,))
 
     assert torch.autograd.gradcheck(outputs, (x, *values))
 

@@ -103,7 +103,8 @@ def make_module(
 ) -> SupervisedModule:
     """The LightningModule for the task of a table, with its network and loss.
 
-    All arguments but the last travel in its checkpoints. `training` is what `training_arguments` gives; without it the module can only predict.
+    All arguments but the last travel in its checkpoints. `training` is what `training_arguments`
+    gives; without it the module can only predict.
     """
     network = make_network(
         config["model"], n_features=len(columns.features), n_outputs=columns.n_outputs
@@ -158,9 +159,7 @@ def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.T
 
 def make_all(key: str, group: Config) -> list[Any]:
     """The objects of a group that holds several, by name; one that is null is left out."""
-    return [
-        make(f"{key}.{name}", node) for name, node in group.items() if node is not None
-    ]
+    return [make(f"{key}.{name}", node) for name, node in group.items() if node is not None]
 
 
 def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:
@@ -176,11 +175,11 @@ def planned_steps(trainer: Config, n_batches: int) -> int:
     limit = trainer["limit_train_batches"]
     n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
     n_per_epoch = -(-n_limited // trainer["accumulate_grad_batches"])
-    ends = []
+    ends: list[int] = []
     if trainer["max_epochs"] not in (None, -1):
         ends.append(trainer["max_epochs"] * n_per_epoch)
     if trainer["max_steps"] != -1:
-        ends.append(trainer["max_steps"])
+        ends.append(int(trainer["max_steps"]))
     if not ends:
         raise UserError("trainer.max_epochs=-1: give trainer.max_steps, or a number of epochs")
     return max(1, min(ends))

@@ -16,6 +16,7 @@ from typing import Any
 from multilayer.errors import UserError, unknown_name
 from multilayer.help import MEANING, help_of, usage
 
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns 0 when done, 1 when the run failed, 2 when the input is wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)

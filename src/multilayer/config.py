@@ -37,7 +37,9 @@ def check_command_line(
         parsed = parse(overrides)
         if not sweep:
             return check_job(command, parsed)
-        raise_all([problem for choice in swept_choices(parsed) for problem in unknown_choices(choice)])
+        raise_all(
+            [problem for choice in swept_choices(parsed) for problem in unknown_choices(choice)]
+        )
         errors = []
         for job in jobs(parsed):
             try:

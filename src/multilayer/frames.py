@@ -56,7 +56,7 @@ def read_frame(path: str | Path) -> pl.DataFrame:
             case ".parquet":
                 return pl.read_parquet(path)
             case ".arrow":
-                return pl.read_ipc(path, memory_map=False)
+                return pl.read_ipc(path)
             case ending:
                 # Types are taken from the whole file: a word in its last row is found too.
                 separator = "\t" if ending == ".tsv" else ","

@@ -41,10 +41,8 @@ FLAGS = """\
 def usage() -> str:
     """The commands, a line each."""
     lines = [f"  {name:<10} {meaning}" for name, meaning in MEANING.items()]
-    return "\n".join(
-        ["usage: multilayer COMMAND [KEY=VALUE ...]", "", *lines]
-        + ["", "multilayer COMMAND --help says more."]
-    )
+    head, foot = "usage: multilayer COMMAND [KEY=VALUE ...]", "multilayer COMMAND --help says more."
+    return "\n".join([head, "", *lines, "", foot])
 
 
 def help_of(command: str, config_dir: str | None = None) -> str:

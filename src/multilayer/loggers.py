@@ -1,6 +1,6 @@
 """Lightning's TensorBoard logger, writing event files and nothing else."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from pytorch_lightning.loggers import TensorBoardLogger
 
@@ -15,7 +15,7 @@ class TensorBoard(TensorBoardLogger):
     def __init__(self, save_dir: str) -> None:
         super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
 
-    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars at an optimizer step."""
         scalars = {name: value for name, value in metrics.items() if name != "epoch"}
         if scalars:

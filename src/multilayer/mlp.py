@@ -188,9 +188,7 @@ def initialize_(
 ) -> None:
     """Set the weights of `linear` in place, and its bias to 0 unless torch's default is kept."""
     if initialization not in get_args(Initialization):
-        raise ValueError(
-            unknown_name("initialization", initialization, get_args(Initialization))
-        )
+        raise ValueError(unknown_name("initialization", initialization, get_args(Initialization)))
     if sigma < 0:
         raise ValueError(f"sigma must be at least 0, got {sigma}")
     if initialization == "default":

@@ -10,7 +10,6 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import MetricCollection
 
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.losses import LOSS_OF_TASK, Task
@@ -105,7 +104,8 @@ class SupervisedModule(pl.LightningModule, ABC):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a minibatch."""
         loss = self.step(batch, self.train_epoch)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % every == 0:
             self.log("train/loss_step", loss.detach())
         return loss
 

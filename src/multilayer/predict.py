@@ -37,7 +37,8 @@ def predictions_of(trained: Trained, features: Tensor, device: torch.device) -> 
     """The module's predictions for raw features `(N, n_features)`, on the CPU."""
     module = trained.module.to(device)
     parts = [
-        module(part.to(device)).cpu().float() for part in features.split(EVALUATION_BATCH_SIZE)
+        module(part.to(device)).cpu().float()
+        for part in torch.split(features, EVALUATION_BATCH_SIZE)
     ]
     return torch.cat(parts) if parts else features.new_empty(0, trained.columns.n_outputs)
 

@@ -133,7 +133,8 @@ def init_chain(target: Callable[..., Any]) -> list[Callable[..., Any]]:
     """The function itself, or the constructors of a class and its parents in order."""
     if not inspect.isclass(target):
         return [target]
-    return [cls.__init__ for cls in target.__mro__ if "__init__" in vars(cls) and cls is not object]
+    constructors = [vars(parent).get("__init__") for parent in target.__mro__[:-1]]
+    return [constructor for constructor in constructors if constructor is not None]
 
 
 def check_stranger(config: Node, allowed: Sequence[str]) -> None:

@@ -55,8 +55,8 @@ class EarlyStopping(pl.Callback):
             self.n_without_improvement += 1
         if self.n_without_improvement >= self.patience and self.reason is None:
             self.reason = (
-                f"early stopping: {self.monitor} has not improved on {self.best_value:.4g} of epoch "
-                f"{self.best_epoch} for {self.patience} epochs"
+                f"early stopping: {self.monitor} has not improved on {self.best_value:.4g} "
+                f"of epoch {self.best_epoch} for {self.patience} epochs"
             )
         trainer.should_stop = trainer.should_stop or self.reason is not None
 

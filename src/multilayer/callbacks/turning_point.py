@@ -36,7 +36,8 @@ def tensorboard_writer(trainer: pl.Trainer) -> SummaryWriter | None:
     """The writer of the TensorBoard logger; None where there is none, or in another process."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-            return logger.experiment
+            writer: SummaryWriter = logger.experiment
+            return writer
     return None
 
 

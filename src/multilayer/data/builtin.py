@@ -33,12 +33,12 @@ class BuiltinData(DataModule):
         super().__init__(**split)
         if name not in LOADERS:
             raise ValueError(unknown_name("data set", name, LOADERS))
-        self.name = name
+        self.set_name = name
         self.task = LOADERS[name][1]
 
     def load(self) -> Table:
         """Read the set from scikit-learn."""
-        loader, task = LOADERS[self.name]
+        loader, task = LOADERS[self.set_name]
         raw = loader()
         target = torch.from_numpy(raw.target)
         return Table(

@@ -82,9 +82,7 @@ class DataModule(ABC, pl.LightningDataModule):
         )
         train = rows.train[: self.train_rows]
         self.preprocessing = self.fitted_preprocessing or fit_preprocessing(table, train)
-        for split, chosen in zip(
-            get_args(Split), (train, rows.validation, rows.test), strict=True
-        ):
+        for split, chosen in zip(get_args(Split), (train, rows.validation, rows.test), strict=True):
             self.splits[split] = preprocess(
                 self.preprocessing, table.features[chosen], table.target[chosen]
             )

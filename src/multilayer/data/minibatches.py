@@ -1,6 +1,7 @@
 """Minibatches of tensors in memory: one index a minibatch, on the device where the data is."""
 
 from collections.abc import Iterator
+from math import ceil
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ class EpochShuffle:
         self.epoch = 0
 
     def __len__(self) -> int:
-        return -(-self.n_rows // self.n_ranks)
+        return ceil(self.n_rows / self.n_ranks)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0; Lightning calls this before each one."""
@@ -73,16 +74,13 @@ class Minibatches:
         self.batch_size = self.n_rows if batch_size == "full" else batch_size
 
     def __len__(self) -> int:
-        return -(-self.n_rows // self.batch_size)
+        return ceil(self.n_rows / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         if self.sampler is None:
-            yield from zip(
-                self.features.split(self.batch_size),
-                self.target.split(self.batch_size),
-                strict=True,
-            )
+            n = self.batch_size
+            yield from zip(torch.split(self.features, n), torch.split(self.target, n), strict=True)
             return
         order = self.sampler.order().to(self.target.device)
-        for rows in order.split(self.batch_size):
+        for rows in torch.split(order, self.batch_size):
             yield self.features[rows], self.target[rows]

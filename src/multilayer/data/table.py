@@ -71,7 +71,8 @@ def table_from_frame(
     """
     if target not in frame.columns:
         raise UserError(
-            f"{name} has no column {target!r} for data.target: {did_you_mean(target, frame.columns)}"
+            f"{name} has no column {target!r} for data.target: "
+            f"{did_you_mean(target, frame.columns)}"
         )
     if frame.height == 0:
         raise UserError(f"{name} has a header and no rows")
@@ -110,7 +111,9 @@ def sorted_classes(target: pl.Series, name: str) -> list[str]:
     """The labels of the classes as text, in the order of the column's own type."""
     classes = [str(value) for value in target.drop_nulls().unique().sort().to_list()]
     if len(classes) < 2:
-        raise UserError(f"{name}: column {target.name!r} has {len(classes)} class, needs at least 2")
+        raise UserError(
+            f"{name}: column {target.name!r} has {len(classes)} class, needs at least 2"
+        )
     return classes
 
 
@@ -138,9 +141,7 @@ def feature_tensor(frame: pl.DataFrame, names: Sequence[str], name: str) -> Tens
     matrix = np.array(floats.fill_null(float("nan")).to_numpy(order="c"), dtype=np.float32)
     rows, positions = np.nonzero(np.isinf(matrix))
     if rows.size:
-        raise UserError(
-            f"{name}: column {names[positions[0]]!r} is infinite in row {rows[0] + 1}"
-        )
+        raise UserError(f"{name}: column {names[positions[0]]!r} is infinite in row {rows[0] + 1}")
     return torch.from_numpy(matrix)
 
 

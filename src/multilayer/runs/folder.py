@@ -86,8 +86,7 @@ def find_checkpoint(run: str | Path) -> Path:
             "trained without callbacks=checkpoint"
         )
     raise UserError(
-        f"run={run} is not a run folder: expected checkpoints/best.ckpt in it"
-        + hint_at_runs(path)
+        f"run={run} is not a run folder: expected checkpoints/best.ckpt in it" + hint_at_runs(path)
     )
 
 

@@ -24,7 +24,10 @@ def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str
         "overrides": list(overrides),
         "seed": config["seed"],
         "git": git_state(Path.cwd()),
-        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}},
+        "versions": {
+            "python": sys.version.split()[0],
+            **{name: version(name) for name in PACKAGES},
+        },
         "device": None,
         "data_fingerprint": None,
         "rows": None,

@@ -13,7 +13,7 @@ from multilayer.runs.folder import RunFolder
 from multilayer.runs.summary import console, format_number
 
 
-class SweepFolder(Callback):  # type: ignore[misc]
+class SweepFolder(Callback):
     """Notes the folder of the sweep that Hydra runs, for the table at its end."""
 
     path: Path | None = None
@@ -32,7 +32,9 @@ def print_sweep(sweep: Path) -> None:
         out.print(sweep_table(runs, config["monitor"], config["mode"]))
     failed = [run.path.name for run in runs if run.read_manifest()["status"] == "failed"]
     if failed:
-        out.print(f"failed        {len(failed)} of {len(runs)}: job {', '.join(failed)}", style="red")
+        out.print(
+            f"failed        {len(failed)} of {len(runs)}: job {', '.join(failed)}", style="red"
+        )
     folder = os.path.relpath(sweep)
     out.print(f"sweep folder  {folder}", soft_wrap=True)
     out.print(f"look at it    tensorboard --logdir {folder}", soft_wrap=True)
@@ -46,7 +48,7 @@ def read_jobs(sweep: Path) -> list[RunFolder]:
 
 
 def sweep_table(runs: list[RunFolder], monitor: str, mode: str) -> Table:
-    """A row a run: the overrides in which it differs, its status and its metrics; the best is marked."""
+    """A row a run: the overrides in which it differs, status and metrics; the best is marked."""
     split, _, metric = monitor.partition("/")
     values = [run.read_metrics().get(split, {}).get(metric) for run in runs]
     known = [value for value in values if value is not None]
