@@ -1,3 +1,5 @@
+"""Losses against written-out formulas, scikit-learn and finite differences."""
+
 import math
 
 import numpy as np
@@ -176,6 +178,24 @@ def test_auto_loss_follows_the_task(task, expected):
     assert type(loss_for_task(AutoLoss(), task)) is expected
 
 
+@pytest.mark.parametrize(
+    ("task", "loss"), [("binary", BinaryCrossEntropy), ("multiclass", CrossEntropy)]
+)
+def test_auto_loss_hands_its_arguments_on(task, loss):
+    """Smoothing and weights reach the cross entropy of the task."""
+    arguments = {"label_smoothing": 0.2, "class_weights": [1.0, 3.0]}
+    z, y = binary_rows()
+    logits = z if task == "binary" else torch.stack([-z, z], dim=1)  # (B,) -> (B, 2)
+    automatic = loss_for_task(AutoLoss(**arguments), task).double()
+    assert automatic(logits, y).item() == loss(**arguments).double()(logits, y).item()
+
+
+def test_auto_loss_of_a_regression_needs_no_classes():
+    """Smoothing and weights are of no account where there are no classes."""
+    loss = loss_for_task(AutoLoss(label_smoothing=0.2, class_weights=[1.0, 3.0]), "regression")
+    assert type(loss) is nn.MSELoss
+
+
 @pytest.mark.parametrize("task", LOSS_OF_TASK)
 @pytest.mark.parametrize("loss", TASKS_OF_LOSS)
 def test_loss_must_fit_the_task(loss, task):
@@ -202,7 +222,7 @@ def test_loss_of_the_user_s_own_fits_any_task(task):
     assert loss_for_task(loss, task) is loss
 
 
-@pytest.mark.parametrize("loss", [BinaryCrossEntropy, CrossEntropy])
+@pytest.mark.parametrize("loss", [BinaryCrossEntropy, CrossEntropy, AutoLoss])
 @pytest.mark.parametrize("smoothing", [-0.1, 1.0, 2.0, math.nan])
 def test_wrong_smoothing_is_named(loss, smoothing):
     """Smoothing is a share in [0, 1)."""

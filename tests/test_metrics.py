@@ -1,3 +1,7 @@
+"""The metrics of each task against scikit-learn."""
+
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -28,7 +32,7 @@ def calibration_error(confidence, right, n_bins=15):
     """Guo et al. 2017, equation 3: sum over bins of n_b / n |accuracy_b - confidence_b|."""
     edges = np.linspace(0, 1, n_bins + 1)
     total = 0.0
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
             gap = abs(right[inside].mean() - confidence[inside].mean())

@@ -1,4 +1,7 @@
+"""Networks against the written formulas, their start and their gradients."""
+
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -92,7 +95,7 @@ def test_number_of_parameters_has_its_closed_form(d_hidden, normalization):
     """(d_in + 1) d_out a layer, and 2 d_out for each normalised hidden layer."""
     network = MLP(64, 10, d_hidden=d_hidden, normalization=normalization)
     widths = [64, *d_hidden, 10]
-    expected = sum((a + 1) * b for a, b in zip(widths, widths[1:], strict=False))
+    expected = sum((a + 1) * b for a, b in pairwise(widths))
     expected += 2 * sum(d_hidden) if normalization else 0
     assert sum(parameter.numel() for parameter in network.parameters()) == expected
 

@@ -1,3 +1,5 @@
+"""Every schedule of conf/scheduler against rates computed by hand."""
+
 import math
 
 import pytest
@@ -58,7 +60,7 @@ def test_cosine_rises_and_falls_as_written(n_steps, warmup, n_warmup, final):
     assert max(rates) <= LR
 
 
-@pytest.mark.parametrize(("warmup", "n_warmup"), [(0.07, 7), (0.14, 14), (0.28, 28), (0.55, 55)])
+@pytest.mark.parametrize(("warmup", "n_warmup"), [(0.07, 7), (0.28, 28)])
 def test_warmup_is_the_share_as_it_was_written(warmup, n_warmup):
     """100 steps at `warmup=0.07` are 7, although 0.07 * 100 is a little more in floating point."""
     assert warmup * 100 > n_warmup

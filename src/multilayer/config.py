@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
+from hydra import compose
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -53,12 +57,22 @@ def check_command_line(
 
 @contextmanager
 def hydra_at(config_dir: str | None) -> Iterator[None]:
-    """Hydra's compose API on our config groups, with a folder of the user's before them."""
-    if config_dir is not None and not Path(config_dir).is_dir():
-        raise UserError(f"--config-dir {config_dir}: no such folder")
-    first = Path(config_dir).resolve() if config_dir else conf_dir()
-    with initialize_config_dir(str(first), version_base="1.3"):
+    """Hydra's compose API on our config groups, with a folder of the user's beside them.
+
+    `hydra.initialize_config_dir` does the same for one folder alone.
+    """
+    search_path = create_config_search_path(str(conf_dir()))
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir {config_dir}: no such folder")
+        folder = f"file://{Path(config_dir).resolve()}"
+        search_path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
+    setbase("1.3")
+    Hydra.create_main_hydra2(task_name="multilayer", config_search_path=search_path)
+    try:
         yield
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
@@ -181,11 +195,8 @@ def choices_with(group: str, name: str) -> list[str]:
 
 def compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
     """Compose a command's config; what Hydra refuses becomes a `UserError`."""
-    lines = [override.input_line or "" for override in overrides]
-    # As `--config-dir` does it, the user's folder comes first and ours after.
-    lines.append(f"hydra.searchpath=['file://{conf_dir()}']")
     try:
-        return compose(command, lines)
+        return compose(command, [override.input_line or "" for override in overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(first_line(error)) from error
 

@@ -122,15 +122,21 @@ class SupervisedModule(pl.LightningModule, ABC):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        """Log the training loss and metrics, taken while the weights moved."""
-        self.log_dict(named("train", self.summarize(self.train_epoch)), sync_dist=True)
-        self.train_epoch = Epoch()
+        """Log the training loss and metrics where no validation has done so."""
+        self.log_training()
 
     def on_validation_epoch_end(self) -> None:
-        """Log the validation loss and metrics."""
+        """Log the loss and metrics of both, so that callbacks find them side by side."""
+        self.log_training()
         values = self.summarize(self.validation_epoch)
         self.log_dict(named("validation", values), sync_dist=True)
         self.validation_epoch = Epoch()
+
+    def log_training(self) -> None:
+        """Log the training loss and metrics, taken while the weights moved."""
+        if self.train_epoch.losses:
+            self.log_dict(named("train", self.summarize(self.train_epoch)), sync_dist=True)
+            self.train_epoch = Epoch()
 
     def summarize(self, epoch: Epoch) -> dict[str, Tensor]:
         """The loss and every metric over an epoch, as scalars on the device."""

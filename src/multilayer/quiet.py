@@ -8,6 +8,8 @@ KNOWN_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).*",
     # A small data set has few minibatches an epoch: the losses are logged each epoch anyway.
     r"The number of training batches .* is smaller than the logging interval",
+    # torch's compiler imports a part of torch that torch has since deprecated.
+    r"`torch.jit.script_method` is deprecated",
 )
 
 

@@ -1,5 +1,6 @@
 """`multilayer train`: one run, from its config to its run folder."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,37 +55,56 @@ def train(
 
     Raises `UserError` before anything is written, where the config or the data is wrong.
     """
+    config = with_absolute_path(config)
     check_components(config)
     resumed = find_last(config["resume"])
-    pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     data.setup()
-
     run = RunFolder(folder)
     trainer = make_trainer(config, run, quiet=quiet)
+    data.trainer = trainer
+    n_steps = planned_steps(config["trainer"], len(data.train_minibatches()))
+    module = make_trained_module(config, data, n_steps)
+
     run.writes = trainer.is_global_zero
-    manifest = start_manifest(config, overrides)
     run.write_config(config)
+    manifest = start_manifest(config, overrides) | describe_start(data, trainer)
     with recorded(run, manifest):
-        n_steps = planned_steps(config["trainer"], len(data.train_minibatches()))
-        module = make_module(
-            config,
-            data.columns,
-            data.preprocessing,
-            data_fingerprint=data.fingerprint,
-            **training_arguments(config, n_steps=n_steps),
-        )
-        set_threads(config["threads"], module.network, config["data"]["batch_size"])
-        device = trainer.strategy.root_device
         manifest["compiled"] = compile_if_worthwhile(
-            module.network, config["compile"], n_steps=n_steps, device=device
+            module.network, config["compile"], n_steps=n_steps, device=root_device(trainer)
         )
-        manifest |= describe_start(data, device)
         fit(trainer, module, data, resumed, manifest)
-        metrics = evaluate_splits(module.to(device), data)
+        metrics = evaluate_splits(module.to(root_device(trainer)), data)
         manifest |= describe_end(trainer, metrics)
         run.write_metrics(metrics)
     return Result(metrics, manifest)
+
+
+def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) -> SupervisedModule:
+    """The module to be trained; its weights and all that is random after depend on the seed."""
+    pl.seed_everything(config["seed"], verbose=False)
+    module = make_module(
+        config,
+        data.columns,
+        data.preprocessing,
+        data_fingerprint=data.fingerprint,
+        **training_arguments(config, n_steps=n_steps),
+    )
+    set_threads(config["threads"], module.network, config["data"]["batch_size"])
+    return module
+
+
+def with_absolute_path(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the data's file by its full name, so that the run is found from anywhere."""
+    data = config["data"]
+    if "path" not in data:
+        return config
+    return config | {"data": data | {"path": os.path.abspath(data["path"])}}
+
+
+def root_device(trainer: pl.Trainer) -> torch.device:
+    """The device of this process."""
+    return trainer.strategy.root_device
 
 
 @contextmanager
@@ -129,8 +149,9 @@ def evaluate_splits(module: SupervisedModule, data: DataModule) -> Metrics:
     return {split: module.evaluate(data.minibatches(split, device)) for split in get_args(Split)}
 
 
-def describe_start(data: DataModule, device: torch.device) -> dict[str, Any]:
+def describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
     """What the manifest says of data and device."""
+    device = root_device(trainer)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"device": name, "data_fingerprint": data.fingerprint, "rows": describe(data)}
 

@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from multilayer.callbacks.best_weights import copy_of, find_best_weights
 
@@ -26,14 +28,14 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self.written = monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write, if it is time again."""
-        if trainer.strategy.broadcast(monotonic() - self.written >= self.every_seconds):
+        """Write, if it is time again or this is the last epoch.
+
+        Not in `on_train_end`: Lightning cannot go on from a checkpoint that is made there.
+        """
+        is_time = monotonic() - self.written >= self.every_seconds
+        if trainer.strategy.broadcast(is_time) or is_last_epoch(trainer):
             self.write(trainer, pl_module)
             self.written = monotonic()
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write at the end."""
-        self.write(trainer, pl_module)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -52,6 +54,25 @@ class Checkpoint(pl.callbacks.Checkpoint):
             pl_module.load_state_dict(best.weights)
             save(trainer, self.folder / "best.ckpt", weights_only=True)
             pl_module.load_state_dict(current)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the random numbers: a run that is resumed drops out as it would have."""
+        cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the random numbers of the run that is resumed."""
+        torch.set_rng_state(state_dict["cpu"].cpu())
+        if state_dict["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state_dict["cuda"].cpu())
+
+
+def is_last_epoch(trainer: pl.Trainer) -> bool:
+    """Whether the training ends with the epoch that just ended."""
+    n_epochs = trainer.current_epoch + 1
+    stops = trainer.should_stop and n_epochs >= (trainer.min_epochs or 0)
+    enough_epochs = trainer.max_epochs not in (None, -1) and n_epochs >= trainer.max_epochs
+    return stops or enough_epochs or 0 <= trainer.max_steps <= trainer.global_step
 
 
 def save(trainer: pl.Trainer, path: Path, *, weights_only: bool) -> None:

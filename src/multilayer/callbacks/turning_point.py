@@ -29,7 +29,8 @@ class TurningPoint(pl.Callback):
         best = find_best_weights(trainer)
         writer = tensorboard_writer(trainer)
         if best and best.best_epoch and writer:
-            writer.add_scalar(f"turning_point/{metric_of(best)}", best.best_value, best.best_step)
+            step = best.best_step - 1  # Lightning counts the steps of its curves from 0
+            writer.add_scalar(f"turning_point/{metric_of(best)}", best.best_value, step)
 
 
 def tensorboard_writer(trainer: pl.Trainer) -> SummaryWriter | None:

@@ -23,7 +23,7 @@ class DataModule(ABC, pl.LightningDataModule):
     batch_size: rows a minibatch; 1 for one sample at a time, "full" for all training rows.
     split_seed: decides the split, and nothing else does.
     validation_fraction, test_fraction: shares of all rows.
-    train_rows: keep only so many training rows, the first of the split; None keeps all.
+    train_rows: keep only so many of the training rows, drawn at random; None keeps all.
     shuffle_seed: decides the order of the rows in each epoch.
     preprocessing: already fitted; None fits a new one on the training rows.
     """

@@ -16,7 +16,7 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Rows:
-    """The row numbers of each split, int64."""
+    """The row numbers of each split, int64, in random order."""
 
     train: Tensor
     validation: Tensor
@@ -48,4 +48,4 @@ def split_rows(
             f"cannot split {len(rows)} rows{smallest} into training, validation "
             f"({validation_fraction:g}) and test rows ({test_fraction:g}): {error}"
         ) from error
-    return Rows(*(torch.from_numpy(np.sort(part)) for part in (train, validation, test)))
+    return Rows(*(torch.from_numpy(part) for part in (train, validation, test)))

@@ -76,6 +76,7 @@ def table_from_frame(
         )
     if frame.height == 0:
         raise UserError(f"{name} has a header and no rows")
+    refuse_missing(frame[target], name)
     task = task or task_of(frame[target])
     classes = [] if task == "regression" else sorted_classes(frame[target], name)
     if task == "binary" and len(classes) != 2:
@@ -145,14 +146,19 @@ def feature_tensor(frame: pl.DataFrame, names: Sequence[str], name: str) -> Tens
     return torch.from_numpy(matrix)
 
 
+def refuse_missing(target: pl.Series, name: str) -> None:
+    """Raise `UserError` where a target is missing, with the first such row."""
+    if target.null_count():
+        row = target.is_null().arg_true()[0] + 1
+        raise UserError(f"{name}: the target {target.name!r} is missing in row {row}")
+
+
 def target_tensor(target: pl.Series, columns: Columns, name: str) -> Tensor:
     """The target as `(N,)`: class indices (int64) or values (float32).
 
     Raises `UserError` for a missing value and for a class or word that training did not know.
     """
-    if target.null_count():
-        row = target.is_null().arg_true()[0] + 1
-        raise UserError(f"{name}: the target {target.name!r} is missing in row {row}")
+    refuse_missing(target, name)
     if columns.task == "regression":
         if not target.dtype.is_numeric():
             raise UserError(f"{name}: the target {target.name!r} must hold numbers")

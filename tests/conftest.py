@@ -1,0 +1,78 @@
+"""What several test files share: the command line in this process, and a finished run."""
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from multilayer.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def multilayer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs `multilayer ARGUMENTS` in an empty folder of its own."""
+    # Hydra's log handler keeps the stream of the test that it was made in.
+    monkeypatch.setattr(logging.root, "handlers", list(logging.root.handlers))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # undone after the test; the command sets it
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["multilayer", *arguments])
+        try:
+            code = main()
+        except SystemExit as exit_:
+            code = int(exit_.code or 0)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run on iris, trained once for all tests that only read it."""
+    from multilayer.config import check_command_line
+    from multilayer.train import train
+
+    config = check_command_line("train", ["data=iris", "trainer.max_epochs=20"])
+    assert config is not None
+    folder = tmp_path_factory.mktemp("run")
+    train(config, folder, ["data=iris", "trainer.max_epochs=20"], quiet=True)
+    return folder
+
+
+def only_folder(parent: Path) -> Path:
+    """The one run folder below `runs/`."""
+    (folder,) = parent.glob("runs/*/*")
+    return folder
+
+
+@pytest.fixture
+def iris_csv(tmp_path: Path) -> Path:
+    """scikit-learn's iris as a CSV file with the species as words."""
+    import polars as pl
+    from sklearn.datasets import load_iris
+
+    iris = load_iris()
+    frame = pl.DataFrame(iris.data, schema=list(iris.feature_names))
+    species = [str(iris.target_names[index]) for index in iris.target]
+    path = tmp_path / "iris.csv"
+    frame.with_columns(pl.Series("species", species)).write_csv(path)
+    return path

@@ -1,0 +1,159 @@
+"""The order of the rows in each epoch, and the minibatches cut from it."""
+
+import math
+
+import pytest
+import torch
+
+from multilayer.data.minibatches import EpochShuffle, Minibatches
+
+SIZES = [1, 2, 7, 64]
+
+
+def order_of(n_rows, seed, epoch, **ranks):
+    """The rows of an epoch as a list."""
+    shuffle = EpochShuffle(n_rows, seed, **ranks)
+    shuffle.set_epoch(epoch)
+    return shuffle.order().tolist()
+
+
+def table(n_rows, n_features=3):
+    """Features that hold their row number in every column, and a target that is it."""
+    rows = torch.arange(n_rows)
+    return rows[:, None].expand(n_rows, n_features).float(), rows
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 50])
+@pytest.mark.parametrize("n_rows", SIZES)
+def test_order_is_a_permutation(n_rows, epoch):
+    """Every row once, in every epoch."""
+    assert sorted(order_of(n_rows, 0, epoch)) == list(range(n_rows))
+
+
+def test_order_is_given_by_seed_and_epoch_alone():
+    """Neither the global generator nor the epochs before it matter: a resumed run goes on alike."""
+    straight = [order_of(50, 3, epoch) for epoch in range(5)]
+    shuffle = EpochShuffle(50, 3)
+    torch.manual_seed(123)
+    for epoch in (4, 2, 2, 0):
+        torch.rand(7)
+        shuffle.set_epoch(epoch)
+        assert shuffle.order().tolist() == straight[epoch]
+        assert shuffle.order().tolist() == straight[epoch]
+
+
+def test_order_leaves_the_global_generator_alone():
+    """Initial weights and dropout do not depend on how often the rows were shuffled."""
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    order_of(50, 0, 0)
+    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
+
+def test_orders_of_epochs_and_seeds_differ():
+    """No two of 40 seeds and 10 epochs share an order: 30 rows have 10^32."""
+    orders = {tuple(order_of(30, seed, epoch)) for seed in range(40) for epoch in range(10)}
+    assert len(orders) == 40 * 10
+
+
+def test_epoch_is_not_a_shifted_seed():
+    """Seed 0 in epoch 1 is not seed 1 in epoch 0: runs of nearby seeds stay independent."""
+    assert order_of(30, 0, 1) != order_of(30, 1, 0)
+
+
+def test_every_row_comes_first_about_equally_often():
+    """Over 2,000 epochs each of 5 rows is first within five standard errors of 400."""
+    first = torch.tensor([order_of(5, 0, epoch)[0] for epoch in range(2000)]).bincount(minlength=5)
+    assert ((first - 400).abs() < 5 * math.sqrt(2000 * 0.2 * 0.8)).all()
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("n_rows", [1, 2, 5, 12, 64])
+def test_ranks_share_the_rows_equally_and_cover_all(n_rows, n_ranks):
+    """Each process takes as many rows as the others, and no row comes twice but to fill up."""
+    n_each = math.ceil(n_rows / n_ranks)
+    shares = [order_of(n_rows, 0, 2, rank=rank, n_ranks=n_ranks) for rank in range(n_ranks)]
+    assert [len(share) for share in shares] == [n_each] * n_ranks
+    assert len(EpochShuffle(n_rows, 0, n_ranks=n_ranks)) == n_each
+    rows = [row for share in shares for row in share]
+    counts = torch.tensor(rows).bincount(minlength=n_rows)
+    assert counts.min() >= 1
+    assert counts.max() - counts.min() <= 1
+
+
+def test_ranks_together_see_the_order_of_a_single_process():
+    """Rank r of R takes rows r, r + R, ... of the order that one process would have."""
+    shares = [order_of(12, 5, 3, rank=rank, n_ranks=4) for rank in range(4)]
+    dealt = [row for rows in zip(*shares, strict=True) for row in rows]
+    assert dealt == order_of(12, 5, 3)
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+@pytest.mark.parametrize(
+    ("n_rows", "batch_size", "sizes"),
+    [
+        (5, 1, [1, 1, 1, 1, 1]),
+        (6, 2, [2, 2, 2]),
+        (7, 3, [3, 3, 1]),
+        (5, 64, [5]),
+        (5, 5, [5]),
+        (5, "full", [5]),
+        (1, "full", [1]),
+    ],
+)
+def test_minibatches_cover_each_row_once(n_rows, batch_size, sizes, shuffled):
+    """All but the last hold `batch_size` rows, features beside their own target."""
+    features, target = table(n_rows)
+    sampler = EpochShuffle(n_rows, 0) if shuffled else None
+    minibatches = Minibatches(features, target, batch_size=batch_size, sampler=sampler)
+    pairs = list(minibatches)
+    assert [len(rows) for _, rows in pairs] == sizes
+    assert len(minibatches) == len(sizes)
+    for some_features, rows in pairs:
+        torch.testing.assert_close(some_features, features[rows])
+    assert sorted(torch.cat([rows for _, rows in pairs]).tolist()) == list(range(n_rows))
+
+
+def test_minibatches_without_a_sampler_keep_the_rows_in_order():
+    """As evaluation needs it, every time alike."""
+    minibatches = Minibatches(*table(7), batch_size=3)
+    for _ in range(2):
+        assert torch.cat([rows for _, rows in minibatches]).tolist() == list(range(7))
+
+
+def test_minibatches_follow_the_order_of_the_epoch():
+    """Iterated over again after `set_epoch`, they come in that epoch's order."""
+    sampler = EpochShuffle(11, 4)
+    minibatches = Minibatches(*table(11), batch_size=4, sampler=sampler)
+    for epoch in (0, 1, 7):
+        sampler.set_epoch(epoch)
+        rows = torch.cat([rows for _, rows in minibatches]).tolist()
+        assert rows == order_of(11, 4, epoch)
+
+
+@pytest.mark.parametrize(("batch_size", "n_batches"), [(1, 4), (3, 2), ("full", 1)])
+def test_minibatches_of_a_rank_hold_its_share(batch_size, n_batches):
+    """With a sampler for one of 3 processes, "full" means all rows of that process."""
+    sampler = EpochShuffle(10, 0, rank=1, n_ranks=3)
+    minibatches = Minibatches(*table(10), batch_size=batch_size, sampler=sampler)
+    rows = torch.cat([rows for _, rows in minibatches]).tolist()
+    assert rows == order_of(10, 0, 0, rank=1, n_ranks=3)
+    assert len(minibatches) == len(list(minibatches)) == n_batches
+
+
+def test_mean_gradient_of_equal_minibatches_is_the_full_gradient():
+    """The lecture's estimate, 1/B sum_k dJ_k/dW, averages to dJ/dW over an epoch."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(12, 3, generator=generator, dtype=torch.float64)
+    y = torch.randn(12, generator=generator, dtype=torch.float64)
+    w = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+
+    def gradients(batch_size):
+        minibatches = Minibatches(x, y, batch_size=batch_size, sampler=EpochShuffle(12, 0))
+        losses = [(some_x @ w - some_y).square().mean() for some_x, some_y in minibatches]
+        return torch.stack([torch.autograd.grad(loss, w)[0] for loss in losses])
+
+    (full,) = gradients("full")
+    for batch_size in (1, 4):
+        torch.testing.assert_close(gradients(batch_size).mean(0), full)

@@ -1,0 +1,204 @@
+"""Preprocessing against scikit-learn, fitted on the training rows alone."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from multilayer.data.datamodule import DataModule
+from multilayer.data.preprocessing import Preprocessing
+from multilayer.data.table import Columns, Table
+
+
+def columns(n_rows=61, n_features=4):
+    """Raw float32 columns of unlike means and scales, a tenth of the values missing."""
+    rng = np.random.default_rng(0)
+    scales = 10.0 ** np.arange(-2, n_features - 2)
+    values = (rng.gamma(2.0, size=(n_rows, n_features)) * scales + scales).astype(np.float32)
+    values[rng.random(values.shape) < 0.1] = np.nan
+    return torch.from_numpy(values)
+
+
+@pytest.mark.parametrize("n_rows", [60, 61])
+def test_imputing_and_scaling_are_scikit_learn_s(n_rows):
+    """The median, then the standard score, as `SimpleImputer` and `StandardScaler` in a row.
+
+    With an even and an odd number of rows; what is missing later becomes the same median.
+    """
+    x, new = columns(n_rows), columns(17) * 2
+    pipeline = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    pipeline.fit(x.double().numpy())
+    preprocessing = Preprocessing(4).fit_(x)
+    for rows in (x, new):
+        expected = pipeline.transform(rows.double().numpy())
+        np.testing.assert_allclose(preprocessing(rows).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_standard_scores_have_mean_0_and_deviation_1():
+    """So every feature enters the network on the same footing."""
+    scores = Preprocessing(4).fit_(columns())(columns())
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores.mean(0), torch.zeros(4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(scores.std(0, correction=0), torch.ones(4), rtol=0, atol=1e-5)
+
+
+def test_large_numbers_keep_their_digits():
+    """Years and prices: a large mean does not drown the differences."""
+    rng = np.random.default_rng(0)
+    x = (np.array([2000.0, 500_000.0]) + rng.integers(0, 30, (200, 2))).astype(np.float32)
+    expected = StandardScaler().fit_transform(x.astype(np.float64))
+    scores = Preprocessing(2).fit_(torch.from_numpy(x))(torch.from_numpy(x))
+    np.testing.assert_allclose(scores.numpy(), expected, atol=0.005)
+
+
+def test_small_units_are_scaled_too():
+    """Seconds of a fast process, charges in coulomb: a small unit is not a constant column."""
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    scores = Preprocessing(2).fit_(x)(x)
+    small = x * torch.tensor([1e-14, 1.6e-19])
+    torch.testing.assert_close(Preprocessing(2).fit_(small)(small), scores, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.0, 123_456_789.0])
+def test_constant_column_becomes_zero(value):
+    """A column that never changes tells nothing, and divides by nothing."""
+    x = torch.full((30, 1), value)
+    preprocessing = Preprocessing(1).fit_(x)
+    assert (preprocessing(x) == 0).all()
+    assert preprocessing(x + 1).isfinite().all()
+
+
+def test_constant_column_with_gaps_becomes_zero():
+    """Its gaps are filled with the constant."""
+    x = torch.tensor([[5.0], [torch.nan], [5.0]])
+    assert (Preprocessing(1).fit_(x)(x) == 0).all()
+
+
+def test_column_without_any_value_becomes_zero():
+    """Nothing is known of it; where a later row has a value, the result is finite."""
+    x = torch.tensor([[1.0, torch.nan], [3.0, torch.nan]])
+    preprocessing = Preprocessing(2).fit_(x)
+    torch.testing.assert_close(preprocessing(x), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+    assert preprocessing(torch.tensor([[torch.nan, 8.0]])).isfinite().all()
+
+
+def test_unfitted_changes_nothing():
+    """Before it is fitted or loaded, values pass as they are."""
+    x = torch.randn(5, 3)
+    torch.testing.assert_close(Preprocessing(3)(x), x, rtol=0, atol=0)
+
+
+def test_rows_in_are_left_as_they_were():
+    """Neither fitting nor applying writes into the caller's tensor."""
+    x = columns()
+    kept = x.clone()
+    Preprocessing(4).fit_(x)(x)
+    torch.testing.assert_close(x, kept, rtol=0, atol=0, equal_nan=True)
+
+
+def test_target_comes_back_in_its_units():
+    """Scaling is the standard score, and unscaling its inverse."""
+    y = torch.tensor([2000.0, 2010.0, 2040.0, 2030.0])
+    preprocessing = Preprocessing(1).fit_(torch.zeros(4, 1), y)
+    scaled = preprocessing.scale_target(y)
+    expected = StandardScaler().fit_transform(y.double().numpy()[:, None])[:, 0]
+    np.testing.assert_allclose(scaled.numpy(), expected, rtol=1e-5)
+    torch.testing.assert_close(preprocessing.unscale_target(scaled), y)
+
+
+def test_constant_target_comes_back():
+    """All targets equal scale to 0 and back."""
+    y = torch.full((4,), 7.0)
+    preprocessing = Preprocessing(1).fit_(torch.zeros(4, 1), y)
+    assert (preprocessing.scale_target(y) == 0).all()
+    torch.testing.assert_close(preprocessing.unscale_target(preprocessing.scale_target(y)), y)
+
+
+def test_without_a_target_none_is_scaled():
+    """Classes need no scaling: both ways change nothing."""
+    preprocessing = Preprocessing(4).fit_(columns())
+    y = torch.tensor([1.0, 2.0])
+    torch.testing.assert_close(preprocessing.scale_target(y), y, rtol=0, atol=0)
+    torch.testing.assert_close(preprocessing.unscale_target(y), y, rtol=0, atol=0)
+
+
+def test_fitted_numbers_travel_in_the_state(tmp_path):
+    """Saved and loaded as plain tensors, it does the same."""
+    x, y = columns(), torch.randn(61)
+    fitted = Preprocessing(4).fit_(x, y)
+    torch.save(fitted.state_dict(), tmp_path / "state.pt")
+    loaded = Preprocessing(4)
+    loaded.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    torch.testing.assert_close(loaded(x), fitted(x), rtol=0, atol=0)
+    torch.testing.assert_close(loaded.scale_target(y), fitted.scale_target(y), rtol=0, atol=0)
+    assert not list(loaded.parameters())
+
+
+class Generated(DataModule):
+    """A regression table that can be changed."""
+
+    def __init__(self, **split):
+        super().__init__(**split)
+        x = columns(100)
+        self.table = Table(
+            x, x[:, 0].nan_to_num(0.0), Columns(["a", "b", "c", "d"], "y", "regression", [])
+        )
+
+    def load(self):
+        """The table as it is now."""
+        return self.table
+
+
+def state_after(change):
+    """The fitted numbers, with the table changed before it is split."""
+    data = Generated()
+    change(data.table)
+    data.setup()
+    return data.preprocessing.state_dict()
+
+
+def rows_of(split):
+    """The row numbers of a split of `Generated`, found by marking each row."""
+    data = Generated()
+    data.table.target.copy_(torch.arange(100.0))
+    data.setup()
+    _, target = data.splits[split]
+    return data.preprocessing.unscale_target(target).round().long()
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_rows_held_back_change_nothing_in_the_fit(split):
+    """The numbers come from the training rows: what is tested on cannot leak into them."""
+    rows = rows_of(split)
+
+    def spoil(table):
+        table.features[rows] = 1e6
+        table.target[rows] = -1e6
+
+    assert len(rows)
+    untouched = state_after(lambda table: None)
+    for name, value in state_after(spoil).items():
+        torch.testing.assert_close(value, untouched[name], rtol=0, atol=0)
+
+
+def test_training_rows_decide_the_fit():
+    """The data set's numbers are those of `Preprocessing` on its training rows."""
+    rows = rows_of("train")
+    data = Generated()
+    data.setup()
+    expected = Preprocessing(4).fit_(data.table.features[rows], data.table.target[rows])
+    for name, value in data.preprocessing.state_dict().items():
+        torch.testing.assert_close(value, expected.state_dict()[name], rtol=0, atol=0)
+
+
+def test_preprocessing_given_is_not_fitted_again():
+    """A finished run meets new rows with the numbers of its training."""
+    given = Preprocessing(4).fit_(columns(30) * 3, torch.randn(30))
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    data = Generated(preprocessing=given)
+    data.setup()
+    assert data.preprocessing is given
+    for name, value in given.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)

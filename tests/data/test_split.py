@@ -1,0 +1,172 @@
+"""How rows are divided into training, validation and test rows."""
+
+import pytest
+import torch
+
+from multilayer.data import BuiltinData
+from multilayer.data.split import split_rows
+from multilayer.data.table import Columns, Table
+from multilayer.errors import UserError
+
+SHARES = {"validation_fraction": 0.2, "test_fraction": 0.1}
+
+
+def table_of(target, task="multiclass"):
+    """A table with the given target; its one feature is the row number."""
+    target = torch.as_tensor(target)
+    classes = [] if task == "regression" else [str(label) for label in target.unique().tolist()]
+    features = torch.arange(float(len(target)))[:, None]
+    return Table(features, target, Columns(["row"], "y", task, classes))
+
+
+def parts(rows):
+    """The three splits in a row."""
+    return [rows.train, rows.validation, rows.test]
+
+
+CLASSES = [0] * 100 + [1] * 300 + [2] * 600
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**31])
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_splits_are_disjoint_and_complete(task, seed):
+    """Every row lies in exactly one split."""
+    target = torch.tensor(CLASSES) if task == "multiclass" else torch.randn(1000)
+    rows = split_rows(table_of(target, task), seed=seed, **SHARES)
+    assert torch.cat(parts(rows)).sort().values.tolist() == list(range(1000))
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_splits_have_the_shares_asked_for(task):
+    """Both fractions are of all rows."""
+    target = torch.tensor(CLASSES) if task == "multiclass" else torch.randn(1000)
+    rows = split_rows(table_of(target, task), seed=0, **SHARES)
+    assert [len(part) for part in parts(rows)] == [700, 200, 100]
+
+
+@pytest.mark.parametrize("n_rows", [20, 100, 1000, 4000])
+def test_equal_fractions_give_equal_splits(n_rows):
+    """The defaults, 0.15 and 0.15, are as many validation as test rows."""
+    table = table_of(torch.randn(n_rows), "regression")
+    rows = split_rows(table, seed=0, validation_fraction=0.15, test_fraction=0.15)
+    n_each = n_rows * 15 // 100
+    assert [len(part) for part in parts(rows)] == [n_rows - 2 * n_each, n_each, n_each]
+
+
+def test_classes_keep_their_shares():
+    """Each split holds a tenth, three tenths and six tenths of its rows, as the table does."""
+    rows = split_rows(table_of(CLASSES), seed=0, **SHARES)
+    counts = [torch.tensor(CLASSES)[part].bincount().tolist() for part in parts(rows)]
+    assert counts == [[70, 210, 420], [20, 60, 120], [10, 30, 60]]
+
+
+def test_two_classes_keep_their_shares():
+    """So in a binary task."""
+    target = [0] * 900 + [1] * 100
+    rows = split_rows(table_of(target, "binary"), seed=0, **SHARES)
+    assert [int(torch.tensor(target)[part].sum()) for part in parts(rows)] == [70, 20, 10]
+
+
+def test_same_seed_gives_the_same_split():
+    """Whatever the global generators did before."""
+    first = split_rows(table_of(CLASSES), seed=3, **SHARES)
+    torch.manual_seed(99)
+    torch.rand(5)
+    again = split_rows(table_of(CLASSES), seed=3, **SHARES)
+    for one, other in zip(parts(first), parts(again), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_another_seed_gives_another_split():
+    """A split by another seed shares about a tenth of its test rows, not all."""
+    first = split_rows(table_of(CLASSES), seed=0, **SHARES)
+    other = split_rows(table_of(CLASSES), seed=1, **SHARES)
+    assert not torch.equal(first.test, other.test)
+    assert not torch.equal(first.validation, other.validation)
+
+
+def digits_split(**seeds):
+    """The features of each split of the digits."""
+    data = BuiltinData(name="digits", **seeds)
+    data.setup()
+    return {split: features for split, (features, _) in data.splits.items()}
+
+
+def test_data_set_is_split_by_split_seed_alone():
+    """The seeds of the weights and the shuffling leave it; `split_seed` changes it."""
+    torch.manual_seed(0)
+    first = digits_split(split_seed=5, shuffle_seed=0)
+    torch.manual_seed(1)
+    same = digits_split(split_seed=5, shuffle_seed=1)
+    other = digits_split(split_seed=6, shuffle_seed=0)
+    for split, features in first.items():
+        assert torch.equal(features, same[split])
+        assert not torch.equal(features, other[split])
+
+
+def test_too_few_rows_of_a_class_are_told():
+    """A class of one row cannot be divided: the message says how many rows there are."""
+    with pytest.raises(UserError, match=r"cannot split 101 rows \(the rarest class has 1\)"):
+        split_rows(table_of([0] * 50 + [1] * 50 + [2]), seed=0, **SHARES)
+
+
+def test_more_classes_than_test_rows_are_told():
+    """Ten classes do not fit into three test rows."""
+    with pytest.raises(UserError, match="cannot split 30 rows") as error:
+        split_rows(table_of(list(range(10)) * 3), seed=0, **SHARES)
+    assert "the rarest class has 3" in str(error.value)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2])
+def test_too_few_rows_are_told(n_rows):
+    """Three splits need three rows."""
+    with pytest.raises(UserError, match=f"cannot split {n_rows} rows"):
+        split_rows(table_of(torch.randn(n_rows), "regression"), seed=0, **SHARES)
+
+
+@pytest.mark.parametrize(
+    "fractions",
+    [
+        {"validation_fraction": 0.0},
+        {"test_fraction": 0.0},
+        {"validation_fraction": 0.5, "test_fraction": 0.5},
+        {"test_fraction": -0.1},
+        {"validation_fraction": float("nan")},
+    ],
+)
+def test_wrong_fractions_are_named(fractions):
+    """Each split needs a share, and the training rows too."""
+    with pytest.raises(ValueError, match="validation_fraction and test_fraction must be"):
+        BuiltinData(name="iris", **fractions)
+
+
+def test_train_rows_keeps_so_many_training_rows():
+    """Validation and test rows stay the same."""
+    whole, part = BuiltinData(name="wine"), BuiltinData(name="wine", train_rows=20)
+    whole.setup()
+    part.setup()
+    assert len(part.splits["train"][1]) == 20
+    for split in ("validation", "test"):
+        assert torch.equal(part.splits[split][1], whole.splits[split][1])
+
+
+def test_train_rows_keeps_every_class_of_a_sorted_table():
+    """The iris come sorted by class; 30 rows drawn from them hold all three."""
+    data = BuiltinData(name="iris", train_rows=30)
+    data.setup()
+    _, target = data.splits["train"]
+    assert len(target.unique()) == 3
+
+
+@pytest.mark.parametrize("train_rows", [0, -5])
+def test_wrong_number_of_training_rows_is_named(train_rows):
+    """A negative number would leave out the last rows in silence."""
+    with pytest.raises(ValueError, match=f"train_rows .* got {train_rows}"):
+        BuiltinData(name="iris", train_rows=train_rows)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_wrong_batch_size_is_named(batch_size):
+    """At least one row a minibatch, or full."""
+    with pytest.raises(ValueError, match=f"batch_size .* got {batch_size}"):
+        BuiltinData(name="iris", batch_size=batch_size)

@@ -1,0 +1,266 @@
+"""Files read as tables: their task, their classes, and what is said of bad ones."""
+
+import datetime
+
+import polars as pl
+import pytest
+import torch
+
+from multilayer.data import TableData
+from multilayer.data.table import Columns, read_table, table_from_frame
+from multilayer.errors import UserError
+from multilayer.frames import ENDINGS, write_frame
+
+FRAME = pl.DataFrame(
+    {
+        "length": [5.1, 4.9, None, 6.3],
+        "count": [1, None, 3, 4],
+        "flag": [True, False, None, True],
+        "kind": ["b", "a", "c", "a"],
+    }
+)
+
+
+def from_target(values, task=None, **options):
+    """The table that predicts the given values from one feature."""
+    target = pl.Series("y", values, **options)
+    return table_from_frame(
+        pl.DataFrame({"x": range(len(target)), "y": target}), target="y", task=task, name="f.csv"
+    )
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_file_becomes_a_table(tmp_path, ending):
+    """Numbers and booleans are features, gaps are NaN, words in the target are classes."""
+    write_frame(FRAME, tmp_path / f"f{ending}")
+    table = TableData(path=str(tmp_path / f"f{ending}"), target="kind").load()
+    nan = float("nan")
+    expected = torch.tensor([[5.1, 1.0, 1.0], [4.9, nan, 0.0], [nan, 3.0, nan], [6.3, 4.0, 1.0]])
+    torch.testing.assert_close(table.features, expected, rtol=0, atol=0, equal_nan=True)
+    assert table.target.tolist() == [1, 0, 2, 0]
+    assert table.columns == Columns(
+        ["length", "count", "flag"], "kind", "multiclass", ["a", "b", "c"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "classes"),
+    [
+        (["no", "yes", "no"], "binary", ["no", "yes"]),
+        (["c", "a", "b"], "multiclass", ["a", "b", "c"]),
+        ([True, False, True], "binary", ["False", "True"]),
+        ([1, 0, 1], "binary", ["0", "1"]),
+        ([10, 9, 2], "multiclass", ["2", "9", "10"]),
+        (list(range(20)), "multiclass", [str(label) for label in range(20)]),
+        (list(range(21)), "regression", []),
+        ([0.0, 1.0, 0.0], "regression", []),
+        ([1.5, 2.5, 3.5], "regression", []),
+    ],
+)
+def test_task_follows_the_target(values, task, classes):
+    """Words, booleans and at most 20 integers are classes, sorted by their own type."""
+    columns = from_target(values).columns
+    assert (columns.task, columns.classes) == (task, classes)
+
+
+def test_order_of_an_enum_is_kept():
+    """A column that says how its words are ordered is believed."""
+    target = pl.Series("y", ["low", "high", "mid"], dtype=pl.Enum(["low", "mid", "high"]))
+    assert from_target(target).columns.classes == ["low", "mid", "high"]
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "n_outputs", "dtype"),
+    [
+        ("binary", [0, 1, 1], 1, torch.int64),
+        ("multiclass", [0, 1, 1], 2, torch.int64),
+        ("multiclass", [0, 1, 2], 3, torch.int64),
+        ("regression", [0, 1, 1], 1, torch.float32),
+    ],
+)
+def test_task_may_be_given(task, values, n_outputs, dtype):
+    """Integers are taken as asked for; the width of the output follows the task."""
+    table = from_target(values, task=task)
+    assert table.columns.task == task
+    assert table.columns.n_outputs == n_outputs
+    assert table.target.dtype == dtype
+    assert table.target.tolist() == values
+
+
+def test_columns_survive_as_plain_data():
+    """What a checkpoint stores rebuilds the same columns."""
+    columns = from_target(["a", "b", "a"]).columns
+    assert Columns(**columns.to_dict()) == columns
+
+
+def test_fingerprint_tells_tables_apart():
+    """Equal tables have equal fingerprints; a value, a name or a target more differs."""
+    table = from_target(["a", "b", "a"])
+    assert table.fingerprint() == from_target(["a", "b", "a"]).fingerprint()
+    others = [from_target(["a", "b", "b"]), from_target(["a", "c", "a"]), from_target([0, 1, 0])]
+    assert len({table.fingerprint(), *(other.fingerprint() for other in others)}) == 4
+
+
+def test_known_columns_read_another_table():
+    """Whatever the order of its columns and whatever else it holds, with the classes known."""
+    columns = Columns(["a", "b"], "y", "multiclass", ["u", "v", "w"])
+    frame = pl.DataFrame({"y": ["w", "u"], "extra": ["?", "!"], "b": [1, 2], "a": [3, 4]})
+    table = read_table(frame, columns, "g.csv")
+    assert table.features.tolist() == [[3, 1], [4, 2]]
+    assert table.target.tolist() == [2, 0]
+    assert table.columns is columns
+
+
+def error_of(frame, target="y", task=None):
+    """What the user is told of a frame."""
+    with pytest.raises(UserError) as error:
+        table_from_frame(frame, target=target, task=task, name="f.csv")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_missing_target_column_is_told():
+    """With the key to mend, and the nearest name."""
+    message = error_of(pl.DataFrame({"price": [1.0], "size": [2.0]}), target="prise")
+    assert message == "f.csv has no column 'prise' for data.target: did you mean price?"
+
+
+def test_table_without_rows_is_told():
+    """A header alone is nothing to learn from."""
+    assert error_of(pl.DataFrame({"x": [], "y": []})) == "f.csv has a header and no rows"
+
+
+def test_table_without_features_is_told():
+    """The target alone does not predict itself."""
+    assert "no feature columns" in error_of(pl.DataFrame({"y": ["a", "b"]}))
+
+
+@pytest.mark.parametrize(
+    "values", [["red", "blue"], [datetime.date(2020, 1, 1)] * 2, [[1.0], [2.0]]]
+)
+def test_feature_that_holds_no_numbers_is_told(values):
+    """The column, what it holds, and what to do."""
+    message = error_of(pl.DataFrame({"x": [1, 2], "colour": values, "y": ["a", "b"]}))
+    assert "'colour' must hold numbers, found" in message
+    assert "leave the column out" in message
+
+
+def test_every_feature_of_words_is_told_at_once():
+    """So that one look mends all."""
+    message = error_of(pl.DataFrame({"p": ["a", "b"], "q": ["c", "d"], "y": [0, 1]}))
+    assert "'p', 'q' must hold numbers" in message
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf")])
+def test_infinite_feature_is_told_with_its_row(value):
+    """Rows are counted from 1, the header aside."""
+    frame = pl.DataFrame({"x": [1, 2, 3], "z": [1.0, 2.0, value], "y": ["a", "b", "a"]})
+    assert error_of(frame) == "f.csv: column 'z' is infinite in row 3"
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [(["a", None, "b"], None), ([1.5, None, 2.5], None), ([0, None, 1], "regression")],
+)
+def test_missing_target_is_told_with_its_row(values, task):
+    """A row without a target can be neither learnt from nor tested on."""
+    frame = pl.DataFrame({"x": [1, 2, 3], "y": values})
+    assert error_of(frame, task=task) == "f.csv: the target 'y' is missing in row 2"
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary"])
+def test_nan_is_no_class(task):
+    """A number that is missing is not one more class."""
+    frame = pl.DataFrame({"x": [1, 2, 3], "y": [0.0, float("nan"), 1.0]})
+    assert error_of(frame, task=task) == "f.csv: the target 'y' is missing in row 2"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_target_that_is_not_finite_is_told_with_its_row(value):
+    """No loss is finite there."""
+    message = error_of(pl.DataFrame({"x": [1, 2, 3], "y": [0.5, 1.0, value]}))
+    assert message in (
+        "f.csv: the target 'y' is not finite in row 3",
+        "f.csv: the target 'y' is missing in row 3",  # a fair word for NaN
+    )
+
+
+def test_words_are_no_target_for_regression():
+    """Nothing is guessed from them."""
+    message = error_of(pl.DataFrame({"x": [1, 2], "y": ["a", "b"]}), task="regression")
+    assert message == "f.csv: the target 'y' must hold numbers"
+
+
+def test_target_of_one_class_is_told():
+    """There is nothing to tell apart."""
+    message = error_of(pl.DataFrame({"x": [1, 2], "y": ["a", "a"]}))
+    assert message == "f.csv: column 'y' has 1 class, needs at least 2"
+
+
+def test_binary_needs_two_classes():
+    """More are another task."""
+    message = error_of(pl.DataFrame({"x": [1, 2, 3], "y": ["a", "b", "c"]}), task="binary")
+    assert message == "f.csv: column 'y' has 3 classes, binary needs 2"
+
+
+KNOWN = Columns(["a", "b"], "y", "binary", ["no", "yes"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": [1], "y": ["no"]}, "g.csv lacks 'b'; it has 'a', 'y'"),
+        ({"a": [1], "b": [2]}, "g.csv has no column 'y', the target"),
+        (
+            {"a": [1, 2], "b": [1, 2], "y": ["no", "perhaps"]},
+            "g.csv: the target 'y' is 'perhaps' in row 2, none of the classes 'no', 'yes'",
+        ),
+        (
+            {"a": [1, 2], "b": [1, 2], "y": ["no", None]},
+            "g.csv: the target 'y' is missing in row 2",
+        ),
+    ],
+)
+def test_table_unlike_the_one_of_the_training_is_told(columns, message):
+    """What a finished run cannot be evaluated on is said with the column or the row."""
+    with pytest.raises(UserError) as error:
+        read_table(pl.DataFrame(columns), KNOWN, "g.csv")
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.csv", None, "no such file"),
+        ("f.txt", "x,y\n1,a\n", "must end in"),
+        ("f.csv", "", "cannot be read"),
+        ("f.csv", "x,y\n", "a header and no rows"),
+        ("f.csv", "x,z\n1,a\n2,b\n", "no column 'y' for data.target"),
+        ("f.csv", "x,y\n1,a\nred,b\n", "'x' must hold numbers"),
+        ("f.csv", "x,y\n1.5,a\ninf,b\n", "column 'x' is infinite in row 2"),
+        ("f.csv", "x,y\n1,a\n2,\n3,b\n", "the target 'y' is missing in row 2"),
+    ],
+)
+def test_data_set_tells_what_is_wrong_with_its_file(tmp_path, name, content, message):
+    """Setting up stops with one message that names the file."""
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    data = TableData(path=str(tmp_path / name), target="y")
+    with pytest.raises(UserError, match=message) as error:
+        data.setup()
+    assert name in str(error.value)
+
+
+def test_data_set_splits_and_scales_its_file(tmp_path):
+    """From file to minibatches: every row, standardised, without gaps."""
+    rows = range(40)
+    frame = pl.DataFrame({"x": [None if row % 7 == 0 else row for row in rows], "y": rows})
+    write_frame(frame.with_columns(pl.col("y") % 2), tmp_path / "f.csv")
+    data = TableData(path=str(tmp_path / "f.csv"), target="y", batch_size=8)
+    data.setup()
+    assert data.columns.task == "binary"
+    assert sum(len(target) for _, target in data.splits.values()) == 40
+    features, target = data.splits["train"]
+    torch.testing.assert_close(features.mean(0), torch.zeros(1), rtol=0, atol=1e-5)
+    assert target.bincount().tolist() == [14, 14]
+    assert all(some.isfinite().all() for some, _ in data.train_dataloader())

@@ -1,0 +1,169 @@
+"""The command line: what it refuses, how it says so, and what it does without torch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from .conftest import Run
+
+WRONG = [
+    (["train", "optimizer=adm"], ["optimizer=adm", "did you mean adam?"]),
+    (["train", "callbacks=[default,chekpoint]"], ["callbacks=chekpoint", "checkpoint?"]),
+    (["train", "model.droput=0.1"], ["model.droput", "did you mean model.dropout?"]),
+    (["train", "lr=0.1"], ["lr", "did you mean optimizer.lr?"]),
+    (["train", "optimizer.lr=fast"], ["optimizer.lr=fast", "number"]),
+    (["train", "optimizer.momentum=0.9"], ["optimizer.momentum", "optimizer=sgd"]),
+    (["train", "model.dropout=1.5"], ["model.dropout=1.5", "less than 1"]),
+    (["train", "model.dropout=[0.1,1.5]"], ["model.dropout", "1.5", "less than 1"]),
+    (["train", "optimizer.lr=-1"], ["optimizer.lr=-1", "greater than or equal to 0"]),
+    (["train", "data.batch_size=0"], ["data.batch_size=0", "greater than 0"]),
+    (["train", "data.batch_size=all"], ["data.batch_size=all", "'full'"]),
+    (["train", "compile=maybe"], ["compile=maybe", "'auto'"]),
+    (["train", "seed=-1"], ["seed=-1"]),
+    (["train", "data=table", "data.path=my.csv"], ["data.target", "missing"]),
+    (["train", "model.d_hidden=[64"], ["model.d_hidden=[64", "key=value"]),
+    (["train", "foo"], ["foo", "key=value"]),
+    (["train", "--config-dir", "nowhere"], ["nowhere", "no such folder"]),
+    (["train", "-m", "optimizer=adm,sgd"], ["optimizer=adm", "did you mean adam?"]),
+    (["train", "-m", "model.droput=0.1,0.2"], ["model.droput"]),
+    (["train", "-m", "trainer=ddp", "seed=0,1"], ["trainer.strategy=ddp", "sweep"]),
+    (["evaluate"], ["run", "missing"]),
+    (["evaluate", "run=nowhere"], ["run=nowhere", "no such folder"]),
+    (["evaluate", "run=."], ["run=.", "not a run folder"]),
+    (["predict", "run=."], ["input", "output", "missing"]),
+    (["trian"], ["trian", "did you mean train?"]),
+]
+# These need torch to be found out, and still read no data.
+WRONG_WITH_TORCH = [
+    (["train", "+optimizer.momentum=0.9"], ["torch.optim.Adam", "momentum", "optimizer=sgd"]),
+    (["train", "+model.widht=3"], ["model.widht", "multilayer.MLP"]),
+    (["train", "model.activation=rely"], ["rely", "did you mean relu?"]),
+    (["train", "model.dropout=[0.1]"], ["dropout", "2 hidden layers"]),
+    (["train", "optimizer=sgd", "optimizer.nesterov=true"], ["Nesterov", "momentum"]),
+    (["train", "loss=mse"], ["MSELoss", "regression", "multiclass", "loss=auto"]),
+    (["train", "data=diabetes", "loss=cross_entropy"], ["CrossEntropy", "regression"]),
+    (
+        ["train", "data.batch_size=1", "model.normalization=batch"],
+        ["normalization=batch", "at least 2 rows"],
+    ),
+    (["train", "model._target_=multilayer.NLP"], ["multilayer.NLP"]),
+    (["train", "trainer.max_epochs=-1"], ["max_epochs=-1"]),
+    (["train", "data=table", "data.path=no.csv", "data.target=y"], ["no.csv", "no such file"]),
+    (["train", "resume=nowhere"], ["nowhere"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), WRONG + WRONG_WITH_TORCH)
+def test_wrong_input_is_one_message_and_exit_code_2(
+    multilayer: Run, tmp_path: Path, arguments: list[str], expected: list[str]
+) -> None:
+    """The message names the thing and what would be right; nothing is left behind."""
+    outcome = multilayer(*arguments)
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.count("multilayer: error:") == 1
+    assert "Traceback" not in outcome.err
+    for words in expected:
+        assert words in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(multilayer: Run) -> None:
+    """It says what to use instead."""
+    outcome = multilayer("train", "trainer=gpu")
+    assert outcome.code == 2
+    assert "no NVIDIA GPU" in outcome.err
+    assert "trainer=cpu" in outcome.err
+
+
+def test_all_mistakes_are_listed_at_once(multilayer: Run) -> None:
+    """Choices, keys, types and ranges, each on a line of its own."""
+    outcome = multilayer("train", "optimizer=adm", "model.droput=1", "seed=x", "data.split_seed=-1")
+    assert outcome.code == 2
+    lines = outcome.err.splitlines()
+    assert len(lines) == 4
+    for words, line in zip(
+        ["optimizer=adm", "model.droput", "data.split_seed=-1", "seed=x"], lines, strict=True
+    ):
+        assert words in line
+
+
+@pytest.mark.parametrize(("package", "extra"), [("wandb", "wandb"), ("mlflow", "mlflow")])
+def test_a_logger_that_is_not_installed_names_its_extra(
+    multilayer: Run, monkeypatch: pytest.MonkeyPatch, package: str, extra: str
+) -> None:
+    """The message is the command that installs it."""
+    monkeypatch.setattr("multilayer.schema.find_spec", lambda name: None)
+    outcome = multilayer("train", f"logger=[tensorboard,{package}]")
+    assert outcome.code == 2
+    assert f"pip install 'multilayer[{extra}]'" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["evaluate", "--help"],
+        ["predict", "--help"],
+        ["train", "--cfg", "job"],
+        *[arguments for arguments, _ in WRONG],
+    ],
+    ids=" ".join,
+)
+def test_answers_without_importing_torch(
+    multilayer: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """Help, the composed config and misspelt keys need no torch: it takes seconds to import."""
+    del multilayer  # for its empty folder and environment
+    blocked = (
+        "import sys; sys.modules['torch'] = None; from multilayer.cli import main; "
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", blocked, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, 2), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_shows_groups_choices_and_keys(multilayer: Run, tmp_path: Path) -> None:
+    """Also the choices in a folder of the user's own."""
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "my_network.yaml").write_text("_target_: mine.Net\n")
+    outcome = multilayer("train", "--help", "--config-dir", "mine")
+    assert outcome.code == 0
+    for words in ("optimizer", "adadelta", "my_network", "seed: 0", "-m"):
+        assert words in outcome.out
+
+
+def test_cfg_prints_the_config_and_makes_nothing(multilayer: Run, tmp_path: Path) -> None:
+    """`--cfg job` is for looking."""
+    outcome = multilayer("train", "optimizer=sgd", "--cfg", "job")
+    assert outcome.code == 0
+    assert "torch.optim.SGD" in outcome.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_scripts_of_a_clone_do_the_same(tmp_path: Path) -> None:
+    """`python scripts/train.py` is `multilayer train`."""
+    scripts = Path(__file__).parents[1] / "scripts"
+    for command in ("train", "evaluate", "predict"):
+        done = subprocess.run(
+            [sys.executable, scripts / f"{command}.py", "--help"],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ,
+        )
+        assert done.returncode == 0
+        assert f"multilayer {command}" in done.stdout

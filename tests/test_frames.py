@@ -1,0 +1,203 @@
+"""Tables read from and written to files, and what is said of those that cannot be."""
+
+import os
+
+import polars as pl
+import pytest
+
+from multilayer.errors import UserError
+from multilayer.frames import ENDINGS, check_input, check_output, read_frame, write_frame
+
+FRAME = pl.DataFrame(
+    {
+        "whole": [1, 2, 3],
+        "real": [0.1, None, -2.5e-8],
+        "word": ["plain", 'with "quotes", and commas', "über\nzwei Zeilen"],
+        "yes": [True, False, True],
+    }
+)
+
+
+def files_in(folder):
+    """Every name in a folder, hidden ones too."""
+    return sorted(os.listdir(folder))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_is_written_is_read_back(tmp_path, ending):
+    """Values, gaps, types and names survive each format, and no other file is left."""
+    path = tmp_path / f"table{ending}"
+    write_frame(FRAME, path)
+    assert read_frame(path).equals(FRAME)
+    assert read_frame(str(path)).schema == FRAME.schema
+    assert files_in(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("ending", [".CSV", ".Tsv", ".PARQUET", ".Arrow"])
+def test_endings_may_be_in_capitals(tmp_path, ending):
+    """A file from another system reads the same."""
+    path = tmp_path / f"table{ending}"
+    write_frame(FRAME, path)
+    assert read_frame(path).equals(FRAME)
+
+
+def test_tsv_is_separated_by_tabs(tmp_path):
+    """A comma is then part of a value."""
+    path = tmp_path / "table.tsv"
+    path.write_text("a\tb\n1,5\t2\n")
+    assert read_frame(path).rows() == [("1,5", 2)]
+    write_frame(pl.DataFrame({"a": ["1,5"], "b": [2]}), path)
+    assert path.read_text() == "a\tb\n1,5\t2\n"
+
+
+def test_csv_of_a_spreadsheet_is_read(tmp_path):
+    """A byte-order mark and Windows line ends are no part of names and values."""
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\xef\xbb\xbfa,b\r\n1,x\r\n2,y\r\n")
+    assert read_frame(path).to_dict(as_series=False) == {"a": [1, 2], "b": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    ("last", "dtype"), [("2.5", pl.Float64), ("word", pl.String), ("", pl.Int64)]
+)
+def test_type_of_a_csv_column_follows_all_its_rows(tmp_path, last, dtype):
+    """A last row that differs from 5,000 before it decides the type too."""
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n" + "1,1\n" * 5000 + f"{last},1\n")
+    frame = read_frame(path)
+    assert frame.schema["a"] == dtype
+    assert frame.height == 5001
+
+
+def test_csv_with_a_header_alone_has_no_rows(tmp_path):
+    """Its columns are known."""
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n")
+    assert (read_frame(path).columns, read_frame(path).height) == (["a", "b"], 0)
+
+
+@pytest.mark.parametrize("check", [check_input, read_frame])
+def test_missing_file_is_told(tmp_path, check):
+    """The message is the path and what is wrong."""
+    path = tmp_path / "none.csv"
+    with pytest.raises(UserError, match=r"none\.csv: no such file"):
+        check(path)
+
+
+@pytest.mark.parametrize("check", [check_input, read_frame])
+def test_folder_is_no_input(tmp_path, check):
+    """Even if its name ends like a table's."""
+    path = tmp_path / "table.csv"
+    path.mkdir()
+    with pytest.raises(UserError, match=r"table\.csv: not a file"):
+        check(path)
+
+
+@pytest.mark.parametrize("name", ["table.xlsx", "table", "table.csv.gz", ".csv"])
+@pytest.mark.parametrize("check", [check_input, read_frame])
+def test_unknown_ending_of_an_input_is_told(tmp_path, check, name):
+    """The message lists the endings that are known."""
+    path = tmp_path / name
+    path.write_text("a\n1\n")
+    with pytest.raises(UserError, match=r"\.csv, \.tsv, \.parquet, \.arrow"):
+        check(path)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_empty_file_cannot_be_read(tmp_path, ending):
+    """A file without a byte is one message, in each format."""
+    path = tmp_path / f"table{ending}"
+    path.touch()
+    with pytest.raises(UserError, match=f"table{ending}: cannot be read: ."):
+        read_frame(path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("ending", [".parquet", ".arrow"])
+def test_truncated_file_cannot_be_read(tmp_path, ending, share):
+    """A download that broke off is one message of one line."""
+    path = tmp_path / f"table{ending}"
+    write_frame(pl.DataFrame({"a": range(1000), "b": ["x", "y"] * 500}), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match=f"table{ending}: cannot be read: .") as error:
+        read_frame(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".arrow"])
+def test_text_is_no_binary_table(tmp_path, ending):
+    """A CSV renamed is told apart from what its name says."""
+    path = tmp_path / f"table{ending}"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=f"table{ending}: cannot be read: ."):
+        read_frame(path)
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2,3\n", b"a,b\n1,\xff\xfe\n"])
+def test_malformed_csv_cannot_be_read(tmp_path, content):
+    """Neither a row with too many fields nor text in another encoding."""
+    path = tmp_path / "table.csv"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"table\.csv: cannot be read: ."):
+        read_frame(path)
+
+
+@pytest.mark.parametrize("check", [check_output, lambda path: write_frame(FRAME, path)])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("folder.csv", "a folder; expected the name of a file"),
+        ("none/table.csv", "none does not exist"),
+        ("table.xlsx", r"must end in \.csv, \.tsv, \.parquet, \.arrow"),
+        ("table", r"must end in \.csv, \.tsv, \.parquet, \.arrow"),
+        ("file.csv/table.csv", r"file\.csv does not exist"),
+    ],
+)
+def test_output_that_cannot_be_is_told(tmp_path, check, name, message):
+    """Before anything is computed, and without writing anything."""
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file.csv").touch()
+    with pytest.raises(UserError, match=message):
+        check(tmp_path / name)
+    assert files_in(tmp_path) == ["file.csv", "folder.csv"]
+
+
+def test_folder_that_may_not_be_written_to_is_told(tmp_path, monkeypatch):
+    """What the system says of the folder is passed on; made up, since root may write anywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(UserError, match="may not be written to"):
+        check_output(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_written_table_replaces_the_one_before(tmp_path, ending):
+    """A longer file leaves nothing behind."""
+    path = tmp_path / f"table{ending}"
+    write_frame(pl.concat([FRAME] * 50), path)
+    write_frame(FRAME, path)
+    assert read_frame(path).equals(FRAME)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_table_that_cannot_be_written_leaves_the_old_one(tmp_path, ending):
+    """Lists do not fit into text: the file before stays whole, and nothing is left beside it."""
+    path = tmp_path / f"table{ending}"
+    write_frame(FRAME, path)
+    with pytest.raises(UserError, match=f"table{ending}: cannot be written: ."):
+        write_frame(pl.DataFrame({"a": [[1, 2], [3]]}), path)
+    assert read_frame(path).equals(FRAME)
+    assert files_in(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_write_that_breaks_off_leaves_nothing_half_written(tmp_path, monkeypatch, ending):
+    """If the disk fails at the last moment there is no file, neither whole nor in part."""
+
+    def fail(source, destination):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(UserError, match="No space left on device"):
+        write_frame(FRAME, tmp_path / f"table{ending}")
+    assert files_in(tmp_path) == []
