@@ -12,7 +12,7 @@ from multilayer.data import DataModule, Preprocessing
 from multilayer.data.table import Columns
 from multilayer.devices import accelerator_problem
 from multilayer.errors import UserError
-from multilayer.losses import loss_for_task
+from multilayer.losses import Task, loss_for_task
 from multilayer.modules import MODULE_OF_TASK, SupervisedModule
 from multilayer.runs.folder import RunFolder
 from multilayer.targets import argument_problems, fill, make
@@ -78,10 +78,10 @@ def make_network(node: Config, *, n_features: int, n_outputs: int) -> nn.Module:
     return network
 
 
-def make_loss(config: Config, task: Any) -> nn.Module:
-    """The loss, which must fit the task."""
+def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Module:
+    """The loss, which must fit the task and the number of classes."""
     try:
-        return loss_for_task(make("loss", config["loss"]), task)
+        return loss_for_task(make("loss", config["loss"]), task, n_classes)
     except ValueError as error:
         raise UserError(f"loss: {error}") from error
 
@@ -111,7 +111,7 @@ def make_module(
     )
     return MODULE_OF_TASK[columns.task](
         network,
-        loss=make_loss(config, columns.task),
+        loss=make_loss(config, columns.task, len(columns.classes)),
         preprocessing=preprocessing,
         n_classes=max(2, len(columns.classes)),
         about={

@@ -61,7 +61,7 @@ def read_frame(path: str | Path) -> pl.DataFrame:
                 # Types are taken from the whole file: a word in its last row is found too.
                 separator = "\t" if ending == ".tsv" else ","
                 return pl.read_csv(path, separator=separator, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
 
 

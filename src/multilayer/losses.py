@@ -1,6 +1,7 @@
 """Losses that torch lacks, and which loss fits which task."""
 
 from collections.abc import Sequence
+from math import inf
 from typing import Literal
 
 import torch
@@ -42,9 +43,10 @@ class BinaryCrossEntropy(nn.Module):
             smoothed = smoothed * (1 - self.label_smoothing) + self.label_smoothing / 2
         if self.weight is None:
             return F.binary_cross_entropy_with_logits(logits, smoothed)
-        weight = self.weight[target.long()]
-        loss = F.binary_cross_entropy_with_logits(logits, smoothed, weight, reduction="sum")
-        return loss / weight.sum()
+        # Each class's term has its class's weight, as in torch's softmax cross entropy.
+        loss = self.weight[1] * smoothed * F.softplus(-logits)
+        loss = loss + self.weight[0] * (1 - smoothed) * F.softplus(logits)
+        return loss.sum() / self.weight[target.long()].sum()
 
 
 class CrossEntropy(nn.CrossEntropyLoss):
@@ -98,10 +100,12 @@ class AutoLoss:
         self.class_weights = class_weights
 
 
-def loss_for_task(loss: nn.Module | AutoLoss, task: Task) -> nn.Module:
+def loss_for_task(
+    loss: nn.Module | AutoLoss, task: Task, n_classes: int | None = None
+) -> nn.Module:
     """`loss` itself, or for `AutoLoss` a new loss that follows the task.
 
-    Raises `ValueError` when the loss does not fit the task.
+    Raises `ValueError` when the loss does not fit the task, or its weights the number of classes.
 
     >>> loss_for_task(AutoLoss(), "regression")
     MSELoss()
@@ -110,13 +114,16 @@ def loss_for_task(loss: nn.Module | AutoLoss, task: Task) -> nn.Module:
         if task == "regression":
             return nn.MSELoss()
         cross_entropy = BinaryCrossEntropy if task == "binary" else CrossEntropy
-        return cross_entropy(label_smoothing=loss.label_smoothing, class_weights=loss.class_weights)
+        loss = cross_entropy(label_smoothing=loss.label_smoothing, class_weights=loss.class_weights)
     tasks = TASKS_OF_LOSS.get(type(loss), (task,))
     if task not in tasks:
         raise ValueError(
             f"{type(loss).__name__} is for {' or '.join(tasks)}, and the data's task is {task}: "
             f"use {LOSS_OF_TASK[task].__name__}, or loss=auto, which follows the task"
         )
+    weights = loss.weight if isinstance(loss, CrossEntropy) else None
+    if weights is not None and n_classes not in (None, len(weights)):
+        raise ValueError(f"class_weights must hold {n_classes} numbers, got {len(weights)}")
     return loss
 
 
@@ -135,7 +142,7 @@ def weight_tensor(
         return None
     if n_classes not in (None, len(class_weights)):
         raise ValueError(f"class_weights must hold {n_classes} numbers, got {len(class_weights)}")
-    if min(class_weights, default=0) < 0 or sum(class_weights) == 0:
+    if not all(0 <= weight < inf for weight in class_weights) or sum(class_weights) == 0:
         raise ValueError(
             f"class_weights must be at least 0 and not all 0, got {list(class_weights)}"
         )

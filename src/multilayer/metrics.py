@@ -1,5 +1,7 @@
 """The metrics of each task, from torchmetrics."""
 
+import torch
+from torch import Tensor
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
 from torchmetrics.classification import (
     BinaryAccuracy,
@@ -14,6 +16,19 @@ from torchmetrics.classification import (
 
 from multilayer.losses import Task
 
+
+class R2(R2Score):
+    """R squared summed in float64: in float32 a target far from 0 gives more than 1.
+
+    Apple's GPUs have no float64, and sum in float32.
+    """
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add predictions and targets, `(B,)` each."""
+        wide = torch.float32 if preds.device.type == "mps" else torch.float64
+        super().update(preds.to(wide), target.to(wide))
+
+
 HEADLINE: dict[Task, str] = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse"}
 """The one metric of each task that a short table shows beside the loss."""
 
@@ -26,7 +41,8 @@ def metrics_for_task(task: Task, n_classes: int = 2) -> MetricCollection:
       over the classes, accuracy is over the rows.
     - `regression`: values `(B,)` and targets `(B,)`, in the units of the target.
 
-    `calibration_error` is the expected calibration error over 15 bins (Guo et al. 2017).
+    `calibration_error` is the expected calibration error over 15 bins (Guo et al. 2017): of the
+    probability of class 1 in a binary task, of the likeliest class otherwise.
 
     >>> sorted(metrics_for_task("regression"))
     ['mae', 'r2', 'rmse']
@@ -50,5 +66,5 @@ def metrics_for_task(task: Task, n_classes: int = 2) -> MetricCollection:
             }
         )
     return MetricCollection(
-        {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError(), "r2": R2Score()}
+        {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError(), "r2": R2()}
     )

@@ -1,7 +1,7 @@
 """Networks: the perceptron, the dense layer, and the multilayer perceptron built from them."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
@@ -48,9 +48,9 @@ class DenseLayer(nn.Module):
             normal. The last three start the biases at 0.
         sigma: the standard deviation for `initialization="normal"`.
         """
+        check_widths(n_features=n_features, n_outputs=n_outputs)
+        check_rate(dropout)
         super().__init__()
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
         self.linear = nn.Linear(n_features, n_outputs)
         self.normalization = make_normalization(normalization, n_outputs)
         self.activation = make_activation(activation)
@@ -135,8 +135,13 @@ class MLP(nn.Sequential):
         d_hidden: the width of each hidden layer; empty for none.
         dropout: one rate for every hidden layer, or a list with one rate each.
         """
+        check_widths(n_features=n_features, n_outputs=n_outputs)
         if any(width < 1 for width in d_hidden):
             raise ValueError(f"d_hidden must hold widths of at least 1, got {list(d_hidden)}")
+        rates = rate_per_layer(dropout, len(d_hidden))
+        # Checked here too, so that a wrong name is found where no hidden layer takes it.
+        make_activation(activation)
+        make_normalization(normalization, 1)
         widths = [n_features, *d_hidden]
         layers: list[nn.Module] = [
             DenseLayer(
@@ -148,13 +153,16 @@ class MLP(nn.Sequential):
                 initialization=initialization,
                 sigma=sigma,
             )
-            for d_in, d_out, rate in zip(
-                widths, widths[1:], rate_per_layer(dropout, len(d_hidden)), strict=False
-            )
+            for d_in, d_out, rate in zip(widths[:-1], d_hidden, rates, strict=True)
         ]
         output = nn.Linear(widths[-1], n_outputs)
         initialize_(output, initialization, activation="identity", sigma=sigma)
         super().__init__(*layers, output)
+
+    def __getitem__(self, index: slice | int) -> Any:
+        """A layer; for a slice, those layers as a plain `nn.Sequential`."""
+        chosen = list(self)[index]
+        return nn.Sequential(*chosen) if isinstance(chosen, list) else chosen
 
 
 def rate_per_layer(dropout: float | Sequence[float], n_layers: int) -> list[float]:
@@ -164,6 +172,7 @@ def rate_per_layer(dropout: float | Sequence[float], n_layers: int) -> list[floa
     [0.5, 0.5]
     """
     if not isinstance(dropout, Sequence):
+        check_rate(dropout)
         return [dropout] * n_layers
     if len(dropout) != n_layers:
         raise ValueError(
@@ -171,6 +180,19 @@ def rate_per_layer(dropout: float | Sequence[float], n_layers: int) -> list[floa
             f"got {list(dropout)}"
         )
     return list(dropout)
+
+
+def check_rate(dropout: float) -> None:
+    """Raise `ValueError` for a rate that drops less than nothing, or all."""
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
+
+
+def check_widths(**widths: int) -> None:
+    """Raise `ValueError` for a width below 1, by its name."""
+    for name, width in widths.items():
+        if width < 1:
+            raise ValueError(f"{name} must be at least 1, got {width}")
 
 
 def make_normalization(name: Normalization | None, width: int) -> nn.Module:
@@ -189,7 +211,7 @@ def initialize_(
     """Set the weights of `linear` in place, and its bias to 0 unless torch's default is kept."""
     if initialization not in get_args(Initialization):
         raise ValueError(unknown_name("initialization", initialization, get_args(Initialization)))
-    if sigma < 0:
+    if not sigma >= 0:
         raise ValueError(f"sigma must be at least 0, got {sigma}")
     if initialization == "default":
         return

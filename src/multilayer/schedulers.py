@@ -32,7 +32,7 @@ def cosine(
         raise ValueError(f"warmup must be at least 0 and below 1, got {warmup}")
     if not 0.0 <= final <= 1.0:
         raise ValueError(f"final must be from 0 to 1, got {final}")
-    n_warmup = ceil(warmup * n_steps)
+    n_warmup = ceil(round(warmup * n_steps, 6))  # 0.07 * 100 is a little more than 7
 
     def factor(step: int) -> float:
         if step < n_warmup:

@@ -57,7 +57,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the random numbers: a run that is resumed drops out as it would have."""
-        cuda = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

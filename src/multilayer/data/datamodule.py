@@ -49,11 +49,14 @@ class DataModule(ABC, pl.LightningDataModule):
         super().__init__()
         if batch_size != "full" and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1 or full, got {batch_size}")
-        if min(validation_fraction, test_fraction) <= 0 or validation_fraction + test_fraction >= 1:
+        smallest = min(validation_fraction, test_fraction)
+        if not (smallest > 0 and validation_fraction + test_fraction < 1):
             raise ValueError(
                 "validation_fraction and test_fraction must be above 0 and below 1 together, got "
                 f"{validation_fraction} and {test_fraction}"
             )
+        if train_rows is not None and train_rows < 1:
+            raise ValueError(f"train_rows must be at least 1 or None, got {train_rows}")
         self.batch_size = batch_size
         self.split_seed = split_seed
         self.validation_fraction = validation_fraction

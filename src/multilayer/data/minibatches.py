@@ -42,8 +42,8 @@ class EpochShuffle:
         mixed = SeedSequence((self.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(mixed[0]))
         order = torch.randperm(self.n_rows, generator=generator)
-        n_wrapped = len(self) * self.n_ranks - self.n_rows
-        return torch.cat([order, order[:n_wrapped]])[self.rank :: self.n_ranks]
+        wrapped = order.repeat(self.n_ranks)[: len(self) * self.n_ranks]
+        return wrapped[self.rank :: self.n_ranks]
 
 
 class Minibatches:

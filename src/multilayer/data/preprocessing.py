@@ -72,4 +72,4 @@ class Preprocessing(nn.Module):
 
 def scale_or_one(deviation: Tensor) -> Tensor:
     """The deviation to divide by: 1 for a constant column, which then stays at 0."""
-    return torch.where(deviation > 1e-12, deviation, 1.0)
+    return torch.where(deviation.float() > 0, deviation, 1.0)

@@ -1,6 +1,7 @@
 """Rows divided into training, validation and test rows."""
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -32,13 +33,17 @@ def split_rows(
     """
     strata = None if table.columns.task == "regression" else table.target.numpy()
     rows = np.arange(len(table.target))
+
+    def count(fraction: float) -> int:
+        return ceil(round(fraction * len(rows), 6))  # 0.07 * 100 is a little more than 7
+
     try:
         rest, test = train_test_split(
-            rows, test_size=test_fraction, random_state=seed, stratify=strata
+            rows, test_size=count(test_fraction), random_state=seed, stratify=strata
         )
         train, validation = train_test_split(
             rest,
-            test_size=validation_fraction / (1 - test_fraction),
+            test_size=count(validation_fraction),
             random_state=seed,
             stratify=None if strata is None else strata[rest],
         )

@@ -131,7 +131,8 @@ def feature_tensor(frame: pl.DataFrame, names: Sequence[str], name: str) -> Tens
     words = [
         column
         for column in names
-        if not (frame[column].dtype.is_numeric() or frame[column].dtype in (pl.Boolean, pl.Null))
+        if not (frame[column].dtype.is_numeric() or frame[column].dtype == pl.Boolean)
+        and frame[column].null_count() < frame.height  # an empty column is read as words
     ]
     if words:
         raise UserError(
@@ -148,6 +149,8 @@ def feature_tensor(frame: pl.DataFrame, names: Sequence[str], name: str) -> Tens
 
 def refuse_missing(target: pl.Series, name: str) -> None:
     """Raise `UserError` where a target is missing, with the first such row."""
+    if target.dtype.is_float():
+        target = target.fill_nan(None)
     if target.null_count():
         row = target.is_null().arg_true()[0] + 1
         raise UserError(f"{name}: the target {target.name!r} is missing in row {row}")

@@ -1,5 +1,6 @@
 """Reading a checkpoint back, as plain data from a stranger."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -50,9 +51,15 @@ def load_trained(path: Path, *, allowed: list[str]) -> Trained:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The plain data in a checkpoint file."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is not a checkpoint: {str(error).splitlines()[0]}") from error
+        with warnings.catch_warnings():
+            # torch asks to be told of pickles that it does not know; these are refused anyway.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(f"{path} is not a checkpoint: it holds more than plain data") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = "it is cut short, or a file of another kind"
+        raise UserError(f"{path} is not a checkpoint: {reason}") from error
     if not isinstance(checkpoint, dict) or "multilayer" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of multilayer: it holds no config")
     return checkpoint

@@ -1,0 +1,139 @@
+"""Predictions for tables: the columns, the formats, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.datasets import load_diabetes, load_iris
+
+from .conftest import Run
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> pl.DataFrame:
+    """The features of iris as a user would have them: another order, and a column more."""
+    iris = load_iris()
+    frame = pl.DataFrame(iris.data, schema=list(iris.feature_names))
+    names = pl.Series("flower", [f"flower {index}" for index in range(frame.height)])
+    frame = frame.select(reversed(frame.columns)).with_columns(names)
+    frame.write_csv(tmp_path / "flowers.csv")
+    frame.write_parquet(tmp_path / "flowers.parquet")
+    return frame
+
+
+def test_predictions_are_those_of_the_evaluation(
+    multilayer: Run, finished_run: Path, flowers: pl.DataFrame, tmp_path: Path
+) -> None:
+    """The share of right predictions over all rows is the accuracy that the splits add up to."""
+    outcome = multilayer(
+        "predict", f"run={finished_run}", "input=flowers.csv", "output=predicted.csv"
+    )
+    assert outcome.code == 0, outcome.err
+    assert "150 predictions in predicted.csv" in outcome.out
+    table = pl.read_csv(tmp_path / "predicted.csv")
+    iris = load_iris()
+    right = (table["prediction"].to_numpy() == iris.target_names[iris.target]).sum()
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    rows = json.loads((finished_run / "manifest.json").read_text())["rows"]
+    assert right == round(sum(metrics[split]["accuracy"] * n for split, n in rows.items()))
+
+
+def test_probabilities_sum_to_one_and_name_the_prediction(
+    multilayer: Run, finished_run: Path, flowers: pl.DataFrame, tmp_path: Path
+) -> None:
+    """A column for each class; the prediction is the likeliest."""
+    multilayer("predict", f"run={finished_run}", "input=flowers.parquet", "output=p.parquet")
+    table = pl.read_parquet(tmp_path / "p.parquet")
+    classes = ["setosa", "versicolor", "virginica"]
+    probabilities = table.select(f"probability_{name}" for name in classes).to_numpy()
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    likeliest = np.array(classes)[probabilities.argmax(1)]
+    assert (likeliest == table["prediction"].to_numpy()).all()
+
+
+def test_the_inputs_columns_are_kept_or_left_out(
+    multilayer: Run, finished_run: Path, flowers: pl.DataFrame, tmp_path: Path
+) -> None:
+    """`keep=false` writes predictions alone."""
+    question = ["predict", f"run={finished_run}", "input=flowers.csv"]
+    assert multilayer(*question, "output=all.tsv").code == 0
+    assert multilayer(*question, "output=alone.arrow", "keep=false").code == 0
+    kept = pl.read_csv(tmp_path / "all.tsv", separator="\t")
+    alone = pl.read_ipc(tmp_path / "alone.arrow")
+    assert kept.columns == flowers.columns + alone.columns
+    assert alone.columns[0] == "prediction"
+    assert kept["flower"].to_list() == flowers["flower"].to_list()
+
+
+def test_missing_values_are_predicted_on(
+    multilayer: Run, finished_run: Path, flowers: pl.DataFrame, tmp_path: Path
+) -> None:
+    """The median of the training rows stands in, and nothing is NaN."""
+    width = "sepal width (cm)"
+    flowers.with_columns(pl.lit(None).alias(width)).write_csv(tmp_path / "gaps.csv")
+    outcome = multilayer("predict", f"run={finished_run}", "input=gaps.csv", "output=p.csv")
+    assert outcome.code == 0, outcome.err
+    table = pl.read_csv(tmp_path / "p.csv").select(pl.col("^probability_.*$"))
+    assert np.isfinite(table.to_numpy()).all()
+
+
+def test_regression_and_binary_tables(multilayer: Run, tmp_path: Path) -> None:
+    """A value in the target's units; two probabilities."""
+    for data in ("diabetes", "pass_class"):
+        assert multilayer("train", f"data={data}", "trainer.max_epochs=3").code == 0
+    classes, values = sorted(tmp_path.glob("runs/*/*"))[::-1]
+    pl.DataFrame({"hours": [1.0, 45.0], "lectures": [1, 25]}).write_csv(tmp_path / "me.csv")
+    assert multilayer("predict", f"run={classes}", "input=me.csv", "output=p.csv").code == 0
+    table = pl.read_csv(tmp_path / "p.csv")
+    assert table["prediction"].to_list() == ["no", "yes"]
+    assert table["probability_no"][0] + table["probability_yes"][0] == pytest.approx(1)
+
+    diabetes = load_diabetes()
+    pl.DataFrame(diabetes.data, schema=diabetes.feature_names).write_parquet(tmp_path / "d.parquet")
+    assert multilayer("predict", f"run={values}", "input=d.parquet", "output=v.csv").code == 0
+    predicted = pl.read_csv(tmp_path / "v.csv")["prediction"]
+    target = diabetes.target
+    assert predicted.min() > target.min() - 100
+    assert predicted.max() < target.max() + 100
+    assert np.corrcoef(predicted, target)[0, 1] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["input=no.csv", "output=p.csv"], ["no.csv", "no such file"]),
+        (["input=flowers.csv", "output=no/p.csv"], ["no/p.csv", "does not exist"]),
+        (["input=flowers.csv", "output=p.xls"], ["p.xls", ".parquet"]),
+        (["input=flowers.csv", "output=."], ["folder"]),
+        (["input=narrow.csv", "output=p.csv"], ["narrow.csv", "sepal length (cm)"]),
+        (["input=words.csv", "output=p.csv"], ["words.csv", "sepal width (cm)", "numbers"]),
+        (["input=cut.parquet", "output=p.csv"], ["cut.parquet", "cannot be read"]),
+        (["input=void.csv", "output=p.csv"], ["void.csv", "cannot be read"]),
+        (["input=again.csv", "output=p.csv"], ["'prediction'", "keep=false"]),
+    ],
+)
+def test_a_table_that_does_not_fit_is_one_error(
+    multilayer: Run,
+    finished_run: Path,
+    flowers: pl.DataFrame,
+    tmp_path: Path,
+    arguments: list[str],
+    expected: list[str],
+) -> None:
+    """It names the file and the column, and writes nothing."""
+    flowers.drop("sepal length (cm)").write_csv(tmp_path / "narrow.csv")
+    word = pl.lit("wide").alias("sepal width (cm)")
+    flowers.with_columns(word).write_csv(tmp_path / "words.csv")
+    flowers.with_columns(pl.lit(1).alias("prediction")).write_csv(tmp_path / "again.csv")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "flowers.parquet").read_bytes()[:800])
+    (tmp_path / "void.csv").touch()
+    before = set(tmp_path.iterdir())
+    outcome = multilayer("predict", f"run={finished_run}", *arguments)
+    assert outcome.code == 2
+    assert outcome.err.count("multilayer: error:") == 1
+    assert "Traceback" not in outcome.err
+    for words in expected:
+        assert words in outcome.err
+    assert set(tmp_path.iterdir()) == before
