@@ -54,6 +54,11 @@ WRONG_WITH_TORCH = [
     (["train", "trainer.max_epochs=-1"], ["max_epochs=-1"]),
     (["train", "data=table", "data.path=no.csv", "data.target=y"], ["no.csv", "no such file"]),
     (["train", "resume=nowhere"], ["nowhere"]),
+    (["train", "monitor=validation/acuracy"], ["validation/acuracy", "validation/accuracy?"]),
+    (
+        ["train", "loss=cross_entropy", "loss.class_weights=[1,2]"],
+        ["class_weights must hold 10 numbers, got 2"],
+    ),
 ]
 
 

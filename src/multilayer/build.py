@@ -78,6 +78,23 @@ def make_network(node: Config, *, n_features: int, n_outputs: int) -> nn.Module:
     return network
 
 
+def check_shape(network: nn.Module, columns: Columns) -> None:
+    """Raise `UserError` where a network does not map the features of a table to its outputs."""
+    n_features, n_outputs = len(columns.features), columns.n_outputs
+    training = network.training
+    try:
+        with torch.no_grad():
+            shape = tuple(network.eval()(torch.zeros(2, n_features)).shape)
+    except RuntimeError as error:
+        raise UserError(f"model: it does not take {n_features} features: {error}") from error
+    network.train(training)
+    if shape != (2, n_outputs) and (shape, n_outputs) != ((2,), 1):
+        raise UserError(
+            f"model: it must give {n_outputs} outputs a row for the task {columns.task}, "
+            f"2 rows gave the shape {shape}"
+        )
+
+
 def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Module:
     """The loss, which must fit the task and the number of classes."""
     try:
@@ -109,6 +126,7 @@ def make_module(
     network = make_network(
         config["model"], n_features=len(columns.features), n_outputs=columns.n_outputs
     )
+    check_shape(network, columns)
     return MODULE_OF_TASK[columns.task](
         network,
         loss=make_loss(config, columns.task, len(columns.classes)),

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """The user's input is wrong: the command prints the message alone and exits with code 2."""
 
 

@@ -26,7 +26,7 @@ from multilayer.compilation import compile_if_worthwhile
 from multilayer.data import DataModule
 from multilayer.data.datamodule import describe
 from multilayer.data.split import Split
-from multilayer.errors import UserError
+from multilayer.errors import UserError, did_you_mean
 from multilayer.modules import SupervisedModule
 from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint
 from multilayer.runs.manifest import start_manifest
@@ -90,8 +90,17 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
         data_fingerprint=data.fingerprint,
         **training_arguments(config, n_steps=n_steps),
     )
+    check_monitor(config["monitor"], module)
     set_threads(config["threads"], module.network, config["data"]["batch_size"])
     return module
+
+
+def check_monitor(monitor: str, module: SupervisedModule) -> None:
+    """Raise `UserError` where the metric to choose the best epoch by is none that is logged."""
+    names = ("loss", *module.metrics)
+    logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
+    if monitor not in logged:
+        raise UserError(f"monitor={monitor}: no such metric, {did_you_mean(monitor, logged)}")
 
 
 def with_absolute_path(config: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from torch import Tensor
 
+from multilayer.errors import UserError
+
 Mode = Literal["min", "max"]
 
 
@@ -95,10 +97,10 @@ def is_better(value: float, best: float, mode: Mode, min_delta: float = 0.0) -> 
 def monitored(trainer: pl.Trainer, monitor: str) -> float:
     """The current value of a logged metric.
 
-    Raises `ValueError` for one that is not logged, with the names of those that are.
+    Raises `UserError` for one that is not logged, with the names of those that are.
     """
     if monitor not in trainer.callback_metrics:
-        raise ValueError(
+        raise UserError(
             f"no metric {monitor!r} to monitor; logged are "
             f"{', '.join(sorted(trainer.callback_metrics))}"
         )

@@ -1,0 +1,132 @@
+"""The LightningModules, used as a researcher would who imports them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from sklearn.metrics import accuracy_score, log_loss
+from torch import nn
+
+from multilayer import (
+    MLP,
+    BinaryModule,
+    BuiltinData,
+    MulticlassModule,
+    PassClassData,
+    RegressionModule,
+)
+from multilayer.config import check_command_line
+from multilayer.errors import UserError
+from multilayer.train import train
+
+
+def adam(parameters: object) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-2)  # type: ignore[arg-type]
+
+
+def quiet_trainer(tmp_path: Path, n_epochs: int = 3) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="cpu",
+        max_epochs=n_epochs,
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+
+
+def test_a_module_trains_with_lightnings_own_trainer(tmp_path: Path) -> None:
+    """Without Hydra and without a config; raw columns in, probabilities out."""
+    data = BuiltinData(name="breast_cancer")
+    data.setup()
+    module = BinaryModule(MLP(30, 1), optimizer=adam, preprocessing=data.preprocessing)
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(module, data)
+    table = data.load()
+    probabilities = module.eval()(table.features)
+    assert probabilities.shape == (569,)
+    assert ((probabilities > 0.5) == table.target).float().mean() > 0.9
+
+
+def test_metrics_are_those_of_scikit_learn() -> None:
+    """Loss and accuracy over a split, whatever the size of the minibatches."""
+    data = BuiltinData(name="wine")
+    data.setup()
+    torch.manual_seed(0)
+    module = MulticlassModule(MLP(13, 3), n_classes=3)
+    features, target = data.splits["train"]
+    probabilities = module.predictions(module.output(features)).detach().double().numpy()
+    probabilities /= probabilities.sum(1, keepdims=True)
+    for batch_size in (7, 1000):
+        batches = zip(features.split(batch_size), target.split(batch_size), strict=True)
+        metrics = module.evaluate(batches)
+        assert metrics["loss"] == pytest.approx(log_loss(target, probabilities), rel=1e-5)
+        assert metrics["accuracy"] == pytest.approx(
+            accuracy_score(target, probabilities.argmax(1)), rel=1e-6
+        )
+
+
+def test_regression_metrics_are_in_the_units_of_the_target() -> None:
+    """Though the loss is on the standardised target."""
+    data = BuiltinData(name="diabetes")
+    data.setup()
+    module = RegressionModule(MLP(10, 1), preprocessing=data.preprocessing)
+    metrics = module.evaluate(data.minibatches("train"))
+    scale = float(data.preprocessing.target_scale)
+    assert metrics["rmse"] == pytest.approx(np.sqrt(metrics["loss"]) * scale, rel=1e-5)
+
+
+def test_evaluating_changes_nothing() -> None:
+    """Neither the mode nor the running statistics of the network, nor with dropout its result."""
+    data = PassClassData()
+    data.setup()
+    module = BinaryModule(MLP(2, 1, dropout=0.5, normalization="batch"))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    first = module.evaluate(data.minibatches("test"))
+    assert module.evaluate(data.minibatches("test")) == first
+    assert module.training
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+class Shifted(nn.Module):
+    """A network of a user's own, that gives a single output as (B,)."""
+
+    def __init__(self, shift: float) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 1)
+        self.shift = shift
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x)[:, 0] + self.shift
+
+
+def test_a_network_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named in the config by where it is; without a word in this package."""
+    config = check_command_line("train", ["data=pass_class", "trainer.max_epochs=2"])
+    assert config is not None
+    config["model"] = {"_target_": f"{__name__}.Shifted", "shift": 0.5}
+    result = train(config, tmp_path, quiet=True)
+    assert result.manifest["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 1}, "2 features"),
+        ({"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 5}, "1 outputs a row"),
+    ],
+)
+def test_a_network_of_the_wrong_shape_is_told(
+    tmp_path: Path, model: dict[str, object], message: str
+) -> None:
+    """Before the training, and nothing is written."""
+    config = check_command_line("train", ["data=pass_class"])
+    assert config is not None
+    config["model"] = model
+    with pytest.raises(UserError, match=message):
+        train(config, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
