@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pkgutil import resolve_name
 from typing import Any
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from torch import nn
 
 from multilayer.config import choices_with
@@ -78,12 +79,9 @@ def resolve(key: str, path: str) -> Any:
     Raises `UserError` where there is none.
     """
     try:
-        found = get_object(path)
+        found = resolve_name(path)
     except (ImportError, ValueError, AttributeError) as error:
-        raise UserError(f"{key}._target_={path}: {str(error).splitlines()[0]}") from error
-    except Exception as error:
-        # Hydra's own wrapping of whatever importing the user's module raised.
-        raise UserError(f"{key}._target_={path}: cannot be imported: {error}") from error
+        raise UserError(f"{key}._target_={path}: {error}") from error
     if not callable(found):
         raise UserError(f"{key}._target_={path}: not a class or function")
     return found

@@ -38,5 +38,5 @@ def test_the_bar_counts_epochs_and_shows_the_losses(
     trainer.fit(module, data)
     text = screen.getvalue()
     assert "2/2" in text
-    assert f"validation loss {trainer.callback_metrics['validation/loss']:.4g}" in text
+    assert f"validation {trainer.callback_metrics['validation/loss']:#.3g}" in text
     assert ("━" in text) == is_terminal

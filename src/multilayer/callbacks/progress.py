@@ -11,9 +11,9 @@ from rich.progress import (
     Progress,
     TaskID,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from torch import Tensor
 
 from multilayer.metrics import HEADLINE
@@ -48,14 +48,14 @@ class TrainingProgress(pl.callbacks.ProgressBar):
         if not (self.shown and self.console.is_terminal):
             return
         # An epoch of a small network takes milliseconds: rich draws ten times a second at most.
+        whole = Column(no_wrap=True)  # where it is narrow, the metrics are cut and not the bar
         self.bar = Progress(
-            TextColumn("epoch"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            TextColumn("epoch", table_column=whole),
+            MofNCompleteColumn(table_column=whole),
+            BarColumn(bar_width=10, table_column=Column(min_width=10)),
+            TimeRemainingColumn(table_column=whole),
+            TextColumn("left", table_column=whole),
+            TextColumn("{task.fields[metrics]}", table_column=Column(no_wrap=True)),
             console=self.console,
         )
         n_epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None
@@ -94,13 +94,17 @@ class TrainingProgress(pl.callbacks.ProgressBar):
 
 
 def summary_line(metrics: Mapping[str, Tensor], headline: str) -> str:
-    """The losses and the headline metric in a few words.
+    """The losses of both splits and the headline metric of the validation, in a few words.
 
     >>> import torch
     >>> summary_line({"train/loss": torch.tensor(0.5)}, "accuracy")
-    'train loss 0.5'
+    'train 0.500'
     """
-    shown = ("train/loss", "validation/loss", f"validation/{headline}")
+    shown = {
+        "train": "train/loss",
+        "validation": "validation/loss",
+        headline: f"validation/{headline}",
+    }
     return "  ".join(
-        f"{name.replace('/', ' ')} {float(metrics[name]):.4g}" for name in shown if name in metrics
+        f"{word} {float(metrics[name]):#.3g}" for word, name in shown.items() if name in metrics
     )

@@ -21,7 +21,8 @@ class TurningPoint(pl.Callback):
         writer = tensorboard_writer(trainer)
         if best and writer:
             metric = metric_of(best)
-            tags = [f"train/{metric}", f"validation/{metric}", f"turning_point/{metric}"]
+            # TensorBoard reads them as patterns: `train/loss` would take `train/loss_step` too.
+            tags = [f"{split}/{metric}$" for split in ("train", "validation", "turning_point")]
             writer.add_custom_scalars({"turning point": {metric: ["Multiline", tags]}})
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -18,7 +18,8 @@ def console() -> Console:
     Only the first of several processes that train the same run has something to say.
     """
     quiet = os.environ.get("LOCAL_RANK", "0") != "0"
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False, quiet=quiet)
+    width = None if sys.stdout.isatty() else 140
+    return Console(width=width, highlight=False, quiet=quiet, soft_wrap=True)
 
 
 def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
@@ -31,9 +32,9 @@ def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
     if manifest["status"] == "diverged":
         out.print("diverged    the loss is not finite: try a smaller optimizer.lr", style="red")
     run = os.path.relpath(folder)
-    out.print(f"run folder  {run}", soft_wrap=True)
+    out.print(f"run folder  {run}")
     if (folder / "tensorboard").is_dir():
-        out.print(f"look at it  tensorboard --logdir {run}", soft_wrap=True)
+        out.print(f"look at it  tensorboard --logdir {run}")
 
 
 def print_metrics(metrics: Metrics) -> None:
@@ -51,7 +52,7 @@ def print_job(
     """A run of a sweep, in one line."""
     loss = format_number(metrics["validation"]["loss"])
     words = [f"job {number}", " ".join(overrides), manifest["status"], f"validation loss {loss}"]
-    console().print("  ".join(words), soft_wrap=True)
+    console().print("  ".join(words))
 
 
 def format_number(value: float | None) -> str:

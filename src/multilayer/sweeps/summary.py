@@ -36,8 +36,8 @@ def print_sweep(sweep: Path) -> None:
             f"failed        {len(failed)} of {len(runs)}: job {', '.join(failed)}", style="red"
         )
     folder = os.path.relpath(sweep)
-    out.print(f"sweep folder  {folder}", soft_wrap=True)
-    out.print(f"look at it    tensorboard --logdir {folder}", soft_wrap=True)
+    out.print(f"sweep folder  {folder}")
+    out.print(f"look at it    tensorboard --logdir {folder}")
 
 
 def read_jobs(sweep: Path) -> list[RunFolder]:
