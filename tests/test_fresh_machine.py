@@ -1,12 +1,18 @@
 """What a fresh machine sees: the Makefile in a clone, the wheel in another folder, the README."""
 
+import contextlib
+import json
 import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import sysconfig
+import time
+import urllib.request
 import venv
 from pathlib import Path
 
@@ -104,9 +110,42 @@ def test_make_installs_before_it_trains(clone: Path) -> None:
         assert "install --quiet --disable-pip-version-check -c constraints.txt -e" in planned
 
 
-def test_tensorboard_listens_on_this_machine_alone(clone: Path) -> None:
-    """On the loopback address, whatever the environment says."""
-    assert "--host localhost" in run("make", "--dry-run", "tensorboard", cwd=clone)
+def test_make_tensorboard_serves_the_runs_on_this_machine_alone(
+    clone: Path, finished_run: Path
+) -> None:
+    """The runs are listed on the loopback address; no other address answers."""
+    shutil.copytree(finished_run, clone / "runs" / "today" / "now")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["make", "tensorboard", f"ARGS=--port {port}"]
+    server = subprocess.Popen(command, cwd=clone, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        runs = wait_for(f"http://localhost:{port}/data/runs", "today/now")
+        assert "runs/today/now/tensorboard" in json.loads(runs)
+        for address in own_addresses():
+            with socket.socket() as client:
+                assert client.connect_ex((address, port)) != 0
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def wait_for(url: str, words: str) -> str:
+    """The page, as soon as it holds some words."""
+    for _ in range(300):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as page:
+            text = page.read().decode()
+            if words in text:
+                return str(text)
+        time.sleep(0.1)
+    raise AssertionError(f"{url} never held {words}")
+
+
+def own_addresses() -> list[str]:
+    """This machine's addresses on a network."""
+    entries = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
+    return sorted({str(entry[4][0]) for entry in entries if not entry[4][0].startswith("127.")})
 
 
 def test_every_pinned_version_is_the_one_installed() -> None:
