@@ -123,9 +123,8 @@ def test_make_tensorboard_serves_the_runs_on_this_machine_alone(
     try:
         runs = wait_for(f"http://localhost:{port}/data/runs", "today/now")
         assert "runs/today/now/tensorboard" in json.loads(runs)
-        for address in own_addresses():
-            with socket.socket() as client:
-                assert client.connect_ex((address, port)) != 0
+        with socket.socket() as client:  # answered too, if the server listened everywhere
+            assert client.connect_ex(("127.0.0.2", port)) != 0
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()
@@ -140,12 +139,6 @@ def wait_for(url: str, words: str) -> str:
                 return str(text)
         time.sleep(0.1)
     raise AssertionError(f"{url} never held {words}")
-
-
-def own_addresses() -> list[str]:
-    """This machine's addresses on a network."""
-    entries = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)
-    return sorted({str(entry[4][0]) for entry in entries if not entry[4][0].startswith("127.")})
 
 
 def test_every_pinned_version_is_the_one_installed() -> None:
