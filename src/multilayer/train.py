@@ -200,7 +200,7 @@ def find_last(resume: str | None) -> Path | None:
     if resume is None:
         return None
     last = Path(resume) / "checkpoints" / "last.ckpt"
-    path = last if last.is_file() else find_checkpoint(resume)
+    path = last if last.is_file() else find_checkpoint(resume, key="resume")
     if path.name == "best.ckpt":
         raise UserError(f"resume={resume}: best.ckpt holds weights alone; go on from a last.ckpt")
     return path

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -55,15 +56,20 @@ class LearningCurves(pl.Callback):
 def draw(curves: dict[str, list[float]], best_epoch: int) -> Figure:
     """The figure of the losses by epoch; `best_epoch` counts from 1, 0 for none."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
+    plot(figure.add_subplot(), curves, best_epoch)
+    return figure
+
+
+def plot(axes: Axes, curves: dict[str, list[float]], best_epoch: int) -> None:
+    """The curves and the mark of the best epoch, on axes that are there."""
     for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
         axes.plot(curves["epoch"], curves[split], color=colour, linewidth=2, label=split)
     if best_epoch:
         best = curves["validation"][curves["epoch"].index(best_epoch)]
         axes.axvline(best_epoch, color=MARK, linewidth=1, linestyle=":")
-        axes.plot(best_epoch, best, "o", color=MARK, label=f"turning point: epoch {best_epoch}")
+        name = "turning point" if best_epoch < curves["epoch"][-1] else "best"
+        axes.plot(best_epoch, best, "o", color=MARK, label=f"{name}: epoch {best_epoch}")
     axes.set(xlabel="epoch", ylabel="loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    return figure

@@ -66,27 +66,28 @@ class RunFolder:
         return read_json(self.metrics_file) if self.metrics_file.exists() else {}
 
 
-def find_checkpoint(run: str | Path) -> Path:
+def find_checkpoint(run: str | Path, key: str = "run") -> Path:
     """The checkpoint file that `run` names: itself, or the best (else the last) of a run folder.
 
-    Raises `UserError` where there is none.
+    Raises `UserError` where there is none; `key` is what the user called it.
     """
     path = Path(run)
     if path.is_file():
         return path
     if not path.exists():
-        raise UserError(f"run={run}: no such folder or file")
+        raise UserError(f"{key}={run}: no such folder or file")
     candidates = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
     for candidate in candidates:
         if candidate.is_file():
             return candidate
     if (path / "manifest.json").is_file():
         raise UserError(
-            f"run={run} has no checkpoint: it was stopped before its first epoch ended, or "
+            f"{key}={run} has no checkpoint: it was stopped before its first epoch ended, or "
             "trained without callbacks=checkpoint"
         )
     raise UserError(
-        f"run={run} is not a run folder: expected checkpoints/best.ckpt in it" + hint_at_runs(path)
+        f"{key}={run} is not a run folder: expected checkpoints/best.ckpt in it"
+        + hint_at_runs(path)
     )
 
 

@@ -1,0 +1,49 @@
+"""Draws docs/images/fits.png: the learning curves of underfitting, ideal fit and overfitting.
+
+python scripts/draw_fits.py docs/images/fits.png
+"""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from multilayer.callbacks.learning_curves import plot
+from multilayer.config import check_command_line
+from multilayer.quiet import quieten_lightning
+from multilayer.train import train
+
+TITLES = {"underfit": "underfitting", "ideal_fit": "ideal fit", "overfit": "overfitting"}
+
+
+def main(path: str) -> None:
+    """Train the three experiments and draw them on one loss axis."""
+    quieten_lightning()
+    figure = Figure(figsize=(10.0, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(TITLES), sharey=True)
+    for axes, experiment in zip(panels, TITLES, strict=True):
+        draw_experiment(axes, experiment)
+        axes.set_title(TITLES[experiment])
+        axes.label_outer()
+    panels[0].set_ylim(bottom=0)
+    figure.savefig(path, dpi=100)
+
+
+def draw_experiment(axes: Axes, experiment: str) -> None:
+    """Train an experiment and plot its losses."""
+    config = check_command_line("train", [f"experiment={experiment}", "logger=csv"])
+    assert config is not None
+    with TemporaryDirectory() as folder:
+        result = train(config, folder, quiet=True)
+        frame = pl.read_csv(Path(folder) / "csv" / "metrics.csv", infer_schema_length=None)
+    losses = {split: frame[f"{split}/loss"].drop_nulls() for split in ("train", "validation")}
+    curves = {split: values.to_list() for split, values in losses.items()}
+    curves["epoch"] = list(range(1, len(curves["train"]) + 1))
+    plot(axes, curves, result.manifest["best_epoch"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
