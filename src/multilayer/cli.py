@@ -3,6 +3,7 @@
 torch takes seconds to import: only the commands' own modules import it, after the checks.
 """
 
+import logging
 import os
 import sys
 import traceback
@@ -43,6 +44,8 @@ def run(command: str, arguments: list[str]) -> int:
     if flags.help:
         print(help_of(command, flags.config_dir), end="")
         return 0
+    if flags.multirun and (flags.cfg or flags.run):
+        raise UserError("-m goes with neither --cfg nor --run: they are for a single run")
     if not (flags.hydra_help or flags.shell_completion or flags.info):
         check(command, flags)
     return start_hydra(command, arguments)
@@ -116,6 +119,8 @@ def train_task(config: Any) -> float:
         from multilayer.train import objective, train
 
         quieten_lightning()
+        if in_sweep:
+            logging.getLogger("multilayer").setLevel(logging.WARNING)
         try:
             # Of a sweep only one job was checked before.
             raise_all(problems_in("train", values, in_sweep=in_sweep))

@@ -16,6 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -39,6 +40,10 @@ def check_command_line(
     """
     with hydra_at(config_dir):
         parsed = parse(overrides)
+        swept = [override for override in parsed if override.is_sweep_override()]
+        if swept and not sweep:
+            sweep = is_sweep_by_itself(command, [item for item in parsed if item not in swept])
+            raise_all([] if sweep else [several_values(override) for override in swept])
         if not sweep:
             return check_job(command, parsed)
         raise_all(
@@ -86,6 +91,22 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             problems.append(f"{text}: not of the form key=value ({first_line(error)})")
     raise_all(problems)
     return parsed
+
+
+def is_sweep_by_itself(command: str, parsed: Sequence[Override]) -> bool:
+    """Whether the chosen files make it a sweep without -m, as those of some experiments do."""
+    choices = [override.input_line or "" for override in parsed if is_group(override)]
+    try:
+        mode = compose(command, choices, return_hydra_config=True).hydra.mode
+    except HydraException:
+        return False
+    return bool(mode == RunMode.MULTIRUN)
+
+
+def several_values(override: Override) -> str:
+    """The problem with several values where one is expected."""
+    key, values = override.get_key_element(), override.get_value_string()
+    return f"{key}={values}: several values are a sweep, add -m; a list is {key}=[{values}]"
 
 
 def swept_choices(parsed: Sequence[Override]) -> list[Override]:

@@ -1,7 +1,5 @@
 """How many CPU threads torch uses for a run."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -13,16 +11,16 @@ SMALL_STEP = 50_000_000
 TORCHS_OWN = torch.get_num_threads()
 
 
-def set_threads(choice: int | str, network: nn.Module, batch_size: Any) -> None:
-    """Use `choice` threads; "auto" is one where the steps are small, and torch's own otherwise.
+def set_threads(choice: int | str, network: nn.Module, n_rows: int) -> int:
+    """Use `choice` threads for minibatches of `n_rows`; returns their number.
 
-    Sums depend in their last digit on the number of threads: who evaluates a run must choose as
-    its training did.
+    "auto" is one where the steps are small, and as many as torch would use otherwise. Sums depend
+    in their last digit on the number, so that who evaluates a run uses as many as its training.
     """
     if choice == "auto":
-        small = batch_size != "full" and n_parameters(network) * batch_size < SMALL_STEP
-        choice = 1 if small else TORCHS_OWN
+        choice = 1 if n_parameters(network) * n_rows < SMALL_STEP else TORCHS_OWN
     torch.set_num_threads(int(choice))
+    return int(choice)
 
 
 def n_parameters(network: nn.Module) -> int:

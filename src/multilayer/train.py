@@ -91,7 +91,8 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
         **training_arguments(config, n_steps=n_steps),
     )
     check_monitor(config["monitor"], module)
-    set_threads(config["threads"], module.network, config["data"]["batch_size"])
+    n_rows = data.train_minibatches().batch_size
+    module.about["threads"] = set_threads(config["threads"], module.network, n_rows)
     return module
 
 

@@ -93,9 +93,9 @@ def test_mode_max_is_for_metrics_where_more_is_better() -> None:
 
 @pytest.mark.parametrize("value", [INF, NAN])
 def test_a_loss_that_is_not_finite_stops_at_once(value: float) -> None:
-    """Whatever the patience; the last finite best is restored."""
+    """Whatever the patience and min_epochs; the last finite best is restored."""
     stopping = EarlyStopping(patience=100)
-    n_epochs, best, module = fit([5, 4, value, 1], stopping)
+    n_epochs, best, module = fit([5, 4, value, 1], stopping, min_epochs=4)
     assert n_epochs == 3
     assert stopping.diverged
     assert stopping.reason is not None

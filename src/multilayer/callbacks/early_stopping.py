@@ -65,6 +65,7 @@ class EarlyStopping(pl.Callback):
         for name, value in trainer.callback_metrics.items():
             if name.endswith("/loss") and not isfinite(value):
                 self.diverged = True
+                trainer.fit_loop.min_epochs = 0  # or Lightning would train on until then
                 self.reason = f"diverged: {name} is {float(value)} in epoch {epoch}"
 
     def state_dict(self) -> dict[str, Any]:

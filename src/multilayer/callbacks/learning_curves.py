@@ -1,5 +1,6 @@
 """Draws the learning curves of a run, with the turning point marked."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,13 @@ def plot(axes: Axes, curves: dict[str, list[float]], best_epoch: int) -> None:
     if best_epoch:
         best = curves["validation"][curves["epoch"].index(best_epoch)]
         axes.axvline(best_epoch, color=MARK, linewidth=1, linestyle=":")
-        name = "turning point" if best_epoch < curves["epoch"][-1] else "best"
+        turns = curves["validation"][-1] > 1.01 * best
+        name = "turning point" if turns else "best"
         axes.plot(best_epoch, best, "o", color=MARK, label=f"{name}: epoch {best_epoch}")
     axes.set(xlabel="epoch", ylabel="loss")
+    # From 0, so that a high loss looks high; a loss that explodes leaves the picture.
+    highest = max(filter(isfinite, curves["train"] + curves["validation"]), default=1.0)
+    axes.set_ylim(0, 1.05 * min(highest, 3 * curves["validation"][0]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

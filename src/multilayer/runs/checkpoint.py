@@ -15,7 +15,6 @@ from multilayer.data.table import Columns
 from multilayer.errors import UserError
 from multilayer.modules import SupervisedModule
 from multilayer.targets import check_stranger
-from multilayer.threads import set_threads
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def load_trained(path: Path, *, allowed: list[str]) -> Trained:
     fingerprint = about["data_fingerprint"]
     module = make_module(config, columns, preprocessing, data_fingerprint=fingerprint)
     load_weights(module, checkpoint["state_dict"], path)
-    set_threads(config["threads"], module.network, config["data"]["batch_size"])
+    torch.set_num_threads(about["threads"])
     return Trained(module.eval(), config, columns, preprocessing, fingerprint)
 
 

@@ -56,6 +56,7 @@ def sweep_table(runs: list[RunFolder], monitor: str, mode: str) -> Table:
     table = Table("job", "varied", "status", monitor, "test", header_style="bold")
     manifests = [run.read_manifest() for run in runs]
     shared = set.intersection(*(set(manifest["overrides"]) for manifest in manifests))
+    shared = shared if runs[1:] else set()
     for run, manifest, value in zip(runs, manifests, values, strict=True):
         varied = [override for override in manifest["overrides"] if override not in shared]
         table.add_row(
