@@ -26,6 +26,7 @@ WRONG = [
     (["train", "seed=-1"], ["seed=-1"]),
     (["train", "data=table", "data.path=my.csv"], ["data.target", "missing"]),
     (["train", "model.d_hidden=[64"], ["model.d_hidden=[64", "key=value"]),
+    (["train", "model=null"], ["model=null", "no such choice"]),
     (["train", "foo"], ["foo", "key=value"]),
     (["train", "--config-dir", "nowhere"], ["nowhere", "no such folder"]),
     (["train", "-m", "optimizer=adm,sgd"], ["optimizer=adm", "did you mean adam?"]),
@@ -50,7 +51,11 @@ WRONG_WITH_TORCH = [
     (["train", "data=diabetes", "loss=cross_entropy"], ["CrossEntropy", "regression"]),
     (
         ["train", "data.batch_size=1", "model.normalization=batch"],
-        ["normalization=batch", "at least 2 rows"],
+        ["data.batch_size=1", "batch normalization"],
+    ),
+    (
+        ["train", "data.batch_size=1256", "model.normalization=batch"],
+        ["data.batch_size=1256", "1257 rows"],
     ),
     (["train", "model._target_=multilayer.NLP"], ["multilayer.NLP"]),
     (["train", "trainer.max_epochs=-1"], ["max_epochs=-1"]),

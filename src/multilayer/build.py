@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
 from torch import nn
 
-from multilayer.data import DataModule, Preprocessing
+from multilayer.data import DataModule, Minibatches, Preprocessing
 from multilayer.data.table import Columns
 from multilayer.devices import accelerator_problem
 from multilayer.errors import UserError
@@ -41,8 +41,7 @@ def check_components(config: Config) -> None:
     if data.task is not None:
         make_loss(config, data.task)
     with torch.device("meta"):
-        network = make_network(config["model"], n_features=2, n_outputs=2)
-    check_batch_normalization(network, config["data"]["batch_size"])
+        make_network(config["model"], n_features=2, n_outputs=2)
     optimizer = call("optimizer", make("optimizer", config["optimizer"]), [torch.zeros(1)])
     call("scheduler", make_scheduler(config, n_steps=100), optimizer)
 
@@ -55,13 +54,14 @@ def call(key: str, factory: Callable[[Any], Any], argument: Any) -> Any:
         raise UserError(f"{key}: {error}") from error
 
 
-def check_batch_normalization(network: nn.Module, batch_size: int | str) -> None:
-    """A mean over one row says nothing: refuse it before torch does, in the middle of an epoch."""
-    has_one = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
-    if has_one and batch_size == 1:
+def check_batch_normalization(network: nn.Module, minibatches: Minibatches) -> None:
+    """Refuse a minibatch of one row before torch does, in the middle of an epoch."""
+    normalizes = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
+    n_rows, batch_size = minibatches.n_rows, minibatches.batch_size
+    if normalizes and (batch_size == 1 or n_rows % batch_size == 1):
         raise UserError(
-            "model.normalization=batch needs at least 2 rows a minibatch, data.batch_size is 1; "
-            "use model.normalization=layer"
+            f"data.batch_size={batch_size}: of {n_rows} rows a minibatch has only one, and batch "
+            "normalization needs 2; choose another size, or model.normalization=layer"
         )
 
 

@@ -173,9 +173,10 @@ def unknown_choices(override: Override) -> list[str]:
     value = override.value()
     chosen = value if isinstance(value, list) else [value]
     return [
-        f"{group}={name}: no such choice, {did_you_mean(str(name), options)}"
+        f"{group}={'null' if name is None else name}: no such choice, "
+        f"{did_you_mean(str(name), options)}"
         for name in chosen
-        if name is not None and str(name) not in options
+        if str(name) not in options
     ]
 
 

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from multilayer.build import (
+    check_batch_normalization,
     check_components,
     make_data,
     make_module,
@@ -91,7 +92,9 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
         **training_arguments(config, n_steps=n_steps),
     )
     check_monitor(config["monitor"], module)
-    n_rows = data.train_minibatches().batch_size
+    minibatches = data.train_minibatches()
+    check_batch_normalization(module.network, minibatches)
+    n_rows = minibatches.batch_size
     module.about["threads"] = set_threads(config["threads"], module.network, n_rows)
     return module
 
