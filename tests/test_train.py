@@ -195,9 +195,9 @@ def test_a_run_that_fails_says_so_in_its_manifest(
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Status interrupted, with the last checkpoint."""
+    """Status interrupted, with the last checkpoint, and how to go on."""
 
     def interrupt(self: Any, trainer: Any, module: Any) -> None:
         if trainer.current_epoch == 3:
@@ -205,11 +205,13 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(
 
     with monkeypatch.context() as patch:
         patch.setattr("multilayer.callbacks.TrainingProgress.on_train_epoch_end", interrupt)
-        with pytest.raises(SystemExit):
-            train_in(tmp_path / "first", *QUICK)
-    assert RunFolder(tmp_path / "first").read_manifest()["status"] == "interrupted"
-    result = train_in(tmp_path / "second", *QUICK, f"resume={tmp_path / 'first'}")
-    assert result.manifest["status"] == "done"
+        outcome = multilayer("train", *QUICK)
+    assert outcome.code == 130
+    folder = only_folder(tmp_path)
+    assert RunFolder(folder).read_manifest()["status"] == "interrupted"
+    assert f"resume={folder.relative_to(tmp_path)}" in outcome.err
+    outcome = multilayer("train", *QUICK, f"resume={folder}")
+    assert outcome.code == 0, outcome.err
 
 
 @pytest.mark.parametrize("batch_size", ["full", "1", "16"])

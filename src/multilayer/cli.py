@@ -17,9 +17,14 @@ from typing import Any
 from multilayer.errors import UserError, unknown_name
 from multilayer.help import MEANING, help_of, usage
 
+INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns 0 when done, 1 when the run failed, 2 when the input is wrong."""
+    """Run a command.
+
+    Returns 0 when done, 1 when the run failed, 2 when the input is wrong, 130 after Ctrl-C.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
@@ -84,6 +89,10 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     hydra_main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
     try:
         hydra_main(TASKS[command])()
+    except KeyboardInterrupt:
+        if SweepFolder.path is not None:
+            print_sweep(SweepFolder.path)
+        return INTERRUPTED
     except HydraException as error:  # a job that cannot be composed: none has started
         raise UserError(f"a job of the sweep: {first_line(error)}") from error
     except Exception as error:
@@ -130,6 +139,10 @@ def train_task(config: Any) -> float:
                 record_failure(folder, values, overrides, error)
             else:
                 remove_if_empty(folder)
+            raise
+        except KeyboardInterrupt:
+            if (folder / "checkpoints" / "last.ckpt").is_file():
+                print(f"to go on: add resume={os.path.relpath(folder)}", file=sys.stderr)
             raise
     if in_sweep:
         print_job(hydra.job.num, overrides, result.manifest, result.metrics)
@@ -179,6 +192,11 @@ def reported(job: int | None = None) -> Iterator[None]:
         print_error(error if job is None else UserError(f"job {job}: {error}"))
         if job is None:
             raise SystemExit(2) from error
+        raise
+    except KeyboardInterrupt as error:
+        print("multilayer: interrupted", file=sys.stderr)
+        if job is None:
+            raise SystemExit(INTERRUPTED) from error
         raise
     except Exception as error:
         traceback.print_exc()

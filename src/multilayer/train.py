@@ -126,7 +126,7 @@ def recorded(run: RunFolder, manifest: dict[str, Any]) -> Iterator[None]:
     run.write_manifest(manifest)
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
+    except KeyboardInterrupt:
         manifest |= {"status": "interrupted", "stop_reason": "interrupted by the user"}
         raise
     except BaseException as error:
@@ -147,6 +147,10 @@ def fit(
     start = perf_counter()
     try:
         trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+    except SystemExit as error:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into an exit
+            raise KeyboardInterrupt from error
+        raise
     finally:
         seconds = perf_counter() - start
         manifest |= {
