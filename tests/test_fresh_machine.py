@@ -176,3 +176,26 @@ def test_the_readmes_commands_run(multilayer: Run, tmp_path: Path, iris_csv: Pat
         arguments = shlex.split(command.replace("RUN", str(runs[-1]) if runs else "RUN"))
         outcome = multilayer(*arguments[1:])
         assert outcome.code == 0, f"{command}\n{outcome.err}"
+
+
+def test_the_page_on_extending_is_true(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files, written as it says, give a run on a user's own network, data and schedule."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    page = (ROOT / "docs" / "extending.md").read_text()
+    for path, text in re.findall(r"```yaml\n# (mine/\S+)\n(.*?)```", page, re.DOTALL):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    (weather,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "weather.py").write_text(weather)
+    (tmp_path / "my_package" / "networks.py").write_text(
+        "from multilayer import MLP\n\n\ndef Wide(n_features, n_outputs, width):\n"
+        "    return MLP(n_features, n_outputs, d_hidden=[width])\n"
+    )
+    choices = ["--config-dir", "mine", "model=wide", "model.width=64", "data=weather"]
+    choices += ["scheduler=cosine_annealing", "trainer.max_epochs=5"]
+    outcome = multilayer("train", *choices)
+    assert outcome.code == 0, outcome.err
+    assert "cosine_annealing" in multilayer("train", "--help", "--config-dir", "mine").out

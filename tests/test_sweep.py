@@ -74,3 +74,19 @@ def test_a_sweep_can_be_a_choice(multilayer: Run, tmp_path: Path) -> None:
     outcome = multilayer("train", "sweep=learning_rates", *QUICK)
     assert outcome.code == 0, outcome.err
     assert len(manifests(tmp_path)) == 4
+
+
+def test_a_launcher_that_fails_says_why(multilayer: Run) -> None:
+    """No job has failed: it is not left without a word."""
+    outcome = multilayer(
+        "train", "-m", *QUICK, "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"
+    )
+    assert outcome.code == 1
+    assert "n_jobs" in outcome.err
+
+
+def test_flags_may_stand_anywhere(multilayer: Run, tmp_path: Path) -> None:
+    """Also after the overrides."""
+    outcome = multilayer("train", *QUICK, "seed=0,1", "-m")
+    assert outcome.code == 0, outcome.err
+    assert len(manifests(tmp_path)) == 2

@@ -194,6 +194,46 @@ def test_a_run_that_fails_says_so_in_its_manifest(
     assert weights_of(tmp_path, "last.ckpt")
 
 
+def test_an_interruption_within_an_epoch_loses_no_minibatch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The resumed run takes up the epoch where it was, and ends as the one that went through."""
+    overrides = ["data=iris", "trainer.max_epochs=4", "data.batch_size=16", "model.dropout=0.2"]
+
+    def interrupt(self: Any, trainer: Any, *arguments: Any) -> None:
+        if trainer.global_step == 10:  # of 7 steps an epoch
+            raise RuntimeError("the power is out")
+
+    train_in(tmp_path / "whole", *overrides)
+    with monkeypatch.context() as patch:
+        patch.setattr("multilayer.callbacks.BestWeights.on_train_batch_end", interrupt)
+        with pytest.raises(RuntimeError, match="power"):
+            train_in(tmp_path / "first", *overrides)
+    result = train_in(tmp_path / "second", *overrides, f"resume={tmp_path / 'first'}")
+    assert result.manifest["steps"] == 4 * 7
+    last = [weights_of(tmp_path / name, "last.ckpt") for name in ("whole", "second")]
+    assert same(*last)
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path) -> None:
+    """Its checkpoints would be those of another run."""
+    train_in(tmp_path, *QUICK)
+    before = (tmp_path / "manifest.json").read_text()
+    with pytest.raises(UserError, match="holds a run already"):
+        train_in(tmp_path, *QUICK, "seed=1")
+    assert (tmp_path / "manifest.json").read_text() == before
+
+
+def test_the_best_epoch_can_be_chosen_by_accuracy(tmp_path: Path) -> None:
+    """With mode=max; mode=min would keep the worst, and is refused."""
+    result = train_in(tmp_path / "run", *QUICK, "monitor=validation/accuracy", "mode=max")
+    scalars = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    values = [event.value for event in scalars.Scalars("validation/accuracy")]
+    assert result.manifest["best_epoch"] == values.index(max(values)) + 1
+    with pytest.raises(UserError, match="more is better"):
+        train_in(tmp_path / "refused", *QUICK, "monitor=validation/accuracy")
+
+
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(
     multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -177,7 +177,11 @@ def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.T
 
 def make_all(key: str, group: Config) -> list[Any]:
     """The objects of a group that holds several, by name; one that is null is left out."""
-    return [make(f"{key}.{name}", node) for name, node in group.items() if node is not None]
+    named = {f"{key}.{name}": node for name, node in group.items() if node is not None}
+    for name, node in named.items():
+        if "_target_" not in node:
+            raise UserError(f"{name}: has no _target_; choose the file of {key} that defines it")
+    return [make(name, node) for name, node in named.items()]
 
 
 def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:
@@ -192,6 +196,8 @@ def planned_steps(trainer: Config, n_batches: int) -> int:
     """
     limit = trainer["limit_train_batches"]
     n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
+    if n_limited == 0:
+        raise UserError(f"trainer.limit_train_batches={limit}: none of {n_batches} minibatches")
     n_per_epoch = -(-n_limited // trainer["accumulate_grad_batches"])
     ends: list[int] = []
     if trainer["max_epochs"] not in (None, -1):

@@ -45,7 +45,12 @@ def run(command: str, arguments: list[str]) -> int:
     """Check the command line, then let Hydra compose the config and start the task."""
     from hydra._internal.utils import get_args_parser  # Hydra has no public way to its own flags
 
-    flags = get_args_parser().parse_args(arguments)
+    flags = get_args_parser().parse_intermixed_args(arguments)
+    if flags.config_name or flags.config_path:
+        raise UserError("--config-name and --config-path are not for multilayer; see --config-dir")
+    # Hydra itself wants its flags before the overrides.
+    options = [word for word in arguments if word not in flags.overrides]
+    arguments = options + flags.overrides
     if flags.help:
         print(help_of(command, flags.config_dir), end="")
         return 0
@@ -95,15 +100,25 @@ def start_hydra(command: str, arguments: list[str]) -> int:
         return INTERRUPTED
     except HydraException as error:  # a job that cannot be composed: none has started
         raise UserError(f"a job of the sweep: {first_line(error)}") from error
+    except OSError as error:  # the folder for the run or the sweep
+        raise UserError(str(error)) from error
     except Exception as error:
         if SweepFolder.path is None:
             raise
-        # Each job has said what went wrong with it when it did.
+        if not is_failure_of_a_job(SweepFolder.path):  # which has said so when it failed
+            traceback.print_exc()
         print_sweep(SweepFolder.path)
         return 2 if isinstance(error, UserError) else 1
     if SweepFolder.path is not None:
         print_sweep(SweepFolder.path)
     return 0
+
+
+def is_failure_of_a_job(sweep: Path) -> bool:
+    """Whether one of a sweep's jobs failed; else it is the launcher or the sweeper that did."""
+    from multilayer.sweeps.summary import read_jobs
+
+    return any(run.read_manifest()["status"] == "failed" for run in read_jobs(sweep))
 
 
 def train_task(config: Any) -> float:
@@ -123,6 +138,7 @@ def train_task(config: Any) -> float:
     if not in_sweep:
         sys.argv[1:1] = ["train"]  # the command by which Lightning starts DDP's other processes
     values = plain(config)
+    sys.path.insert(0, os.getcwd())  # where a project's own networks and data are
     with reported(job=hydra.job.num if in_sweep else None):
         from multilayer.quiet import quieten_lightning
         from multilayer.train import objective, train
@@ -158,6 +174,7 @@ def evaluate_task(config: Any) -> None:
     from multilayer.config import plain
     from multilayer.runs.summary import print_metrics
 
+    trust_working_folder(config)
     with reported():
         from multilayer.evaluate import evaluate
 
@@ -169,11 +186,18 @@ def predict_task(config: Any) -> None:
     """Write the predictions, and say how many."""
     from multilayer.config import plain
 
+    trust_working_folder(config)
     with reported():
         from multilayer.predict import predict
 
         table = predict(plain(config))
     print(f"{table.height} predictions in {config.output}")
+
+
+def trust_working_folder(config: Any) -> None:
+    """Let classes be imported from the working folder, if the user allows any."""
+    if config.allow:
+        sys.path.insert(0, os.getcwd())
 
 
 TASKS: dict[str, Callable[[Any], Any]] = {

@@ -225,9 +225,11 @@ def compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
 
 def missing_values(config: DictConfig) -> list[str]:
     """The problems with keys that have no default."""
-    return [
-        f"{key}: missing, give it as {key}=VALUE" for key in sorted(OmegaConf.missing_keys(config))
-    ]
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+    except OmegaConfBaseException as error:
+        raise UserError(first_line(error)) from error
+    return [f"{key}: missing, give it as {key}=VALUE" for key in missing]
 
 
 def plain(config: DictConfig) -> Plain:

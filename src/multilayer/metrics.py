@@ -29,6 +29,9 @@ class R2(R2Score):
         super().update(preds.to(wide), target.to(wide))
 
 
+MORE_IS_BETTER = ("accuracy", "f1", "auroc", "r2")
+"""The metrics of which more is better; of the loss and the others less is."""
+
 HEADLINE: dict[Task, str] = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse"}
 """The one metric of each task that a short table shows beside the loss."""
 

@@ -19,10 +19,24 @@ from pydantic import (
     ValidationError,
 )
 
+from multilayer.errors import did_you_mean
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 PartialShare = Annotated[float, Field(gt=0, lt=1)]
 
 
+Epochs = Annotated[
+    Annotated[PositiveInt, Tag("number")] | Annotated[Literal[-1], Tag("endless")],
+    Discriminator(lambda value: "endless" if value == -1 else "number"),
+]
+DeviceCount = Annotated[
+    Annotated[PositiveInt, Tag("number")]
+    | Annotated[Literal["auto"], Tag("word")]
+    | Annotated[list[NonNegativeInt], Tag("list")],
+    Discriminator(
+        lambda value: {str: "word", list: "list"}.get(type(value), "number"),
+    ),
+]
 RateOrRates = Annotated[
     Annotated[Share, Tag("number")] | Annotated[list[Share], Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, list) else "number"),
@@ -38,8 +52,18 @@ NumberOrAuto = Annotated[
 ]
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Limit = Annotated[
+    Annotated[PositiveInt, Tag("number")] | Annotated[float, Field(gt=0, le=1), Tag("share")],
+    Discriminator(lambda value: "share" if isinstance(value, float) else "number"),
+]
+
+
 class Section(BaseModel):
-    """A config node: what it lists is checked, what it does not list is let through."""
+    """A config node: what it lists is checked, what it does not list is let through.
+
+    The defaults are for keys that a component does not have; those of the config are in conf/.
+    """
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -48,7 +72,7 @@ class Data(Section):
     """`data=...`."""
 
     batch_size: BatchSize = 64
-    split_seed: NonNegativeInt = 0
+    split_seed: Seed = 0
     validation_fraction: PartialShare = 0.15
     test_fraction: PartialShare = 0.15
     train_rows: PositiveInt | None = None
@@ -111,16 +135,27 @@ class Trainer(Section):
     """`trainer=...`."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
-    max_epochs: Annotated[int, Field(ge=-1)] | None = 1
+    devices: DeviceCount = 1
+    precision: Literal["32-true", "32", 32, "16-mixed", "bf16-mixed"] = "32-true"
+    max_epochs: Epochs | None = 1
     min_epochs: NonNegativeInt | None = None
-    max_steps: Annotated[int, Field(ge=-1)] = -1
+    max_steps: Epochs = -1
+    limit_train_batches: Limit = 1.0
+    limit_val_batches: Limit = 1.0
+    max_time: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | None = None
     gradient_clip_val: NonNegativeFloat | None = None
     accumulate_grad_batches: PositiveInt = 1
     check_val_every_n_epoch: PositiveInt = 1
     log_every_n_steps: PositiveInt = 1
 
 
-class TrainConfig(Section):
+class Command(Section):
+    """The whole config of a command: no key beside those listed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TrainConfig(Command):
     """The config of `multilayer train`."""
 
     data: Data
@@ -131,7 +166,8 @@ class TrainConfig(Section):
     trainer: Trainer
     callbacks: dict[str, dict[str, Any] | None] = {}
     logger: dict[str, dict[str, Any] | None] = {}
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    experiment: Any = None
+    seed: Seed
     compile: Literal["auto", True, False]
     threads: NumberOrAuto
     monitor: str
@@ -139,16 +175,17 @@ class TrainConfig(Section):
     resume: str | None
 
 
-class EvaluateConfig(Section):
+class EvaluateConfig(Command):
     """The config of `multilayer evaluate`."""
 
     run: str
     split: Literal["train", "validation", "test"]
+    data: dict[str, str | None]
     device: Literal["auto", "cpu", "gpu", "mps"]
     allow: list[str]
 
 
-class PredictConfig(Section):
+class PredictConfig(Command):
     """The config of `multilayer predict`."""
 
     run: str
@@ -177,10 +214,22 @@ def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False)
         # A missing value is found, and said better, where the config is composed.
         return [line(problem) for problem in error.errors() if problem["type"] != "missing"]
     problems = missing_extras(config.get("logger") or {})
-    if in_sweep and config["trainer"]["strategy"] == "ddp":
+    return problems + (process_problems(config["trainer"], in_sweep) if command == "train" else [])
+
+
+def process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:
+    """What is wrong with training one run in several processes."""
+    strategy, devices = str(trainer["strategy"]), trainer["devices"]
+    if strategy.endswith(("_spawn", "_fork", "_notebook")):
+        # Lightning leaves what the callbacks know, the best weights too, in the other processes.
+        return [f"trainer.strategy={strategy}: its results are lost; use trainer=ddp"]
+    if in_sweep and (devices != 1 or not strategy.startswith(("auto", "single"))):
         # Seen: the second process starts the whole sweep again, and the results are wrong.
-        problems.append("trainer.strategy=ddp: not inside a sweep; train such runs one by one")
-    return problems
+        return [
+            f"trainer.strategy={strategy} trainer.devices={devices}: several processes are not for "
+            "a sweep; train such runs one by one, or each with trainer.devices=1"
+        ]
+    return []
 
 
 def without_missing(node: Any) -> Any:
@@ -192,7 +241,10 @@ def without_missing(node: Any) -> Any:
 
 def line(problem: Any) -> str:
     """One problem that pydantic found, as `key=value: what was expected`."""
-    keys = [str(part) for part in problem["loc"] if part not in ("number", "list", "word")]
+    tags = ("number", "list", "word", "share", "endless")
+    keys = [str(part) for part in problem["loc"] if part not in tags]
+    if problem["type"] == "extra_forbidden":
+        return f"{'.'.join(keys)}: unknown key, {did_you_mean(keys[-1], TrainConfig.model_fields)}"
     expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
     value = problem["input"]
     return f"{'.'.join(keys)}={'null' if value is None else value}: {expected}"

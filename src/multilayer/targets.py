@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from multilayer.config import choices_with
@@ -27,6 +28,9 @@ ALLOWED = (
 SAFE_TO_REBUILD = (nn.Module, DataModule, AutoLoss)
 """All that evaluating and predicting rebuild from such a config."""
 
+# How constructors refuse their arguments.
+REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException)
+
 Node = dict[str, Any]
 # What Hydra itself reads in a node; not arguments of the target.
 HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
@@ -41,7 +45,7 @@ def make(key: str, node: Node, **arguments: Any) -> Any:
         return instantiate(node, **arguments, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
-        if isinstance(cause, (ValueError, TypeError, ImportError, UserError)):
+        if isinstance(cause, REFUSALS):
             raise UserError(f"{key}: {cause}") from error
         if cause is None:
             raise UserError(f"{key}: {str(error).splitlines()[0]}") from error

@@ -28,6 +28,7 @@ from multilayer.data import DataModule
 from multilayer.data.datamodule import describe
 from multilayer.data.split import Split
 from multilayer.errors import UserError, did_you_mean
+from multilayer.metrics import MORE_IS_BETTER
 from multilayer.modules import SupervisedModule
 from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint
 from multilayer.runs.manifest import start_manifest
@@ -62,6 +63,8 @@ def train(
     data = make_data(config)
     data.setup()
     run = RunFolder(folder)
+    if run.manifest_file.exists() and "LOCAL_RANK" not in os.environ:
+        raise UserError(f"{folder} holds a run already: choose another folder, or resume={folder}")
     trainer = make_trainer(config, run, quiet=quiet)
     data.trainer = trainer
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()))
@@ -71,8 +74,9 @@ def train(
     run.write_config(config)
     manifest = start_manifest(config, overrides) | describe_start(data, trainer)
     with recorded(run, manifest):
+        planned = 0 if config["trainer"]["max_time"] else n_steps  # how many it is, nobody knows
         manifest["compiled"] = compile_if_worthwhile(
-            module.network, config["compile"], n_steps=n_steps, device=root_device(trainer)
+            module.network, config["compile"], n_steps=planned, device=root_device(trainer)
         )
         fit(trainer, module, data, resumed, manifest)
         metrics = evaluate_splits(module.to(root_device(trainer)), data)
@@ -91,7 +95,7 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
         data_fingerprint=data.fingerprint,
         **training_arguments(config, n_steps=n_steps),
     )
-    check_monitor(config["monitor"], module)
+    check_monitor(config["monitor"], config["mode"], module)
     minibatches = data.train_minibatches()
     check_batch_normalization(module.network, minibatches)
     n_rows = minibatches.batch_size
@@ -99,12 +103,17 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
     return module
 
 
-def check_monitor(monitor: str, module: SupervisedModule) -> None:
+def check_monitor(monitor: str, mode: str, module: SupervisedModule) -> None:
     """Raise `UserError` where the metric to choose the best epoch by is none that is logged."""
     names = ("loss", *module.metrics)
     logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
     if monitor not in logged:
         raise UserError(f"monitor={monitor}: no such metric, {did_you_mean(monitor, logged)}")
+    more_is_better = monitor.rpartition("/")[2] in MORE_IS_BETTER
+    if more_is_better != (mode == "max"):
+        raise UserError(
+            f"mode={mode}: of {monitor} {'more' if more_is_better else 'less'} is better"
+        )
 
 
 def with_absolute_path(config: dict[str, Any]) -> dict[str, Any]:
@@ -153,10 +162,12 @@ def fit(
         raise
     finally:
         seconds = perf_counter() - start
+        best = find_best_weights(trainer)
         manifest |= {
             "fit_seconds": round(seconds, 3),
             "steps": trainer.global_step,
             "steps_per_second": round(trainer.global_step / seconds, 1),
+            "best_epoch": best.best_epoch if best else None,
         }
 
 
@@ -174,12 +185,10 @@ def describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def describe_end(trainer: pl.Trainer, metrics: Metrics) -> dict[str, Any]:
-    """What the manifest says of the end: the best epoch, the status and the reason to stop."""
-    best = find_best_weights(trainer)
+    """What the manifest says of the end: the status and the reason to stop."""
     reason, diverged = stop_reason(trainer)
     diverged = diverged or not isfinite(metrics["train"]["loss"])
     return {
-        "best_epoch": best.best_epoch if best else None,
         "status": "diverged" if diverged else "done",
         "stop_reason": reason,
     }
@@ -194,7 +203,9 @@ def stop_reason(trainer: pl.Trainer) -> tuple[str, bool]:
         return f"reached trainer.max_steps={trainer.max_steps}", False
     if trainer.current_epoch >= (trainer.max_epochs or 0):
         return f"reached trainer.max_epochs={trainer.max_epochs}", False
-    return "stopped by a callback or a time limit", False
+    if any(isinstance(item, pl.callbacks.Timer) for item in trainer.callbacks):  # type: ignore[attr-defined]
+        return "reached trainer.max_time", False
+    return "stopped by a callback", False
 
 
 def objective(monitor: str, metrics: Metrics) -> float:

@@ -55,6 +55,9 @@ class DataModule(ABC, pl.LightningDataModule):
                 "validation_fraction and test_fraction must be above 0 and below 1 together, got "
                 f"{validation_fraction} and {test_fraction}"
             )
+        for name, seed in (("split_seed", split_seed), ("shuffle_seed", shuffle_seed)):
+            if not isinstance(seed, int) or not 0 <= seed < 2**32:
+                raise ValueError(f"{name} must be a whole number from 0 to 2**32 - 1, got {seed}")
         if train_rows is not None and train_rows < 1:
             raise ValueError(f"train_rows must be at least 1 or None, got {train_rows}")
         self.batch_size = batch_size

@@ -69,6 +69,7 @@ class Minibatches:
         self.features = features
         self.target = target
         self.sampler = sampler
+        self.n_given = 0
         self.batch_sampler = None  # Lightning looks for one beside `sampler`
         self.n_rows = len(target) if sampler is None else len(sampler)
         self.batch_size = self.n_rows if batch_size == "full" else batch_size
@@ -82,5 +83,16 @@ class Minibatches:
             yield from zip(torch.split(self.features, n), torch.split(self.target, n), strict=True)
             return
         order = self.sampler.order().to(self.target.device)
-        for rows in torch.split(order, self.batch_size):
+        self.n_given %= len(self)  # 0, but where a run is resumed within an epoch
+        start = self.n_given
+        for rows in torch.split(order, self.batch_size)[start:]:
+            self.n_given += 1
             yield self.features[rows], self.target[rows]
+
+    def state_dict(self) -> dict[str, int]:
+        """How many minibatches of the epoch were given; Lightning saves it in checkpoints."""
+        return {"n_given": self.n_given}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on in the middle of an epoch, where the run that is resumed was interrupted."""
+        self.n_given = state_dict["n_given"]

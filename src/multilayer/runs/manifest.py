@@ -20,7 +20,7 @@ PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetr
 def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The manifest of a run that starts now."""
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["multilayer", "train", *overrides]),
         "overrides": list(overrides),
         "seed": config["seed"],
         "git": git_state(Path.cwd()),
