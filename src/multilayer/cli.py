@@ -138,7 +138,7 @@ def train_task(config: Any) -> float:
     if not in_sweep:
         sys.argv[1:1] = ["train"]  # the command by which Lightning starts DDP's other processes
     values = plain(config)
-    sys.path.insert(0, os.getcwd())  # where a project's own networks and data are
+    sys.path.append(os.getcwd())  # where a project's own networks and data are
     with reported(job=hydra.job.num if in_sweep else None):
         from multilayer.quiet import quieten_lightning
         from multilayer.train import objective, train
@@ -197,7 +197,7 @@ def predict_task(config: Any) -> None:
 def trust_working_folder(config: Any) -> None:
     """Let classes be imported from the working folder, if the user allows any."""
     if config.allow:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())
 
 
 TASKS: dict[str, Callable[[Any], Any]] = {

@@ -30,6 +30,7 @@ from multilayer.data.split import Split
 from multilayer.errors import UserError, did_you_mean
 from multilayer.metrics import MORE_IS_BETTER
 from multilayer.modules import SupervisedModule
+from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint
 from multilayer.runs.manifest import start_manifest
 from multilayer.threads import set_threads
@@ -70,6 +71,7 @@ def train(
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()))
     module = make_trained_module(config, data, n_steps)
 
+    check_resumed(resumed, module, config["trainer"]["max_epochs"])
     run.writes = trainer.is_global_zero
     run.write_config(config)
     manifest = start_manifest(config, overrides) | describe_start(data, trainer)
@@ -212,6 +214,25 @@ def objective(monitor: str, metrics: Metrics) -> float:
     """The monitored metric of the best weights; NaN where there is none of that name."""
     split, _, name = monitor.partition("/")
     return metrics.get(split, {}).get(name, nan)
+
+
+def check_resumed(path: Path | None, module: SupervisedModule, max_epochs: int) -> None:
+    """Raise `UserError` where a run cannot go on from a checkpoint as it is configured now."""
+    if path is None:
+        return
+    checkpoint = read_checkpoint(path)
+    before, now = checkpoint["multilayer"], module.about
+    for key in ("model", "optimizer"):
+        changed = before["config"][key]["_target_"] != now["config"][key]["_target_"]
+        if changed or (key == "model" and before["config"][key] != now["config"][key]):
+            raise UserError(f"resume: {path} was trained with another {key}; give it as it was")
+    if before["data_fingerprint"] != now["data_fingerprint"]:
+        raise UserError(f"resume: {path} was trained on other data; give it as it was")
+    if 0 < max_epochs <= checkpoint["epoch"]:
+        raise UserError(
+            f"resume: {path} has {checkpoint['epoch']} epochs already, trainer.max_epochs is "
+            f"{max_epochs}; give a larger one"
+        )
 
 
 def find_last(resume: str | None) -> Path | None:
