@@ -1,5 +1,6 @@
 """`multilayer train`: one run, from its config to its run folder."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from multilayer.callbacks import EarlyStopping
 from multilayer.callbacks.best_weights import find_best_weights
 from multilayer.compilation import compile_if_worthwhile
 from multilayer.data import DataModule
-from multilayer.data.datamodule import describe
+from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.split import Split
 from multilayer.errors import UserError, did_you_mean
 from multilayer.metrics import MORE_IS_BETTER
@@ -34,6 +35,8 @@ from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint
 from multilayer.runs.manifest import start_manifest
 from multilayer.threads import set_threads
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def train(
     check_resumed(resumed, module, config["trainer"]["max_epochs"])
     run.writes = trainer.is_global_zero
     run.write_config(config)
+    log.info(f"data: {in_words(data)}")
     manifest = start_manifest(config, overrides) | describe_start(data, trainer)
     with recorded(run, manifest):
         planned = 0 if config["trainer"]["max_time"] else n_steps  # how many it is, nobody knows
@@ -183,7 +187,7 @@ def describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
     """What the manifest says of data and device."""
     device = root_device(trainer)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"device": name, "data_fingerprint": data.fingerprint, "rows": describe(data)}
+    return {"device": name, "data_fingerprint": data.fingerprint, "rows": count_rows(data)}
 
 
 def describe_end(trainer: pl.Trainer, metrics: Metrics) -> dict[str, Any]:

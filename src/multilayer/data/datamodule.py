@@ -1,7 +1,7 @@
 """The DataModule on which every data set builds: load, split, preprocess, minibatches."""
 
 from abc import ABC, abstractmethod
-from typing import Any, get_args
+from typing import get_args
 
 import pytorch_lightning as pl
 import torch
@@ -144,6 +144,21 @@ def preprocess(
     return preprocessing(features), target
 
 
-def describe(data: DataModule) -> dict[str, Any]:
-    """How many rows each split has, for the manifest."""
+def count_rows(data: DataModule) -> dict[str, int]:
+    """How many rows each split has."""
     return {split: len(target) for split, (_, target) in data.splits.items()}
+
+
+def in_words(data: DataModule) -> str:
+    """What was read, in one line: rows, features and the task.
+
+    >>> from multilayer import BuiltinData
+    >>> data = BuiltinData(name="iris")
+    >>> data.setup()
+    >>> in_words(data)
+    'train 104, validation 23, test 23 rows; 4 features; multiclass, 3 classes'
+    """
+    rows = ", ".join(f"{split} {n}" for split, n in count_rows(data).items())
+    columns = data.columns
+    classes = f", {len(columns.classes)} classes" if columns.classes else ""
+    return f"{rows} rows; {len(columns.features)} features; {columns.task}{classes}"
