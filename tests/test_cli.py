@@ -45,6 +45,7 @@ WRONG = [
     (["train", "trainer.precision=64-true"], ["trainer.precision=64-true", "bf16-mixed"]),
     (["train", "optimizer.lr=${foo}"], ["foo"]),
     (["train", "~seed"], ["seed"]),
+    (["train", "~compile"], ["compile", "cannot be left out"]),
     (["train", "--config-name", "mine"], ["--config-dir"]),
     (["evaluate"], ["run", "missing"]),
     (["evaluate", "run=nowhere"], ["run=nowhere", "no such folder"]),

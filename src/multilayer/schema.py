@@ -166,7 +166,6 @@ class TrainConfig(Command):
     trainer: Trainer
     callbacks: dict[str, dict[str, Any] | None] = {}
     logger: dict[str, dict[str, Any] | None] = {}
-    experiment: Any = None
     seed: Seed
     compile: Literal["auto", True, False]
     threads: NumberOrAuto
@@ -211,8 +210,8 @@ def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False)
     try:
         SCHEMAS[command].model_validate(without_missing(config))
     except ValidationError as error:
-        # A missing value is found, and said better, where the config is composed.
-        return [line(problem) for problem in error.errors() if problem["type"] != "missing"]
+        # A value that is "???" is found, and said better, where the config is composed.
+        return [line(problem) for problem in error.errors() if not is_unset(problem, config)]
     problems = missing_extras(config.get("logger") or {})
     return problems + (process_problems(config["trainer"], in_sweep) if command == "train" else [])
 
@@ -239,12 +238,19 @@ def without_missing(node: Any) -> Any:
     return node
 
 
+def is_unset(problem: Any, config: dict[str, Any]) -> bool:
+    """Whether a key is missing because its value is "???", rather than deleted with `~`."""
+    return bool(problem["type"] == "missing" and problem["loc"][0] in config)
+
+
 def line(problem: Any) -> str:
     """One problem that pydantic found, as `key=value: what was expected`."""
     tags = ("number", "list", "word", "share", "endless")
     keys = [str(part) for part in problem["loc"] if part not in tags]
     if problem["type"] == "extra_forbidden":
         return f"{'.'.join(keys)}: unknown key, {did_you_mean(keys[-1], TrainConfig.model_fields)}"
+    if problem["type"] == "missing":
+        return f"{'.'.join(keys)}: it cannot be left out"
     expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
     value = problem["input"]
     return f"{'.'.join(keys)}={'null' if value is None else value}: {expected}"
