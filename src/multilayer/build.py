@@ -189,16 +189,24 @@ def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:
     return any(isinstance(callback, kind) for callback in callbacks)
 
 
-def planned_steps(trainer: Config, n_batches: int) -> int:
-    """The optimizer steps of a whole training with so many minibatches an epoch.
+def limited_batches(trainer: Config, n_batches: int) -> int:
+    """How many of the minibatches of an epoch `trainer.limit_train_batches` leaves.
 
-    Raises `UserError` where the training has no planned end.
+    Raises `UserError` where none are left.
     """
     limit = trainer["limit_train_batches"]
     n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
     if n_limited == 0:
         raise UserError(f"trainer.limit_train_batches={limit}: none of {n_batches} minibatches")
-    n_per_epoch = -(-n_limited // trainer["accumulate_grad_batches"])
+    return n_limited
+
+
+def planned_steps(trainer: Config, n_batches: int) -> int:
+    """The optimizer steps of a whole training with so many minibatches an epoch.
+
+    Raises `UserError` where the training has no planned end.
+    """
+    n_per_epoch = -(-limited_batches(trainer, n_batches) // trainer["accumulate_grad_batches"])
     ends: list[int] = []
     if trainer["max_epochs"] not in (None, -1):
         ends.append(trainer["max_epochs"] * n_per_epoch)

@@ -26,3 +26,8 @@ def choose_device(name: str) -> torch.device:
         available = torch.accelerator.current_accelerator(check_available=True)
         return available or torch.device("cpu")
     return torch.device("cuda" if name == "gpu" else name)
+
+
+def trainer_device(accelerator: str) -> torch.device:
+    """The device that a Trainer with this accelerator trains on."""
+    return choose_device("gpu" if accelerator == "cuda" else accelerator)

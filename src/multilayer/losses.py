@@ -38,15 +38,20 @@ class BinaryCrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits and target `(B,)` to the mean loss."""
-        smoothed = target.to(logits.dtype)
-        if self.label_smoothing:
-            smoothed = smoothed * (1 - self.label_smoothing) + self.label_smoothing / 2
-        if self.weight is None:
-            return F.binary_cross_entropy_with_logits(logits, smoothed)
-        # Each class's term has its class's weight, as in torch's softmax cross entropy.
-        loss = self.weight[1] * smoothed * F.softplus(-logits)
-        loss = loss + self.weight[0] * (1 - smoothed) * F.softplus(logits)
-        return loss.sum() / self.weight[target.long()].sum()
+        return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
+
+
+def binary_cross_entropy(
+    logits: Tensor, target: Tensor, label_smoothing: float | Tensor, weight: Tensor | None
+) -> Tensor:
+    """The loss of `BinaryCrossEntropy`, `(B,)` to a scalar."""
+    smoothed = target.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+    if weight is None:
+        return F.binary_cross_entropy_with_logits(logits, smoothed)
+    # Each class's term has its class's weight, as in torch's softmax cross entropy.
+    loss = weight[1] * smoothed * F.softplus(-logits)
+    loss = loss + weight[0] * (1 - smoothed) * F.softplus(logits)
+    return loss.sum() / weight[target.long()].sum()
 
 
 class CrossEntropy(nn.CrossEntropyLoss):

@@ -93,9 +93,8 @@ class SupervisedModule(pl.LightningModule, ABC):
         return target
 
     def output(self, features: Tensor) -> Tensor:
-        """The network's output; `(B, 1)` -> `(B,)` for a single one."""
-        output: Tensor = self.network(features)
-        return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
+        """The network's output."""
+        return squeeze_single(self.network(features))
 
     def forward(self, columns: Tensor) -> Tensor:
         """Predictions for raw columns `(B, n_features)`."""
@@ -195,7 +194,7 @@ class MulticlassModule(SupervisedModule):
 
     def predictions(self, output: Tensor) -> Tensor:
         """Logits `(B, n_classes)` to probabilities of the same shape."""
-        return output.softmax(dim=1)
+        return output.softmax(dim=-1)
 
 
 class RegressionModule(SupervisedModule):
@@ -223,6 +222,11 @@ MODULE_OF_TASK: dict[Task, type[SupervisedModule]] = {
     "multiclass": MulticlassModule,
     "regression": RegressionModule,
 }
+
+
+def squeeze_single(output: Tensor) -> Tensor:
+    """A network's output; `(B, 1)` -> `(B,)` for a single one."""
+    return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
 
 
 def named(split: str, values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -167,6 +167,7 @@ class TrainConfig(Command):
     callbacks: dict[str, dict[str, Any] | None] = {}
     logger: dict[str, dict[str, Any] | None] = {}
     seed: Seed
+    engine: Literal["lightning", "lockstep"]
     compile: Literal["auto", True, False]
     threads: NumberOrAuto
     monitor: str

@@ -47,6 +47,20 @@ class Result:
     manifest: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Training:
+    """A run that is ready to be trained."""
+
+    config: dict[str, Any]
+    run: RunFolder
+    data: DataModule
+    module: SupervisedModule
+    trainer: pl.Trainer
+    manifest: dict[str, Any]
+    n_steps: int
+    """The steps of the whole training, if nothing stops it."""
+
+
 def train(
     config: dict[str, Any],
     folder: str | Path,
@@ -61,26 +75,25 @@ def train(
 
     Raises `UserError` before anything is written, where the config or the data is wrong.
     """
+    if config["engine"] == "lockstep":
+        from multilayer.lockstep.sweep import train_alone
+
+        return train_alone(config, folder, overrides, quiet=quiet)
     config = with_absolute_path(config)
     check_components(config)
     resumed = find_last(config["resume"])
     data = make_data(config)
     data.setup()
-    run = RunFolder(folder)
-    if run.manifest_file.exists() and "LOCAL_RANK" not in os.environ:
-        raise UserError(f"{folder} holds a run already: choose another folder, or resume={folder}")
-    trainer = make_trainer(config, run, quiet=quiet)
-    data.trainer = trainer
-    n_steps = planned_steps(config["trainer"], len(data.train_minibatches()))
-    module = make_trained_module(config, data, n_steps)
-
+    training = prepare(config, folder, overrides, data, quiet=quiet)
+    trainer, module, run = training.trainer, training.module, training.run
     check_resumed(resumed, module, config["trainer"]["max_epochs"])
     run.writes = trainer.is_global_zero
     run.write_config(config)
     log.info(f"data: {in_words(data)}")
-    manifest = start_manifest(config, overrides) | describe_start(data, trainer)
+    manifest = training.manifest
     with recorded(run, manifest):
-        planned = 0 if config["trainer"]["max_time"] else n_steps  # how many it is, nobody knows
+        # With a limit in time, nobody knows how many steps it will be.
+        planned = 0 if config["trainer"]["max_time"] else training.n_steps
         manifest["compiled"] = compile_if_worthwhile(
             module.network, config["compile"], n_steps=planned, device=root_device(trainer)
         )
@@ -89,6 +102,29 @@ def train(
         manifest |= describe_end(trainer, metrics)
         run.write_metrics(metrics)
     return Result(metrics, manifest)
+
+
+def prepare(
+    config: dict[str, Any],
+    folder: str | Path,
+    overrides: Sequence[str],
+    data: DataModule,
+    *,
+    quiet: bool,
+) -> Training:
+    """Build what a run needs, from its config and its data; nothing is written yet.
+
+    Raises `UserError`.
+    """
+    run = RunFolder(folder)
+    if run.manifest_file.exists() and "LOCAL_RANK" not in os.environ:
+        raise UserError(f"{folder} holds a run already: choose another folder, or resume={folder}")
+    trainer = make_trainer(config, run, quiet=quiet)
+    data.trainer = trainer
+    n_steps = planned_steps(config["trainer"], len(data.train_minibatches()))
+    module = make_trained_module(config, data, n_steps)
+    manifest = start_manifest(config, overrides) | describe_start(data, trainer)
+    return Training(config, run, data, module, trainer, manifest, n_steps)
 
 
 def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) -> SupervisedModule:

@@ -1,7 +1,8 @@
 """The DataModule on which every data set builds: load, split, preprocess, minibatches."""
 
 from abc import ABC, abstractmethod
-from typing import get_args
+from copy import copy
+from typing import Self, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -92,6 +93,12 @@ class DataModule(ABC, pl.LightningDataModule):
             self.splits[split] = preprocess(
                 self.preprocessing, table.features[chosen], table.target[chosen]
             )
+
+    def in_another_order(self, shuffle_seed: int) -> Self:
+        """The same rows, not copied, whose order in each epoch follows another seed."""
+        other = copy(self)
+        other.shuffle_seed = shuffle_seed
+        return other
 
     def minibatches(self, split: Split, device: torch.device | None = None) -> Minibatches:
         """The rows of a split in their order, for evaluation."""

@@ -1,0 +1,1 @@
+"""Lockstep: many runs of one shape, trained as one stacked model."""

@@ -1,0 +1,212 @@
+"""A member of a stack: one job with its own run folder, callbacks, loggers and schedule.
+
+The stack trains its weights. All else that Lightning's Trainer does for a run that trains alone is
+done here, epoch by epoch, with that run's own Trainer, callbacks and counters, so that what it
+leaves behind is the same.
+"""
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ModelSummary, ProgressBar
+from pytorch_lightning.loops.progress import _Progress
+from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from multilayer.data.minibatches import EpochShuffle
+from multilayer.lockstep.block import Block
+from multilayer.train import Training
+
+HOOKS = (
+    "setup",
+    "on_fit_start",
+    "on_train_start",
+    "on_train_epoch_start",
+    "on_validation_start",
+    "on_validation_epoch_start",
+    "on_validation_epoch_end",
+    "on_validation_end",
+    "on_train_epoch_end",
+    "on_train_end",
+    "on_fit_end",
+    "teardown",
+    "on_exception",
+)
+"""The hooks of callbacks that a member calls. A job whose callbacks want others trains alone."""
+
+
+class Member:
+    """One of the networks of a stack, with what belongs to its run alone.
+
+    training: the run, ready to be trained.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.module = training.module
+        self.trainer = training.trainer
+        n_rows = len(training.data.splits["train"][1])
+        self.shuffle = EpochShuffle(n_rows, training.data.shuffle_seed)
+        # The masks of dropout are hashed from its numbers; see `HashedDropout`.
+        self.dropout_keys = np.random.default_rng((training.config["seed"], 1))
+        self.optimizer_step = torch.tensor(0.0)  # in the optimizer's state of every parameter
+        self.left_at_step: int | None = None
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """torch's own. It holds the numbers and the state; the stack does its steps."""
+        return self.trainer.optimizers[0]
+
+    def start(self) -> None:
+        """Do what Lightning does when a fit begins."""
+        trainer = self.trainer
+        trainer.state.fn, trainer.state.status = TrainerFn.FITTING, TrainerStatus.RUNNING
+        trainer.training = True
+        self.module.trainer = trainer
+        trainer.strategy.connect(self.module)
+        self.module.to(trainer.strategy.root_device)
+        trainer.strategy.setup_optimizers(trainer)
+        self.optimizer._opt_called = True  # type: ignore[attr-defined]  # the schedule looks for it
+        kept = [item for item in trainer.callbacks if not isinstance(item, SHOWN_FOR_ALL)]  # type: ignore[attr-defined]
+        trainer.callbacks[:] = kept  # type: ignore[attr-defined]
+        self.call("setup", stage="fit")
+        self.call("on_fit_start")
+        self.call("on_train_start")
+
+    def call(self, hook: str, **arguments: Any) -> None:
+        """Call a hook of every callback, in Lightning's order."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            getattr(callback, hook)(self.trainer, self.module, **arguments)
+
+    def live_in(self, block: Block, k: int) -> None:
+        """Make the weights, buffers and optimizer state views of place `k` of a block."""
+        params = dict(self.module.named_parameters())
+        tensors = {**params, **dict(self.module.named_buffers())}
+        for name, stacked in [*block.params.items(), *block.rest.items()]:
+            if name in tensors:
+                tensors[name].data = stacked[k]
+        for name, states in block.state.items():
+            own = {key: stacked[k] for key, stacked in states.items()}
+            if not isinstance(self.optimizer, SGD):
+                own["step"] = self.optimizer_step
+            self.optimizer.state[params[name]] = own
+
+    def move_out(self) -> None:
+        """Give it weights of its own: its place goes to another."""
+        for tensor in [*self.module.parameters(), *self.module.buffers()]:
+            tensor.data = tensor.data.clone()
+        self.optimizer.state.clear()
+
+    def begin_epoch(self, epoch: int) -> Tensor:
+        """The order of the rows in an epoch, `(n_rows,)`."""
+        self.trainer.fit_loop.epoch_progress.increment_ready()
+        self.trainer.fit_loop.epoch_progress.increment_started()
+        self.call("on_train_epoch_start")
+        self.shuffle.set_epoch(epoch)
+        return self.shuffle.order()
+
+    def has_schedule(self, interval: str) -> bool:
+        """Whether its schedule moves on every "step" or "epoch"."""
+        return any(config.interval == interval for config in self.trainer.lr_scheduler_configs)
+
+    def draw_keys(self, n: int) -> Tensor:
+        """The keys of the next `n` steps' dropout, `(n, 2)` int32."""
+        drawn = self.dropout_keys.integers(-(2**31), 2**31, size=(n, 2), dtype=np.int32)
+        return torch.from_numpy(drawn)
+
+    def move_schedule(self, interval: str, *, by_metric: bool = False) -> None:
+        """Move on the schedules of an interval: those that follow a metric, or the others."""
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval != interval or config.reduce_on_plateau != by_metric:
+                continue
+            if by_metric:
+                config.scheduler.step(self.trainer.callback_metrics[str(config.monitor)])
+            else:
+                config.scheduler.step()
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Write scalars to the run's loggers."""
+        for logger in self.trainer.loggers:
+            logger.log_metrics(dict(values), step)
+            logger.save()
+
+    def end_validation(self, values: Mapping[str, Tensor], n_steps: int, n_batches: int) -> None:
+        """Log an epoch's metrics and call what looks at them.
+
+        n_steps: the optimizer steps so far, of which `n_batches` are this epoch's.
+        """
+        self.count(n_steps, n_batches)
+        self.trainer.validating = True
+        self.call("on_validation_start")
+        self.call("on_validation_epoch_start")
+        self.trainer.callback_metrics.update(values)
+        floats = {name: float(value) for name, value in values.items()}
+        self.log(floats, step=n_steps - 1)  # Lightning counts them from 0
+        self.call("on_validation_epoch_end")
+        self.call("on_validation_end")
+        self.trainer.training = True
+        if not all(isfinite(floats[name]) for name in floats if name.endswith("/loss")):
+            self.trainer.should_stop = True
+            self.trainer.fit_loop.min_epochs = 0
+
+    def end_epoch(self) -> None:
+        """Close an epoch after its validation."""
+        loop = self.trainer.fit_loop
+        loop.epoch_loop._batches_that_stepped += 1
+        loop.epoch_progress.increment_processed()
+        self.call("on_train_epoch_end")
+        self.move_schedule("epoch", by_metric=True)
+        loop.epoch_progress.increment_completed()
+
+    def is_done(self) -> bool:
+        """Whether it has trained enough, or is to stop."""
+        n_epochs = self.trainer.current_epoch
+        enough = n_epochs >= (self.trainer.min_epochs or 0)
+        return n_epochs == self.trainer.max_epochs or (self.trainer.should_stop and enough)
+
+    def count(self, n_steps: int, n_batches: int) -> None:
+        """Set the trainer's counters to what they are at an epoch's validation."""
+        loop = self.trainer.fit_loop.epoch_loop
+        optimizer = loop.automatic_optimization.optim_progress.optimizer
+        for progress in (loop.batch_progress, optimizer.step, optimizer.zero_grad):
+            set_counts(progress, n_steps, n_batches)
+        set_counts(loop.val_loop.batch_progress, 1, 1)
+        n_epochs = self.trainer.current_epoch + 1
+        by_step = self.has_schedule("step")
+        moves = (n_steps, n_batches) if by_step else (n_epochs, 1)
+        set_counts(loop.scheduler_progress, *moves)
+        loop.batch_progress.is_last_batch = loop.val_loop.batch_progress.is_last_batch = True
+        loop._batches_that_stepped = n_steps - 1
+        self.optimizer_step.fill_(n_steps)
+
+    def finish(self) -> None:
+        """Do what Lightning does when a fit ends."""
+        self.call("on_train_end")
+        self.move_out()
+        self.call("on_fit_end")
+        self.call("teardown", stage="fit")
+        for logger in self.trainer.loggers:
+            logger.finalize("success")
+
+    def fail(self, error: BaseException) -> None:
+        """Let the callbacks save what there is."""
+        self.call("on_exception", exception=error)
+        for logger in self.trainer.loggers:
+            logger.finalize("failed")
+
+
+SHOWN_FOR_ALL: tuple[type[pl.Callback], ...] = (ProgressBar, ModelSummary)
+"""Callbacks that print: the stack has one bar for all."""
+
+
+def set_counts(progress: _Progress, total: int, current: int) -> None:
+    """Set all counts of a progress."""
+    for counts, n in ((progress.total, total), (progress.current, current)):
+        for name in vars(counts):
+            setattr(counts, name, n)

@@ -1,0 +1,265 @@
+"""torch's optimizers for K members at once, each with its own numbers.
+
+An update is elementwise: what torch does to one network's parameters is done here to stacked
+parameters `(K, ...)`, with learning rate, momentum, betas and the rest as tensors that hold a
+number for each member. The order of the operations is torch's, so that the results agree.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
+
+Numbers = Mapping[str, Tensor]
+Group = Mapping[str, Any]
+
+
+class StackedOptimizer(ABC):
+    """The update of one of torch's optimizers, for K members.
+
+    groups: the parameter group of each member's own torch optimizer. Its flags must be the same
+        for all, its numbers may differ, and may change from step to step.
+    """
+
+    varying: tuple[str, ...] = ("lr", "weight_decay")
+    """The numbers of a parameter group that may differ between members."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.maximize: bool = groups[0]["maximize"]
+        self.decays = any_positive(groups, "weight_decay")
+        self.state_names: tuple[str, ...] = ()
+
+    @abstractmethod
+    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+        """What the update multiplies with, `(S, K)` float64, for S steps.
+
+        group: the numbers of the members' parameter groups, `(S, K)` float64, by name.
+        step: the count of each step, `(S, 1)`, from 1.
+        """
+
+    def number_names(self) -> tuple[str, ...]:
+        """The names of what `numbers` gives."""
+        one = torch.ones(1, 1, dtype=torch.float64)
+        return tuple(self.numbers(dict.fromkeys(self.varying, one), one))
+
+    @abstractmethod
+    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+        """What a step takes from the parameters `(K, ...)`; `state` is changed in place.
+
+        state: in the order of `state_names`.
+        n: what `numbers` gave for this step, each `(K, 1, ...)` in the parameters' dtype.
+        """
+
+    def initial_state(self, param: Tensor, groups: Sequence[Group]) -> dict[str, Tensor]:
+        """What the optimizer remembers of a stacked parameter, by torch's names for it."""
+        return {name: torch.zeros_like(param) for name in self.state_names}
+
+    def direction(self, param: Tensor, grad: Tensor, n: Numbers) -> Tensor:
+        """The gradient with weight decay, and turned round where the loss is to grow."""
+        grad = -grad if self.maximize else grad
+        return grad + n["weight_decay"] * param if self.decays else grad
+
+
+class StackedSGD(StackedOptimizer):
+    """`torch.optim.SGD`, with momentum, dampening and Nesterov's variant."""
+
+    varying = ("lr", "weight_decay", "momentum", "dampening")
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        super().__init__(groups)
+        self.nesterov: bool = groups[0]["nesterov"]
+        if any_positive(groups, "momentum"):
+            self.state_names = ("momentum_buffer",)
+
+    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+        """torch starts the buffer with the first gradient, undampened; without momentum too."""
+        undampened = (step == 1) | (group["momentum"] == 0)
+        gain = torch.where(undampened, 1.0, 1 - group["dampening"])
+        return {
+            "lr": group["lr"],
+            "weight_decay": group["weight_decay"],
+            "momentum": group["momentum"],
+            "gain": gain,
+        }
+
+    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+        """One step."""
+        grad = self.direction(param, grad, n)
+        if state:
+            (buffer,) = state
+            buffer.mul_(n["momentum"]).add_(grad * n["gain"])
+            grad = grad + n["momentum"] * buffer if self.nesterov else buffer
+        return n["lr"] * grad
+
+
+class StackedAdam(StackedOptimizer):
+    """`torch.optim.Adam`, and AMSGrad."""
+
+    decoupled = False
+    varying = ("lr", "weight_decay", "beta1", "beta2", "eps")
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        super().__init__(groups)
+        self.amsgrad: bool = groups[0]["amsgrad"]
+        self.state_names = ("exp_avg", "exp_avg_sq")
+        if self.amsgrad:
+            self.state_names += ("max_exp_avg_sq",)
+
+    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+        """Bias corrections and all that torch computes in double precision."""
+        correction = (1 - group["beta2"] ** step).sqrt()
+        return {
+            "weight_decay": group["weight_decay"],
+            "lr*weight_decay": group["lr"] * group["weight_decay"],
+            "1-beta1": 1 - group["beta1"],
+            "beta2": group["beta2"],
+            "1-beta2": 1 - group["beta2"],
+            # torch divides the root by the correction; here it goes into the two numbers around.
+            "step_size": group["lr"] * correction / (1 - group["beta1"] ** step),
+            "eps": group["eps"] * correction,
+        }
+
+    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+        """One step."""
+        if self.decoupled:
+            grad = -grad if self.maximize else grad
+        else:
+            grad = self.direction(param, grad, n)
+        mean, square = state[:2]
+        mean.lerp_(grad, n["1-beta1"])
+        square.mul_(n["beta2"]).addcmul_(grad, grad * n["1-beta2"])
+        if self.amsgrad:
+            square = state[2].copy_(torch.maximum(state[2], square))
+        change = (mean / square.sqrt().add_(n["eps"])).mul_(n["step_size"])
+        return change.add_(n["lr*weight_decay"] * param) if self.decoupled and self.decays else change
+
+
+class StackedAdamW(StackedAdam):
+    """`torch.optim.AdamW`."""
+
+    decoupled = True
+
+
+class StackedAdadelta(StackedOptimizer):
+    """`torch.optim.Adadelta`."""
+
+    varying = ("lr", "weight_decay", "rho", "eps")
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        super().__init__(groups)
+        self.state_names = ("square_avg", "acc_delta")
+
+    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+        """As they are."""
+        return {**group, "1-rho": 1 - group["rho"]}
+
+    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+        """One step."""
+        grad = self.direction(param, grad, n)
+        square, accumulated = state
+        square.mul_(n["rho"]).addcmul_(grad, grad * n["1-rho"])
+        delta = (accumulated + n["eps"]).sqrt() / (square + n["eps"]).sqrt() * grad
+        accumulated.mul_(n["rho"]).addcmul_(delta, delta * n["1-rho"])
+        return n["lr"] * delta
+
+
+class StackedAdagrad(StackedOptimizer):
+    """`torch.optim.Adagrad`."""
+
+    varying = ("lr", "weight_decay", "lr_decay", "eps")
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        super().__init__(groups)
+        self.state_names = ("sum",)
+
+    def initial_state(self, param: Tensor, groups: Sequence[Group]) -> dict[str, Tensor]:
+        """The sum starts at a number of the member's own."""
+        start = param.new_tensor([group["initial_accumulator_value"] for group in groups])
+        return {"sum": per_member(start, param).expand_as(param).clone()}
+
+    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+        """The rate, decayed."""
+        return {
+            "lr": group["lr"] / (1 + (step - 1) * group["lr_decay"]),
+            "weight_decay": group["weight_decay"],
+            "eps": group["eps"],
+        }
+
+    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+        """One step."""
+        grad = self.direction(param, grad, n)
+        (total,) = state
+        total.addcmul_(grad, grad)
+        return n["lr"] * grad / total.sqrt().add_(n["eps"])
+
+
+class StackedRMSprop(StackedOptimizer):
+    """`torch.optim.RMSprop`, with momentum and centred."""
+
+    varying = ("lr", "weight_decay", "alpha", "eps", "momentum")
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        super().__init__(groups)
+        self.centered: bool = groups[0]["centered"]
+        self.has_momentum = any_positive(groups, "momentum")
+        self.state_names = ("square_avg",)
+        if self.has_momentum:
+            self.state_names += ("momentum_buffer",)
+        if self.centered:
+            self.state_names += ("grad_avg",)
+
+    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+        """As they are."""
+        return {**group, "1-alpha": 1 - group["alpha"]}
+
+    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+        """One step."""
+        grad = self.direction(param, grad, n)
+        square = state[0]
+        square.mul_(n["alpha"]).addcmul_(grad, grad * n["1-alpha"])
+        spread = square
+        if self.centered:
+            state[-1].lerp_(grad, n["1-alpha"])
+            spread = square - state[-1] * state[-1]
+        scaled = grad / spread.sqrt().add_(n["eps"])
+        if self.has_momentum:
+            state[1].mul_(n["momentum"]).add_(scaled)
+            scaled = state[1]
+        return n["lr"] * scaled
+
+
+STACKED: dict[type[Optimizer], type[StackedOptimizer]] = {
+    SGD: StackedSGD,
+    Adam: StackedAdam,
+    AdamW: StackedAdamW,
+    Adadelta: StackedAdadelta,
+    Adagrad: StackedAdagrad,
+    RMSprop: StackedRMSprop,
+}
+"""The stacked optimizer that does what one of torch's does."""
+
+
+def stack_optimizer(optimizers: Sequence[Optimizer]) -> StackedOptimizer:
+    """The stacked optimizer for K members that have one of torch's each, of the same class."""
+    return STACKED[type(optimizers[0])]([group_of(optimizer) for optimizer in optimizers])
+
+
+def group_of(optimizer: Optimizer) -> dict[str, Any]:
+    """The one parameter group of an optimizer, with the betas apart."""
+    group = dict(optimizer.param_groups[0])
+    if "betas" in group:
+        group["beta1"], group["beta2"] = group["betas"]
+    return group
+
+
+def any_positive(groups: Sequence[Group], name: str) -> bool:
+    """Whether a number of some member is not 0."""
+    return any(group[name] != 0 for group in groups)
+
+
+def per_member(values: Tensor, param: Tensor) -> Tensor:
+    """`(K,)` -> `(K, 1, ...)`, to be broadcast against a stacked parameter `(K, ...)`."""
+    return values.view(-1, *(1,) * (param.ndim - 1))

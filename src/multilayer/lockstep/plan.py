@@ -1,0 +1,230 @@
+"""Which jobs of a sweep train together, and which alone and why."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import LearningRateMonitor
+
+from multilayer.build import check_components, make_data, make_network
+from multilayer.data import DataModule
+from multilayer.data.datamodule import count_rows
+from multilayer.devices import trainer_device
+from multilayer.errors import UserError
+from multilayer.lockstep.member import HOOKS, SHOWN_FOR_ALL
+from multilayer.lockstep.optimizers import STACKED
+from multilayer.targets import resolve
+
+Config = dict[str, Any]
+
+# Beside these, all of a config must be the same for jobs to stack. Each member has its own
+# callbacks, loggers, schedule and order of the rows, and these numbers enter elementwise.
+FREE = ("seed", "callbacks", "logger", "monitor", "mode")
+FREE_IN = {
+    "data": ("shuffle_seed",),
+    "model": ("dropout",),
+    "loss": ("label_smoothing",),
+    "optimizer": (
+        "lr",
+        "weight_decay",
+        "momentum",
+        "dampening",
+        "betas",
+        "eps",
+        "rho",
+        "alpha",
+        "lr_decay",
+        "initial_accumulator_value",
+    ),
+    "trainer": ("max_epochs", "min_epochs"),
+}
+
+# What the trainer of a job must say for it to stack: the stack has one loop for all.
+NEUTRAL = {
+    "devices": (1,),
+    "strategy": ("auto",),
+    "precision": ("32-true", "32", 32, "bf16-mixed"),
+    "max_steps": (-1,),
+    "max_time": (None,),
+    "accumulate_grad_batches": (1,),
+    "limit_val_batches": (1.0,),
+    "check_val_every_n_epoch": (1,),
+    "profiler": (None,),
+    "detect_anomaly": (False,),
+    "deterministic": (None, False),
+}
+OTHER_TRAINER_KEYS = {
+    "_target_",
+    "accelerator",
+    "max_epochs",
+    "min_epochs",
+    "gradient_clip_val",
+    "limit_train_batches",
+    "log_every_n_steps",
+    "num_sanity_val_steps",
+}
+
+SHARE_OF_MEMORY = 0.5
+"""Of the memory that is free, how much the members of a stack may take."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as a sweep sees it: its config, where it goes, and the overrides that made it."""
+
+    number: int
+    config: Config
+    folder: Path
+    overrides: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """stacks: with the data that their jobs share. alone: with the reason. broken: with the error."""
+
+    stacks: list[tuple[list[Job], DataModule]]
+    alone: list[tuple[Job, str]]
+    broken: list[tuple[Job, UserError]]
+
+    def in_words(self) -> str:
+        """A few lines for the user.
+
+        >>> Plan([], [], []).in_words()
+        'lockstep: nothing stacks'
+        """
+        sizes = [len(jobs) for jobs, _ in self.stacks]
+        n = len(sizes)
+        stacks = f"{n} stack{'s' * (n > 1)} of {in_numbers(sizes)} runs" if n else "nothing stacks"
+        lines = [f"lockstep: {stacks}"]
+        for reason in dict.fromkeys(reason for _, reason in self.alone):
+            numbers = [job.number for job, other in self.alone if other == reason]
+            lines.append(f"lockstep: job {in_numbers(numbers)} alone: {reason}")
+        return "\n".join(lines)
+
+
+def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
+    """Group the jobs by what stacks.
+
+    max_members: bounds a stack; None for what fits into the memory of the device.
+    """
+    plan = Plan([], [], [])
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        try:
+            reason = reason_to_be_alone(job.config)
+        except UserError as error:
+            plan.broken.append((job, error))
+            continue
+        if reason:
+            plan.alone.append((job, reason))
+        else:
+            groups.setdefault(what_must_be_the_same(job.config), []).append(job)
+    for group in groups.values():
+        try:
+            check_components(group[0].config)
+            data = make_data(group[0].config)
+            data.setup()
+            most = max_members or members_that_fit(group[0].config, data)
+        except UserError as error:
+            plan.broken.extend((job, error) for job in group)
+            continue
+        n_stacks = ceil(len(group) / most)
+        size = ceil(len(group) / n_stacks)
+        stacks = [group[start : start + size] for start in range(0, len(group), size)]
+        plan.stacks.extend((stack, data) for stack in stacks)
+    return plan
+
+
+def what_must_be_the_same(config: Config) -> str:
+    """All of a config that members of one stack share, as text."""
+    shared = {key: deepcopy(value) for key, value in config.items() if key not in FREE}
+    for key, names in FREE_IN.items():
+        for name in names:
+            if name in shared[key]:
+                shared[key][name] = None
+    shared["scheduler"] = config["scheduler"]["interval"]
+    shared["trainer"]["gradient_clip_val"] = bool(config["trainer"]["gradient_clip_val"])
+    return json.dumps(shared, sort_keys=True)
+
+
+def reason_to_be_alone(config: Config) -> str | None:
+    """Why a job cannot be in a stack; None where it can.
+
+    Raises `UserError` where the config names what is not there.
+    """
+    optimizer = config["optimizer"]["_target_"]
+    if resolve("optimizer", optimizer) not in STACKED:
+        return f"optimizer {optimizer} has no stacked form"
+    if config["resume"] is not None:
+        return "it goes on from a checkpoint (resume)"
+    trainer = config["trainer"]
+    for key, value in trainer.items():
+        if key not in OTHER_TRAINER_KEYS and value not in NEUTRAL.get(key, (None,)):
+            return f"trainer.{key}={value}"
+    return next(filter(None, (hook_problem(*item) for item in config["callbacks"].items())), None)
+
+
+def hook_problem(name: str, node: Config | None) -> str | None:
+    """The hook of a callback that a stack cannot call, which takes many steps at once."""
+    if node is None or "_target_" not in node:
+        return None
+    kind = resolve(f"callbacks.{name}", node["_target_"])
+    if kind is LearningRateMonitor:
+        by_step = node.get("logging_interval") != "epoch"
+        return f"callbacks.{name} logs every step" if by_step else None
+    if not isinstance(kind, type) or issubclass(kind, SHOWN_FOR_ALL):
+        return None
+    for hook in vars(pl.Callback):
+        if hook.startswith("on_") and hook not in (*HOOKS, "on_save_checkpoint"):
+            is_train_or_validation = "test" not in hook and "predict" not in hook
+            changed = getattr(kind, hook) is not getattr(pl.Callback, hook)
+            if changed and is_train_or_validation and "sanity" not in hook:
+                return f"callbacks.{name} has a hook in each step ({hook})"
+    return None
+
+
+def members_that_fit(config: Config, data: DataModule) -> int:
+    """How many members the memory of the device takes, by a share of what is free."""
+    columns = data.columns
+    with torch.device("meta"):
+        network = make_network(
+            config["model"], n_features=len(columns.features), n_outputs=columns.n_outputs
+        )
+    n_weights = sum(parameter.numel() for parameter in network.parameters())
+    n_rows = sum(count_rows(data).values())
+    # Weights, gradients, the best weights and at most three numbers of the optimizer's for each;
+    # the outputs of an epoch, and the order of its rows.
+    numbers = 6 * n_weights + n_rows * (columns.n_outputs + 4)
+    return max(1, int(SHARE_OF_MEMORY * free_memory(trainer_device(config["trainer"]["accelerator"])) / (4 * numbers)))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device; on the CPU those that are there where it does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
+    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def in_numbers(numbers: Sequence[int]) -> str:
+    """Whole numbers in words, runs of them shortened.
+
+    >>> in_numbers([0, 1, 2, 5])
+    '0 to 2, 5'
+    >>> in_numbers([64, 64])
+    '64, 64'
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]} to {run[-1]}" if run[1:] else str(run[0]) for run in runs)

@@ -1,0 +1,107 @@
+"""One progress bar for a whole sweep."""
+
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
+
+from multilayer.callbacks.best_weights import is_better, worst
+from multilayer.callbacks.progress import SECONDS_BETWEEN_LINES
+from multilayer.lockstep.member import Member
+from multilayer.lockstep.stack import Stack
+
+
+class SweepProgress:
+    """A bar over all runs: how many train at the moment, the best so far, and the time left.
+
+    Where the output is no terminal, it is a line every ten seconds instead.
+
+    n_runs: the runs of the sweep.
+    """
+
+    def __init__(self, n_runs: int) -> None:
+        self.n_runs = n_runs
+        self.n_ended = 0
+        self.best: float | None = None
+        self.console = Console(stderr=True)
+        self.bar: Progress | None = None
+        self.task = TaskID(0)
+        self.last_line = monotonic()
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            whole = Column(no_wrap=True)
+            self.bar = Progress(
+                TextColumn("runs", table_column=whole),
+                MofNCompleteColumn(table_column=whole),
+                BarColumn(bar_width=20, table_column=Column(min_width=10)),
+                TimeRemainingColumn(table_column=whole),
+                TextColumn("left", table_column=whole),
+                TextColumn("{task.fields[words]}", table_column=whole),
+                console=self.console,
+            )
+            self.task = self.bar.add_task("sweep", total=self.n_runs, words="")
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def end_epoch(self, stack: Stack, leaving: list[Member]) -> None:
+        """Show what an epoch of a stack brought.
+
+        leaving: the members that ended with it.
+        """
+        self.n_ended += len(leaving)
+        alive = stack.alive()
+        for member in [*alive, *leaving]:
+            self.note(member)
+        begun = sum(part_done(member) for member in alive)
+        if self.bar is not None:
+            words = self.words(stack, len(alive))
+            self.bar.update(self.task, completed=self.n_ended + begun, words=words)
+        elif monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
+            line = f"{self.n_ended} of {self.n_runs} runs ended  {self.words(stack, len(alive))}"
+            self.console.print(line, soft_wrap=True)
+            self.last_line = monotonic()
+
+    def end_run(self) -> None:
+        """Count a run that trained alone, or failed."""
+        self.n_ended += 1
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.n_ended)
+
+    def note(self, member: Member) -> None:
+        """Remember the best value of the metric that the runs are judged by."""
+        config = member.training.config
+        value = float(member.trainer.callback_metrics[config["monitor"]])
+        best = worst(config["mode"]) if self.best is None else self.best
+        if is_better(value, best, config["mode"]):
+            self.best = value
+
+    def words(self, stack: Stack, n_alive: int) -> str:
+        """How the stack stands, in a few words."""
+        monitor = stack.members[0].training.config["monitor"]
+        best = "" if self.best is None else f"  best {monitor} {self.best:#.4g}"
+        return f"epoch {stack.epoch}  {n_alive} training{best}"
+
+
+def part_done(member: Member) -> float:
+    """The share of its epochs that a member has trained."""
+    return member.trainer.current_epoch / (member.trainer.max_epochs or 1)

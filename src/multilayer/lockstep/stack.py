@@ -1,0 +1,365 @@
+"""A stack of members: how they go through an epoch together, and how some of them leave."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from multilayer.build import limited_batches
+from multilayer.data import Minibatches
+from multilayer.lockstep.block import Block, Step, make_block
+from multilayer.lockstep.member import Member
+from multilayer.lockstep.metrics import stacked_metrics
+from multilayer.lockstep.optimizers import group_of, stack_optimizer
+from multilayer.lockstep.steps import Runner
+from multilayer.lockstep.template import Template
+from multilayer.modules import named
+from multilayer.runs.folder import Metrics
+
+BLOCK_SIZE = 16
+"""Members a block: few enough for the processor's cache, enough to keep Python out of the way."""
+
+MINIBATCHES_A_CALL = 32
+"""Minibatches that a block trains on before the next block's turn."""
+
+EVALUATION_ROWS = 512
+"""Rows at a time where nothing is learnt; it bounds memory and changes no result."""
+
+
+@dataclass
+class Seats:
+    """A block, and who is in its places: a member, or None where one has left.
+
+    order: the rows of an epoch, `(K, n_rows)`.
+    losses, outputs: of the minibatches of this epoch so far, `(S, K)` and `(K, S * B, ...)`.
+    """
+
+    block: Block
+    members: list[Member | None]
+    order: Tensor = field(default_factory=lambda: torch.empty(0))
+    losses: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    validation: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def taken(self) -> list[tuple[int, Member]]:
+        """The places that are taken, and by whom."""
+        return [(k, member) for k, member in enumerate(self.members) if member is not None]
+
+    def free(self) -> list[int]:
+        """The places where nobody is."""
+        return [k for k, member in enumerate(self.members) if member is None]
+
+    def everyone(self) -> list[Member]:
+        """A member for each place; a free one does what the first one does."""
+        first = self.taken()[0][1]
+        return [member or first for member in self.members]
+
+    def settle(self) -> None:
+        """Let every member live in its place."""
+        for k, member in self.taken():
+            member.live_in(self.block, k)
+
+
+class Stack:
+    """Members that train together.
+
+    members: all started, on one device, with networks of one shape and the same rows.
+    choice: whether to compile; see `Runner`.
+    compacts: whether the places of those that left are given up, so that they cost nothing.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        choice: bool | str = "auto",
+        compacts: bool = True,
+    ) -> None:
+        training = members[0].training
+        trainer = training.config["trainer"]
+        self.members = list(members)
+        self.module = members[0].module
+        self.device = self.module.device
+        self.compacts = compacts
+        self.max_epochs = max(member.trainer.max_epochs or 0 for member in members)
+        minibatches = training.data.train_minibatches(self.device)
+        self.features, self.target = minibatches.features, minibatches.target
+        rows = training.data.minibatches("validation", self.device)
+        self.validation_rows = (rows.features, rows.target)
+        self.batch_size = minibatches.batch_size
+        self.n_batches = limited_batches(trainer, len(minibatches))
+        self.n_rows = min(minibatches.n_rows, self.n_batches * self.batch_size)
+        self.log_every: int = trainer["log_every_n_steps"]
+        self.epoch = 0
+        self.n_steps = 0
+
+        self.template = Template([member.module for member in members])
+        self.optimizer = stack_optimizer([member.optimizer for member in members])
+        self.clips = bool(trainer["gradient_clip_val"])
+        self.number_names = self.optimizer.number_names() + ("clip",) * self.clips
+        self.step = Step(self.template, self.optimizer, self.number_names)
+        self.runner = Runner(self.step, choice, self.device)
+        self.seats = [self.seat(some) for some in in_blocks(self.members)]
+
+    def seat(self, members: Sequence[Member | None]) -> Seats:
+        """Take members into a block of their own."""
+        present = [member for member in members if member is not None]
+        block = self.make_block(present, for_training=True)
+        if len(present) < len(members):  # free places hold copies: all blocks have one shape
+            block = block.only([*range(len(present)), *[0] * (len(members) - len(present))])
+        seats = Seats(block, list(members))
+        seats.settle()
+        return seats
+
+    def make_block(self, members: Sequence[Member], *, for_training: bool) -> Block:
+        """A block of the members' weights, and of what their optimizers remember at the start."""
+        return make_block(
+            self.template,
+            [member.module for member in members],
+            [self.members.index(member) for member in members],
+            self.optimizer if for_training else None,
+            [group_of(member.optimizer) for member in members],
+        )
+
+    def alive(self) -> list[Member]:
+        """The members that are still training."""
+        return [member for seats in self.seats for _, member in seats.taken()]
+
+    # An epoch -------------------------------------------------------------------------------
+
+    def begin_epoch(self) -> None:
+        """Draw each member's order of the rows."""
+        for seats in self.seats:
+            orders = {member: member.begin_epoch(self.epoch) for _, member in seats.taken()}
+            rows = [orders[member][: self.n_rows] for member in seats.everyone()]
+            seats.order = torch.stack(rows).to(self.device)
+            seats.losses, seats.outputs, seats.validation = [], [], []
+
+    def calls(self) -> list[tuple[int, int]]:
+        """The minibatches of an epoch that are trained in one call each: the first, and the end."""
+        n_full = self.n_rows // self.batch_size
+        starts = range(0, n_full, MINIBATCHES_A_CALL)
+        calls = [(start, min(start + MINIBATCHES_A_CALL, n_full)) for start in starts]
+        return calls if n_full == self.n_batches else [*calls, (n_full, self.n_batches)]
+
+    def train(self, first: int, end: int) -> None:
+        """Train every member on its own minibatches of these numbers, all of one size."""
+        n = end - first
+        for seats in self.seats:
+            order = seats.order[:, first * self.batch_size : end * self.batch_size]
+            rows = order.unflatten(1, (n, -1)).transpose(0, 1)  # (K, S * B) -> (S, K, B)
+            inputs = (
+                self.features,
+                self.target,
+                rows.contiguous(),
+                self.numbers(seats, n),
+                self.keys(seats, n),
+            )
+            losses, outputs = self.runner.run(seats.block, inputs, self.n_ahead(rows.shape[2]))
+            seats.losses.append(losses)
+            seats.outputs.append(outputs.transpose(0, 1).flatten(1, 2))
+            self.log_steps(seats, losses)
+        self.n_steps += n
+
+    def n_ahead(self, n_rows: int) -> int:
+        """The steps of blocks with minibatches of so many rows, until the end of the training."""
+        n_full = self.n_rows // self.batch_size
+        n_an_epoch = n_full if n_rows == self.batch_size else 1
+        return n_an_epoch * (self.max_epochs - self.epoch) * len(self.seats)
+
+    def numbers(self, seats: Seats, n: int) -> Tensor:
+        """What each member's update multiplies with, `(n, n_numbers, K)`; moves schedules on."""
+        groups = [self.groups(seats)]
+        if self.members[0].has_schedule("step"):
+            for _ in range(n):
+                for _, member in seats.taken():
+                    member.move_schedule("step")
+                groups.append(self.groups(seats))
+            groups.pop()
+        varying = {
+            name: torch.tensor([[group[name] for group in step] for step in groups]).double()
+            for name in self.optimizer.varying
+        }
+        count = torch.arange(self.n_steps + 1, self.n_steps + n + 1)[:, None]
+        numbers = self.optimizer.numbers(varying, count)
+        if self.clips:
+            clips = [each.training.config["trainer"]["gradient_clip_val"] for each in seats.everyone()]
+            numbers["clip"] = torch.tensor(clips).double()
+        shape = (n, len(seats.members))
+        stacked = torch.stack([numbers[name].expand(shape) for name in self.number_names], dim=1)
+        return stacked.to(self.device, seats.block.dtype)
+
+    def groups(self, seats: Seats) -> list[dict[str, Any]]:
+        """The parameter group of each place's optimizer, as it is now."""
+        own = {member: group_of(member.optimizer) for _, member in seats.taken()}
+        return [own[member] for member in seats.everyone()]
+
+    def keys(self, seats: Seats, n: int) -> Tensor:
+        """Each member's keys for the masks of dropout, `(n, K, 2)` int32."""
+        own = {member: member.draw_keys(n) for _, member in seats.taken()}
+        return torch.stack([own[member] for member in seats.everyone()], dim=1).to(self.device)
+
+    def log_steps(self, seats: Seats, losses: Tensor) -> None:
+        """Log the loss of a minibatch now and then, as a run that trains alone does."""
+        for i in range(len(losses)):
+            if (self.n_steps + i + 1) % self.log_every == 0:
+                for k, member in seats.taken():
+                    member.log({"train/loss_step": float(losses[i, k])}, self.n_steps + i)
+
+    def validate(self, features: Tensor, target: Tensor) -> None:
+        """Keep the losses and outputs of a validation minibatch."""
+        for seats in self.seats:
+            seats.validation.append(self.evaluate_rows(seats.block, features, target))
+
+    def end_validation(self) -> None:
+        """Work out the metrics of the epoch, and hand each member its own."""
+        rows = [self.batch_size] * (self.n_rows // self.batch_size)
+        sizes = torch.tensor([*rows, self.n_rows - sum(rows)][: self.n_batches])
+        for seats in self.seats:
+            train = self.summarize(
+                torch.cat(seats.losses),
+                sizes,
+                torch.cat(seats.outputs, dim=1),
+                self.target[seats.order],
+            )
+            losses, outputs = zip(*seats.validation, strict=True)
+            n = torch.tensor([output.shape[1] for output in outputs])
+            whole = torch.cat(outputs, dim=1)
+            validation = self.summarize(
+                torch.stack(losses), n, whole, self.validation_rows[1].expand(len(whole), -1)
+            )
+            # A member that has left keeps its last finite weights; its epoch has failed all the same.
+            seats.losses, seats.outputs, seats.validation = [], [], []
+            self.hand_out(seats, named("train", train) | named("validation", validation))
+
+    def hand_out(self, seats: Seats, values: dict[str, Tensor]) -> None:
+        """Give each member its metrics; all NaN to one whose loss was not finite."""
+        alive = seats.block.alive
+        own = {
+            name: value.where(alive, torch.nan) if name.startswith("validation/") else value
+            for name, value in values.items()
+        }
+        columns = {name: value.cpu().unbind() for name, value in own.items()}
+        steps, lives = seats.block.n_steps.tolist(), alive.tolist()
+        for k, member in seats.taken():
+            member.move_schedule("epoch")
+            if not lives[k]:
+                member.left_at_step = steps[k]
+            mine = {name: column[k] for name, column in columns.items()}
+            member.end_validation(mine, self.n_steps, self.n_batches)
+
+    def end_epoch(self) -> list[Member]:
+        """Close the epoch; returns the members that leave, with weights of their own."""
+        leaving = []
+        self.epoch += 1
+        for seats in self.seats:
+            for k, member in seats.taken():
+                member.end_epoch()
+                if member.is_done():
+                    member.finish()
+                    seats.members[k] = None
+                    leaving.append(member)
+        self.seats = [seats for seats in self.seats if seats.taken()]
+        if self.compacts:
+            self.compact()
+        return leaving
+
+    # Evaluation -----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate_rows(
+        self, block: Block, features: Tensor, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The losses `(K,)` and outputs `(K, N, ...)` of rows that all members share."""
+
+        def evaluate(own: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            found: tuple[Tensor, Tensor] = functional_call(self.template, own, (features, target))
+            return found
+
+        self.template.eval()
+        loss, output = vmap(evaluate)({**block.params, **block.rest})
+        self.template.train()
+        return loss, output
+
+    def evaluate(self, members: Sequence[Member], minibatches: Minibatches) -> list[dict[str, float]]:
+        """The loss and metrics of some members, as they are now, over rows that they share."""
+        found = []
+        for some in in_blocks(members):
+            present = [member for member in some if member is not None]
+            block = self.make_block(present, for_training=False)
+            losses, outputs, targets = [], [], []
+            for features, target in in_batches(minibatches):
+                loss, output = self.evaluate_rows(block, features, target)
+                losses.append(loss)
+                outputs.append(output)
+                targets.append(target)
+            sizes = torch.tensor([len(target) for target in targets])
+            whole = torch.cat(targets).expand(len(present), -1)
+            values = self.summarize(torch.stack(losses), sizes, torch.cat(outputs, dim=1), whole)
+            columns = {name: value.tolist() for name, value in values.items()}
+            found += [
+                {name: column[k] for name, column in columns.items()} for k in range(len(present))
+            ]
+        return found
+
+    def summarize(
+        self, losses: Tensor, sizes: Tensor, outputs: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss and every metric, `(K,)` each.
+
+        losses: `(n_minibatches, K)`, over minibatches of `sizes` rows.
+        outputs: `(K, N, ...)`. target: `(K, N)`.
+        """
+        weights = (sizes / sizes.sum()).to(losses)
+        predictions = self.module.predictions(outputs.float())
+        metrics = stacked_metrics(self.module.task, predictions, self.module.targets(target))
+        return {"loss": weights @ losses, **metrics}
+
+    # Compaction -----------------------------------------------------------------------------
+
+    def compact(self) -> None:
+        """Move members out of the last block into places that became free, if that empties it."""
+        while len(self.seats) > 1:
+            last, others = self.seats[-1], self.seats[:-1]
+            free = [(seats, k) for seats in others for k in seats.free()]
+            if len(free) < len(last.taken()):
+                break
+            for (seats, place), (k, member) in zip(free, last.taken(), strict=False):
+                seats.block.move(last.block, k, place)
+                seats.members[place] = member
+                member.live_in(seats.block, place)
+            self.seats.pop()
+        if len(self.seats) == 1:
+            self.shrink(self.seats[0])
+
+    def shrink(self, seats: Seats) -> None:
+        """Halve the last block while half of its places are free."""
+        size, n_taken = len(seats.members), len(seats.taken())
+        while n_taken <= size // 2:
+            size = ceil(size / 2)
+        if size < len(seats.members):
+            chosen = [k for k, _ in seats.taken()] + seats.free()
+            seats.block = seats.block.only(chosen[:size])
+            seats.members = [seats.members[k] for k in chosen[:size]]
+            seats.settle()
+
+
+def in_blocks(members: Sequence[Member]) -> list[list[Member | None]]:
+    """The members in blocks of equal size; None fills up the last one."""
+    n_blocks = ceil(len(members) / BLOCK_SIZE)
+    size = ceil(len(members) / n_blocks)
+    padded = [*members, *[None] * (n_blocks * size - len(members))]
+    return [padded[start : start + size] for start in range(0, len(padded), size)]
+
+
+def in_batches(minibatches: Minibatches) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows in their order, fewer at a time than one network alone would take."""
+    yield from zip(
+        minibatches.features.split(EVALUATION_ROWS),
+        minibatches.target.split(EVALUATION_ROWS),
+        strict=True,
+    )

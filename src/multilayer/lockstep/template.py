@@ -1,0 +1,167 @@
+"""The one network through which all members of a stack go, and the layers it is made of.
+
+The weights that are in it do not matter: each call brings those of the members. A few layers are
+replaced by others that compute the same, in a way that is faster for a stack or that takes a
+number of each member's own.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from multilayer.losses import BinaryCrossEntropy, CrossEntropy, binary_cross_entropy
+from multilayer.modules import SupervisedModule, squeeze_single
+
+
+class Template(nn.Module):
+    """A network with its loss, as the members of a stack share it.
+
+    modules: the members' own; they differ in weights, dropout rates and label smoothing alone.
+    """
+
+    def __init__(self, modules: Sequence[SupervisedModule]) -> None:
+        super().__init__()
+        self.network = shared_layer([module.network for module in modules])
+        self.loss = shared_layer([module.loss for module in modules])
+
+    def forward(self, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a minibatch, and the network's output."""
+        output = squeeze_single(self.network(features))
+        return self.loss(output, target), output
+
+
+def shared_layer(layers: Sequence[nn.Module]) -> nn.Module:
+    """One layer for all members, from that layer of each of them."""
+    kind = type(layers[0])
+    if kind in REPLACEMENTS:
+        return REPLACEMENTS[kind](layers)
+    shared = copy(layers[0])  # which still shares these three with the original
+    shared._parameters, shared._buffers = dict(shared._parameters), dict(shared._buffers)
+    shared._modules = {
+        name: shared_layer([layer.get_submodule(name) for layer in layers])
+        for name, _ in layers[0].named_children()
+    }
+    return shared
+
+
+class ColumnLinear(nn.Module):
+    """`nn.Linear` that computes a column a row: `(W x')'` for `x W'`.
+
+    The gradient of the stacked weights `(K, n_outputs, n_features)` then comes out in their own
+    layout. As torch computes it, it is transposed, and every later step reads it across.
+    """
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        super().__init__()
+        self.weight = layers[0].weight
+        self.bias = layers[0].bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., n_features)` to `(..., n_outputs)`."""
+        columns = torch.matmul(self.weight, x.mT)  # (B, n_features) -> (n_outputs, B)
+        return columns.mT if self.bias is None else (columns + self.bias[:, None]).mT
+
+
+class HashedDropout(nn.Module):
+    """`nn.Dropout` whose mask is a hash of a key and the place in the minibatch.
+
+    A member's masks thus depend on its own key alone, not on who else is in the stack, and they
+    cost a few integer operations, which compile to vector instructions; a random number generator
+    inside a compiled step costs several times the step.
+
+    Its buffers are each member's own: `rate`, and `key`, two int32 that change every step.
+    """
+
+    rate: Tensor
+    key: Tensor
+
+    def __init__(self, layers: Sequence[nn.Dropout]) -> None:
+        super().__init__()
+        self.register_buffer("rate", torch.tensor([layer.p for layer in layers]))
+        self.register_buffer("key", torch.zeros(len(layers), 2, dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Set a share of `x` to 0 and scale up the rest, in training."""
+        if not self.training:
+            return x
+        kept = uniform(x, self.key) >= self.rate
+        return x * kept / (1 - self.rate)
+
+
+def uniform(like: Tensor, key: Tensor) -> Tensor:
+    """Numbers from 0 to 1, hashed from a key of two int32, in the shape of `like`.
+
+    24 bits each, as many as float32 holds. The hash is the integer finalizer "lowbias32" of Wellons
+    (hash-prospector, 2018), once with each half of the key.
+    """
+    places = torch.arange(like.numel(), dtype=torch.int32, device=like.device).view(like.shape)
+    hashed = mix(mix(places + key[0]) ^ key[1])
+    return (hashed >> 8 & 0xFFFFFF).to(torch.float32) * 2.0**-24
+
+
+def mix(bits: Tensor) -> Tensor:
+    """Scramble int32, one to one."""
+    bits = (bits ^ (bits >> 16 & 0xFFFF)) * 0x7FEB352D
+    bits = (bits ^ (bits >> 15 & 0x1FFFF)) * (0x846CA68B - 2**32)  # as a signed number
+    return bits ^ (bits >> 16 & 0xFFFF)
+
+
+class SoftmaxCrossEntropy(nn.Module):
+    """`nn.CrossEntropyLoss` over `(B, n_classes)`, by products instead of look-ups.
+
+    Looking up the target's logit makes a scatter of the gradient, which does not vectorise. Its
+    buffer `label_smoothing` is each member's own.
+    """
+
+    weight: Tensor | None
+    label_smoothing: Tensor
+
+    def __init__(self, layers: Sequence[CrossEntropy]) -> None:
+        super().__init__()
+        self.register_buffer("weight", layers[0].weight)
+        smoothing = torch.tensor([layer.label_smoothing for layer in layers])
+        self.register_buffer("label_smoothing", smoothing)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The mean loss, a scalar, weighted by class as torch does."""
+        n_classes = logits.shape[1]
+        hot = (target[:, None] == torch.arange(n_classes, device=target.device)).to(logits.dtype)
+        wanted = hot + self.label_smoothing * (1 / n_classes - hot)
+        log_likelihood = wanted * logits.log_softmax(dim=1)
+        if self.weight is None:
+            return -log_likelihood.sum() / len(target)
+        return -(log_likelihood * self.weight).sum() / (hot * self.weight).sum()
+
+
+class SmoothedBinaryCrossEntropy(nn.Module):
+    """`BinaryCrossEntropy` whose `label_smoothing` is a buffer, each member's own."""
+
+    weight: Tensor | None
+    label_smoothing: Tensor
+
+    def __init__(self, layers: Sequence[BinaryCrossEntropy]) -> None:
+        super().__init__()
+        self.register_buffer("weight", layers[0].weight)
+        smoothing = torch.tensor([layer.label_smoothing for layer in layers])
+        self.register_buffer("label_smoothing", smoothing)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Map logits and target `(B,)` to the mean loss."""
+        return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
+
+
+def shared_dropout(layers: Sequence[nn.Dropout]) -> nn.Module:
+    """Nothing, where no member drops anything out."""
+    return HashedDropout(layers) if any(layer.p for layer in layers) else nn.Identity()
+
+
+REPLACEMENTS: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
+    nn.Linear: ColumnLinear,
+    nn.Dropout: shared_dropout,
+    CrossEntropy: SoftmaxCrossEntropy,
+    BinaryCrossEntropy: SmoothedBinaryCrossEntropy,
+}
+"""What replaces a layer, made from that layer of every member. Subclasses stay as they are."""
