@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from multilayer.errors import UserError, unknown_name
+from multilayer.errors import UserError, print_error, unknown_name
 from multilayer.help import MEANING, help_of, usage
 
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
@@ -227,12 +227,6 @@ def reported(job: int | None = None) -> Iterator[None]:
         if job is None:
             raise SystemExit(1) from error
         raise
-
-
-def print_error(error: UserError) -> None:
-    """One message on the standard error, each problem on a line of its own."""
-    head = "multilayer: error: "
-    print(head + str(error).replace("\n", "\n" + " " * len(head)), file=sys.stderr)
 
 
 def remove_if_empty(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The one kind of error that the user can mend, and the words that help to mend it."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -38,3 +39,9 @@ def quoted(names: Sequence[str], limit: int = 8) -> str:
     """
     listed = ", ".join(repr(name) for name in names[:limit])
     return f"{listed} and {len(names) - limit} more" if len(names) > limit else listed
+
+
+def print_error(error: UserError) -> None:
+    """One message on the standard error, each problem on a line of its own."""
+    head = "multilayer: error: "
+    print(head + str(error).replace("\n", "\n" + " " * len(head)), file=sys.stderr)

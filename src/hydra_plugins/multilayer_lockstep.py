@@ -1,0 +1,39 @@
+"""Where Hydra looks for launchers; it imports this at every start, so that it imports little."""
+
+from collections.abc import Sequence
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from multilayer.sweeps.composer import JobComposer
+
+
+class LockstepLauncher(Launcher):
+    """`hydra/launcher=lockstep`: trains the jobs of a sweep together; see `multilayer.lockstep`.
+
+    max_members: bounds a stack; None for what fits into the memory of the device.
+    """
+
+    def __init__(self, max_members: int | None = None) -> None:
+        self.max_members = max_members
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra before the sweep."""
+        # The sweeper composes each job to check it, and we do again: 0.1 s each time.
+        hydra_context.config_loader = JobComposer(hydra_context.config_loader)
+        self.context = hydra_context
+        self.task = task_function
+        self.config = config
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        """Run the jobs; returns what came of each, in their order."""
+        from multilayer.lockstep.launcher import Launch
+
+        launch = Launch(self.context, self.task, self.config, self.max_members)
+        return launch.run(job_overrides, initial_job_idx)

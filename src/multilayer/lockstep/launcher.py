@@ -1,0 +1,122 @@
+"""What Hydra's launcher does: from lists of overrides to stacks, and back to Hydra's results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.errors import HydraException
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from multilayer.config import first_line, plain, raise_all
+from multilayer.errors import UserError, print_error
+from multilayer.lockstep.plan import Job, make_plan
+from multilayer.lockstep.progress import SweepProgress
+from multilayer.lockstep.sweep import Outcome, train_jobs
+from multilayer.quiet import quieten_lightning
+from multilayer.runs.manifest import record_failure
+from multilayer.runs.summary import console
+from multilayer.schema import problems_in
+from multilayer.train import objective
+
+
+class Launch:
+    """One call of the launcher.
+
+    max_members: bounds a stack; None for what fits into the memory of the device.
+    """
+
+    def __init__(
+        self,
+        context: HydraContext,
+        task: TaskFunction,
+        config: DictConfig,
+        max_members: int | None,
+    ) -> None:
+        self.context = context
+        self.task = task
+        self.config = config
+        self.max_members = max_members
+        self.composed: dict[int, DictConfig] = {}
+        self.returns: dict[int, JobReturn] = {}
+
+    def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
+        """Train all jobs; returns what came of each, in their order."""
+        quieten_lightning()
+        numbered = dict(enumerate(job_overrides, first))
+        composed = [self.compose(number, overrides) for number, overrides in numbered.items()]
+        jobs = [job for job in composed if job is not None]
+        plan = make_plan(jobs, self.max_members)
+        console().print(plan.in_words())
+        for job, error in plan.broken:
+            self.fail(job, error)
+        with SweepProgress(sum(len(stack) for stack, _ in plan.stacks)) as progress:
+            for stack, data in plan.stacks:
+                outcomes = train_jobs(stack, data, progress)
+                for job in stack:
+                    self.note(job, outcomes[job.number])
+        for job, _ in plan.alone:
+            self.returns[job.number] = self.run_alone(job)
+        return [self.returns[number] for number in numbered]
+
+    def compose(self, number: int, overrides: Sequence[str]) -> Job | None:
+        """A job's config and folder; None where they cannot be, which is then said and noted."""
+        try:
+            config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            with open_dict(config):
+                config.hydra.job.id = config.hydra.job.num = number
+            self.composed[number] = config
+            folder = Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
+            of_task = [key for key in config if key != "hydra"]
+            values = plain(OmegaConf.masked_copy(config, of_task))
+        except (HydraException, OmegaConfBaseException, UserError) as error:
+            return self.refuse(number, overrides, UserError(first_line(error)))
+        job = Job(number, values, folder, list(config.hydra.overrides.task))
+        try:
+            raise_all(problems_in("train", values, in_sweep=True))
+        except UserError as error:
+            self.fail(job, error)
+            return None
+        return job
+
+    def refuse(self, number: int, overrides: Sequence[str], error: UserError) -> None:
+        """Note a job that has no config."""
+        print_error(UserError(f"job {number}: {error}"))
+        self.returns[number] = JobReturn(
+            overrides=list(overrides), status=JobStatus.FAILED, _return_value=error
+        )
+
+    def fail(self, job: Job, error: UserError) -> None:
+        """Leave the folder of a job that could not begin, and note it."""
+        record_failure(job.folder, job.config, job.overrides, error)
+        self.note(job, error)
+
+    def note(self, job: Job, outcome: Outcome) -> None:
+        """Note how a job of a stack ended."""
+        value: Any = outcome
+        if isinstance(outcome, UserError):
+            print_error(UserError(f"job {job.number}: {outcome}"))
+        else:
+            value = objective(job.config["monitor"], outcome.metrics)
+        config = self.composed[job.number]
+        self.returns[job.number] = JobReturn(
+            overrides=list(job.overrides),
+            cfg=config,
+            hydra_cfg=OmegaConf.masked_copy(config, ["hydra"]),
+            working_dir=str(job.folder),
+            task_name=config.hydra.job.name,
+            status=JobStatus.FAILED if isinstance(outcome, UserError) else JobStatus.COMPLETED,
+            _return_value=value,
+        )
+
+    def run_alone(self, job: Job) -> JobReturn:
+        """Run a job as Hydra's basic launcher does."""
+        return run_job(
+            hydra_context=self.context,
+            task_function=self.task,
+            config=self.composed[job.number],
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
