@@ -1,4 +1,4 @@
-"""Some members of a stack, side by side in memory, and their training steps.
+"""Some members of a stack, side by side in memory, and their training step.
 
 A stack is cut into blocks of equal size. A step of a block touches little memory, which stays in
 the processor's cache for many steps; all blocks share one compiled step; and their temporary
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from multilayer.lockstep.optimizers import StackedOptimizer, per_member
+from multilayer.lockstep.optimizers import StackedOptimizer
 from multilayer.lockstep.template import HashedDropout, Template
 from multilayer.modules import SupervisedModule
 
@@ -22,33 +22,38 @@ Tensors = dict[str, Tensor]
 
 @dataclass
 class Block:
-    """The tensors of K members, each `(K, ...)`. What trains changes them in place.
+    """The tensors of K members. What trains changes them in place.
 
-    params: what is trained, by its name in the members' modules.
-    rest: frozen parameters, buffers, dropout rates and the like.
-    state: what the optimizer remembers of each of `params`.
-    alive: bool, false from the step on whose loss or gradient was not finite.
-    n_steps: int64, the steps taken while alive.
+    weights: `(K, P)`, all that is trained, each parameter flattened and after the other.
+    rest: frozen parameters, buffers, dropout rates and the like, each `(K, ...)`.
+    state: what the optimizer remembers, each `(K, P)`.
+    alive: `(K,)` bool, false from the step on whose loss or gradient was not finite.
+    n_steps: `(K,)` int64, the steps taken while alive.
     """
 
-    params: Tensors
+    weights: Tensor
     rest: Tensors
-    state: dict[str, Tensors]
+    state: Tensors
     alive: Tensor
     n_steps: Tensor
 
     def __len__(self) -> int:
         return len(self.alive)
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the parameters."""
-        return next(iter(self.params.values())).dtype
-
     def tensors(self) -> list[Tensor]:
         """All of them, in a fixed order."""
-        states = [tensor for tensors in self.state.values() for tensor in tensors.values()]
-        return [*self.params.values(), *self.rest.values(), *states, self.alive, self.n_steps]
+        return [self.weights, *self.rest.values(), *self.state.values(), self.alive, self.n_steps]
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> "Block":
+        """A block of other tensors, in the order of `tensors()`."""
+        each = iter(tensors)
+        return Block(
+            next(each),
+            {name: next(each) for name in self.rest},
+            {name: next(each) for name in self.state},
+            next(each),
+            next(each),
+        )
 
     def move(self, source: "Block", k: int, place: int) -> None:
         """Copy member `k` of another block to a place in this one."""
@@ -56,20 +61,40 @@ class Block:
             mine[place].copy_(other[k])
 
     def only(self, places: Sequence[int]) -> "Block":
-        """A smaller block of some of its members."""
+        """A block of some of its members."""
         index = torch.tensor(places, device=self.alive.device)
         return self.with_tensors([tensor[index] for tensor in self.tensors()])
 
-    def with_tensors(self, tensors: Sequence[Tensor]) -> "Block":
-        """A block of other tensors, in the order of `tensors()`."""
-        rest = iter(tensors)
-        return Block(
-            {name: next(rest) for name in self.params},
-            {name: next(rest) for name in self.rest},
-            {name: {key: next(rest) for key in own} for name, own in self.state.items()},
-            next(rest),
-            next(rest),
-        )
+
+class Layout:
+    """Where each parameter that is trained lies in the `(K, P)` of a block.
+
+    >>> from torch import nn
+    >>> layout = Layout(nn.Linear(3, 2))
+    >>> [part.shape for part in layout.split(torch.zeros(5, 8)).values()]
+    [torch.Size([5, 2, 3]), torch.Size([5, 2])]
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self.shapes = {
+            name: parameter.shape
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+        self.sizes = [shape.numel() for shape in self.shapes.values()]
+
+    def split(self, flat: Tensor) -> Tensors:
+        """The parameters `(K, ...)` by name, as views of `(K, P)`."""
+        parts = torch.split(flat, self.sizes, dim=-1)
+        lead = flat.shape[:-1]
+        return {
+            name: part.view(*lead, *shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
+
+    def join(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The parameters of one member, `(P,)`."""
+        return torch.cat([tensors[name].detach().flatten() for name in self.shapes])
 
 
 def make_block(
@@ -85,23 +110,25 @@ def make_block(
     optimizer, groups: what the optimizer will remember; none where nothing is trained.
     """
     device = modules[0].device
-    parameters = [dict(module.named_parameters()) for module in modules]
-    buffers = [dict(module.named_buffers()) for module in modules]
-    params, rest = {}, {}
-    for name, parameter in template.named_parameters():
-        stacked = torch.stack([member[name].detach() for member in parameters])
-        (params if parameter.requires_grad else rest)[name] = stacked
-    for name, buffer in template.named_buffers():
-        if name in buffers[0]:
-            rest[name] = torch.stack([member[name] for member in buffers])
+    layout = Layout(template)
+    tensors = [{**dict(own.named_parameters()), **dict(own.named_buffers())} for own in modules]
+    weights = torch.stack([layout.join(own) for own in tensors])
+    rest = {}
+    for name, tensor in [*template.named_parameters(), *template.named_buffers()]:
+        if name in layout.shapes:
+            continue
+        if name in tensors[0]:
+            rest[name] = torch.stack([own[name].detach() for own in tensors])
         else:  # one that the template has for each member
-            rest[name] = buffer[list(places)].to(device)
-    state = {
-        name: optimizer.initial_state(param, groups) if optimizer else {}
-        for name, param in params.items()
-    }
+            rest[name] = tensor[list(places)].to(device)
     alive = torch.ones(len(modules), dtype=torch.bool, device=device)
-    return Block(params, rest, state, alive, torch.zeros_like(alive, dtype=torch.int64))
+    return Block(
+        weights,
+        rest,
+        optimizer.initial_state(weights, groups) if optimizer else {},
+        alive,
+        torch.zeros_like(alive, dtype=torch.int64),
+    )
 
 
 class Step:
@@ -112,22 +139,23 @@ class Step:
     """
 
     def __init__(
-        self,
-        template: Template,
-        optimizer: StackedOptimizer,
-        number_names: Sequence[str],
+        self, template: Template, optimizer: StackedOptimizer, number_names: Sequence[str]
     ) -> None:
         self.template = template
+        self.layout = Layout(template)
         self.optimizer = optimizer
         self.number_names = tuple(number_names)
         self.traced = False
-        dropouts = [
-            name for name, layer in template.named_modules() if isinstance(layer, HashedDropout)
+        self.key_names = [
+            f"{name}.key"
+            for name, layer in template.named_modules()
+            if isinstance(layer, HashedDropout)
         ]
-        self.key_names = [f"{name}.key" for name in dropouts]
-        buffers = dict(template.network.named_buffers())
-        self.running = [
-            f"network.{name}" for name in buffers if not name.endswith((".key", ".rate"))
+        self.running = [  # the statistics of normalisation layers, which a step changes
+            f"network.{name}.{own}"
+            for name, layer in template.network.named_modules()
+            if not isinstance(layer, HashedDropout)
+            for own, _ in layer.named_buffers(recurse=False)
         ]
 
     def __call__(
@@ -142,20 +170,21 @@ class Step:
         Returns the losses `(K,)`, NaN for members that have left, and the outputs `(K, B, ...)`.
         """
         before = {name: block.rest[name].clone() for name in self.running}
-        leaves = {name: param.detach().requires_grad_() for name, param in block.params.items()}
-        loss, output = self.losses(leaves, block.rest, features, target, keys)
-        found = torch.autograd.grad(loss.sum(), list(leaves.values()), allow_unused=True)
+        leaf = block.weights.detach().requires_grad_()
+        loss, output = self.losses(leaf, block.rest, features, target, keys)
+        (grad,) = torch.autograd.grad(loss.sum(), leaf)
         with torch.no_grad():
-            grads = {n: grad for n, grad in zip(leaves, found, strict=True) if grad is not None}
-            norm = total_norm(list(grads.values()))
+            norm = torch.linalg.vector_norm(grad, dim=1)
             alive = block.alive & loss.isfinite() & norm.isfinite()
-            by_name = dict(zip(self.number_names, numbers.unbind(), strict=True))
-            if "clip" in by_name:
-                by_name["scale"] = (by_name["clip"] / (norm + 1e-6)).clamp_max(1)  # as in torch
+            columns = numbers.unsqueeze(2).unbind()  # (n_numbers, K) -> (K, 1) each
+            n = dict(zip(self.number_names, columns, strict=True))
             # Eagerly a mask costs as much as the update; traced, it costs nothing.
             mask = None if not self.traced and bool(alive.all()) else alive
-            for name, grad in grads.items():
-                self.update_(block, name, grad, mask, by_name)
+            grad = keep(mask, grad, 0.0)
+            if "clip" in n:
+                grad = grad * (n["clip"] / (norm.unsqueeze(1) + 1e-6)).clamp_max(1)  # as in torch
+            change = self.optimizer.change(block.weights, grad, list(block.state.values()), n)
+            block.weights.sub_(keep(mask, change, 0.0))
             for name in self.running:
                 block.rest[name].copy_(keep(mask, block.rest[name], before[name]))
             losses = torch.where(block.alive, loss.detach(), torch.nan)
@@ -164,7 +193,7 @@ class Step:
         return losses, output.detach()
 
     def losses(
-        self, leaves: Tensors, rest: Tensors, features: Tensor, target: Tensor, keys: Tensor
+        self, weights: Tensor, rest: Tensors, features: Tensor, target: Tensor, keys: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The losses `(K,)` and outputs `(K, B, ...)` of the members."""
 
@@ -175,28 +204,13 @@ class Step:
             found: tuple[Tensor, Tensor] = functional_call(self.template, own, (features, target))
             return found
 
-        loss, output = vmap(member, randomness="different")(leaves, rest, features, target, keys)
+        run = vmap(member, randomness="different")
+        loss, output = run(self.layout.split(weights), rest, features, target, keys)
         return loss.float(), output
-
-    def update_(
-        self, block: Block, name: str, grad: Tensor, mask: Tensor | None, numbers: Tensors
-    ) -> None:
-        """Change one stacked parameter and its state; members that have left keep theirs."""
-        param = block.params[name]
-        shaped = {key: per_member(value, param) for key, value in numbers.items()}
-        grad = keep(mask, grad, 0.0)
-        if "scale" in shaped:
-            grad = grad * shaped["scale"]
-        change = self.optimizer.change(param, grad, list(block.state[name].values()), shaped)
-        param.sub_(keep(mask, change, 0.0))
-
-
-def total_norm(grads: Sequence[Tensor]) -> Tensor:
-    """The Euclidean norm of each member's gradient, `(K,)`."""
-    norms = [torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads]
-    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
 
 
 def keep(mask: Tensor | None, new: Tensor, old: Tensor | float) -> Tensor:
     """`new` where the member's mask is true, and `old` elsewhere; no mask is true for all."""
-    return new if mask is None else torch.where(per_member(mask, new), new, old)
+    if mask is None:
+        return new
+    return torch.where(mask.view(-1, *(1,) * (new.ndim - 1)), new, old)

@@ -1,16 +1,22 @@
 """Lightning's Trainer around a stack: its loop, its device, its precision."""
 
+import gc
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 
 from multilayer.data import Minibatches
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import EVALUATION_ROWS, Stack
+
+LARGEST_KEPT_BLOCK = 2**25 - 2**12
+"""Bytes: a little below glibc's bound on what it learns from (DEFAULT_MMAP_THRESHOLD_MAX)."""
 
 Leave = Callable[[list[Member]], None]
 
@@ -66,9 +72,7 @@ class StackModule(pl.LightningModule):
         self.trainer.should_stop = not self.stack.alive()
 
 
-def fit_stack(
-    stack: Stack, config: dict[str, Any], leave: Leave, progress: SweepProgress
-) -> None:
+def fit_stack(stack: Stack, config: dict[str, Any], leave: Leave, progress: SweepProgress) -> None:
     """Train a stack until its last member has left.
 
     config: the `trainer` node of one of the members.
@@ -85,7 +89,7 @@ def fit_stack(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    with warnings.catch_warnings():
+    with ready_memory(), warnings.catch_warnings():
         # The stack has optimizers of its own.
         warnings.filterwarnings("ignore", message=".*configure_optimizers.* returned .None.")
         try:
@@ -94,3 +98,20 @@ def fit_stack(
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit
                 raise KeyboardInterrupt from error
             raise
+
+
+@contextmanager
+def ready_memory() -> Iterator[None]:
+    """Keep Python and the C library from tidying up between steps.
+
+    A step takes and gives back a few megabytes. glibc returns such blocks to the system and has
+    them filled with zeros again each time, until one block of this size was given back; that alone
+    took up to half of a step. Python's garbage collector went through all that was imported.
+    """
+    torch.empty(LARGEST_KEPT_BLOCK, dtype=torch.uint8)
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

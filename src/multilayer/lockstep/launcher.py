@@ -69,10 +69,11 @@ class Launch:
                 config.hydra.job.id = config.hydra.job.num = number
             self.composed[number] = config
             folder = Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
-            of_task = [key for key in config if key != "hydra"]
+            of_task = [str(key) for key in config if key != "hydra"]
             values = plain(OmegaConf.masked_copy(config, of_task))
         except (HydraException, OmegaConfBaseException, UserError) as error:
-            return self.refuse(number, overrides, UserError(first_line(error)))
+            self.refuse(number, overrides, UserError(first_line(error)))
+            return None
         job = Job(number, values, folder, list(config.hydra.overrides.task))
         try:
             raise_all(problems_in("train", values, in_sweep=True))

@@ -17,10 +17,9 @@ from pytorch_lightning.loops.progress import _Progress
 from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
 from torch import Tensor
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from multilayer.data.minibatches import EpochShuffle
-from multilayer.lockstep.block import Block
+from multilayer.lockstep.block import Block, Layout
 from multilayer.train import Training
 
 HOOKS = (
@@ -51,6 +50,7 @@ class Member:
         self.training = training
         self.module = training.module
         self.trainer = training.trainer
+        self.layout = Layout(self.module)
         n_rows = len(training.data.splits["train"][1])
         self.shuffle = EpochShuffle(n_rows, training.data.shuffle_seed)
         # The masks of dropout are hashed from its numbers; see `HashedDropout`.
@@ -88,11 +88,12 @@ class Member:
         """Make the weights, buffers and optimizer state views of place `k` of a block."""
         params = dict(self.module.named_parameters())
         tensors = {**params, **dict(self.module.named_buffers())}
-        for name, stacked in [*block.params.items(), *block.rest.items()]:
-            if name in tensors:
-                tensors[name].data = stacked[k]
-        for name, states in block.state.items():
-            own = {key: stacked[k] for key, stacked in states.items()}
+        views = {**self.layout.split(block.weights[k]), **{n: t[k] for n, t in block.rest.items()}}
+        for name in views.keys() & tensors.keys():
+            tensors[name].data = views[name]
+        states = {name: self.layout.split(state[k]) for name, state in block.state.items()}
+        for name in self.layout.shapes if states else ():
+            own = {key: parts[name] for key, parts in states.items()}
             if not isinstance(self.optimizer, SGD):
                 own["step"] = self.optimizer_step
             self.optimizer.state[params[name]] = own
@@ -125,10 +126,11 @@ class Member:
         for config in self.trainer.lr_scheduler_configs:
             if config.interval != interval or config.reduce_on_plateau != by_metric:
                 continue
+            schedule: Any = config.scheduler
             if by_metric:
-                config.scheduler.step(self.trainer.callback_metrics[str(config.monitor)])
+                schedule.step(self.trainer.callback_metrics[str(config.monitor)])
             else:
-                config.scheduler.step()
+                schedule.step()
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Write scalars to the run's loggers."""

@@ -1,8 +1,8 @@
 """torch's optimizers for K members at once, each with its own numbers.
 
-An update is elementwise: what torch does to one network's parameters is done here to stacked
-parameters `(K, ...)`, with learning rate, momentum, betas and the rest as tensors that hold a
-number for each member. The order of the operations is torch's, so that the results agree.
+An update is elementwise: what torch does to the parameters of one network is done here to those of
+K networks, `(K, P)`, with learning rate, momentum, betas and the rest as `(K, 1)`, a number for
+each member.
 """
 
 from abc import ABC, abstractmethod
@@ -47,14 +47,14 @@ class StackedOptimizer(ABC):
 
     @abstractmethod
     def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
-        """What a step takes from the parameters `(K, ...)`; `state` is changed in place.
+        """What a step takes from the parameters `(K, P)`; `state` is changed in place.
 
         state: in the order of `state_names`.
-        n: what `numbers` gave for this step, each `(K, 1, ...)` in the parameters' dtype.
+        n: what `numbers` gave for this step, each `(K, 1)` in the parameters' dtype.
         """
 
     def initial_state(self, param: Tensor, groups: Sequence[Group]) -> dict[str, Tensor]:
-        """What the optimizer remembers of a stacked parameter, by torch's names for it."""
+        """What the optimizer remembers of the parameters `(K, P)`, by torch's names for it."""
         return {name: torch.zeros_like(param) for name in self.state_names}
 
     def direction(self, param: Tensor, grad: Tensor, n: Numbers) -> Tensor:
@@ -134,7 +134,9 @@ class StackedAdam(StackedOptimizer):
         if self.amsgrad:
             square = state[2].copy_(torch.maximum(state[2], square))
         change = (mean / square.sqrt().add_(n["eps"])).mul_(n["step_size"])
-        return change.add_(n["lr*weight_decay"] * param) if self.decoupled and self.decays else change
+        return (
+            change.add_(n["lr*weight_decay"] * param) if self.decoupled and self.decays else change
+        )
 
 
 class StackedAdamW(StackedAdam):
@@ -178,7 +180,7 @@ class StackedAdagrad(StackedOptimizer):
     def initial_state(self, param: Tensor, groups: Sequence[Group]) -> dict[str, Tensor]:
         """The sum starts at a number of the member's own."""
         start = param.new_tensor([group["initial_accumulator_value"] for group in groups])
-        return {"sum": per_member(start, param).expand_as(param).clone()}
+        return {"sum": start[:, None].expand_as(param).clone()}
 
     def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
         """The rate, decayed."""
@@ -258,8 +260,3 @@ def group_of(optimizer: Optimizer) -> dict[str, Any]:
 def any_positive(groups: Sequence[Group], name: str) -> bool:
     """Whether a number of some member is not 0."""
     return any(group[name] != 0 for group in groups)
-
-
-def per_member(values: Tensor, param: Tensor) -> Tensor:
-    """`(K,)` -> `(K, 1, ...)`, to be broadcast against a stacked parameter `(K, ...)`."""
-    return values.view(-1, *(1,) * (param.ndim - 1))

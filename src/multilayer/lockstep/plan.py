@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from math import ceil
@@ -87,7 +87,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """stacks: with the data that their jobs share. alone: with the reason. broken: with the error."""
+    """What becomes of each job of a sweep.
+
+    stacks: jobs that train together, with the data that they share.
+    alone: jobs that do not stack, each with the reason.
+    broken: jobs that cannot be trained, each with the error.
+    """
 
     stacks: list[tuple[list[Job], DataModule]]
     alone: list[tuple[Job, str]]
@@ -202,7 +207,14 @@ def members_that_fit(config: Config, data: DataModule) -> int:
     # Weights, gradients, the best weights and at most three numbers of the optimizer's for each;
     # the outputs of an epoch, and the order of its rows.
     numbers = 6 * n_weights + n_rows * (columns.n_outputs + 4)
-    return max(1, int(SHARE_OF_MEMORY * free_memory(trainer_device(config["trainer"]["accelerator"])) / (4 * numbers)))
+    return max(
+        1,
+        int(
+            SHARE_OF_MEMORY
+            * free_memory(trainer_device(config["trainer"]["accelerator"]))
+            / (4 * numbers)
+        ),
+    )
 
 
 def free_memory(device: torch.device) -> int:

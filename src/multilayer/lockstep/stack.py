@@ -18,7 +18,6 @@ from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.steps import Runner
 from multilayer.lockstep.template import Template
 from multilayer.modules import named
-from multilayer.runs.folder import Metrics
 
 BLOCK_SIZE = 16
 """Members a block: few enough for the processor's cache, enough to keep Python out of the way."""
@@ -151,7 +150,7 @@ class Stack:
         n = end - first
         for seats in self.seats:
             order = seats.order[:, first * self.batch_size : end * self.batch_size]
-            rows = order.unflatten(1, (n, -1)).transpose(0, 1)  # (K, S * B) -> (S, K, B)
+            rows = order.view(len(order), n, -1).transpose(0, 1)  # (K, S * B) -> (S, K, B)
             inputs = (
                 self.features,
                 self.target,
@@ -187,11 +186,13 @@ class Stack:
         count = torch.arange(self.n_steps + 1, self.n_steps + n + 1)[:, None]
         numbers = self.optimizer.numbers(varying, count)
         if self.clips:
-            clips = [each.training.config["trainer"]["gradient_clip_val"] for each in seats.everyone()]
+            clips = [
+                each.training.config["trainer"]["gradient_clip_val"] for each in seats.everyone()
+            ]
             numbers["clip"] = torch.tensor(clips).double()
         shape = (n, len(seats.members))
         stacked = torch.stack([numbers[name].expand(shape) for name in self.number_names], dim=1)
-        return stacked.to(self.device, seats.block.dtype)
+        return stacked.to(self.device, seats.block.weights.dtype)
 
     def groups(self, seats: Seats) -> list[dict[str, Any]]:
         """The parameter group of each place's optimizer, as it is now."""
@@ -232,12 +233,15 @@ class Stack:
             validation = self.summarize(
                 torch.stack(losses), n, whole, self.validation_rows[1].expand(len(whole), -1)
             )
-            # A member that has left keeps its last finite weights; its epoch has failed all the same.
             seats.losses, seats.outputs, seats.validation = [], [], []
             self.hand_out(seats, named("train", train) | named("validation", validation))
 
     def hand_out(self, seats: Seats, values: dict[str, Tensor]) -> None:
-        """Give each member its metrics; all NaN to one whose loss was not finite."""
+        """Give each member its metrics.
+
+        One whose loss was not finite keeps its last finite weights. Its epoch has failed all the
+        same, as it would have alone: its validation is NaN.
+        """
         alive = seats.block.alive
         own = {
             name: value.where(alive, torch.nan) if name.startswith("validation/") else value
@@ -281,11 +285,13 @@ class Stack:
             return found
 
         self.template.eval()
-        loss, output = vmap(evaluate)({**block.params, **block.rest})
+        loss, output = vmap(evaluate)({**self.step.layout.split(block.weights), **block.rest})
         self.template.train()
         return loss, output
 
-    def evaluate(self, members: Sequence[Member], minibatches: Minibatches) -> list[dict[str, float]]:
+    def evaluate(
+        self, members: Sequence[Member], minibatches: Minibatches
+    ) -> list[dict[str, float]]:
         """The loss and metrics of some members, as they are now, over rows that they share."""
         found = []
         for some in in_blocks(members):
@@ -358,8 +364,5 @@ def in_blocks(members: Sequence[Member]) -> list[list[Member | None]]:
 
 def in_batches(minibatches: Minibatches) -> Iterator[tuple[Tensor, Tensor]]:
     """The rows in their order, fewer at a time than one network alone would take."""
-    yield from zip(
-        minibatches.features.split(EVALUATION_ROWS),
-        minibatches.target.split(EVALUATION_ROWS),
-        strict=True,
-    )
+    features = torch.split(minibatches.features, EVALUATION_ROWS)
+    yield from zip(features, torch.split(minibatches.target, EVALUATION_ROWS), strict=True)

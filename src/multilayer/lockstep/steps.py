@@ -52,9 +52,7 @@ class Runner:
         losses, outputs = [], []
         for rows, numbers, keys in zip(*inputs[2:], strict=True):
             if run is None:
-                loss, output = self.step(
-                    block, inputs[0][rows], inputs[1][rows], numbers, keys
-                )
+                loss, output = self.step(block, inputs[0][rows], inputs[1][rows], numbers, keys)
             else:
                 loss, output = run(*block.tensors(), *inputs[:2], rows, numbers, keys)
             losses.append(loss)
@@ -81,7 +79,11 @@ class Runner:
         from torch._inductor import standalone_compile
 
         start = perf_counter()
-        example = [*block.tensors(), *inputs[:2], *(each[0] for each in inputs[2:])]
+        example: list[Any] = [
+            *block.tensors(),
+            *inputs[:2],
+            *(each[0] for each in inputs[2:]),
+        ]
         graph = trace(self.step, block, example)
         compiled = standalone_compile(graph, example, dynamic_shapes="from_example_inputs")
         log.info(f"compiled the step of {len(block)} members in {perf_counter() - start:.1f} s")

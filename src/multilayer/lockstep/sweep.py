@@ -70,9 +70,7 @@ def train_jobs(
     return outcomes
 
 
-def train_together(
-    ready: Sequence[tuple[Job, Training]], progress: SweepProgress
-) -> list[Outcome]:
+def train_together(ready: Sequence[tuple[Job, Training]], progress: SweepProgress) -> list[Outcome]:
     """Train runs that are ready as one stack, and leave their run folders."""
     members = [Member(training) for _, training in ready]
     results: dict[Member, Result] = {}

@@ -72,41 +72,38 @@ class HashedDropout(nn.Module):
     cost a few integer operations, which compile to vector instructions; a random number generator
     inside a compiled step costs several times the step.
 
-    Its buffers are each member's own: `rate`, and `key`, two int32 that change every step.
+    Its buffers are each member's own: `threshold` (int32, what a hash must reach to be kept),
+    `scale`, and `key`, two int32 that change every step.
     """
 
-    rate: Tensor
+    threshold: Tensor
+    scale: Tensor
     key: Tensor
 
     def __init__(self, layers: Sequence[nn.Dropout]) -> None:
         super().__init__()
-        self.register_buffer("rate", torch.tensor([layer.p for layer in layers]))
+        rates = torch.tensor([layer.p for layer in layers], dtype=torch.float64)
+        self.register_buffer("threshold", (rates * 2**32 - 2**31).round().int())
+        self.register_buffer("scale", (1 / (1 - rates)).float())
         self.register_buffer("key", torch.zeros(len(layers), 2, dtype=torch.int32))
 
     def forward(self, x: Tensor) -> Tensor:
         """Set a share of `x` to 0 and scale up the rest, in training."""
         if not self.training:
             return x
-        kept = uniform(x, self.key) >= self.rate
-        return x * kept / (1 - self.rate)
+        return x * (hashed(x, self.key) >= self.threshold) * self.scale
 
 
-def uniform(like: Tensor, key: Tensor) -> Tensor:
-    """Numbers from 0 to 1, hashed from a key of two int32, in the shape of `like`.
+def hashed(like: Tensor, key: Tensor) -> Tensor:
+    """Uniform int32 in the shape of `like`, from a key of two int32.
 
-    24 bits each, as many as float32 holds. The hash is the integer finalizer "lowbias32" of Wellons
-    (hash-prospector, 2018), once with each half of the key.
+    Two rounds of xor-shift and multiply, as in the integer hashes of Wellons (hash-prospector,
+    2018), with the key in the counter and in the first multiplier.
     """
     places = torch.arange(like.numel(), dtype=torch.int32, device=like.device).view(like.shape)
-    hashed = mix(mix(places + key[0]) ^ key[1])
-    return (hashed >> 8 & 0xFFFFFF).to(torch.float32) * 2.0**-24
-
-
-def mix(bits: Tensor) -> Tensor:
-    """Scramble int32, one to one."""
-    bits = (bits ^ (bits >> 16 & 0xFFFF)) * 0x7FEB352D
-    bits = (bits ^ (bits >> 15 & 0x1FFFF)) * (0x846CA68B - 2**32)  # as a signed number
-    return bits ^ (bits >> 16 & 0xFFFF)
+    bits = places * (0x9E3779B1 - 2**32) + key[0]  # numbers above 2**31 as signed ones
+    bits = (bits ^ (bits >> 16 & 0xFFFF)) * (key[1] | 1)
+    return (bits ^ (bits >> 15 & 0x1FFFF)) * (0x846CA68B - 2**32)
 
 
 class SoftmaxCrossEntropy(nn.Module):

@@ -12,6 +12,9 @@ from multilayer.errors import UserError
 
 Metrics = dict[str, dict[str, float]]
 
+# The same in C, where PyYAML was built with it.
+Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 
 class RunFolder:
     """The files that describe a run. A file appears whole or not at all.
@@ -38,7 +41,7 @@ class RunFolder:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the config as plain YAML."""
-        self.write(self.config_file, yaml.safe_dump(config, sort_keys=False))
+        self.write(self.config_file, yaml.dump(config, Dumper=Dumper, sort_keys=False))
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, over an earlier one."""

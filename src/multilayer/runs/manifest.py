@@ -24,10 +24,7 @@ def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str
         "overrides": list(overrides),
         "seed": config["seed"],
         "git": git_state(Path.cwd()),
-        "versions": {
-            "python": sys.version.split()[0],
-            **{name: version(name) for name in PACKAGES},
-        },
+        "versions": versions(),
         "device": None,
         "data_fingerprint": None,
         "rows": None,
@@ -41,6 +38,12 @@ def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str
         "status": "running",
         "stop_reason": None,
     }
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that decide what a run gives."""
+    return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
 
 
 def record_failure(
