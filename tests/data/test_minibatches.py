@@ -157,3 +157,17 @@ def test_mean_gradient_of_equal_minibatches_is_the_full_gradient():
     (full,) = gradients("full")
     for batch_size in (1, 4):
         torch.testing.assert_close(gradients(batch_size).mean(0), full)
+
+
+def test_an_epoch_that_is_cut_short_is_followed_by_a_whole_one() -> None:
+    """As Lightning does with `limit_train_batches`: the next epoch begins at its first minibatch."""
+    rows = torch.arange(10.0).reshape(10, 1)
+    minibatches = Minibatches(
+        rows, torch.arange(10), batch_size=2, sampler=EpochShuffle(10, seed=0)
+    )
+    for epoch in range(3):
+        assert minibatches.sampler is not None
+        minibatches.sampler.set_epoch(epoch)
+        expected = minibatches.sampler.order()[:2]
+        _, target = next(iter(minibatches))
+        assert torch.equal(target, expected)

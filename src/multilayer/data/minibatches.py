@@ -70,6 +70,7 @@ class Minibatches:
         self.target = target
         self.sampler = sampler
         self.n_given = 0
+        self.resumed_epoch: int | None = None
         self.batch_sampler = None  # Lightning looks for one beside `sampler`
         self.n_rows = len(target) if sampler is None else len(sampler)
         self.batch_size = self.n_rows if batch_size == "full" else batch_size
@@ -83,16 +84,18 @@ class Minibatches:
             yield from zip(torch.split(self.features, n), torch.split(self.target, n), strict=True)
             return
         order = self.sampler.order().to(self.target.device)
-        self.n_given %= len(self)  # 0, but where a run is resumed within an epoch
-        start = self.n_given
-        for rows in torch.split(order, self.batch_size)[start:]:
+        resumed = self.resumed_epoch == self.sampler.epoch
+        self.n_given = self.n_given if resumed else 0
+        self.resumed_epoch = None
+        for rows in torch.split(order, self.batch_size)[self.n_given :]:
             self.n_given += 1
             yield self.features[rows], self.target[rows]
 
     def state_dict(self) -> dict[str, int]:
-        """How many minibatches of the epoch were given; Lightning saves it in checkpoints."""
-        return {"n_given": self.n_given}
+        """How many minibatches of which epoch were given; Lightning saves it in checkpoints."""
+        return {"n_given": self.n_given, "epoch": self.sampler.epoch if self.sampler else 0}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on in the middle of an epoch, where the run that is resumed was interrupted."""
         self.n_given = state_dict["n_given"]
+        self.resumed_epoch = state_dict["epoch"]

@@ -38,9 +38,9 @@ class StackModule(pl.LightningModule):
     def configure_optimizers(self) -> None:
         """The stack has its own."""
 
-    def train_dataloader(self) -> list[tuple[int, int]]:
-        """The minibatches that are trained in one call."""
-        return self.stack.calls()
+    def train_dataloader(self) -> "Calls":
+        """The minibatches that are trained in one call each."""
+        return Calls(self.stack.calls())
 
     def val_dataloader(self) -> Minibatches:
         """The validation rows, on the device."""
@@ -70,6 +70,19 @@ class StackModule(pl.LightningModule):
             self.leave(leaving)
         self.progress.end_epoch(self.stack, leaving)
         self.trainer.should_stop = not self.stack.alive()
+
+
+class Calls:
+    """What Lightning takes for the minibatches of an epoch: it would take a list apart."""
+
+    def __init__(self, calls: list[tuple[int, int]]) -> None:
+        self.calls = calls
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self.calls)
 
 
 def fit_stack(stack: Stack, config: dict[str, Any], leave: Leave, progress: SweepProgress) -> None:

@@ -113,7 +113,7 @@ class StackedAdam(StackedOptimizer):
         correction = (1 - group["beta2"] ** step).sqrt()
         return {
             "weight_decay": group["weight_decay"],
-            "lr*weight_decay": group["lr"] * group["weight_decay"],
+            "kept": 1 - group["lr"] * group["weight_decay"],
             "1-beta1": 1 - group["beta1"],
             "beta2": group["beta2"],
             "1-beta2": 1 - group["beta2"],
@@ -134,9 +134,9 @@ class StackedAdam(StackedOptimizer):
         if self.amsgrad:
             square = state[2].copy_(torch.maximum(state[2], square))
         change = (mean / square.sqrt().add_(n["eps"])).mul_(n["step_size"])
-        return (
-            change.add_(n["lr*weight_decay"] * param) if self.decoupled and self.decays else change
-        )
+        if self.decoupled and self.decays:
+            change.add_(param - param * n["kept"])  # torch rounds it so too
+        return change
 
 
 class StackedAdamW(StackedAdam):

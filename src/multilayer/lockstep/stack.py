@@ -180,7 +180,9 @@ class Stack:
                 groups.append(self.groups(seats))
             groups.pop()
         varying = {
-            name: torch.tensor([[group[name] for group in step] for step in groups]).double()
+            name: torch.tensor(
+                [[own[name] for own in step] for step in groups], dtype=torch.float64
+            )
             for name in self.optimizer.varying
         }
         count = torch.arange(self.n_steps + 1, self.n_steps + n + 1)[:, None]
@@ -189,7 +191,7 @@ class Stack:
             clips = [
                 each.training.config["trainer"]["gradient_clip_val"] for each in seats.everyone()
             ]
-            numbers["clip"] = torch.tensor(clips).double()
+            numbers["clip"] = torch.tensor(clips, dtype=torch.float64)
         shape = (n, len(seats.members))
         stacked = torch.stack([numbers[name].expand(shape) for name in self.number_names], dim=1)
         return stacked.to(self.device, seats.block.weights.dtype)

@@ -1,0 +1,52 @@
+"""Training the same jobs as one stack and one by one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from multilayer.config import check_command_line
+from multilayer.lockstep.plan import Job, make_plan
+from multilayer.lockstep.progress import SweepProgress
+from multilayer.lockstep.sweep import train_jobs
+from multilayer.quiet import quieten_lightning
+from multilayer.train import Result, train
+
+MakeJobs = Callable[..., list[Job]]
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> MakeJobs:
+    """Jobs from what they share, and what each has of its own."""
+
+    def make(shared: list[str], own: list[list[str]], folder: str = "stack") -> list[Job]:
+        made = []
+        for number, overrides in enumerate(own):
+            config = check_command_line("train", [*shared, *overrides])
+            assert config is not None
+            words = [*shared, *overrides]
+            made.append(Job(number, config, tmp_path / folder / str(number), words))
+        return made
+
+    return make
+
+
+def train_stacked(jobs: list[Job]) -> list[Result]:
+    """As one stack."""
+    quieten_lightning()
+    plan = make_plan(jobs)
+    ((stack, data),) = plan.stacks
+    assert len(stack) == len(jobs), plan
+    with SweepProgress(len(jobs)) as progress:
+        outcomes = train_jobs(stack, data, progress)
+    results = [outcomes[job.number] for job in jobs]
+    assert all(isinstance(result, Result) for result in results), results
+    return results  # type: ignore[return-value]
+
+
+def train_one_by_one(jobs: list[Job]) -> list[Result]:
+    """Each as the basic launcher trains it, in a folder beside."""
+    return [
+        train(job.config, job.folder.parent.parent / "alone" / str(job.number), job.overrides)
+        for job in jobs
+    ]

@@ -1,0 +1,221 @@
+"""A member of a stack against the same job trained alone."""
+
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from multilayer.evaluate import evaluate
+from multilayer.train import Result
+
+from .conftest import MakeJobs, train_one_by_one, train_stacked
+
+QUICK = ["trainer.max_epochs=3", "data.batch_size=16", "trainer.log_every_n_steps=5"]
+TWO = [["seed=3", "optimizer.lr=0.01"], ["seed=4", "optimizer.lr=0.03"]]
+
+CASES = {
+    **{f"optimizer={name}": ["data=iris"] for name in ("sgd", "adam", "adamw", "adagrad")},
+    "optimizer=adadelta": ["data=wine"],
+    "optimizer=rmsprop": ["data=iris", "optimizer.eps=0.01"],
+    **{
+        f"model.activation={name}": ["data=wine", "optimizer=sgd"]
+        for name in (
+            "sigmoid",
+            "tanh",
+            "leaky_relu",
+            "elu",
+            "gelu",
+            "silu",
+            "selu",
+            "softplus",
+            "mish",
+            "identity",
+        )
+    },
+    "loss=binary_cross_entropy": ["data=breast_cancer", "loss.class_weights=[1,2]"],
+    "loss=cross_entropy": ["data=iris", "loss.class_weights=[1,2,3]", "loss.label_smoothing=0.1"],
+    "loss=mse": ["data=diabetes"],
+    "loss=l1": ["data=diabetes"],
+    "loss=huber": ["data=diabetes"],
+    "model.normalization=batch": ["data=wine", "optimizer=sgd"],
+    "model.normalization=layer": ["data=iris"],
+    "model=perceptron": ["data=pass_class"],
+    "model=sequential": ["data=iris"],
+    "data.batch_size=full": ["data=iris"],
+    "scheduler=cosine": ["data=iris"],
+    "scheduler=step": ["data=iris", "scheduler.step_size=1"],
+    "scheduler=one_cycle": ["data=iris", "optimizer=sgd", "optimizer.momentum=0.5"],
+    "scheduler=plateau": ["data=iris", "scheduler.patience=0", "monitor=train/loss"],
+    "trainer.gradient_clip_val=0.1": ["data=iris", "optimizer=sgd", "optimizer.momentum=0.9"],
+    "trainer.limit_train_batches=3": ["data=iris"],
+}
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """All curves of a run, by tag, as steps and values."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    return {
+        tag: [(each.step, each.value) for each in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def check_curves(stacked: Path, alone: Path, tolerance: float = 1e-4) -> None:
+    """The same tags, at the same steps, with the same losses and learning rates."""
+    ours, theirs = scalars(stacked), scalars(alone)
+    assert ours.keys() == theirs.keys()
+    for tag, points in theirs.items():
+        assert [step for step, _ in ours[tag]] == [step for step, _ in points], tag
+        if tag.endswith(("/loss", "/loss_step")) or tag.startswith("lr-"):
+            values = [value for _, value in ours[tag]]
+            expected = [value for _, value in points]
+            assert values == pytest.approx(expected, rel=tolerance, nan_ok=True), tag
+
+
+def check_results(ours: Result, theirs: Result, tolerance: float = 1e-4) -> None:
+    """The same end, and the same final metrics."""
+    for key in ("status", "stop_reason", "best_epoch", "steps", "config_hash", "data_fingerprint"):
+        assert ours.manifest[key] == theirs.manifest[key], key
+    for split, metrics in theirs.metrics.items():
+        assert ours.metrics[split].keys() == metrics.keys()
+        for name, value in metrics.items():
+            # A count of rows changes by a whole one, where a row lies on the edge.
+            slack = 0.02 if name in ("accuracy", "f1", "calibration_error") else 1e-6
+            found = ours.metrics[split][name]
+            assert found == pytest.approx(value, rel=tolerance, abs=slack), (split, name)
+
+
+def check_files(stacked: Path, alone: Path) -> None:
+    """The same files, event files aside whose names hold the time."""
+    names = [
+        {str(path.relative_to(folder)) for path in folder.rglob("*") if "tfevents" not in path.name}
+        for folder in (stacked, alone)
+    ]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_member_is_the_job_trained_alone(case: str, jobs: MakeJobs) -> None:
+    """Curves, best epoch, stop reason, final metrics and files, with other seeds and rates."""
+    stack = jobs([*CASES[case], *QUICK, case], TWO)
+    stacked, alone = train_stacked(stack), train_one_by_one(stack)
+    for job, ours, theirs in zip(stack, stacked, alone, strict=True):
+        other = job.folder.parent.parent / "alone" / str(job.number)
+        check_curves(job.folder, other)
+        check_results(ours, theirs)
+        check_files(job.folder, other)
+
+
+def test_members_stop_early_as_they_would_alone(jobs: MakeJobs) -> None:
+    """Each in its own epoch, and the others go on."""
+    early_stopping = "callbacks.early_stopping"
+    own = [[f"seed={s}", f"{early_stopping}.min_delta={0.3 / 2**s}"] for s in range(4)]
+    shared = ["data=wine", "optimizer=sgd", "trainer.max_epochs=60", f"{early_stopping}.patience=2"]
+    stack = jobs(shared, own)
+    stacked, alone = train_stacked(stack), train_one_by_one(stack)
+    assert len({result.manifest["steps"] for result in stacked}) > 2
+    for ours, theirs in zip(stacked, alone, strict=True):
+        assert ours.manifest["stop_reason"].startswith("early stopping")
+        assert ours.manifest["stop_reason"] == theirs.manifest["stop_reason"]
+        assert ours.manifest["best_epoch"] == theirs.manifest["best_epoch"]
+
+
+def test_a_divergent_member_ends_as_it_would_alone(jobs: MakeJobs) -> None:
+    """In the same epoch, for the same reason; and its weights are still finite."""
+    stack = jobs(
+        ["data=iris", "optimizer=sgd", "trainer.max_epochs=5"],
+        [["optimizer.lr=0.01"], ["optimizer.lr=1e12"]],
+    )
+    stacked, alone = train_stacked(stack), train_one_by_one(stack)
+    for ours, theirs in zip(stacked, alone, strict=True):
+        for key in ("status", "stop_reason", "best_epoch"):
+            assert ours.manifest[key] == theirs.manifest[key]
+    assert stacked[1].manifest["status"] == "diverged"
+    assert 0 < stacked[1].manifest["steps"] < alone[1].manifest["steps"]
+    last = torch.load(stack[1].folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all(value.isfinite().all() for value in last["state_dict"].values())
+
+
+def test_a_checkpoint_is_that_of_a_run_trained_alone(jobs: MakeJobs) -> None:
+    """All its parts, counters included, but for the last digits of numbers."""
+    stack = jobs(["data=iris", *QUICK, "scheduler=cosine"], TWO)
+    train_stacked(stack)
+    train_one_by_one(stack)
+    for job in stack:
+        alone = job.folder.parent.parent / "alone" / str(job.number)
+        for name in ("best.ckpt", "last.ckpt"):
+            ours, theirs = (
+                torch.load(folder / "checkpoints" / name, weights_only=True)
+                for folder in (job.folder, alone)
+            )
+            theirs["loops"]["fit_loop"]["state_dict"].pop("combined_loader", None)
+            check_same(ours, theirs, name)
+
+
+def check_same(ours: Any, theirs: Any, where: str) -> None:
+    """The same structure and whole numbers; nearly the same fractions."""
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys(), where
+        for key, value in theirs.items():
+            if key not in ("config", "cpu"):  # random numbers are drawn in another order
+                check_same(ours[key], value, f"{where}.{key}")
+    elif isinstance(theirs, list | tuple):
+        assert len(ours) == len(theirs), where
+        for index, value in enumerate(theirs):
+            check_same(ours[index], value, f"{where}[{index}]")
+    elif isinstance(theirs, torch.Tensor):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    elif isinstance(theirs, float):
+        assert ours == pytest.approx(theirs, rel=1e-4), where
+    else:
+        assert ours == theirs, where
+
+
+def test_checkpoints_give_the_metrics_that_were_written(jobs: MakeJobs) -> None:
+    """`evaluate` loads an ordinary network."""
+    stack = jobs(["data=wine", *QUICK, "model.dropout=0.1"], TWO)
+    for job, result in zip(stack, train_stacked(stack), strict=True):
+        for split in ("train", "validation", "test"):
+            question = {"run": str(job.folder), "split": split, "data": {"path": None}}
+            found = evaluate(question | {"allow": [], "device": "cpu"})
+            assert found.metrics == pytest.approx(result.metrics[split], rel=1e-4)
+
+
+def test_dropout_agrees_in_distribution(jobs: MakeJobs) -> None:
+    """Over seeds the losses differ by less than three standard errors, and dropout is at work."""
+    shared = ["data=wine", "trainer.max_epochs=6", "data.batch_size=16", "optimizer.lr=0.01"]
+    stack = jobs(
+        [*shared, "loss=cross_entropy"],
+        [[f"seed={seed}", f"model.dropout={rate}"] for rate in (0.5, 0.0) for seed in range(8)],
+    )
+    stacked = train_stacked(stack)
+    alone = train_one_by_one(stack[:8])
+
+    def last_training_losses(folders: list[Path]) -> torch.Tensor:
+        return torch.tensor([scalars(folder)["train/loss"][-1][1] for folder in folders])
+
+    ours = last_training_losses([job.folder for job in stack[:8]])
+    theirs = last_training_losses(
+        [job.folder.parent.parent / "alone" / job.folder.name for job in stack[:8]]
+    )
+    without = last_training_losses([job.folder for job in stack[8:]])
+    error = ((ours.var() + theirs.var()) / 8) ** 0.5
+    assert abs(ours.mean() - theirs.mean()) < 3 * error
+    assert ours.mean() - without.mean() > 3 * error
+    assert not any(isnan(result.metrics["test"]["loss"]) for result in [*stacked, *alone])
+
+
+def test_a_single_run_through_the_engine_is_the_same_run(jobs: MakeJobs) -> None:
+    """`engine=lockstep` with one member."""
+    from multilayer.train import train
+
+    (job,) = jobs(["data=iris", *QUICK], [["seed=5"]])
+    (alone,) = train_one_by_one([job])
+    ours = train(job.config | {"engine": "lockstep"}, job.folder, job.overrides)
+    ours.manifest["config_hash"] = alone.manifest["config_hash"]
+    check_results(ours, alone)
+    check_curves(job.folder, job.folder.parent.parent / "alone" / "0")

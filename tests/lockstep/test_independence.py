@@ -1,0 +1,76 @@
+"""What happens to one member changes nothing for the others."""
+
+import pytest
+import torch
+
+from multilayer.lockstep.plan import Job
+from multilayer.lockstep.stack import Stack
+
+from .conftest import MakeJobs, train_stacked
+
+SHARED = ["data=iris", "optimizer=sgd", "trainer.max_epochs=12", "data.batch_size=16"]
+QUIET = [[f"seed={seed}", "optimizer.lr=0.05"] for seed in range(6)]
+
+
+def weights(job: Job) -> dict[str, torch.Tensor]:
+    """The last weights of a run."""
+    last = torch.load(job.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return dict(last["state_dict"])
+
+
+def without_and_with_trouble(jobs: MakeJobs, *shared: str) -> tuple[list[Job], list[Job]]:
+    """Two stacks of one size: in the second, members 1, 3 and 4 leave for different reasons."""
+    own = [list(words) for words in QUIET]
+    own[1] += ["optimizer.lr=1e6"]
+    own[3] += ["optimizer.lr=1e38"]
+    own[4] += ["callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=10"]
+    quiet = jobs([*SHARED, *shared], QUIET, "quiet")
+    trouble = jobs([*SHARED, *shared], own, "trouble")
+    train_stacked(quiet)
+    results = train_stacked(trouble)
+    assert [result.manifest["status"] for result in results] == [
+        "done",
+        "diverged",
+        "done",
+        "diverged",
+        "done",
+        "done",
+    ]
+    assert results[4].manifest["steps"] < results[5].manifest["steps"]
+    return quiet, trouble
+
+
+@pytest.mark.parametrize("dropout", ["model.dropout=0.0", "model.dropout=0.2"])
+def test_the_others_are_equal_to_the_last_bit(
+    dropout: str, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With compaction held off, whatever the rest of the stack does."""
+    monkeypatch.setattr(Stack, "compact", lambda self: None)
+    quiet, trouble = without_and_with_trouble(jobs, dropout)
+    for number in (0, 2, 5):
+        expected = weights(quiet[number])
+        for name, value in weights(trouble[number]).items():
+            assert torch.equal(value, expected[name]), (number, name)
+
+
+@pytest.mark.parametrize("dropout", ["model.dropout=0.0", "model.dropout=0.2"])
+def test_with_compaction_the_others_are_equal_to_rounding(
+    dropout: str, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Members move to other places and blocks, and keep their masks of dropout."""
+    monkeypatch.setattr("multilayer.lockstep.stack.BLOCK_SIZE", 2)
+    quiet, trouble = without_and_with_trouble(jobs, dropout)
+    for number in (0, 2, 5):
+        expected = weights(quiet[number])
+        for name, value in weights(trouble[number]).items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_member_that_diverges_keeps_its_last_finite_weights(jobs: MakeJobs) -> None:
+    """The manifest says at which step it left."""
+    stack = jobs([*SHARED, "callbacks=checkpoint"], [["optimizer.lr=0.1"], ["optimizer.lr=1e6"]])
+    results = train_stacked(stack)
+    assert results[1].manifest["status"] == "diverged"
+    assert results[1].manifest["stop_reason"].startswith("diverged")
+    assert results[1].manifest["steps"] < results[0].manifest["steps"]
+    assert all(value.isfinite().all() for value in weights(stack[1]).values())

@@ -1,0 +1,101 @@
+"""Blocks, places and compaction."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from multilayer.data.datamodule import DataModule
+from multilayer.lockstep.member import Member
+from multilayer.lockstep.stack import Stack, in_blocks
+from multilayer.train import prepare
+
+from .conftest import MakeJobs
+
+
+@pytest.fixture
+def stack(jobs: MakeJobs) -> Stack:
+    """Forty members on iris, one step an epoch."""
+    from multilayer.build import make_data
+
+    made = jobs(["data=iris", "data.batch_size=full", "trainer.max_epochs=100"], [[]] * 40)
+    data: DataModule = make_data(made[0].config)
+    data.setup()
+    members = [
+        Member(prepare(job.config, job.folder, (), data.in_another_order(job.number), quiet=True))
+        for job in made
+    ]
+    for member in members:
+        member.start()
+    return Stack(members, choice=False)
+
+
+def epoch(stack: Stack) -> None:
+    """Train and validate once."""
+    stack.begin_epoch()
+    for call in stack.calls():
+        stack.train(*call)
+    stack.validate(*stack.validation_rows)
+    stack.end_validation()
+
+
+def let_leave(stack: Stack, members: list[Member]) -> None:
+    """As if these were to stop after an epoch."""
+    epoch(stack)
+    for member in members:
+        member.trainer.should_stop = True
+    assert set(stack.end_epoch()) == set(members)
+
+
+def test_members_are_cut_into_blocks_of_one_size(stack: Stack) -> None:
+    """The last one is filled up."""
+    assert [len(seats.block) for seats in stack.seats] == [14, 14, 14]
+    assert [len(seats.taken()) for seats in stack.seats] == [14, 14, 12]
+
+
+def test_a_members_weights_are_its_place_in_the_block(stack: Stack) -> None:
+    """No copy: its callbacks see what was trained."""
+    for seats in stack.seats:
+        for k, member in seats.taken():
+            first = next(member.module.network.parameters())
+            assert first.data_ptr() == seats.block.weights[k].data_ptr()
+
+
+def test_those_that_stay_move_together(stack: Stack) -> None:
+    """The work of an epoch follows the number of members, and they keep their weights."""
+    members = list(stack.members)
+    places = []
+    while members:
+        places.append(sum(len(seats.block) for seats in stack.seats))
+        leaving, members = members[::2], members[1::2]
+        before = {
+            member: member.layout.join(dict(member.module.named_parameters())) for member in members
+        }
+        epoch(stack)
+        trained = {
+            member: member.layout.join(dict(member.module.named_parameters())) for member in members
+        }
+        for member in leaving:
+            member.trainer.should_stop = True
+        assert set(stack.end_epoch()) == set(leaving)
+        for member in members:
+            kept = member.layout.join(dict(member.module.named_parameters()))
+            assert torch.equal(kept, trained[member])
+            assert not torch.equal(kept, before[member])
+    assert places[0] == 42
+    assert all(after <= before for before, after in pairwise(places))
+    assert places[-1] == 1
+    assert stack.alive() == []
+
+
+def test_without_compaction_places_stay(stack: Stack) -> None:
+    """As a test of independence wants it."""
+    stack.compacts = False
+    let_leave(stack, stack.members[:20])
+    assert sum(len(seats.block) for seats in stack.seats) == 28  # an empty block is gone
+
+
+def test_blocks_are_balanced() -> None:
+    """No block is much smaller than the others."""
+    assert [len(block) for block in in_blocks(range(17))] == [9, 9]  # type: ignore[arg-type]
+    assert [len(block) for block in in_blocks(range(16))] == [16]  # type: ignore[arg-type]

@@ -1,0 +1,96 @@
+"""The layers of a template against torch's."""
+
+import pytest
+import torch
+from torch import nn
+
+from multilayer.lockstep.template import (
+    ColumnLinear,
+    HashedDropout,
+    SmoothedBinaryCrossEntropy,
+    SoftmaxCrossEntropy,
+    hashed,
+    shared_layer,
+)
+from multilayer.losses import BinaryCrossEntropy, CrossEntropy
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer_computes_the_same(bias: bool) -> None:
+    """Also for inputs of more dimensions."""
+    linear = nn.Linear(5, 3, bias=bias).double()
+    x = torch.randn(2, 7, 5, dtype=torch.float64)
+    expected = linear(x[0])
+    torch.testing.assert_close(ColumnLinear([linear])(x[0]), expected)
+    torch.testing.assert_close(ColumnLinear([linear])(x), linear(x))
+
+
+@pytest.mark.parametrize("weights", [None, [0.2, 1.0, 3.0]])
+def test_the_cross_entropy_is_torchs(weights: list[float] | None) -> None:
+    """With label smoothing and class weights."""
+    loss = CrossEntropy(label_smoothing=0.1, class_weights=weights)
+    stacked = SoftmaxCrossEntropy([loss])
+    stacked.label_smoothing = stacked.label_smoothing[0]
+    logits, target = torch.randn(20, 3), torch.randint(0, 3, (20,))
+    torch.testing.assert_close(stacked(logits, target), loss(logits, target))
+
+
+@pytest.mark.parametrize("weights", [None, [0.2, 1.0]])
+def test_the_binary_cross_entropy_is_the_same(weights: list[float] | None) -> None:
+    """With label smoothing and class weights."""
+    loss = BinaryCrossEntropy(label_smoothing=0.1, class_weights=weights)
+    stacked = SmoothedBinaryCrossEntropy([loss])
+    stacked.label_smoothing = stacked.label_smoothing[0]
+    logits, target = torch.randn(20), torch.randint(0, 2, (20,))
+    torch.testing.assert_close(stacked(logits, target), loss(logits, target))
+
+
+def test_a_layer_is_shared_and_the_members_own_stays_as_it_was() -> None:
+    """The members' networks are trained on; a template must not change them."""
+    networks = [nn.Sequential(nn.Linear(2, 2), nn.Dropout(p), nn.ReLU()) for p in (0.0, 0.5)]
+    shared = shared_layer(networks)
+    assert [type(layer) for layer in shared] == [ColumnLinear, HashedDropout, nn.ReLU]
+    assert [type(layer) for layer in networks[0]] == [nn.Linear, nn.Dropout, nn.ReLU]
+
+
+def masks(rate: float, n: int) -> torch.Tensor:
+    """What dropout keeps of 64 rows by 32 columns, with `n` keys, as 0 and 1."""
+    dropout = HashedDropout([nn.Dropout(rate)])
+    dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
+    generator = torch.Generator().manual_seed(0)
+    kept = []
+    for _ in range(n):
+        key = torch.randint(-(2**31), 2**31, (2,), generator=generator)
+        dropout.key = key.int()
+        kept.append(dropout(torch.ones(64, 32)))
+    return torch.stack(kept)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_drops_the_share_it_should(rate: float) -> None:
+    """Over all places and keys, for each place, and for each key; what is kept is scaled up."""
+    found = masks(rate, n=400)
+    kept = (found != 0).double()
+    spread = (rate * (1 - rate)) ** 0.5
+    assert abs(kept.mean() - (1 - rate)) < 5 * spread / kept.numel() ** 0.5
+    assert kept.mean(dim=0).std() == pytest.approx(spread / 400**0.5, rel=0.1)
+    assert kept.mean(dim=(1, 2)).std() == pytest.approx(spread / 2048**0.5, rel=0.2)
+    torch.testing.assert_close(found[found != 0].unique(), torch.tensor([1 / (1 - rate)]))
+
+
+def test_masks_of_neighbours_and_of_following_steps_are_independent() -> None:
+    """Correlations are within five standard errors of 0."""
+    kept = (masks(0.5, n=400) != 0).double().flatten(1) * 2 - 1
+    for lag in (1, 2, 32, 33):
+        pairs = kept[:, lag:] * kept[:, :-lag]
+        assert abs(pairs.mean()) < 5 / pairs.numel() ** 0.5, lag
+    following = kept[1:] * kept[:-1]
+    assert abs(following.mean()) < 5 / following.numel() ** 0.5
+
+
+def test_a_hash_is_spread_over_all_values() -> None:
+    """A chi-squared test over 256 bins, of high bits."""
+    counts = torch.histc(hashed(torch.zeros(2**16), torch.tensor([5, 9]).int()).double(), bins=256)
+    expected = 2**16 / 256
+    chi_squared = float(((counts - expected) ** 2 / expected).sum())
+    assert 255 - 5 * (2 * 255) ** 0.5 < chi_squared < 255 + 5 * (2 * 255) ** 0.5
