@@ -160,7 +160,7 @@ def test_mean_gradient_of_equal_minibatches_is_the_full_gradient():
 
 
 def test_an_epoch_that_is_cut_short_is_followed_by_a_whole_one() -> None:
-    """As Lightning does with `limit_train_batches`: the next epoch begins at its first minibatch."""
+    """With `limit_train_batches` the next epoch begins at its first minibatch."""
     rows = torch.arange(10.0).reshape(10, 1)
     minibatches = Minibatches(
         rows, torch.arange(10), batch_size=2, sampler=EpochShuffle(10, seed=0)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -141,9 +142,8 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
             plan.broken.extend((job, error) for job in group)
             continue
         n_stacks = ceil(len(group) / most)
-        size = ceil(len(group) / n_stacks)
-        stacks = [group[start : start + size] for start in range(0, len(group), size)]
-        plan.stacks.extend((stack, data) for stack in stacks)
+        ends = [ceil(len(group) * i / n_stacks) for i in range(n_stacks + 1)]
+        plan.stacks.extend((group[start:end], data) for start, end in pairwise(ends))
     return plan
 
 

@@ -18,6 +18,7 @@ from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.steps import Runner
 from multilayer.lockstep.template import Template
 from multilayer.modules import named
+from multilayer.threads import candidates
 
 BLOCK_SIZE = 16
 """Members a block: few enough for the processor's cache, enough to keep Python out of the way."""
@@ -68,6 +69,7 @@ class Stack:
 
     members: all started, on one device, with networks of one shape and the same rows.
     choice: whether to compile; see `Runner`.
+    threads: how many CPU threads, or "auto"; see `ThreadTrial`.
     compacts: whether the places of those that left are given up, so that they cost nothing.
     """
 
@@ -76,6 +78,7 @@ class Stack:
         members: Sequence[Member],
         *,
         choice: bool | str = "auto",
+        threads: int | str = 1,
         compacts: bool = True,
     ) -> None:
         training = members[0].training
@@ -101,8 +104,9 @@ class Stack:
         self.clips = bool(trainer["gradient_clip_val"])
         self.number_names = self.optimizer.number_names() + ("clip",) * self.clips
         self.step = Step(self.template, self.optimizer, self.number_names)
-        self.runner = Runner(self.step, choice, self.device)
         self.seats = [self.seat(some) for some in in_blocks(self.members)]
+        n_threads = candidates(threads, self.device, len(self.seats[0].members))
+        self.runner = Runner(self.step, choice=choice, n_threads=n_threads, device=self.device)
 
     def seat(self, members: Sequence[Member | None]) -> Seats:
         """Take members into a block of their own."""

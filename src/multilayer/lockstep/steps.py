@@ -12,29 +12,40 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from multilayer.compilation import can_compile
 from multilayer.lockstep.block import Block, Step
+from multilayer.threads import ThreadTrial
 
 log = logging.getLogger(__name__)
 
 # Measured on 2 CPU cores, 64-128-64-10: compiling takes 2 s where torch's cache on the disk knows
-# the graph and 10 s where not, and a compiled step takes a third of the time.
-SECONDS_TO_COMPILE = 8.0
+# the graph and 6 to 10 s where not, and a compiled step takes a third of the time.
+SECONDS_TO_COMPILE = 6.0
 SHARE_SAVED = 0.65
 
-Run = Callable[..., Any]
+Shape = tuple[int, ...]
+Run = Callable[..., tuple[Tensor, Tensor]]
 
 
 class Runner:
     """Runs the steps of all blocks of a stack.
 
     choice: true or false to compile or not, or "auto".
+    n_threads: the numbers of CPU threads to try.
     """
 
-    def __init__(self, step: Step, choice: bool | str, device: torch.device) -> None:
+    def __init__(
+        self,
+        step: Step,
+        *,
+        choice: bool | str,
+        n_threads: Sequence[int],
+        device: torch.device,
+    ) -> None:
         self.step = step
         self.choice = choice
         self.device = device
-        self.compiled: dict[tuple[int, ...], Run | None] = {}
-        self.seconds: dict[tuple[int, ...], float] = {}
+        self.trial = ThreadTrial(n_threads)
+        self.compiled: dict[Shape, Run] = {}
+        self.seconds: dict[Shape, float] = {}
 
     def run(self, block: Block, inputs: Sequence[Tensor], n_ahead: int) -> tuple[Tensor, Tensor]:
         """Train a block for S steps; returns losses `(S, K)` and outputs `(S, K, B, ...)`.
@@ -47,25 +58,37 @@ class Runner:
         key = tuple(shape)
         if key not in self.compiled and self.is_worthwhile(key, n_ahead):
             self.compiled[key] = self.compile(block, inputs)
-        run = self.compiled.get(key)
+            self.trial.start_over()
+        usual = torch.get_num_threads()
+        n_threads = self.trial.choose()
+        torch.set_num_threads(n_threads)
         start = perf_counter()
-        losses, outputs = [], []
-        for rows, numbers, keys in zip(*inputs[2:], strict=True):
-            if run is None:
-                loss, output = self.step(block, inputs[0][rows], inputs[1][rows], numbers, keys)
-            else:
-                loss, output = run(*block.tensors(), *inputs[:2], rows, numbers, keys)
-            losses.append(loss)
-            outputs.append(output)
-        self.seconds[key] = (perf_counter() - start) / n_steps
+        found = [self.one(key, block, *inputs[:2], *each) for each in zip(*inputs[2:], strict=True)]
+        seconds = (perf_counter() - start) / n_steps
+        torch.set_num_threads(usual)
+        if n_steps > 1:  # else it is the rest of an epoch, another kind of work
+            self.trial.note(n_threads, seconds)
+        self.seconds[key] = min(seconds, self.seconds.get(key, seconds))
+        losses, outputs = zip(*found, strict=True)
         return torch.stack(losses), torch.stack(outputs)
 
-    @property
-    def has_compiled(self) -> bool:
-        """Whether some of the steps were compiled."""
-        return any(run is not None for run in self.compiled.values())
+    def one(
+        self,
+        key: Shape,
+        block: Block,
+        features: Tensor,
+        target: Tensor,
+        rows: Tensor,
+        numbers: Tensor,
+        keys: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """One step; returns losses `(K,)` and outputs `(K, B, ...)`."""
+        if key in self.compiled:
+            tensors = block.tensors()
+            return self.compiled[key](*tensors, features, target, rows, numbers, keys)
+        return self.step(block, features[rows], target[rows], numbers, keys)
 
-    def is_worthwhile(self, key: tuple[int, ...], n_ahead: int) -> bool:
+    def is_worthwhile(self, key: Shape, n_ahead: int) -> bool:
         """Whether to compile for blocks and minibatches of a shape, decided by the work ahead."""
         if self.choice != "auto":
             return bool(self.choice)
@@ -84,8 +107,12 @@ class Runner:
             *inputs[:2],
             *(each[0] for each in inputs[2:]),
         ]
-        graph = trace(self.step, block, example)
-        compiled = standalone_compile(graph, example, dynamic_shapes="from_example_inputs")
+        compiled: Run = standalone_compile(
+            trace(self.step, block, example),
+            example,
+            dynamic_shapes="from_example_inputs",
+            options={"config_patches": {"cpp.dynamic_threads": True}},
+        )
         log.info(f"compiled the step of {len(block)} members in {perf_counter() - start:.1f} s")
         return compiled
 

@@ -80,14 +80,14 @@ def train_together(ready: Sequence[tuple[Job, Training]], progress: SweepProgres
         for member in members:
             member.start()
         config = members[0].training.config
-        stack = Stack(members, choice=config["compile"])
+        stack = Stack(members, choice=config["compile"], threads=config["threads"])
         start = perf_counter()
 
         def leave(leaving: list[Member]) -> None:
             seconds = perf_counter() - start
             metrics = evaluate_members(stack, leaving)
             for member, own in zip(leaving, metrics, strict=True):
-                results[member] = end(member, own, seconds, compiled=stack.runner.has_compiled)
+                results[member] = end(member, own, seconds, compiled=bool(stack.runner.compiled))
 
         fit_stack(stack, config["trainer"], leave, progress)
     return [results[member] for member in members]

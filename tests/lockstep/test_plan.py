@@ -1,0 +1,112 @@
+"""Which jobs stack, and which do not and why."""
+
+import pytest
+
+from multilayer.config import check_command_line
+from multilayer.lockstep.plan import Job, make_plan, members_that_fit, reason_to_be_alone
+
+from .conftest import MakeJobs
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ["seed=0", "seed=1"],
+        ["optimizer.lr=0.1", "optimizer.lr=0.2"],
+        ["optimizer.betas=[0.9,0.99]", "optimizer.betas=[0.5,0.9]"],
+        ["optimizer.weight_decay=0", "optimizer.weight_decay=0.1"],
+        ["model.dropout=0", "model.dropout=0.5"],
+        ["loss.label_smoothing=0", "loss.label_smoothing=0.1"],
+        ["callbacks.early_stopping.patience=1", "callbacks.early_stopping.patience=5"],
+        ["callbacks=none", "callbacks=default"],
+        ["scheduler=exponential scheduler.gamma=0.9", "scheduler=step"],
+        ["trainer.max_epochs=3", "trainer.max_epochs=4"],
+        ["logger=none", "logger=csv"],
+    ],
+)
+def test_jobs_that_differ_elementwise_stack(own: list[str], jobs: MakeJobs) -> None:
+    """One stack of two."""
+    plan = make_plan(jobs(["data=iris"], [words.split() for words in own]))
+    assert [len(stack) for stack, _ in plan.stacks] == [2]
+    assert not plan.alone
+    assert not plan.broken
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ["model.d_hidden=[8]", "model.d_hidden=[16]"],
+        ["model.activation=relu", "model.activation=tanh"],
+        ["optimizer=adam", "optimizer=sgd"],
+        ["data.batch_size=16", "data.batch_size=32"],
+        ["data=iris", "data=wine"],
+        ["data.split_seed=0", "data.split_seed=1"],
+        ["optimizer.amsgrad=true", "optimizer.amsgrad=false"],
+        ["scheduler=cosine", "scheduler=step"],
+        ["trainer.gradient_clip_val=1.0", "trainer.gradient_clip_val=null"],
+    ],
+)
+def test_jobs_of_other_shapes_are_stacks_of_their_own(own: list[str], jobs: MakeJobs) -> None:
+    """Two stacks, and both train."""
+    plan = make_plan(jobs(["data=iris"], [words.split() for words in own * 2]))
+    assert [len(stack) for stack, _ in plan.stacks] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["trainer.max_steps=10"], "trainer.max_steps=10"),
+        (["trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches=2"),
+        (["trainer.precision=16-mixed"], "trainer.precision=16-mixed"),
+        (["+trainer.val_check_interval=0.5"], "trainer.val_check_interval=0.5"),
+        (["trainer.max_time=00:00:01:00"], "trainer.max_time=00:00:01:00"),
+        (["debug=detect_anomaly"], "trainer.detect_anomaly=True"),
+        (["resume=runs/x"], "it goes on from a checkpoint"),
+        (["optimizer._target_=torch.optim.NAdam"], "optimizer torch.optim.NAdam"),
+        (
+            ["+callbacks.timer._target_=pytorch_lightning.callbacks.Timer"],
+            "callbacks.timer has a hook in each step (on_train_batch_end)",
+        ),
+        (
+            ["callbacks.learning_rate.logging_interval=step"],
+            "callbacks.learning_rate logs every step",
+        ),
+    ],
+)
+def test_what_cannot_stack_is_alone_and_says_why(overrides: list[str], reason: str) -> None:
+    """The first thing that stands in the way."""
+    config = check_command_line("train", ["data=iris", *overrides])
+    assert config is not None
+    found = reason_to_be_alone(config)
+    assert found is not None
+    assert found.startswith(reason)
+
+
+def test_a_stack_is_bounded(jobs: MakeJobs) -> None:
+    """Ten jobs in stacks of at most four are three stacks of nearly one size."""
+    made = jobs(["data=iris"], [[f"seed={seed}"] for seed in range(10)])
+    plan = make_plan(made, max_members=4)
+    assert [len(stack) for stack, _ in plan.stacks] == [4, 3, 3]
+    assert plan.in_words() == "lockstep: 3 stacks of 4, 3, 3 runs"
+
+
+def test_the_bound_follows_the_memory(jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the memory holds half as many members."""
+    (job,) = jobs(["data=iris"], [[]])
+    plan = make_plan([job])
+    ((_, data),) = plan.stacks
+    found = []
+    for free in (2**30, 2**29):
+        monkeypatch.setattr("multilayer.lockstep.plan.free_memory", lambda _, free=free: free)
+        found.append(members_that_fit(job.config, data))
+    assert found[0] == pytest.approx(2 * found[1], abs=1)
+
+
+def test_a_broken_job_breaks_no_other(jobs: MakeJobs) -> None:
+    """Data that cannot be read is the trouble of the jobs that want it."""
+    broken = ["data=table", "data.path=nowhere.csv", "data.target=y"]
+    plan = make_plan([*jobs([], [["data=iris"], broken])])
+    assert [len(stack) for stack, _ in plan.stacks] == [1]
+    ((job, error),) = plan.broken
+    assert isinstance(job, Job)
+    assert "nowhere.csv" in str(error)
