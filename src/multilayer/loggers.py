@@ -1,8 +1,12 @@
 """Lightning's TensorBoard logger, writing event files and nothing else."""
 
 from collections.abc import Mapping
+from time import monotonic
 
 from pytorch_lightning.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary
+
+SECONDS_BETWEEN_FLUSHES = 2.0
 
 
 class TensorBoard(TensorBoardLogger):
@@ -14,13 +18,20 @@ class TensorBoard(TensorBoardLogger):
 
     def __init__(self, save_dir: str) -> None:
         super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
+        self.flushed = monotonic()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log scalars at an optimizer step."""
-        scalars = {name: value for name, value in metrics.items() if name != "epoch"}
-        if scalars:
-            super().log_metrics(scalars, step)
+        """Log scalars at an optimizer step, as one event."""
+        values = [
+            Summary.Value(tag=name, simple_value=float(value))
+            for name, value in metrics.items()
+            if name != "epoch"
+        ]
+        if values:
+            self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
     def save(self) -> None:
-        """Flush the event files."""
-        self.experiment.flush()
+        """Flush the event files, so that TensorBoard shows a run while it lasts."""
+        if monotonic() - self.flushed > SECONDS_BETWEEN_FLUSHES:
+            self.experiment.flush()
+            self.flushed = monotonic()
