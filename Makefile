@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tensorboard test lint format typecheck clean
+.PHONY: help install train sweep tensorboard test lint format typecheck benchmark clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ format: $(VENV)/installed-dev  ## mend style and formatting
 typecheck: $(VENV)/installed-dev  ## check the types
 	$(BIN)/mypy
 
+benchmark: $(VENV)/installed  ## measure lockstep beside its peers, some minutes; ARGS="--sweeps" for whole sweeps
+	$(BIN)/python scripts/benchmark_lockstep.py $(ARGS)
+
 clean:  ## remove the environment, the caches and the builds; runs and sweeps stay
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-benchmark build dist .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -79,3 +79,36 @@ def test_a_single_run_takes_the_engine_too(multilayer: Run, tmp_path: Path) -> N
     assert outcome.code == 2
     assert "engine=lockstep: trainer.max_steps=2; use engine=lightning" in outcome.err
     assert len(list(tmp_path.glob("runs/*/*"))) == 1
+
+
+OWN = "model._target_=tests.lockstep.networks"
+
+
+def test_a_network_of_the_users_own_stacks(multilayer: Run, tmp_path: Path) -> None:
+    """With parameters of its own, frozen ones, and layers within layers."""
+    network = [f"{OWN}.Residual", "model=sequential", "~model._args_"]
+    network += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
+    outcome = multilayer("train", *QUICK, *network, "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    assert "lockstep: 1 stack of 2 runs" in outcome.out
+    assert [each["members"] for each in manifests(tmp_path)] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "own", "reason"),
+    [
+        ("LooksAtData", ["seed=0,1"], "torch.func.vmap cannot run the network"),
+        ("OwnDropout", ["+model.dropout=0.1,0.5"], "the networks differ in OwnDropout.rate"),
+    ],
+)
+def test_a_network_that_does_not_stack_trains_alone(
+    name: str, own: list[str], reason: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """In the same sweep, and the reason is given; a single run is refused."""
+    network = [f"{OWN}.{name}", "model=sequential", "~model._args_"]
+    network += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
+    outcome = multilayer("train", *QUICK, *network, *own)
+    assert outcome.code == 0, outcome.err
+    assert f"lockstep: job 0 to 1 alone: {reason}" in outcome.out
+    assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 2
+    assert all("members" not in each for each in manifests(tmp_path))

@@ -12,9 +12,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.config import first_line, plain, raise_all
 from multilayer.errors import UserError, print_error
-from multilayer.lockstep.plan import Job, make_plan
+from multilayer.lockstep.plan import Job, Plan, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.sweep import Outcome, train_jobs
+from multilayer.lockstep.trial import CannotStackError
 from multilayer.quiet import quieten_lightning
 from multilayer.runs.manifest import record_failure
 from multilayer.runs.summary import console
@@ -54,7 +55,12 @@ class Launch:
             self.fail(job, error)
         with SweepProgress(sum(len(stack) for stack, _ in plan.stacks)) as progress:
             for stack, data in plan.stacks:
-                outcomes = train_jobs(stack, data, progress)
+                try:
+                    outcomes = train_jobs(stack, data, progress)
+                except CannotStackError as error:
+                    plan.alone.extend((job, str(error)) for job in stack)
+                    console().print(Plan([], [(job, str(error)) for job in stack], []).reasons())
+                    continue
                 for job in stack:
                     self.note(job, outcomes[job.number])
         for job, _ in plan.alone:

@@ -108,7 +108,11 @@ class Plan:
         sizes = [len(jobs) for jobs, _ in self.stacks]
         n = len(sizes)
         stacks = f"{n} stack{'s' * (n > 1)} of {in_numbers(sizes)} runs" if n else "nothing stacks"
-        lines = [f"lockstep: {stacks}"]
+        return "\n".join([f"lockstep: {stacks}", *self.reasons().splitlines()])
+
+    def reasons(self) -> str:
+        """A line for each reason why jobs train alone."""
+        lines = []
         for reason in dict.fromkeys(reason for _, reason in self.alone):
             numbers = [job.number for job, other in self.alone if other == reason]
             lines.append(f"lockstep: job {in_numbers(numbers)} alone: {reason}")

@@ -18,6 +18,7 @@ from multilayer.lockstep.member import Member
 from multilayer.lockstep.plan import Job, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
+from multilayer.lockstep.trial import CannotStackError, try_to_stack
 from multilayer.runs.folder import Metrics
 from multilayer.runs.manifest import record_failure
 from multilayer.train import Result, Training, describe_end, prepare, with_absolute_path
@@ -43,6 +44,10 @@ def train_alone(
     data.setup()
     job = Job(0, config, Path(folder), overrides)
     training = prepare(config, folder, overrides, data, quiet=quiet)
+    try:
+        try_to_stack([training])
+    except CannotStackError as error:
+        raise UserError(f"engine=lockstep: {error}; use engine=lightning") from error
     log.info(f"data: {in_words(data)}")
     with SweepProgress(1) as progress:
         (outcome,) = train_together([(job, training)], progress)
@@ -54,16 +59,24 @@ def train_alone(
 def train_jobs(
     jobs: Sequence[Job], data: DataModule, progress: SweepProgress
 ) -> dict[int, Outcome]:
-    """Train jobs that stack; returns the outcome of each by its number."""
+    """Train jobs that stack; returns the outcome of each by its number.
+
+    Raises `CannotStackError`, with nothing written, where they do not after all.
+    """
     outcomes: dict[int, Outcome] = {}
+    broken: list[tuple[Job, UserError]] = []
     ready = []
     for job in jobs:
         own = data.in_another_order(job.config["data"]["shuffle_seed"])
         try:
             ready.append((job, prepare(job.config, job.folder, job.overrides, own, quiet=True)))
         except UserError as error:
-            record_failure(job.folder, job.config, job.overrides, error)
-            outcomes[job.number] = error
+            broken.append((job, error))
+    if ready:
+        try_to_stack([training for _, training in ready])
+    for job, error in broken:
+        record_failure(job.folder, job.config, job.overrides, error)
+        outcomes[job.number] = error
     if ready:
         found = train_together(ready, progress)
         outcomes |= {job.number: outcome for (job, _), outcome in zip(ready, found, strict=True)}

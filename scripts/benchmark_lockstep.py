@@ -1,0 +1,309 @@
+"""How fast lockstep is, beside its peers, in one run.
+
+python scripts/benchmark_lockstep.py [--repeats 5] [--sweeps] [--large]
+
+The work: digits (1257 rows), 64-128-64-10 relu, minibatches of 64, Adam. Rates are model-steps per
+second; each round measures all peers in turn, and the medians of the rounds are shown with their
+smallest and largest. JAX is installed into an environment of its own, `.venv-benchmark`.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from sklearn.neural_network import MLPClassifier
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from multilayer import MLP
+from multilayer.build import make_data
+from multilayer.config import check_command_line
+from multilayer.data import DataModule
+from multilayer.lockstep.engine import ready_memory
+from multilayer.lockstep.member import Member
+from multilayer.lockstep.stack import Stack
+from multilayer.quiet import quieten_lightning
+from multilayer.train import prepare
+
+JAX = "jax==0.10.2"
+PEERS = Path(".venv-benchmark")
+SECONDS = 1.5  # of each measurement
+WORK = ["loss=cross_entropy", "logger=none", "callbacks=none", "trainer.max_epochs=100000"]
+
+Rates = dict[str, list[float]]
+
+
+def read_data() -> DataModule:
+    """The digits."""
+    data = make_data(plain(WORK))
+    data.setup()
+    return data
+
+
+def plain(overrides: list[str]) -> dict[str, Any]:
+    """A config."""
+    config = check_command_line("train", overrides)
+    assert config is not None
+    return config
+
+
+def make_stack(data: DataModule, n_members: int, *overrides: str, **options: Any) -> Stack:
+    """A stack that is ready to be trained."""
+    config = plain([*WORK, *overrides])
+    folder = Path(tempfile.mkdtemp())
+    members = []
+    for k in range(n_members):
+        own = data.in_another_order(k)
+        members.append(Member(prepare(config | {"seed": k}, folder / str(k), (), own, quiet=True)))
+    for member in members:
+        member.start()
+    return Stack(members, **{"choice": True, "threads": "auto"} | options)
+
+
+def train_epoch(stack: Stack) -> None:
+    """All minibatches once, without validation."""
+    stack.begin_epoch()
+    for call in stack.calls():
+        stack.train(*call)
+
+
+def rate_of(stack: Stack, seconds: float = SECONDS) -> float:
+    """Model-steps per second of training alone."""
+    start, before = perf_counter(), stack.n_steps
+    while perf_counter() - start < seconds:
+        train_epoch(stack)
+    return (stack.n_steps - before) * len(stack.alive()) / (perf_counter() - start)
+
+
+class PlainModule(pl.LightningModule):
+    """The least that Lightning needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = MLP(64, 10, d_hidden=[128, 64])
+        self.loss = nn.CrossEntropyLoss()
+
+    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
+        """The loss."""
+        return self.loss(self.network(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam."""
+        return torch.optim.Adam(self.parameters())
+
+
+def lightning_rate(features: torch.Tensor, target: torch.Tensor) -> float:
+    """A plain fit of one network with a DataLoader: no logger, no callback, no validation."""
+    loader = DataLoader(TensorDataset(features, target), batch_size=64, shuffle=True)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=40,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    module = PlainModule()
+    start = perf_counter()
+    trainer.fit(module, loader)
+    return trainer.global_step / (perf_counter() - start)
+
+
+def raw_rate(features: torch.Tensor, target: torch.Tensor) -> float:
+    """A loop of plain PyTorch over indexed tensors."""
+    network, loss = MLP(64, 10, d_hidden=[128, 64]), nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(network.parameters())
+    start, n_steps = perf_counter(), 0
+    while perf_counter() - start < SECONDS:
+        for rows in torch.randperm(len(target)).split(64):
+            optimizer.zero_grad()
+            loss(network(features[rows]), target[rows]).backward()
+            optimizer.step()
+            n_steps += 1
+    return n_steps / (perf_counter() - start)
+
+
+def sklearn_rate(features: torch.Tensor, target: torch.Tensor) -> float:
+    """scikit-learn's MLPClassifier."""
+    network = MLPClassifier((128, 64), batch_size=64, max_iter=20, tol=0, n_iter_no_change=1000)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has not converged
+        start = perf_counter()
+        network.fit(features.numpy(), target.numpy())
+    return network.n_iter_ * -(-len(target) // 64) / (perf_counter() - start)
+
+
+def jax_rate(n_members: int) -> float:
+    """JAX, in its own process and environment."""
+    python = PEERS / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", JAX],
+            check=True,
+        )
+    script = Path(__file__).with_name("benchmark_jax.py")
+    command = [str(python), str(script), str(n_members), str(SECONDS)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def matrix_rate() -> float:
+    """The floating-point operations per second of the products in a step of 16 members."""
+    left, right = torch.randn(16, 64, 64), torch.randn(16, 64, 128)
+    torch.bmm(left, right)
+    start, n = perf_counter(), 0
+    while perf_counter() - start < 0.5:
+        for _ in range(100):
+            torch.bmm(left, right)
+        n += 100
+    return n * 2 * 16 * 64 * 64 * 128 / (perf_counter() - start)
+
+
+def measure(rounds: int, parts: dict[str, Callable[[], float]]) -> Rates:
+    """Each part once a round."""
+    rates: Rates = {name: [] for name in parts}
+    for _ in range(rounds):
+        for name, part in parts.items():
+            rates[name].append(part())
+    return rates
+
+
+def show(rates: Rates) -> None:
+    """Medians, with the smallest and the largest."""
+    for name, values in rates.items():
+        low, middle, high = min(values), statistics.median(values), max(values)
+        print(f"{name:42s} {middle:10,.0f}   ({low:,.0f} to {high:,.0f})")
+
+
+def ratio(rates: Rates, name: str, peer: str, wanted: float) -> None:
+    """The median over rounds of the ratio of two rates, beside what it should be."""
+    found = statistics.median(a / b for a, b in zip(rates[name], rates[peer], strict=True))
+    print(f"{name + ' / ' + peer:62s} {found:6.2f}   (at least {wanted:g})")
+
+
+def training(data: DataModule, rounds: int) -> None:
+    """Training alone, beside the peers."""
+    features, target = data.splits["train"]
+    stack, one = make_stack(data, 32), make_stack(data, 1)
+    dropout, eager = make_stack(data, 32, "model.dropout=0.1"), make_stack(data, 32, choice=False)
+    for each in (stack, one, dropout, eager):
+        start = perf_counter()
+        train_epoch(each)
+        print(f"first epoch of {len(each.members)} {perf_counter() - start:.1f} s")
+        rate_of(each, 1.0)
+    with ready_memory():
+        rates = measure(
+            rounds,
+            {
+                "lockstep K=32": lambda: rate_of(stack),
+                "lockstep K=32, dropout": lambda: rate_of(dropout),
+                "lockstep K=32, not compiled": lambda: rate_of(eager),
+                "lockstep K=1": lambda: rate_of(one),
+                "JAX K=32": lambda: jax_rate(32),
+                "Lightning, DataLoader": lambda: lightning_rate(features, target),
+                "PyTorch loop": lambda: raw_rate(features, target),
+                "scikit-learn": lambda: sklearn_rate(features, target),
+            },
+        )
+    show(rates)
+    print()
+    ratio(rates, "lockstep K=32", "Lightning, DataLoader", 20)
+    ratio(rates, "lockstep K=32", "JAX K=32", 1.3)
+    ratio(rates, "lockstep K=32, dropout", "lockstep K=32", 0.6)
+    ratio(rates, "lockstep K=1", "PyTorch loop", 3)
+    ratio(rates, "lockstep K=1", "scikit-learn", 2)
+    n_weights = sum(p.numel() for p in one.module.network.parameters() if p.ndim == 2)
+    operations = 2 * 64 * (3 * n_weights - 64 * 128)  # the input needs no gradient
+    floor = matrix_rate() * torch.get_num_threads() / operations
+    print(f"floor: {operations / 1e6:.2f} million operations a step, at one thread's matrix rate")
+    print(f"       {floor:,.0f} model-steps per second, twice that with two threads")
+
+
+def scaling(data: DataModule, sizes: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)) -> None:
+    """The cost of a step for each member, as members become many, and as they leave."""
+    print("\nmembers   microseconds per member and step")
+    for n_members in sizes:
+        stack = make_stack(data, n_members)
+        train_epoch(stack)
+        with ready_memory():
+            rate_of(stack, 1.0)
+            found = statistics.median(rate_of(stack) for _ in range(3))
+        print(f"{n_members:7d}   {1e6 / found:6.1f}")
+    print("\nof 64 members   milliseconds a step of all that are left")
+    stack = make_stack(data, 64)
+    for n_left in (64, 48, 32, 16, 4):
+        for member in stack.alive()[n_left:]:
+            member.trainer.should_stop = True
+        train_epoch(stack)
+        stack.validate(*stack.validation_rows)
+        stack.end_validation()
+        stack.end_epoch()
+        with ready_memory():
+            rate_of(stack, 0.5)
+            found = statistics.median(rate_of(stack) for _ in range(3))
+        print(f"{n_left:13d}   {1e3 * n_left / found:6.2f}")
+
+
+def sweep_seconds(launcher: str, n_rates: int, cache: str | None = None) -> float:
+    """A whole sweep as a process: start-up, folders, checkpoints and event files included."""
+    step = 3.5 / (n_rates - 1)
+    values = ",".join(f"{10 ** (-4 + step * i):.3g}" for i in range(n_rates))
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "multilayer", "train", "-m", f"hydra/launcher={launcher}"]
+        command += [f"optimizer.lr={values}", "seed=0,1,2,3,4,5,6,7", "trainer.max_epochs=30"]
+        command += ["loss=cross_entropy", "hydra.sweep.dir=sweep"]
+        command += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+        environment = os.environ | ({"TORCHINDUCTOR_CACHE_DIR": cache} if cache else {})
+        start = perf_counter()
+        subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment)
+        return perf_counter() - start
+
+
+def sweeps(n_rates: int, wanted: float) -> None:
+    """Lockstep with torch's cache empty and full, against two processes of joblib."""
+    with tempfile.TemporaryDirectory() as cache:
+        cold, warm = (sweep_seconds("lockstep", n_rates, cache) for _ in range(2))
+    joblib = sweep_seconds("joblib", n_rates)
+    print(f"\n{8 * n_rates} runs as a process: joblib {joblib:.1f} s")
+    for name, seconds in (("cold", cold), ("warm", warm)):
+        print(
+            f"  lockstep, {name} {seconds:5.1f} s: {joblib / seconds:.1f} times (wanted {wanted:g})"
+        )
+
+
+def main() -> None:
+    """Print what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--sweeps", action="store_true", help="also whole sweeps of 64 runs")
+    parser.add_argument("--large", action="store_true", help="also whole sweeps of 256 runs")
+    chosen = parser.parse_args()
+    quieten_lightning()
+    names = ("torch", "pytorch-lightning", "scikit-learn")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    print(f"{os.cpu_count()} CPU cores; Python {platform.python_version()}, {versions}, {JAX}\n")
+    torch.set_num_threads(1)
+    data = read_data()
+    training(data, chosen.repeats)
+    scaling(data)
+    if chosen.sweeps or chosen.large:
+        sweeps(8, 6)
+    if chosen.large:
+        sweeps(32, 12)
+
+
+if __name__ == "__main__":
+    main()
