@@ -74,9 +74,9 @@ def train_jobs(
             broken.append((job, error))
     if ready:
         try_to_stack([training for _, training in ready])
-    for job, error in broken:
-        record_failure(job.folder, job.config, job.overrides, error)
-        outcomes[job.number] = error
+    for job, problem in broken:
+        record_failure(job.folder, job.config, job.overrides, problem)
+        outcomes[job.number] = problem
     if ready:
         found = train_together(ready, progress)
         outcomes |= {job.number: outcome for (job, _), outcome in zip(ready, found, strict=True)}
