@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from time import monotonic
 
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -20,6 +21,7 @@ class TensorBoard(TensorBoardLogger):
         super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
         self.flushed = monotonic()
 
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars at an optimizer step, as one event."""
         values = [
@@ -30,6 +32,7 @@ class TensorBoard(TensorBoardLogger):
         if values:
             self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
+    @rank_zero_only
     def save(self) -> None:
         """Flush the event files, so that TensorBoard shows a run while it lasts."""
         if monotonic() - self.flushed > SECONDS_BETWEEN_FLUSHES:
