@@ -1,5 +1,6 @@
 """What Hydra's launcher does: from lists of overrides to stacks, and back to Hydra's results."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,19 +54,28 @@ class Launch:
         console().print(plan.in_words())
         for job, error in plan.broken:
             self.fail(job, error)
+        try:
+            self.train_stacks(plan)
+        except KeyboardInterrupt:
+            print("multilayer: interrupted", file=sys.stderr)
+            raise
+        for job, _ in plan.alone:
+            self.returns[job.number] = self.run_alone(job)
+        return [self.returns[number] for number in numbered]
+
+    def train_stacks(self, plan: Plan) -> None:
+        """Train one stack after the other; what does not stack after all is left to train alone."""
         with SweepProgress(sum(len(stack) for stack, _ in plan.stacks)) as progress:
             for stack, data in plan.stacks:
                 try:
                     outcomes = train_jobs(stack, data, progress)
                 except CannotStackError as error:
-                    plan.alone.extend((job, str(error)) for job in stack)
-                    console().print(Plan([], [(job, str(error)) for job in stack], []).reasons())
+                    alone = [(job, str(error)) for job in stack]
+                    plan.alone.extend(alone)
+                    console().print(Plan([], alone, []).reasons())
                     continue
                 for job in stack:
                     self.note(job, outcomes[job.number])
-        for job, _ in plan.alone:
-            self.returns[job.number] = self.run_alone(job)
-        return [self.returns[number] for number in numbered]
 
     def compose(self, number: int, overrides: Sequence[str]) -> Job | None:
         """A job's config and folder; None where they cannot be, which is then said and noted."""

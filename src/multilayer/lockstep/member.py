@@ -7,6 +7,7 @@ leaves behind is the same.
 
 from collections.abc import Mapping
 from math import isfinite
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ class Member:
         self.dropout_keys = np.random.default_rng((training.config["seed"], 1))
         self.optimizer_step = torch.tensor(0.0)  # in the optimizer's state of every parameter
         self.left_at_step: int | None = None
+        self.started = 0.0
 
     @property
     def optimizer(self) -> Optimizer:
@@ -65,6 +67,7 @@ class Member:
 
     def start(self) -> None:
         """Do what Lightning does when a fit begins."""
+        self.started = perf_counter()
         trainer = self.trainer
         trainer.state.fn, trainer.state.status = TrainerFn.FITTING, TrainerStatus.RUNNING
         trainer.training = True

@@ -94,13 +94,13 @@ def train_together(ready: Sequence[tuple[Job, Training]], progress: SweepProgres
             member.start()
         config = members[0].training.config
         stack = Stack(members, choice=config["compile"], threads=config["threads"])
-        start = perf_counter()
 
         def leave(leaving: list[Member]) -> None:
-            seconds = perf_counter() - start
+            facts = [describe_fit(member) for member in leaving]
             metrics = evaluate_members(stack, leaving)
-            for member, own in zip(leaving, metrics, strict=True):
-                results[member] = end(member, own, seconds, compiled=bool(stack.runner.compiled))
+            for member, fit, own in zip(leaving, facts, metrics, strict=True):
+                member.training.manifest.update(fit, compiled=bool(stack.runner.compiled))
+                results[member] = end(member, own)
 
         fit_stack(stack, config["trainer"], leave, progress)
     return [results[member] for member in members]
@@ -126,7 +126,8 @@ def recorded(members: Sequence[Member], results: dict[Member, Result]) -> Iterat
         for member in members:
             if member not in results:
                 member.fail(error)
-                member.training.run.write_manifest(member.training.manifest | ending)
+                manifest = member.training.manifest | describe_fit(member) | ending
+                member.training.run.write_manifest(manifest)
         raise
 
 
@@ -140,24 +141,29 @@ def evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:
     return found
 
 
-def end(member: Member, metrics: Metrics, seconds: float, *, compiled: bool) -> Result:
-    """Write what a run leaves at its end."""
-    training = member.training
-    trainer, manifest = training.trainer, training.manifest
-    best = find_best_weights(trainer)
-    n_steps = trainer.global_step if member.left_at_step is None else member.left_at_step
-    manifest |= {
-        "compiled": compiled,
+def describe_fit(member: Member) -> dict[str, Any]:
+    """What the manifest says of the training: how long, how far, and the best epoch."""
+    seconds = perf_counter() - member.started
+    best = find_best_weights(member.trainer)
+    n_steps = member.left_at_step
+    n_steps = member.trainer.global_step if n_steps is None else n_steps
+    return {
         "fit_seconds": round(seconds, 3),
         "steps": n_steps,
         "steps_per_second": round(n_steps / seconds, 1),
         "best_epoch": best.best_epoch if best else None,
-        **describe_end(trainer, metrics),
     }
+
+
+def end(member: Member, metrics: Metrics) -> Result:
+    """Write what a run leaves at its end."""
+    manifest = member.training.manifest
+    manifest |= describe_end(member.trainer, metrics)
     if member.left_at_step is not None:
         manifest["status"] = "diverged"
         if not manifest["stop_reason"].startswith("diverged"):
+            n_steps = member.left_at_step
             manifest["stop_reason"] = f"diverged: the loss was not finite after step {n_steps}"
-    training.run.write_metrics(metrics)
-    training.run.write_manifest(manifest)
+    member.training.run.write_metrics(metrics)
+    member.training.run.write_manifest(manifest)
     return Result(metrics, manifest)
