@@ -233,16 +233,22 @@ def missing_values(config: DictConfig) -> list[str]:
 
 
 def plain(config: DictConfig) -> Plain:
-    """The config as plain data, every reference resolved.
+    """The config as plain data without Hydra's own, every reference resolved.
 
     Raises `UserError` where a reference leads nowhere.
     """
     try:
-        container = OmegaConf.to_container(config, resolve=True)
+        return {str(key): plain_value(config, str(key)) for key in config if key != "hydra"}
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from error
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items() if key != "hydra"}
+
+
+def plain_value(config: DictConfig, key: str) -> Any:
+    """One value of a config as plain data; "???" where it is missing."""
+    if OmegaConf.is_missing(config, key):
+        return "???"
+    value = config[key]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.config import first_line, plain, raise_all
@@ -85,8 +85,7 @@ class Launch:
                 config.hydra.job.id = config.hydra.job.num = number
             self.composed[number] = config
             folder = Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
-            of_task = [str(key) for key in config if key != "hydra"]
-            values = plain(OmegaConf.masked_copy(config, of_task))
+            values = plain(config)
         except (HydraException, OmegaConfBaseException, UserError) as error:
             self.refuse(number, overrides, UserError(first_line(error)))
             return None
@@ -117,13 +116,10 @@ class Launch:
             print_error(UserError(f"job {job.number}: {outcome}"))
         else:
             value = objective(job.config["monitor"], outcome.metrics)
-        config = self.composed[job.number]
         self.returns[job.number] = JobReturn(
             overrides=list(job.overrides),
-            cfg=config,
-            hydra_cfg=OmegaConf.masked_copy(config, ["hydra"]),
+            cfg=self.composed[job.number],
             working_dir=str(job.folder),
-            task_name=config.hydra.job.name,
             status=JobStatus.FAILED if isinstance(outcome, UserError) else JobStatus.COMPLETED,
             _return_value=value,
         )
