@@ -4,15 +4,19 @@ import pytest
 import torch
 from torch import nn
 
+from multilayer.lockstep.block import Step, make_block
+from multilayer.lockstep.optimizers import stack_optimizer
 from multilayer.lockstep.template import (
     ColumnLinear,
     HashedDropout,
     SmoothedBinaryCrossEntropy,
     SoftmaxCrossEntropy,
+    Template,
     hashed,
     shared_layer,
 )
 from multilayer.losses import BinaryCrossEntropy, CrossEntropy
+from multilayer.modules import RegressionModule
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -76,6 +80,26 @@ def test_dropout_drops_the_share_it_should(rate: float) -> None:
     assert kept.mean(dim=0).std() == pytest.approx(spread / 400**0.5, rel=0.1)
     assert kept.mean(dim=(1, 2)).std() == pytest.approx(spread / 2048**0.5, rel=0.2)
     torch.testing.assert_close(found[found != 0].unique(), torch.tensor([1 / (1 - rate)]))
+
+
+def test_each_layer_drops_places_of_its_own() -> None:
+    """Two layers in a row drop what either of them drops."""
+    network = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5), nn.Dropout(0.5))
+    nn.init.zeros_(network[0].weight)
+    nn.init.ones_(network[0].bias)
+    module = RegressionModule(network, optimizer=torch.optim.SGD)
+    template = Template([module])
+    optimizer = stack_optimizer([torch.optim.SGD(module.parameters(), lr=0.0)])
+    step = Step(template, optimizer, optimizer.number_names())
+    block = make_block(template, [module], [0])
+    generator = torch.Generator().manual_seed(0)
+    kept = []
+    for _ in range(20):
+        key = torch.randint(-(2**31), 2**31, (1, 2), generator=generator).int()
+        rows = torch.zeros(1, 1000, 1)
+        _, output = step.losses(block.weights, block.rest, rows, rows[:, :, 0], key)
+        kept.append((output != 0).double().mean())
+    assert torch.stack(kept).mean() == pytest.approx(0.25, abs=0.02)
 
 
 def test_masks_of_neighbours_and_of_following_steps_are_independent() -> None:

@@ -19,6 +19,9 @@ from multilayer.modules import SupervisedModule
 
 Tensors = dict[str, Tensor]
 
+KEY_STEP = 0x3C6EF372
+"""Between the keys of two dropout layers, far apart in both halves of a key."""
+
 
 @dataclass
 class Block:
@@ -200,7 +203,9 @@ class Step:
         def member(
             params: Tensors, rest: Tensors, features: Tensor, target: Tensor, key: Tensor
         ) -> tuple[Tensor, Tensor]:
-            own = {**params, **rest, **dict.fromkeys(self.key_names, key)}
+            # Each layer has a key of its own, or all of them would drop the same places.
+            keys = {name: key + i * KEY_STEP for i, name in enumerate(self.key_names)}
+            own = {**params, **rest, **keys}
             found: tuple[Tensor, Tensor] = functional_call(self.template, own, (features, target))
             return found
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from multilayer.data import Minibatches
+from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.stack import EVALUATION_ROWS, Stack
+from multilayer.lockstep.stack import Stack
 
 LARGEST_KEPT_BLOCK = 2**25 - 2**12
 """Bytes: a little below glibc's bound on what it learns from (DEFAULT_MMAP_THRESHOLD_MAX)."""
@@ -45,7 +46,7 @@ class StackModule(pl.LightningModule):
     def val_dataloader(self) -> Minibatches:
         """The validation rows, on the device."""
         features, target = self.stack.validation_rows
-        return Minibatches(features, target, batch_size=EVALUATION_ROWS)
+        return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE)
 
     def on_train_epoch_start(self) -> None:
         """Draw the order of the rows."""

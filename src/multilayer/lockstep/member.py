@@ -16,10 +16,10 @@ import torch
 from pytorch_lightning.callbacks import ModelSummary, ProgressBar
 from pytorch_lightning.loops.progress import _Progress
 from pytorch_lightning.trainer.states import TrainerFn, TrainerStatus
+from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from multilayer.data.minibatches import EpochShuffle
 from multilayer.lockstep.block import Block, Layout
 from multilayer.train import Training
 
@@ -52,11 +52,10 @@ class Member:
         self.module = training.module
         self.trainer = training.trainer
         self.layout = Layout(self.module)
-        n_rows = len(training.data.splits["train"][1])
-        self.shuffle = EpochShuffle(n_rows, training.data.shuffle_seed)
+        # Only its order and its counter are used: a checkpoint says which minibatches were given.
+        self.minibatches = training.data.train_minibatches()
         # The masks of dropout are hashed from its numbers; see `HashedDropout`.
         self.dropout_keys = np.random.default_rng((training.config["seed"], 1))
-        self.optimizer_step = torch.tensor(0.0)  # in the optimizer's state of every parameter
         self.left_at_step: int | None = None
         self.started = 0.0
 
@@ -75,6 +74,7 @@ class Member:
         trainer.strategy.connect(self.module)
         self.module.to(trainer.strategy.root_device)
         trainer.strategy.setup_optimizers(trainer)
+        trainer.fit_loop._combined_loader = CombinedLoader(self.minibatches, "max_size_cycle")
         self.optimizer._opt_called = True  # type: ignore[attr-defined]  # the schedule looks for it
         kept = [item for item in trainer.callbacks if not isinstance(item, SHOWN_FOR_ALL)]  # type: ignore[attr-defined]
         trainer.callbacks[:] = kept  # type: ignore[attr-defined]
@@ -94,11 +94,13 @@ class Member:
         views = {**self.layout.split(block.weights[k]), **{n: t[k] for n, t in block.rest.items()}}
         for name in views.keys() & tensors.keys():
             tensors[name].data = views[name]
+        n_steps = self.trainer.global_step
         states = {name: self.layout.split(state[k]) for name, state in block.state.items()}
         for name in self.layout.shapes if states else ():
             own = {key: parts[name] for key, parts in states.items()}
             if not isinstance(self.optimizer, SGD):
-                own["step"] = self.optimizer_step
+                # One for each: if they shared it, each would count it on in a run that is resumed.
+                own["step"] = torch.tensor(float(n_steps))
             self.optimizer.state[params[name]] = own
 
     def move_out(self) -> None:
@@ -112,8 +114,9 @@ class Member:
         self.trainer.fit_loop.epoch_progress.increment_ready()
         self.trainer.fit_loop.epoch_progress.increment_started()
         self.call("on_train_epoch_start")
-        self.shuffle.set_epoch(epoch)
-        return self.shuffle.order()
+        assert self.minibatches.sampler is not None
+        self.minibatches.sampler.set_epoch(epoch)
+        return self.minibatches.sampler.order()
 
     def has_schedule(self, interval: str) -> bool:
         """Whether its schedule moves on every "step" or "epoch"."""
@@ -152,7 +155,8 @@ class Member:
         self.call("on_validation_epoch_start")
         self.trainer.callback_metrics.update(values)
         floats = {name: float(value) for name, value in values.items()}
-        self.log(floats, step=n_steps - 1)  # Lightning counts them from 0
+        # Lightning counts steps from 0, and some loggers show the epoch that it adds.
+        self.log({**floats, "epoch": self.trainer.current_epoch}, step=n_steps - 1)
         self.call("on_validation_epoch_end")
         self.call("on_validation_end")
         self.trainer.training = True
@@ -188,7 +192,10 @@ class Member:
         set_counts(loop.scheduler_progress, *moves)
         loop.batch_progress.is_last_batch = loop.val_loop.batch_progress.is_last_batch = True
         loop._batches_that_stepped = n_steps - 1
-        self.optimizer_step.fill_(n_steps)
+        self.minibatches.n_given = n_batches
+        for state in self.optimizer.state.values():
+            if "step" in state:
+                state["step"].fill_(n_steps)
 
     def finish(self) -> None:
         """Do what Lightning does when a fit ends."""

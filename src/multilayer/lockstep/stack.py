@@ -11,6 +11,7 @@ from torch.func import functional_call, vmap
 
 from multilayer.build import limited_batches
 from multilayer.data import Minibatches
+from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.lockstep.block import Block, Step, make_block
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.metrics import stacked_metrics
@@ -25,9 +26,6 @@ BLOCK_SIZE = 16
 
 MINIBATCHES_A_CALL = 32
 """Minibatches that a block trains on before the next block's turn."""
-
-EVALUATION_ROWS = 512
-"""Rows at a time where nothing is learnt; it bounds memory and changes no result."""
 
 
 @dataclass
@@ -369,6 +367,6 @@ def in_blocks(members: Sequence[Member]) -> list[list[Member | None]]:
 
 
 def in_batches(minibatches: Minibatches) -> Iterator[tuple[Tensor, Tensor]]:
-    """The rows in their order, fewer at a time than one network alone would take."""
-    features = torch.split(minibatches.features, EVALUATION_ROWS)
-    yield from zip(features, torch.split(minibatches.target, EVALUATION_ROWS), strict=True)
+    """The rows in their order; as many at a time as where a run trains alone."""
+    features = torch.split(minibatches.features, EVALUATION_BATCH_SIZE)
+    yield from zip(features, torch.split(minibatches.target, EVALUATION_BATCH_SIZE), strict=True)

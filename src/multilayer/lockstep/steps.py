@@ -90,12 +90,13 @@ class Runner:
 
     def is_worthwhile(self, key: Shape, n_ahead: int) -> bool:
         """Whether to compile for blocks and minibatches of a shape, decided by the work ahead."""
-        if self.choice != "auto":
-            return bool(self.choice)
+        if not self.choice or not can_compile(self.device):
+            return False
+        if self.choice is True:
+            return True
         if key not in self.seconds:  # the first steps say how long one takes
             return False
-        saved = SHARE_SAVED * self.seconds[key] * n_ahead
-        return saved > SECONDS_TO_COMPILE and can_compile(self.device)
+        return SHARE_SAVED * self.seconds[key] * n_ahead > SECONDS_TO_COMPILE
 
     def compile(self, block: Block, inputs: Sequence[Tensor]) -> Run:
         """The step for blocks and minibatches of one shape, as one compiled function."""

@@ -36,14 +36,20 @@ def try_to_stack(trainings: Sequence[Training]) -> None:
     features, target = (each[:2] for each in trainings[0].data.splits["train"])
     try:
         try_step(modules[:2], features.to(modules[0].device), target.to(modules[0].device))
-    except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise CannotStackError(f"torch.func.vmap cannot run the network: {reason}") from error
 
 
 def check_alike(first: nn.Module, other: nn.Module) -> None:
     """Raise `CannotStackError` where two networks have layers of other kinds or numbers."""
-    for (name, layer), (_, its) in zip(first.named_modules(), other.named_modules(), strict=False):
+    layers, others = dict(first.named_modules()), dict(other.named_modules())
+    if {name: type(own) for name, own in layers.items()} != {
+        name: type(own) for name, own in others.items()
+    }:
+        raise CannotStackError("the networks differ in their layers")
+    for name, layer in layers.items():
+        its = others[name]
         for attribute, value in vars(layer).items():
             mine = any(
                 isinstance(layer, kind) and attribute == taken for kind, taken in TAKEN_FROM_EACH
