@@ -7,6 +7,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from multilayer.errors import UserError
 from multilayer.sweeps.composer import JobComposer
 
 
@@ -22,7 +23,15 @@ class LockstepLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Called by Hydra before the sweep."""
+        """Called by Hydra before the sweep.
+
+        Raises `UserError` for a bound that no stack can keep.
+        """
+        if self.max_members is not None and self.max_members < 1:
+            raise UserError(
+                f"hydra.launcher.max_members={self.max_members}: must be at least 1, or null for "
+                "what fits into memory"
+            )
         # The sweeper composes each job to check it, and we do again: 0.1 s each time.
         hydra_context.config_loader = JobComposer(hydra_context.config_loader)
         self.context = hydra_context

@@ -106,6 +106,8 @@ def start_hydra(command: str, arguments: list[str]) -> int:
         if SweepFolder.path is None:
             raise
         if not is_failure_of_a_job(SweepFolder.path):  # which has said so when it failed
+            if isinstance(error, UserError):  # the launcher's, before any job
+                raise
             traceback.print_exc()
         print_sweep(SweepFolder.path)
         return 2 if isinstance(error, UserError) else 1

@@ -73,7 +73,7 @@ class ThreadTrial:
         self.seconds = {n: [] for n in self.seconds}
 
 
-def candidates(choice: int | str, device: torch.device, n_members: int) -> list[int]:
+def thread_counts(choice: int | str, device: torch.device, n_members: int) -> list[int]:
     """The numbers of threads to be tried for a stack: what the user says, else one and all."""
     if choice != "auto":
         return [int(choice)]

@@ -75,16 +75,16 @@ def train(
 
     Raises `UserError` before anything is written, where the config or the data is wrong.
     """
-    if config["engine"] == "lockstep":
-        from multilayer.lockstep.sweep import train_alone
-
-        return train_alone(config, folder, overrides, quiet=quiet)
     config = with_absolute_path(config)
     check_components(config)
     resumed = find_last(config["resume"])
     data = make_data(config)
     data.setup()
     training = prepare(config, folder, overrides, data, quiet=quiet)
+    if config["engine"] == "lockstep":
+        from multilayer.lockstep.sweep import train_stack_of_one
+
+        return train_stack_of_one(training)
     trainer, module, run = training.trainer, training.module, training.run
     check_resumed(resumed, module, config["trainer"]["max_epochs"])
     run.writes = trainer.is_global_zero
@@ -177,14 +177,18 @@ def recorded(run: RunFolder, manifest: dict[str, Any]) -> Iterator[None]:
     run.write_manifest(manifest)
     try:
         yield
-    except KeyboardInterrupt:
-        manifest |= {"status": "interrupted", "stop_reason": "interrupted by the user"}
-        raise
     except BaseException as error:
-        manifest |= {"status": "failed", "stop_reason": f"{type(error).__name__}: {error}"}
+        manifest |= describe_failure(error)
         raise
     finally:
         run.write_manifest(manifest)
+
+
+def describe_failure(error: BaseException) -> dict[str, Any]:
+    """What the manifest says of a run that did not come to its end."""
+    if isinstance(error, KeyboardInterrupt):
+        return {"status": "interrupted", "stop_reason": "interrupted by the user"}
+    return {"status": "failed", "stop_reason": f"{type(error).__name__}: {error}"}
 
 
 def fit(
@@ -203,14 +207,18 @@ def fit(
             raise KeyboardInterrupt from error
         raise
     finally:
-        seconds = perf_counter() - start
-        best = find_best_weights(trainer)
-        manifest |= {
-            "fit_seconds": round(seconds, 3),
-            "steps": trainer.global_step,
-            "steps_per_second": round(trainer.global_step / seconds, 1),
-            "best_epoch": best.best_epoch if best else None,
-        }
+        manifest |= describe_fit(trainer, perf_counter() - start, trainer.global_step)
+
+
+def describe_fit(trainer: pl.Trainer, seconds: float, n_steps: int) -> dict[str, Any]:
+    """What the manifest says of the training: how long, how far, and the best epoch."""
+    best = find_best_weights(trainer)
+    return {
+        "fit_seconds": round(seconds, 3),
+        "steps": n_steps,
+        "steps_per_second": round(n_steps / seconds, 1),
+        "best_epoch": best.best_epoch if best else None,
+    }
 
 
 def evaluate_splits(module: SupervisedModule, data: DataModule) -> Metrics:

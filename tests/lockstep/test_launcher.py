@@ -70,6 +70,15 @@ def test_a_stack_can_be_bounded_on_the_command_line(multilayer: Run) -> None:
     assert "lockstep: 2 stacks of 2, 1 runs" in outcome.out
 
 
+def test_a_bound_below_one_is_refused(multilayer: Run, tmp_path: Path) -> None:
+    """One message, and nothing is left behind."""
+    outcome = multilayer("train", *QUICK, "hydra.launcher.max_members=0", "seed=0,1")
+    assert outcome.code == 2
+    assert "hydra.launcher.max_members=0: must be at least 1" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_single_run_takes_the_engine_too(multilayer: Run, tmp_path: Path) -> None:
     """`engine=lockstep`, and why not where it cannot."""
     outcome = multilayer("train", "data=iris", "trainer.max_epochs=2", "engine=lockstep")

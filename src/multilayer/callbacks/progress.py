@@ -47,20 +47,10 @@ class TrainingProgress(pl.callbacks.ProgressBar):
         """Show the bar."""
         if not (self.shown and self.console.is_terminal):
             return
-        # An epoch of a small network takes milliseconds: rich draws ten times a second at most.
-        whole = Column(no_wrap=True)  # where it is narrow, the metrics are cut and not the bar
-        self.bar = Progress(
-            TextColumn("epoch", table_column=whole),
-            MofNCompleteColumn(table_column=whole),
-            BarColumn(bar_width=10, table_column=Column(min_width=10)),
-            TimeRemainingColumn(table_column=whole),
-            TextColumn("left", table_column=whole),
-            TextColumn("{task.fields[metrics]}", table_column=Column(no_wrap=True)),
-            console=self.console,
-        )
+        self.bar = bar_of("epoch", self.console)
         n_epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None
         self.task = self.bar.add_task(
-            "training", total=n_epochs, completed=trainer.current_epoch, metrics=""
+            "training", total=n_epochs, completed=trainer.current_epoch, words=""
         )
         self.bar.start()
 
@@ -70,7 +60,7 @@ class TrainingProgress(pl.callbacks.ProgressBar):
         headline = HEADLINE.get(getattr(pl_module, "task", "binary"), "accuracy")
         if self.bar is not None:
             line = summary_line(trainer.callback_metrics, headline)
-            self.bar.update(self.task, completed=epoch, metrics=line)
+            self.bar.update(self.task, completed=epoch, words=line)
         elif self.shown and monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             line = summary_line(trainer.callback_metrics, headline)
             self.console.print(f"epoch {epoch}/{trainer.max_epochs}  {line}", soft_wrap=True)
@@ -91,6 +81,23 @@ class TrainingProgress(pl.callbacks.ProgressBar):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def bar_of(counted: str, console: Console) -> Progress:
+    """A bar that counts something, with the time left and a few `words`.
+
+    An epoch of a small network takes milliseconds: rich draws ten times a second at most.
+    """
+    whole = Column(no_wrap=True)  # where it is narrow, the words are cut and not the bar
+    return Progress(
+        TextColumn(counted, table_column=whole),
+        MofNCompleteColumn(table_column=whole),
+        BarColumn(bar_width=10, table_column=Column(min_width=10)),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("left", table_column=whole),
+        TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True)),
+        console=console,
+    )
 
 
 def summary_line(metrics: Mapping[str, Tensor], headline: str) -> str:

@@ -57,7 +57,7 @@ class Member:
         # The masks of dropout are hashed from its numbers; see `HashedDropout`.
         self.dropout_keys = np.random.default_rng((training.config["seed"], 1))
         self.left_at_step: int | None = None
-        self.started = 0.0
+        self.started = perf_counter()
 
     @property
     def optimizer(self) -> Optimizer:
@@ -66,7 +66,6 @@ class Member:
 
     def start(self) -> None:
         """Do what Lightning does when a fit begins."""
-        self.started = perf_counter()
         trainer = self.trainer
         trainer.state.fn, trainer.state.status = TrainerFn.FITTING, TrainerStatus.RUNNING
         trainer.training = True

@@ -141,11 +141,11 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
             check_components(group[0].config)
             data = make_data(group[0].config)
             data.setup()
-            most = max_members or members_that_fit(group[0].config, data)
+            fit = members_that_fit(group[0].config, data) if max_members is None else max_members
         except UserError as error:
             plan.broken.extend((job, error) for job in group)
             continue
-        n_stacks = ceil(len(group) / most)
+        n_stacks = ceil(len(group) / fit)
         ends = [ceil(len(group) * i / n_stacks) for i in range(n_stacks + 1)]
         plan.stacks.extend((group[start:end], data) for start, end in pairwise(ends))
     return plan

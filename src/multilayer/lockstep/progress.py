@@ -5,18 +5,10 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Column
+from rich.progress import Progress, TaskID
 
 from multilayer.callbacks.best_weights import is_better, worst
-from multilayer.callbacks.progress import SECONDS_BETWEEN_LINES
+from multilayer.callbacks.progress import SECONDS_BETWEEN_LINES, bar_of
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
 
@@ -40,16 +32,7 @@ class SweepProgress:
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            whole = Column(no_wrap=True)
-            self.bar = Progress(
-                TextColumn("runs", table_column=whole),
-                MofNCompleteColumn(table_column=whole),
-                BarColumn(bar_width=20, table_column=Column(min_width=10)),
-                TimeRemainingColumn(table_column=whole),
-                TextColumn("left", table_column=whole),
-                TextColumn("{task.fields[words]}", table_column=whole),
-                console=self.console,
-            )
+            self.bar = bar_of("runs", self.console)
             self.task = self.bar.add_task("sweep", total=self.n_runs, words="")
             self.bar.start()
         return self
@@ -80,12 +63,6 @@ class SweepProgress:
             line = f"{self.n_ended} of {self.n_runs} runs ended  {self.words(stack, len(alive))}"
             self.console.print(line, soft_wrap=True)
             self.last_line = monotonic()
-
-    def end_run(self) -> None:
-        """Count a run that trained alone, or failed."""
-        self.n_ended += 1
-        if self.bar is not None:
-            self.bar.update(self.task, completed=self.n_ended)
 
     def note(self, member: Member) -> None:
         """Remember the best value of the metric that the runs are judged by."""

@@ -19,7 +19,7 @@ from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.steps import Runner
 from multilayer.lockstep.template import Template
 from multilayer.modules import named
-from multilayer.threads import candidates
+from multilayer.threads import thread_counts
 
 BLOCK_SIZE = 16
 """Members a block: few enough for the processor's cache, enough to keep Python out of the way."""
@@ -68,7 +68,6 @@ class Stack:
     members: all started, on one device, with networks of one shape and the same rows.
     choice: whether to compile; see `Runner`.
     threads: how many CPU threads, or "auto"; see `ThreadTrial`.
-    compacts: whether the places of those that left are given up, so that they cost nothing.
     """
 
     def __init__(
@@ -77,14 +76,12 @@ class Stack:
         *,
         choice: bool | str = "auto",
         threads: int | str = 1,
-        compacts: bool = True,
     ) -> None:
         training = members[0].training
         trainer = training.config["trainer"]
         self.members = list(members)
         self.module = members[0].module
         self.device = self.module.device
-        self.compacts = compacts
         self.max_epochs = max(member.trainer.max_epochs or 0 for member in members)
         minibatches = training.data.train_minibatches(self.device)
         self.features, self.target = minibatches.features, minibatches.target
@@ -103,7 +100,7 @@ class Stack:
         self.number_names = self.optimizer.number_names() + ("clip",) * self.clips
         self.step = Step(self.template, self.optimizer, self.number_names)
         self.seats = [self.seat(some) for some in in_blocks(self.members)]
-        n_threads = candidates(threads, self.device, len(self.seats[0].members))
+        n_threads = thread_counts(threads, self.device, len(self.seats[0].members))
         self.runner = Runner(self.step, choice=choice, n_threads=n_threads, device=self.device)
 
     def seat(self, members: Sequence[Member | None]) -> Seats:
@@ -237,7 +234,6 @@ class Stack:
             validation = self.summarize(
                 torch.stack(losses), n, whole, self.validation_rows[1].expand(len(whole), -1)
             )
-            seats.losses, seats.outputs, seats.validation = [], [], []
             self.hand_out(seats, named("train", train) | named("validation", validation))
 
     def hand_out(self, seats: Seats, values: dict[str, Tensor]) -> None:
@@ -272,8 +268,7 @@ class Stack:
                     seats.members[k] = None
                     leaving.append(member)
         self.seats = [seats for seats in self.seats if seats.taken()]
-        if self.compacts:
-            self.compact()
+        self.compact()
         return leaving
 
     # Evaluation -----------------------------------------------------------------------------

@@ -3,12 +3,9 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from time import perf_counter
 from typing import Any, get_args
 
-from multilayer.build import check_components, make_data
-from multilayer.callbacks.best_weights import find_best_weights
 from multilayer.data import DataModule
 from multilayer.data.datamodule import in_words
 from multilayer.data.split import Split
@@ -21,39 +18,36 @@ from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.trial import CannotStackError, try_to_stack
 from multilayer.runs.folder import Metrics
 from multilayer.runs.manifest import record_failure
-from multilayer.train import Result, Training, describe_end, prepare, with_absolute_path
+from multilayer.train import (
+    Result,
+    Training,
+    describe_end,
+    describe_failure,
+    describe_fit,
+    prepare,
+)
 
 log = logging.getLogger(__name__)
 
 Outcome = Result | UserError
 
 
-def train_alone(
-    config: dict[str, Any], folder: str | Path, overrides: Sequence[str], *, quiet: bool
-) -> Result:
-    """Train a single run as a stack of one, with `engine=lockstep`.
+def train_stack_of_one(training: Training) -> Result:
+    """Train a single run through the stack's engine, with `engine=lockstep`.
 
     Raises `UserError` where it cannot be.
     """
-    reason = reason_to_be_alone(config)
+    reason = reason_to_be_alone(training.config)
     if reason:
         raise UserError(f"engine=lockstep: {reason}; use engine=lightning")
-    config = with_absolute_path(config)
-    check_components(config)
-    data = make_data(config)
-    data.setup()
-    job = Job(0, config, Path(folder), overrides)
-    training = prepare(config, folder, overrides, data, quiet=quiet)
     try:
         try_to_stack([training])
     except CannotStackError as error:
         raise UserError(f"engine=lockstep: {error}; use engine=lightning") from error
-    log.info(f"data: {in_words(data)}")
+    log.info(f"data: {in_words(training.data)}")
     with SweepProgress(1) as progress:
-        (outcome,) = train_together([(job, training)], progress)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+        (result,) = train_together([training], progress)
+    return result
 
 
 def train_jobs(
@@ -64,39 +58,39 @@ def train_jobs(
     Raises `CannotStackError`, with nothing written, where they do not after all.
     """
     outcomes: dict[int, Outcome] = {}
-    broken: list[tuple[Job, UserError]] = []
-    ready = []
+    ready: dict[int, Training] = {}
     for job in jobs:
         own = data.in_another_order(job.config["data"]["shuffle_seed"])
         try:
-            ready.append((job, prepare(job.config, job.folder, job.overrides, own, quiet=True)))
+            ready[job.number] = prepare(job.config, job.folder, job.overrides, own, quiet=True)
         except UserError as error:
-            broken.append((job, error))
+            outcomes[job.number] = error
     if ready:
-        try_to_stack([training for _, training in ready])
-    for job, problem in broken:
-        record_failure(job.folder, job.config, job.overrides, problem)
-        outcomes[job.number] = problem
+        try_to_stack(list(ready.values()))
+    for job in jobs:
+        problem = outcomes.get(job.number)
+        if isinstance(problem, UserError):
+            record_failure(job.folder, job.config, job.overrides, problem)
     if ready:
-        found = train_together(ready, progress)
-        outcomes |= {job.number: outcome for (job, _), outcome in zip(ready, found, strict=True)}
+        results = train_together(list(ready.values()), progress)
+        outcomes |= dict(zip(ready, results, strict=True))
     return outcomes
 
 
-def train_together(ready: Sequence[tuple[Job, Training]], progress: SweepProgress) -> list[Outcome]:
+def train_together(trainings: Sequence[Training], progress: SweepProgress) -> list[Result]:
     """Train runs that are ready as one stack, and leave their run folders."""
-    members = [Member(training) for _, training in ready]
+    members = [Member(training) for training in trainings]
     results: dict[Member, Result] = {}
-    for member in members:
-        member.training.run.write_config(member.training.config)
+    for training in trainings:
+        training.run.write_config(training.config)
     with recorded(members, results):
         for member in members:
             member.start()
-        config = members[0].training.config
+        config = trainings[0].config
         stack = Stack(members, choice=config["compile"], threads=config["threads"])
 
         def leave(leaving: list[Member]) -> None:
-            facts = [describe_fit(member) for member in leaving]
+            facts = [describe_training(member) for member in leaving]
             metrics = evaluate_members(stack, leaving)
             for member, fit, own in zip(leaving, facts, metrics, strict=True):
                 member.training.manifest.update(fit, compiled=bool(stack.runner.compiled))
@@ -116,18 +110,11 @@ def recorded(members: Sequence[Member], results: dict[Member, Result]) -> Iterat
     try:
         yield
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        ending = {
-            "status": "interrupted" if interrupted else "failed",
-            "stop_reason": "interrupted by the user"
-            if interrupted
-            else f"{type(error).__name__}: {error}",
-        }
         for member in members:
             if member not in results:
                 member.fail(error)
-                manifest = member.training.manifest | describe_fit(member) | ending
-                member.training.run.write_manifest(manifest)
+                facts = describe_training(member) | describe_failure(error)
+                member.training.run.write_manifest(member.training.manifest | facts)
         raise
 
 
@@ -141,18 +128,11 @@ def evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:
     return found
 
 
-def describe_fit(member: Member) -> dict[str, Any]:
-    """What the manifest says of the training: how long, how far, and the best epoch."""
-    seconds = perf_counter() - member.started
-    best = find_best_weights(member.trainer)
-    n_steps = member.left_at_step
-    n_steps = member.trainer.global_step if n_steps is None else n_steps
-    return {
-        "fit_seconds": round(seconds, 3),
-        "steps": n_steps,
-        "steps_per_second": round(n_steps / seconds, 1),
-        "best_epoch": best.best_epoch if best else None,
-    }
+def describe_training(member: Member) -> dict[str, Any]:
+    """What the manifest says of a member's training up to now, or until it diverged."""
+    diverged_at = member.left_at_step
+    n_steps = member.trainer.global_step if diverged_at is None else diverged_at
+    return describe_fit(member.trainer, perf_counter() - member.started, n_steps)
 
 
 def end(member: Member, metrics: Metrics) -> Result:

@@ -106,21 +106,24 @@ def hashed(like: Tensor, key: Tensor) -> Tensor:
     return (bits ^ (bits >> 15 & 0x1FFFF)) * (0x846CA68B - 2**32)
 
 
-class SoftmaxCrossEntropy(nn.Module):
-    """`nn.CrossEntropyLoss` over `(B, n_classes)`, by products instead of look-ups.
-
-    Looking up the target's logit makes a scatter of the gradient, which does not vectorise. Its
-    buffer `label_smoothing` is each member's own.
-    """
+class SmoothedLoss(nn.Module):
+    """A loss for classes whose buffer `label_smoothing` is each member's own."""
 
     weight: Tensor | None
     label_smoothing: Tensor
 
-    def __init__(self, layers: Sequence[CrossEntropy]) -> None:
+    def __init__(self, layers: Sequence[CrossEntropy | BinaryCrossEntropy]) -> None:
         super().__init__()
         self.register_buffer("weight", layers[0].weight)
         smoothing = torch.tensor([layer.label_smoothing for layer in layers])
         self.register_buffer("label_smoothing", smoothing)
+
+
+class SoftmaxCrossEntropy(SmoothedLoss):
+    """`CrossEntropy` over `(B, n_classes)`, by products instead of look-ups.
+
+    Looking up the target's logit makes a scatter of the gradient, which does not vectorise.
+    """
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean loss, a scalar, weighted by class as torch does."""
@@ -133,17 +136,8 @@ class SoftmaxCrossEntropy(nn.Module):
         return -(log_likelihood * self.weight).sum() / (hot * self.weight).sum()
 
 
-class SmoothedBinaryCrossEntropy(nn.Module):
-    """`BinaryCrossEntropy` whose `label_smoothing` is a buffer, each member's own."""
-
-    weight: Tensor | None
-    label_smoothing: Tensor
-
-    def __init__(self, layers: Sequence[BinaryCrossEntropy]) -> None:
-        super().__init__()
-        self.register_buffer("weight", layers[0].weight)
-        smoothing = torch.tensor([layer.label_smoothing for layer in layers])
-        self.register_buffer("label_smoothing", smoothing)
+class SmoothedBinaryCrossEntropy(SmoothedLoss):
+    """`BinaryCrossEntropy`."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits and target `(B,)` to the mean loss."""

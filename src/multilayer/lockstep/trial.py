@@ -36,7 +36,7 @@ def try_to_stack(trainings: Sequence[Training]) -> None:
     features, target = (each[:2] for each in trainings[0].data.splits["train"])
     try:
         try_step(modules[:2], features.to(modules[0].device), target.to(modules[0].device))
-    except Exception as error:
+    except Exception as error:  # anything, from the user's own network; alone it says so again
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise CannotStackError(f"torch.func.vmap cannot run the network: {reason}") from error
 
