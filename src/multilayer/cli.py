@@ -6,7 +6,6 @@ torch takes seconds to import: only the commands' own modules import it, after t
 import logging
 import os
 import sys
-import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from multilayer.errors import UserError, print_error, unknown_name
+from multilayer.errors import UserError, print_error, print_failure, unknown_name, was_printed
 from multilayer.help import MEANING, help_of, usage
 
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
@@ -105,22 +104,15 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     except Exception as error:
         if SweepFolder.path is None:
             raise
-        if not is_failure_of_a_job(SweepFolder.path):  # which has said so when it failed
-            if isinstance(error, UserError):  # the launcher's, before any job
+        if not was_printed(error):  # it is no job's, but the launcher's or the sweeper's
+            if isinstance(error, UserError):
                 raise
-            traceback.print_exc()
+            print_failure(error)
         print_sweep(SweepFolder.path)
         return 2 if isinstance(error, UserError) else 1
     if SweepFolder.path is not None:
         print_sweep(SweepFolder.path)
     return 0
-
-
-def is_failure_of_a_job(sweep: Path) -> bool:
-    """Whether one of a sweep's jobs failed; else it is the launcher or the sweeper that did."""
-    from multilayer.sweeps.summary import read_jobs
-
-    return any(run.read_manifest()["status"] == "failed" for run in read_jobs(sweep))
 
 
 def train_task(config: Any) -> float:
@@ -152,7 +144,7 @@ def train_task(config: Any) -> float:
             # Of a sweep only one job was checked before.
             raise_all(problems_in("train", values, in_sweep=in_sweep))
             result = train(values, folder, overrides, quiet=in_sweep)
-        except UserError as error:
+        except Exception as error:
             if in_sweep:
                 record_failure(folder, values, overrides, error)
             else:
@@ -214,20 +206,15 @@ def reported(job: int | None = None) -> Iterator[None]:
     """Say what went wrong at once; then end, or in a sweep leave the job to Hydra as failed."""
     try:
         yield
-    except UserError as error:
-        print_error(error if job is None else UserError(f"job {job}: {error}"))
-        if job is None:
-            raise SystemExit(2) from error
-        raise
     except KeyboardInterrupt as error:
         print("multilayer: interrupted", file=sys.stderr)
         if job is None:
             raise SystemExit(INTERRUPTED) from error
         raise
     except Exception as error:
-        traceback.print_exc()
+        print_failure(error, job)
         if job is None:
-            raise SystemExit(1) from error
+            raise SystemExit(2 if isinstance(error, UserError) else 1) from error
         raise
 
 

@@ -1,6 +1,7 @@
 """The one kind of error that the user can mend, and the words that help to mend it."""
 
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -45,3 +46,22 @@ def print_error(error: UserError) -> None:
     """One message on the standard error, each problem on a line of its own."""
     head = "multilayer: error: "
     print(head + str(error).replace("\n", "\n" + " " * len(head)), file=sys.stderr)
+
+
+def print_failure(error: Exception, job: int | str | None = None) -> None:
+    """Say why a run failed: a message for what the user can mend, else the traceback.
+
+    job: its number in a sweep, or several in words.
+    """
+    if isinstance(error, UserError):
+        print_error(error if job is None else UserError(f"job {job}: {error}"))
+    else:
+        traceback.print_exception(error)
+        if job is not None:
+            print(f"multilayer: job {job} failed", file=sys.stderr)
+    vars(error)["was_printed"] = True  # which goes with it to another process
+
+
+def was_printed(error: Exception) -> bool:
+    """Whether `print_failure` has said it."""
+    return "was_printed" in vars(error)

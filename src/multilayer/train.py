@@ -33,7 +33,7 @@ from multilayer.metrics import MORE_IS_BETTER
 from multilayer.modules import SupervisedModule
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint
-from multilayer.runs.manifest import start_manifest
+from multilayer.runs.manifest import describe_failure, start_manifest
 from multilayer.threads import set_threads
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def train(
     if config["engine"] == "lockstep":
         from multilayer.lockstep.sweep import train_stack_of_one
 
-        return train_stack_of_one(training)
+        return train_stack_of_one(training, quiet=quiet)
     trainer, module, run = training.trainer, training.module, training.run
     check_resumed(resumed, module, config["trainer"]["max_epochs"])
     run.writes = trainer.is_global_zero
@@ -182,13 +182,6 @@ def recorded(run: RunFolder, manifest: dict[str, Any]) -> Iterator[None]:
         raise
     finally:
         run.write_manifest(manifest)
-
-
-def describe_failure(error: BaseException) -> dict[str, Any]:
-    """What the manifest says of a run that did not come to its end."""
-    if isinstance(error, KeyboardInterrupt):
-        return {"status": "interrupted", "stop_reason": "interrupted by the user"}
-    return {"status": "failed", "stop_reason": f"{type(error).__name__}: {error}"}
 
 
 def fit(

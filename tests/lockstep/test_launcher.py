@@ -5,6 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import yaml
+
+from multilayer.lockstep.member import Member
+from multilayer.lockstep.stack import Stack
 
 from ..conftest import Run
 
@@ -121,3 +126,98 @@ def test_a_network_that_does_not_stack_trains_alone(
     assert f"lockstep: job 0 to 1 alone: {reason}" in outcome.out
     assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 2
     assert all("members" not in each for each in manifests(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("hook", "epoch"),
+    [
+        ("setup", 0),
+        ("on_train_epoch_start", 1),
+        ("on_validation_end", 1),
+        ("on_train_epoch_end", 1),
+        ("on_train_end", 0),
+        ("on_exception", -1),
+    ],
+)
+def test_a_callback_that_raises_fails_its_own_run_alone(
+    hook: str, epoch: int, multilayer: Run, tmp_path: Path
+) -> None:
+    """The others end as without it; what it had learnt is saved."""
+    own = ["+callbacks.own._target_=tests.lockstep.callbacks.Raises", f"+callbacks.own.hook={hook}"]
+    outcome = multilayer("train", *QUICK, *own, f"+callbacks.own.epoch=-1,{epoch},-1")
+    failed = epoch >= 0
+    assert outcome.code == failed, outcome.err
+    statuses = ["done", "failed" if failed else "done", "done"]
+    assert [each["status"] for each in manifests(tmp_path)] == statuses
+    losses = [
+        json.loads((tmp_path / "sweep" / str(job) / "metrics.json").read_text())["test"]["loss"]
+        for job in (0, 2)
+    ]
+    assert losses[0] == losses[1]
+    if failed:
+        assert f"RuntimeError: no {hook} today" in outcome.err
+        assert "multilayer: job 1 failed" in outcome.err
+        assert f"no {hook} today" in manifests(tmp_path)[1]["stop_reason"]
+    if epoch == 1:
+        n_epochs = 1 if hook == "on_train_epoch_start" else 2
+        assert manifests(tmp_path)[1]["steps"] == 2 * n_epochs
+        assert multilayer("evaluate", "run=sweep/1").code == 0
+
+
+def test_a_stack_that_fails_leaves_the_other_stacks(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its jobs has a folder and says why; a lack of memory says what to do."""
+    begin = Stack.begin_epoch
+
+    def begin_unless_wide(stack: Stack) -> list[Member]:
+        if stack.epoch == 1 and stack.members[0].training.config["model"]["d_hidden"] == [8]:
+            raise torch.OutOfMemoryError
+        return begin(stack)
+
+    monkeypatch.setattr(Stack, "begin_epoch", begin_unless_wide)
+    outcome = multilayer("train", *QUICK, "model.d_hidden=[8],[4]", "seed=0,1")
+    assert outcome.code == 2
+    found = manifests(tmp_path)
+    assert [each["status"] for each in found] == ["failed", "failed", "done", "done"]
+    assert "hydra.launcher.max_members=1" in found[1]["stop_reason"]
+    assert outcome.err.count("job 0 to 1: a stack of 2 does not fit") == 1
+    assert len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) == 4
+
+
+def test_a_run_that_is_there_is_kept(multilayer: Run, tmp_path: Path) -> None:
+    """The same folder a second time is refused, job by job, and nothing is lost."""
+    assert multilayer("train", *QUICK, "seed=0,1").code == 0
+    before = [path.read_bytes() for path in sorted(tmp_path.glob("sweep/*/**/*")) if path.is_file()]
+    outcome = multilayer("train", *QUICK, "seed=0,1", "optimizer.lr=0.5")
+    assert outcome.code == 2
+    assert "job 1: " in outcome.err
+    assert "holds a run already" in outcome.err
+    after = [path.read_bytes() for path in sorted(tmp_path.glob("sweep/*/**/*")) if path.is_file()]
+    assert before == after
+
+
+def test_a_config_may_ask_for_its_job(multilayer: Run, tmp_path: Path) -> None:
+    """Hydra's own values, as any launcher sets them."""
+    own = ["data.shuffle_seed=${hydra:job.num}", "callbacks=none"]
+    assert multilayer("train", *QUICK, *own, "seed=0,1").code == 0
+    for job in (0, 1):
+        config = yaml.safe_load((tmp_path / "sweep" / str(job) / "config.yaml").read_text())
+        assert config["data"]["shuffle_seed"] == job
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (["compile=auto"], "not compiled: the steps took"),
+        (["compile=false"], "not compiled: compile=false"),
+        (["compile=true"], "compiling the step of 2 members, for 2 steps ahead"),
+    ],
+)
+def test_it_is_said_whether_the_step_is_compiled(
+    own: list[str], words: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """On the terminal and in the manifest."""
+    outcome = multilayer("train", *QUICK, *own, "seed=0,1")
+    assert f"lockstep: {words}" in outcome.err
+    assert {each["compiled"] for each in manifests(tmp_path)} == {own == ["compile=true"]}

@@ -25,7 +25,7 @@ Leave = Callable[[list[Member]], None]
 class StackModule(pl.LightningModule):
     """A stack as Lightning sees it: one training step is many minibatches of every member.
 
-    leave: called with the members that end with an epoch.
+    leave: called with the members that leave at an epoch's begin or end, if any.
     progress: told of every epoch.
     """
 
@@ -50,7 +50,7 @@ class StackModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Draw the order of the rows."""
-        self.stack.begin_epoch()
+        self.leave(self.stack.begin_epoch())
 
     def training_step(self, batch: tuple[int, int], index: int) -> None:
         """Train all members on several minibatches."""
@@ -67,8 +67,7 @@ class StackModule(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Let members leave; the stack ends with its last one."""
         leaving = self.stack.end_epoch()
-        if leaving:
-            self.leave(leaving)
+        self.leave(leaving)
         self.progress.end_epoch(self.stack, leaving)
         self.trainer.should_stop = not self.stack.alive()
 

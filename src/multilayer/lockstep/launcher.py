@@ -1,10 +1,13 @@
 """What Hydra's launcher does: from lists of overrides to stacks, and back to Hydra's results."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
@@ -12,8 +15,8 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.config import first_line, plain, raise_all
-from multilayer.errors import UserError, print_error
-from multilayer.lockstep.plan import Job, Plan, make_plan
+from multilayer.errors import UserError, print_failure
+from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.sweep import Outcome, train_jobs
 from multilayer.lockstep.trial import CannotStackError
@@ -21,7 +24,7 @@ from multilayer.quiet import quieten_lightning
 from multilayer.runs.manifest import record_failure
 from multilayer.runs.summary import console
 from multilayer.schema import problems_in
-from multilayer.train import objective
+from multilayer.train import Result, objective
 
 
 class Launch:
@@ -54,6 +57,7 @@ class Launch:
         console().print(plan.in_words())
         for job, error in plan.broken:
             self.fail(job, error)
+        report(plan.broken)
         try:
             self.train_stacks(plan)
         except KeyboardInterrupt:
@@ -67,6 +71,10 @@ class Launch:
         """Train one stack after the other; what does not stack after all is left to train alone."""
         with SweepProgress(sum(len(stack) for stack, _ in plan.stacks)) as progress:
             for stack, data in plan.stacks:
+                for job in stack:
+                    self.context.callbacks.on_job_start(
+                        self.composed[job.number], task_function=self.task
+                    )
                 try:
                     outcomes = train_jobs(stack, data, progress)
                 except CannotStackError as error:
@@ -74,6 +82,7 @@ class Launch:
                     plan.alone.extend(alone)
                     console().print(Plan([], alone, []).reasons())
                     continue
+                report([(job, outcomes[job.number]) for job in stack])
                 for job in stack:
                     self.note(job, outcomes[job.number])
 
@@ -81,10 +90,12 @@ class Launch:
         """A job's config and folder; None where they cannot be, which is then said and noted."""
         try:
             config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            self.composed[number] = config
+            HydraConfig.instance().cfg = cast(HydraConf, config)  # for ${hydra:job.num} and such
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = number
-            self.composed[number] = config
-            folder = Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
+                folder = Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
+                config.hydra.runtime.output_dir = os.path.abspath(folder)
             values = plain(config)
         except (HydraException, OmegaConfBaseException, UserError) as error:
             self.refuse(number, overrides, UserError(first_line(error)))
@@ -94,17 +105,18 @@ class Launch:
             raise_all(problems_in("train", values, in_sweep=True))
         except UserError as error:
             self.fail(job, error)
+            report([(job, error)])
             return None
         return job
 
     def refuse(self, number: int, overrides: Sequence[str], error: UserError) -> None:
         """Note a job that has no config."""
-        print_error(UserError(f"job {number}: {error}"))
+        print_failure(error, number)
         self.returns[number] = JobReturn(
             overrides=list(overrides), status=JobStatus.FAILED, _return_value=error
         )
 
-    def fail(self, job: Job, error: UserError) -> None:
+    def fail(self, job: Job, error: Exception) -> None:
         """Leave the folder of a job that could not begin, and note it."""
         record_failure(job.folder, job.config, job.overrides, error)
         self.note(job, error)
@@ -112,17 +124,18 @@ class Launch:
     def note(self, job: Job, outcome: Outcome) -> None:
         """Note how a job of a stack ended."""
         value: Any = outcome
-        if isinstance(outcome, UserError):
-            print_error(UserError(f"job {job.number}: {outcome}"))
-        else:
+        if isinstance(outcome, Result):
             value = objective(job.config["monitor"], outcome.metrics)
-        self.returns[job.number] = JobReturn(
+        config = self.composed[job.number]
+        returned = JobReturn(
             overrides=list(job.overrides),
-            cfg=self.composed[job.number],
+            cfg=config,
             working_dir=str(job.folder),
-            status=JobStatus.FAILED if isinstance(outcome, UserError) else JobStatus.COMPLETED,
+            status=JobStatus.COMPLETED if isinstance(outcome, Result) else JobStatus.FAILED,
             _return_value=value,
         )
+        self.returns[job.number] = returned
+        self.context.callbacks.on_job_end(config, job_return=returned)
 
     def run_alone(self, job: Job) -> JobReturn:
         """Run a job as Hydra's basic launcher does."""
@@ -133,3 +146,11 @@ class Launch:
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
+
+
+def report(ended: Sequence[tuple[Job, Outcome]]) -> None:
+    """Print each error once, with the jobs that it ended."""
+    failures = {job.number: error for job, error in ended if isinstance(error, Exception)}
+    for error in dict.fromkeys(failures.values()):
+        numbers = [number for number, other in failures.items() if other is error]
+        print_failure(error, in_numbers(numbers))

@@ -5,10 +5,12 @@ done here, epoch by epoch, with that run's own Trainer, callbacks and counters, 
 leaves behind is the same.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from functools import wraps
 from math import isfinite
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,6 +24,10 @@ from torch.optim import SGD, Optimizer
 
 from multilayer.lockstep.block import Block, Layout
 from multilayer.train import Training
+
+log = logging.getLogger(__name__)
+
+Method = TypeVar("Method", bound=Callable[..., None])
 
 HOOKS = (
     "setup",
@@ -41,10 +47,29 @@ HOOKS = (
 """The hooks of callbacks that a member calls. A job whose callbacks want others trains alone."""
 
 
+def guarded(method: Method) -> Method:
+    """Keep what a member's own callbacks, loggers and schedule raise from the other members.
+
+    It becomes the member's `failure`; from then on it does nothing more.
+    """
+
+    @wraps(method)
+    def run(member: "Member", *args: Any, **arguments: Any) -> None:
+        if member.failure is not None:
+            return
+        try:
+            method(member, *args, **arguments)
+        except Exception as error:
+            member.failure = error
+
+    return cast(Method, run)
+
+
 class Member:
     """One of the networks of a stack, with what belongs to its run alone.
 
     training: the run, ready to be trained.
+    failure: what one of its callbacks raised, say; it is to leave.
     """
 
     def __init__(self, training: Training) -> None:
@@ -57,6 +82,7 @@ class Member:
         # The masks of dropout are hashed from its numbers; see `HashedDropout`.
         self.dropout_keys = np.random.default_rng((training.config["seed"], 1))
         self.left_at_step: int | None = None
+        self.failure: Exception | None = None
         self.started = perf_counter()
 
     @property
@@ -64,6 +90,7 @@ class Member:
         """torch's own. It holds the numbers and the state; the stack does its steps."""
         return self.trainer.optimizers[0]
 
+    @guarded
     def start(self) -> None:
         """Do what Lightning does when a fit begins."""
         trainer = self.trainer
@@ -108,11 +135,15 @@ class Member:
             tensor.data = tensor.data.clone()
         self.optimizer.state.clear()
 
-    def begin_epoch(self, epoch: int) -> Tensor:
-        """The order of the rows in an epoch, `(n_rows,)`."""
+    @guarded
+    def begin_epoch(self) -> None:
+        """Do what Lightning does when an epoch begins."""
         self.trainer.fit_loop.epoch_progress.increment_ready()
         self.trainer.fit_loop.epoch_progress.increment_started()
         self.call("on_train_epoch_start")
+
+    def order(self, epoch: int) -> Tensor:
+        """The order of the rows in an epoch, `(n_rows,)`."""
         assert self.minibatches.sampler is not None
         self.minibatches.sampler.set_epoch(epoch)
         return self.minibatches.sampler.order()
@@ -126,6 +157,7 @@ class Member:
         drawn = self.dropout_keys.integers(-(2**31), 2**31, size=(n, 2), dtype=np.int32)
         return torch.from_numpy(drawn)
 
+    @guarded
     def move_schedule(self, interval: str, *, by_metric: bool = False) -> None:
         """Move on the schedules of an interval: those that follow a metric, or the others."""
         for config in self.trainer.lr_scheduler_configs:
@@ -137,12 +169,14 @@ class Member:
             else:
                 schedule.step()
 
+    @guarded
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Write scalars to the run's loggers."""
         for logger in self.trainer.loggers:
             logger.log_metrics(dict(values), step)
             logger.save()
 
+    @guarded
     def end_validation(self, values: Mapping[str, Tensor], n_steps: int, n_batches: int) -> None:
         """Log an epoch's metrics and call what looks at them.
 
@@ -163,6 +197,7 @@ class Member:
             self.trainer.should_stop = True
             self.trainer.fit_loop.min_epochs = 0
 
+    @guarded
     def end_epoch(self) -> None:
         """Close an epoch after its validation."""
         loop = self.trainer.fit_loop
@@ -174,6 +209,8 @@ class Member:
 
     def is_done(self) -> bool:
         """Whether it has trained enough, or is to stop."""
+        if self.failure is not None:
+            return True
         n_epochs = self.trainer.current_epoch
         enough = n_epochs >= (self.trainer.min_epochs or 0)
         return n_epochs == self.trainer.max_epochs or (self.trainer.should_stop and enough)
@@ -197,19 +234,29 @@ class Member:
                 state["step"].fill_(n_steps)
 
     def finish(self) -> None:
+        """End, and take the weights along: the place in the block goes to another."""
+        self.end_fit()
+        if self.failure is not None:
+            self.fail(self.failure)
+        self.move_out()
+
+    @guarded
+    def end_fit(self) -> None:
         """Do what Lightning does when a fit ends."""
         self.call("on_train_end")
-        self.move_out()
         self.call("on_fit_end")
         self.call("teardown", stage="fit")
         for logger in self.trainer.loggers:
             logger.finalize("success")
 
     def fail(self, error: BaseException) -> None:
-        """Let the callbacks save what there is."""
-        self.call("on_exception", exception=error)
-        for logger in self.trainer.loggers:
-            logger.finalize("failed")
+        """Let the callbacks save what there is, as Lightning does after an error."""
+        try:
+            self.call("on_exception", exception=error)
+            for logger in self.trainer.loggers:
+                logger.finalize("failed")
+        except Exception:
+            log.exception(f"{self.training.run.path} failed, and then its callbacks did")
 
 
 SHOWN_FOR_ALL: tuple[type[pl.Callback], ...] = (ProgressBar, ModelSummary)

@@ -18,7 +18,6 @@ from multilayer.build import check_components, make_data, make_network
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows
 from multilayer.devices import trainer_device
-from multilayer.errors import UserError
 from multilayer.lockstep.member import HOOKS, SHOWN_FOR_ALL
 from multilayer.lockstep.optimizers import STACKED
 from multilayer.targets import resolve
@@ -97,7 +96,7 @@ class Plan:
 
     stacks: list[tuple[list[Job], DataModule]]
     alone: list[tuple[Job, str]]
-    broken: list[tuple[Job, UserError]]
+    broken: list[tuple[Job, Exception]]
 
     def in_words(self) -> str:
         """A few lines for the user.
@@ -129,7 +128,7 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     for job in jobs:
         try:
             reason = reason_to_be_alone(job.config)
-        except UserError as error:
+        except Exception as error:  # a module of the user's own may raise anything
             plan.broken.append((job, error))
             continue
         if reason:
@@ -142,7 +141,7 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
             data = make_data(group[0].config)
             data.setup()
             fit = members_that_fit(group[0].config, data) if max_members is None else max_members
-        except UserError as error:
+        except Exception as error:
             plan.broken.extend((job, error) for job in group)
             continue
         n_stacks = ceil(len(group) / fit)

@@ -18,12 +18,15 @@ class SweepProgress:
 
     Where the output is no terminal, it is a line every ten seconds instead.
 
-    n_runs: the runs of the sweep.
+    n_runs: the runs that train in stacks.
+    shown: whether anything is.
     """
 
-    def __init__(self, n_runs: int) -> None:
+    def __init__(self, n_runs: int, *, shown: bool = True) -> None:
         self.n_runs = n_runs
+        self.shown = shown
         self.n_ended = 0
+        self.monitor = ""
         self.best: float | None = None
         self.console = Console(stderr=True)
         self.bar: Progress | None = None
@@ -31,7 +34,7 @@ class SweepProgress:
         self.last_line = monotonic()
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.shown and self.console.is_terminal:
             self.bar = bar_of("runs", self.console)
             self.task = self.bar.add_task("sweep", total=self.n_runs, words="")
             self.bar.start()
@@ -54,19 +57,31 @@ class SweepProgress:
         self.n_ended += len(leaving)
         alive = stack.alive()
         for member in [*alive, *leaving]:
-            self.note(member)
+            if member.failure is None:
+                self.note(member)
         begun = sum(part_done(member) for member in alive)
         if self.bar is not None:
             words = self.words(stack, len(alive))
             self.bar.update(self.task, completed=self.n_ended + begun, words=words)
-        elif monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
+        elif self.shown and monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             line = f"{self.n_ended} of {self.n_runs} runs ended  {self.words(stack, len(alive))}"
             self.console.print(line, soft_wrap=True)
             self.last_line = monotonic()
 
+    def say(self, words: str) -> None:
+        """A line for the user, above the bar."""
+        if self.shown:
+            self.console.print(f"lockstep: {words}", soft_wrap=True, highlight=False)
+
     def note(self, member: Member) -> None:
-        """Remember the best value of the metric that the runs are judged by."""
+        """Remember the best value of the metric that the runs are judged by.
+
+        Runs may be judged by different metrics; it is the first one's.
+        """
         config = member.training.config
+        self.monitor = self.monitor or config["monitor"]
+        if config["monitor"] != self.monitor:
+            return
         value = float(member.trainer.callback_metrics[config["monitor"]])
         best = worst(config["mode"]) if self.best is None else self.best
         if is_better(value, best, config["mode"]):
@@ -74,8 +89,7 @@ class SweepProgress:
 
     def words(self, stack: Stack, n_alive: int) -> str:
         """How the stack stands, in a few words."""
-        monitor = stack.members[0].training.config["monitor"]
-        best = "" if self.best is None else f"  best {monitor} {self.best:#.4g}"
+        best = "" if self.best is None else f"  best {self.monitor} {self.best:#.4g}"
         return f"epoch {stack.epoch}  {n_alive} training{best}"
 
 

@@ -1,6 +1,7 @@
 """A stack of members: how they go through an epoch together, and how some of them leave."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
@@ -20,6 +21,8 @@ from multilayer.lockstep.steps import Runner
 from multilayer.lockstep.template import Template
 from multilayer.modules import named
 from multilayer.threads import thread_counts
+
+log = logging.getLogger(__name__)
 
 BLOCK_SIZE = 16
 """Members a block: few enough for the processor's cache, enough to keep Python out of the way."""
@@ -68,6 +71,7 @@ class Stack:
     members: all started, on one device, with networks of one shape and the same rows.
     choice: whether to compile; see `Runner`.
     threads: how many CPU threads, or "auto"; see `ThreadTrial`.
+    say: tells the user that the step is compiled.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class Stack:
         *,
         choice: bool | str = "auto",
         threads: int | str = 1,
+        say: Callable[[str], None] = log.info,
     ) -> None:
         training = members[0].training
         trainer = training.config["trainer"]
@@ -101,7 +106,9 @@ class Stack:
         self.step = Step(self.template, self.optimizer, self.number_names)
         self.seats = [self.seat(some) for some in in_blocks(self.members)]
         n_threads = thread_counts(threads, self.device, len(self.seats[0].members))
-        self.runner = Runner(self.step, choice=choice, n_threads=n_threads, device=self.device)
+        self.runner = Runner(
+            self.step, choice=choice, n_threads=n_threads, device=self.device, say=say
+        )
 
     def seat(self, members: Sequence[Member | None]) -> Seats:
         """Take members into a block of their own."""
@@ -129,13 +136,17 @@ class Stack:
 
     # An epoch -------------------------------------------------------------------------------
 
-    def begin_epoch(self) -> None:
-        """Draw each member's order of the rows."""
+    def begin_epoch(self) -> list[Member]:
+        """Draw each member's order of the rows; returns members that fail before it."""
+        for member in self.alive():
+            member.begin_epoch()
+        failed = self.let_go([member for member in self.alive() if member.failure is not None])
         for seats in self.seats:
-            orders = {member: member.begin_epoch(self.epoch) for _, member in seats.taken()}
+            orders = {member: member.order(self.epoch) for _, member in seats.taken()}
             rows = [orders[member][: self.n_rows] for member in seats.everyone()]
             seats.order = torch.stack(rows).to(self.device)
             seats.losses, seats.outputs, seats.validation = [], [], []
+        return failed
 
     def calls(self) -> list[tuple[int, int]]:
         """The minibatches of an epoch that are trained in one call each: the first, and the end."""
@@ -257,16 +268,19 @@ class Stack:
             member.end_validation(mine, self.n_steps, self.n_batches)
 
     def end_epoch(self) -> list[Member]:
-        """Close the epoch; returns the members that leave, with weights of their own."""
-        leaving = []
+        """Close the epoch; returns the members that leave."""
         self.epoch += 1
+        for member in self.alive():
+            member.end_epoch()
+        return self.let_go([member for member in self.alive() if member.is_done()])
+
+    def let_go(self, leaving: list[Member]) -> list[Member]:
+        """Let members leave, with weights of their own."""
+        for member in leaving:
+            member.finish()
+        gone = set(leaving)
         for seats in self.seats:
-            for k, member in seats.taken():
-                member.end_epoch()
-                if member.is_done():
-                    member.finish()
-                    seats.members[k] = None
-                    leaving.append(member)
+            seats.members = [None if member in gone else member for member in seats.members]
         self.seats = [seats for seats in self.seats if seats.taken()]
         self.compact()
         return leaving

@@ -30,6 +30,7 @@ class Runner:
 
     choice: true or false to compile or not, or "auto".
     n_threads: the numbers of CPU threads to try.
+    say: tells the user, before a compilation that takes some seconds.
     """
 
     def __init__(
@@ -39,13 +40,16 @@ class Runner:
         choice: bool | str,
         n_threads: Sequence[int],
         device: torch.device,
+        say: Callable[[str], None] = log.info,
     ) -> None:
         self.step = step
         self.choice = choice
         self.device = device
+        self.say = say
         self.trial = ThreadTrial(n_threads)
         self.compiled: dict[Shape, Run] = {}
         self.seconds: dict[Shape, float] = {}
+        self.seconds_in_all = 0.0
 
     def run(self, block: Block, inputs: Sequence[Tensor], n_ahead: int) -> tuple[Tensor, Tensor]:
         """Train a block for S steps; returns losses `(S, K)` and outputs `(S, K, B, ...)`.
@@ -57,6 +61,7 @@ class Runner:
         n_steps, *shape = inputs[2].shape
         key = tuple(shape)
         if key not in self.compiled and self.is_worthwhile(key, n_ahead):
+            self.say(f"compiling the step of {len(block)} members, for {n_ahead:,} steps ahead")
             self.compiled[key] = self.compile(block, inputs)
             self.trial.start_over()
         usual = torch.get_num_threads()
@@ -64,6 +69,7 @@ class Runner:
         torch.set_num_threads(n_threads)
         start = perf_counter()
         found = [self.one(key, block, *inputs[:2], *each) for each in zip(*inputs[2:], strict=True)]
+        self.seconds_in_all += perf_counter() - start
         seconds = (perf_counter() - start) / n_steps
         torch.set_num_threads(usual)
         if n_steps > 1:  # else it is the rest of an epoch, another kind of work
@@ -97,6 +103,19 @@ class Runner:
         if key not in self.seconds:  # the first steps say how long one takes
             return False
         return SHARE_SAVED * self.seconds[key] * n_ahead > SECONDS_TO_COMPILE
+
+    def why_not(self) -> str | None:
+        """Why nothing was compiled, at the end of the training; None where something was."""
+        if self.compiled:
+            return None
+        if not self.choice:
+            return "not compiled: compile=false"
+        if not can_compile(self.device):
+            return "not compiled: there is no C++ compiler"
+        return (
+            f"not compiled: the steps took {self.seconds_in_all:.1f} s in all, "
+            f"and compiling takes about {SECONDS_TO_COMPILE:.0f} s"
+        )
 
     def compile(self, block: Block, inputs: Sequence[Tensor]) -> Run:
         """The step for blocks and minibatches of one shape, as one compiled function."""

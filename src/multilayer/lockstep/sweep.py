@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, get_args
 
+import torch
+
 from multilayer.data import DataModule
 from multilayer.data.datamodule import in_words
 from multilayer.data.split import Split
@@ -17,23 +19,24 @@ from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.trial import CannotStackError, try_to_stack
 from multilayer.runs.folder import Metrics
-from multilayer.runs.manifest import record_failure
+from multilayer.runs.manifest import describe_failure, record_failure
 from multilayer.train import (
     Result,
     Training,
     describe_end,
-    describe_failure,
     describe_fit,
     prepare,
 )
 
 log = logging.getLogger(__name__)
 
-Outcome = Result | UserError
+Outcome = Result | Exception
 
 
-def train_stack_of_one(training: Training) -> Result:
+def train_stack_of_one(training: Training, *, quiet: bool) -> Result:
     """Train a single run through the stack's engine, with `engine=lockstep`.
+
+    quiet: whether to show no progress.
 
     Raises `UserError` where it cannot be.
     """
@@ -45,9 +48,11 @@ def train_stack_of_one(training: Training) -> Result:
     except CannotStackError as error:
         raise UserError(f"engine=lockstep: {error}; use engine=lightning") from error
     log.info(f"data: {in_words(training.data)}")
-    with SweepProgress(1) as progress:
-        (result,) = train_together([training], progress)
-    return result
+    with SweepProgress(1, shown=not quiet) as progress:
+        (outcome,) = train_together([training], progress)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def train_jobs(
@@ -63,59 +68,104 @@ def train_jobs(
         own = data.in_another_order(job.config["data"]["shuffle_seed"])
         try:
             ready[job.number] = prepare(job.config, job.folder, job.overrides, own, quiet=True)
-        except UserError as error:
+        except Exception as error:  # a network of the user's own may raise anything
             outcomes[job.number] = error
     if ready:
         try_to_stack(list(ready.values()))
     for job in jobs:
         problem = outcomes.get(job.number)
-        if isinstance(problem, UserError):
+        if isinstance(problem, Exception):
             record_failure(job.folder, job.config, job.overrides, problem)
     if ready:
-        results = train_together(list(ready.values()), progress)
-        outcomes |= dict(zip(ready, results, strict=True))
+        found = train_together(list(ready.values()), progress)
+        outcomes |= dict(zip(ready, found, strict=True))
     return outcomes
 
 
-def train_together(trainings: Sequence[Training], progress: SweepProgress) -> list[Result]:
-    """Train runs that are ready as one stack, and leave their run folders."""
+def train_together(trainings: Sequence[Training], progress: SweepProgress) -> list[Outcome]:
+    """Train runs that are ready as one stack, and leave their run folders.
+
+    One that fails, in a callback of its own say, leaves the others untouched.
+    """
     members = [Member(training) for training in trainings]
-    results: dict[Member, Result] = {}
-    for training in trainings:
-        training.run.write_config(training.config)
-    with recorded(members, results):
+    outcomes: dict[Member, Outcome] = {}
+    with recorded(members, outcomes):
         for member in members:
             member.start()
-        config = trainings[0].config
-        stack = Stack(members, choice=config["compile"], threads=config["threads"])
+        note_failures(members, outcomes)
+        started = [member for member in members if member.failure is None]
+        if started:
+            config = trainings[0].config
+            stack = Stack(
+                started, choice=config["compile"], threads=config["threads"], say=progress.say
+            )
 
-        def leave(leaving: list[Member]) -> None:
-            facts = [describe_training(member) for member in leaving]
-            metrics = evaluate_members(stack, leaving)
-            for member, fit, own in zip(leaving, facts, metrics, strict=True):
-                member.training.manifest.update(fit, compiled=bool(stack.runner.compiled))
-                results[member] = end(member, own)
+            def leave(leaving: list[Member]) -> None:
+                note_failures(leaving, outcomes)
+                outcomes.update(end_together(stack, leaving))
 
-        fit_stack(stack, config["trainer"], leave, progress)
-    return [results[member] for member in members]
+            fit_stack(stack, config["trainer"], leave, progress)
+            if reason := stack.runner.why_not():
+                progress.say(reason)
+    return [outcomes[member] for member in members]
 
 
 @contextmanager
-def recorded(members: Sequence[Member], results: dict[Member, Result]) -> Iterator[None]:
-    """Write the manifests at the start; at an end before time, those of the unfinished runs."""
+def recorded(members: Sequence[Member], outcomes: dict[Member, Outcome]) -> Iterator[None]:
+    """Write configs and manifests at the start; where the stack fails, those of all still in it."""
     for member in members:
         training = member.training
         training.manifest["members"] = len(members)
+        training.run.write_config(training.config)
         training.run.write_manifest(training.manifest)
     try:
         yield
-    except BaseException as error:
+    except BaseException as raised:
+        error = in_words_of_memory(raised, len(members))
         for member in members:
-            if member not in results:
+            if member not in outcomes:
                 member.fail(error)
-                facts = describe_training(member) | describe_failure(error)
-                member.training.run.write_manifest(member.training.manifest | facts)
-        raise
+                write_failure(member, error)
+        if not isinstance(error, Exception):
+            raise
+        outcomes.update({member: error for member in members if member not in outcomes})
+
+
+def in_words_of_memory(error: BaseException, n_members: int) -> BaseException:
+    """What to do where a stack does not fit into the memory of the device; else the error."""
+    if isinstance(error, torch.OutOfMemoryError) and n_members > 1:
+        return UserError(
+            f"a stack of {n_members} does not fit into the memory of the device: bound it with "
+            f"hydra.launcher.max_members={n_members // 2}"
+        )
+    return error
+
+
+def note_failures(members: Sequence[Member], outcomes: dict[Member, Outcome]) -> None:
+    """Write what those leave that failed by themselves."""
+    for member in members:
+        if member.failure is not None:
+            write_failure(member, member.failure)
+            outcomes[member] = member.failure
+
+
+def write_failure(member: Member, error: BaseException) -> None:
+    """Write the manifest of a run that did not come to its end."""
+    facts = describe_training(member) | describe_failure(error)
+    member.training.run.write_manifest(member.training.manifest | facts)
+
+
+def end_together(stack: Stack, leaving: Sequence[Member]) -> dict[Member, Outcome]:
+    """Evaluate the members that leave a stack, and write what their runs leave."""
+    ended = [member for member in leaving if member.failure is None]
+    if not ended:
+        return {}
+    facts = [describe_training(member) for member in ended]
+    outcomes: dict[Member, Outcome] = {}
+    for member, fit, metrics in zip(ended, facts, evaluate_members(stack, ended), strict=True):
+        member.training.manifest.update(fit, compiled=bool(stack.runner.compiled))
+        outcomes[member] = end(member, metrics)
+    return outcomes
 
 
 def evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from multilayer.errors import UserError
 from multilayer.runs.folder import RunFolder
 
 PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
@@ -49,11 +50,23 @@ def versions() -> dict[str, str]:
 def record_failure(
     folder: Path, config: dict[str, Any], overrides: Sequence[str], error: Exception
 ) -> None:
-    """Leave the run folder of a job of a sweep that could not begin."""
+    """Leave the run folder of a job of a sweep that could not begin.
+
+    Where there is a manifest already, it stays: it says so itself, or it is an earlier run's.
+    """
     run = RunFolder(folder)
+    if run.manifest_file.exists():
+        return
     run.write_config(config)
-    ending = {"status": "failed", "stop_reason": str(error)}
-    run.write_manifest(start_manifest(config, overrides) | ending)
+    run.write_manifest(start_manifest(config, overrides) | describe_failure(error))
+
+
+def describe_failure(error: BaseException) -> dict[str, Any]:
+    """What the manifest says of a run that did not come to its end."""
+    if isinstance(error, KeyboardInterrupt):
+        return {"status": "interrupted", "stop_reason": "interrupted by the user"}
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return {"status": "failed", "stop_reason": f"{kind}{error}"}
 
 
 def config_hash(config: dict[str, Any]) -> str:
