@@ -8,6 +8,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from multilayer.errors import UserError
+from multilayer.garbage import uncollected
 from multilayer.sweeps.composer import JobComposer
 
 
@@ -42,7 +43,8 @@ class LockstepLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
         """Run the jobs; returns what came of each, in their order."""
-        from multilayer.lockstep.launcher import Launch
+        with uncollected():
+            from multilayer.lockstep.launcher import Launch
 
         launch = Launch(self.context, self.task, self.config, self.max_members)
         return launch.run(job_overrides, initial_job_idx)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from multilayer.errors import UserError, print_error, print_failure, unknown_name, was_printed
+from multilayer.garbage import end_quickly, uncollected
 from multilayer.help import MEANING, help_of, usage
 
 INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns 0 when done, 1 when the run failed, 2 when the input is wrong, 130 after Ctrl-C.
     """
+    end_quickly()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
@@ -134,8 +136,9 @@ def train_task(config: Any) -> float:
     values = plain(config)
     sys.path.append(os.getcwd())  # where a project's own networks and data are
     with reported(job=hydra.job.num if in_sweep else None):
-        from multilayer.quiet import quieten_lightning
-        from multilayer.train import objective, train
+        with uncollected():
+            from multilayer.quiet import quieten_lightning
+            from multilayer.train import objective, train
 
         quieten_lightning()
         if in_sweep:
@@ -170,7 +173,8 @@ def evaluate_task(config: Any) -> None:
 
     trust_working_folder(config)
     with reported():
-        from multilayer.evaluate import evaluate
+        with uncollected():
+            from multilayer.evaluate import evaluate
 
         evaluation = evaluate(plain(config))
     print_metrics({evaluation.rows: evaluation.metrics})
@@ -182,7 +186,8 @@ def predict_task(config: Any) -> None:
 
     trust_working_folder(config)
     with reported():
-        from multilayer.predict import predict
+        with uncollected():
+            from multilayer.predict import predict
 
         table = predict(plain(config))
     print(f"{table.height} predictions in {config.output}")

@@ -173,8 +173,24 @@ class SupervisedModule(pl.LightningModule, ABC):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to rebuild the module from the checkpoint alone."""
+        """Add what is needed to rebuild the module from the checkpoint alone.
+
+        In a stack of lockstep's, weights are parts of a larger storage: only theirs is saved.
+        """
         checkpoint["multilayer"] = self.about
+        weights = checkpoint["state_dict"]
+        weights.update({name: with_own_storage(value) for name, value in weights.items()})
+        for optimizer in checkpoint.get("optimizer_states", []):
+            optimizer["state"] = {
+                parameter: {name: with_own_storage(value) for name, value in own.items()}
+                for parameter, own in optimizer["state"].items()
+            }
+
+
+def with_own_storage(value: Any) -> Any:
+    """A tensor, copied where it is a part of a larger one; anything else as it is."""
+    is_part = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
+    return value.clone() if is_part else value
 
 
 class BinaryModule(SupervisedModule):

@@ -184,6 +184,7 @@ def check_same(ours: Any, theirs: Any, where: str) -> None:
             check_same(ours[index], value, f"{where}[{index}]")
     elif isinstance(theirs, torch.Tensor):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+        assert ours.untyped_storage().nbytes() == theirs.untyped_storage().nbytes(), where
     elif isinstance(theirs, float):
         assert ours == pytest.approx(theirs, rel=1e-4), where
     else:
