@@ -14,7 +14,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -137,8 +139,6 @@ def raw_rate(features: torch.Tensor, target: torch.Tensor) -> float:
 def sklearn_rate(features: torch.Tensor, target: torch.Tensor) -> float:
     """scikit-learn's MLPClassifier."""
     network = MLPClassifier((128, 64), batch_size=64, max_iter=20, tol=0, n_iter_no_change=1000)
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it has not converged
         start = perf_counter()
@@ -173,7 +173,7 @@ def matrix_rate() -> float:
 
 
 def measure(rounds: int, parts: dict[str, Callable[[], float]]) -> Rates:
-    """Each part once a round."""
+    """Each part once a round, so that a slow minute of the machine meets all of them."""
     rates: Rates = {name: [] for name in parts}
     for _ in range(rounds):
         for name, part in parts.items():
@@ -232,16 +232,26 @@ def training(data: DataModule, rounds: int) -> None:
     print(f"       {floor:,.0f} model-steps per second, twice that with two threads")
 
 
-def scaling(data: DataModule, sizes: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)) -> None:
-    """The cost of a step for each member, as members become many, and as they leave."""
-    print("\nmembers   microseconds per member and step")
-    for n_members in sizes:
-        stack = make_stack(data, n_members)
+def scaling(data: DataModule, rounds: int) -> None:
+    """The cost of a step for each member, as members become many."""
+    stacks = {n: make_stack(data, n) for n in (1, 4, 16, 64, 256, 1024)}
+    for stack in stacks.values():
         train_epoch(stack)
-        with ready_memory():
-            rate_of(stack, 1.0)
-            found = statistics.median(rate_of(stack) for _ in range(3))
-        print(f"{n_members:7d}   {1e6 / found:6.1f}")
+    with ready_memory():
+        parts = {str(n): partial(rate_of, stack) for n, stack in stacks.items()}
+        rates = measure(rounds, parts)
+    print("\nmembers   microseconds per member and step")
+    medians = []
+    for n, values in rates.items():
+        costs = [1e6 / value for value in values]
+        medians.append(statistics.median(costs))
+        print(f"{n:>7s}   {medians[-1]:6.1f}   ({min(costs):.1f} to {max(costs):.1f})")
+    rises = [later / min(medians[: i + 1]) for i, later in enumerate(medians)]
+    print(f"largest rise over a smaller stack: {max(rises) - 1:.0%} (at most 10%)")
+
+
+def compaction(data: DataModule) -> None:
+    """The cost of a step of a stack as members leave."""
     print("\nof 64 members   milliseconds a step of all that are left")
     stack = make_stack(data, 64)
     for n_left in (64, 48, 32, 16, 4):
@@ -255,6 +265,28 @@ def scaling(data: DataModule, sizes: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
             rate_of(stack, 0.5)
             found = statistics.median(rate_of(stack) for _ in range(3))
         print(f"{n_left:13d}   {1e3 * n_left / found:6.2f}")
+
+
+def memory(data: DataModule, n_members: int = 64) -> None:
+    """What members add to the memory of the process, beside their weights and Adam's moments."""
+    shape = "model.d_hidden=[1024,1024]"
+    with ready_memory():  # which gives back what is free
+        before = resident()
+    stack = make_stack(data, n_members, shape)
+    with ready_memory():
+        built = resident()
+        train_epoch(stack)
+        trained = resident()
+    state = n_members * 3 * 4 * sum(each.numel() for each in stack.module.parameters())
+    print(f"\n{n_members} members of 64-1024-1024-10, {state / 1e6:,.0f} MB of weights and moments")
+    for name, bytes_ in (("built", built), ("after an epoch", trained)):
+        taken = bytes_ - before
+        print(f"{name:>15s} {taken / 1e6:8,.0f} MB: {taken / state - 1:+.1%} (at most +15%)")
+
+
+def resident() -> int:
+    """The bytes of this process that are in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def sweep_seconds(launcher: str, n_rates: int, cache: str | None = None) -> float:
@@ -272,16 +304,20 @@ def sweep_seconds(launcher: str, n_rates: int, cache: str | None = None) -> floa
         return perf_counter() - start
 
 
-def sweeps(n_rates: int, wanted: float) -> None:
+def sweeps(n_rates: int, rounds: int, wanted: float) -> None:
     """Lockstep with torch's cache empty and full, against two processes of joblib."""
-    with tempfile.TemporaryDirectory() as cache:
-        cold, warm = (sweep_seconds("lockstep", n_rates, cache) for _ in range(2))
-    joblib = sweep_seconds("joblib", n_rates)
-    print(f"\n{8 * n_rates} runs as a process: joblib {joblib:.1f} s")
-    for name, seconds in (("cold", cold), ("warm", warm)):
-        print(
-            f"  lockstep, {name} {seconds:5.1f} s: {joblib / seconds:.1f} times (wanted {wanted:g})"
-        )
+    seconds: Rates = {"lockstep, cold": [], "lockstep, warm": [], "joblib": []}
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as cache:
+            seconds["lockstep, cold"].append(sweep_seconds("lockstep", n_rates, cache))
+            seconds["lockstep, warm"].append(sweep_seconds("lockstep", n_rates, cache))
+        seconds["joblib"].append(sweep_seconds("joblib", n_rates))
+    print(f"\n{8 * n_rates} runs as a process, seconds")
+    for name, values in seconds.items():
+        middle = statistics.median(values)
+        print(f"{name:42s} {middle:10.1f}   ({min(values):.1f} to {max(values):.1f})")
+    for name in ("lockstep, cold", "lockstep, warm"):
+        ratio(seconds, "joblib", name, wanted)
 
 
 def main() -> None:
@@ -289,7 +325,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--sweeps", action="store_true", help="also whole sweeps of 64 runs")
-    parser.add_argument("--large", action="store_true", help="also whole sweeps of 256 runs")
+    parser.add_argument("--large", action="store_true", help="also one whole sweep of 256 runs")
     chosen = parser.parse_args()
     quieten_lightning()
     names = ("torch", "pytorch-lightning", "scikit-learn")
@@ -298,11 +334,14 @@ def main() -> None:
     torch.set_num_threads(1)
     data = read_data()
     training(data, chosen.repeats)
-    scaling(data)
+    scaling(data, chosen.repeats)
+    compaction(data)
+    if sys.platform == "linux":
+        memory(data)
     if chosen.sweeps or chosen.large:
-        sweeps(8, 6)
+        sweeps(8, chosen.repeats, 6)
     if chosen.large:
-        sweeps(32, 12)
+        sweeps(32, 1, 12)
 
 
 if __name__ == "__main__":

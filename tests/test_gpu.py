@@ -1,5 +1,6 @@
 """The same commands on a GPU."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from multilayer.config import check_command_line
 from multilayer.evaluate import evaluate
 from multilayer.train import train
+
+from .conftest import Run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -25,3 +28,20 @@ def test_a_run_on_the_gpu_is_evaluated_there_to_the_last_digit(tmp_path: Path) -
     assert evaluate(question | {"device": "gpu"}).metrics == result.metrics["test"]
     on_cpu = evaluate(question | {"device": "cpu"}).metrics
     assert on_cpu["loss"] == pytest.approx(result.metrics["test"]["loss"], rel=1e-3)
+
+
+def test_a_stack_on_the_gpu_trains_as_on_the_cpu(multilayer: Run, tmp_path: Path) -> None:
+    """Compiled and not; the losses agree to the rounding of other sums."""
+    words = ["train", "-m", "hydra/launcher=lockstep", "trainer.max_epochs=2", "seed=0,1"]
+    losses = {}
+    for name, own in {
+        "cpu": ["trainer=cpu"],
+        "eager": ["trainer=gpu", "compile=false"],
+        "compiled": ["trainer=gpu", "compile=true"],
+    }.items():
+        outcome = multilayer(*words, *own, f"hydra.sweep.dir={name}")
+        assert outcome.code == 0, outcome.err
+        metrics = json.loads((tmp_path / name / "1" / "metrics.json").read_text())
+        losses[name] = metrics["validation"]["loss"]
+    assert losses["eager"] == pytest.approx(losses["cpu"], rel=1e-3)
+    assert losses["compiled"] == pytest.approx(losses["cpu"], rel=1e-3)

@@ -13,7 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from multilayer.errors import UserError, print_error, print_failure, unknown_name, was_printed
+from multilayer.errors import (
+    UserError,
+    first_line,
+    print_error,
+    print_failure,
+    unknown_name,
+    was_printed,
+)
 from multilayer.garbage import end_quickly, uncollected
 from multilayer.help import MEANING, help_of, usage
 
@@ -85,7 +92,6 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     import hydra
     from hydra.errors import HydraException
 
-    from multilayer.config import first_line
     from multilayer.config_folder import conf_dir
     from multilayer.sweeps.summary import SweepFolder, print_sweep
 

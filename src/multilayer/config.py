@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.config_folder import conf_dir
-from multilayer.errors import UserError, did_you_mean
+from multilayer.errors import UserError, did_you_mean, first_line
 from multilayer.schema import problems_in
 
 Plain = dict[str, Any]
@@ -266,11 +266,6 @@ def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
 def config_loader() -> ConfigLoader:
     """Hydra's loader, which knows the groups."""
     return GlobalHydra.instance().config_loader()
-
-
-def first_line(error: Exception) -> str:
-    """The part of Hydra's message that says what is wrong."""
-    return str(error).strip().splitlines()[0]
 
 
 def raise_all(problems: Sequence[str]) -> None:

@@ -42,6 +42,15 @@ def quoted(names: Sequence[str], limit: int = 8) -> str:
     return f"{listed} and {len(names) - limit} more" if len(names) > limit else listed
 
 
+def first_line(error: Exception) -> str:
+    """The part of a library's message that says what is wrong.
+
+    >>> first_line(KeyError())
+    'KeyError'
+    """
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def print_error(error: UserError) -> None:
     """One message on the standard error, each problem on a line of its own."""
     head = "multilayer: error: "

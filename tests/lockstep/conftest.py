@@ -1,18 +1,28 @@
 """Training the same jobs as one stack and one by one."""
 
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from multilayer.config import check_command_line
-from multilayer.lockstep.plan import Job, make_plan
+from multilayer.lockstep.plan import Config, Job, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.sweep import train_jobs
 from multilayer.quiet import quieten_lightning
 from multilayer.train import Result, train
 
 MakeJobs = Callable[..., list[Job]]
+
+
+@cache
+def compose(overrides: tuple[str, ...]) -> Config:
+    """A config, which takes Hydra some tenths of a second."""
+    config = check_command_line("train", overrides)
+    assert config is not None
+    return config
 
 
 @pytest.fixture
@@ -22,9 +32,8 @@ def jobs(tmp_path: Path) -> MakeJobs:
     def make(shared: list[str], own: list[list[str]], folder: str = "stack") -> list[Job]:
         made = []
         for number, overrides in enumerate(own):
-            config = check_command_line("train", [*shared, *overrides])
-            assert config is not None
             words = [*shared, *overrides]
+            config = deepcopy(compose(tuple(words)))
             made.append(Job(number, config, tmp_path / folder / str(number), words))
         return made
 

@@ -221,3 +221,23 @@ def test_it_is_said_whether_the_step_is_compiled(
     outcome = multilayer("train", *QUICK, *own, "seed=0,1")
     assert f"lockstep: {words}" in outcome.err
     assert {each["compiled"] for each in manifests(tmp_path)} == {own == ["compile=true"]}
+
+
+def test_where_compiling_fails_the_training_goes_on(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler may be there and fail; who asks for it by `compile=true` is told so."""
+
+    def fail(*args: Any, **arguments: Any) -> None:
+        raise RuntimeError("unknown processor\nand much more")
+
+    monkeypatch.setattr("torch._inductor.standalone_compile", fail)
+    monkeypatch.setattr("multilayer.lockstep.steps.SECONDS_TO_COMPILE", 0.0)
+    outcome = multilayer("train", *QUICK, "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    assert "lockstep: compiling failed, and the training goes on without: unknown" in outcome.err
+    assert "and much more" not in outcome.err
+    assert [each["compiled"] for each in manifests(tmp_path)] == [False, False]
+    outcome = multilayer("train", *QUICK, "seed=0,1", "compile=true", "hydra.sweep.dir=another")
+    assert outcome.code == 1
+    assert "RuntimeError: unknown processor" in outcome.err

@@ -1,10 +1,12 @@
 """Blocks, places and compaction."""
 
+import gc
 from itertools import pairwise
 
 import pytest
 import torch
 
+from multilayer.build import make_data
 from multilayer.data.datamodule import DataModule
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack, in_blocks
@@ -13,12 +15,9 @@ from multilayer.train import prepare
 from .conftest import MakeJobs
 
 
-@pytest.fixture
-def stack(jobs: MakeJobs) -> Stack:
-    """Forty members on iris, one step an epoch."""
-    from multilayer.build import make_data
-
-    made = jobs(["data=iris", "data.batch_size=full", "trainer.max_epochs=100"], [[]] * 40)
+def make_stack(jobs: MakeJobs, shared: list[str], n_members: int) -> Stack:
+    """A stack that is ready for its first epoch."""
+    made = jobs(shared, [[]] * n_members)
     data: DataModule = make_data(made[0].config)
     data.setup()
     members = [
@@ -28,6 +27,12 @@ def stack(jobs: MakeJobs) -> Stack:
     for member in members:
         member.start()
     return Stack(members, choice=False)
+
+
+@pytest.fixture
+def stack(jobs: MakeJobs) -> Stack:
+    """Forty members on iris, one step an epoch."""
+    return make_stack(jobs, ["data=iris", "data.batch_size=full", "trainer.max_epochs=100"], 40)
 
 
 def epoch(stack: Stack) -> None:
@@ -99,3 +104,24 @@ def test_blocks_are_balanced() -> None:
     """No block is much smaller than the others."""
     assert [len(block) for block in in_blocks(range(17))] == [9, 9]  # type: ignore[arg-type]
     assert [len(block) for block in in_blocks(range(16))] == [16]  # type: ignore[arg-type]
+
+
+def storages() -> dict[int, int]:
+    """The bytes of each storage that a tensor lives in."""
+    gc.collect()
+    tensors = [item for item in gc.get_objects() if issubclass(type(item), torch.Tensor)]
+    found = [tensor.untyped_storage() for tensor in tensors]
+    return {storage.data_ptr(): storage.nbytes() for storage in found}
+
+
+def test_members_take_the_memory_of_their_state_and_the_data_once(jobs: MakeJobs) -> None:
+    """Weights and Adam's two moments for each; between epochs little else is there."""
+    before = storages()
+    stack = make_stack(jobs, ["data=iris", "callbacks=none", "model.d_hidden=[128,128]"], 40)
+    epoch(stack)
+    stack.end_epoch()
+    taken = sum(size for place, size in storages().items() if before.get(place) != size)
+    splits = stack.members[0].training.data.splits
+    data = sum(each.nbytes for pair in splits.values() for each in pair)
+    state = 3 * 4 * sum(each.numel() for each in stack.module.network.parameters())
+    assert state * 40 <= taken <= 1.15 * state * 40 + data

@@ -42,6 +42,8 @@ class EpochShuffle:
         mixed = SeedSequence((self.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(mixed[0]))
         order = torch.randperm(self.n_rows, generator=generator)
+        if self.n_ranks == 1:
+            return order
         wrapped = order.repeat(self.n_ranks)[: len(self) * self.n_ranks]
         return wrapped[self.rank :: self.n_ranks]
 

@@ -14,8 +14,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.config import first_line, plain, raise_all
-from multilayer.errors import UserError, print_failure
+from multilayer.config import plain, raise_all
+from multilayer.errors import UserError, first_line, print_failure
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.sweep import Outcome, train_jobs

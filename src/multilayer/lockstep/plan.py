@@ -1,7 +1,6 @@
 """Which jobs of a sweep train together, and which alone and why."""
 
 import json
-import os
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor
 from multilayer.build import check_components, make_data, make_network
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows
-from multilayer.devices import trainer_device
+from multilayer.devices import free_memory, trainer_device
 from multilayer.lockstep.member import HOOKS, SHOWN_FOR_ALL
 from multilayer.lockstep.optimizers import STACKED
 from multilayer.targets import resolve
@@ -210,22 +209,8 @@ def members_that_fit(config: Config, data: DataModule) -> int:
     # Weights, gradients, the best weights and at most three numbers of the optimizer's for each;
     # the outputs of an epoch, and the order of its rows.
     numbers = 6 * n_weights + n_rows * (columns.n_outputs + 4)
-    return max(
-        1,
-        int(
-            SHARE_OF_MEMORY
-            * free_memory(trainer_device(config["trainer"]["accelerator"]))
-            / (4 * numbers)
-        ),
-    )
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device; on the CPU those that are there where it does not say."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    free = free_memory(trainer_device(config["trainer"]["accelerator"]))
+    return max(1, int(SHARE_OF_MEMORY * free / (4 * numbers)))
 
 
 def in_numbers(numbers: Sequence[int]) -> str:

@@ -36,14 +36,16 @@ class Seats:
     """A block, and who is in its places: a member, or None where one has left.
 
     order: the rows of an epoch, `(K, n_rows)`.
-    losses, outputs: of the minibatches of this epoch so far, `(S, K)` and `(K, S * B, ...)`.
+    losses: of the minibatches of this epoch so far, `(S, K)` each.
+    outputs: of the rows of an epoch, `(K, n_rows, ...)`. It stays from epoch to epoch: made anew
+        each time between the larger tensors of a step, such leave holes in the memory.
     """
 
     block: Block
     members: list[Member | None]
     order: Tensor = field(default_factory=lambda: torch.empty(0))
     losses: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
+    outputs: Tensor | None = None
     validation: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def taken(self) -> list[tuple[int, Member]]:
@@ -145,7 +147,7 @@ class Stack:
             orders = {member: member.order(self.epoch) for _, member in seats.taken()}
             rows = [orders[member][: self.n_rows] for member in seats.everyone()]
             seats.order = torch.stack(rows).to(self.device)
-            seats.losses, seats.outputs, seats.validation = [], [], []
+            seats.losses, seats.validation = [], []
         return failed
 
     def calls(self) -> list[tuple[int, int]]:
@@ -170,7 +172,10 @@ class Stack:
             )
             losses, outputs = self.runner.run(seats.block, inputs, self.n_ahead(rows.shape[2]))
             seats.losses.append(losses)
-            seats.outputs.append(outputs.transpose(0, 1).flatten(1, 2))
+            outputs = outputs.transpose(0, 1).flatten(1, 2)  # (S, K, B, ...) -> (K, S * B, ...)
+            if seats.outputs is None:
+                seats.outputs = outputs.new_empty(len(outputs), self.n_rows, *outputs.shape[2:])
+            seats.outputs[:, first * self.batch_size :][:, : outputs.shape[1]] = outputs
             self.log_steps(seats, losses)
         self.n_steps += n
 
@@ -233,10 +238,11 @@ class Stack:
         rows = [self.batch_size] * (self.n_rows // self.batch_size)
         sizes = torch.tensor([*rows, self.n_rows - sum(rows)][: self.n_batches])
         for seats in self.seats:
+            assert seats.outputs is not None
             train = self.summarize(
                 torch.cat(seats.losses),
                 sizes,
-                torch.cat(seats.outputs, dim=1),
+                seats.outputs,
                 self.target[seats.order],
             )
             losses, outputs = zip(*seats.validation, strict=True)
@@ -364,6 +370,7 @@ class Stack:
             chosen = [k for k, _ in seats.taken()] + seats.free()
             seats.block = seats.block.only(chosen[:size])
             seats.members = [seats.members[k] for k in chosen[:size]]
+            seats.outputs = None
             seats.settle()
 
 

@@ -11,6 +11,7 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from multilayer.compilation import can_compile
+from multilayer.errors import first_line
 from multilayer.lockstep.block import Block, Step
 from multilayer.threads import ThreadTrial
 
@@ -50,6 +51,7 @@ class Runner:
         self.compiled: dict[Shape, Run] = {}
         self.seconds: dict[Shape, float] = {}
         self.seconds_in_all = 0.0
+        self.has_failed = False
 
     def run(self, block: Block, inputs: Sequence[Tensor], n_ahead: int) -> tuple[Tensor, Tensor]:
         """Train a block for S steps; returns losses `(S, K)` and outputs `(S, K, B, ...)`.
@@ -62,13 +64,14 @@ class Runner:
         key = tuple(shape)
         if key not in self.compiled and self.is_worthwhile(key, n_ahead):
             self.say(f"compiling the step of {len(block)} members, for {n_ahead:,} steps ahead")
-            self.compiled[key] = self.compile(block, inputs)
-            self.trial.start_over()
+            self.try_to_compile(key, block, inputs)
         usual = torch.get_num_threads()
         n_threads = self.trial.choose()
         torch.set_num_threads(n_threads)
         start = perf_counter()
         found = [self.one(key, block, *inputs[:2], *each) for each in zip(*inputs[2:], strict=True)]
+        if self.device.type == "cuda":  # which has only been told what to do
+            torch.cuda.synchronize(self.device)
         self.seconds_in_all += perf_counter() - start
         seconds = (perf_counter() - start) / n_steps
         torch.set_num_threads(usual)
@@ -109,13 +112,27 @@ class Runner:
         if self.compiled:
             return None
         if not self.choice:
-            return "not compiled: compile=false"
+            return None if self.has_failed else "not compiled: compile=false"
         if not can_compile(self.device):
             return "not compiled: there is no C++ compiler"
         return (
             f"not compiled: the steps took {self.seconds_in_all:.1f} s in all, "
             f"and compiling takes about {SECONDS_TO_COMPILE:.0f} s"
         )
+
+    def try_to_compile(self, key: Shape, block: Block, inputs: Sequence[Tensor]) -> None:
+        """Compile for blocks and minibatches of a shape; go on without where that fails.
+
+        It needs more than can be asked for beforehand: a compiler that knows the processor, say.
+        """
+        try:
+            self.compiled[key] = self.compile(block, inputs)
+        except Exception as error:
+            if self.choice is True:
+                raise
+            self.say(f"compiling failed, and the training goes on without: {first_line(error)}")
+            self.choice, self.has_failed = False, True
+        self.trial.start_over()
 
     def compile(self, block: Block, inputs: Sequence[Tensor]) -> Run:
         """The step for blocks and minibatches of one shape, as one compiled function."""
@@ -151,6 +168,7 @@ def trace(step: Step, block: Block, example: Sequence[Tensor]) -> GraphModule:
         return step(own, features[rows], target[rows], numbers, keys)
 
     step.traced = True
-    graph = make_fx(run, tracing_mode="fake")(*example)
-    step.traced = False
-    return graph
+    try:
+        return make_fx(run, tracing_mode="fake")(*example)
+    finally:
+        step.traced = False

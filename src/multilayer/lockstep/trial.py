@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from multilayer.errors import first_line
 from multilayer.lockstep.block import Step, make_block
 from multilayer.lockstep.optimizers import stack_optimizer
 from multilayer.lockstep.template import Template
@@ -37,8 +38,9 @@ def try_to_stack(trainings: Sequence[Training]) -> None:
     try:
         try_step(modules[:2], features.to(modules[0].device), target.to(modules[0].device))
     except Exception as error:  # anything, from the user's own network; alone it says so again
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise CannotStackError(f"torch.func.vmap cannot run the network: {reason}") from error
+        raise CannotStackError(
+            f"torch.func.vmap cannot run the network: {first_line(error)}"
+        ) from error
 
 
 def check_alike(first: nn.Module, other: nn.Module) -> None:
