@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from multilayer.config_folder import conf_dir
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
 
@@ -241,3 +242,48 @@ def test_where_compiling_fails_the_training_goes_on(
     outcome = multilayer("train", *QUICK, "seed=0,1", "compile=true", "hydra.sweep.dir=another")
     assert outcome.code == 1
     assert "RuntimeError: unknown processor" in outcome.err
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in conf_dir().glob("experiment/*.yaml")))
+def test_each_experiment_runs_with_it(name: str, multilayer: Run, tmp_path: Path) -> None:
+    """Those that are sweeps of their own, and those that are single runs, over two seeds."""
+    words = ["train", f"experiment={name}", "hydra/launcher=lockstep", "hydra.sweep.dir=sweep"]
+    is_sweep = "MULTIRUN" in (conf_dir() / "experiment" / f"{name}.yaml").read_text()
+    own = [] if is_sweep else ["-m", "seed=0,1"]
+    outcome = multilayer(*words, *own, "trainer.max_epochs=1")
+    assert outcome.code == 0, outcome.err
+    found = manifests(tmp_path)
+    assert len(found) > 1
+    assert all(each["status"] == "done" and each["members"] >= 1 for each in found)
+
+
+def test_the_sweeper_may_hand_over_some_jobs_at_a_time(multilayer: Run, tmp_path: Path) -> None:
+    """`max_batch_size`: each batch is planned by itself, and the numbers go on."""
+    outcome = multilayer("train", *QUICK, "hydra.sweeper.max_batch_size=2", "seed=0,1,2")
+    assert outcome.code == 0, outcome.err
+    assert "lockstep: 1 stack of 2 runs" in outcome.out
+    assert [each["members"] for each in manifests(tmp_path)] == [2, 2, 1]
+    assert [each["seed"] for each in manifests(tmp_path)] == [0, 1, 2]
+
+
+def test_an_interruption_loses_nothing(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C: each run says how far it came and goes on from there; later stacks do not begin."""
+    begin = Stack.begin_epoch
+
+    def begin_twice(stack: Stack) -> list[Member]:
+        if stack.epoch == 2:
+            raise KeyboardInterrupt
+        return begin(stack)
+
+    monkeypatch.setattr(Stack, "begin_epoch", begin_twice)
+    several = ["trainer.max_epochs=5", "hydra.launcher.max_members=2", "seed=0,1,2,3"]
+    outcome = multilayer("train", *QUICK, *several)
+    assert outcome.code == 130
+    assert "multilayer: interrupted" in outcome.err
+    monkeypatch.setattr(Stack, "begin_epoch", begin)
+    found = manifests(tmp_path)
+    assert [(each["status"], each["steps"]) for each in found] == [("interrupted", 4)] * 2
+    resumed = multilayer("train", "data=iris", "trainer.max_epochs=5", "resume=sweep/1", "seed=1")
+    assert resumed.code == 0, resumed.err

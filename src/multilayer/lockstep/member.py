@@ -171,9 +171,9 @@ class Member:
 
     @guarded
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Write scalars to the run's loggers."""
+        """Write scalars to the run's loggers; some show the epoch, which Lightning adds too."""
         for logger in self.trainer.loggers:
-            logger.log_metrics(dict(values), step)
+            logger.log_metrics({**values, "epoch": self.trainer.current_epoch}, step)
             logger.save()
 
     @guarded
@@ -188,8 +188,7 @@ class Member:
         self.call("on_validation_epoch_start")
         self.trainer.callback_metrics.update(values)
         floats = {name: float(value) for name, value in values.items()}
-        # Lightning counts steps from 0, and some loggers show the epoch that it adds.
-        self.log({**floats, "epoch": self.trainer.current_epoch}, step=n_steps - 1)
+        self.log(floats, step=n_steps - 1)  # Lightning counts steps from 0
         self.call("on_validation_epoch_end")
         self.call("on_validation_end")
         self.trainer.training = True
