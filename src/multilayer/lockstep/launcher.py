@@ -51,7 +51,9 @@ class Launch:
         """Train all jobs; returns what came of each, in their order."""
         quieten_lightning()
         numbered = dict(enumerate(job_overrides, first))
+        before = HydraConfig.instance().cfg
         composed = [self.compose(number, overrides) for number, overrides in numbered.items()]
+        HydraConfig.instance().cfg = before
         jobs = [job for job in composed if job is not None]
         plan = make_plan(jobs, self.max_members)
         console().print(plan.in_words())
