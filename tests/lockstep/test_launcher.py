@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from multilayer.config_folder import conf_dir
 from multilayer.lockstep.member import Member
@@ -196,15 +195,6 @@ def test_a_run_that_is_there_is_kept(multilayer: Run, tmp_path: Path) -> None:
     assert "holds a run already" in outcome.err
     after = [path.read_bytes() for path in sorted(tmp_path.glob("sweep/*/**/*")) if path.is_file()]
     assert before == after
-
-
-def test_a_config_may_ask_for_its_job(multilayer: Run, tmp_path: Path) -> None:
-    """Hydra's own values, as any launcher sets them."""
-    own = ["data.shuffle_seed=${hydra:job.num}", "callbacks=none"]
-    assert multilayer("train", *QUICK, *own, "seed=0,1").code == 0
-    for job in (0, 1):
-        config = yaml.safe_load((tmp_path / "sweep" / str(job) / "config.yaml").read_text())
-        assert config["data"]["shuffle_seed"] == job
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,8 @@ def test_without_compaction_places_stay(stack: Stack, monkeypatch: pytest.Monkey
 
 def test_blocks_are_balanced() -> None:
     """No block is much smaller than the others."""
-    assert [len(block) for block in in_blocks(range(17))] == [9, 9]  # type: ignore[arg-type]
-    assert [len(block) for block in in_blocks(range(16))] == [16]  # type: ignore[arg-type]
+    assert [len(block) for block in in_blocks(range(17), 16)] == [9, 9]  # type: ignore[arg-type]
+    assert [len(block) for block in in_blocks(range(16), 16)] == [16]  # type: ignore[arg-type]
 
 
 def storages() -> dict[int, int]:

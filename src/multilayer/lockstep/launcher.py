@@ -4,10 +4,8 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from hydra.conf import HydraConf
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
@@ -51,9 +49,7 @@ class Launch:
         """Train all jobs; returns what came of each, in their order."""
         quieten_lightning()
         numbered = dict(enumerate(job_overrides, first))
-        before = HydraConfig.instance().cfg
         composed = [self.compose(number, overrides) for number, overrides in numbered.items()]
-        HydraConfig.instance().cfg = before
         jobs = [job for job in composed if job is not None]
         plan = make_plan(jobs, self.max_members)
         console().print(plan.in_words())
@@ -82,6 +78,7 @@ class Launch:
                 except CannotStackError as error:
                     alone = [(job, str(error)) for job in stack]
                     plan.alone.extend(alone)
+                    progress.n_runs -= len(alone)
                     console().print(Plan([], alone, []).reasons())
                     continue
                 report([(job, outcomes[job.number]) for job in stack])
@@ -93,7 +90,6 @@ class Launch:
         try:
             config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
             self.composed[number] = config
-            HydraConfig.instance().cfg = cast(HydraConf, config)  # for ${hydra:job.num} and such
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = number
                 folder = Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)

@@ -25,7 +25,7 @@ class SweepProgress:
     def __init__(self, n_runs: int, *, shown: bool = True) -> None:
         self.n_runs = n_runs
         self.shown = shown
-        self.n_ended = 0
+        self.n_before = 0
         self.monitor = ""
         self.best: float | None = None
         self.console = Console(stderr=True)
@@ -54,19 +54,25 @@ class SweepProgress:
 
         leaving: the members that ended with it.
         """
-        self.n_ended += len(leaving)
         alive = stack.alive()
         for member in [*alive, *leaving]:
             if member.failure is None:
                 self.note(member)
-        begun = sum(part_done(member) for member in alive)
+        n_ended = self.n_before + len(stack.members) - len(alive)
         if self.bar is not None:
+            begun = sum(part_done(member) for member in alive)
             words = self.words(stack, len(alive))
-            self.bar.update(self.task, completed=self.n_ended + begun, words=words)
+            self.bar.update(self.task, completed=n_ended + begun, total=self.n_runs, words=words)
         elif self.shown and monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
-            line = f"{self.n_ended} of {self.n_runs} runs ended  {self.words(stack, len(alive))}"
+            line = f"{n_ended} of {self.n_runs} runs ended  {self.words(stack, len(alive))}"
             self.console.print(line, soft_wrap=True)
             self.last_line = monotonic()
+
+    def end_stack(self, n_runs: int) -> None:
+        """Count the runs of a stack that is no more, those that failed included."""
+        self.n_before += n_runs
+        if self.bar is not None:
+            self.bar.update(self.task, completed=self.n_before, total=self.n_runs)
 
     def say(self, words: str) -> None:
         """A line for the user, above the bar."""

@@ -25,7 +25,11 @@ from multilayer.threads import thread_counts
 log = logging.getLogger(__name__)
 
 BLOCK_SIZE = 16
-"""Members a block: few enough for the processor's cache, enough to keep Python out of the way."""
+"""Members a block, at most: enough to keep Python out of the way."""
+
+BLOCK_BYTES = 2**23
+"""Bytes of weights a block, at most: few enough for the processor's cache, and for little to be
+needed beside them while a step lasts."""
 
 MINIBATCHES_A_CALL = 32
 """Minibatches that a block trains on before the next block's turn."""
@@ -106,7 +110,9 @@ class Stack:
         self.clips = bool(trainer["gradient_clip_val"])
         self.number_names = self.optimizer.number_names() + ("clip",) * self.clips
         self.step = Step(self.template, self.optimizer, self.number_names)
-        self.seats = [self.seat(some) for some in in_blocks(self.members)]
+        n_weights = sum(self.step.layout.sizes)
+        self.block_size = max(1, min(BLOCK_SIZE, BLOCK_BYTES // (4 * n_weights)))
+        self.seats = [self.seat(some) for some in in_blocks(self.members, self.block_size)]
         n_threads = thread_counts(threads, self.device, len(self.seats[0].members))
         self.runner = Runner(
             self.step, choice=choice, n_threads=n_threads, device=self.device, say=say
@@ -172,12 +178,18 @@ class Stack:
             )
             losses, outputs = self.runner.run(seats.block, inputs, self.n_ahead(rows.shape[2]))
             seats.losses.append(losses)
-            outputs = outputs.transpose(0, 1).flatten(1, 2)  # (S, K, B, ...) -> (K, S * B, ...)
-            if seats.outputs is None:
-                seats.outputs = outputs.new_empty(len(outputs), self.n_rows, *outputs.shape[2:])
-            seats.outputs[:, first * self.batch_size :][:, : outputs.shape[1]] = outputs
+            self.keep(seats, first, outputs.transpose(0, 1))
             self.log_steps(seats, losses)
         self.n_steps += n
+
+    def keep(self, seats: Seats, first: int, outputs: Tensor) -> None:
+        """Keep the outputs `(K, S, B, ...)` of minibatches from the first one on."""
+        n_members, n, n_rows = outputs.shape[:3]
+        if seats.outputs is None:
+            seats.outputs = outputs.new_empty(n_members, self.n_rows, *outputs.shape[3:])
+        start = first * self.batch_size
+        mine = seats.outputs[:, start : start + n * n_rows]
+        mine.view(n_members, n, n_rows, *outputs.shape[3:]).copy_(outputs)
 
     def n_ahead(self, n_rows: int) -> int:
         """The steps of blocks with minibatches of so many rows, until the end of the training."""
@@ -313,7 +325,7 @@ class Stack:
     ) -> list[dict[str, float]]:
         """The loss and metrics of some members, as they are now, over rows that they share."""
         found = []
-        for some in in_blocks(members):
+        for some in in_blocks(members, self.block_size):
             present = [member for member in some if member is not None]
             block = self.make_block(present, for_training=False)
             losses, outputs, targets = [], [], []
@@ -374,9 +386,9 @@ class Stack:
             seats.settle()
 
 
-def in_blocks(members: Sequence[Member]) -> list[list[Member | None]]:
-    """The members in blocks of equal size; None fills up the last one."""
-    n_blocks = ceil(len(members) / BLOCK_SIZE)
+def in_blocks(members: Sequence[Member], most: int) -> list[list[Member | None]]:
+    """The members in blocks of equal size, at most so many; None fills up the last one."""
+    n_blocks = ceil(len(members) / most)
     size = ceil(len(members) / n_blocks)
     padded = [*members, *[None] * (n_blocks * size - len(members))]
     return [padded[start : start + size] for start in range(0, len(padded), size)]

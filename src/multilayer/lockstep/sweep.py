@@ -79,6 +79,7 @@ def train_jobs(
     if ready:
         found = train_together(list(ready.values()), progress)
         outcomes |= dict(zip(ready, found, strict=True))
+    progress.end_stack(len(jobs))
     return outcomes
 
 
