@@ -28,10 +28,11 @@ class LockstepLauncher(Launcher):
 
         Raises `UserError` for a bound that no stack can keep.
         """
-        if self.max_members is not None and self.max_members < 1:
+        most = self.max_members
+        if most is not None and (not isinstance(most, int) or most < 1):
             raise UserError(
-                f"hydra.launcher.max_members={self.max_members}: must be at least 1, or null for "
-                "what fits into memory"
+                f"hydra.launcher.max_members={most}: must be a whole number of at least 1, or null "
+                "for what fits into memory"
             )
         # The sweeper composes each job to check it, and we do again: 0.1 s each time.
         hydra_context.config_loader = JobComposer(hydra_context.config_loader)

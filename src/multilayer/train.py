@@ -75,7 +75,6 @@ def train(
 
     Raises `UserError` before anything is written, where the config or the data is wrong.
     """
-    config = with_absolute_path(config)
     check_components(config)
     resumed = find_last(config["resume"])
     data = make_data(config)
@@ -88,7 +87,7 @@ def train(
     trainer, module, run = training.trainer, training.module, training.run
     check_resumed(resumed, module, config["trainer"]["max_epochs"])
     run.writes = trainer.is_global_zero
-    run.write_config(config)
+    run.write_config(training.config)
     log.info(f"data: {in_words(data)}")
     manifest = training.manifest
     with recorded(run, manifest):
@@ -116,6 +115,7 @@ def prepare(
 
     Raises `UserError`.
     """
+    config = with_absolute_path(config)
     run = RunFolder(folder)
     if run.manifest_file.exists() and "LOCAL_RANK" not in os.environ:
         raise UserError(f"{folder} holds a run already: choose another folder, or resume={folder}")

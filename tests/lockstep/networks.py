@@ -45,3 +45,70 @@ class LooksAtData(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, n_features)` to `(B, n_outputs)`."""
         return self.linear(x if x.mean().item() > 0 else 2 * x)
+
+
+class Entangled(nn.Module):
+    """Layers used twice and referred to from a list and a method, a scalar, and buffers."""
+
+    def __init__(self, n_features: int, n_outputs: int, width: int = 8) -> None:
+        super().__init__()
+        act = nn.Tanh()
+        self.body = nn.Sequential(nn.Linear(n_features, width), act, nn.Linear(width, width), act)
+        self.twice = nn.Linear(width, width)
+        self.order = [self.twice, act, self.twice]
+        self.way = self.through
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.register_buffer("shift", torch.full((width,), 0.5))
+        self.register_buffer("n_seen", torch.tensor(0.0))
+        self.last = nn.Linear(width, n_outputs)
+
+    def through(self, x: Tensor) -> Tensor:
+        """Through the layers of the list."""
+        for layer in self.order:
+            x = layer(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        if self.training:
+            self.n_seen.add_(len(x))
+        x = self.way(self.body(x) + self.shift) * self.scale
+        return self.last(x + 0.01 * self.n_seen)
+
+
+class Replaces(nn.Module):
+    """Gives a buffer a new tensor in each step, which a stack does not see."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_outputs)
+        self.register_buffer("mean", torch.zeros(n_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        if self.training:
+            self.mean = 0.5 * self.mean + 0.5 * x.detach().mean(dim=0)
+        return self.linear(x - self.mean)
+
+
+class OwnRates(OwnDropout):
+    """Keeps its rates in a list."""
+
+    def __init__(self, n_features: int, n_outputs: int, dropout: float = 0.0) -> None:
+        super().__init__(n_features, n_outputs)
+        self.rates = [dropout]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        return self.linear(F.dropout(x, self.rates[0], self.training))
+
+
+class MyDropout(nn.Dropout):
+    """Torch's by another name, which a template leaves as it is."""
+
+
+class OwnLayer(nn.Sequential):
+    """Drops out with a layer of its own."""
+
+    def __init__(self, n_features: int, n_outputs: int, dropout: float = 0.0) -> None:
+        super().__init__(MyDropout(dropout), nn.Linear(n_features, n_outputs))

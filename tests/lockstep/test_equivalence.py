@@ -49,6 +49,14 @@ CASES = {
     "model.normalization=layer": ["data=iris"],
     "model=perceptron": ["data=pass_class"],
     "model=sequential": ["data=iris"],
+    "model._target_=tests.lockstep.networks.Entangled": [
+        "data=iris",
+        "model=sequential",
+        "~model._args_",
+        "+model.n_features=n_features",
+        "+model.n_outputs=n_outputs",
+    ],
+    "+optimizer.decoupled_weight_decay=true": ["data=iris", "optimizer.weight_decay=1"],
     "data.batch_size=full": ["data=iris"],
     "scheduler=cosine": ["data=iris"],
     "scheduler=step": ["data=iris", "scheduler.step_size=1"],
@@ -142,7 +150,7 @@ def test_a_divergent_member_ends_as_it_would_alone(jobs: MakeJobs) -> None:
     """In the same epoch, for the same reason; and its weights are still finite."""
     stack = jobs(
         ["data=iris", "optimizer=sgd", "trainer.max_epochs=5"],
-        [["optimizer.lr=0.01"], ["optimizer.lr=1e12"]],
+        [["optimizer.lr=0.01"], ["optimizer.lr=1e30"]],
     )
     stacked, alone = train_stacked(stack), train_one_by_one(stack)
     for ours, theirs in zip(stacked, alone, strict=True):

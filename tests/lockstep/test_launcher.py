@@ -51,6 +51,7 @@ def test_jobs_that_do_not_stack_run_in_the_same_sweep(multilayer: Run, tmp_path:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["optimizer=sgd", "optimizer.momentum=0.9,0,0.5", "optimizer.nesterov=true"], "job 1: "),
         (["model.dropout=0,1.5,0.1"], "job 1: model.dropout=1.5"),
         (["optimizer.lr=1e-3,-1,1e-2"], "job 1: optimizer.lr=-1"),
         (["loss=auto,mse,cross_entropy"], "job 1: loss: MSELoss is for regression"),
@@ -79,7 +80,7 @@ def test_a_bound_below_one_is_refused(multilayer: Run, tmp_path: Path) -> None:
     """One message, and nothing is left behind."""
     outcome = multilayer("train", *QUICK, "hydra.launcher.max_members=0", "seed=0,1")
     assert outcome.code == 2
-    assert "hydra.launcher.max_members=0: must be at least 1" in outcome.err
+    assert "hydra.launcher.max_members=0: must be a whole number of at least 1" in outcome.err
     assert "Traceback" not in outcome.err
     assert list(tmp_path.iterdir()) == []
 
@@ -113,6 +114,9 @@ def test_a_network_of_the_users_own_stacks(multilayer: Run, tmp_path: Path) -> N
     [
         ("LooksAtData", ["seed=0,1"], "torch.func.vmap cannot run the network"),
         ("OwnDropout", ["+model.dropout=0.1,0.5"], "the networks differ in OwnDropout.rate"),
+        ("OwnRates", ["+model.dropout=0.1,0.5"], "the networks differ in OwnRates.rates"),
+        ("OwnLayer", ["+model.dropout=0.1,0.5"], "the networks differ in 0 MyDropout.p"),
+        ("Replaces", ["seed=0,1"], "the network replaces its buffer network.mean"),
     ],
 )
 def test_a_network_that_does_not_stack_trains_alone(
@@ -277,3 +281,48 @@ def test_an_interruption_loses_nothing(
     assert [(each["status"], each["steps"]) for each in found] == [("interrupted", 4)] * 2
     resumed = multilayer("train", "data=iris", "trainer.max_epochs=5", "resume=sweep/1", "seed=1")
     assert resumed.code == 0, resumed.err
+
+
+def test_what_is_in_the_working_folder_is_found(multilayer: Run, tmp_path: Path) -> None:
+    """A network and a file of the user's own; the file by its full name, as under any launcher."""
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\n"
+        "def wide(n_features, n_outputs):\n"
+        "    return nn.Linear(n_features, n_outputs)\n"
+    )
+    network = ["model=sequential", "~model._args_", "model._target_=nets.wide"]
+    network += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
+    assert multilayer("train", *QUICK, *network, "seed=0,1").code == 0
+    assert [each["members"] for each in manifests(tmp_path)] == [2, 2]
+
+
+def test_both_launchers_leave_the_same(multilayer: Run, iris_csv: Path, tmp_path: Path) -> None:
+    """File names, configs and what manifests say, but for times; equal jobs are two jobs."""
+    words = ["data=table", "data.path=iris.csv", "data.target=species", "data.shuffle_seed=1,1"]
+    if iris_csv.name != "iris.csv":
+        pytest.fail("the test names another file")
+    left = {}
+    for launcher in ("basic", "lockstep"):
+        place = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}"]
+        outcome = multilayer("train", "-m", *words, *place, "trainer.max_epochs=2")
+        assert outcome.code == 0, outcome.err
+        folders = [tmp_path / launcher / str(job) for job in (0, 1)]
+        left[launcher] = [
+            (
+                sorted(str(p.relative_to(f)) for p in f.rglob("*") if "tfevents" not in p.name),
+                (f / "config.yaml").read_text(),
+                json.loads((f / "manifest.json").read_text())["config_hash"],
+            )
+            for f in folders
+        ]
+    assert left["basic"] == left["lockstep"]
+
+
+def test_a_folder_that_cannot_be_written_fails_its_own_run(multilayer: Run, tmp_path: Path) -> None:
+    """A file is in its place."""
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "1").write_text("")
+    outcome = multilayer("train", *QUICK, "seed=0,1,2")
+    assert outcome.code != 0
+    done = [json.loads((tmp_path / "sweep" / job / "manifest.json").read_text()) for job in "02"]
+    assert [each["status"] for each in done] == ["done", "done"]

@@ -13,7 +13,7 @@ from multilayer.lockstep.template import (
     SoftmaxCrossEntropy,
     Template,
     hashed,
-    shared_layer,
+    shared_module,
 )
 from multilayer.losses import BinaryCrossEntropy, CrossEntropy
 from multilayer.modules import RegressionModule
@@ -25,15 +25,18 @@ def test_a_linear_layer_computes_the_same(bias: bool) -> None:
     linear = nn.Linear(5, 3, bias=bias).double()
     x = torch.randn(2, 7, 5, dtype=torch.float64)
     expected = linear(x[0])
-    torch.testing.assert_close(ColumnLinear([linear])(x[0]), expected)
-    torch.testing.assert_close(ColumnLinear([linear])(x), linear(x))
+    shared = shared_module([linear])
+    assert isinstance(shared, ColumnLinear)
+    torch.testing.assert_close(shared(x[0]), expected)
+    torch.testing.assert_close(shared(x), linear(x))
 
 
 @pytest.mark.parametrize("weights", [None, [0.2, 1.0, 3.0]])
 def test_the_cross_entropy_is_torchs(weights: list[float] | None) -> None:
     """With label smoothing and class weights."""
     loss = CrossEntropy(label_smoothing=0.1, class_weights=weights)
-    stacked = SoftmaxCrossEntropy([loss])
+    stacked = shared_module([loss])
+    assert isinstance(stacked, SoftmaxCrossEntropy)
     stacked.label_smoothing = stacked.label_smoothing[0]
     logits, target = torch.randn(20, 3), torch.randint(0, 3, (20,))
     torch.testing.assert_close(stacked(logits, target), loss(logits, target))
@@ -43,7 +46,8 @@ def test_the_cross_entropy_is_torchs(weights: list[float] | None) -> None:
 def test_the_binary_cross_entropy_is_the_same(weights: list[float] | None) -> None:
     """With label smoothing and class weights."""
     loss = BinaryCrossEntropy(label_smoothing=0.1, class_weights=weights)
-    stacked = SmoothedBinaryCrossEntropy([loss])
+    stacked = shared_module([loss])
+    assert isinstance(stacked, SmoothedBinaryCrossEntropy)
     stacked.label_smoothing = stacked.label_smoothing[0]
     logits, target = torch.randn(20), torch.randint(0, 2, (20,))
     torch.testing.assert_close(stacked(logits, target), loss(logits, target))
@@ -52,14 +56,15 @@ def test_the_binary_cross_entropy_is_the_same(weights: list[float] | None) -> No
 def test_a_layer_is_shared_and_the_members_own_stays_as_it_was() -> None:
     """The members' networks are trained on; a template must not change them."""
     networks = [nn.Sequential(nn.Linear(2, 2), nn.Dropout(p), nn.ReLU()) for p in (0.0, 0.5)]
-    shared = shared_layer(networks)
+    shared = shared_module(networks)
     assert [type(layer) for layer in shared] == [ColumnLinear, HashedDropout, nn.ReLU]
     assert [type(layer) for layer in networks[0]] == [nn.Linear, nn.Dropout, nn.ReLU]
 
 
 def masks(rate: float, n: int) -> torch.Tensor:
     """What dropout keeps of 64 rows by 32 columns, with `n` keys, as 0 and 1."""
-    dropout = HashedDropout([nn.Dropout(rate)])
+    dropout = shared_module([nn.Dropout(rate)])
+    assert isinstance(dropout, HashedDropout)
     dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
     generator = torch.Generator().manual_seed(0)
     kept = []

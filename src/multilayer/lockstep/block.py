@@ -82,7 +82,7 @@ class Layout:
         self.shapes = {
             name: parameter.shape
             for name, parameter in module.named_parameters()
-            if parameter.requires_grad
+            if parameter.requires_grad and not name.startswith("loss.")  # no optimizer has those
         }
         self.sizes = [shape.numel() for shape in self.shapes.values()]
 
@@ -91,7 +91,7 @@ class Layout:
         parts = torch.split(flat, self.sizes, dim=-1)
         lead = flat.shape[:-1]
         return {
-            name: part.view(*lead, *shape)
+            name: part.view((*lead, *shape))
             for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
         }
 
@@ -155,10 +155,9 @@ class Step:
             if isinstance(layer, HashedDropout)
         ]
         self.running = [  # the statistics of normalisation layers, which a step changes
-            f"network.{name}.{own}"
-            for name, layer in template.network.named_modules()
-            if not isinstance(layer, HashedDropout)
-            for own, _ in layer.named_buffers(recurse=False)
+            name
+            for name, _ in template.network.named_buffers(prefix="network")
+            if not isinstance(template.get_submodule(name.rpartition(".")[0]), HashedDropout)
         ]
 
     def __call__(
@@ -177,16 +176,16 @@ class Step:
         loss, output = self.losses(leaf, block.rest, features, target, keys)
         (grad,) = torch.autograd.grad(loss.sum(), leaf)
         with torch.no_grad():
-            norm = torch.linalg.vector_norm(grad, dim=1)
-            alive = block.alive & loss.isfinite() & norm.isfinite()
+            alive = block.alive & loss.isfinite() & is_finite(grad)
             columns = numbers.unsqueeze(2).unbind()  # (n_numbers, K) -> (K, 1) each
             n = dict(zip(self.number_names, columns, strict=True))
-            # Eagerly a mask costs as much as the update; traced, it costs nothing.
-            mask = None if not self.traced and bool(alive.all()) else alive
-            grad = keep(mask, grad, 0.0)
+            grad = keep(self.mask(alive), grad, 0.0)
             if "clip" in n:
+                norm = torch.linalg.vector_norm(grad, dim=1)
                 grad = grad * (n["clip"] / (norm.unsqueeze(1) + 1e-6)).clamp_max(1)  # as in torch
             change = self.optimizer.change(block.weights, grad, list(block.state.values()), n)
+            alive &= is_finite(change)
+            mask = self.mask(alive)
             block.weights.sub_(keep(mask, change, 0.0))
             for name in self.running:
                 block.rest[name].copy_(keep(mask, block.rest[name], before[name]))
@@ -194,6 +193,13 @@ class Step:
             block.alive.copy_(alive)
             block.n_steps.add_(alive)
         return losses, output.detach()
+
+    def mask(self, alive: Tensor) -> Tensor | None:
+        """Which members are to change; None for all, where that is known.
+
+        Eagerly a mask costs as much as the update; traced, it costs nothing.
+        """
+        return None if not self.traced and bool(alive.all()) else alive
 
     def losses(
         self, weights: Tensor, rest: Tensors, features: Tensor, target: Tensor, keys: Tensor
@@ -212,6 +218,12 @@ class Step:
         run = vmap(member, randomness="different")
         loss, output = run(self.layout.split(weights), rest, features, target, keys)
         return loss.float(), output
+
+
+def is_finite(tensor: Tensor) -> Tensor:
+    """Whether all of a member's numbers are, `(K, P)` to `(K,)`."""
+    largest: Tensor = torch.linalg.vector_norm(tensor, ord=torch.inf, dim=1)
+    return largest.isfinite()
 
 
 def keep(mask: Tensor | None, new: Tensor, old: Tensor | float) -> Tensor:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class Launch:
     def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Train all jobs; returns what came of each, in their order."""
         quieten_lightning()
+        sys.path.append(os.getcwd())  # where a project's own networks and data are
         numbered = dict(enumerate(job_overrides, first))
         composed = [self.compose(number, overrides) for number, overrides in numbered.items()]
         jobs = [job for job in composed if job is not None]
@@ -89,6 +91,8 @@ class Launch:
         """A job's config and folder; None where they cannot be, which is then said and noted."""
         try:
             config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            if any(config is other for other in self.composed.values()):
+                config = deepcopy(config)  # of a job with the same overrides
             self.composed[number] = config
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = number

@@ -8,7 +8,6 @@ leaves behind is the same.
 import logging
 from collections.abc import Callable, Mapping
 from functools import wraps
-from math import isfinite
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
@@ -92,7 +91,9 @@ class Member:
 
     @guarded
     def start(self) -> None:
-        """Do what Lightning does when a fit begins."""
+        """Write what is known of the run, and do what Lightning does when a fit begins."""
+        self.training.run.write_config(self.training.config)
+        self.training.run.write_manifest(self.training.manifest)
         trainer = self.trainer
         trainer.state.fn, trainer.state.status = TrainerFn.FITTING, TrainerStatus.RUNNING
         trainer.training = True
@@ -192,7 +193,7 @@ class Member:
         self.call("on_validation_epoch_end")
         self.call("on_validation_end")
         self.trainer.training = True
-        if not all(isfinite(floats[name]) for name in floats if name.endswith("/loss")):
+        if self.left_at_step is not None:
             self.trainer.should_stop = True
             self.trainer.fit_loop.min_epochs = 0
 

@@ -96,14 +96,14 @@ class StackedSGD(StackedOptimizer):
 
 
 class StackedAdam(StackedOptimizer):
-    """`torch.optim.Adam`, and AMSGrad."""
+    """`torch.optim.Adam`, AMSGrad, and `torch.optim.AdamW`, which decouples the weight decay."""
 
-    decoupled = False
     varying = ("lr", "weight_decay", "beta1", "beta2", "eps")
 
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__(groups)
         self.amsgrad: bool = groups[0]["amsgrad"]
+        self.decoupled: bool = groups[0]["decoupled_weight_decay"]
         self.state_names = ("exp_avg", "exp_avg_sq")
         if self.amsgrad:
             self.state_names += ("max_exp_avg_sq",)
@@ -137,12 +137,6 @@ class StackedAdam(StackedOptimizer):
         if self.decoupled and self.decays:
             change.add_(param - param * n["kept"])  # torch rounds it so too
         return change
-
-
-class StackedAdamW(StackedAdam):
-    """`torch.optim.AdamW`."""
-
-    decoupled = True
 
 
 class StackedAdadelta(StackedOptimizer):
@@ -236,7 +230,7 @@ class StackedRMSprop(StackedOptimizer):
 STACKED: dict[type[Optimizer], type[StackedOptimizer]] = {
     SGD: StackedSGD,
     Adam: StackedAdam,
-    AdamW: StackedAdamW,
+    AdamW: StackedAdam,
     Adadelta: StackedAdadelta,
     Adagrad: StackedAdagrad,
     RMSprop: StackedRMSprop,

@@ -70,6 +70,8 @@ OTHER_TRAINER_KEYS = {
     "num_sanity_val_steps",
 }
 
+CHECKPOINT_HOOKS = ("on_save_checkpoint", "on_load_checkpoint")
+
 SHARE_OF_MEMORY = 0.5
 """Of the memory that is free, how much the members of a stack may take."""
 
@@ -105,7 +107,8 @@ class Plan:
         """
         sizes = [len(jobs) for jobs, _ in self.stacks]
         n = len(sizes)
-        stacks = f"{n} stack{'s' * (n > 1)} of {in_numbers(sizes)} runs" if n else "nothing stacks"
+        each = ", ".join(map(str, sizes))
+        stacks = f"{n} stack{'s' * (n > 1)} of {each} runs" if n else "nothing stacks"
         return "\n".join([f"lockstep: {stacks}", *self.reasons().splitlines()])
 
     def reasons(self) -> str:
@@ -127,6 +130,8 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     for job in jobs:
         try:
             reason = reason_to_be_alone(job.config)
+            if not reason:
+                check_components(job.config)
         except Exception as error:  # a module of the user's own may raise anything
             plan.broken.append((job, error))
             continue
@@ -136,7 +141,6 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
             groups.setdefault(what_must_be_the_same(job.config), []).append(job)
     for group in groups.values():
         try:
-            check_components(group[0].config)
             data = make_data(group[0].config)
             data.setup()
             fit = members_that_fit(group[0].config, data) if max_members is None else max_members
@@ -189,7 +193,7 @@ def hook_problem(name: str, node: Config | None) -> str | None:
     if not isinstance(kind, type) or issubclass(kind, SHOWN_FOR_ALL):
         return None
     for hook in vars(pl.Callback):
-        if hook.startswith("on_") and hook not in (*HOOKS, "on_save_checkpoint"):
+        if hook.startswith("on_") and hook not in (*HOOKS, *CHECKPOINT_HOOKS):
             is_train_or_validation = "test" not in hook and "predict" not in hook
             changed = getattr(kind, hook) is not getattr(pl.Callback, hook)
             if changed and is_train_or_validation and "sanity" not in hook:

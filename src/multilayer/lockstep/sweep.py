@@ -92,6 +92,7 @@ def train_together(trainings: Sequence[Training], progress: SweepProgress) -> li
     outcomes: dict[Member, Outcome] = {}
     with recorded(members, outcomes):
         for member in members:
+            member.training.manifest["members"] = len(members)
             member.start()
         note_failures(members, outcomes)
         started = [member for member in members if member.failure is None]
@@ -113,12 +114,7 @@ def train_together(trainings: Sequence[Training], progress: SweepProgress) -> li
 
 @contextmanager
 def recorded(members: Sequence[Member], outcomes: dict[Member, Outcome]) -> Iterator[None]:
-    """Write configs and manifests at the start; where the stack fails, those of all still in it."""
-    for member in members:
-        training = member.training
-        training.manifest["members"] = len(members)
-        training.run.write_config(training.config)
-        training.run.write_manifest(training.manifest)
+    """Where the stack fails, write the manifests of all that still train in it."""
     try:
         yield
     except BaseException as raised:
@@ -153,7 +149,10 @@ def note_failures(members: Sequence[Member], outcomes: dict[Member, Outcome]) ->
 def write_failure(member: Member, error: BaseException) -> None:
     """Write the manifest of a run that did not come to its end."""
     facts = describe_training(member) | describe_failure(error)
-    member.training.run.write_manifest(member.training.manifest | facts)
+    try:
+        member.training.run.write_manifest(member.training.manifest | facts)
+    except OSError as problem:  # which may be what it failed of
+        log.warning(f"{member.training.run.path}: no manifest written: {problem}")
 
 
 def end_together(stack: Stack, leaving: Sequence[Member]) -> dict[Member, Outcome]:
@@ -165,7 +164,10 @@ def end_together(stack: Stack, leaving: Sequence[Member]) -> dict[Member, Outcom
     outcomes: dict[Member, Outcome] = {}
     for member, fit, metrics in zip(ended, facts, evaluate_members(stack, ended), strict=True):
         member.training.manifest.update(fit, compiled=bool(stack.runner.compiled))
-        outcomes[member] = end(member, metrics)
+        try:
+            outcomes[member] = end(member, metrics)
+        except OSError as error:  # its folder; those of the others may be sound
+            outcomes[member] = error
     return outcomes
 
 

@@ -6,8 +6,7 @@ number of each member's own.
 """
 
 from collections.abc import Callable, Sequence
-from copy import copy
-from typing import Any
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +23,8 @@ class Template(nn.Module):
 
     def __init__(self, modules: Sequence[SupervisedModule]) -> None:
         super().__init__()
-        self.network = shared_layer([module.network for module in modules])
-        self.loss = shared_layer([module.loss for module in modules])
+        self.network = shared_module([module.network for module in modules])
+        self.loss = shared_module([module.loss for module in modules])
 
     def forward(self, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of a minibatch, and the network's output."""
@@ -33,31 +32,32 @@ class Template(nn.Module):
         return self.loss(output, target), output
 
 
-def shared_layer(layers: Sequence[nn.Module]) -> nn.Module:
-    """One layer for all members, from that layer of each of them."""
-    kind = type(layers[0])
-    if kind in REPLACEMENTS:
-        return REPLACEMENTS[kind](layers)
-    shared = copy(layers[0])  # which still shares these three with the original
-    shared._parameters, shared._buffers = dict(shared._parameters), dict(shared._buffers)
-    shared._modules = {
-        name: shared_layer([layer.get_submodule(name) for layer in layers])
-        for name, _ in layers[0].named_children()
-    }
+def shared_module(modules: Sequence[nn.Module]) -> nn.Module:
+    """One module for all members: a copy of the first one's, some layers of which become others.
+
+    They become so in place: what refers to a layer twice, from a list or by a bound method, say,
+    still refers to it.
+    """
+    shared = deepcopy(modules[0])
+    layers = [dict(module.named_modules()) for module in modules]
+    for name, layer in list(shared.named_modules()):
+        take_over = TAKEN_OVER.get(type(layer))
+        if take_over:
+            take_over(layer, [own[name] for own in layers])
     return shared
 
 
-class ColumnLinear(nn.Module):
+class ColumnLinear(nn.Linear):
     """`nn.Linear` that computes a column a row: `(W x')'` for `x W'`.
 
     The gradient of the stacked weights `(K, n_outputs, n_features)` then comes out in their own
     layout. As torch computes it, it is transposed, and every later step reads it across.
     """
 
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
-        super().__init__()
-        self.weight = layers[0].weight
-        self.bias = layers[0].bias
+    @classmethod
+    def take_over(cls, layer: nn.Linear, layers: Sequence[nn.Linear]) -> None:
+        """Make a linear layer one of these."""
+        layer.__class__ = cls
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(..., n_features)` to `(..., n_outputs)`."""
@@ -65,7 +65,7 @@ class ColumnLinear(nn.Module):
         return columns.mT if self.bias is None else (columns + self.bias[:, None]).mT
 
 
-class HashedDropout(nn.Module):
+class HashedDropout(nn.Dropout):
     """`nn.Dropout` whose mask is a hash of a key and the place in the minibatch.
 
     A member's masks thus depend on its own key alone, not on who else is in the stack, and they
@@ -80,12 +80,17 @@ class HashedDropout(nn.Module):
     scale: Tensor
     key: Tensor
 
-    def __init__(self, layers: Sequence[nn.Dropout]) -> None:
-        super().__init__()
+    @classmethod
+    def take_over(cls, layer: nn.Dropout, layers: Sequence[nn.Dropout]) -> None:
+        """Make a dropout layer one of these; where no member drops anything out, an identity."""
         rates = torch.tensor([layer.p for layer in layers], dtype=torch.float64)
-        self.register_buffer("threshold", (rates * 2**32 - 2**31).round().int())
-        self.register_buffer("scale", (1 / (1 - rates)).float())
-        self.register_buffer("key", torch.zeros(len(layers), 2, dtype=torch.int32))
+        if not rates.any():
+            layer.__class__ = nn.Identity  # type: ignore[assignment]
+            return
+        layer.__class__ = cls
+        layer.register_buffer("threshold", (rates * 2**32 - 2**31).round().int())
+        layer.register_buffer("scale", (1 / (1 - rates)).float())
+        layer.register_buffer("key", torch.zeros(len(layers), 2, dtype=torch.int32))
 
     def forward(self, x: Tensor) -> Tensor:
         """Set a share of `x` to 0 and scale up the rest, in training."""
@@ -106,24 +111,18 @@ def hashed(like: Tensor, key: Tensor) -> Tensor:
     return (bits ^ (bits >> 15 & 0x1FFFF)) * (0x846CA68B - 2**32)
 
 
-class SmoothedLoss(nn.Module):
-    """A loss for classes whose buffer `label_smoothing` is each member's own."""
-
-    weight: Tensor | None
-    label_smoothing: Tensor
-
-    def __init__(self, layers: Sequence[CrossEntropy | BinaryCrossEntropy]) -> None:
-        super().__init__()
-        self.register_buffer("weight", layers[0].weight)
-        smoothing = torch.tensor([layer.label_smoothing for layer in layers])
-        self.register_buffer("label_smoothing", smoothing)
-
-
-class SoftmaxCrossEntropy(SmoothedLoss):
+class SoftmaxCrossEntropy(CrossEntropy):
     """`CrossEntropy` over `(B, n_classes)`, by products instead of look-ups.
 
-    Looking up the target's logit makes a scatter of the gradient, which does not vectorise.
+    Looking up the target's logit makes a scatter of the gradient, which does not vectorise. Its
+    `label_smoothing` is a buffer, each member's own.
     """
+
+    @classmethod
+    def take_over(cls, layer: CrossEntropy, layers: Sequence[CrossEntropy]) -> None:
+        """Make a cross entropy one of these."""
+        smooth_each(layer, layers)
+        layer.__class__ = cls
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean loss, a scalar, weighted by class as torch does."""
@@ -136,23 +135,32 @@ class SoftmaxCrossEntropy(SmoothedLoss):
         return -(log_likelihood * self.weight).sum() / (hot * self.weight).sum()
 
 
-class SmoothedBinaryCrossEntropy(SmoothedLoss):
-    """`BinaryCrossEntropy`."""
+class SmoothedBinaryCrossEntropy(BinaryCrossEntropy):
+    """`BinaryCrossEntropy` whose `label_smoothing` is a buffer, each member's own."""
+
+    @classmethod
+    def take_over(cls, layer: BinaryCrossEntropy, layers: Sequence[BinaryCrossEntropy]) -> None:
+        """Make a binary cross entropy one of these."""
+        smooth_each(layer, layers)
+        layer.__class__ = cls
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits and target `(B,)` to the mean loss."""
         return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
 
 
-def shared_dropout(layers: Sequence[nn.Dropout]) -> nn.Module:
-    """Nothing, where no member drops anything out."""
-    return HashedDropout(layers) if any(layer.p for layer in layers) else nn.Identity()
+def smooth_each(
+    layer: nn.Module, layers: Sequence[CrossEntropy] | Sequence[BinaryCrossEntropy]
+) -> None:
+    """Give a loss each member's label smoothing, as a buffer."""
+    del layer.label_smoothing
+    layer.register_buffer("label_smoothing", torch.tensor([own.label_smoothing for own in layers]))
 
 
-REPLACEMENTS: dict[type[nn.Module], Callable[[Sequence[Any]], nn.Module]] = {
-    nn.Linear: ColumnLinear,
-    nn.Dropout: shared_dropout,
-    CrossEntropy: SoftmaxCrossEntropy,
-    BinaryCrossEntropy: SmoothedBinaryCrossEntropy,
+TAKEN_OVER: dict[type[nn.Module], Callable[..., None]] = {
+    nn.Linear: ColumnLinear.take_over,
+    nn.Dropout: HashedDropout.take_over,
+    CrossEntropy: SoftmaxCrossEntropy.take_over,
+    BinaryCrossEntropy: SmoothedBinaryCrossEntropy.take_over,
 }
-"""What replaces a layer, made from that layer of every member. Subclasses stay as they are."""
+"""What makes a layer another, given that layer of every member. Subclasses stay as they are."""
