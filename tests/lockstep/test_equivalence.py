@@ -11,6 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from multilayer.evaluate import evaluate
+from multilayer.lockstep.stack import Stack
 from multilayer.train import Result, train
 
 from .conftest import MakeJobs, train_one_by_one, train_stacked
@@ -190,6 +191,36 @@ def test_a_member_goes_on_as_if_it_had_never_stopped(jobs: MakeJobs) -> None:
     ours, theirs = (scalars(job.folder)["train/loss"] for job in (resumed, whole))
     assert [value for _, value in ours] == pytest.approx(
         [value for _, value in theirs[3:]], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("n_calls", [4, 5])
+def test_a_member_goes_on_from_the_middle_of_an_epoch(
+    n_calls: int, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted before the first and the second call of its third epoch; no minibatch is lost."""
+    shared = ["data=iris", "data.batch_size=16", "trainer.max_epochs=5", "scheduler=cosine"]
+    shared += ["scheduler.interval=step"]
+    stack = jobs(shared, TWO)
+    train_call, calls = Stack.train, []
+
+    def train_some(stack: Stack, first: int, end: int) -> None:
+        if len(calls) == n_calls:
+            raise KeyboardInterrupt
+        calls.append((first, end))
+        train_call(stack, first, end)
+
+    monkeypatch.setattr(Stack, "train", train_some)
+    with pytest.raises(KeyboardInterrupt):
+        train_stacked(stack)
+    (whole,) = jobs([*shared, *TWO[1]], [[]], "whole")
+    (resumed,) = jobs([*shared, *TWO[1]], [[f"resume={stack[1].folder}"]], "resumed")
+    train(whole.config, whole.folder)
+    train(resumed.config, resumed.folder)
+    ours, theirs = (scalars(job.folder)["validation/loss"] for job in (resumed, whole))
+    assert [step for step, _ in ours] == [step for step, _ in theirs[2:]]
+    assert [value for _, value in ours] == pytest.approx(
+        [value for _, value in theirs[2:]], rel=1e-4
     )
 
 

@@ -109,8 +109,10 @@ def fit_stack(stack: Stack, config: dict[str, Any], leave: Leave, progress: Swee
         warnings.filterwarnings("ignore", message=".*configure_optimizers.* returned .None.")
         try:
             trainer.fit(StackModule(stack, leave, progress))
-        except SystemExit as error:
-            if trainer.interrupted:  # Lightning turns Ctrl-C into an exit
+        except BaseException as error:
+            stack.count_within_epoch()
+            # Lightning turns Ctrl-C into an exit.
+            if isinstance(error, SystemExit) and trainer.interrupted:
                 raise KeyboardInterrupt from error
             raise
 

@@ -1,10 +1,12 @@
 """What Hydra's launcher does: from lists of overrides to stacks, and back to Hydra's results."""
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from traceback import clear_frames
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, run_job
@@ -71,6 +73,7 @@ class Launch:
         """Train one stack after the other; what does not stack after all is left to train alone."""
         with SweepProgress(sum(len(stack) for stack, _ in plan.stacks)) as progress:
             for stack, data in plan.stacks:
+                gc.collect()  # the stack before is a circle of references
                 for job in stack:
                     self.context.callbacks.on_job_start(
                         self.composed[job.number], task_function=self.task
@@ -156,3 +159,4 @@ def report(ended: Sequence[tuple[Job, Outcome]]) -> None:
     for error in dict.fromkeys(failures.values()):
         numbers = [number for number, other in failures.items() if other is error]
         print_failure(error, in_numbers(numbers))
+        clear_frames(error.__traceback__)  # which hold the whole stack

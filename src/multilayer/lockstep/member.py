@@ -143,6 +143,14 @@ class Member:
         self.trainer.fit_loop.epoch_progress.increment_started()
         self.call("on_train_epoch_start")
 
+    def take_back_begin(self) -> None:
+        """Count an epoch as not begun, of which no minibatch was given."""
+        progress: Any = self.trainer.fit_loop.epoch_progress
+        for counts in (progress.total, progress.current):
+            counts.ready -= 1
+            counts.started -= 1
+        self.minibatches.n_given = 0
+
     def order(self, epoch: int) -> Tensor:
         """The order of the rows in an epoch, `(n_rows,)`."""
         assert self.minibatches.sampler is not None
@@ -181,10 +189,11 @@ class Member:
     def end_validation(self, values: Mapping[str, Tensor], n_steps: int, n_batches: int) -> None:
         """Log an epoch's metrics and call what looks at them.
 
-        n_steps: the optimizer steps so far, of which `n_batches` are this epoch's.
+        n_steps, n_batches: see `count`.
         """
         self.count(n_steps, n_batches)
         self.trainer.validating = True
+        self.module.eval()
         self.call("on_validation_start")
         self.call("on_validation_epoch_start")
         self.trainer.callback_metrics.update(values)
@@ -193,6 +202,7 @@ class Member:
         self.call("on_validation_epoch_end")
         self.call("on_validation_end")
         self.trainer.training = True
+        self.module.train()
         if self.left_at_step is not None:
             self.trainer.should_stop = True
             self.trainer.fit_loop.min_epochs = 0
@@ -215,19 +225,24 @@ class Member:
         enough = n_epochs >= (self.trainer.min_epochs or 0)
         return n_epochs == self.trainer.max_epochs or (self.trainer.should_stop and enough)
 
-    def count(self, n_steps: int, n_batches: int) -> None:
-        """Set the trainer's counters to what they are at an epoch's validation."""
+    def count(self, n_steps: int, n_batches: int, *, all_given: bool = True) -> None:
+        """Set the trainer's counters to what they are when an epoch has given some minibatches.
+
+        n_steps: the optimizer steps so far, of which `n_batches` are this epoch's.
+        all_given: whether it has no more, and is validated.
+        """
         loop = self.trainer.fit_loop.epoch_loop
         optimizer = loop.automatic_optimization.optim_progress.optimizer
         for progress in (loop.batch_progress, optimizer.step, optimizer.zero_grad):
             set_counts(progress, n_steps, n_batches)
-        set_counts(loop.val_loop.batch_progress, 1, 1)
-        n_epochs = self.trainer.current_epoch + 1
+        if all_given:
+            set_counts(loop.val_loop.batch_progress, 1, 1)
+        n_epochs = self.trainer.current_epoch + all_given
         by_step = self.has_schedule("step")
-        moves = (n_steps, n_batches) if by_step else (n_epochs, 1)
+        moves = (n_steps, n_batches) if by_step else (n_epochs, int(all_given))
         set_counts(loop.scheduler_progress, *moves)
-        loop.batch_progress.is_last_batch = loop.val_loop.batch_progress.is_last_batch = True
-        loop._batches_that_stepped = n_steps - 1
+        loop.batch_progress.is_last_batch = loop.val_loop.batch_progress.is_last_batch = all_given
+        loop._batches_that_stepped = n_steps - all_given
         self.minibatches.n_given = n_batches
         for state in self.optimizer.state.values():
             if "step" in state:

@@ -292,6 +292,20 @@ class Stack:
             member.end_epoch()
         return self.let_go([member for member in self.alive() if member.is_done()])
 
+    def count_within_epoch(self) -> None:
+        """Set the counters of members in the middle of an epoch: it does not come to its end."""
+        for seats in self.seats:
+            steps = seats.block.n_steps.tolist()
+            for k, member in seats.taken():
+                n_given = steps[k] - self.epoch * self.n_batches
+                progress = member.trainer.fit_loop.epoch_progress.current
+                if not progress.ready > progress.completed == self.epoch:
+                    continue
+                if n_given == 0:
+                    member.take_back_begin()
+                else:
+                    member.count(steps[k], n_given, all_given=n_given == self.n_batches)
+
     def let_go(self, leaving: list[Member]) -> list[Member]:
         """Let members leave, with weights of their own."""
         for member in leaving:
