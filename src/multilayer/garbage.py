@@ -7,18 +7,21 @@ which takes one to two seconds.
 
 import atexit
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Import, or compile, without collecting."""
-    was_enabled = gc.isenabled()
+    """Import without collecting, and never look through what was imported."""
+    was_enabled, n_modules = gc.isenabled(), len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
+        if len(sys.modules) > n_modules:
+            gc.freeze()
         if was_enabled:
             gc.enable()
 
