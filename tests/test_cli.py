@@ -80,6 +80,7 @@ WRONG_WITH_TORCH = [
     ),
     (["train", "trainer.limit_train_batches=0.001"], ["limit_train_batches=0.001", "none of"]),
     (["train", "resume=nowhere"], ["nowhere"]),
+    (["train", "scheduler=plateau", "scheduler.interval=step"], ["scheduler.interval=epoch"]),
     (["train", "monitor=validation/acuracy"], ["validation/acuracy", "validation/accuracy?"]),
     (
         ["train", "loss=cross_entropy", "loss.class_weights=[1,2]"],

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from multilayer.data import DataModule, Minibatches, Preprocessing
 from multilayer.data.table import Columns
@@ -43,7 +44,12 @@ def check_components(config: Config) -> None:
     with torch.device("meta"):
         make_network(config["model"], n_features=2, n_outputs=2)
     optimizer = call("optimizer", make("optimizer", config["optimizer"]), [torch.zeros(1)])
-    call("scheduler", make_scheduler(config, n_steps=100), optimizer)
+    scheduler = call("scheduler", make_scheduler(config, n_steps=100), optimizer)
+    if isinstance(scheduler, ReduceLROnPlateau) and config["scheduler"]["interval"] == "step":
+        raise UserError(
+            "scheduler.interval=step: this schedule follows a metric of whole epochs; "
+            "give scheduler.interval=epoch"
+        )
 
 
 def call(key: str, factory: Callable[[Any], Any], argument: Any) -> Any:

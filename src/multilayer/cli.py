@@ -107,17 +107,20 @@ def start_hydra(command: str, arguments: list[str]) -> int:
         return INTERRUPTED
     except HydraException as error:  # a job that cannot be composed: none has started
         raise UserError(f"a job of the sweep: {first_line(error)}") from error
-    except OSError as error:  # the folder for the run or the sweep
-        raise UserError(str(error)) from error
     except Exception as error:
-        if SweepFolder.path is None:
+        code = 2 if isinstance(error, UserError) else 1
+        if was_printed(error):  # it is a job's
+            pass
+        elif isinstance(error, OSError):  # the folder for the run or the sweep
+            print_error(UserError(str(error)))
+            code = 2
+        elif SweepFolder.path is None or isinstance(error, UserError):
             raise
-        if not was_printed(error):  # it is no job's, but the launcher's or the sweeper's
-            if isinstance(error, UserError):
-                raise
+        else:  # it is the launcher's or the sweeper's
             print_failure(error)
-        print_sweep(SweepFolder.path)
-        return 2 if isinstance(error, UserError) else 1
+        if SweepFolder.path is not None:
+            print_sweep(SweepFolder.path)
+        return code
     if SweepFolder.path is not None:
         print_sweep(SweepFolder.path)
     return 0

@@ -1,5 +1,6 @@
 """Composing the config groups, and checking what the user wrote. No torch here."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -13,12 +14,13 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.version import setbase
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.config_folder import conf_dir
@@ -78,6 +80,7 @@ def hydra_at(config_dir: str | None) -> Iterator[None]:
         yield
     finally:
         GlobalHydra.instance().clear()
+        HydraConfig.instance().cfg = None
 
 
 def parse(overrides: Sequence[str]) -> list[Override]:
@@ -216,11 +219,22 @@ def choices_with(group: str, name: str) -> list[str]:
 
 
 def compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
-    """Compose a command's config; what Hydra refuses becomes a `UserError`."""
+    """Compose a command's config; what Hydra refuses becomes a `UserError`.
+
+    A config may refer to what Hydra knows of the job, by `${hydra:job.num}` say; here it is that
+    of a first job.
+    """
+    words = [override.input_line or "" for override in overrides]
     try:
-        return compose(command, [override.input_line or "" for override in overrides])
+        config = compose(command, words, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(first_line(error)) from error
+    with open_dict(config):
+        config.hydra.job.id = config.hydra.job.num = 0
+        config.hydra.runtime.output_dir = os.getcwd()
+        HydraConfig.instance().set_config(config)
+        del config["hydra"]
+    return config
 
 
 def missing_values(config: DictConfig) -> list[str]:

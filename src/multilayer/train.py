@@ -200,12 +200,13 @@ def fit(
             raise KeyboardInterrupt from error
         raise
     finally:
-        manifest |= describe_fit(trainer, perf_counter() - start, trainer.global_step)
+        manifest |= describe_fit(trainer, perf_counter() - start)
 
 
-def describe_fit(trainer: pl.Trainer, seconds: float, n_steps: int) -> dict[str, Any]:
+def describe_fit(trainer: pl.Trainer, seconds: float) -> dict[str, Any]:
     """What the manifest says of the training: how long, how far, and the best epoch."""
     best = find_best_weights(trainer)
+    n_steps = trainer.global_step
     return {
         "fit_seconds": round(seconds, 3),
         "steps": n_steps,

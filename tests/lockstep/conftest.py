@@ -10,7 +10,8 @@ import pytest
 from multilayer.config import check_command_line
 from multilayer.lockstep.plan import Config, Job, make_plan
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.sweep import train_jobs
+from multilayer.lockstep.sweep import prepare_jobs, train_together
+from multilayer.lockstep.trial import try_step
 from multilayer.quiet import quieten_lightning
 from multilayer.train import Result, train
 
@@ -46,9 +47,12 @@ def train_stacked(jobs: list[Job]) -> list[Result]:
     plan = make_plan(jobs)
     ((stack, data),) = plan.stacks
     assert len(stack) == len(jobs), plan
+    ready, broken = prepare_jobs(stack, data)
+    assert not broken, broken
+    trainings = [training for _, training in ready]
+    try_step(trainings)
     with SweepProgress(len(jobs)) as progress:
-        outcomes = train_jobs(stack, data, progress)
-    results = [outcomes[job.number] for job in jobs]
+        results = train_together(trainings, progress)
     assert all(isinstance(result, Result) for result in results), results
     return results  # type: ignore[return-value]
 

@@ -112,3 +112,24 @@ class OwnLayer(nn.Sequential):
 
     def __init__(self, n_features: int, n_outputs: int, dropout: float = 0.0) -> None:
         super().__init__(MyDropout(dropout), nn.Linear(n_features, n_outputs))
+
+
+class Spare(nn.Module):
+    """Has a layer that it never uses: torch's optimizers pass over its weights."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_outputs)
+        self.spare = nn.Linear(n_features, n_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        return self.linear(x)
+
+
+class DropoutIfAny(nn.Sequential):
+    """Has a dropout layer only where there is dropout."""
+
+    def __init__(self, n_features: int, n_outputs: int, dropout: float = 0.0) -> None:
+        layers = [nn.Dropout(dropout)] if dropout else []
+        super().__init__(*layers, nn.Linear(n_features, n_outputs))

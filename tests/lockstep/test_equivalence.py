@@ -11,13 +11,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from multilayer.evaluate import evaluate
-from multilayer.lockstep.stack import Stack
+from multilayer.lockstep.steps import Runner
 from multilayer.train import Result, train
 
 from .conftest import MakeJobs, train_one_by_one, train_stacked
 
 QUICK = ["trainer.max_epochs=3", "data.batch_size=16", "trainer.log_every_n_steps=5"]
 TWO = [["seed=3", "optimizer.lr=0.01"], ["seed=4", "optimizer.lr=0.03"]]
+OWN = ["data=iris", "model=sequential", "~model._args_"]
+OWN += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
 
 CASES = {
     **{f"optimizer={name}": ["data=iris"] for name in ("sgd", "adam", "adamw", "adagrad")},
@@ -50,13 +52,7 @@ CASES = {
     "model.normalization=layer": ["data=iris"],
     "model=perceptron": ["data=pass_class"],
     "model=sequential": ["data=iris"],
-    "model._target_=tests.lockstep.networks.Entangled": [
-        "data=iris",
-        "model=sequential",
-        "~model._args_",
-        "+model.n_features=n_features",
-        "+model.n_outputs=n_outputs",
-    ],
+    "model._target_=tests.lockstep.networks.Entangled": OWN,
     "+optimizer.decoupled_weight_decay=true": ["data=iris", "optimizer.weight_decay=1"],
     "data.batch_size=full": ["data=iris"],
     "scheduler=cosine": ["data=iris"],
@@ -133,6 +129,24 @@ def test_bfloat16_agrees_to_its_own_precision(jobs: MakeJobs) -> None:
         check_curves(job.folder, job.folder.parent.parent / "alone" / str(job.number), 2**-8)
 
 
+def test_a_callback_of_a_users_own_sees_and_logs_the_same(jobs: MakeJobs) -> None:
+    """Data, weights, counts and metrics, at the same steps."""
+    look = "+callbacks.look._target_=tests.lockstep.callbacks.Looks"
+    stack = jobs([*QUICK, "data=iris", look, "trainer.limit_train_batches=4"], TWO)
+    train_stacked(stack)
+    train_one_by_one(stack)
+    for job in stack:
+        alone = job.folder.parent.parent / "alone" / str(job.number)
+        ours, theirs = scalars(job.folder), scalars(alone)
+        assert len([tag for tag in theirs if tag.startswith("look/")]) == 10
+        assert ours.keys() == theirs.keys()
+        for tag, points in theirs.items():
+            assert [step for step, _ in ours[tag]] == [step for step, _ in points], tag
+            if tag.startswith("look/"):
+                values = [value for _, value in points]
+                assert [value for _, value in ours[tag]] == pytest.approx(values, rel=1e-4), tag
+
+
 def test_members_stop_early_as_they_would_alone(jobs: MakeJobs) -> None:
     """Each in its own epoch, and the others go on."""
     early_stopping = "callbacks.early_stopping"
@@ -160,12 +174,22 @@ def test_a_divergent_member_ends_as_it_would_alone(jobs: MakeJobs) -> None:
     assert stacked[1].manifest["status"] == "diverged"
     assert 0 < stacked[1].manifest["steps"] < alone[1].manifest["steps"]
     last = torch.load(stack[1].folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == stacked[1].manifest["steps"]
     assert all(value.isfinite().all() for value in last["state_dict"].values())
 
 
-def test_a_checkpoint_is_that_of_a_run_trained_alone(jobs: MakeJobs) -> None:
+@pytest.mark.parametrize(
+    "shared",
+    [
+        ["data=iris", "scheduler=cosine"],
+        # Which torch's optimizers do not even decay: they have no gradient.
+        [*OWN, "model._target_=tests.lockstep.networks.Spare", "optimizer.weight_decay=1"],
+    ],
+    ids=["schedule", "spare weights"],
+)
+def test_a_checkpoint_is_that_of_a_run_trained_alone(shared: list[str], jobs: MakeJobs) -> None:
     """All its parts, counters included, but for the last digits of numbers."""
-    stack = jobs(["data=iris", *QUICK, "scheduler=cosine"], TWO)
+    stack = jobs([*shared, *QUICK], TWO)
     train_stacked(stack)
     train_one_by_one(stack)
     for job in stack:
@@ -194,23 +218,22 @@ def test_a_member_goes_on_as_if_it_had_never_stopped(jobs: MakeJobs) -> None:
     )
 
 
-@pytest.mark.parametrize("n_calls", [4, 5])
+@pytest.mark.parametrize("n_steps", [14, 17, 20])
 def test_a_member_goes_on_from_the_middle_of_an_epoch(
-    n_calls: int, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+    n_steps: int, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Interrupted before the first and the second call of its third epoch; no minibatch is lost."""
+    """Interrupted before, within and after the first call of its third epoch; nothing is lost."""
     shared = ["data=iris", "data.batch_size=16", "trainer.max_epochs=5", "scheduler=cosine"]
-    shared += ["scheduler.interval=step"]
     stack = jobs(shared, TWO)
-    train_call, calls = Stack.train, []
+    step, taken = Runner.one, []
 
-    def train_some(stack: Stack, first: int, end: int) -> None:
-        if len(calls) == n_calls:
+    def take_some(runner: Runner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        if len(taken) == n_steps:
             raise KeyboardInterrupt
-        calls.append((first, end))
-        train_call(stack, first, end)
+        taken.append(arguments[0])
+        return step(runner, *arguments)
 
-    monkeypatch.setattr(Stack, "train", train_some)
+    monkeypatch.setattr(Runner, "one", take_some)
     with pytest.raises(KeyboardInterrupt):
         train_stacked(stack)
     (whole,) = jobs([*shared, *TWO[1]], [[]], "whole")

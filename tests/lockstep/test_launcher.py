@@ -113,9 +113,6 @@ def test_a_network_of_the_users_own_stacks(multilayer: Run, tmp_path: Path) -> N
     ("name", "own", "reason"),
     [
         ("LooksAtData", ["seed=0,1"], "torch.func.vmap cannot run the network"),
-        ("OwnDropout", ["+model.dropout=0.1,0.5"], "the networks differ in OwnDropout.rate"),
-        ("OwnRates", ["+model.dropout=0.1,0.5"], "the networks differ in OwnRates.rates"),
-        ("OwnLayer", ["+model.dropout=0.1,0.5"], "the networks differ in 0 MyDropout.p"),
         ("Replaces", ["seed=0,1"], "the network replaces its buffer network.mean"),
     ],
 )
@@ -130,6 +127,28 @@ def test_a_network_that_does_not_stack_trains_alone(
     assert f"lockstep: job 0 to 1 alone: {reason}" in outcome.out
     assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 2
     assert all("members" not in each for each in manifests(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "difference"),
+    [
+        ("OwnDropout", "the networks differ in OwnDropout.rate"),
+        ("OwnRates", "the networks differ in OwnRates.rates"),
+        ("OwnLayer", "the networks differ in 0 MyDropout.p"),
+        ("DropoutIfAny", "the networks differ in their layers"),
+    ],
+)
+def test_networks_that_differ_are_several_stacks(
+    name: str, difference: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """Which their configs do not show: it is said when they are built."""
+    network = [f"{OWN}.{name}", "model=sequential", "~model._args_"]
+    network += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
+    outcome = multilayer("train", *QUICK, *network, "+model.dropout=0,0.5", "seed=0,1,2")
+    assert outcome.code == 0, outcome.err
+    assert f"lockstep: {difference}: 2 stacks of 3, 3 runs" in outcome.out
+    found = manifests(tmp_path)
+    assert [(each["status"], each["members"]) for each in found] == [("done", 3)] * 6
 
 
 @pytest.mark.parametrize(
@@ -166,6 +185,15 @@ def test_a_callback_that_raises_fails_its_own_run_alone(
         n_epochs = 1 if hook == "on_train_epoch_start" else 2
         assert manifests(tmp_path)[1]["steps"] == 2 * n_epochs
         assert multilayer("evaluate", "run=sweep/1").code == 0
+
+
+def test_a_callback_that_freezes_weights_fails_its_run(multilayer: Run, tmp_path: Path) -> None:
+    """A stack would train them on."""
+    own = ["+callbacks.own._target_=tests.lockstep.callbacks.Freezes", "seed=0,1"]
+    outcome = multilayer("train", *QUICK, *own)
+    assert outcome.code == 2
+    assert "a callback has replaced or frozen weights" in outcome.err
+    assert [each["status"] for each in manifests(tmp_path)] == ["failed"] * 2
 
 
 def test_a_stack_that_fails_leaves_the_other_stacks(
@@ -296,6 +324,18 @@ def test_what_is_in_the_working_folder_is_found(multilayer: Run, tmp_path: Path)
     assert [each["members"] for each in manifests(tmp_path)] == [2, 2]
 
 
+@pytest.mark.parametrize("launcher", ["basic", "lockstep"])
+def test_a_config_may_refer_to_its_jobs_number(
+    launcher: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """By Hydra's own resolver."""
+    words = [f"hydra/launcher={launcher}", *QUICK[2:], "data.shuffle_seed=${hydra:job.num}"]
+    outcome = multilayer("train", "-m", *words, "seed=5,6")
+    assert outcome.code == 0, outcome.err
+    configs = [(tmp_path / "sweep" / job / "config.yaml").read_text() for job in "01"]
+    assert ["shuffle_seed: 0" in configs[0], "shuffle_seed: 1" in configs[1]] == [True, True]
+
+
 def test_both_launchers_leave_the_same(multilayer: Run, iris_csv: Path, tmp_path: Path) -> None:
     """File names, configs and what manifests say, but for times; equal jobs are two jobs."""
     words = ["data=table", "data.path=iris.csv", "data.target=species", "data.shuffle_seed=1,1"]
@@ -319,10 +359,15 @@ def test_both_launchers_leave_the_same(multilayer: Run, iris_csv: Path, tmp_path
 
 
 def test_a_folder_that_cannot_be_written_fails_its_own_run(multilayer: Run, tmp_path: Path) -> None:
-    """A file is in its place."""
+    """A file is in its place; the basic launcher ends there, and says what was done."""
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "1").write_text("")
+    basic = multilayer("train", "-m", *QUICK[2:], "seed=0,1")
     outcome = multilayer("train", *QUICK, "seed=0,1,2")
-    assert outcome.code != 0
+    for each in (basic, outcome):
+        assert each.code == 2
+        assert "File exists: 'sweep/1'" in each.err
+        assert "Traceback" not in each.err
+        assert "sweep folder" in each.out
     done = [json.loads((tmp_path / "sweep" / job / "manifest.json").read_text()) for job in "02"]
     assert [each["status"] for each in done] == ["done", "done"]

@@ -9,18 +9,20 @@ from pathlib import Path
 from traceback import clear_frames
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.config import plain, raise_all
+from multilayer.data import DataModule
 from multilayer.errors import UserError, first_line, print_failure
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.sweep import Outcome, train_jobs
-from multilayer.lockstep.trial import CannotStackError
+from multilayer.lockstep.sweep import Outcome, prepare_jobs, train_together
+from multilayer.lockstep.trial import CannotStackError, alike, try_step
 from multilayer.quiet import quieten_lightning
 from multilayer.runs.manifest import record_failure
 from multilayer.runs.summary import console
@@ -71,24 +73,42 @@ class Launch:
 
     def train_stacks(self, plan: Plan) -> None:
         """Train one stack after the other; what does not stack after all is left to train alone."""
-        with SweepProgress(sum(len(stack) for stack, _ in plan.stacks)) as progress:
-            for stack, data in plan.stacks:
+        with SweepProgress(sum(len(jobs) for jobs, _ in plan.stacks)) as progress:
+            for jobs, data in plan.stacks:
                 gc.collect()  # the stack before is a circle of references
-                for job in stack:
-                    self.context.callbacks.on_job_start(
-                        self.composed[job.number], task_function=self.task
-                    )
-                try:
-                    outcomes = train_jobs(stack, data, progress)
-                except CannotStackError as error:
-                    alone = [(job, str(error)) for job in stack]
-                    plan.alone.extend(alone)
-                    progress.n_runs -= len(alone)
-                    console().print(Plan([], alone, []).reasons())
-                    continue
-                report([(job, outcomes[job.number]) for job in stack])
-                for job in stack:
-                    self.note(job, outcomes[job.number])
+                self.train_planned(plan, jobs, data, progress)
+
+    def train_planned(
+        self, plan: Plan, jobs: Sequence[Job], data: DataModule, progress: SweepProgress
+    ) -> None:
+        """Train jobs that were to be one stack: as several where their networks differ."""
+        ready, broken = prepare_jobs(jobs, data)
+        for job, error in broken:
+            self.fail(job, error)
+        report(broken)
+        progress.end_stack(len(broken))
+        groups, difference = alike([training for _, training in ready])
+        if difference:
+            sizes = ", ".join(str(len(group)) for group in groups)
+            console().print(f"lockstep: {difference}: {len(groups)} stacks of {sizes} runs")
+        of_training = {id(training): job for job, training in ready}
+        for trainings in groups:
+            stack = [of_training[id(training)] for training in trainings]
+            try:
+                try_step(trainings)
+            except CannotStackError as error:
+                alone = [(job, str(error)) for job in stack]
+                plan.alone.extend(alone)
+                progress.n_runs -= len(alone)
+                console().print(Plan([], alone, []).reasons())
+                continue
+            for job in stack:
+                self.begin(job)
+            outcomes = list(zip(stack, train_together(trainings, progress), strict=True))
+            progress.end_stack(len(stack))
+            report(outcomes)
+            for job, outcome in outcomes:
+                self.note(job, outcome)
 
     def compose(self, number: int, overrides: Sequence[str]) -> Job | None:
         """A job's config and folder; None where they cannot be, which is then said and noted."""
@@ -97,10 +117,11 @@ class Launch:
             if any(config is other for other in self.composed.values()):
                 config = deepcopy(config)  # of a job with the same overrides
             self.composed[number] = config
-            with open_dict(config):
+            with read_write(config.hydra), open_dict(config.hydra):
                 config.hydra.job.id = config.hydra.job.num = number
                 folder = Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
                 config.hydra.runtime.output_dir = os.path.abspath(folder)
+            HydraConfig.instance().set_config(config)  # to which ${hydra:...} refers
             values = plain(config)
         except (HydraException, OmegaConfBaseException, UserError) as error:
             self.refuse(number, overrides, UserError(first_line(error)))
@@ -121,8 +142,13 @@ class Launch:
             overrides=list(overrides), status=JobStatus.FAILED, _return_value=error
         )
 
+    def begin(self, job: Job) -> None:
+        """Tell Hydra's callbacks that a job begins."""
+        self.context.callbacks.on_job_start(self.composed[job.number], task_function=self.task)
+
     def fail(self, job: Job, error: Exception) -> None:
         """Leave the folder of a job that could not begin, and note it."""
+        self.begin(job)
         record_failure(job.folder, job.config, job.overrides, error)
         self.note(job, error)
 

@@ -7,6 +7,7 @@ leaves behind is the same.
 
 import logging
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import wraps
 from time import perf_counter
 from typing import Any, TypeVar, cast
@@ -21,6 +22,8 @@ from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
+from multilayer.build import limited_batches
+from multilayer.errors import UserError
 from multilayer.lockstep.block import Block, Layout
 from multilayer.train import Training
 
@@ -81,6 +84,8 @@ class Member:
         # The masks of dropout are hashed from its numbers; see `HashedDropout`.
         self.dropout_keys = np.random.default_rng((training.config["seed"], 1))
         self.left_at_step: int | None = None
+        self.place: list[tuple[int, bool]] = []
+        self.schedule_before: tuple[int, Any] | None = None
         self.failure: Exception | None = None
         self.started = perf_counter()
 
@@ -92,8 +97,11 @@ class Member:
     @guarded
     def start(self) -> None:
         """Write what is known of the run, and do what Lightning does when a fit begins."""
-        self.training.run.write_config(self.training.config)
-        self.training.run.write_manifest(self.training.manifest)
+        try:
+            self.training.run.write_config(self.training.config)
+            self.training.run.write_manifest(self.training.manifest)
+        except OSError as error:  # the folder cannot be written
+            raise UserError(str(error)) from error
         trainer = self.trainer
         trainer.state.fn, trainer.state.status = TrainerFn.FITTING, TrainerStatus.RUNNING
         trainer.training = True
@@ -101,7 +109,7 @@ class Member:
         trainer.strategy.connect(self.module)
         self.module.to(trainer.strategy.root_device)
         trainer.strategy.setup_optimizers(trainer)
-        trainer.fit_loop._combined_loader = CombinedLoader(self.minibatches, "max_size_cycle")
+        self.show_data()
         self.optimizer._opt_called = True  # type: ignore[attr-defined]  # the schedule looks for it
         kept = [item for item in trainer.callbacks if not isinstance(item, SHOWN_FOR_ALL)]  # type: ignore[attr-defined]
         trainer.callbacks[:] = kept  # type: ignore[attr-defined]
@@ -109,10 +117,22 @@ class Member:
         self.call("on_fit_start")
         self.call("on_train_start")
 
+    def show_data(self) -> None:
+        """Let callbacks find the data in the trainer, and checkpoints the minibatches given."""
+        training, loop = self.training, self.trainer.fit_loop
+        validation = training.data.minibatches("validation")
+        self.trainer.datamodule = training.data  # type: ignore[attr-defined]
+        loop._combined_loader = CombinedLoader(self.minibatches, "max_size_cycle")
+        loop.max_batches = limited_batches(training.config["trainer"], len(self.minibatches))
+        loop.epoch_loop.val_loop._combined_loader = CombinedLoader(validation, "sequential")
+        loop.epoch_loop.val_loop._max_batches = [len(validation)]
+
     def call(self, hook: str, **arguments: Any) -> None:
         """Call a hook of every callback, in Lightning's order."""
+        self.module._current_fx_name = hook  # `self.log` asks for it
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             getattr(callback, hook)(self.trainer, self.module, **arguments)
+        self.module._current_fx_name = None
 
     def live_in(self, block: Block, k: int) -> None:
         """Make the weights, buffers and optimizer state views of place `k` of a block."""
@@ -129,6 +149,11 @@ class Member:
                 # One for each: if they shared it, each would count it on in a run that is resumed.
                 own["step"] = torch.tensor(float(n_steps))
             self.optimizer.state[params[name]] = own
+        self.place = self.weights_place()
+
+    def weights_place(self) -> list[tuple[int, bool]]:
+        """Where each parameter lies in memory, and whether it is trained."""
+        return [(each.data_ptr(), each.requires_grad) for each in self.module.parameters()]
 
     def move_out(self) -> None:
         """Give it weights of its own: its place goes to another."""
@@ -142,6 +167,11 @@ class Member:
         self.trainer.fit_loop.epoch_progress.increment_ready()
         self.trainer.fit_loop.epoch_progress.increment_started()
         self.call("on_train_epoch_start")
+        if self.weights_place() != self.place:
+            raise UserError(
+                "a callback has replaced or frozen weights of the network, which a stack cannot "
+                "follow: train it by itself, with hydra/launcher=basic and engine=lightning"
+            )
 
     def take_back_begin(self) -> None:
         """Count an epoch as not begun, of which no minibatch was given."""
@@ -178,6 +208,25 @@ class Member:
             else:
                 schedule.step()
 
+    def note_schedule(self, n_steps: int) -> None:
+        """Remember the schedule as it is before a call, which is that of `n_steps` steps."""
+        group = {
+            key: each for key, each in self.optimizer.param_groups[0].items() if key != "params"
+        }
+        states = [config.scheduler.state_dict() for config in self.trainer.lr_scheduler_configs]
+        self.schedule_before = n_steps, deepcopy((group, states))
+
+    def take_schedule_back(self, n_steps: int) -> None:
+        """Set the schedule to that of `n_steps` steps: it was moved for a whole call at once."""
+        if self.schedule_before is None:
+            return
+        n_before, (group, states) = self.schedule_before
+        self.optimizer.param_groups[0].update(group)
+        for config, state in zip(self.trainer.lr_scheduler_configs, states, strict=True):
+            config.scheduler.load_state_dict(state)
+        for _ in range(n_steps - n_before):
+            self.move_schedule("step")
+
     @guarded
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Write scalars to the run's loggers; some show the epoch, which Lightning adds too."""
@@ -192,29 +241,38 @@ class Member:
         n_steps, n_batches: see `count`.
         """
         self.count(n_steps, n_batches)
-        self.trainer.validating = True
+        trainer, connector = self.trainer, self.trainer._logger_connector
+        trainer.validating = True
         self.module.eval()
         self.call("on_validation_start")
         self.call("on_validation_epoch_start")
-        self.trainer.callback_metrics.update(values)
-        floats = {name: float(value) for name, value in values.items()}
-        self.log(floats, step=n_steps - 1)  # Lightning counts steps from 0
+        connector._callback_metrics.update(values)
+        connector._logged_metrics.update(values)
         self.call("on_validation_epoch_end")
+        all_values = {**values, **connector.update_eval_epoch_metrics()}  # those of callbacks too
+        floats = {name: float(value) for name, value in all_values.items()}
+        self.log(floats, step=n_steps - 1)  # Lightning counts steps from 0
         self.call("on_validation_end")
-        self.trainer.training = True
+        connector.reset_results()
+        trainer.training = True
         self.module.train()
         if self.left_at_step is not None:
-            self.trainer.should_stop = True
-            self.trainer.fit_loop.min_epochs = 0
+            self.count(self.left_at_step, n_batches)  # the step that its weights are of
+            trainer.should_stop = True
+            trainer.fit_loop.min_epochs = 0
 
     @guarded
     def end_epoch(self) -> None:
         """Close an epoch after its validation."""
-        loop = self.trainer.fit_loop
+        loop, connector = self.trainer.fit_loop, self.trainer._logger_connector
         loop.epoch_loop._batches_that_stepped += 1
         loop.epoch_progress.increment_processed()
         self.call("on_train_epoch_end")
+        connector.on_epoch_end()
         self.move_schedule("epoch", by_metric=True)
+        loop.epoch_loop._batches_that_stepped -= 1  # what is logged is of the last step
+        connector.update_train_epoch_metrics()
+        loop.epoch_loop._batches_that_stepped += 1
         loop.epoch_progress.increment_completed()
 
     def is_done(self) -> bool:

@@ -11,7 +11,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.callbacks import (
+    BaseFinetuning,
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    LearningRateMonitor,
+    ModelPruning,
+    StochasticWeightAveraging,
+)
 
 from multilayer.build import check_components, make_data, make_network
 from multilayer.data import DataModule
@@ -69,6 +77,16 @@ OTHER_TRAINER_KEYS = {
     "log_every_n_steps",
     "num_sanity_val_steps",
 }
+
+CHANGE_TRAINING = (
+    BatchSizeFinder,
+    BaseFinetuning,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    ModelPruning,
+    StochasticWeightAveraging,
+)
+"""Lightning's callbacks that have no hook in each step, but change what a step is."""
 
 CHECKPOINT_HOOKS = ("on_save_checkpoint", "on_load_checkpoint")
 
@@ -192,6 +210,8 @@ def hook_problem(name: str, node: Config | None) -> str | None:
         return f"callbacks.{name} logs every step" if by_step else None
     if not isinstance(kind, type) or issubclass(kind, SHOWN_FOR_ALL):
         return None
+    if issubclass(kind, CHANGE_TRAINING):
+        return f"callbacks.{name} changes the training itself"
     for hook in vars(pl.Callback):
         if hook.startswith("on_") and hook not in (*HOOKS, *CHECKPOINT_HOOKS):
             is_train_or_validation = "test" not in hook and "predict" not in hook

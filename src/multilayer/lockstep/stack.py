@@ -201,6 +201,8 @@ class Stack:
         """What each member's update multiplies with, `(n, n_numbers, K)`; moves schedules on."""
         groups = [self.groups(seats)]
         if self.members[0].has_schedule("step"):
+            for _, member in seats.taken():
+                member.note_schedule(self.n_steps)
             for _ in range(n):
                 for _, member in seats.taken():
                     member.move_schedule("step")
@@ -297,6 +299,7 @@ class Stack:
         for seats in self.seats:
             steps = seats.block.n_steps.tolist()
             for k, member in seats.taken():
+                member.take_schedule_back(steps[k])
                 n_given = steps[k] - self.epoch * self.n_batches
                 progress = member.trainer.fit_loop.epoch_progress.current
                 if not progress.ready > progress.completed == self.epoch:

@@ -17,9 +17,9 @@ from multilayer.lockstep.member import Member
 from multilayer.lockstep.plan import Job, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
-from multilayer.lockstep.trial import CannotStackError, try_to_stack
+from multilayer.lockstep.trial import CannotStackError, try_step
 from multilayer.runs.folder import Metrics
-from multilayer.runs.manifest import describe_failure, record_failure
+from multilayer.runs.manifest import describe_failure
 from multilayer.train import (
     Result,
     Training,
@@ -44,7 +44,7 @@ def train_stack_of_one(training: Training, *, quiet: bool) -> Result:
     if reason:
         raise UserError(f"engine=lockstep: {reason}; use engine=lightning")
     try:
-        try_to_stack([training])
+        try_step([training])
     except CannotStackError as error:
         raise UserError(f"engine=lockstep: {error}; use engine=lightning") from error
     log.info(f"data: {in_words(training.data)}")
@@ -55,32 +55,23 @@ def train_stack_of_one(training: Training, *, quiet: bool) -> Result:
     return outcome
 
 
-def train_jobs(
-    jobs: Sequence[Job], data: DataModule, progress: SweepProgress
-) -> dict[int, Outcome]:
-    """Train jobs that stack; returns the outcome of each by its number.
+def prepare_jobs(
+    jobs: Sequence[Job], data: DataModule
+) -> tuple[list[tuple[Job, Training]], list[tuple[Job, Exception]]]:
+    """Build what each job needs, with nothing written; returns those that are ready, and others.
 
-    Raises `CannotStackError`, with nothing written, where they do not after all.
+    data: what they share; each has its own order of the rows.
     """
-    outcomes: dict[int, Outcome] = {}
-    ready: dict[int, Training] = {}
+    ready, broken = [], []
     for job in jobs:
         own = data.in_another_order(job.config["data"]["shuffle_seed"])
         try:
-            ready[job.number] = prepare(job.config, job.folder, job.overrides, own, quiet=True)
+            training = prepare(job.config, job.folder, job.overrides, own, quiet=True)
         except Exception as error:  # a network of the user's own may raise anything
-            outcomes[job.number] = error
-    if ready:
-        try_to_stack(list(ready.values()))
-    for job in jobs:
-        problem = outcomes.get(job.number)
-        if isinstance(problem, Exception):
-            record_failure(job.folder, job.config, job.overrides, problem)
-    if ready:
-        found = train_together(list(ready.values()), progress)
-        outcomes |= dict(zip(ready, found, strict=True))
-    progress.end_stack(len(jobs))
-    return outcomes
+            broken.append((job, error))
+        else:
+            ready.append((job, training))
+    return ready, broken
 
 
 def train_together(trainings: Sequence[Training], progress: SweepProgress) -> list[Outcome]:
@@ -183,9 +174,7 @@ def evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:
 
 def describe_training(member: Member) -> dict[str, Any]:
     """What the manifest says of a member's training up to now, or until it diverged."""
-    diverged_at = member.left_at_step
-    n_steps = member.trainer.global_step if diverged_at is None else diverged_at
-    return describe_fit(member.trainer, perf_counter() - member.started, n_steps)
+    return describe_fit(member.trainer, perf_counter() - member.started)
 
 
 def end(member: Member, metrics: Metrics) -> Result:

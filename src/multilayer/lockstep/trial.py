@@ -27,42 +27,57 @@ class CannotStackError(Exception):
     """Jobs that were to be one stack have to train alone; the message says why."""
 
 
-def try_to_stack(trainings: Sequence[Training]) -> None:
-    """Raise `CannotStackError` where the networks differ in more than a stack can hold.
+def alike(trainings: Sequence[Training]) -> tuple[list[list[Training]], str | None]:
+    """Group runs by their networks; returns the groups, and the first difference if there is one.
 
-    A network may keep its dropout rate to itself, or do what `torch.func.vmap` cannot.
+    Jobs whose configs may stack can have networks that may not: one of the user's own may keep its
+    dropout rate to itself, or have a layer only where there is dropout.
     """
-    modules = [training.module for training in trainings]
-    for module in modules[1:]:
-        for name in ("network", "loss"):
-            check_alike(getattr(modules[0], name), getattr(module, name))
-    features, target = (each[:2] for each in trainings[0].data.splits["train"])
-    try:
-        try_step(modules[:2], features.to(modules[0].device), target.to(modules[0].device))
-    except CannotStackError:
-        raise
-    except Exception as error:  # anything, from the user's own network; alone it says so again
-        raise CannotStackError(
-            f"torch.func.vmap cannot run the network: {first_line(error)}"
-        ) from error
+    groups: list[list[Training]] = []
+    first_difference = None
+    for training in trainings:
+        for group in groups:
+            found = difference(group[0].module, training.module)
+            if found is None:
+                group.append(training)
+                break
+            first_difference = first_difference or found
+        else:
+            groups.append([training])
+    return groups, first_difference
 
 
-def check_alike(first: nn.Module, other: nn.Module) -> None:
-    """Raise `CannotStackError` where two networks have layers of other kinds or numbers."""
-    layers, others = dict(first.named_modules()), dict(other.named_modules())
+def difference(first: nn.Module, other: nn.Module) -> str | None:
+    """In what two modules differ beside what a stack holds for each; None where in nothing."""
+    layers, others = (
+        {
+            name: layer
+            for name, layer in module.named_modules()
+            if name.startswith(("network", "loss"))
+        }
+        for module in (first, other)
+    )
     if {name: type(own) for name, own in layers.items()} != {
         name: type(own) for name, own in others.items()
     }:
-        raise CannotStackError("the networks differ in their layers")
+        return "the networks differ in their layers"
+    tensors, its_tensors = (shapes(module) for module in (first, other))
+    if tensors != its_tensors:
+        return "the networks differ in the shapes of their weights"
     for name, layer in layers.items():
         its = others[name]
         for attribute, value in vars(layer).items():
             mine = (type(layer), attribute) in TAKEN_FROM_EACH
             if is_plain(value) and not mine and vars(its).get(attribute) != value:
-                where = f"{name} " if name else ""
-                raise CannotStackError(
-                    f"the networks differ in {where}{type(layer).__name__}.{attribute}"
-                )
+                where = " ".join([*name.split(".")[1:], type(layer).__name__])
+                return f"the networks differ in {where}.{attribute}"
+    return None
+
+
+def shapes(module: nn.Module) -> dict[str, tuple[torch.Size, bool]]:
+    """The shape of each parameter and buffer, and whether it is trained."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return {name: (tensor.shape, tensor.requires_grad) for name, tensor in tensors}
 
 
 def is_plain(value: Any) -> bool:
@@ -78,11 +93,41 @@ def is_plain(value: Any) -> bool:
     return isinstance(value, bool | int | float | str | None)
 
 
-def try_step(modules: Sequence[SupervisedModule], features: Tensor, target: Tensor) -> None:
-    """Take a step with two rows that changes no weights.
+def try_step(trainings: Sequence[Training]) -> None:
+    """Take a step of the first two with two rows, which changes no weights.
 
-    Raises `CannotStackError` where it computes something else than the modules by themselves.
+    Freezes in all of them the parameters that get no gradient: torch's optimizers pass over such.
+
+    Raises `CannotStackError` where a stack computes something else than the modules by themselves,
+    or cannot compute it: a network may do what `torch.func.vmap` cannot.
     """
+    modules = [training.module for training in trainings[:2]]
+    device = modules[0].device
+    features, target = (each[:2].to(device) for each in trainings[0].data.splits["train"])
+    try:
+        unused = without_gradient(modules[0], features, target)
+        for training in trainings:
+            for name in unused:
+                training.module.get_parameter(name).requires_grad_(False)
+        compare(modules, features, target)
+    except CannotStackError:
+        raise
+    except Exception as error:  # anything, from the user's own network; alone it says so again
+        raise CannotStackError(
+            f"torch.func.vmap cannot run the network: {first_line(error)}"
+        ) from error
+
+
+def without_gradient(module: SupervisedModule, features: Tensor, target: Tensor) -> list[str]:
+    """The names of the parameters that would be trained and that the loss does not depend on."""
+    own = deepcopy(module).train()
+    own.loss(squeeze_single(own.network(features)), target).backward()
+    trained = [(name, each) for name, each in own.named_parameters() if each.requires_grad]
+    return [name for name, each in trained if each.grad is None]
+
+
+def compare(modules: Sequence[SupervisedModule], features: Tensor, target: Tensor) -> None:
+    """Raise `CannotStackError` where a stack computes something else than the modules alone."""
     template = Template(modules)
     optimizer = stack_optimizer(
         [torch.optim.SGD(module.parameters(), lr=0.0) for module in modules]
