@@ -146,12 +146,22 @@ class Runner:
             *inputs[:2],
             *(each[0] for each in inputs[2:]),
         ]
-        compiled: Run = standalone_compile(
-            trace(self.step, block, example),
-            example,
-            dynamic_shapes="from_example_inputs",
-            options={"config_patches": {"cpp.dynamic_threads": True}},
-        )
+        graph = trace(self.step, block, example)
+
+        def compiled_with(**patches: Any) -> Run:
+            run: Run = standalone_compile(
+                graph,
+                example,
+                dynamic_shapes="from_example_inputs",
+                options={"config_patches": {"cpp.dynamic_threads": True, **patches}},
+            )
+            return run
+
+        try:  # without trying each vector instruction of the processor's, which takes a second
+            compiled = compiled_with(**{"cpp.vec_isa_ok": True})
+        except Exception as error:
+            log.info(f"compiling again, for a compiler that may not know all: {first_line(error)}")
+            compiled = compiled_with()
         log.info(f"compiled the step of {len(block)} members in {perf_counter() - start:.1f} s")
         return compiled
 
