@@ -1,5 +1,7 @@
 """Networks of a user's own, some of which do not stack."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
@@ -133,3 +135,81 @@ class DropoutIfAny(nn.Sequential):
     def __init__(self, n_features: int, n_outputs: int, dropout: float = 0.0) -> None:
         layers = [nn.Dropout(dropout)] if dropout else []
         super().__init__(*layers, nn.Linear(n_features, n_outputs))
+
+
+@dataclass
+class Settings:
+    """What a network may be built from."""
+
+    scale: float
+
+
+class Held(nn.Module):
+    """Keeps a number in an object of its own."""
+
+    def __init__(self, n_features: int, n_outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_outputs)
+        self.settings = Settings(1 - dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        return self.linear(x) * self.settings.scale
+
+
+class Masked(nn.Module):
+    """Draws a mask when it is built, and keeps it as a plain tensor."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_outputs)
+        self.mask = torch.randn(n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        return self.linear(x * self.mask)
+
+
+class Counts(nn.Module):
+    """Counts its steps, and trains otherwise as they become more."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_outputs)
+        self.n_steps = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        if not self.training:
+            return self.linear(x)
+        self.n_steps += 1
+        return self.linear(x) / self.n_steps
+
+
+class Channels(nn.Module):
+    """Convolutions with dropout of whole channels, and a dropout layer that is used twice."""
+
+    def __init__(self, n_features: int, n_outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(1, 8, 3, padding=1)
+        self.channels = nn.Dropout1d(dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.last = nn.Linear(8 * n_features, n_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        x = self.channels(self.first(self.dropout(x).unsqueeze(1)))
+        return self.last(self.dropout(x.flatten(1)))
+
+
+class Bounded(nn.Module):
+    """A layer whose weights are a function of its parameters, which makes it of a class apart."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_outputs)
+        nn.utils.parametrize.register_parametrization(self.linear, "weight", nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        return self.linear(x)

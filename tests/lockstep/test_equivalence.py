@@ -53,6 +53,8 @@ CASES = {
     "model=perceptron": ["data=pass_class"],
     "model=sequential": ["data=iris"],
     "model._target_=tests.lockstep.networks.Entangled": OWN,
+    "model._target_=tests.lockstep.networks.Channels": OWN,
+    "model._target_=tests.lockstep.networks.Bounded": OWN,
     "+optimizer.decoupled_weight_decay=true": ["data=iris", "optimizer.weight_decay=1"],
     "data.batch_size=full": ["data=iris"],
     "scheduler=cosine": ["data=iris"],

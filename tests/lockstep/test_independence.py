@@ -9,6 +9,10 @@ from multilayer.lockstep.stack import Stack
 from .conftest import MakeJobs, train_stacked
 
 SHARED = ["data=iris", "optimizer=sgd", "trainer.max_epochs=12", "data.batch_size=16"]
+CHANNELS = ["model=sequential", "~model._args_", "+model.dropout=0.2"]
+CHANNELS += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
+CHANNELS += ["model._target_=tests.lockstep.networks.Channels"]
+NETWORKS = {"plain": ["model.dropout=0"], "dropout": ["model.dropout=0.2"], "channels": CHANNELS}
 QUIET = [[f"seed={seed}", "optimizer.lr=0.05"] for seed in range(6)]
 
 
@@ -40,26 +44,26 @@ def without_and_with_trouble(jobs: MakeJobs, *shared: str) -> tuple[list[Job], l
     return quiet, trouble
 
 
-@pytest.mark.parametrize("dropout", ["model.dropout=0.0", "model.dropout=0.2"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_the_others_are_equal_to_the_last_bit(
-    dropout: str, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+    network: str, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With compaction held off, whatever the rest of the stack does."""
     monkeypatch.setattr(Stack, "compact", lambda self: None)
-    quiet, trouble = without_and_with_trouble(jobs, dropout)
+    quiet, trouble = without_and_with_trouble(jobs, *NETWORKS[network])
     for number in (0, 2, 5):
         expected = weights(quiet[number])
         for name, value in weights(trouble[number]).items():
             assert torch.equal(value, expected[name]), (number, name)
 
 
-@pytest.mark.parametrize("dropout", ["model.dropout=0.0", "model.dropout=0.2"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_with_compaction_the_others_are_equal_to_rounding(
-    dropout: str, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+    network: str, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Members move to other places and blocks, and keep their masks of dropout."""
     monkeypatch.setattr("multilayer.lockstep.stack.BLOCK_SIZE", 2)
-    quiet, trouble = without_and_with_trouble(jobs, dropout)
+    quiet, trouble = without_and_with_trouble(jobs, *NETWORKS[network])
     for number in (0, 2, 5):
         expected = weights(quiet[number])
         for name, value in weights(trouble[number]).items():

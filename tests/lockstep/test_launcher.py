@@ -112,8 +112,12 @@ def test_a_network_of_the_users_own_stacks(multilayer: Run, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "own", "reason"),
     [
-        ("LooksAtData", ["seed=0,1"], "torch.func.vmap cannot run the network"),
-        ("Replaces", ["seed=0,1"], "the network replaces its buffer network.mean"),
+        ("LooksAtData", [], "torch.func.vmap cannot run the network"),
+        ("Replaces", [], "the network replaces its buffer network.mean"),
+        ("Counts", [], "a step changes Counts.n_steps"),
+        ("OwnDropout", ["+model.dropout=0.5"], "the network draws random numbers otherwise"),
+        ("OwnRates", ["+model.dropout=0.5"], "the network draws random numbers otherwise"),
+        ("OwnLayer", ["+model.dropout=0.5"], "the network draws random numbers otherwise"),
     ],
 )
 def test_a_network_that_does_not_stack_trains_alone(
@@ -122,7 +126,7 @@ def test_a_network_that_does_not_stack_trains_alone(
     """In the same sweep, and the reason is given; a single run is refused."""
     network = [f"{OWN}.{name}", "model=sequential", "~model._args_"]
     network += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
-    outcome = multilayer("train", *QUICK, *network, *own)
+    outcome = multilayer("train", *QUICK, *network, *own, "seed=0,1")
     assert outcome.code == 0, outcome.err
     assert f"lockstep: job 0 to 1 alone: {reason}" in outcome.out
     assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 2
@@ -130,23 +134,22 @@ def test_a_network_that_does_not_stack_trains_alone(
 
 
 @pytest.mark.parametrize(
-    ("name", "difference"),
+    ("name", "own", "difference"),
     [
-        ("OwnDropout", "the networks differ in OwnDropout.rate"),
-        ("OwnRates", "the networks differ in OwnRates.rates"),
-        ("OwnLayer", "the networks differ in 0 MyDropout.p"),
-        ("DropoutIfAny", "the networks differ in their layers"),
+        ("DropoutIfAny", ["+model.dropout=0,0.5", "seed=0,1,2"], "their layers"),
+        ("Held", ["+model.dropout=0,0.5", "seed=0,1,2"], "Held.settings"),
+        ("Masked", ["seed=0,1", "optimizer.lr=0.1,0.2,0.3"], "Masked.mask"),
     ],
 )
 def test_networks_that_differ_are_several_stacks(
-    name: str, difference: str, multilayer: Run, tmp_path: Path
+    name: str, own: list[str], difference: str, multilayer: Run, tmp_path: Path
 ) -> None:
     """Which their configs do not show: it is said when they are built."""
     network = [f"{OWN}.{name}", "model=sequential", "~model._args_"]
     network += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
-    outcome = multilayer("train", *QUICK, *network, "+model.dropout=0,0.5", "seed=0,1,2")
+    outcome = multilayer("train", *QUICK, *network, *own)
     assert outcome.code == 0, outcome.err
-    assert f"lockstep: {difference}: 2 stacks of 3, 3 runs" in outcome.out
+    assert f"lockstep: the networks differ in {difference}: 2 stacks of 3, 3 runs" in outcome.out
     found = manifests(tmp_path)
     assert [(each["status"], each["members"]) for each in found] == [("done", 3)] * 6
 

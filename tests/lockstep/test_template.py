@@ -87,9 +87,11 @@ def test_dropout_drops_the_share_it_should(rate: float) -> None:
     torch.testing.assert_close(found[found != 0].unique(), torch.tensor([1 / (1 - rate)]))
 
 
-def test_each_layer_drops_places_of_its_own() -> None:
-    """Two layers in a row drop what either of them drops."""
-    network = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.5), nn.Dropout(0.5))
+@pytest.mark.parametrize("is_one_layer", [False, True])
+def test_each_use_of_dropout_drops_places_of_its_own(is_one_layer: bool) -> None:
+    """Two layers in a row drop what either of them drops; so does one that is used twice."""
+    first, second = nn.Dropout(0.5), nn.Dropout(0.5)
+    network = nn.Sequential(nn.Linear(1, 1), first, first if is_one_layer else second)
     nn.init.zeros_(network[0].weight)
     nn.init.ones_(network[0].bias)
     module = RegressionModule(network, optimizer=torch.optim.SGD)
@@ -105,6 +107,18 @@ def test_each_layer_drops_places_of_its_own() -> None:
         _, output = step.losses(block.weights, block.rest, rows, rows[:, :, 0], key)
         kept.append((output != 0).double().mean())
     assert torch.stack(kept).mean() == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", [nn.Dropout1d, nn.Dropout2d, nn.Dropout3d])
+def test_whole_channels_are_dropped(kind: type[nn.Module]) -> None:
+    """Of 64 rows with 32 channels."""
+    dropout = shared_module([kind(0.25)])
+    dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
+    dropout.key = torch.tensor([123, 456], dtype=torch.int32)
+    shape = (64, 32, 5, 4, 3)[: {nn.Dropout1d: 3, nn.Dropout2d: 4, nn.Dropout3d: 5}[kind]]
+    found = dropout(torch.ones(shape)).flatten(2)
+    assert torch.equal(found.amin(dim=2), found.amax(dim=2))
+    assert (found == 0).double().mean() == pytest.approx(0.25, abs=5 * (0.1875 / 2048) ** 0.5)
 
 
 def test_masks_of_neighbours_and_of_following_steps_are_independent() -> None:

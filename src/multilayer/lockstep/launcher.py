@@ -19,10 +19,11 @@ from omegaconf.errors import OmegaConfBaseException
 from multilayer.config import plain, raise_all
 from multilayer.data import DataModule
 from multilayer.errors import UserError, first_line, print_failure
+from multilayer.lockstep.alike import alike
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.sweep import Outcome, prepare_jobs, train_together
-from multilayer.lockstep.trial import CannotStackError, alike, try_step
+from multilayer.lockstep.trial import CannotStackError, try_step
 from multilayer.quiet import quieten_lightning
 from multilayer.runs.manifest import record_failure
 from multilayer.runs.summary import console
@@ -90,7 +91,8 @@ class Launch:
         groups, difference = alike([training for _, training in ready])
         if difference:
             sizes = ", ".join(str(len(group)) for group in groups)
-            console().print(f"lockstep: {difference}: {len(groups)} stacks of {sizes} runs")
+            words = f"{len(groups)} stacks of {sizes} runs"
+            console().print(f"lockstep: the networks differ in {difference}: {words}")
         of_training = {id(training): job for job, training in ready}
         for trainings in groups:
             stack = [of_training[id(training)] for training in trainings]

@@ -5,8 +5,9 @@ replaced by others that compute the same, in a way that is faster for a stack or
 number of each member's own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,9 @@ class Template(nn.Module):
 
     def forward(self, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of a minibatch, and the network's output."""
+        for layer in self.modules():
+            if isinstance(layer, HashedDropout):
+                layer.n_calls = 0
         output = squeeze_single(self.network(features))
         return self.loss(output, target), output
 
@@ -41,23 +45,36 @@ def shared_module(modules: Sequence[nn.Module]) -> nn.Module:
     shared = deepcopy(modules[0])
     layers = [dict(module.named_modules()) for module in modules]
     for name, layer in list(shared.named_modules()):
-        take_over = TAKEN_OVER.get(type(layer))
-        if take_over:
-            take_over(layer, [own[name] for own in layers])
+        other = TAKEN_OVER.get(type(layer))
+        if other:
+            other.take_over(layer, [own[name] for own in layers])
     return shared
 
 
-class ColumnLinear(nn.Linear):
+CALL_STEP = 0x27D4EB2F
+"""Between the keys of two uses of a dropout layer."""
+
+
+class TakesOver(nn.Module):
+    """A layer that another one becomes.
+
+    own_number: the attribute of that other one which each member has its own of.
+    """
+
+    own_number: str | None = None
+
+    @classmethod
+    def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
+        """Make a layer one of these, in place, given that layer of every member."""
+        layer.__class__ = cls
+
+
+class ColumnLinear(TakesOver, nn.Linear):
     """`nn.Linear` that computes a column a row: `(W x')'` for `x W'`.
 
     The gradient of the stacked weights `(K, n_outputs, n_features)` then comes out in their own
     layout. As torch computes it, it is transposed, and every later step reads it across.
     """
-
-    @classmethod
-    def take_over(cls, layer: nn.Linear, layers: Sequence[nn.Linear]) -> None:
-        """Make a linear layer one of these."""
-        layer.__class__ = cls
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(..., n_features)` to `(..., n_outputs)`."""
@@ -65,7 +82,7 @@ class ColumnLinear(nn.Linear):
         return columns.mT if self.bias is None else (columns + self.bias[:, None]).mT
 
 
-class HashedDropout(nn.Dropout):
+class HashedDropout(TakesOver, nn.Dropout):
     """`nn.Dropout` whose mask is a hash of a key and the place in the minibatch.
 
     A member's masks thus depend on its own key alone, not on who else is in the stack, and they
@@ -73,19 +90,22 @@ class HashedDropout(nn.Dropout):
     inside a compiled step costs several times the step.
 
     Its buffers are each member's own: `threshold` (int32, what a hash must reach to be kept),
-    `scale`, and `key`, two int32 that change every step.
+    `scale`, and `key`, two int32 that change every step. `n_calls` counts its uses in a step: each
+    has a mask of its own.
     """
 
     threshold: Tensor
     scale: Tensor
     key: Tensor
+    n_calls = 0
+    own_number = "p"
 
     @classmethod
-    def take_over(cls, layer: nn.Dropout, layers: Sequence[nn.Dropout]) -> None:
+    def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
         """Make a dropout layer one of these; where no member drops anything out, an identity."""
         rates = torch.tensor([layer.p for layer in layers], dtype=torch.float64)
         if not rates.any():
-            layer.__class__ = nn.Identity  # type: ignore[assignment]
+            layer.__class__ = nn.Identity
             return
         layer.__class__ = cls
         layer.register_buffer("threshold", (rates * 2**32 - 2**31).round().int())
@@ -96,7 +116,21 @@ class HashedDropout(nn.Dropout):
         """Set a share of `x` to 0 and scale up the rest, in training."""
         if not self.training:
             return x
-        return x * (hashed(x, self.key) >= self.threshold) * self.scale
+        key = self.key + self.n_calls * CALL_STEP
+        self.n_calls += 1
+        return x * (hashed(self.dropped(x), key) >= self.threshold) * self.scale
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """A tensor of the shape of the mask."""
+        return x
+
+
+class HashedChannelDropout(HashedDropout):
+    """`nn.Dropout1d`, `2d` or `3d` so: whole channels `(B, C)` of `(B, C, ...)` are dropped."""
+
+    def dropped(self, x: Tensor) -> Tensor:
+        """One number a channel, `(B, C, 1, ...)`."""
+        return x.flatten(2)[:, :, 0].view(*x.shape[:2], *[1] * (x.ndim - 2))
 
 
 def hashed(like: Tensor, key: Tensor) -> Tensor:
@@ -111,15 +145,17 @@ def hashed(like: Tensor, key: Tensor) -> Tensor:
     return (bits ^ (bits >> 15 & 0x1FFFF)) * (0x846CA68B - 2**32)
 
 
-class SoftmaxCrossEntropy(CrossEntropy):
+class SoftmaxCrossEntropy(TakesOver, CrossEntropy):
     """`CrossEntropy` over `(B, n_classes)`, by products instead of look-ups.
 
     Looking up the target's logit makes a scatter of the gradient, which does not vectorise. Its
     `label_smoothing` is a buffer, each member's own.
     """
 
+    own_number = "label_smoothing"
+
     @classmethod
-    def take_over(cls, layer: CrossEntropy, layers: Sequence[CrossEntropy]) -> None:
+    def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
         """Make a cross entropy one of these."""
         smooth_each(layer, layers)
         layer.__class__ = cls
@@ -135,11 +171,13 @@ class SoftmaxCrossEntropy(CrossEntropy):
         return -(log_likelihood * self.weight).sum() / (hot * self.weight).sum()
 
 
-class SmoothedBinaryCrossEntropy(BinaryCrossEntropy):
+class SmoothedBinaryCrossEntropy(TakesOver, BinaryCrossEntropy):
     """`BinaryCrossEntropy` whose `label_smoothing` is a buffer, each member's own."""
 
+    own_number = "label_smoothing"
+
     @classmethod
-    def take_over(cls, layer: BinaryCrossEntropy, layers: Sequence[BinaryCrossEntropy]) -> None:
+    def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
         """Make a binary cross entropy one of these."""
         smooth_each(layer, layers)
         layer.__class__ = cls
@@ -149,18 +187,19 @@ class SmoothedBinaryCrossEntropy(BinaryCrossEntropy):
         return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
 
 
-def smooth_each(
-    layer: nn.Module, layers: Sequence[CrossEntropy] | Sequence[BinaryCrossEntropy]
-) -> None:
+def smooth_each(layer: nn.Module, layers: Sequence[Any]) -> None:
     """Give a loss each member's label smoothing, as a buffer."""
     del layer.label_smoothing
     layer.register_buffer("label_smoothing", torch.tensor([own.label_smoothing for own in layers]))
 
 
-TAKEN_OVER: dict[type[nn.Module], Callable[..., None]] = {
-    nn.Linear: ColumnLinear.take_over,
-    nn.Dropout: HashedDropout.take_over,
-    CrossEntropy: SoftmaxCrossEntropy.take_over,
-    BinaryCrossEntropy: SmoothedBinaryCrossEntropy.take_over,
+TAKEN_OVER: dict[type[nn.Module], type[TakesOver]] = {
+    nn.Linear: ColumnLinear,
+    nn.Dropout: HashedDropout,
+    nn.Dropout1d: HashedChannelDropout,
+    nn.Dropout2d: HashedChannelDropout,
+    nn.Dropout3d: HashedChannelDropout,
+    CrossEntropy: SoftmaxCrossEntropy,
+    BinaryCrossEntropy: SmoothedBinaryCrossEntropy,
 }
-"""What makes a layer another, given that layer of every member. Subclasses stay as they are."""
+"""What a layer becomes. Subclasses stay as they are."""

@@ -1,96 +1,22 @@
-"""Whether networks that should stack do so, tried on two rows before anything is written."""
+"""Whether networks that are alike can be a stack, tried on two rows before anything is written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from multilayer.errors import first_line
+from multilayer.lockstep.alike import difference
 from multilayer.lockstep.block import Step, make_block
 from multilayer.lockstep.optimizers import stack_optimizer
 from multilayer.lockstep.template import Template
-from multilayer.losses import BinaryCrossEntropy, CrossEntropy
 from multilayer.modules import SupervisedModule, squeeze_single
 from multilayer.train import Training
-
-# What a template takes from each member; any other attribute it has from the first one.
-TAKEN_FROM_EACH: tuple[tuple[type[nn.Module], str], ...] = (
-    (nn.Dropout, "p"),
-    (CrossEntropy, "label_smoothing"),
-    (BinaryCrossEntropy, "label_smoothing"),
-)
 
 
 class CannotStackError(Exception):
     """Jobs that were to be one stack have to train alone; the message says why."""
-
-
-def alike(trainings: Sequence[Training]) -> tuple[list[list[Training]], str | None]:
-    """Group runs by their networks; returns the groups, and the first difference if there is one.
-
-    Jobs whose configs may stack can have networks that may not: one of the user's own may keep its
-    dropout rate to itself, or have a layer only where there is dropout.
-    """
-    groups: list[list[Training]] = []
-    first_difference = None
-    for training in trainings:
-        for group in groups:
-            found = difference(group[0].module, training.module)
-            if found is None:
-                group.append(training)
-                break
-            first_difference = first_difference or found
-        else:
-            groups.append([training])
-    return groups, first_difference
-
-
-def difference(first: nn.Module, other: nn.Module) -> str | None:
-    """In what two modules differ beside what a stack holds for each; None where in nothing."""
-    layers, others = (
-        {
-            name: layer
-            for name, layer in module.named_modules()
-            if name.startswith(("network", "loss"))
-        }
-        for module in (first, other)
-    )
-    if {name: type(own) for name, own in layers.items()} != {
-        name: type(own) for name, own in others.items()
-    }:
-        return "the networks differ in their layers"
-    tensors, its_tensors = (shapes(module) for module in (first, other))
-    if tensors != its_tensors:
-        return "the networks differ in the shapes of their weights"
-    for name, layer in layers.items():
-        its = others[name]
-        for attribute, value in vars(layer).items():
-            mine = (type(layer), attribute) in TAKEN_FROM_EACH
-            if is_plain(value) and not mine and vars(its).get(attribute) != value:
-                where = " ".join([*name.split(".")[1:], type(layer).__name__])
-                return f"the networks differ in {where}.{attribute}"
-    return None
-
-
-def shapes(module: nn.Module) -> dict[str, tuple[torch.Size, bool]]:
-    """The shape of each parameter and buffer, and whether it is trained."""
-    tensors = [*module.named_parameters(), *module.named_buffers()]
-    return {name: (tensor.shape, tensor.requires_grad) for name, tensor in tensors}
-
-
-def is_plain(value: Any) -> bool:
-    """Whether a value is a number, a text or the like, or consists of such.
-
-    >>> is_plain([0.1, {"a": None}]), is_plain([torch.nn.ReLU()])
-    (True, False)
-    """
-    if isinstance(value, dict):
-        return all(map(is_plain, value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(is_plain, value))
-    return isinstance(value, bool | int | float | str | None)
 
 
 def try_step(trainings: Sequence[Training]) -> None:
@@ -138,21 +64,41 @@ def compare(modules: Sequence[SupervisedModule], features: Tensor, target: Tenso
     n, device = len(modules), features.device
     keys = torch.zeros(n, 2, dtype=torch.int32, device=device)
     numbers = torch.zeros(len(step.number_names), n, device=device)
-    rows = features.expand(n, *features.shape).clone()
-    step(block, rows, target.expand(n, -1).clone(), numbers, keys)
+    rows, targets = features.expand(n, *features.shape).clone(), target.expand(n, -1).clone()
+    random_state = torch.get_rng_state()
+    step(block, rows, targets, numbers, keys)
+    if not torch.equal(random_state, torch.get_rng_state()):
+        raise CannotStackError(
+            "the network draws random numbers otherwise than by dropout layers of torch.nn"
+        )
     for k, module in enumerate(modules):
-        own = deepcopy(module).train()
-        own.network(features)
-        buffers = {name: value for name, value in own.named_buffers() if name in before}
-        for name, value in buffers.items():
-            changes = not torch.equal(value, before[name][k])
-            if changes and torch.equal(block.rest[name][k], before[name][k]):
-                raise CannotStackError(f"the network replaces its buffer {name}")
+        check_state(
+            module, features, {name: (before[name][k], block.rest[name][k]) for name in before}
+        )
     template.eval()
-    block.rest = before
-    losses, _ = step.losses(block.weights, block.rest, rows, target.expand(n, -1).clone(), keys)
+    losses, _ = step.losses(block.weights, before, rows, targets, keys)
     for loss, module in zip(losses, modules, strict=True):
         own = deepcopy(module).eval()
         expected = own.loss(squeeze_single(own.network(features)), target)
         if not torch.allclose(loss, expected.float(), rtol=1e-3, atol=1e-5, equal_nan=True):
             raise CannotStackError("torch.func.vmap computes another loss for the network")
+
+
+def check_state(
+    module: SupervisedModule, features: Tensor, stacked: Mapping[str, tuple[Tensor, Tensor]]
+) -> None:
+    """Raise `CannotStackError` where a step changes in a module what a stack does not see.
+
+    stacked: the module's buffers before and after a step of the stack.
+    """
+    before, after = deepcopy(module).train(), deepcopy(module).train()
+    after.network(features)
+    changed = difference(before, after)
+    if changed:
+        raise CannotStackError(f"a step changes {changed}")
+    for name, value in after.named_buffers():
+        if name not in stacked:
+            continue
+        first, last = stacked[name]
+        if not torch.equal(value, first) and torch.equal(last, first):
+            raise CannotStackError(f"the network replaces its buffer {name}")

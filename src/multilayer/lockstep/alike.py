@@ -1,0 +1,131 @@
+"""Which networks are alike: the same in all but what a stack holds for each member.
+
+Jobs whose configs may stack can have networks that may not. One of a user's own may keep a rate to
+itself, draw a mask when it is built, or have a layer only where there is dropout.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from multilayer.lockstep.template import TAKEN_OVER
+from multilayer.train import Training
+
+TENSORS_AND_LAYERS = ("_parameters", "_buffers", "_modules")
+"""What a module keeps these in: they are compared by their names, kinds and shapes."""
+
+Names = dict[int, str]
+
+
+def alike(trainings: Sequence[Training]) -> tuple[list[list[Training]], str | None]:
+    """Group runs whose networks and losses are alike.
+
+    Returns the groups, and where there are several of them the first difference, in words.
+    """
+    groups: list[list[Training]] = []
+    first_difference = None
+    for training in trainings:
+        for group in groups:
+            found = difference(group[0].module, training.module)
+            if found is None:
+                group.append(training)
+                break
+            first_difference = first_difference or found
+        else:
+            groups.append([training])
+    return groups, first_difference
+
+
+def difference(first: nn.Module, other: nn.Module) -> str | None:
+    """In what the networks and losses of two modules differ; None where they are alike."""
+    layers, others = parts(first), parts(other)
+    kinds, other_kinds = (
+        {name: type_before_parametrizations(layer) for name, layer in each.items()}
+        for each in (layers, others)
+    )
+    if kinds != other_kinds:
+        return "their layers"
+    if shapes(first) != shapes(other):
+        return "the shapes of their weights"
+    names, other_names = names_of(first), names_of(other)
+    for name, layer in layers.items():
+        taken = TAKEN_OVER.get(type(layer))
+        its = vars(others[name])
+        for attribute, value in vars(layer).items():
+            if attribute in TENSORS_AND_LAYERS or (taken and attribute == taken.own_number):
+                continue
+            if attribute not in its or not same(value, its[attribute], names, other_names):
+                return " ".join([*name.split(".")[1:], f"{type(layer).__name__}.{attribute}"])
+    return None
+
+
+def parts(module: nn.Module) -> dict[str, nn.Module]:
+    """The network and the loss of a module, with all their layers."""
+    parts = [(name, module.get_submodule(name)) for name in ("network", "loss")]
+    return {
+        name: layer for prefix, part in parts for name, layer in part.named_modules(prefix=prefix)
+    }
+
+
+def names_of(module: nn.Module) -> Names:
+    """The names of all layers, parameters and buffers, by their identity."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return {id(each): name for name, each in [*module.named_modules(), *tensors]}
+
+
+def shapes(module: nn.Module) -> dict[str, tuple[torch.Size, bool]]:
+    """The shape of each parameter and buffer, and whether it is trained."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return {name: (tensor.shape, tensor.requires_grad) for name, tensor in tensors}
+
+
+def same(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
+    """Whether two values that networks keep are equal. What cannot be compared is not.
+
+    names, other_names: of what is compared by itself, or is being compared.
+
+    >>> same([0.1, {"a": None}], [0.1, {"a": None}], {}, {})
+    True
+    >>> same([torch.zeros(2)], [torch.ones(2)], {}, {})
+    False
+    """
+    if id(mine) in names or id(its) in other_names:
+        return names.get(id(mine)) == other_names.get(id(its))
+    if mine is its:
+        return True
+    if type(mine) is not type(its):
+        return False
+    if isinstance(mine, Tensor):
+        return torch.equal(mine, its)
+    if isinstance(mine, np.ndarray):
+        return bool(np.array_equal(mine, its))
+    if isinstance(mine, list | tuple):
+        pairs = zip(mine, its, strict=False)
+        return len(mine) == len(its) and all(same(*pair, names, other_names) for pair in pairs)
+    if isinstance(mine, dict):
+        return mine.keys() == its.keys() and all(
+            same(value, its[key], names, other_names) for key, value in mine.items()
+        )
+    inside, its_inside = what_is_inside(mine), what_is_inside(its)
+    if inside is None:
+        return bool(mine == its)
+    names[id(mine)] = other_names[id(its)] = f"object {len(names)}"  # they may refer to themselves
+    return same(inside, its_inside, names, other_names)
+
+
+def what_is_inside(value: Any) -> Any:
+    """What makes a function or an object what it is; None where it has no parts."""
+    if isinstance(value, MethodType):
+        return value.__func__, value.__self__
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return value.__code__, value.__defaults__, value.__kwdefaults__, cells
+    if isinstance(value, partial):
+        return value.func, value.args, value.keywords
+    return getattr(value, "__dict__", None)
