@@ -42,10 +42,28 @@ class Looks(pl.Callback):
         pl_module.log("look/task", float(trainer.datamodule.columns.n_outputs))  # type: ignore[attr-defined]
 
 
-class Freezes(pl.Callback):
-    """Freezes a layer in the second epoch."""
+class Changes(pl.Callback):
+    """Changes in the second epoch what a step is."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """All weights but those of the last layer."""
-        if trainer.current_epoch == 1:
+        """The weights, how often they change, or a number of the optimizer's."""
+        if trainer.current_epoch != 1:
+            return
+        if self.what == "frozen":
             next(pl_module.parameters()).requires_grad_(False)
+        elif self.what == "accumulate_grad_batches":
+            trainer.accumulate_grad_batches = 2
+        else:
+            trainer.optimizers[0].param_groups[0][self.what] = 0.5
+
+
+class Freezes(pl.Callback):
+    """Freezes the first layer before the training begins."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Its weights and biases."""
+        for parameter in list(pl_module.parameters())[:2]:
+            parameter.requires_grad_(False)

@@ -149,6 +149,17 @@ def test_a_callback_of_a_users_own_sees_and_logs_the_same(jobs: MakeJobs) -> Non
                 assert [value for _, value in ours[tag]] == pytest.approx(values, rel=1e-4), tag
 
 
+def test_a_callback_may_freeze_weights_before_the_training(jobs: MakeJobs) -> None:
+    """In some jobs and not in others: each is as if it had trained alone."""
+    freeze = "+callbacks.freeze._target_=tests.lockstep.callbacks.Freezes"
+    own = [["seed=3"], ["seed=4", freeze], ["seed=5"], ["seed=6", freeze]]
+    stack = jobs([*QUICK, "data=iris"], own)
+    stacked, alone = train_stacked(stack), train_one_by_one(stack)
+    for job, ours, theirs in zip(stack, stacked, alone, strict=True):
+        check_curves(job.folder, job.folder.parent.parent / "alone" / str(job.number))
+        check_results(ours, theirs)
+
+
 def test_members_stop_early_as_they_would_alone(jobs: MakeJobs) -> None:
     """Each in its own epoch, and the others go on."""
     early_stopping = "callbacks.early_stopping"
@@ -184,10 +195,11 @@ def test_a_divergent_member_ends_as_it_would_alone(jobs: MakeJobs) -> None:
     "shared",
     [
         ["data=iris", "scheduler=cosine"],
+        ["data=iris", "scheduler=plateau"],
         # Which torch's optimizers do not even decay: they have no gradient.
         [*OWN, "model._target_=tests.lockstep.networks.Spare", "optimizer.weight_decay=1"],
     ],
-    ids=["schedule", "spare weights"],
+    ids=["by step", "by metric", "spare weights"],
 )
 def test_a_checkpoint_is_that_of_a_run_trained_alone(shared: list[str], jobs: MakeJobs) -> None:
     """All its parts, counters included, but for the last digits of numbers."""

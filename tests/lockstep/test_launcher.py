@@ -43,7 +43,7 @@ def test_jobs_that_do_not_stack_run_in_the_same_sweep(multilayer: Run, tmp_path:
     """Two shapes are two stacks, and one that cannot stack runs alone; all are in the table."""
     outcome = multilayer("train", *QUICK, "model.d_hidden=[4],[8]", "trainer.max_steps=-1,3")
     assert outcome.code == 0, outcome.err
-    assert "lockstep: 2 stacks of 1, 1 runs" in outcome.out
+    assert "lockstep: 2 stacks of 1 run each" in outcome.out
     assert "lockstep: job 1, 3 alone: trainer.max_steps=3" in outcome.out
     assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 4
 
@@ -149,7 +149,7 @@ def test_networks_that_differ_are_several_stacks(
     network += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
     outcome = multilayer("train", *QUICK, *network, *own)
     assert outcome.code == 0, outcome.err
-    assert f"lockstep: the networks differ in {difference}: 2 stacks of 3, 3 runs" in outcome.out
+    assert f"lockstep: the networks differ in {difference}: 2 stacks of 3 runs each" in outcome.out
     found = manifests(tmp_path)
     assert [(each["status"], each["members"]) for each in found] == [("done", 3)] * 6
 
@@ -190,13 +190,55 @@ def test_a_callback_that_raises_fails_its_own_run_alone(
         assert multilayer("evaluate", "run=sweep/1").code == 0
 
 
-def test_a_callback_that_freezes_weights_fails_its_run(multilayer: Run, tmp_path: Path) -> None:
-    """A stack would train them on."""
-    own = ["+callbacks.own._target_=tests.lockstep.callbacks.Freezes", "seed=0,1"]
-    outcome = multilayer("train", *QUICK, *own)
+@pytest.mark.parametrize("what", ["frozen", "accumulate_grad_batches", "weight_decay"])
+def test_a_callback_that_changes_the_step_fails_its_run(
+    what: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """A stack would go on as before; the run beside it does."""
+    own = ["+callbacks.own._target_=tests.lockstep.callbacks.Changes"]
+    outcome = multilayer("train", *QUICK, *own, f"+callbacks.own.what={what},lr")
     assert outcome.code == 2
-    assert "a callback has replaced or frozen weights" in outcome.err
-    assert [each["status"] for each in manifests(tmp_path)] == ["failed"] * 2
+    assert "job 0: a callback has " in outcome.err
+    assert what in outcome.err
+    assert [each["status"] for each in manifests(tmp_path)] == ["failed", "done"]
+
+
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [
+        (["trainer.max_steps=3", "engine=lockstep"], "trainer.max_steps=3"),
+        (["hydra.job.chdir=true"], "hydra.job.chdir=true"),
+        (["hydra.output_subdir=.hydra"], "hydra.output_subdir=.hydra"),
+        (["+hydra.job.env_set.WORD=1"], "hydra.job.env_set"),
+        (["data._target_=tests.lockstep.data.Noisy"], "data tests.lockstep.data.Noisy has a train"),
+    ],
+)
+def test_what_hydra_or_lightning_must_do_is_done_alone(
+    own: list[str], reason: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """By Hydra's own way to run a job, and Lightning's engine."""
+    outcome = multilayer("train", *QUICK, *own, "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    assert f"lockstep: job 0 to 1 alone: {reason}" in outcome.out
+    assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 2
+    assert len(list((tmp_path / "sweep").glob("*/.hydra"))) == 2 * ("output_subdir" in reason)
+
+
+def test_a_folder_is_one_jobs_alone(multilayer: Run, tmp_path: Path) -> None:
+    """The second job that would write into it is refused, and the first one trains."""
+    outcome = multilayer("train", *QUICK, "hydra.sweep.subdir=one", "seed=0,1")
+    assert outcome.code == 2
+    assert "job 1: " in outcome.err
+    assert "one is job 0's: give each its hydra.sweep.subdir" in outcome.err
+    assert json.loads((tmp_path / "sweep" / "one" / "manifest.json").read_text())["seed"] == 0
+
+
+def test_data_of_a_users_own_needs_no_seed_for_its_order(multilayer: Run, tmp_path: Path) -> None:
+    """It has a default, as all but the target has."""
+    data = ["data._target_=tests.lockstep.data.Small", "~data.shuffle_seed"]
+    outcome = multilayer("train", *QUICK, *data, "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    assert [each["members"] for each in manifests(tmp_path)] == [2, 2]
 
 
 def test_a_stack_that_fails_leaves_the_other_stacks(
@@ -369,7 +411,7 @@ def test_a_folder_that_cannot_be_written_fails_its_own_run(multilayer: Run, tmp_
     outcome = multilayer("train", *QUICK, "seed=0,1,2")
     for each in (basic, outcome):
         assert each.code == 2
-        assert "File exists: 'sweep/1'" in each.err
+        assert "File exists: " in each.err
         assert "Traceback" not in each.err
         assert "sweep folder" in each.out
     done = [json.loads((tmp_path / "sweep" / job / "manifest.json").read_text()) for job in "02"]

@@ -68,6 +68,13 @@ def test_jobs_of_other_shapes_are_stacks_of_their_own(own: list[str], jobs: Make
             "callbacks.timer has a hook in each step (on_train_batch_end)",
         ),
         (
+            [
+                "+callbacks.own._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler",
+                "+callbacks.own.scheduling={0:4}",
+            ],
+            "callbacks.own changes the training itself",
+        ),
+        (
             ["callbacks.learning_rate.logging_interval=step"],
             "callbacks.learning_rate logs every step",
         ),
@@ -100,6 +107,13 @@ def test_the_bound_follows_the_memory(jobs: MakeJobs, monkeypatch: pytest.Monkey
         monkeypatch.setattr("multilayer.lockstep.plan.free_memory", lambda _, free=free: free)
         found.append(members_that_fit(job.config, data))
     assert found[0] == pytest.approx(2 * found[1], abs=1)
+
+
+def test_data_is_read_once(jobs: MakeJobs) -> None:
+    """Stacks that differ in something else share it."""
+    own = [f"model.d_hidden=[{width}] data.shuffle_seed={width}" for width in (4, 8, 16)]
+    plan = make_plan(jobs(["data=iris"], [words.split() for words in own]))
+    assert len({id(data) for _, data in plan.stacks}) == 1
 
 
 def test_a_broken_job_breaks_no_other(jobs: MakeJobs) -> None:

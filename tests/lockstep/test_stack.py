@@ -8,6 +8,7 @@ import torch
 
 from multilayer.build import make_data
 from multilayer.data.datamodule import DataModule
+from multilayer.lockstep.block import Layout
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack, in_blocks
 from multilayer.train import prepare
@@ -74,17 +75,19 @@ def test_those_that_stay_move_together(stack: Stack) -> None:
         places.append(sum(len(seats.block) for seats in stack.seats))
         leaving, members = members[::2], members[1::2]
         before = {
-            member: member.layout.join(dict(member.module.named_parameters())) for member in members
+            member: Layout(member.module).join(dict(member.module.named_parameters()))
+            for member in members
         }
         epoch(stack)
         trained = {
-            member: member.layout.join(dict(member.module.named_parameters())) for member in members
+            member: Layout(member.module).join(dict(member.module.named_parameters()))
+            for member in members
         }
         for member in leaving:
             member.trainer.should_stop = True
         assert set(stack.end_epoch()) == set(leaving)
         for member in members:
-            kept = member.layout.join(dict(member.module.named_parameters()))
+            kept = Layout(member.module).join(dict(member.module.named_parameters()))
             assert torch.equal(kept, trained[member])
             assert not torch.equal(kept, before[member])
     assert places[0] == 42

@@ -20,7 +20,7 @@ from multilayer.config import plain, raise_all
 from multilayer.data import DataModule
 from multilayer.errors import UserError, first_line, print_failure
 from multilayer.lockstep.alike import alike
-from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan
+from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.sweep import Outcome, prepare_jobs, train_together
 from multilayer.lockstep.trial import CannotStackError, try_step
@@ -49,12 +49,14 @@ class Launch:
         self.config = config
         self.max_members = max_members
         self.composed: dict[int, DictConfig] = {}
+        self.folders: dict[Path, int] = {}
         self.returns: dict[int, JobReturn] = {}
 
     def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Train all jobs; returns what came of each, in their order."""
         quieten_lightning()
-        sys.path.append(os.getcwd())  # where a project's own networks and data are
+        if os.getcwd() not in sys.path:  # where a project's own networks and data are
+            sys.path.append(os.getcwd())
         numbered = dict(enumerate(job_overrides, first))
         composed = [self.compose(number, overrides) for number, overrides in numbered.items()]
         jobs = [job for job in composed if job is not None]
@@ -90,8 +92,7 @@ class Launch:
         progress.end_stack(len(broken))
         groups, difference = alike([training for _, training in ready])
         if difference:
-            sizes = ", ".join(str(len(group)) for group in groups)
-            words = f"{len(groups)} stacks of {sizes} runs"
+            words = stacks_in_words([len(group) for group in groups])
             console().print(f"lockstep: the networks differ in {difference}: {words}")
         of_training = {id(training): job for job, training in ready}
         for trainings in groups:
@@ -121,14 +122,20 @@ class Launch:
             self.composed[number] = config
             with read_write(config.hydra), open_dict(config.hydra):
                 config.hydra.job.id = config.hydra.job.num = number
-                folder = Path(config.hydra.sweep.dir) / str(config.hydra.sweep.subdir)
-                config.hydra.runtime.output_dir = os.path.abspath(folder)
+                folder = Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute()
+                config.hydra.runtime.output_dir = str(folder)
             HydraConfig.instance().set_config(config)  # to which ${hydra:...} refers
             values = plain(config)
         except (HydraException, OmegaConfBaseException, UserError) as error:
             self.refuse(number, overrides, UserError(first_line(error)))
             return None
-        job = Job(number, values, folder, list(config.hydra.overrides.task))
+        if folder in self.folders:
+            problem = f"{folder} is job {self.folders[folder]}'s: give each its hydra.sweep.subdir"
+            self.refuse(number, overrides, UserError(problem))
+            return None
+        self.folders[folder] = number
+        words = list(config.hydra.overrides.task)
+        job = Job(number, values, folder, words, hydras_reason_to_be_alone(config))
         try:
             raise_all(problems_in("train", values, in_sweep=True))
         except UserError as error:
@@ -171,14 +178,28 @@ class Launch:
         self.context.callbacks.on_job_end(config, job_return=returned)
 
     def run_alone(self, job: Job) -> JobReturn:
-        """Run a job as Hydra's basic launcher does."""
+        """Run a job as Hydra's basic launcher does, through Lightning's engine."""
+        config = self.composed[job.number]
+        config.engine = "lightning"
         return run_job(
             hydra_context=self.context,
             task_function=self.task,
-            config=self.composed[job.number],
+            config=config,
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
+
+
+def hydras_reason_to_be_alone(config: DictConfig) -> str | None:
+    """What Hydra is to do for a job that it can only do for one at a time."""
+    job = config.hydra.job
+    if job.chdir:
+        return "hydra.job.chdir=true"
+    if job.env_set:
+        return "hydra.job.env_set"
+    if config.hydra.output_subdir is not None:
+        return f"hydra.output_subdir={config.hydra.output_subdir}"
+    return None
 
 
 def report(ended: Sequence[tuple[Job, Outcome]]) -> None:

@@ -6,7 +6,7 @@ leaves behind is the same.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import wraps
 from time import perf_counter
@@ -78,7 +78,6 @@ class Member:
         self.training = training
         self.module = training.module
         self.trainer = training.trainer
-        self.layout = Layout(self.module)
         # Only its order and its counter are used: a checkpoint says which minibatches were given.
         self.minibatches = training.data.train_minibatches()
         # The masks of dropout are hashed from its numbers; see `HashedDropout`.
@@ -108,14 +107,18 @@ class Member:
         self.module.trainer = trainer
         trainer.strategy.connect(self.module)
         self.module.to(trainer.strategy.root_device)
-        trainer.strategy.setup_optimizers(trainer)
         self.show_data()
-        self.optimizer._opt_called = True  # type: ignore[attr-defined]  # the schedule looks for it
         kept = [item for item in trainer.callbacks if not isinstance(item, SHOWN_FOR_ALL)]  # type: ignore[attr-defined]
         trainer.callbacks[:] = kept  # type: ignore[attr-defined]
         self.call("setup", stage="fit")
+        trainer.strategy.setup_optimizers(trainer)
+        self.optimizer._opt_called = True  # type: ignore[attr-defined]  # the schedule looks for it
         self.call("on_fit_start")
         self.call("on_train_start")
+
+    def trained_weights(self) -> list[str]:
+        """The names of the parameters that are trained; callbacks may have frozen some."""
+        return list(Layout(self.module).shapes)
 
     def show_data(self) -> None:
         """Let callbacks find the data in the trainer, and checkpoints the minibatches given."""
@@ -136,14 +139,15 @@ class Member:
 
     def live_in(self, block: Block, k: int) -> None:
         """Make the weights, buffers and optimizer state views of place `k` of a block."""
+        layout = Layout(self.module)
         params = dict(self.module.named_parameters())
         tensors = {**params, **dict(self.module.named_buffers())}
-        views = {**self.layout.split(block.weights[k]), **{n: t[k] for n, t in block.rest.items()}}
+        views = {**layout.split(block.weights[k]), **{n: t[k] for n, t in block.rest.items()}}
         for name in views.keys() & tensors.keys():
             tensors[name].data = views[name]
         n_steps = self.trainer.global_step
-        states = {name: self.layout.split(state[k]) for name, state in block.state.items()}
-        for name in self.layout.shapes if states else ():
+        states = {name: layout.split(state[k]) for name, state in block.state.items()}
+        for name in layout.shapes if states else ():
             own = {key: parts[name] for key, parts in states.items()}
             if not isinstance(self.optimizer, SGD):
                 # One for each: if they shared it, each would count it on in a run that is resumed.
@@ -162,15 +166,32 @@ class Member:
         self.optimizer.state.clear()
 
     @guarded
-    def begin_epoch(self) -> None:
-        """Do what Lightning does when an epoch begins."""
+    def begin_epoch(self, left_out: Sequence[str]) -> None:
+        """Do what Lightning does when an epoch begins.
+
+        left_out: see `check_step`.
+        """
         self.trainer.fit_loop.epoch_progress.increment_ready()
         self.trainer.fit_loop.epoch_progress.increment_started()
         self.call("on_train_epoch_start")
+        self.check_step(left_out)
+
+    def check_step(self, left_out: Sequence[str]) -> None:
+        """Raise `UserError` where a callback has made of a step what a stack does not do.
+
+        left_out: the optimizer's numbers that are 0 throughout.
+        """
+        group, changed = self.optimizer.param_groups[0], ""
         if self.weights_place() != self.place:
+            changed = "replaced or frozen weights"
+        elif self.trainer.accumulate_grad_batches != 1:
+            changed = "set accumulate_grad_batches"
+        elif any(group.get(name, 0) != 0 for name in left_out):
+            changed = f"changed {' or '.join(left_out)} from 0"
+        if changed:
             raise UserError(
-                "a callback has replaced or frozen weights of the network, which a stack cannot "
-                "follow: train it by itself, with hydra/launcher=basic and engine=lightning"
+                f"a callback has {changed}, which a stack cannot follow: "
+                "train it by itself, with hydra/launcher=basic and engine=lightning"
             )
 
     def take_back_begin(self) -> None:
@@ -295,9 +316,12 @@ class Member:
             set_counts(progress, n_steps, n_batches)
         if all_given:
             set_counts(loop.val_loop.batch_progress, 1, 1)
-        n_epochs = self.trainer.current_epoch + all_given
-        by_step = self.has_schedule("step")
-        moves = (n_steps, n_batches) if by_step else (n_epochs, int(all_given))
+        n_epochs = self.trainer.current_epoch
+        moves = (n_epochs + all_given, int(all_given))
+        if self.has_schedule("step"):
+            moves = (n_steps, n_batches)
+        elif any(config.reduce_on_plateau for config in self.trainer.lr_scheduler_configs):
+            moves = (n_epochs, 0)  # it moves after the end of the epoch
         set_counts(loop.scheduler_progress, *moves)
         loop.batch_progress.is_last_batch = loop.val_loop.batch_progress.is_last_batch = all_given
         loop._batches_that_stepped = n_steps - all_given

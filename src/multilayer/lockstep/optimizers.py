@@ -21,7 +21,8 @@ class StackedOptimizer(ABC):
     """The update of one of torch's optimizers, for K members.
 
     groups: the parameter group of each member's own torch optimizer. Its flags must be the same
-        for all, its numbers may differ, and may change from step to step.
+        for all, its numbers may differ, and may change from step to step, but for those that are
+        0 for all at the start: what they would do is `left_out`.
     """
 
     varying: tuple[str, ...] = ("lr", "weight_decay")
@@ -29,7 +30,12 @@ class StackedOptimizer(ABC):
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self.maximize: bool = groups[0]["maximize"]
-        self.decays = any_positive(groups, "weight_decay")
+        self.left_out = [
+            name
+            for name in ("weight_decay", "momentum")
+            if all(group.get(name, 0) == 0 for group in groups)
+        ]
+        self.decays = "weight_decay" not in self.left_out
         self.state_names: tuple[str, ...] = ()
 
     @abstractmethod
@@ -71,7 +77,7 @@ class StackedSGD(StackedOptimizer):
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__(groups)
         self.nesterov: bool = groups[0]["nesterov"]
-        if any_positive(groups, "momentum"):
+        if "momentum" not in self.left_out:
             self.state_names = ("momentum_buffer",)
 
     def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
@@ -200,7 +206,7 @@ class StackedRMSprop(StackedOptimizer):
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__(groups)
         self.centered: bool = groups[0]["centered"]
-        self.has_momentum = any_positive(groups, "momentum")
+        self.has_momentum = "momentum" not in self.left_out
         self.state_names = ("square_avg",)
         if self.has_momentum:
             self.state_names += ("momentum_buffer",)
@@ -249,8 +255,3 @@ def group_of(optimizer: Optimizer) -> dict[str, Any]:
     if "betas" in group:
         group["beta1"], group["beta2"] = group["betas"]
     return group
-
-
-def any_positive(groups: Sequence[Group], name: str) -> bool:
-    """Whether a number of some member is not 0."""
-    return any(group[name] != 0 for group in groups)

@@ -88,6 +88,16 @@ CHANGE_TRAINING = (
 )
 """Lightning's callbacks that have no hook in each step, but change what a step is."""
 
+LOADERS = (
+    "minibatches",
+    "train_minibatches",
+    "train_dataloader",
+    "val_dataloader",
+    "transfer_batch_to_device",
+    "on_before_batch_transfer",
+    "on_after_batch_transfer",
+)
+
 CHECKPOINT_HOOKS = ("on_save_checkpoint", "on_load_checkpoint")
 
 SHARE_OF_MEMORY = 0.5
@@ -96,12 +106,16 @@ SHARE_OF_MEMORY = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """A run as a sweep sees it: its config, where it goes, and the overrides that made it."""
+    """A run as a sweep sees it: its config, where it goes, and the overrides that made it.
+
+    alone: why Hydra has to run it by itself, if it has to.
+    """
 
     number: int
     config: Config
     folder: Path
     overrides: Sequence[str]
+    alone: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,11 +137,8 @@ class Plan:
         >>> Plan([], [], []).in_words()
         'lockstep: nothing stacks'
         """
-        sizes = [len(jobs) for jobs, _ in self.stacks]
-        n = len(sizes)
-        each = ", ".join(map(str, sizes))
-        stacks = f"{n} stack{'s' * (n > 1)} of {each} runs" if n else "nothing stacks"
-        return "\n".join([f"lockstep: {stacks}", *self.reasons().splitlines()])
+        words = stacks_in_words([len(jobs) for jobs, _ in self.stacks])
+        return "\n".join([f"lockstep: {words}", *self.reasons().splitlines()])
 
     def reasons(self) -> str:
         """A line for each reason why jobs train alone."""
@@ -147,7 +158,7 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         try:
-            reason = reason_to_be_alone(job.config)
+            reason = job.alone or reason_to_be_alone(job.config)
             if not reason:
                 check_components(job.config)
         except Exception as error:  # a module of the user's own may raise anything
@@ -157,10 +168,10 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
             plan.alone.append((job, reason))
         else:
             groups.setdefault(what_must_be_the_same(job.config), []).append(job)
+    read: dict[str, DataModule] = {}
     for group in groups.values():
         try:
-            data = make_data(group[0].config)
-            data.setup()
+            data = read_once(group[0].config, read)
             fit = members_that_fit(group[0].config, data) if max_members is None else max_members
         except Exception as error:
             plan.broken.extend((job, error) for job in group)
@@ -169,6 +180,19 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
         ends = [ceil(len(group) * i / n_stacks) for i in range(n_stacks + 1)]
         plan.stacks.extend((group[start:end], data) for start, end in pairwise(ends))
     return plan
+
+
+def read_once(config: Config, read: dict[str, DataModule]) -> DataModule:
+    """The data of a config, which groups share that differ in something else.
+
+    read: what was read before, by its node.
+    """
+    node = json.dumps({**config["data"], "shuffle_seed": None}, sort_keys=True)
+    if node not in read:
+        data = make_data(config)
+        data.setup()
+        read[node] = data
+    return read[node]
 
 
 def what_must_be_the_same(config: Config) -> str:
@@ -191,6 +215,9 @@ def reason_to_be_alone(config: Config) -> str | None:
     optimizer = config["optimizer"]["_target_"]
     if resolve("optimizer", optimizer) not in STACKED:
         return f"optimizer {optimizer} has no stacked form"
+    changed = changed_loader(resolve("data", config["data"]["_target_"]))
+    if changed:
+        return f"data {config['data']['_target_']} has a {changed} of its own"
     if config["resume"] is not None:
         return "it goes on from a checkpoint (resume)"
     trainer = config["trainer"]
@@ -198,6 +225,14 @@ def reason_to_be_alone(config: Config) -> str | None:
         if key not in OTHER_TRAINER_KEYS and value not in NEUTRAL.get(key, (None,)):
             return f"trainer.{key}={value}"
     return next(filter(None, (hook_problem(*item) for item in config["callbacks"].items())), None)
+
+
+def changed_loader(kind: Any) -> str | None:
+    """What a data set does to its minibatches by itself; a stack takes the rows as they are."""
+    for name in LOADERS:
+        if getattr(kind, name, None) is not getattr(DataModule, name):
+            return name
+    return None
 
 
 def hook_problem(name: str, node: Config | None) -> str | None:
@@ -235,6 +270,20 @@ def members_that_fit(config: Config, data: DataModule) -> int:
     numbers = 6 * n_weights + n_rows * (columns.n_outputs + 4)
     free = free_memory(trainer_device(config["trainer"]["accelerator"]))
     return max(1, int(SHARE_OF_MEMORY * free / (4 * numbers)))
+
+
+def stacks_in_words(sizes: Sequence[int]) -> str:
+    """How many stacks of how many runs.
+
+    >>> stacks_in_words([64]), stacks_in_words([3, 3, 2]), stacks_in_words([1, 1])
+    ('1 stack of 64 runs', '3 stacks of 3, 3, 2 runs', '2 stacks of 1 run each')
+    """
+    if not sizes:
+        return "nothing stacks"
+    n, is_even = len(sizes), len(set(sizes)) == 1
+    each = str(sizes[0]) if is_even else ", ".join(map(str, sizes))
+    runs = "run" if is_even and sizes[0] == 1 else "runs"
+    return f"{n} stack{'s' * (n > 1)} of {each} {runs}{' each' * (is_even and n > 1)}"
 
 
 def in_numbers(numbers: Sequence[int]) -> str:

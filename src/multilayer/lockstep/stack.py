@@ -147,7 +147,7 @@ class Stack:
     def begin_epoch(self) -> list[Member]:
         """Draw each member's order of the rows; returns members that fail before it."""
         for member in self.alive():
-            member.begin_epoch()
+            member.begin_epoch(self.optimizer.left_out)
         failed = self.let_go([member for member in self.alive() if member.failure is not None])
         for seats in self.seats:
             orders = {member: member.order(self.epoch) for _, member in seats.taken()}

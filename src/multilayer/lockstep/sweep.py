@@ -64,8 +64,8 @@ def prepare_jobs(
     """
     ready, broken = [], []
     for job in jobs:
-        own = data.in_another_order(job.config["data"]["shuffle_seed"])
         try:
+            own = data.in_another_order(job.config["data"].get("shuffle_seed", data.shuffle_seed))
             training = prepare(job.config, job.folder, job.overrides, own, quiet=True)
         except Exception as error:  # a network of the user's own may raise anything
             broken.append((job, error))
@@ -77,30 +77,40 @@ def prepare_jobs(
 def train_together(trainings: Sequence[Training], progress: SweepProgress) -> list[Outcome]:
     """Train runs that are ready as one stack, and leave their run folders.
 
-    One that fails, in a callback of its own say, leaves the others untouched.
+    One that fails, in a callback of its own say, leaves the others untouched. Where callbacks have
+    frozen other weights in some than in the rest, they are several stacks.
     """
     members = [Member(training) for training in trainings]
     outcomes: dict[Member, Outcome] = {}
     with recorded(members, outcomes):
         for member in members:
-            member.training.manifest["members"] = len(members)
             member.start()
         note_failures(members, outcomes)
-        started = [member for member in members if member.failure is None]
-        if started:
-            config = trainings[0].config
-            stack = Stack(
-                started, choice=config["compile"], threads=config["threads"], say=progress.say
-            )
-
-            def leave(leaving: list[Member]) -> None:
-                note_failures(leaving, outcomes)
-                outcomes.update(end_together(stack, leaving))
-
-            fit_stack(stack, config["trainer"], leave, progress)
-            if reason := stack.runner.why_not():
-                progress.say(reason)
+        groups: dict[tuple[str, ...], list[Member]] = {}
+        for member in members:
+            if member.failure is None:
+                groups.setdefault(tuple(member.trained_weights()), []).append(member)
+        for group in groups.values():
+            train_started(group, outcomes, progress)
     return [outcomes[member] for member in members]
+
+
+def train_started(
+    members: Sequence[Member], outcomes: dict[Member, Outcome], progress: SweepProgress
+) -> None:
+    """Train members that have started until all have left; notes the outcome of each."""
+    config = members[0].training.config
+    for member in members:
+        member.training.manifest["members"] = len(members)
+    stack = Stack(members, choice=config["compile"], threads=config["threads"], say=progress.say)
+
+    def leave(leaving: list[Member]) -> None:
+        note_failures(leaving, outcomes)
+        outcomes.update(end_together(stack, leaving))
+
+    fit_stack(stack, config["trainer"], leave, progress)
+    if reason := stack.runner.why_not():
+        progress.say(reason)
 
 
 @contextmanager
