@@ -10,7 +10,8 @@ from multilayer.build import make_data
 from multilayer.data.datamodule import DataModule
 from multilayer.lockstep.block import Layout
 from multilayer.lockstep.member import Member
-from multilayer.lockstep.stack import Stack, in_blocks
+from multilayer.lockstep.seats import in_blocks
+from multilayer.lockstep.stack import Stack
 from multilayer.train import prepare
 
 from .conftest import MakeJobs

@@ -2,8 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from math import ceil
 from typing import Any
 
 import torch
@@ -17,6 +15,7 @@ from multilayer.lockstep.block import Block, Step, make_block
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.metrics import stacked_metrics
 from multilayer.lockstep.optimizers import group_of, stack_optimizer
+from multilayer.lockstep.seats import Seats, compact, in_blocks
 from multilayer.lockstep.steps import Runner
 from multilayer.lockstep.template import Template
 from multilayer.modules import named
@@ -33,42 +32,6 @@ needed beside them while a step lasts."""
 
 MINIBATCHES_A_CALL = 32
 """Minibatches that a block trains on before the next block's turn."""
-
-
-@dataclass
-class Seats:
-    """A block, and who is in its places: a member, or None where one has left.
-
-    order: the rows of an epoch, `(K, n_rows)`.
-    losses: of the minibatches of this epoch so far, `(S, K)` each.
-    outputs: of the rows of an epoch, `(K, n_rows, ...)`. It stays from epoch to epoch: made anew
-        each time between the larger tensors of a step, such leave holes in the memory.
-    """
-
-    block: Block
-    members: list[Member | None]
-    order: Tensor = field(default_factory=lambda: torch.empty(0))
-    losses: list[Tensor] = field(default_factory=list)
-    outputs: Tensor | None = None
-    validation: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-
-    def taken(self) -> list[tuple[int, Member]]:
-        """The places that are taken, and by whom."""
-        return [(k, member) for k, member in enumerate(self.members) if member is not None]
-
-    def free(self) -> list[int]:
-        """The places where nobody is."""
-        return [k for k, member in enumerate(self.members) if member is None]
-
-    def everyone(self) -> list[Member]:
-        """A member for each place; a free one does what the first one does."""
-        first = self.taken()[0][1]
-        return [member or first for member in self.members]
-
-    def settle(self) -> None:
-        """Let every member live in its place."""
-        for k, member in self.taken():
-            member.live_in(self.block, k)
 
 
 class Stack:
@@ -320,6 +283,10 @@ class Stack:
         self.compact()
         return leaving
 
+    def compact(self) -> None:
+        """Fill places that became free, so that an epoch costs what those cost that are left."""
+        compact(self.seats)
+
     # Evaluation -----------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -372,43 +339,6 @@ class Stack:
         predictions = self.module.predictions(outputs.float())
         metrics = stacked_metrics(self.module.task, predictions, self.module.targets(target))
         return {"loss": weights @ losses, **metrics}
-
-    # Compaction -----------------------------------------------------------------------------
-
-    def compact(self) -> None:
-        """Move members out of the last block into places that became free, if that empties it."""
-        while len(self.seats) > 1:
-            last, others = self.seats[-1], self.seats[:-1]
-            free = [(seats, k) for seats in others for k in seats.free()]
-            if len(free) < len(last.taken()):
-                break
-            for (seats, place), (k, member) in zip(free, last.taken(), strict=False):
-                seats.block.move(last.block, k, place)
-                seats.members[place] = member
-                member.live_in(seats.block, place)
-            self.seats.pop()
-        if len(self.seats) == 1:
-            self.shrink(self.seats[0])
-
-    def shrink(self, seats: Seats) -> None:
-        """Halve the last block while half of its places are free."""
-        size, n_taken = len(seats.members), len(seats.taken())
-        while n_taken <= size // 2:
-            size = ceil(size / 2)
-        if size < len(seats.members):
-            chosen = [k for k, _ in seats.taken()] + seats.free()
-            seats.block = seats.block.only(chosen[:size])
-            seats.members = [seats.members[k] for k in chosen[:size]]
-            seats.outputs = None
-            seats.settle()
-
-
-def in_blocks(members: Sequence[Member], most: int) -> list[list[Member | None]]:
-    """The members in blocks of equal size, at most so many; None fills up the last one."""
-    n_blocks = ceil(len(members) / most)
-    size = ceil(len(members) / n_blocks)
-    padded = [*members, *[None] * (n_blocks * size - len(members))]
-    return [padded[start : start + size] for start in range(0, len(padded), size)]
 
 
 def in_batches(minibatches: Minibatches) -> Iterator[tuple[Tensor, Tensor]]:
