@@ -157,7 +157,8 @@ class Member:
 
     def weights_place(self) -> list[tuple[int, bool]]:
         """Where each parameter lies in memory, and whether it is trained."""
-        return [(each.data_ptr(), each.requires_grad) for each in self.module.parameters()]
+        parameters = self.module.network.parameters()
+        return [(each.data_ptr(), each.requires_grad) for each in parameters]
 
     def move_out(self) -> None:
         """Give it weights of its own: its place goes to another."""
