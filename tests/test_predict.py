@@ -110,7 +110,7 @@ def test_regression_and_binary_tables(multilayer: Run, tmp_path: Path) -> None:
         (["input=narrow.csv", "output=p.csv"], ["narrow.csv", "sepal length (cm)"]),
         (["input=words.csv", "output=p.csv"], ["words.csv", "sepal width (cm)", "numbers"]),
         (["input=cut.parquet", "output=p.csv"], ["cut.parquet", "cannot be read"]),
-        (["input=void.csv", "output=p.csv"], ["void.csv", "cannot be read"]),
+        (["input=void.csv", "output=p.csv"], ["void.csv", "empty, expected a header"]),
         (["input=again.csv", "output=p.csv"], ["'prediction'", "keep=false"]),
     ],
 )

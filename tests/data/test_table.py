@@ -9,7 +9,7 @@ import torch
 from multilayer.data import TableData
 from multilayer.data.table import Columns, read_table, table_from_frame
 from multilayer.errors import UserError
-from multilayer.frames import ENDINGS, write_frame
+from multilayer.frames import WRITABLE, write_frame
 
 FRAME = pl.DataFrame(
     {
@@ -29,7 +29,7 @@ def from_target(values, task=None, **options):
     )
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", WRITABLE)
 def test_file_becomes_a_table(tmp_path, ending):
     """Numbers and booleans are features, gaps are NaN, words in the target are classes."""
     write_frame(FRAME, tmp_path / f"f{ending}")
@@ -233,7 +233,7 @@ def test_table_unlike_the_one_of_the_training_is_told(columns, message):
     [
         ("none.csv", None, "no such file"),
         ("f.txt", "x,y\n1,a\n", "must end in"),
-        ("f.csv", "", "cannot be read"),
+        ("f.csv", "", "empty, expected a header"),
         ("f.csv", "x,y\n", "a header and no rows"),
         ("f.csv", "x,z\n1,a\n2,b\n", "no column 'y' for data.target"),
         ("f.csv", "x,y\n1,a\nred,b\n", "'x' must hold numbers"),
