@@ -84,9 +84,9 @@ def make_network(node: Config, *, n_features: int, n_outputs: int) -> nn.Module:
     return network
 
 
-def check_shape(network: nn.Module, columns: Columns) -> None:
-    """Raise `UserError` where a network does not map the features of a table to its outputs."""
-    n_features, n_outputs = len(columns.features), columns.n_outputs
+def check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
+    """Raise `UserError` where a network does not map so many features to a table's outputs."""
+    n_outputs = columns.n_outputs
     training = network.training
     try:
         with torch.no_grad():
@@ -129,10 +129,9 @@ def make_module(
     All arguments but the last travel in its checkpoints. `training` is what `training_arguments`
     gives; without it the module can only predict.
     """
-    network = make_network(
-        config["model"], n_features=len(columns.features), n_outputs=columns.n_outputs
-    )
-    check_shape(network, columns)
+    n_features = preprocessing.n_features
+    network = make_network(config["model"], n_features=n_features, n_outputs=columns.n_outputs)
+    check_shape(network, n_features, columns)
     return MODULE_OF_TASK[columns.task](
         network,
         loss=make_loss(config, columns.task, len(columns.classes)),

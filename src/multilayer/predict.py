@@ -25,7 +25,7 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
     device = choose_device(config["device"])
     trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
     frame = read_frame(config["input"])
-    features = feature_tensor(frame, trained.columns.features, Path(config["input"]).name)
+    features = feature_tensor(frame, trained.columns, Path(config["input"]).name)
     predicted = to_frame(predictions_of(trained, features, device), trained.columns)
     table = joined(frame, predicted) if config["keep"] else predicted
     write_frame(table, config["output"])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.impute import SimpleImputer
+from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
 from multilayer.data.datamodule import DataModule
 from multilayer.data.preprocessing import Preprocessing
@@ -30,15 +30,67 @@ def test_imputing_and_scaling_are_scikit_learn_s(n_rows):
     x, new = columns(n_rows), columns(17) * 2
     pipeline = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
     pipeline.fit(x.double().numpy())
+    indicator = MissingIndicator().fit(x.numpy())
     preprocessing = Preprocessing(4).fit_(x)
+    assert preprocessing.n_features == 8
     for rows in (x, new):
+        found = preprocessing(rows).numpy()
         expected = pipeline.transform(rows.double().numpy())
-        np.testing.assert_allclose(preprocessing(rows).numpy(), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found[:, :4], expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(found[:, 4:], indicator.transform(rows.numpy()))
+
+
+@pytest.mark.parametrize("n_rows", [50, 999, 3000])
+def test_quantiles_are_scikit_learn_s(n_rows):
+    """As `QuantileTransformer` for values that are not tied with the least or the largest."""
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.gamma(2.0, size=n_rows), rng.normal(size=n_rows) * 1e4], axis=1)
+    ties = np.concatenate([[-1.0], rng.integers(0, 5, n_rows - 2), [9.0]])
+    x = np.column_stack([x, ties]).astype(np.float32)
+    new = np.concatenate([x[:20] * 1.3, x[:5] - 1e6, x[:5] + 1e6]).astype(np.float32)
+    transformer = QuantileTransformer(
+        n_quantiles=min(1000, n_rows), output_distribution="normal", subsample=None
+    ).fit(x.astype(np.float64))
+    preprocessing = Preprocessing(3, numbers="quantile").fit_(torch.from_numpy(x))
+    for rows in (x, new):
+        expected = transformer.transform(rows.astype(np.float64))
+        found = preprocessing(torch.from_numpy(rows)).numpy()
+        np.testing.assert_allclose(found[:, :2], expected[:, :2], atol=1e-3)
+        # Its quantiles are a rounding away from ties, which moves their ends by one of 1,000.
+        np.testing.assert_allclose(found[:, 2], expected[:, 2], atol=0.01)
+
+
+def test_categories_are_scikit_learn_s():
+    """One-hot, with rare labels, those not seen and missing values in features of their own."""
+    rng = np.random.default_rng(0)
+    labels = np.array([*"abcdef"], dtype=object)
+    words = rng.choice(labels[:5], size=200, p=[0.4, 0.3, 0.2, 0.08, 0.02])
+    words[:12] = None
+    codes = torch.tensor([np.nan if word is None else "abcdef".index(word) for word in words])
+    numbers = torch.from_numpy(rng.normal(size=200)).float()
+    x = torch.stack([numbers, codes.float()], dim=1)
+    encoder = OneHotEncoder(min_frequency=8, handle_unknown="infrequent_if_exist")
+    expected = encoder.fit_transform(words[:, None].astype(object)).toarray()
+    preprocessing = Preprocessing(2, n_labels={1: 6}, rare_below=8).fit_(x)
+    # scikit-learn counts missing values among the labels, before those that are rare.
+    names = [name.removeprefix("x0_") for name in encoder.get_feature_names_out()]
+    order = [names.index(name) for name in ("a", "b", "c", "d", "infrequent_sklearn", "None")]
+    np.testing.assert_array_equal(preprocessing(x)[:, 1:], expected[:, order])
+    new = torch.tensor([[0.0, 5.0], [0.0, 6.0], [0.0, torch.nan]])  # not seen, not known, missing
+    assert preprocessing(new)[:, 1:].argmax(1).tolist() == [4, 4, 5]
+
+
+def test_labels_without_a_feature_are_zeros():
+    """Where no training row had another label, or none at all."""
+    x = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    preprocessing = Preprocessing(1, n_labels={0: 3}, rare_below=1).fit_(x)
+    new = torch.tensor([[1.0], [0.0], [2.0], [3.0], [torch.nan]])
+    assert preprocessing(new).tolist() == [[0, 1], [1, 0], [0, 0], [0, 0], [0, 0]]
 
 
 def test_standard_scores_have_mean_0_and_deviation_1():
     """So every feature enters the network on the same footing."""
-    scores = Preprocessing(4).fit_(columns())(columns())
+    scores = Preprocessing(4).fit_(columns())(columns())[:, :4]
     assert scores.dtype == torch.float32
     torch.testing.assert_close(scores.mean(0), torch.zeros(4), rtol=0, atol=1e-5)
     torch.testing.assert_close(scores.std(0, correction=0), torch.ones(4), rtol=0, atol=1e-5)
@@ -71,16 +123,16 @@ def test_constant_column_becomes_zero(value):
 
 
 def test_constant_column_with_gaps_becomes_zero():
-    """Its gaps are filled with the constant."""
+    """Its gaps are filled with the constant, and shown."""
     x = torch.tensor([[5.0], [torch.nan], [5.0]])
-    assert (Preprocessing(1).fit_(x)(x) == 0).all()
+    assert Preprocessing(1).fit_(x)(x).tolist() == [[0, 0], [0, 1], [0, 0]]
 
 
 def test_column_without_any_value_becomes_zero():
     """Nothing is known of it; where a later row has a value, the result is finite."""
     x = torch.tensor([[1.0, torch.nan], [3.0, torch.nan]])
     preprocessing = Preprocessing(2).fit_(x)
-    torch.testing.assert_close(preprocessing(x), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+    torch.testing.assert_close(preprocessing(x)[:, :2], torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
     assert preprocessing(torch.tensor([[torch.nan, 8.0]])).isfinite().all()
 
 

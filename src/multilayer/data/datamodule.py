@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from multilayer.data.minibatches import BatchSize, EpochShuffle, Minibatches
-from multilayer.data.preprocessing import Preprocessing
+from multilayer.data.preprocessing import NumberScaling, Preprocessing
 from multilayer.data.split import Split, split_rows
 from multilayer.data.table import Columns, Table
 from multilayer.losses import Task
@@ -26,6 +26,8 @@ class DataModule(ABC, pl.LightningDataModule):
     validation_fraction, test_fraction: shares of all rows.
     train_rows: keep only so many of the training rows, drawn at random; None keeps all.
     shuffle_seed: decides the order of the rows in each epoch.
+    numbers: how numbers are scaled; see `Preprocessing`.
+    rare_below: a category with fewer training rows counts as one of the others.
     preprocessing: already fitted; None fits a new one on the training rows.
     """
 
@@ -45,6 +47,8 @@ class DataModule(ABC, pl.LightningDataModule):
         test_fraction: float = 0.15,
         train_rows: int | None = None,
         shuffle_seed: int = 0,
+        numbers: NumberScaling = "standard",
+        rare_below: int = 5,
         preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
@@ -67,6 +71,8 @@ class DataModule(ABC, pl.LightningDataModule):
         self.test_fraction = test_fraction
         self.train_rows = train_rows
         self.shuffle_seed = shuffle_seed
+        self.numbers = numbers
+        self.rare_below = rare_below
         self.fitted_preprocessing = preprocessing
         self.splits: dict[Split, tuple[Tensor, Tensor]] = {}
 
@@ -88,11 +94,17 @@ class DataModule(ABC, pl.LightningDataModule):
             test_fraction=self.test_fraction,
         )
         train = rows.train[: self.train_rows]
-        self.preprocessing = self.fitted_preprocessing or fit_preprocessing(table, train)
+        self.preprocessing = self.fitted_preprocessing or self.fit_preprocessing(table, train)
         for split, chosen in zip(get_args(Split), (train, rows.validation, rows.test), strict=True):
             self.splits[split] = preprocess(
                 self.preprocessing, table.features[chosen], table.target[chosen]
             )
+
+    def fit_preprocessing(self, table: Table, rows: Tensor) -> Preprocessing:
+        """A preprocessing fitted on the given rows of a table."""
+        unfitted = Preprocessing.of(table.columns, numbers=self.numbers, rare_below=self.rare_below)
+        is_number = table.columns.task == "regression"
+        return unfitted.fit_(table.features[rows], table.target[rows] if is_number else None)
 
     def in_another_order(self, shuffle_seed: int) -> Self:
         """The same rows, not copied, whose order in each epoch follows another seed."""
@@ -132,14 +144,6 @@ class DataModule(ABC, pl.LightningDataModule):
     def device(self) -> torch.device | None:
         """Where the trainer's network is; None where there is no trainer."""
         return self.trainer.strategy.root_device if self.trainer else None
-
-
-def fit_preprocessing(table: Table, rows: Tensor) -> Preprocessing:
-    """A preprocessing fitted on the given rows of a table."""
-    regression = table.columns.task == "regression"
-    return Preprocessing(table.features.shape[1]).fit_(
-        table.features[rows], table.target[rows] if regression else None
-    )
 
 
 def preprocess(

@@ -1,65 +1,188 @@
 """What is done to raw columns before the network sees them, as a module that travels with it."""
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from multilayer.data.table import Columns
+
+N_QUANTILES = 1000
+"""Quantiles that a column of numbers is described by, at most."""
+
+EDGE = 1e-7
+"""How near to 0 and 1 a share of the rows is taken, as scikit-learn does."""
+
+Values = npt.NDArray[np.float64]
+NumberScaling = Literal["standard", "quantile"]
+
 
 class Preprocessing(nn.Module):
-    """Missing values become the median, then every feature its standard score.
+    """From raw columns to the features of the network; fitted on the training rows alone.
 
-    Fitted on the training rows alone. In regression the target is standardised too, so that the
-    loss and the rates that suit it do not depend on the target's units. The fitted numbers are
-    buffers: they are saved with the network's weights and move to its device.
+    Numbers: missing values become the median, then every column its standard score, or its
+    quantile as a normal deviate. A column with missing values among the training rows has a
+    further feature, 1 where the value is missing. Categories become one-hot: a feature for each
+    label that enough training rows have, one for all others together if there are any, and one for
+    missing values if there are any. A label that no training row had is among the others; where
+    there are none, all features of its column are 0.
+
+    In regression the target is standardised too, so that the loss and the rates that suit it do
+    not depend on the target's units. The fitted numbers are buffers: they are saved with the
+    network's weights and move to its device.
+
+    n_columns: how many raw columns there are.
+    n_labels: for each column of categories its position, and the number of its labels. Such a
+        column holds the index of the label, or that number for a label that is not known.
+    numbers: "standard" or "quantile".
+    rare_below: a label with fewer training rows than this is among the others.
 
     **Shape**
 
-    - Input: `(B, n_features)`, NaN where a value is missing
+    - Input: `(B, n_columns)`, NaN where a value is missing
     - Output: `(B, n_features)`, finite
 
     >>> preprocessing = Preprocessing(2).fit_(torch.tensor([[1.0, 5.0], [3.0, torch.nan]]))
     >>> preprocessing(torch.tensor([[3.0, torch.nan]]))
-    tensor([[1., 0.]])
+    tensor([[1., 0., 1.]])
     """
 
     median: Tensor
     mean: Tensor
     scale: Tensor
+    quantiles: Tensor
+    with_gaps: Tensor
+    slots: Tensor
     target_mean: Tensor
     target_scale: Tensor
 
-    def __init__(self, n_features: int) -> None:
+    def __init__(
+        self,
+        n_columns: int,
+        *,
+        n_labels: Mapping[int, int] | None = None,
+        numbers: NumberScaling = "standard",
+        rare_below: int = 1,
+    ) -> None:
         super().__init__()
+        self.n_labels = dict(n_labels or {})
+        self.number_columns = [i for i in range(n_columns) if i not in self.n_labels]
+        self.numbers = numbers
+        self.rare_below = rare_below
+        n = len(self.number_columns)
         for name, value in {
-            "median": torch.zeros(n_features),
-            "mean": torch.zeros(n_features),
-            "scale": torch.ones(n_features),
+            "median": torch.zeros(n),
+            "mean": torch.zeros(n),
+            "scale": torch.ones(n),
+            "quantiles": torch.zeros(n, 0),
+            "with_gaps": torch.zeros(0, dtype=torch.int64),
+            "slots": torch.zeros(sum(self.n_labels.values()) + 2 * len(self.n_labels)).long(),
             "target_mean": torch.tensor(0.0),
             "target_scale": torch.tensor(1.0),
         }.items():
             self.register_buffer(name, value)
 
-    def fit_(self, features: Tensor, target: Tensor | None = None) -> Self:
-        """Fit to features `(N, n_features)`, and to a target `(N,)` of values if there is one."""
-        # In float64 the standard score of large numbers (years, prices) keeps its digits.
-        wide = features.double()
-        # Column by column, since torch takes no quantiles of more than 16 million values at once.
-        medians = torch.stack([column.nanquantile(0.5) for column in wide.unbind(1)])
-        median = medians.nan_to_num(0.0)  # an empty column becomes 0
-        filled = torch.where(wide.isnan(), median, wide)
-        self.median.copy_(median)
-        self.mean.copy_(filled.mean(0))
-        self.scale.copy_(scale_or_one(filled.std(0, correction=0)))
+    @classmethod
+    def of(cls, columns: Columns, **options: Any) -> Self:
+        """An unfitted one for a table's columns."""
+        return cls(len(columns.features), n_labels=columns.n_labels, **options)
+
+    @property
+    def n_features(self) -> int:
+        """The width of its output."""
+        n_slots = int(self.slots.max()) + 1 if len(self.slots) else 0
+        return len(self.median) + len(self.with_gaps) + n_slots
+
+    def fit_(self, columns: Tensor, target: Tensor | None = None) -> Self:
+        """Fit to raw columns `(N, n_columns)`, and to a target `(N,)` of values if there is one."""
+        fitted = [self.fit_number(columns[:, position]) for position in self.number_columns]
+        if fitted:
+            names = ("median", "mean", "scale", "quantiles")
+            for name, values in zip(names, zip(*fitted, strict=True), strict=True):
+                setattr(self, name, torch.stack(values).float())
+        gaps = [bool(columns[:, position].isnan().any()) for position in self.number_columns]
+        self.with_gaps = torch.tensor(gaps).nonzero().flatten() if gaps else self.with_gaps
+        if self.n_labels:
+            self.slots = self.fit_slots(columns)
         if target is not None:
             self.target_mean.copy_(target.double().mean())
             self.target_scale.copy_(scale_or_one(target.double().std(correction=0)))
         return self
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map raw `(B, n_features)` to what the network takes."""
-        filled = torch.where(features.isnan(), self.median, features)
-        return (filled - self.mean) / self.scale
+    def fit_number(self, column: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The median, mean, deviation and quantiles of a column `(N,)`, in float64.
+
+        In float64 the standard score of large numbers (years, prices) keeps its digits.
+        """
+        wide = column.double().numpy()
+        values = wide[~np.isnan(wide)]
+        median = np.median(values) if len(values) else 0.0  # an empty column is 0
+        filled = np.where(np.isnan(wide), median, wide)
+        quantiles = quantiles_of(filled) if self.numbers == "quantile" else np.empty(0)
+        deviation = scale_or_one(torch.as_tensor(filled.std()))
+        return (
+            torch.as_tensor(median),
+            torch.as_tensor(filled.mean()),
+            deviation,
+            torch.from_numpy(quantiles),
+        )
+
+    def fit_slots(self, columns: Tensor) -> Tensor:
+        """The feature of each label, then of other labels and of missing values, for each column.
+
+        Those without a feature have -1.
+        """
+        slots = []
+        n_features = 0
+        for position, n in self.n_labels.items():
+            codes = columns[:, position].nan_to_num(n + 1).long()
+            counts = codes.bincount(minlength=n + 2)
+            is_frequent = counts >= max(1, self.rare_below)
+            is_frequent[n:] = False  # not labels
+            has_others = bool((counts[: n + 1] > 0)[~is_frequent[: n + 1]].any())
+            own = torch.full((n + 2,), -1)
+            own[is_frequent] = torch.arange(int(is_frequent.sum()))
+            n_own = int(is_frequent.sum())
+            if has_others:
+                own[: n + 1][~is_frequent[: n + 1]] = n_own
+                n_own += 1
+            if counts[n + 1]:
+                own[n + 1] = n_own
+                n_own += 1
+            slots.append(torch.where(own >= 0, own + n_features, own))
+            n_features += n_own
+        return torch.cat(slots)
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """Map raw columns `(B, n_columns)` to features `(B, n_features)`."""
+        raw = columns if not self.n_labels else columns[:, self.number_columns]
+        gaps = raw.isnan()
+        filled = torch.where(gaps, self.median, raw)
+        if self.numbers == "quantile" and self.quantiles.shape[1]:
+            scaled = normal_quantile(filled, self.quantiles)
+        else:
+            scaled = (filled - self.mean) / self.scale
+        parts = [scaled]
+        if len(self.with_gaps):
+            parts.append(gaps[:, self.with_gaps].to(scaled.dtype))
+        if self.n_labels:
+            parts.append(self.one_hot(columns).to(scaled.dtype))
+        return torch.cat(parts, dim=1) if parts[1:] else scaled
+
+    def one_hot(self, columns: Tensor) -> Tensor:
+        """The features of all columns of categories, `(B, n_slots)` of 0 and 1."""
+        n_slots = int(self.slots.max()) + 1
+        found = columns.new_zeros(len(columns), n_slots + 1)  # the last one for those without
+        start = 0
+        for position, n in self.n_labels.items():
+            codes = columns[:, position].nan_to_num(n + 1).long()
+            slot = self.slots[start : start + n + 2][codes]
+            found.scatter_(1, torch.where(slot < 0, n_slots, slot)[:, None], 1)
+            start += n + 2
+        return found[:, :-1]
 
     def scale_target(self, target: Tensor) -> Tensor:
         """Map a target in its own units to the network's."""
@@ -68,6 +191,56 @@ class Preprocessing(nn.Module):
     def unscale_target(self, output: Tensor) -> Tensor:
         """Map the network's output to the units of the target."""
         return output * self.target_scale + self.target_mean
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    ) -> None:
+        """Take on the shapes that were fitted, which an unfitted one does not have."""
+        for name in dict(self.named_buffers()):
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def quantiles_of(values: Values) -> Values:
+    """At most `N_QUANTILES` of the values `(N,)`, at equal shares from the least to the largest.
+
+    Between two values it is the line between them. numpy's own are a rounding away from values
+    that are there many times, which would no longer be tied.
+    """
+    ordered = np.sort(values)
+    places = np.linspace(0, len(values) - 1, min(N_QUANTILES, len(values))).round(9)
+    low = places.astype(np.int64)
+    high = np.minimum(low + 1, len(values) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (places - low)
+
+
+def normal_quantile(values: Tensor, quantiles: Tensor) -> Tensor:
+    """The normal deviate with as large a share of values below.
+
+    values: `(B, n)`. quantiles: `(n, Q)`, sorted, at equal shares from 0 to 1.
+
+    Where a value fills a whole range of shares, it is the mean of the range's ends, as in
+    scikit-learn's `QuantileTransformer`.
+    """
+    by_column = values.mT.contiguous()
+    from_below = share_below(by_column, quantiles)
+    from_above = 1 - share_below(-by_column, -quantiles.flip(1))
+    shares = (from_below + from_above) / 2
+    deviates: Tensor = torch.special.ndtri(shares.double().clamp(EDGE, 1 - EDGE))
+    return deviates.to(values.dtype).mT
+
+
+def share_below(values: Tensor, quantiles: Tensor) -> Tensor:
+    """The share of rows below each value `(n, B)`, by the line between the quantiles around."""
+    n = quantiles.shape[1]
+    if n == 1:
+        return torch.full_like(values, 0.5)
+    above = torch.searchsorted(quantiles, values).clamp(1, n - 1)
+    low, high = quantiles.gather(1, above - 1), quantiles.gather(1, above)
+    width = high - low
+    part = torch.where(width > 0, (values - low) / width, (values > low).to(values.dtype))
+    return (above - 1 + part.clamp(0, 1)) / (n - 1)
 
 
 def scale_or_one(deviation: Tensor) -> Tensor:

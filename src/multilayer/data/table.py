@@ -1,7 +1,7 @@
 """A table in memory: what was read, as tensors, and the names that go with them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -10,6 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from multilayer.data.kinds import TIMES, find_kinds, in_days
 from multilayer.errors import UserError, did_you_mean, quoted
 from multilayer.losses import Task
 
@@ -22,17 +23,26 @@ class Columns:
     """The names a table had in training: all that is needed to read another one like it.
 
     classes: the label of each class, in the order of the outputs; empty in regression.
+    categories: the labels of each feature that is a category; all other features are numbers.
+    dropped: the columns that are left out, and why.
     """
 
     features: list[str]
     target: str
     task: Task
     classes: list[str]
+    categories: dict[str, list[str]] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
 
     @property
     def n_outputs(self) -> int:
         """The width of the network's output: a logit for each class, or a single number."""
         return len(self.classes) if self.task == "multiclass" else 1
+
+    @property
+    def n_labels(self) -> dict[int, int]:
+        """The position of each feature that is a category, and the number of its labels."""
+        return {self.features.index(name): len(own) for name, own in self.categories.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for the checkpoint."""
@@ -43,7 +53,8 @@ class Columns:
 class Table:
     """Rows of features with their target.
 
-    features: `(N, D)` float32, NaN where a value is missing.
+    features: `(N, D)` float32, NaN where a value is missing; a category is the index of its label,
+        or the number of labels for one that is not known.
     target: `(N,)`, int64 class indices or float32 values.
     """
 
@@ -60,12 +71,19 @@ class Table:
 
 
 def table_from_frame(
-    frame: pl.DataFrame, *, target: str, task: Task | None = None, name: str
+    frame: pl.DataFrame,
+    *,
+    target: str,
+    task: Task | None = None,
+    categorical: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    name: str,
 ) -> Table:
     """The table that predicts column `target` of a frame from all its others.
 
     The task follows the target: words, booleans and few distinct integers are classes, other
-    numbers are to be regressed on. `name` is what messages call the frame.
+    numbers are to be regressed on. For `categorical` and `drop` see `find_kinds`. `name` is what
+    messages call the frame.
 
     Raises `UserError` where the frame is no table to train on.
     """
@@ -81,8 +99,14 @@ def table_from_frame(
     classes = [] if task == "regression" else sorted_classes(frame[target], name)
     if task == "binary" and len(classes) != 2:
         raise UserError(f"{name}: column {target!r} has {len(classes)} classes, binary needs 2")
-    features = [column for column in frame.columns if column != target]
-    return read_table(frame, Columns(features, target, task, classes), name)
+    kinds = find_kinds(frame, target, categorical=categorical, drop=drop, name=name)
+    features = [label for label in frame.columns if label in {*kinds.numbers, *kinds.categories}]
+    if not features:
+        reasons = ", ".join(f"{label!r} ({why})" for label, why in kinds.dropped.items())
+        without = f", without {reasons}" if reasons else ""
+        raise UserError(f"{name} has no feature columns beside the target{without}")
+    columns = Columns(features, target, task, classes, kinds.categories, kinds.dropped)
+    return read_table(frame, columns, name)
 
 
 def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
@@ -93,7 +117,7 @@ def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
     if columns.target not in frame.columns:
         raise UserError(f"{name} has no column {columns.target!r}, the target")
     return Table(
-        feature_tensor(frame, columns.features, name),
+        feature_tensor(frame, columns, name),
         target_tensor(frame[columns.target], columns, name),
         columns,
     )
@@ -118,33 +142,59 @@ def sorted_classes(target: pl.Series, name: str) -> list[str]:
     return classes
 
 
-def feature_tensor(frame: pl.DataFrame, names: Sequence[str], name: str) -> Tensor:
-    """The named columns as `(N, D)` float32, NaN for missing values.
+def feature_tensor(frame: pl.DataFrame, columns: Columns, name: str) -> Tensor:
+    """The features as `(N, D)` float32, as in `Table`.
 
-    Raises `UserError` for a missing column, one that holds no numbers, and an infinite value.
+    Raises `UserError` for a missing column, words where numbers belong, and an infinite value.
     """
-    missing = [column for column in names if column not in frame.columns]
+    missing = [label for label in columns.features if label not in frame.columns]
     if missing:
         raise UserError(f"{name} lacks {quoted(missing)}; it has {quoted(frame.columns)}")
-    if not names:
-        raise UserError(f"{name} has no feature columns beside the target")
-    words = [
-        column
-        for column in names
-        if not (frame[column].dtype.is_numeric() or frame[column].dtype == pl.Boolean)
-        and frame[column].null_count() < frame.height  # an empty column is read as words
-    ]
-    if words:
-        raise UserError(
-            f"{name}: {quoted(words)} must hold numbers, found {frame[words[0]].dtype}; "
-            "turn words into numbers or leave the column out"
-        )
-    floats = frame.select(pl.col(column).cast(pl.Float32) for column in names)
-    matrix = np.array(floats.fill_null(float("nan")).to_numpy(order="c"), dtype=np.float32)
-    rows, positions = np.nonzero(np.isinf(matrix))
-    if rows.size:
-        raise UserError(f"{name}: column {names[positions[0]]!r} is infinite in row {rows[0] + 1}")
+    matrix = np.empty((frame.height, len(columns.features)), dtype=np.float32)
+    for position, label in enumerate(columns.features):
+        labels = columns.categories.get(label)
+        if labels is None:
+            matrix[:, position] = numbers_in(frame[label], name)
+        else:
+            matrix[:, position] = codes_in(frame[label], labels)
     return torch.from_numpy(matrix)
+
+
+def numbers_in(column: pl.Series, name: str) -> Any:
+    """A column of numbers as float32, NaN where a value is missing."""
+    if column.dtype in TIMES:
+        column = in_days(column)
+    is_empty = column.null_count() == len(column)  # which is read as words
+    if not (column.dtype.is_numeric() or column.dtype == pl.Boolean or is_empty):
+        raise UserError(
+            f"{name}: column {column.name!r} must hold numbers, found {first_word(column)}"
+        )
+    values = column.cast(pl.Float32, strict=False).fill_null(float("nan")).to_numpy()
+    rows = np.flatnonzero(np.isinf(values))
+    if rows.size:
+        raise UserError(f"{name}: column {column.name!r} is infinite in row {rows[0] + 1}")
+    return values
+
+
+def first_word(column: pl.Series) -> str:
+    """The first value of a column that is no number, and its row; else what it holds."""
+    if column.dtype != pl.String:
+        return str(column.dtype)
+    is_word = column.cast(pl.Float64, strict=False).is_null() & column.is_not_null()
+    row = is_word.arg_max()
+    return f"{column[row]!r} in row {row + 1}" if row is not None and is_word.any() else "words"
+
+
+def codes_in(column: pl.Series, labels: Sequence[str]) -> Any:
+    """A column of categories as the indices of labels in float32, NaN where one is missing."""
+    words = column.cast(pl.String)
+    codes = words.replace_strict(
+        pl.Series(labels, dtype=pl.String),
+        pl.Series(range(len(labels)), dtype=pl.Float32),
+        default=float(len(labels)),
+        return_dtype=pl.Float32,
+    )
+    return np.where(column.is_null().to_numpy(), np.float32("nan"), codes.to_numpy())
 
 
 def refuse_missing(target: pl.Series, name: str) -> None:

@@ -261,7 +261,9 @@ def members_that_fit(config: Config, data: DataModule) -> int:
     columns = data.columns
     with torch.device("meta"):
         network = make_network(
-            config["model"], n_features=len(columns.features), n_outputs=columns.n_outputs
+            config["model"],
+            n_features=data.preprocessing.n_features,
+            n_outputs=columns.n_outputs,
         )
     n_weights = sum(parameter.numel() for parameter in network.parameters())
     n_rows = sum(count_rows(data).values())

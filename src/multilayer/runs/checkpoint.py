@@ -7,7 +7,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from multilayer.build import make_module
 from multilayer.data.preprocessing import Preprocessing
@@ -39,7 +39,8 @@ def load_trained(path: Path, *, allowed: list[str]) -> Trained:
     about = checkpoint["multilayer"]
     config, columns = about["config"], Columns(**about["columns"])
     check_stranger({name: config[name] for name in ("data", "model", "loss")}, allowed)
-    preprocessing = Preprocessing(len(columns.features))
+    preprocessing = Preprocessing.of(columns, numbers=config["data"].get("numbers", "standard"))
+    load_weights(preprocessing, part_of(checkpoint["state_dict"], "preprocessing."), path)
     fingerprint = about["data_fingerprint"]
     module = make_module(config, columns, preprocessing, data_fingerprint=fingerprint)
     load_weights(module, checkpoint["state_dict"], path)
@@ -64,7 +65,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def load_weights(module: SupervisedModule, weights: dict[str, Tensor], path: Path) -> None:
+def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with a prefix, without it."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in weights.items()
+        if name.startswith(prefix)
+    }
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Load the weights, which must fit the network that the config describes."""
     try:
         module.load_state_dict(weights)

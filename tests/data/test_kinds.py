@@ -1,0 +1,162 @@
+"""What columns are taken for, and what is said of those that are of no use."""
+
+import datetime
+import logging
+
+import polars as pl
+import pytest
+import torch
+
+from multilayer.data.kinds import Kinds, find_kinds
+from multilayer.data.table import read_table, table_from_frame
+from multilayer.errors import UserError
+
+FRAME = pl.DataFrame(
+    {
+        "size": [1.5, 2.5, None, 4.5],
+        "flag": [True, None, False, True],
+        "zip": [10, 20, 10, None],
+        "colour": ["red", "blue", None, "red"],
+        "grade": pl.Series(["low", "high", "low", "high"], dtype=pl.Enum(["low", "high"])),
+        "y": [0.5, 1.5, 2.5, 3.5],
+    }
+)
+
+
+def kinds_of(frame: pl.DataFrame, **options: list[str]) -> Kinds:
+    """Of a table that predicts `y`."""
+    return find_kinds(frame, "y", name="f.csv", **options)
+
+
+def error_of(frame: pl.DataFrame, **options: list[str]) -> str:
+    """What is said of a table that cannot be used."""
+    with pytest.raises(UserError) as error:
+        kinds_of(frame, **options)
+    return str(error.value)
+
+
+def test_numbers_and_words_are_told_apart() -> None:
+    """Labels in the order of the column's own type."""
+    kinds = kinds_of(FRAME)
+    assert kinds.numbers == ["size", "flag", "zip"]
+    assert kinds.categories == {"colour": ["blue", "red"], "grade": ["low", "high"]}
+    assert kinds.dropped == {}
+
+
+def test_what_the_user_says_comes_first() -> None:
+    """Numbers that are categories, and columns to leave out."""
+    kinds = kinds_of(FRAME, categorical=["zip", "flag"], drop=["size", "grade"])
+    assert kinds.numbers == []
+    assert kinds.categories["zip"] == ["10", "20"]
+    assert kinds.categories["flag"] == ["false", "true"]
+    assert kinds.dropped == {"size": "data.drop", "grade": "data.drop"}
+
+
+def test_values_become_numbers_and_codes() -> None:
+    """NaN where one is missing; a label that is not known has the number after the last one."""
+    table = table_from_frame(FRAME, target="y", categorical=["zip", "flag"], name="f.csv")
+    nan = float("nan")
+    expected = [
+        [1.5, 1.0, 0.0, 1.0, 0.0],
+        [2.5, nan, 1.0, 0.0, 1.0],
+        [nan, 0.0, 0.0, nan, 0.0],
+        [4.5, 1.0, nan, 1.0, 1.0],
+    ]
+    torch.testing.assert_close(table.features, torch.tensor(expected), equal_nan=True)
+    new = FRAME.with_columns(colour=pl.lit("green"), zip=pl.lit(30))
+    found = read_table(new, table.columns, "g.csv").features
+    assert found[:, 2].tolist() == [2.0] * 4
+    assert found[:, 3].tolist() == [2.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ([1, 1, 1, 1], "the same value in every row"),
+        (["a", "a", "a", "a"], "the same value in every row"),
+        ([None, None, None, None], "no values"),
+        (["a", "b", "c", "d"], "another word in every row"),
+    ],
+)
+def test_columns_of_no_use_are_left_out_with_a_warning(
+    values: list[object], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And with the reason."""
+    frame = pl.DataFrame({"x": [1.0, 2.0, 3.0, 5.0], "odd": values, "y": [0, 1, 0, 1]})
+    with caplog.at_level(logging.WARNING):
+        kinds = kinds_of(frame)
+    assert list(kinds.dropped) == ["odd"]
+    assert reason in kinds.dropped["odd"]
+    assert "f.csv: column 'odd' is left out: it has " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([7, 8, 9, 11], "has another number in every row"),
+        ([0, 1, 0, 1], "equals the target"),
+        (["0", "1", "0", "1"], "equals the target"),
+    ],
+)
+def test_columns_that_are_likely_a_mistake_bring_a_warning(
+    values: list[object], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They stay, and the warning says how to leave them out."""
+    frame = pl.DataFrame({"odd": values, "y": [0, 1, 0, 1]})
+    with caplog.at_level(logging.WARNING):
+        kinds = kinds_of(frame)
+    assert [*kinds.numbers, *kinds.categories] == ["odd"]
+    assert words in caplog.text
+    assert "data.drop=[odd]" in caplog.text
+
+
+def test_a_number_column_with_a_word_in_it_is_told() -> None:
+    """With the word, its row, and what to do."""
+    message = error_of(pl.DataFrame({"x": ["1", "2.5", "n/a", None], "y": [0, 1, 0, 1]}))
+    assert "column 'x' holds numbers, but 'n/a' in row 3" in message
+    assert "data.categorical=[x]" in message
+    frame = pl.DataFrame({"x": ["1", "2.5", "n/a", None], "y": [0, 1, 0, 1]})
+    assert kinds_of(frame, categorical=["x"]).categories == {"x": ["1", "2.5", "n/a"]}
+
+
+@pytest.mark.parametrize("values", [[[1], [2]], [{"a": 1}, {"a": 2}]])
+def test_a_nested_column_is_told(values: list[object]) -> None:
+    """And can be left out."""
+    frame = pl.DataFrame({"x": [1.0, 2.0], "nest": values, "y": [0, 1]})
+    assert "column 'nest' holds " in error_of(frame)
+    assert kinds_of(frame, drop=["nest"]).numbers == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "days"),
+    [
+        (datetime.date(1970, 1, 2), datetime.date(1971, 1, 1), [1.0, 365.0]),
+        (datetime.datetime(1970, 1, 1, 12), datetime.datetime(1970, 1, 3), [0.5, 2.0]),
+        (datetime.time(6), datetime.time(12), [0.25, 0.5]),
+        (datetime.timedelta(hours=36), datetime.timedelta(days=-1), [1.5, -1.0]),
+    ],
+)
+def test_times_are_days(first: object, second: object, days: list[float]) -> None:
+    """Since 1970, since midnight, or as long as they last."""
+    frame = pl.DataFrame({"t": [first, second], "y": [0.5, 1.5]})
+    assert table_from_frame(frame, target="y", name="f.csv").features[:, 0].tolist() == days
+
+
+@pytest.mark.parametrize("key", ["categorical", "drop"])
+def test_names_that_are_no_columns_are_told(key: str) -> None:
+    """With the nearest one; the target is none of them."""
+    assert error_of(FRAME, **{key: ["colur"]}) == (
+        f"f.csv has no column 'colur' for data.{key}: did you mean colour?"
+    )
+    assert error_of(FRAME, **{key: ["y"]}) == f"data.{key}: 'y' is the target"
+
+
+def test_a_table_without_a_column_of_use_says_why() -> None:
+    """Each column that was left out, and the reason."""
+    frame = pl.DataFrame({"p": ["a", "b"], "q": [1, 1], "y": [0, 1]})
+    with pytest.raises(UserError) as error:
+        table_from_frame(frame, target="y", name="f.csv")
+    assert str(error.value) == (
+        "f.csv has no feature columns beside the target, without 'p' (it has another word in "
+        "every row), 'q' (it has the same value in every row)"
+    )
