@@ -37,6 +37,7 @@ class DataModule(ABC, pl.LightningDataModule):
     columns: Columns
     preprocessing: Preprocessing
     fingerprint: str
+    gaps: str
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class DataModule(ABC, pl.LightningDataModule):
         table = self.load()
         self.columns = table.columns
         self.fingerprint = table.fingerprint()
+        self.gaps = table.gaps_in_words()
         rows = split_rows(
             table,
             seed=self.split_seed,
@@ -161,15 +163,16 @@ def count_rows(data: DataModule) -> dict[str, int]:
 
 
 def in_words(data: DataModule) -> str:
-    """What was read, in one line: rows, features and the task.
+    """What was read, in one line: rows, features by kind, missing values and the task.
 
     >>> from multilayer import BuiltinData
     >>> data = BuiltinData(name="iris")
     >>> data.setup()
     >>> in_words(data)
-    'train 104, validation 23, test 23 rows; 4 features; multiclass, 3 classes'
+    'train 104, validation 23, test 23 rows; 4 numbers; multiclass, 3 classes'
     """
     rows = ", ".join(f"{split} {n}" for split, n in count_rows(data).items())
     columns = data.columns
     classes = f", {len(columns.classes)} classes" if columns.classes else ""
-    return f"{rows} rows; {len(columns.features)} features; {columns.task}{classes}"
+    parts = [f"{rows} rows", columns.in_words(), data.gaps, f"{columns.task}{classes}"]
+    return "; ".join(filter(None, parts))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from multilayer.errors import UserError, did_you_mean, quoted
+from multilayer.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -148,21 +148,3 @@ def in_days(column: pl.Series) -> pl.Series:
     if column.dtype == pl.Duration:
         return column.dt.total_microseconds().cast(pl.Float64) / 86_400e6
     return column.dt.epoch("us").cast(pl.Float64) / 86_400e6
-
-
-def describe(kinds: Kinds) -> str:
-    """The features by kind, in words.
-
-    >>> describe(Kinds(numbers=["a", "b"], categories={"c": ["x", "y"]}))
-    "2 numbers, 1 category ('c': 2 labels)"
-    """
-    n, words = len(kinds.numbers), []
-    if n:
-        words.append(f"{n} number{'s' * (n > 1)}")
-    if kinds.categories:
-        counts = [f"{name!r}: {len(labels)} labels" for name, labels in kinds.categories.items()]
-        listed = ", ".join(counts[:8]) + (f" and {len(counts) - 8} more" if counts[8:] else "")
-        words.append(f"{len(counts)} categor{'ies' if counts[1:] else 'y'} ({listed})")
-    if kinds.dropped:
-        words.append(f"without {quoted(list(kinds.dropped))}")
-    return ", ".join(words)

@@ -44,6 +44,23 @@ class Columns:
         """The position of each feature that is a category, and the number of its labels."""
         return {self.features.index(name): len(own) for name, own in self.categories.items()}
 
+    def in_words(self) -> str:
+        """The features by kind, and what is left out.
+
+        >>> Columns(["a", "b"], "y", "regression", [], {"b": ["x", "y"]}, {"c": ""}).in_words()
+        "1 number, 1 category ('b' of 2 labels); without 'c'"
+        """
+        kinds = []
+        n = len(self.features) - len(self.categories)
+        if n:
+            kinds.append(f"{n} number{'s' * (n > 1)}")
+        if self.categories:
+            each = [f"{name!r} of {len(own)} labels" for name, own in self.categories.items()]
+            listed = ", ".join(each[:8]) + (f" and {len(each) - 8} more" if each[8:] else "")
+            kinds.append(f"{len(each)} categor{'ies' if each[1:] else 'y'} ({listed})")
+        without = f"; without {quoted(list(self.dropped))}" if self.dropped else ""
+        return ", ".join(kinds) + without
+
     def to_dict(self) -> dict[str, Any]:
         """As plain data, for the checkpoint."""
         return asdict(self)
@@ -61,6 +78,12 @@ class Table:
     features: Tensor
     target: Tensor
     columns: Columns
+
+    def gaps_in_words(self) -> str:
+        """How many values are missing, and in which features."""
+        counts = self.features.isnan().sum(0).tolist()
+        gaps = {name: n for name, n in zip(self.columns.features, counts, strict=True) if n}
+        return f"{sum(counts):,} values missing in {quoted(list(gaps))}" if gaps else ""
 
     def fingerprint(self) -> str:
         """A SHA-256 of the values and the names: equal tables, equal fingerprints."""
