@@ -5,11 +5,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from sklearn.utils.class_weight import compute_class_weight
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from multilayer.build import make_data
 from multilayer.config import check_command_line
 from multilayer.errors import UserError
 from multilayer.evaluate import evaluate
@@ -367,6 +370,23 @@ def test_compiled_and_eager_runs_agree(tmp_path: Path) -> None:
     eager, compiled = weights_of(tmp_path / "eager"), weights_of(tmp_path / "compiled")
     for name, value in eager.items():
         torch.testing.assert_close(compiled[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("data", ["breast_cancer", "wine"])
+def test_balanced_weights_are_scikit_learns(tmp_path: Path, data: str) -> None:
+    """Of the training rows; evaluation finds them in the checkpoint."""
+    folder = tmp_path / "run"
+    words = [f"data={data}", "loss.class_weights=balanced", "trainer.max_epochs=2"]
+    result = train_in(folder, *words)
+    splits = make_data(config_of(*words))
+    splits.setup()
+    target = splits.splits["train"][1].numpy()
+    expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
+    np.testing.assert_allclose(weights_of(folder)["loss.weight"].numpy(), expected, rtol=1e-6)
+    question = {"run": str(folder), "split": "test", "data": {"path": None}}
+    found = evaluate(question | {"allow": [], "device": "cpu"})
+    assert found.metrics == result.metrics["test"]
+    assert "class_weights: balanced" in (folder / "config.yaml").read_text()
 
 
 def test_a_table_of_the_users_own(multilayer: Run, tmp_path: Path, iris_csv: Path) -> None:

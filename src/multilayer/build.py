@@ -103,10 +103,31 @@ def check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
 
 def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Module:
     """The loss, which must fit the task and the number of classes."""
+    # Weights that are to be "balanced" are numbers once the training rows are known.
+    node = fill(config["loss"], {"balanced": None})
     try:
-        return loss_for_task(make("loss", config["loss"]), task, n_classes)
+        return loss_for_task(make("loss", node), task, n_classes)
     except ValueError as error:
         raise UserError(f"loss: {error}") from error
+
+
+def with_balanced_weights(config: Config, data: DataModule) -> Config:
+    """The config with numbers for `loss.class_weights=balanced`: n / (n_classes * count of each).
+
+    Then all classes count the same, however few training rows they have.
+    """
+    if config["loss"].get("class_weights") != "balanced":
+        return config
+    weights = None
+    n_classes = len(data.columns.classes)
+    if n_classes:
+        _, target = data.splits["train"]
+        counts = target.bincount(minlength=n_classes).tolist()
+        if not all(counts):
+            label = data.columns.classes[counts.index(0)]
+            raise UserError(f"loss.class_weights=balanced: no training row is of class {label!r}")
+        weights = [len(target) / (n_classes * count) for count in counts]
+    return config | {"loss": config["loss"] | {"class_weights": weights}}
 
 
 def make_scheduler(config: Config, *, n_steps: int) -> Any:

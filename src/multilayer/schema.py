@@ -52,6 +52,12 @@ NumberOrAuto = Annotated[
 ]
 
 
+ClassWeights = Annotated[
+    Annotated[list[NonNegativeFloat], Tag("list")] | Annotated[Literal["balanced"], Tag("word")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "list"),
+]
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Limit = Annotated[
     Annotated[PositiveInt, Tag("number")] | Annotated[float, Field(gt=0, le=1), Tag("share")],
@@ -96,7 +102,7 @@ class Loss(Section):
     """`loss=...`."""
 
     label_smoothing: Share = 0.0
-    class_weights: list[NonNegativeFloat] | None = None
+    class_weights: ClassWeights | None = None
     delta: PositiveFloat = 1.0
 
 

@@ -21,6 +21,7 @@ from multilayer.build import (
     make_trainer,
     planned_steps,
     training_arguments,
+    with_balanced_weights,
 )
 from multilayer.callbacks import EarlyStopping
 from multilayer.callbacks.best_weights import find_best_weights
@@ -131,7 +132,7 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
     """The module to be trained; its weights and all that is random after depend on the seed."""
     pl.seed_everything(config["seed"], verbose=False)
     module = make_module(
-        config,
+        with_balanced_weights(config, data),
         data.columns,
         data.preprocessing,
         data_fingerprint=data.fingerprint,
