@@ -32,6 +32,13 @@ def test_each_job_has_a_run_folder_and_a_row(multilayer: Run, tmp_path: Path) ->
     assert multilayer("evaluate", f"run={folder}").code == 0
 
 
+def test_lists_are_shown_as_they_were_given(multilayer: Run) -> None:
+    """Brackets are no markup."""
+    outcome = multilayer("train", "-m", *QUICK, "model.d_hidden=[4],[8]")
+    assert "model.d_hidden=[4]  done" in outcome.out
+    assert "model.d_hidden=[8] │" in outcome.out
+
+
 def test_a_broken_job_does_not_stop_the_others(multilayer: Run, tmp_path: Path) -> None:
     """It is named at once and again at the end; its manifest says why."""
     outcome = multilayer("train", "-m", *QUICK, "model.dropout=0,1.5,0.1")

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from multilayer.data import DataModule, Minibatches, Preprocessing
 from multilayer.data.table import Columns
 from multilayer.devices import accelerator_problem
+from multilayer.embeddings import CategoryEmbeddings
 from multilayer.errors import UserError
 from multilayer.losses import Task, loss_for_task
 from multilayer.modules import MODULE_OF_TASK, SupervisedModule
@@ -84,6 +85,21 @@ def make_network(node: Config, *, n_features: int, n_outputs: int) -> nn.Module:
     return network
 
 
+def make_whole_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
+    """The network for preprocessed rows of a table, with embeddings of categories before it."""
+    n_features, sizes = preprocessing.n_features, preprocessing.category_sizes
+    if not sizes or config["data"].get("categories") != "embedding":
+        network = make_network(config["model"], n_features=n_features, n_outputs=columns.n_outputs)
+    else:
+        first = CategoryEmbeddings(n_features - sum(sizes), sizes)
+        rest = make_network(
+            config["model"], n_features=first.n_features, n_outputs=columns.n_outputs
+        )
+        network = nn.Sequential(first, rest)
+    check_shape(network, n_features, columns)
+    return network
+
+
 def check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
     """Raise `UserError` where a network does not map so many features to a table's outputs."""
     n_outputs = columns.n_outputs
@@ -150,9 +166,7 @@ def make_module(
     All arguments but the last travel in its checkpoints. `training` is what `training_arguments`
     gives; without it the module can only predict.
     """
-    n_features = preprocessing.n_features
-    network = make_network(config["model"], n_features=n_features, n_outputs=columns.n_outputs)
-    check_shape(network, n_features, columns)
+    network = make_whole_network(config, columns, preprocessing)
     return MODULE_OF_TASK[columns.task](
         network,
         loss=make_loss(config, columns.task, len(columns.classes)),

@@ -85,6 +85,11 @@ class Data(Section):
     path: str | None = None
     target: str | None = None
     task: Literal["binary", "multiclass", "regression"] | None = None
+    numbers: Literal["standard", "quantile"] = "standard"
+    rare_below: PositiveInt = 1
+    categories: Literal["onehot", "embedding"] = "onehot"
+    categorical: list[str] = []
+    drop: list[str] = []
 
 
 class Model(Section):

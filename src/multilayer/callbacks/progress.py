@@ -29,7 +29,7 @@ class TrainingProgress(pl.callbacks.ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, markup=False)
         self.bar: Progress | None = None
         self.task = TaskID(0)
         self.last_line = monotonic()

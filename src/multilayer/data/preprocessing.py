@@ -91,10 +91,15 @@ class Preprocessing(nn.Module):
         return cls(len(columns.features), n_labels=columns.n_labels, **options)
 
     @property
+    def category_sizes(self) -> list[int]:
+        """How many features each column of categories has; they come last."""
+        parts = torch.split(self.slots, [n + 2 for n in self.n_labels.values()])
+        return [len(torch.unique(part[part >= 0])) for part in parts]
+
+    @property
     def n_features(self) -> int:
         """The width of its output."""
-        n_slots = int(self.slots.max()) + 1 if len(self.slots) else 0
-        return len(self.median) + len(self.with_gaps) + n_slots
+        return len(self.median) + len(self.with_gaps) + sum(self.category_sizes)
 
     def fit_(self, columns: Tensor, target: Tensor | None = None) -> Self:
         """Fit to raw columns `(N, n_columns)`, and to a target `(N,)` of values if there is one."""
@@ -174,7 +179,7 @@ class Preprocessing(nn.Module):
 
     def one_hot(self, columns: Tensor) -> Tensor:
         """The features of all columns of categories, `(B, n_slots)` of 0 and 1."""
-        n_slots = int(self.slots.max()) + 1
+        n_slots = sum(self.category_sizes)
         found = columns.new_zeros(len(columns), n_slots + 1)  # the last one for those without
         start = 0
         for position, n in self.n_labels.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from multilayer.data.datamodule import DataModule
 from multilayer.data.table import Table, table_from_frame
@@ -20,6 +20,7 @@ class TableData(DataModule):
     task: None to follow the target: words, booleans and few distinct integers are classes.
     categorical: columns that are categories though they hold numbers.
     drop: columns to leave out.
+    categories: "onehot", or "embedding" for vectors that the network learns.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class TableData(DataModule):
         task: Task | None = None,
         categorical: Sequence[str] = (),
         drop: Sequence[str] = (),
+        categories: Literal["onehot", "embedding"] = "onehot",
         **split: Any,
     ) -> None:
         super().__init__(**split)
@@ -38,6 +40,7 @@ class TableData(DataModule):
         self.task = task
         self.categorical = categorical
         self.drop = drop
+        self.categories = categories
 
     def load(self) -> Table:
         """Read the file."""

@@ -28,7 +28,7 @@ class SweepProgress:
         self.n_before = 0
         self.monitor = ""
         self.best: float | None = None
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, markup=False)
         self.bar: Progress | None = None
         self.task = TaskID(0)
         self.last_line = monotonic()

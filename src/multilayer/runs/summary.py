@@ -19,7 +19,7 @@ def console() -> Console:
     """
     quiet = os.environ.get("LOCAL_RANK", "0") != "0"
     width = None if sys.stdout.isatty() else 140
-    return Console(width=width, highlight=False, quiet=quiet, soft_wrap=True)
+    return Console(width=width, highlight=False, markup=False, quiet=quiet, soft_wrap=True)
 
 
 def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
