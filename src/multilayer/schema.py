@@ -81,8 +81,14 @@ class Data(Section):
     split_seed: Seed = 0
     validation_fraction: PartialShare = 0.15
     test_fraction: PartialShare = 0.15
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: NonNegativeInt = 0
     train_rows: PositiveInt | None = None
     path: str | None = None
+    train_path: str | None = None
+    validation_path: str | None = None
+    test_path: str | None = None
+    group: str | None = None
     target: str | None = None
     task: Literal["binary", "multiclass", "regression"] | None = None
     numbers: Literal["standard", "quantile"] = "standard"
@@ -225,7 +231,16 @@ def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False)
         # A value that is "???" is found, and said better, where the config is composed.
         return [line(problem) for problem in error.errors() if not is_unset(problem, config)]
     problems = missing_extras(config.get("logger") or {})
+    if command == "train":
+        problems += missing_path(config["data"])
     return problems + (process_problems(config["trainer"], in_sweep) if command == "train" else [])
+
+
+def missing_path(data: dict[str, Any]) -> list[str]:
+    """What is wrong with a table whose file is not named."""
+    if "path" in data and data["path"] is None and not data.get("train_path"):
+        return ["data.path: missing, give it as data.path=VALUE"]
+    return []
 
 
 def process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:

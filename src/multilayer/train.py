@@ -116,7 +116,7 @@ def prepare(
 
     Raises `UserError`.
     """
-    config = with_absolute_path(config)
+    config = with_absolute_paths(config)
     run = RunFolder(folder)
     if run.manifest_file.exists() and "LOCAL_RANK" not in os.environ:
         raise UserError(f"{folder} holds a run already: choose another folder, or resume={folder}")
@@ -159,12 +159,12 @@ def check_monitor(monitor: str, mode: str, module: SupervisedModule) -> None:
         )
 
 
-def with_absolute_path(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with the data's file by its full name, so that the run is found from anywhere."""
+def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the data's files by their full names: the run is found from anywhere."""
     data = config["data"]
-    if "path" not in data:
-        return config
-    return config | {"data": data | {"path": os.path.abspath(data["path"])}}
+    names = ("path", "train_path", "validation_path", "test_path")
+    paths = {name: os.path.abspath(data[name]) for name in names if data.get(name)}
+    return config | {"data": data | paths}
 
 
 def root_device(trainer: pl.Trainer) -> torch.device:

@@ -1,10 +1,12 @@
 """How rows are divided into training, validation and test rows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from multilayer.data import BuiltinData
-from multilayer.data.split import split_rows
+from multilayer.data.split import SplitRule, split_rows
 from multilayer.data.table import Columns, Table
 from multilayer.errors import UserError
 
@@ -32,7 +34,7 @@ CLASSES = [0] * 100 + [1] * 300 + [2] * 600
 def test_splits_are_disjoint_and_complete(task, seed):
     """Every row lies in exactly one split."""
     target = torch.tensor(CLASSES) if task == "multiclass" else torch.randn(1000)
-    rows = split_rows(table_of(target, task), seed=seed, **SHARES)
+    rows = split_rows(table_of(target, task), SplitRule(seed, **SHARES))
     assert torch.cat(parts(rows)).sort().values.tolist() == list(range(1000))
 
 
@@ -40,7 +42,7 @@ def test_splits_are_disjoint_and_complete(task, seed):
 def test_splits_have_the_shares_asked_for(task):
     """Both fractions are of all rows."""
     target = torch.tensor(CLASSES) if task == "multiclass" else torch.randn(1000)
-    rows = split_rows(table_of(target, task), seed=0, **SHARES)
+    rows = split_rows(table_of(target, task), SplitRule(0, **SHARES))
     assert [len(part) for part in parts(rows)] == [700, 200, 100]
 
 
@@ -48,14 +50,14 @@ def test_splits_have_the_shares_asked_for(task):
 def test_equal_fractions_give_equal_splits(n_rows):
     """The defaults, 0.15 and 0.15, are as many validation as test rows."""
     table = table_of(torch.randn(n_rows), "regression")
-    rows = split_rows(table, seed=0, validation_fraction=0.15, test_fraction=0.15)
+    rows = split_rows(table, SplitRule(0))
     n_each = n_rows * 15 // 100
     assert [len(part) for part in parts(rows)] == [n_rows - 2 * n_each, n_each, n_each]
 
 
 def test_classes_keep_their_shares():
     """Each split holds a tenth, three tenths and six tenths of its rows, as the table does."""
-    rows = split_rows(table_of(CLASSES), seed=0, **SHARES)
+    rows = split_rows(table_of(CLASSES), SplitRule(0, **SHARES))
     counts = [torch.tensor(CLASSES)[part].bincount().tolist() for part in parts(rows)]
     assert counts == [[70, 210, 420], [20, 60, 120], [10, 30, 60]]
 
@@ -63,24 +65,24 @@ def test_classes_keep_their_shares():
 def test_two_classes_keep_their_shares():
     """So in a binary task."""
     target = [0] * 900 + [1] * 100
-    rows = split_rows(table_of(target, "binary"), seed=0, **SHARES)
+    rows = split_rows(table_of(target, "binary"), SplitRule(0, **SHARES))
     assert [int(torch.tensor(target)[part].sum()) for part in parts(rows)] == [70, 20, 10]
 
 
 def test_same_seed_gives_the_same_split():
     """Whatever the global generators did before."""
-    first = split_rows(table_of(CLASSES), seed=3, **SHARES)
+    first = split_rows(table_of(CLASSES), SplitRule(3, **SHARES))
     torch.manual_seed(99)
     torch.rand(5)
-    again = split_rows(table_of(CLASSES), seed=3, **SHARES)
+    again = split_rows(table_of(CLASSES), SplitRule(3, **SHARES))
     for one, other in zip(parts(first), parts(again), strict=True):
         assert torch.equal(one, other)
 
 
 def test_another_seed_gives_another_split():
     """A split by another seed shares about a tenth of its test rows, not all."""
-    first = split_rows(table_of(CLASSES), seed=0, **SHARES)
-    other = split_rows(table_of(CLASSES), seed=1, **SHARES)
+    first = split_rows(table_of(CLASSES), SplitRule(0, **SHARES))
+    other = split_rows(table_of(CLASSES), SplitRule(1, **SHARES))
     assert not torch.equal(first.test, other.test)
     assert not torch.equal(first.validation, other.validation)
 
@@ -107,13 +109,13 @@ def test_data_set_is_split_by_split_seed_alone():
 def test_too_few_rows_of_a_class_are_told():
     """A class of one row cannot be divided: the message says how many rows there are."""
     with pytest.raises(UserError, match=r"cannot split 101 rows \(the rarest class has 1\)"):
-        split_rows(table_of([0] * 50 + [1] * 50 + [2]), seed=0, **SHARES)
+        split_rows(table_of([0] * 50 + [1] * 50 + [2]), SplitRule(0, **SHARES))
 
 
 def test_more_classes_than_test_rows_are_told():
     """Ten classes do not fit into three test rows."""
     with pytest.raises(UserError, match="cannot split 30 rows") as error:
-        split_rows(table_of(list(range(10)) * 3), seed=0, **SHARES)
+        split_rows(table_of(list(range(10)) * 3), SplitRule(0, **SHARES))
     assert "the rarest class has 3" in str(error.value)
 
 
@@ -121,7 +123,7 @@ def test_more_classes_than_test_rows_are_told():
 def test_too_few_rows_are_told(n_rows):
     """Three splits need three rows."""
     with pytest.raises(UserError, match=f"cannot split {n_rows} rows"):
-        split_rows(table_of(torch.randn(n_rows), "regression"), seed=0, **SHARES)
+        split_rows(table_of(torch.randn(n_rows), "regression"), SplitRule(0, **SHARES))
 
 
 @pytest.mark.parametrize(
@@ -170,3 +172,61 @@ def test_wrong_batch_size_is_named(batch_size):
     """At least one row a minibatch, or full."""
     with pytest.raises(ValueError, match=f"batch_size .* got {batch_size}"):
         BuiltinData(name="iris", batch_size=batch_size)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_folds_hold_every_row_once(task):
+    """As test rows; classes keep their shares, and the rest is training and validation rows."""
+    target = torch.tensor(CLASSES) if task == "multiclass" else torch.randn(1000)
+    tested = []
+    for fold in range(5):
+        rows = split_rows(table_of(target, task), SplitRule(0, **SHARES, folds=5, fold=fold))
+        assert torch.cat(parts(rows)).sort().values.tolist() == list(range(1000))
+        assert [len(part) for part in parts(rows)] == [600, 200, 200]
+        if task == "multiclass":
+            assert target[rows.test].bincount().tolist() == [20, 60, 120]
+        tested.append(rows.test)
+    assert torch.cat(tested).sort().values.tolist() == list(range(1000))
+
+
+@pytest.mark.parametrize("folds", [None, 5])
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_rows_of_a_group_stay_together(task, folds):
+    """In about the shares asked for."""
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.randint(0, 100, (1000,), generator=generator)
+    target = torch.tensor(CLASSES) if task == "multiclass" else torch.randn(1000)
+    table = replace(table_of(target, task), groups=groups)
+    rows = split_rows(table, SplitRule(0, **SHARES, folds=folds))
+    assert torch.cat(parts(rows)).sort().values.tolist() == list(range(1000))
+    found = [group for part in parts(rows) for group in groups[part].unique().tolist()]
+    assert len(found) == len(set(found)) == 100
+    shares = [len(part) / 1000 for part in parts(rows)]
+    expected = [0.7, 0.2, 0.1] if folds is None else [0.6, 0.2, 0.2]
+    assert shares == pytest.approx(expected, abs=0.06)
+
+
+@pytest.mark.parametrize("given", [["validation"], ["test"], ["validation", "test"]])
+def test_splits_that_are_given_stay_as_they_are(given):
+    """The rest is divided off the other rows."""
+    numbers = {"validation": torch.arange(900, 950), "test": torch.arange(950, 1000)}
+    own = {split: numbers[split] for split in given}
+    table = replace(table_of(torch.randn(1000), "regression"), given=own)
+    rows = split_rows(table, SplitRule(0, **SHARES))
+    assert torch.cat(parts(rows)).sort().values.tolist() == list(range(1000))
+    for split in given:
+        assert torch.equal(getattr(rows, split), numbers[split])
+
+
+def test_more_folds_than_rows_of_a_class_are_told():
+    """One message, with the number of rows of the rarest class."""
+    table = table_of([0] * 50 + [1] * 4)
+    with pytest.raises(UserError, match=r"the rarest class has 4.*5 folds need as many rows"):
+        split_rows(table, SplitRule(0, folds=5))
+
+
+@pytest.mark.parametrize(("folds", "fold"), [(5, 5), (5, -1), (1, 0)])
+def test_a_fold_that_is_none_is_told(folds, fold):
+    """Folds are counted from 0."""
+    with pytest.raises(ValueError, match="fold"):
+        BuiltinData(name="iris", folds=folds, fold=fold)

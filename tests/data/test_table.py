@@ -246,3 +246,41 @@ def test_data_set_splits_and_scales_its_file(tmp_path):
     torch.testing.assert_close(features[:, :1].mean(0), torch.zeros(1), rtol=0, atol=1e-5)
     assert target.bincount().tolist() == [14, 14]
     assert all(some.isfinite().all() for some, _ in data.train_dataloader())
+
+
+def test_files_of_splits_are_read_as_the_training_rows(tmp_path):
+    """Kinds and classes are those of the training file; what is not given is divided off it."""
+    rows = range(60)
+    frame = pl.DataFrame({"x": rows, "c": ["a", "b", "c"] * 20, "y": ["no", "yes"] * 30})
+    write_frame(frame, tmp_path / "train.csv")
+    write_frame(frame.head(10).with_columns(c=pl.lit("new")), tmp_path / "test.csv")
+    data = TableData(
+        train_path=str(tmp_path / "train.csv"), test_path=str(tmp_path / "test.csv"), target="y"
+    )
+    data.setup()
+    assert {split: len(target) for split, (_, target) in data.splits.items()} == {
+        "train": 51,
+        "validation": 9,
+        "test": 10,
+    }
+    features, target = data.splits["test"]
+    assert target.tolist() == [0, 1] * 5
+    assert features[:, 1:].sum() == 0
+    write_frame(frame.drop("c"), tmp_path / "test.csv")
+    other = TableData(path=data.paths["train"], test_path=data.paths["test"], target="y")
+    with pytest.raises(UserError, match=r"test\.csv lacks 'c'"):
+        other.setup()
+
+
+def test_the_group_of_a_row_is_no_feature(tmp_path):
+    """And may not be missing."""
+    frame = pl.DataFrame({"x": range(30), "who": [f"p{i // 3}" for i in range(30)], "y": range(30)})
+    write_frame(frame.with_columns(pl.col("y") + 0.5), tmp_path / "f.csv")
+    data = TableData(path=str(tmp_path / "f.csv"), target="y", group="who")
+    assert data.load().columns.features == ["x"]
+    data.setup()
+    assert all(len(target) % 3 == 0 for _, target in data.splits.values())
+    frame = frame.with_columns(who=pl.when(pl.col("x") == 4).then(None).otherwise("who"))
+    write_frame(frame, tmp_path / "f.csv")
+    with pytest.raises(UserError, match=r"f\.csv: data\.group 'who' is missing in row 5"):
+        data.load()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from multilayer.data.minibatches import BatchSize, EpochShuffle, Minibatches
 from multilayer.data.preprocessing import NumberScaling, Preprocessing
-from multilayer.data.split import Split, split_rows
+from multilayer.data.split import Split, SplitRule, split_rows
 from multilayer.data.table import Columns, Table
 from multilayer.losses import Task
 
@@ -24,6 +24,7 @@ class DataModule(ABC, pl.LightningDataModule):
     batch_size: rows a minibatch; 1 for one sample at a time, "full" for all training rows.
     split_seed: decides the split, and nothing else does.
     validation_fraction, test_fraction: shares of all rows.
+    folds, fold: for cross-validation: the test rows are those of one of so many folds.
     train_rows: keep only so many of the training rows, drawn at random; None keeps all.
     shuffle_seed: decides the order of the rows in each epoch.
     numbers: how numbers are scaled; see `Preprocessing`.
@@ -46,6 +47,8 @@ class DataModule(ABC, pl.LightningDataModule):
         split_seed: int = 0,
         validation_fraction: float = 0.15,
         test_fraction: float = 0.15,
+        folds: int | None = None,
+        fold: int = 0,
         train_rows: int | None = None,
         shuffle_seed: int = 0,
         numbers: NumberScaling = "standard",
@@ -64,12 +67,14 @@ class DataModule(ABC, pl.LightningDataModule):
         for name, seed in (("split_seed", split_seed), ("shuffle_seed", shuffle_seed)):
             if not isinstance(seed, int) or not 0 <= seed < 2**32:
                 raise ValueError(f"{name} must be a whole number from 0 to 2**32 - 1, got {seed}")
+        if folds is not None and not 0 <= fold < folds:
+            raise ValueError(f"fold must be from 0 to {folds - 1}, got {fold}")
+        if folds == 1:
+            raise ValueError("folds must be at least 2, got 1")
         if train_rows is not None and train_rows < 1:
             raise ValueError(f"train_rows must be at least 1 or None, got {train_rows}")
         self.batch_size = batch_size
-        self.split_seed = split_seed
-        self.validation_fraction = validation_fraction
-        self.test_fraction = test_fraction
+        self.split_rule = SplitRule(split_seed, validation_fraction, test_fraction, folds, fold)
         self.train_rows = train_rows
         self.shuffle_seed = shuffle_seed
         self.numbers = numbers
@@ -89,12 +94,7 @@ class DataModule(ABC, pl.LightningDataModule):
         self.columns = table.columns
         self.fingerprint = table.fingerprint()
         self.gaps = table.gaps_in_words()
-        rows = split_rows(
-            table,
-            seed=self.split_seed,
-            validation_fraction=self.validation_fraction,
-            test_fraction=self.test_fraction,
-        )
+        rows = split_rows(table, self.split_rule)
         train = rows.train[: self.train_rows]
         self.preprocessing = self.fitted_preprocessing or self.fit_preprocessing(table, train)
         for split, chosen in zip(get_args(Split), (train, rows.validation, rows.test), strict=True):

@@ -1,18 +1,25 @@
 """Rows divided into training, validation and test rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    train_test_split,
+)
 from torch import Tensor
 
+from multilayer.data.table import Split as Split
 from multilayer.data.table import Table
 from multilayer.errors import UserError
 
-Split = Literal["train", "validation", "test"]
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -24,33 +31,84 @@ class Rows:
     test: Tensor
 
 
-def split_rows(
-    table: Table, *, seed: int, validation_fraction: float, test_fraction: float
-) -> Rows:
-    """Divide the rows of a table at random, by scikit-learn; classes keep their shares.
+@dataclass(frozen=True)
+class SplitRule:
+    """How rows are divided.
 
-    Raises `UserError` where there are too few rows, or too few of a class.
+    seed: of all that is drawn.
+    validation_fraction, test_fraction: shares of all rows that are not given for a split already.
+    folds, fold: with so many folds, the test rows are those of the fold of this number; together
+        the folds hold every row once.
+    """
+
+    seed: int
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    folds: int | None = None
+    fold: int = 0
+
+
+def split_rows(table: Table, rule: SplitRule) -> Rows:
+    """Divide the rows of a table at random, by scikit-learn.
+
+    Classes keep their shares. Rows of one group stay together.
+
+    Raises `UserError` where there are too few rows, too few of a class, or too few groups.
     """
     strata = None if table.columns.task == "regression" else table.target.numpy()
-    rows = np.arange(len(table.target))
-
-    def count(fraction: float) -> int:
-        return ceil(round(fraction * len(rows), 6))  # 0.07 * 100 is a little more than 7
-
+    groups = None if table.groups is None else table.groups.numpy()
+    given = {split: rows.numpy() for split, rows in table.given.items()}
+    rest = np.setdiff1d(np.arange(len(table.target)), np.concatenate([[], *given.values()]))
+    rest = rest.astype(np.int64)
+    n_rows = len(rest)
     try:
-        rest, test = train_test_split(
-            rows, test_size=count(test_fraction), random_state=seed, stratify=strata
-        )
-        train, validation = train_test_split(
-            rest,
-            test_size=count(validation_fraction),
-            random_state=seed,
-            stratify=None if strata is None else strata[rest],
-        )
+        test = given.get("test")
+        if test is None:
+            rest, test = divide(rest, strata, groups, rule, rule.test_fraction, n_rows)
+        validation = given.get("validation")
+        if validation is None:
+            rule = replace(rule, folds=None)
+            rest, validation = divide(rest, strata, groups, rule, rule.validation_fraction, n_rows)
     except ValueError as error:
         smallest = "" if strata is None else f" (the rarest class has {np.bincount(strata).min()})"
         raise UserError(
-            f"cannot split {len(rows)} rows{smallest} into training, validation "
-            f"({validation_fraction:g}) and test rows ({test_fraction:g}): {error}"
+            f"cannot split {n_rows} rows{smallest} into training, validation "
+            f"({rule.validation_fraction:g}) and test rows ({rule.test_fraction:g}): {error}"
         ) from error
-    return Rows(*(torch.from_numpy(part) for part in (train, validation, test)))
+    return Rows(*(torch.from_numpy(part) for part in (rest, validation, test)))
+
+
+def divide(
+    rows: Numbers,
+    strata: Numbers | None,
+    groups: Numbers | None,
+    rule: SplitRule,
+    fraction: float,
+    n_rows: int,
+) -> tuple[Numbers, Numbers]:
+    """Divide rows into those that stay, and a part: a fold, or a fraction of `n_rows`.
+
+    strata, groups: of all rows of the table.
+    """
+    own_strata = None if strata is None else strata[rows]
+    n_part = ceil(round(fraction * n_rows, 6))  # 0.07 * 100 is a little more than 7
+    if rule.folds is None and groups is None:
+        stay, part = train_test_split(
+            rows, test_size=n_part, random_state=rule.seed, stratify=own_strata
+        )
+        return stay, part
+    own_groups = None if groups is None else groups[rows]
+    if own_groups is not None:
+        kind = GroupKFold if own_strata is None else StratifiedGroupKFold
+    else:
+        kind = KFold if own_strata is None else StratifiedKFold
+    # Rows of one group stay together: as many folds as bring a fold near to the fraction.
+    n_folds = rule.folds or max(2, round(len(rows) / n_part))
+    if own_strata is not None and np.bincount(own_strata)[np.unique(own_strata)].min() < n_folds:
+        raise ValueError(f"{n_folds} folds need as many rows of each class")
+    folds = list(
+        kind(n_folds, shuffle=True, random_state=rule.seed).split(rows, own_strata, own_groups)
+    )
+    stay, part = folds[rule.fold if rule.folds else 0]
+    generator = np.random.default_rng(rule.seed)
+    return rows[generator.permutation(stay)], rows[generator.permutation(part)]

@@ -1,18 +1,20 @@
 """A table in memory: what was read, as tensors, and the names that go with them."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from multilayer.data.kinds import TIMES, find_kinds, in_days
+from multilayer.data.kinds import TIMES, check_names, find_kinds, in_days
 from multilayer.errors import UserError, did_you_mean, quoted
 from multilayer.losses import Task
+
+Split = Literal["train", "validation", "test"]
 
 MAX_INTEGER_CLASSES = 20
 """An integer target with more distinct values than this is taken for a number to regress on."""
@@ -73,11 +75,15 @@ class Table:
     features: `(N, D)` float32, NaN where a value is missing; a category is the index of its label,
         or the number of labels for one that is not known.
     target: `(N,)`, int64 class indices or float32 values.
+    groups: `(N,)` int64, the group of each row, if rows of one are to stay together.
+    given: the row numbers of splits that are given; the rest is to be divided.
     """
 
     features: Tensor
     target: Tensor
     columns: Columns
+    groups: Tensor | None = None
+    given: dict[Split, Tensor] = field(default_factory=dict)
 
     def gaps_in_words(self) -> str:
         """How many values are missing, and in which features."""
@@ -100,13 +106,14 @@ def table_from_frame(
     task: Task | None = None,
     categorical: Sequence[str] = (),
     drop: Sequence[str] = (),
+    group: str | None = None,
     name: str,
 ) -> Table:
     """The table that predicts column `target` of a frame from all its others.
 
     The task follows the target: words, booleans and few distinct integers are classes, other
-    numbers are to be regressed on. For `categorical` and `drop` see `find_kinds`. `name` is what
-    messages call the frame.
+    numbers are to be regressed on. For `categorical` and `drop` see `find_kinds`. Rows with one
+    value in column `group` are a group. `name` is what messages call the frame.
 
     Raises `UserError` where the frame is no table to train on.
     """
@@ -122,6 +129,12 @@ def table_from_frame(
     classes = [] if task == "regression" else sorted_classes(frame[target], name)
     if task == "binary" and len(classes) != 2:
         raise UserError(f"{name}: column {target!r} has {len(classes)} classes, binary needs 2")
+    groups = None
+    if group is not None:
+        check_names("group", [group], frame, target, name)
+        refuse_missing(frame[group], name, what=f"data.group {group!r}")
+        groups = torch.from_numpy(frame[group].rank("dense").cast(pl.Int64).to_numpy().copy())
+        drop = [*drop, group]
     kinds = find_kinds(frame, target, categorical=categorical, drop=drop, name=name)
     features = [label for label in frame.columns if label in {*kinds.numbers, *kinds.categories}]
     if not features:
@@ -129,7 +142,7 @@ def table_from_frame(
         without = f", without {reasons}" if reasons else ""
         raise UserError(f"{name} has no feature columns beside the target{without}")
     columns = Columns(features, target, task, classes, kinds.categories, kinds.dropped)
-    return read_table(frame, columns, name)
+    return replace(read_table(frame, columns, name), groups=groups)
 
 
 def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
@@ -143,6 +156,23 @@ def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
         feature_tensor(frame, columns, name),
         target_tensor(frame[columns.target], columns, name),
         columns,
+    )
+
+
+def joined(tables: Mapping[Split, Table]) -> Table:
+    """Tables of the same columns, one below the other; those after the first are splits given."""
+    first = next(iter(tables.values()))
+    start, given = 0, {}
+    for split, table in tables.items():
+        end = start + len(table.target)
+        if table is not first:
+            given[split] = torch.arange(start, end)
+        start = end
+    return Table(
+        torch.cat([table.features for table in tables.values()]),
+        torch.cat([table.target for table in tables.values()]),
+        first.columns,
+        given=given,
     )
 
 
@@ -220,13 +250,17 @@ def codes_in(column: pl.Series, labels: Sequence[str]) -> Any:
     return np.where(column.is_null().to_numpy(), np.float32("nan"), codes.to_numpy())
 
 
-def refuse_missing(target: pl.Series, name: str) -> None:
-    """Raise `UserError` where a target is missing, with the first such row."""
+def refuse_missing(target: pl.Series, name: str, what: str | None = None) -> None:
+    """Raise `UserError` where a target is missing, with the first such row.
+
+    what: what it is called, if it is not the target.
+    """
     if target.dtype.is_float():
         target = target.fill_nan(None)
     if target.null_count():
         row = target.is_null().arg_true()[0] + 1
-        raise UserError(f"{name}: the target {target.name!r} is missing in row {row}")
+        what = what or f"the target {target.name!r}"
+        raise UserError(f"{name}: {what} is missing in row {row}")
 
 
 def target_tensor(target: pl.Series, columns: Columns, name: str) -> Tensor:
