@@ -18,6 +18,7 @@ COMMANDS = ("train", "evaluate", "predict")
 # What a choice needs beside its name to be composed, or for the task that it is for.
 NEEDS = {
     "data=table": ["data.path=my.csv", "data.target=y"],
+    "data=idx": ["data.path=mnist"],
     "loss=binary_cross_entropy": ["data=breast_cancer"],
     "loss=mse": ["data=diabetes"],
     "loss=l1": ["data=diabetes"],

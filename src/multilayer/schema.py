@@ -238,7 +238,7 @@ def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False)
 
 def missing_path(data: dict[str, Any]) -> list[str]:
     """What is wrong with a table whose file is not named."""
-    if "path" in data and data["path"] is None and not data.get("train_path"):
+    if "train_path" in data and data["path"] is None and data["train_path"] is None:
         return ["data.path: missing, give it as data.path=VALUE"]
     return []
 

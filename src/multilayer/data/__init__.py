@@ -2,6 +2,7 @@
 
 from multilayer.data.builtin import BuiltinData
 from multilayer.data.datamodule import DataModule
+from multilayer.data.idx import IdxData
 from multilayer.data.minibatches import Minibatches
 from multilayer.data.pass_class import PassClassData
 from multilayer.data.preprocessing import Preprocessing
@@ -10,6 +11,7 @@ from multilayer.data.table_data import TableData
 __all__ = [
     "BuiltinData",
     "DataModule",
+    "IdxData",
     "Minibatches",
     "PassClassData",
     "Preprocessing",
