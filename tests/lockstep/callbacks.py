@@ -4,6 +4,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
 
 
 class Raises(pl.Callback):
@@ -52,12 +53,25 @@ class Changes(pl.Callback):
         """The weights, how often they change, or a number of the optimizer's."""
         if trainer.current_epoch != 1:
             return
-        if self.what == "frozen":
-            next(pl_module.parameters()).requires_grad_(False)
-        elif self.what == "accumulate_grad_batches":
-            trainer.accumulate_grad_batches = 2
-        else:
-            trainer.optimizers[0].param_groups[0][self.what] = 0.5
+        network: Any = pl_module.network
+        group = trainer.optimizers[0].param_groups[0]
+        match self.what:
+            case "frozen":
+                next(pl_module.parameters()).requires_grad_(False)
+            case "attribute":
+                network.temperature = 2.0
+            case "dropout":
+                next(each for each in network.modules() if isinstance(each, nn.Dropout)).p = 0.9
+            case "label_smoothing":
+                pl_module.loss.label_smoothing = 0.5  # type: ignore[union-attr]
+            case "state":
+                trainer.optimizers[0].state.clear()
+            case "max_epochs":
+                trainer.fit_loop.max_epochs = 9
+            case "accumulate_grad_batches" | "gradient_clip_val":
+                setattr(trainer, self.what, 2)
+            case _:
+                group[self.what] = 0.5 if self.what != "maximize" else True
 
 
 class Freezes(pl.Callback):

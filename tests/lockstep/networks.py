@@ -1,7 +1,9 @@
 """Networks of a user's own, some of which do not stack."""
 
+import random
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
@@ -213,3 +215,63 @@ class Bounded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, n_features)` to `(B, n_outputs)`."""
         return self.linear(x)
+
+
+class ByNumpy(nn.Linear):
+    """Adds noise that numpy draws."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__(n_features, n_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        noise = np.random.rand() if self.training else 0.0
+        return super().forward(x) + noise
+
+
+class ByPython(ByNumpy):
+    """Leaves out all of its work now and then."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        share = random.random() if self.training else 1.0
+        return nn.Linear.forward(self, x) * share
+
+
+class Recurrent(nn.Module):
+    """A layer of torch's that refers to its weights by weak references."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.cells = nn.GRU(1, 4, batch_first=True)
+        self.last = nn.Linear(4, n_outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        return self.last(self.cells(x.unsqueeze(2))[0][:, -1])
+
+
+class NoiseIfAny(nn.Linear):
+    """Has an attribute only where there is dropout."""
+
+    def __init__(self, n_features: int, n_outputs: int, dropout: float = 0.0) -> None:
+        super().__init__(n_features, n_outputs)
+        if dropout:
+            self.noise = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        return super().forward(x) * (1 - getattr(self, "noise", 0.0))
+
+
+class Hooked(nn.Sequential):
+    """Has a hook, as those that watch a network have."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__(nn.Linear(n_features, n_outputs), nn.Tanh())
+        self[0].register_forward_hook(double)
+
+
+def double(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Twice a layer's output."""
+    return 2 * output

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from multilayer.config_folder import conf_dir
+from multilayer.lockstep.launcher import hydras_reason_to_be_alone
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
 
@@ -115,6 +117,9 @@ def test_a_network_of_the_users_own_stacks(multilayer: Run, tmp_path: Path) -> N
         ("LooksAtData", [], "torch.func.vmap cannot run the network"),
         ("Replaces", [], "the network replaces its buffer network.mean"),
         ("Counts", [], "a step changes Counts.n_steps"),
+        ("ByNumpy", [], "the network draws random numbers otherwise"),
+        ("ByPython", [], "the network draws random numbers otherwise"),
+        ("Recurrent", [], "torch.func.vmap cannot run the network"),
         ("OwnDropout", ["+model.dropout=0.5"], "the network draws random numbers otherwise"),
         ("OwnRates", ["+model.dropout=0.5"], "the network draws random numbers otherwise"),
         ("OwnLayer", ["+model.dropout=0.5"], "the network draws random numbers otherwise"),
@@ -139,6 +144,7 @@ def test_a_network_that_does_not_stack_trains_alone(
         ("DropoutIfAny", ["+model.dropout=0,0.5", "seed=0,1,2"], "their layers"),
         ("Held", ["+model.dropout=0,0.5", "seed=0,1,2"], "Held.settings"),
         ("Masked", ["seed=0,1", "optimizer.lr=0.1,0.2,0.3"], "Masked.mask"),
+        ("NoiseIfAny", ["+model.dropout=0,0.5", "seed=0,1,2"], "NoiseIfAny.noise"),
     ],
 )
 def test_networks_that_differ_are_several_stacks(
@@ -190,17 +196,49 @@ def test_a_callback_that_raises_fails_its_own_run_alone(
         assert multilayer("evaluate", "run=sweep/1").code == 0
 
 
-@pytest.mark.parametrize("what", ["frozen", "accumulate_grad_batches", "weight_decay"])
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("frozen", "weights or buffers"),
+        ("attribute", "MLP.temperature"),
+        ("dropout", "Dropout.p"),
+        ("label_smoothing", "CrossEntropy.label_smoothing"),
+        ("state", "the state of the optimizer"),
+        ("maximize", "flags of the optimizer"),
+        ("max_epochs", "trainer.max_epochs"),
+        ("accumulate_grad_batches", "trainer.accumulate_grad_batches"),
+        ("gradient_clip_val", "trainer.gradient_clip_val"),
+        ("weight_decay", "optimizer.weight_decay"),
+    ],
+)
 def test_a_callback_that_changes_the_step_fails_its_run(
-    what: str, multilayer: Run, tmp_path: Path
+    what: str, words: str, multilayer: Run, tmp_path: Path
 ) -> None:
     """A stack would go on as before; the run beside it does."""
-    own = ["+callbacks.own._target_=tests.lockstep.callbacks.Changes"]
+    own = ["+callbacks.own._target_=tests.lockstep.callbacks.Changes", "model.dropout=0.1"]
     outcome = multilayer("train", *QUICK, *own, f"+callbacks.own.what={what},lr")
     assert outcome.code == 2
-    assert "job 0: a callback has " in outcome.err
-    assert what in outcome.err
+    assert "job 0: a callback has changed " in outcome.err
+    assert words in outcome.err
     assert [each["status"] for each in manifests(tmp_path)] == ["failed", "done"]
+
+
+def test_an_error_in_one_of_several_stacks_leaves_the_others(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that were planned as one, of which a callback has frozen weights in some."""
+    begin = Stack.begin_epoch
+
+    def begin_unless_frozen(stack: Stack) -> list[Member]:
+        if not next(stack.members[0].module.parameters()).requires_grad:
+            raise RuntimeError("not this one")
+        return begin(stack)
+
+    monkeypatch.setattr(Stack, "begin_epoch", begin_unless_frozen)
+    freeze = "{_target_:tests.lockstep.callbacks.Freezes}"
+    outcome = multilayer("train", *QUICK, f"+callbacks.own={freeze},null", "seed=0,1")
+    assert outcome.code == 1, outcome.err
+    assert [each["status"] for each in manifests(tmp_path)] == ["failed"] * 2 + ["done"] * 2
 
 
 @pytest.mark.parametrize(
@@ -222,6 +260,30 @@ def test_what_hydra_or_lightning_must_do_is_done_alone(
     assert f"lockstep: job 0 to 1 alone: {reason}" in outcome.out
     assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 2
     assert len(list((tmp_path / "sweep").glob("*/.hydra"))) == 2 * ("output_subdir" in reason)
+
+
+def test_a_log_file_for_each_job_is_hydras_work() -> None:
+    """`hydra/job_logging=default`, say."""
+    job = {"chdir": False, "env_set": {}}
+    handlers = {"file": {"filename": "train.log"}}
+    hydra = {"job": job, "output_subdir": None, "job_logging": {"handlers": handlers}}
+    reason = hydras_reason_to_be_alone(OmegaConf.create({"hydra": hydra}))
+    assert reason == "hydra.job_logging writes a file"
+    del handlers["file"]["filename"]
+    assert hydras_reason_to_be_alone(OmegaConf.create({"hydra": hydra})) is None
+
+
+def test_a_broken_job_whose_folder_cannot_be_written_is_told(
+    multilayer: Run, tmp_path: Path
+) -> None:
+    """And the others train."""
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "1").write_text("")
+    outcome = multilayer("train", *QUICK, "optimizer.lr=0.1,-1,0.2")
+    assert outcome.code == 2
+    assert "job 1: optimizer.lr=-1" in outcome.err
+    found = [(tmp_path / "sweep" / job / "manifest.json").is_file() for job in "02"]
+    assert found == [True, True]
 
 
 def test_a_folder_is_one_jobs_alone(multilayer: Run, tmp_path: Path) -> None:

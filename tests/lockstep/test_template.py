@@ -109,16 +109,33 @@ def test_each_use_of_dropout_drops_places_of_its_own(is_one_layer: bool) -> None
     assert torch.stack(kept).mean() == pytest.approx(0.25, abs=0.02)
 
 
-@pytest.mark.parametrize("kind", [nn.Dropout1d, nn.Dropout2d, nn.Dropout3d])
-def test_whole_channels_are_dropped(kind: type[nn.Module]) -> None:
-    """Of 64 rows with 32 channels."""
+@pytest.mark.parametrize(
+    ("kind", "shape"),
+    [
+        (nn.Dropout1d, (64, 32, 5)),
+        (nn.Dropout2d, (64, 32, 5, 4)),
+        (nn.Dropout2d, (64, 32, 5)),
+        (nn.Dropout3d, (64, 32, 5, 4, 3)),
+        (nn.Dropout1d, (2048, 5)),
+        (nn.Dropout3d, (2048, 5, 4, 3)),
+    ],
+)
+def test_whole_channels_are_dropped(kind: type[nn.Module], shape: tuple[int, ...]) -> None:
+    """Of 64 rows with 32 channels; or of 2,048 channels without a minibatch, as torch takes it."""
     dropout = shared_module([kind(0.25)])
     dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
     dropout.key = torch.tensor([123, 456], dtype=torch.int32)
-    shape = (64, 32, 5, 4, 3)[: {nn.Dropout1d: 3, nn.Dropout2d: 4, nn.Dropout3d: 5}[kind]]
-    found = dropout(torch.ones(shape)).flatten(2)
-    assert torch.equal(found.amin(dim=2), found.amax(dim=2))
+    found = dropout(torch.ones(shape)).reshape(2048, -1)
+    assert torch.equal(found.amin(dim=1), found.amax(dim=1))
     assert (found == 0).double().mean() == pytest.approx(0.25, abs=5 * (0.1875 / 2048) ** 0.5)
+
+
+def test_dropout_of_all_drops_all() -> None:
+    """A rate of 1 is torch's too."""
+    dropout = shared_module([nn.Dropout(1.0), nn.Dropout(0.5)])
+    dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
+    dropout.key = torch.tensor([123, 456], dtype=torch.int32)
+    assert dropout(torch.ones(64, 32)).abs().max() == 0
 
 
 def test_masks_of_neighbours_and_of_following_steps_are_independent() -> None:

@@ -4,6 +4,8 @@ Jobs whose configs may stack can have networks that may not. One of a user's own
 itself, draw a mask when it is built, or have a layer only where there is dropout.
 """
 
+import weakref
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from functools import partial
 from types import FunctionType, MethodType
@@ -19,6 +21,8 @@ from multilayer.train import Training
 
 TENSORS_AND_LAYERS = ("_parameters", "_buffers", "_modules")
 """What a module keeps these in: they are compared by their names, kinds and shapes."""
+
+MISSING = object()
 
 Names = dict[int, str]
 
@@ -42,8 +46,11 @@ def alike(trainings: Sequence[Training]) -> tuple[list[list[Training]], str | No
     return groups, first_difference
 
 
-def difference(first: nn.Module, other: nn.Module) -> str | None:
-    """In what the networks and losses of two modules differ; None where they are alike."""
+def difference(first: nn.Module, other: nn.Module, *, in_all: bool = False) -> str | None:
+    """In what the networks and losses of two modules differ; None where they are alike.
+
+    in_all: whether also in the numbers of which each member has its own.
+    """
     layers, others = parts(first), parts(other)
     kinds, other_kinds = (
         {name: type_before_parametrizations(layer) for name, layer in each.items()}
@@ -56,11 +63,13 @@ def difference(first: nn.Module, other: nn.Module) -> str | None:
     names, other_names = names_of(first), names_of(other)
     for name, layer in layers.items():
         taken = TAKEN_OVER.get(type(layer))
-        its = vars(others[name])
-        for attribute, value in vars(layer).items():
-            if attribute in TENSORS_AND_LAYERS or (taken and attribute == taken.own_number):
+        mine, its = vars(layer), vars(others[name])
+        for attribute in dict.fromkeys([*mine, *its]):
+            is_own = taken is not None and attribute == taken.own_number and not in_all
+            if attribute in TENSORS_AND_LAYERS or is_own:
                 continue
-            if attribute not in its or not same(value, its[attribute], names, other_names):
+            pair = mine.get(attribute, MISSING), its.get(attribute, MISSING)
+            if not are_equal(*pair, names, other_names):
                 return " ".join([*name.split(".")[1:], f"{type(layer).__name__}.{attribute}"])
     return None
 
@@ -82,11 +91,23 @@ def names_of(module: nn.Module) -> Names:
 def shapes(module: nn.Module) -> dict[str, tuple[torch.Size, bool]]:
     """The shape of each parameter and buffer, and whether it is trained."""
     tensors = [*module.named_parameters(), *module.named_buffers()]
-    return {name: (tensor.shape, tensor.requires_grad) for name, tensor in tensors}
+    return {
+        name: (tensor.shape, tensor.requires_grad)
+        for name, tensor in tensors
+        if name.startswith(("network.", "loss."))
+    }
+
+
+def are_equal(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
+    """Whether two values that networks keep are equal; those that cannot be compared are not."""
+    try:
+        return same(mine, its, names, other_names)
+    except Exception:  # an object of the user's own may raise anything
+        return False
 
 
 def same(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
-    """Whether two values that networks keep are equal. What cannot be compared is not.
+    """Whether two values that networks keep are equal.
 
     names, other_names: of what is compared by itself, or is being compared.
 
@@ -108,10 +129,15 @@ def same(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
     if isinstance(mine, list | tuple):
         pairs = zip(mine, its, strict=False)
         return len(mine) == len(its) and all(same(*pair, names, other_names) for pair in pairs)
+    if isinstance(mine, OrderedDict) and all(isinstance(key, int) for key in mine):
+        # torch's hooks, whose keys count all hooks that there ever were.
+        return same(list(mine.values()), list(its.values()), names, other_names)
     if isinstance(mine, dict):
         return mine.keys() == its.keys() and all(
             same(value, its[key], names, other_names) for key, value in mine.items()
         )
+    if isinstance(mine, weakref.ReferenceType):
+        return same(mine(), its(), names, other_names)
     inside, its_inside = what_is_inside(mine), what_is_inside(its)
     if inside is None:
         return bool(mine == its)
@@ -128,4 +154,9 @@ def what_is_inside(value: Any) -> Any:
         return value.__code__, value.__defaults__, value.__kwdefaults__, cells
     if isinstance(value, partial):
         return value.func, value.args, value.keywords
+    if isinstance(value, deque | set | frozenset):
+        return sorted(value, key=repr) if isinstance(value, set | frozenset) else list(value)
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    if slots:
+        return {name: getattr(value, name, None) for name in slots}
     return getattr(value, "__dict__", None)

@@ -1,6 +1,7 @@
 """What Hydra's launcher does: from lists of overrides to stacks, and back to Hydra's results."""
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -29,6 +30,8 @@ from multilayer.runs.manifest import record_failure
 from multilayer.runs.summary import console
 from multilayer.schema import problems_in
 from multilayer.train import Result, objective
+
+log = logging.getLogger(__name__)
 
 
 class Launch:
@@ -153,12 +156,16 @@ class Launch:
 
     def begin(self, job: Job) -> None:
         """Tell Hydra's callbacks that a job begins."""
+        HydraConfig.instance().set_config(self.composed[job.number])
         self.context.callbacks.on_job_start(self.composed[job.number], task_function=self.task)
 
     def fail(self, job: Job, error: Exception) -> None:
         """Leave the folder of a job that could not begin, and note it."""
         self.begin(job)
-        record_failure(job.folder, job.config, job.overrides, error)
+        try:
+            record_failure(job.folder, job.config, job.overrides, error)
+        except OSError as problem:
+            log.warning(f"{job.folder}: no manifest written: {problem}")
         self.note(job, error)
 
     def note(self, job: Job, outcome: Outcome) -> None:
@@ -197,6 +204,9 @@ def hydras_reason_to_be_alone(config: DictConfig) -> str | None:
         return "hydra.job.chdir=true"
     if job.env_set:
         return "hydra.job.env_set"
+    handlers = config.hydra.job_logging.get("handlers") or {}
+    if any("filename" in handler for handler in handlers.values()):
+        return "hydra.job_logging writes a file"
     if config.hydra.output_subdir is not None:
         return f"hydra.output_subdir={config.hydra.output_subdir}"
     return None

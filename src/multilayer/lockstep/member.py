@@ -24,6 +24,7 @@ from torch.optim import SGD, Optimizer
 
 from multilayer.build import limited_batches
 from multilayer.errors import UserError
+from multilayer.lockstep.alike import difference
 from multilayer.lockstep.block import Block, Layout
 from multilayer.train import Training
 
@@ -83,7 +84,9 @@ class Member:
         # The masks of dropout are hashed from its numbers; see `HashedDropout`.
         self.dropout_keys = np.random.default_rng((training.config["seed"], 1))
         self.left_at_step: int | None = None
-        self.place: list[tuple[int, bool]] = []
+        self.facts_before: dict[str, Any] = {}
+        self.network_before: pl.LightningModule | None = None
+        self.trainer_facts = self.facts_of_trainer()
         self.schedule_before: tuple[int, Any] | None = None
         self.failure: Exception | None = None
         self.started = perf_counter()
@@ -115,10 +118,8 @@ class Member:
         self.optimizer._opt_called = True  # type: ignore[attr-defined]  # the schedule looks for it
         self.call("on_fit_start")
         self.call("on_train_start")
-
-    def trained_weights(self) -> list[str]:
-        """The names of the parameters that are trained; callbacks may have frozen some."""
-        return list(Layout(self.module).shapes)
+        if any(not type(each).__module__.startswith(KNOWN) for each in trainer.callbacks):  # type: ignore[attr-defined]
+            self.network_before = without_copying_weights(self.module)
 
     def show_data(self) -> None:
         """Let callbacks find the data in the trainer, and checkpoints the minibatches given."""
@@ -153,12 +154,27 @@ class Member:
                 # One for each: if they shared it, each would count it on in a run that is resumed.
                 own["step"] = torch.tensor(float(n_steps))
             self.optimizer.state[params[name]] = own
-        self.place = self.weights_place()
+        self.facts_before = self.facts_of_step()
 
-    def weights_place(self) -> list[tuple[int, bool]]:
-        """Where each parameter lies in memory, and whether it is trained."""
-        parameters = self.module.network.parameters()
-        return [(each.data_ptr(), each.requires_grad) for each in parameters]
+    def facts_of_trainer(self) -> dict[str, Any]:
+        """What a callback may change in the trainer, and a stack does not follow."""
+        trainer = self.trainer
+        return {
+            "trainer.accumulate_grad_batches": trainer.accumulate_grad_batches,
+            "trainer.gradient_clip_val": trainer.gradient_clip_val,
+            "trainer.limit_train_batches": trainer.limit_train_batches,
+            "trainer.max_epochs": trainer.max_epochs,
+        }
+
+    def facts_of_step(self) -> dict[str, Any]:
+        """What a callback may change in the network and the optimizer, likewise."""
+        network, group = self.module.network, self.optimizer.param_groups[0]
+        tensors = [*network.parameters(), *network.buffers()]
+        return {
+            "weights or buffers": [(each.data_ptr(), each.requires_grad) for each in tensors],
+            "flags of the optimizer": [each for each in group.values() if isinstance(each, bool)],
+            "the state of the optimizer": len(self.optimizer.state),
+        }
 
     def move_out(self) -> None:
         """Give it weights of its own: its place goes to another."""
@@ -182,17 +198,18 @@ class Member:
 
         left_out: the optimizer's numbers that are 0 throughout.
         """
-        group, changed = self.optimizer.param_groups[0], ""
-        if self.weights_place() != self.place:
-            changed = "replaced or frozen weights"
-        elif self.trainer.accumulate_grad_batches != 1:
-            changed = "set accumulate_grad_batches"
-        elif any(group.get(name, 0) != 0 for name in left_out):
-            changed = f"changed {' or '.join(left_out)} from 0"
+        before = self.trainer_facts | self.facts_before
+        now = self.facts_of_trainer() | self.facts_of_step()
+        changed = [name for name, value in now.items() if value != before[name]]
+        group = self.optimizer.param_groups[0]
+        changed += [f"optimizer.{name}" for name in left_out if group.get(name, 0) != 0]
+        if self.network_before is not None and not changed:
+            found = difference(self.network_before, self.module, in_all=True)
+            changed = [found] if found else []
         if changed:
             raise UserError(
-                f"a callback has {changed}, which a stack cannot follow: "
-                "train it by itself, with hydra/launcher=basic and engine=lightning"
+                f"a callback has changed {', '.join(changed)}, which a stack cannot follow: "
+                "use hydra/launcher=basic and engine=lightning"
             )
 
     def take_back_begin(self) -> None:
@@ -359,6 +376,19 @@ class Member:
 
 SHOWN_FOR_ALL: tuple[type[pl.Callback], ...] = (ProgressBar, ModelSummary)
 """Callbacks that print: the stack has one bar for all."""
+
+
+KNOWN = ("multilayer.", "pytorch_lightning.")
+"""Packages whose callbacks change nothing in a network's attributes."""
+
+
+def without_copying_weights(module: pl.LightningModule) -> pl.LightningModule:
+    """A copy of a module's layers, over the same weights: what its attributes are now."""
+    memo = {id(each): each for each in [*module.parameters(), *module.buffers()]}
+    copied = pl.LightningModule()
+    for name in ("network", "loss"):
+        setattr(copied, name, deepcopy(getattr(module, name), memo))
+    return copied
 
 
 def set_counts(progress: _Progress, total: int, current: int) -> None:

@@ -24,7 +24,7 @@ SHARE_SAVED = 0.65
 
 # On the CPU one C++ function calls all kernels of a step: a third faster for a single member than
 # Python calling each. The number of threads changes while it runs.
-CONFIG_ON_CPU = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
+CONFIG_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
 
 Shape = tuple[int, ...]
 Run = Callable[..., tuple[Tensor, Tensor]]
@@ -151,22 +151,24 @@ class Runner:
             *(each[0] for each in inputs[2:]),
         ]
         graph = trace(self.step, block, example)
-        config: dict[str, Any] = CONFIG_ON_CPU if self.device.type == "cpu" else {}
 
-        def compiled_with(**patches: Any) -> Run:
+        def compiled_with(config: dict[str, Any]) -> Run:
             run: Run = standalone_compile(
                 graph,
                 example,
                 dynamic_shapes="from_example_inputs",
-                options={"config_patches": {**config, **patches}},
+                options={"config_patches": config},
             )
             return run
 
-        try:  # without trying each vector instruction of the processor's, which takes a second
-            compiled = compiled_with(**{"cpp.vec_isa_ok": True})
-        except Exception as error:
-            log.info(f"compiling again, for a compiler that may not know all: {first_line(error)}")
-            compiled = compiled_with()
+        if self.device.type != "cpu":
+            compiled = compiled_with({})
+        else:
+            try:  # without trying each of the processor's instructions, which takes a second
+                compiled = compiled_with(CONFIG_ON_CPU | {"cpp.vec_isa_ok": True})
+            except Exception as error:
+                log.info(f"once more, for a compiler that may not know all: {first_line(error)}")
+                compiled = compiled_with(CONFIG_ON_CPU)
         log.info(f"compiled the step of {len(block)} members in {perf_counter() - start:.1f} s")
         return compiled
 

@@ -1,8 +1,7 @@
 """Training the jobs of a stack together, from their configs to their run folders."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, get_args
 
@@ -12,12 +11,13 @@ from multilayer.data import DataModule
 from multilayer.data.datamodule import in_words
 from multilayer.data.split import Split
 from multilayer.errors import UserError
+from multilayer.lockstep.alike import alike
 from multilayer.lockstep.engine import fit_stack
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.plan import Job, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
-from multilayer.lockstep.trial import CannotStackError, try_step
+from multilayer.lockstep.trial import CannotStackError, freeze_unused, try_step, two_rows
 from multilayer.runs.folder import Metrics
 from multilayer.runs.manifest import describe_failure
 from multilayer.train import (
@@ -78,21 +78,27 @@ def train_together(trainings: Sequence[Training], progress: SweepProgress) -> li
     """Train runs that are ready as one stack, and leave their run folders.
 
     One that fails, in a callback of its own say, leaves the others untouched. Where callbacks have
-    frozen other weights in some than in the rest, they are several stacks.
+    changed the networks of some, by freezing weights say, they are several stacks.
     """
-    members = [Member(training) for training in trainings]
+    members = {id(training): Member(training) for training in trainings}
     outcomes: dict[Member, Outcome] = {}
-    with recorded(members, outcomes):
-        for member in members:
+    try:
+        for member in members.values():
             member.start()
-        note_failures(members, outcomes)
-        groups: dict[tuple[str, ...], list[Member]] = {}
-        for member in members:
-            if member.failure is None:
-                groups.setdefault(tuple(member.trained_weights()), []).append(member)
-        for group in groups.values():
-            train_started(group, outcomes, progress)
-    return [outcomes[member] for member in members]
+        note_failures(list(members.values()), outcomes)
+        groups, _ = alike([own for own in trainings if members[id(own)] not in outcomes])
+        for group in groups:
+            freeze_unused(group, *two_rows(group[0]))
+            stacked = [members[id(training)] for training in group]
+            try:
+                train_started(stacked, outcomes, progress)
+            except Exception as error:
+                fail_all(stacked, outcomes, in_words_of_memory(error, len(stacked)))
+    except BaseException as error:
+        fail_all(list(members.values()), outcomes, error)
+        if not isinstance(error, Exception):
+            raise
+    return [outcomes[member] for member in members.values()]
 
 
 def train_started(
@@ -109,27 +115,25 @@ def train_started(
         outcomes.update(end_together(stack, leaving))
 
     fit_stack(stack, config["trainer"], leave, progress)
+    if stack.alive():
+        raise RuntimeError(f"the training ended before {len(stack.alive())} of its members")
     if reason := stack.runner.why_not():
         progress.say(reason)
 
 
-@contextmanager
-def recorded(members: Sequence[Member], outcomes: dict[Member, Outcome]) -> Iterator[None]:
-    """Where the stack fails, write the manifests of all that still train in it."""
-    try:
-        yield
-    except BaseException as raised:
-        error = in_words_of_memory(raised, len(members))
-        for member in members:
-            if member not in outcomes:
-                member.fail(error)
-                write_failure(member, error)
-        if not isinstance(error, Exception):
-            raise
-        outcomes.update({member: error for member in members if member not in outcomes})
+def fail_all(
+    members: Sequence[Member], outcomes: dict[Member, Outcome], error: BaseException
+) -> None:
+    """Write the manifests of all that still train, and note the error as their outcome."""
+    for member in members:
+        if member not in outcomes:
+            member.fail(error)
+            write_failure(member, error)
+            if isinstance(error, Exception):
+                outcomes[member] = error
 
 
-def in_words_of_memory(error: BaseException, n_members: int) -> BaseException:
+def in_words_of_memory(error: Exception, n_members: int) -> Exception:
     """What to do where a stack does not fit into the memory of the device; else the error."""
     if isinstance(error, torch.OutOfMemoryError) and n_members > 1:
         return UserError(

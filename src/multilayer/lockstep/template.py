@@ -108,8 +108,9 @@ class HashedDropout(TakesOver, nn.Dropout):
             layer.__class__ = nn.Identity
             return
         layer.__class__ = cls
-        layer.register_buffer("threshold", (rates * 2**32 - 2**31).round().int())
-        layer.register_buffer("scale", (1 / (1 - rates)).float())
+        threshold = (rates * 2**32 - 2**31).round().clamp(max=2**31 - 1)
+        layer.register_buffer("threshold", threshold.int())
+        layer.register_buffer("scale", torch.where(rates < 1, 1 / (1 - rates), 0.0).float())
         layer.register_buffer("key", torch.zeros(len(layers), 2, dtype=torch.int32))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,11 +127,25 @@ class HashedDropout(TakesOver, nn.Dropout):
 
 
 class HashedChannelDropout(HashedDropout):
-    """`nn.Dropout1d`, `2d` or `3d` so: whole channels `(B, C)` of `(B, C, ...)` are dropped."""
+    """`nn.Dropout1d`, `2d` or `3d` so: whole channels are dropped.
+
+    n_inside: the dimensions of a channel. As in torch, an input of one dimension fewer has no
+        minibatch, but for 2d.
+    """
+
+    n_inside: int
+
+    @classmethod
+    def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
+        """Make a dropout layer one of these."""
+        n_inside = 1 if isinstance(layer, nn.Dropout1d) else 2 + isinstance(layer, nn.Dropout3d)
+        super().take_over(layer, layers)
+        vars(layer)["n_inside"] = n_inside
 
     def dropped(self, x: Tensor) -> Tensor:
         """One number a channel, `(B, C, 1, ...)`."""
-        return x.flatten(2)[:, :, 0].view(*x.shape[:2], *[1] * (x.ndim - 2))
+        n = 2 if self.n_inside == 2 else x.ndim - self.n_inside
+        return x.flatten(n)[..., 0].view(*x.shape[:n], *[1] * (x.ndim - n))
 
 
 def hashed(like: Tensor, key: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
 """Whether networks that are alike can be a stack, tried on two rows before anything is written."""
 
+import random
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,13 +30,9 @@ def try_step(trainings: Sequence[Training]) -> None:
     or cannot compute it: a network may do what `torch.func.vmap` cannot.
     """
     modules = [training.module for training in trainings[:2]]
-    device = modules[0].device
-    features, target = (each[:2].to(device) for each in trainings[0].data.splits["train"])
+    features, target = two_rows(trainings[0])
     try:
-        unused = without_gradient(modules[0], features, target)
-        for training in trainings:
-            for name in unused:
-                training.module.get_parameter(name).requires_grad_(False)
+        freeze_unused(trainings, features, target)
         compare(modules, features, target)
     except CannotStackError:
         raise
@@ -42,6 +40,21 @@ def try_step(trainings: Sequence[Training]) -> None:
         raise CannotStackError(
             f"torch.func.vmap cannot run the network: {first_line(error)}"
         ) from error
+
+
+def two_rows(training: Training) -> tuple[Tensor, Tensor]:
+    """Rows to try a network on."""
+    features, target = training.data.splits["train"]
+    device = training.module.device
+    return features[:2].to(device), target[:2].to(device)
+
+
+def freeze_unused(trainings: Sequence[Training], features: Tensor, target: Tensor) -> None:
+    """Freeze the parameters that get no gradient, in networks that are alike."""
+    unused = without_gradient(trainings[0].module, features, target)
+    for training in trainings:
+        for name in unused:
+            training.module.get_parameter(name).requires_grad_(False)
 
 
 def without_gradient(module: SupervisedModule, features: Tensor, target: Tensor) -> list[str]:
@@ -65,11 +78,11 @@ def compare(modules: Sequence[SupervisedModule], features: Tensor, target: Tenso
     keys = torch.zeros(n, 2, dtype=torch.int32, device=device)
     numbers = torch.zeros(len(step.number_names), n, device=device)
     rows, targets = features.expand(n, *features.shape).clone(), target.expand(n, -1).clone()
-    random_state = torch.get_rng_state()
+    before_step = random_states()
     step(block, rows, targets, numbers, keys)
-    if not torch.equal(random_state, torch.get_rng_state()):
+    if random_states() != before_step:
         raise CannotStackError(
-            "the network draws random numbers otherwise than by dropout layers of torch.nn"
+            "the network draws random numbers otherwise than by nn.Dropout, 1d, 2d or 3d"
         )
     for k, module in enumerate(modules):
         check_state(
@@ -84,6 +97,11 @@ def compare(modules: Sequence[SupervisedModule], features: Tensor, target: Tenso
             raise CannotStackError("torch.func.vmap computes another loss for the network")
 
 
+def random_states() -> tuple[object, ...]:
+    """Where torch's, numpy's and Python's generators are."""
+    return bytes(torch.get_rng_state().numpy()), str(np.random.get_state()), random.getstate()
+
+
 def check_state(
     module: SupervisedModule, features: Tensor, stacked: Mapping[str, tuple[Tensor, Tensor]]
 ) -> None:
@@ -92,6 +110,9 @@ def check_state(
     stacked: the module's buffers before and after a step of the stack.
     """
     before, after = deepcopy(module).train(), deepcopy(module).train()
+    unlike = difference(before, after)
+    if unlike:
+        raise CannotStackError(f"{unlike} cannot be compared with that of other members")
     after.network(features)
     changed = difference(before, after)
     if changed:
