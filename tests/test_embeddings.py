@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from multilayer.embeddings import CategoryEmbeddings, embedding_width
+from multilayer.embeddings import (
+    PLRMLP,
+    CategoryEmbeddings,
+    NumberEmbeddings,
+    embedding_width,
+)
 from multilayer.evaluate import evaluate
 from multilayer.runs.checkpoint import load_trained
 
@@ -30,6 +35,40 @@ def test_each_label_has_a_vector_as_in_torch() -> None:
 def test_widths_follow_the_rule(n_labels: int) -> None:
     """fastai's, rounded up."""
     assert embedding_width(n_labels) == min(50, int(np.ceil(1.6 * n_labels**0.56)))
+
+
+def test_numbers_are_embedded_by_the_published_package() -> None:
+    """Its vectors one after the other, then the features that are no numbers."""
+    layer = NumberEmbeddings(3, d_embedding=5, n_frequencies=4, frequency_scale=0.1)
+    x = torch.randn(7, 5)
+    expected = layer.embeddings(x[:, :3])
+    found = layer(x)
+    assert found.shape == (7, 17)
+    torch.testing.assert_close(found[:, :15].view(7, 3, 5), expected)
+    torch.testing.assert_close(found[:, 15:], x[:, 3:])
+
+
+def test_periodic_embeddings_fit_what_a_plain_perceptron_does_not(tmp_path) -> None:
+    """A fast wave, with as many epochs and the same rate."""
+    rng = np.random.default_rng(0)
+    x, word = rng.uniform(-1, 1, 600), rng.choice(["p", "q"], 600)
+    y = np.sin(12 * x) + (word == "p") + 0.05 * rng.normal(size=600)
+    pl.DataFrame({"x": x, "word": word, "y": y}).write_csv(tmp_path / "t.csv")
+    words = ["data=table", f"data.path={tmp_path}/t.csv", "data.target=y", "callbacks=none"]
+    words += ["trainer.max_epochs=40", "optimizer.lr=0.003"]
+    plr = ["model=mlp_plr", "model.frequency_scale=1.0"]
+    results = [
+        train_in(tmp_path / name, *words, *model).metrics["test"]["r2"]
+        for name, model in (("plain", []), ("plr", plr))
+    ]
+    assert results[1] > 0.95 > results[0]
+
+
+@pytest.mark.parametrize("n_numbers", [0, 7])
+def test_a_number_of_numbers_that_cannot_be_is_told(n_numbers: int) -> None:
+    """At least one, and no more than there are features."""
+    with pytest.raises(ValueError, match="n_numbers must be from 1 to 6"):
+        PLRMLP(6, 2, n_numbers=n_numbers)
 
 
 def test_a_table_with_embeddings_trains_and_is_evaluated(tmp_path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from multilayer.data import PassClassData as PassClassData
     from multilayer.data import Preprocessing as Preprocessing
     from multilayer.data import TableData as TableData
+    from multilayer.embeddings import PLRMLP as PLRMLP
     from multilayer.losses import BinaryCrossEntropy as BinaryCrossEntropy
     from multilayer.losses import CrossEntropy as CrossEntropy
     from multilayer.metrics import metrics_for_task as metrics_for_task
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "MLP": "mlp",
+    "PLRMLP": "embeddings",
     "BinaryCrossEntropy": "losses",
     "BinaryModule": "modules",
     "BuiltinData": "data",

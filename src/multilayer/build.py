@@ -78,9 +78,15 @@ def make_data(config: Config, preprocessing: Preprocessing | None = None) -> Dat
     return data
 
 
-def make_network(node: Config, *, n_features: int, n_outputs: int) -> nn.Module:
-    """The network of a `model` node, for so many features and outputs."""
-    filled = fill(node, {"n_features": n_features, "n_outputs": n_outputs})
+def make_network(
+    node: Config, *, n_features: int, n_outputs: int, n_numbers: int | None = None
+) -> nn.Module:
+    """The network of a `model` node, for so many features and outputs.
+
+    n_numbers: how many of the features, the first ones, are numbers; None for all.
+    """
+    words = {"n_features": n_features, "n_outputs": n_outputs, "n_numbers": n_numbers or n_features}
+    filled = fill(node, words)
     network: nn.Module = make("model", filled)
     return network
 
@@ -88,14 +94,13 @@ def make_network(node: Config, *, n_features: int, n_outputs: int) -> nn.Module:
 def make_whole_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
     """The network for preprocessed rows of a table, with embeddings of categories before it."""
     n_features, sizes = preprocessing.n_features, preprocessing.category_sizes
+    rest = {"n_outputs": columns.n_outputs, "n_numbers": preprocessing.n_numbers}
     if not sizes or config["data"].get("categories") != "embedding":
-        network = make_network(config["model"], n_features=n_features, n_outputs=columns.n_outputs)
+        network = make_network(config["model"], n_features=n_features, **rest)
     else:
         first = CategoryEmbeddings(n_features - sum(sizes), sizes)
-        rest = make_network(
-            config["model"], n_features=first.n_features, n_outputs=columns.n_outputs
-        )
-        network = nn.Sequential(first, rest)
+        after = make_network(config["model"], n_features=first.n_features, **rest)
+        network = nn.Sequential(first, after)
     check_shape(network, n_features, columns)
     return network
 

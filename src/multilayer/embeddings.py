@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from math import ceil
+from typing import Any
 
 import torch
+from rtdl_num_embeddings import PeriodicEmbeddings
 from torch import Tensor, nn
+
+from multilayer.mlp import MLP
 
 
 class CategoryEmbeddings(nn.Module):
@@ -52,3 +56,80 @@ def embedding_width(n_labels: int) -> int:
     (3, 9, 50)
     """
     return int(min(50, ceil(1.6 * n_labels**0.56)))
+
+
+class NumberEmbeddings(nn.Module):
+    """A vector for each number, of periodic functions of it whose frequencies are learnt.
+
+    Periodic, linear, relu: "PLR" of Gorishniy, Rubachev and Babenko 2022, by the authors' package.
+
+    n_numbers: so many of the first features; the others pass as they are.
+    d_embedding: the length of a vector.
+    n_frequencies: frequencies a feature.
+    frequency_scale: the standard deviation of the frequencies at the start. It matters: larger ones
+        fit finer detail.
+    lite: whether the linear layer is one for all features.
+
+    **Shape**
+
+    - Input: `(B, n_features)`
+    - Output: `(B, n_numbers * d_embedding + n_features - n_numbers)`
+    """
+
+    def __init__(
+        self,
+        n_numbers: int,
+        *,
+        d_embedding: int = 24,
+        n_frequencies: int = 48,
+        frequency_scale: float = 0.01,
+        lite: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n_numbers = n_numbers
+        self.embeddings = PeriodicEmbeddings(
+            n_numbers,
+            d_embedding,
+            n_frequencies=n_frequencies,
+            frequency_init_scale=frequency_scale,
+            lite=lite,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to vectors, one after the other, and the other features."""
+        vectors = self.embeddings(x[:, : self.n_numbers]).flatten(1)  # (B, n, d) -> (B, n * d)
+        return torch.cat([vectors, x[:, self.n_numbers :]], dim=1)
+
+
+class PLRMLP(MLP):
+    """A multilayer perceptron after `NumberEmbeddings`; the arguments are theirs and `MLP`'s.
+
+    >>> network = PLRMLP(6, 3, n_numbers=4, d_embedding=8, d_hidden=[16])
+    >>> network(torch.zeros(5, 6)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        *,
+        n_numbers: int,
+        d_embedding: int = 24,
+        n_frequencies: int = 48,
+        frequency_scale: float = 0.01,
+        lite: bool = False,
+        **mlp: Any,
+    ) -> None:
+        if not 1 <= n_numbers <= n_features:
+            raise ValueError(f"n_numbers must be from 1 to {n_features}, got {n_numbers}")
+        first = NumberEmbeddings(
+            n_numbers,
+            d_embedding=d_embedding,
+            n_frequencies=n_frequencies,
+            frequency_scale=frequency_scale,
+            lite=lite,
+        )
+        d_first = n_numbers * d_embedding + n_features - n_numbers
+        super().__init__(d_first, n_outputs, **mlp)
+        self.insert(0, first)

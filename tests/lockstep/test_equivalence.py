@@ -52,6 +52,7 @@ CASES = {
     "model.normalization=layer": ["data=iris"],
     "model=perceptron": ["data=pass_class"],
     "model=sequential": ["data=iris"],
+    "model=mlp_plr": ["data=iris", "model.d_embedding=4", "optimizer.eps=1e-3"],
     "model._target_=tests.lockstep.networks.Entangled": OWN,
     "model._target_=tests.lockstep.networks.Channels": OWN,
     "model._target_=tests.lockstep.networks.Bounded": OWN,

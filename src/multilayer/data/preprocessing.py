@@ -91,6 +91,11 @@ class Preprocessing(nn.Module):
         return cls(len(columns.features), n_labels=columns.n_labels, **options)
 
     @property
+    def n_numbers(self) -> int:
+        """How many of its features are numbers; they come first."""
+        return len(self.number_columns)
+
+    @property
     def category_sizes(self) -> list[int]:
         """How many features each column of categories has; they come last."""
         parts = torch.split(self.slots, [n + 2 for n in self.n_labels.values()])
