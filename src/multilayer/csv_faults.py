@@ -17,7 +17,7 @@ def check_header(path: Path, separator: str) -> None:
 
     Raises `UserError`.
     """
-    first = next(csv.reader(lines_of(path, 1), delimiter=separator), None)
+    first = next(rows_of(path, separator, 1), None)
     if not first:
         raise UserError(f"{path}: empty, expected a header with the names of the columns")
     names = [name.strip() for name in first]
@@ -54,7 +54,7 @@ def find_fault(path: Path, separator: str) -> str | None:
 
     Blank lines at the end are no rows.
     """
-    rows = csv.reader(lines_of(path), delimiter=separator)
+    rows = rows_of(path, separator)
     width = len(next(rows, []))
     blank = 0
     for number, row in enumerate(rows, 1):
@@ -70,12 +70,25 @@ def find_fault(path: Path, separator: str) -> str | None:
     return None
 
 
+def rows_of(path: Path, separator: str, n_lines: int | None = None) -> Iterator[list[str]]:
+    """The values of each row, of the first lines or of all.
+
+    Raises `UserError` where the lines are no rows.
+    """
+    try:
+        yield from csv.reader(lines_of(path, n_lines), delimiter=separator)
+    except csv.Error as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+
+
 def lines_of(path: Path, n: int | None = None) -> Iterator[str]:
     """The lines of a file, at most n, decompressed by polars; what is not UTF-8 is replaced."""
     read = pl.read_csv(
         path,
         has_header=False,
-        separator="\x1f",  # one that no text holds: each line is one value
+        separator="\x1f",  # one that hardly any text holds: each line is one value
+        truncate_ragged_lines=True,
+        extra_columns="ignore",
         quote_char=None,
         encoding="utf8-lossy",
         schema={"line": pl.String},

@@ -93,6 +93,7 @@ class Data(Section):
     task: Literal["binary", "multiclass", "regression"] | None = None
     numbers: Literal["standard", "quantile"] = "standard"
     rare_below: PositiveInt = 1
+    most_labels: PositiveInt = 1
     categories: Literal["onehot", "embedding"] = "onehot"
     categorical: list[str] = []
     drop: list[str] = []

@@ -80,6 +80,15 @@ def test_categories_are_scikit_learn_s():
     assert preprocessing(new)[:, 1:].argmax(1).tolist() == [4, 4, 5]
 
 
+def test_only_the_most_frequent_labels_have_a_feature() -> None:
+    """The others share one: 10,000 labels need no 10,000 features."""
+    codes = torch.cat([torch.arange(10_000), torch.tensor([7, 7, 3])]).float()[:, None]
+    preprocessing = Preprocessing(1, n_labels={0: 10_000}, most_labels=2).fit_(codes)
+    assert preprocessing.n_features == 3
+    new = torch.tensor([[7.0], [3.0], [5.0], [9999.0]])
+    assert preprocessing(new).argmax(1).tolist() == [1, 0, 2, 2]
+
+
 def test_labels_without_a_feature_are_zeros():
     """Where no training row had another label, or none at all."""
     x = torch.tensor([[0.0], [1.0], [0.0], [1.0]])

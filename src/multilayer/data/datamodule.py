@@ -29,6 +29,7 @@ class DataModule(ABC, pl.LightningDataModule):
     shuffle_seed: decides the order of the rows in each epoch.
     numbers: how numbers are scaled; see `Preprocessing`.
     rare_below: a category with fewer training rows counts as one of the others.
+    most_labels: of each column of categories so many labels at most are told apart.
     preprocessing: already fitted; None fits a new one on the training rows.
     """
 
@@ -53,6 +54,7 @@ class DataModule(ABC, pl.LightningDataModule):
         shuffle_seed: int = 0,
         numbers: NumberScaling = "standard",
         rare_below: int = 5,
+        most_labels: int = 256,
         preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
@@ -79,6 +81,7 @@ class DataModule(ABC, pl.LightningDataModule):
         self.shuffle_seed = shuffle_seed
         self.numbers = numbers
         self.rare_below = rare_below
+        self.most_labels = most_labels
         self.fitted_preprocessing = preprocessing
         self.splits: dict[Split, tuple[Tensor, Tensor]] = {}
 
@@ -104,7 +107,12 @@ class DataModule(ABC, pl.LightningDataModule):
 
     def fit_preprocessing(self, table: Table, rows: Tensor) -> Preprocessing:
         """A preprocessing fitted on the given rows of a table."""
-        unfitted = Preprocessing.of(table.columns, numbers=self.numbers, rare_below=self.rare_below)
+        unfitted = Preprocessing.of(
+            table.columns,
+            numbers=self.numbers,
+            rare_below=self.rare_below,
+            most_labels=self.most_labels,
+        )
         is_number = table.columns.task == "regression"
         return unfitted.fit_(table.features[rows], table.target[rows] if is_number else None)
 

@@ -39,6 +39,7 @@ class Preprocessing(nn.Module):
         column holds the index of the label, or that number for a label that is not known.
     numbers: "standard" or "quantile".
     rare_below: a label with fewer training rows than this is among the others.
+    most_labels: of each column so many labels at most have a feature, the most frequent ones.
 
     **Shape**
 
@@ -66,12 +67,14 @@ class Preprocessing(nn.Module):
         n_labels: Mapping[int, int] | None = None,
         numbers: NumberScaling = "standard",
         rare_below: int = 1,
+        most_labels: int | None = None,
     ) -> None:
         super().__init__()
         self.n_labels = dict(n_labels or {})
         self.number_columns = [i for i in range(n_columns) if i not in self.n_labels]
         self.numbers = numbers
         self.rare_below = rare_below
+        self.most_labels = most_labels
         n = len(self.number_columns)
         for name, value in {
             "median": torch.zeros(n),
@@ -152,6 +155,10 @@ class Preprocessing(nn.Module):
             counts = codes.bincount(minlength=n + 2)
             is_frequent = counts >= max(1, self.rare_below)
             is_frequent[n:] = False  # not labels
+            if self.most_labels is not None:
+                is_frequent[
+                    counts[:n].argsort(descending=True, stable=True)[self.most_labels :]
+                ] = False
             has_others = bool((counts[: n + 1] > 0)[~is_frequent[: n + 1]].any())
             own = torch.full((n + 2,), -1)
             own[is_frequent] = torch.arange(int(is_frequent.sum()))
