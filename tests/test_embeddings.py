@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from rtdl_num_embeddings import PeriodicEmbeddings
 from torch import nn
 
 from multilayer.embeddings import (
@@ -39,7 +40,7 @@ def test_widths_follow_the_rule(n_labels: int) -> None:
 
 def test_numbers_are_embedded_by_the_published_package() -> None:
     """Its vectors one after the other, then the features that are no numbers."""
-    layer = NumberEmbeddings(3, d_embedding=5, n_frequencies=4, frequency_scale=0.1)
+    layer = NumberEmbeddings(PeriodicEmbeddings(3, 5, n_frequencies=4, lite=False))
     x = torch.randn(7, 5)
     expected = layer.embeddings(x[:, :3])
     found = layer(x)

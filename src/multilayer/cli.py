@@ -108,19 +108,18 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     except HydraException as error:  # a job that cannot be composed: none has started
         raise UserError(f"a job of the sweep: {first_line(error)}") from error
     except Exception as error:
-        code = 2 if isinstance(error, UserError) else 1
-        if was_printed(error):  # it is a job's
-            pass
-        elif isinstance(error, OSError):  # the folder for the run or the sweep
-            print_error(UserError(str(error)))
-            code = 2
-        elif SweepFolder.path is None or isinstance(error, UserError):
-            raise
-        else:  # it is the launcher's or the sweeper's
-            print_failure(error)
+        can_be_mended = isinstance(error, UserError)
+        if not was_printed(error):  # it is no job's
+            if isinstance(error, OSError):  # the folder for the run or the sweep
+                print_error(UserError(str(error)))
+                can_be_mended = True
+            elif SweepFolder.path is None or can_be_mended:
+                raise
+            else:  # the launcher's or the sweeper's
+                print_failure(error)
         if SweepFolder.path is not None:
             print_sweep(SweepFolder.path)
-        return code
+        return 2 if can_be_mended else 1
     if SweepFolder.path is not None:
         print_sweep(SweepFolder.path)
     return 0

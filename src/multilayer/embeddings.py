@@ -63,12 +63,7 @@ class NumberEmbeddings(nn.Module):
 
     Periodic, linear, relu: "PLR" of Gorishniy, Rubachev and Babenko 2022, by the authors' package.
 
-    n_numbers: so many of the first features; the others pass as they are.
-    d_embedding: the length of a vector.
-    n_frequencies: frequencies a feature.
-    frequency_scale: the standard deviation of the frequencies at the start. It matters: larger ones
-        fit finer detail.
-    lite: whether the linear layer is one for all features.
+    embeddings: of so many of the first features; the others pass as they are.
 
     **Shape**
 
@@ -76,24 +71,10 @@ class NumberEmbeddings(nn.Module):
     - Output: `(B, n_numbers * d_embedding + n_features - n_numbers)`
     """
 
-    def __init__(
-        self,
-        n_numbers: int,
-        *,
-        d_embedding: int = 24,
-        n_frequencies: int = 48,
-        frequency_scale: float = 0.01,
-        lite: bool = False,
-    ) -> None:
+    def __init__(self, embeddings: PeriodicEmbeddings) -> None:
         super().__init__()
-        self.n_numbers = n_numbers
-        self.embeddings = PeriodicEmbeddings(
-            n_numbers,
-            d_embedding,
-            n_frequencies=n_frequencies,
-            frequency_init_scale=frequency_scale,
-            lite=lite,
-        )
+        self.embeddings = embeddings
+        self.n_numbers = embeddings.get_output_shape()[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, n_features)` to vectors, one after the other, and the other features."""
@@ -102,7 +83,14 @@ class NumberEmbeddings(nn.Module):
 
 
 class PLRMLP(MLP):
-    """A multilayer perceptron after `NumberEmbeddings`; the arguments are theirs and `MLP`'s.
+    """A multilayer perceptron after `NumberEmbeddings`; for the other arguments see `MLP`.
+
+    n_numbers: so many of the first features are embedded.
+    d_embedding: the length of a vector.
+    n_frequencies: frequencies a feature.
+    frequency_scale: the standard deviation of the frequencies at the start. It matters: larger ones
+        fit finer detail.
+    lite: whether the linear layer is one for all features.
 
     >>> network = PLRMLP(6, 3, n_numbers=4, d_embedding=8, d_hidden=[16])
     >>> network(torch.zeros(5, 6)).shape
@@ -123,13 +111,13 @@ class PLRMLP(MLP):
     ) -> None:
         if not 1 <= n_numbers <= n_features:
             raise ValueError(f"n_numbers must be from 1 to {n_features}, got {n_numbers}")
-        first = NumberEmbeddings(
+        embeddings = PeriodicEmbeddings(
             n_numbers,
-            d_embedding=d_embedding,
+            d_embedding,
             n_frequencies=n_frequencies,
-            frequency_scale=frequency_scale,
+            frequency_init_scale=frequency_scale,
             lite=lite,
         )
         d_first = n_numbers * d_embedding + n_features - n_numbers
         super().__init__(d_first, n_outputs, **mlp)
-        self.insert(0, first)
+        self.insert(0, NumberEmbeddings(embeddings))

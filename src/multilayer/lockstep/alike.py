@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from multilayer.lockstep.template import TAKEN_OVER
-from multilayer.train import Training
 
 TENSORS_AND_LAYERS = ("_parameters", "_buffers", "_modules")
 """What a module keeps these in: they are compared by their names, kinds and shapes."""
@@ -27,22 +26,22 @@ MISSING = object()
 Names = dict[int, str]
 
 
-def alike(trainings: Sequence[Training]) -> tuple[list[list[Training]], str | None]:
-    """Group runs whose networks and losses are alike.
+def alike(modules: Sequence[nn.Module]) -> tuple[list[list[int]], str | None]:
+    """Group modules whose networks and losses are alike.
 
-    Returns the groups, and where there are several of them the first difference, in words.
+    Returns the groups, as positions, and where there are several the first difference, in words.
     """
-    groups: list[list[Training]] = []
+    groups: list[list[int]] = []
     first_difference = None
-    for training in trainings:
+    for position, module in enumerate(modules):
         for group in groups:
-            found = difference(group[0].module, training.module)
+            found = difference(modules[group[0]], module)
             if found is None:
-                group.append(training)
+                group.append(position)
                 break
             first_difference = first_difference or found
         else:
-            groups.append([training])
+            groups.append([position])
     return groups, first_difference
 
 

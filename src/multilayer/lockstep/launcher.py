@@ -93,13 +93,13 @@ class Launch:
             self.fail(job, error)
         report(broken)
         progress.end_stack(len(broken))
-        groups, difference = alike([training for _, training in ready])
+        groups, difference = alike([training.module for _, training in ready])
         if difference:
             words = stacks_in_words([len(group) for group in groups])
             console().print(f"lockstep: the networks differ in {difference}: {words}")
-        of_training = {id(training): job for job, training in ready}
-        for trainings in groups:
-            stack = [of_training[id(training)] for training in trainings]
+        for group in groups:
+            stack = [ready[i][0] for i in group]
+            trainings = [ready[i][1] for i in group]
             try:
                 try_step(trainings)
             except CannotStackError as error:

@@ -17,7 +17,7 @@ from multilayer.lockstep.member import Member
 from multilayer.lockstep.plan import Job, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
-from multilayer.lockstep.trial import CannotStackError, freeze_unused, try_step, two_rows
+from multilayer.lockstep.trial import CannotStackError, freeze_unused, try_step
 from multilayer.runs.folder import Metrics
 from multilayer.runs.manifest import describe_failure
 from multilayer.train import (
@@ -80,25 +80,26 @@ def train_together(trainings: Sequence[Training], progress: SweepProgress) -> li
     One that fails, in a callback of its own say, leaves the others untouched. Where callbacks have
     changed the networks of some, by freezing weights say, they are several stacks.
     """
-    members = {id(training): Member(training) for training in trainings}
+    members = [Member(training) for training in trainings]
     outcomes: dict[Member, Outcome] = {}
     try:
-        for member in members.values():
+        for member in members:
             member.start()
-        note_failures(list(members.values()), outcomes)
-        groups, _ = alike([own for own in trainings if members[id(own)] not in outcomes])
+        note_failures(members, outcomes)
+        started = [member for member in members if member not in outcomes]
+        groups, _ = alike([member.module for member in started])
         for group in groups:
-            freeze_unused(group, *two_rows(group[0]))
-            stacked = [members[id(training)] for training in group]
+            stacked = [started[i] for i in group]
             try:
+                freeze_unused([member.training for member in stacked])
                 train_started(stacked, outcomes, progress)
             except Exception as error:
                 fail_all(stacked, outcomes, in_words_of_memory(error, len(stacked)))
     except BaseException as error:
-        fail_all(list(members.values()), outcomes, error)
+        fail_all(members, outcomes, error)
         if not isinstance(error, Exception):
             raise
-    return [outcomes[member] for member in members.values()]
+    return [outcomes[member] for member in members]
 
 
 def train_started(

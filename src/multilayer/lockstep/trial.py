@@ -24,16 +24,12 @@ class CannotStackError(Exception):
 def try_step(trainings: Sequence[Training]) -> None:
     """Take a step of the first two with two rows, which changes no weights.
 
-    Freezes in all of them the parameters that get no gradient: torch's optimizers pass over such.
-
     Raises `CannotStackError` where a stack computes something else than the modules by themselves,
     or cannot compute it: a network may do what `torch.func.vmap` cannot.
     """
     modules = [training.module for training in trainings[:2]]
-    features, target = two_rows(trainings[0])
     try:
-        freeze_unused(trainings, features, target)
-        compare(modules, features, target)
+        compare(modules, *two_rows(trainings[0]))
     except CannotStackError:
         raise
     except Exception as error:  # anything, from the user's own network; alone it says so again
@@ -49,20 +45,15 @@ def two_rows(training: Training) -> tuple[Tensor, Tensor]:
     return features[:2].to(device), target[:2].to(device)
 
 
-def freeze_unused(trainings: Sequence[Training], features: Tensor, target: Tensor) -> None:
-    """Freeze the parameters that get no gradient, in networks that are alike."""
-    unused = without_gradient(trainings[0].module, features, target)
+def freeze_unused(trainings: Sequence[Training]) -> None:
+    """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it."""
+    features, target = two_rows(trainings[0])
+    own = deepcopy(trainings[0].module).train()
+    own.loss(squeeze_single(own.network(features)), target).backward()
+    unused = [name for name, each in own.named_parameters() if each.grad is None]
     for training in trainings:
         for name in unused:
             training.module.get_parameter(name).requires_grad_(False)
-
-
-def without_gradient(module: SupervisedModule, features: Tensor, target: Tensor) -> list[str]:
-    """The names of the parameters that would be trained and that the loss does not depend on."""
-    own = deepcopy(module).train()
-    own.loss(squeeze_single(own.network(features)), target).backward()
-    trained = [(name, each) for name, each in own.named_parameters() if each.requires_grad]
-    return [name for name, each in trained if each.grad is None]
 
 
 def compare(modules: Sequence[SupervisedModule], features: Tensor, target: Tensor) -> None:
