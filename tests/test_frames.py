@@ -7,7 +7,16 @@ import polars as pl
 import pytest
 
 from multilayer.errors import UserError
-from multilayer.frames import WRITABLE, check_input, check_output, read_frame, write_frame
+from multilayer.frames import (
+    ROWS_FOR_TYPES,
+    VALUES_AT_A_TIME,
+    WRITABLE,
+    TableFile,
+    check_input,
+    check_output,
+    read_frame,
+    write_frame,
+)
 
 FRAME = pl.DataFrame(
     {
@@ -69,16 +78,49 @@ def test_csv_of_a_spreadsheet_is_read(tmp_path):
     assert read_frame(path).to_dict(as_series=False) == {"a": [1, 2], "b": ["x", "y"]}
 
 
+@pytest.mark.parametrize("n", [5_000, 2 * ROWS_FOR_TYPES])
 @pytest.mark.parametrize(
     ("last", "dtype"), [("2.5", pl.Float64), ("word", pl.String), ("", pl.Int64)]
 )
-def test_type_of_a_csv_column_follows_all_its_rows(tmp_path, last, dtype):
-    """A last row that differs from 5,000 before it decides the type too."""
+def test_type_of_a_csv_column_follows_all_its_rows(tmp_path, last, dtype, n):
+    """A last row that differs from all before it decides the type too."""
     path = tmp_path / "table.csv"
-    path.write_text("a,b\n" + "1,1\n" * 5000 + f"{last},1\n")
+    path.write_text("a,b\n" + "1,1\n" * n + f"{last},1\n")
     frame = read_frame(path)
     assert frame.schema["a"] == dtype
-    assert frame.height == 5001
+    assert frame.height == n + 1
+
+
+@pytest.mark.parametrize(("last", "dtype"), [("7", pl.Int64), ("w", pl.String), ("", pl.String)])
+def test_a_column_that_begins_with_many_gaps_has_the_type_of_its_values(tmp_path, last, dtype):
+    """Its first rows say nothing of it."""
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n" + ",1\n" * ROWS_FOR_TYPES + f"{last},1\n")
+    assert read_frame(path).schema["a"] == dtype
+
+
+def test_a_table_is_read_in_parts(tmp_path):
+    """All its rows in their order, with numbers in less precision where that is asked for."""
+    n = VALUES_AT_A_TIME
+    frame = pl.DataFrame({"a": range(n), "b": [0.1] * n})
+    for ending in WRITABLE:
+        write_frame(frame, tmp_path / f"t{ending}")
+        parts = list(TableFile(tmp_path / f"t{ending}").batches(float32=["b"]))
+        assert len(parts) > 1
+        assert pl.concat(parts).equals(frame.with_columns(pl.col("b").cast(pl.Float32)))
+
+
+def test_a_short_row_far_down_is_told(tmp_path):
+    """Also in a file that is read in many parts, and whose last column has gaps."""
+    path = tmp_path / "table.csv"
+    rows = ["1,2,3"] * VALUES_AT_A_TIME
+    rows[5] = "1,2,"
+    path.write_text("\n".join(["a,b,c", *rows]) + "\n\n\n")
+    assert read_frame(path).height == len(rows)
+    rows[-7] = "1,2"
+    path.write_text("\n".join(["a,b,c", *rows]) + "\n")
+    with pytest.raises(UserError, match=f"row {len(rows) - 6} has 2 values, the header has 3"):
+        read_frame(path)
 
 
 def test_csv_with_a_header_alone_has_no_rows(tmp_path):

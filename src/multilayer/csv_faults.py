@@ -1,7 +1,7 @@
 """What is wrong with the lines of a CSV file, where polars does not say it or reads it anyway."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import polars as pl
@@ -28,25 +28,44 @@ def check_header(path: Path, separator: str) -> None:
         raise UserError(f"{path}: several columns are called {quoted(twice)}")
 
 
-def check_rows(path: Path, separator: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame that was read from a file, without the blank lines at its end.
+def checked_rows(
+    batches: Iterable[pl.DataFrame], path: Path, separator: str
+) -> Iterator[pl.DataFrame]:
+    """The rows that polars read from a file, without the blank lines at its end.
 
     polars fills up rows that are too short, and takes a blank line for a row. Such a row ends with
     a missing value: only where there are some, the file is looked at again, line by line.
 
     Raises `UserError` for a row with too few values.
     """
-    if frame.width < 2 or frame.height == 0 or frame.to_series(-1).null_count() == 0:
-        return frame
-    fault = find_fault(path, separator)
-    if fault:
-        raise UserError(f"{path}: {fault}")
-    n_blank = 0
-    for line in reversed(list(lines_of(path))):
-        if line.strip():
-            break
-        n_blank += 1
-    return frame.head(frame.height - n_blank)
+    was_looked_at, held = False, None
+    for batch in batches:
+        rows = batch if held is None else pl.concat([held, batch])
+        held = None
+        if rows.width > 1 and rows.to_series(-1).null_count():
+            fault = None if was_looked_at else find_fault(path, separator)
+            if fault:
+                raise UserError(f"{path}: {fault}")
+            was_looked_at = True
+            n_empty = n_empty_at_end(rows)
+            held, rows = rows.tail(n_empty), rows.head(rows.height - n_empty)
+        yield rows
+    if held is not None and held.height:
+        yield held.head(max(0, held.height - n_blank_at_end(path)))
+
+
+def n_empty_at_end(rows: pl.DataFrame) -> int:
+    """How many of the last rows have no value at all."""
+    has_value = rows.select(~pl.all_horizontal(pl.all().is_null())).to_series().reverse()
+    return int(has_value.arg_max() or 0) if has_value.any() else rows.height
+
+
+def n_blank_at_end(path: Path) -> int:
+    """How many of the last lines are blank."""
+    is_blank = pl.col("line").fill_null("").str.strip_chars() == ""
+    last = pl.col("number").filter(~is_blank).max().fill_null(-1)
+    found = lines(path).with_row_index("number").select(n=pl.len() - 1 - last.cast(pl.Int64))
+    return int(found.collect(engine="streaming")["n"][0])
 
 
 def find_fault(path: Path, separator: str) -> str | None:
@@ -56,6 +75,8 @@ def find_fault(path: Path, separator: str) -> str | None:
     """
     rows = rows_of(path, separator)
     width = len(next(rows, []))
+    if is_plain(path, separator, width):
+        return None
     blank = 0
     for number, row in enumerate(rows, 1):
         if not row:
@@ -70,6 +91,20 @@ def find_fault(path: Path, separator: str) -> str | None:
     return None
 
 
+def is_plain(path: Path, separator: str, width: int) -> bool:
+    """Whether every line has as many separators as the header, and none has quotes.
+
+    polars counts them many times faster than Python reads rows.
+    """
+    line = pl.col("line").fill_null("")
+    is_odd = (
+        (line.str.count_matches(separator, literal=True) != width - 1)
+        | line.str.contains('"', literal=True)
+        | line.str.contains(UNDECODABLE, literal=True)
+    )
+    return not lines(path).select(is_odd.any()).collect(engine="streaming").item()
+
+
 def rows_of(path: Path, separator: str, n_lines: int | None = None) -> Iterator[list[str]]:
     """The values of each row, of the first lines or of all.
 
@@ -82,8 +117,16 @@ def rows_of(path: Path, separator: str, n_lines: int | None = None) -> Iterator[
 
 
 def lines_of(path: Path, n: int | None = None) -> Iterator[str]:
-    """The lines of a file, at most n, decompressed by polars; what is not UTF-8 is replaced."""
-    read = pl.read_csv(
+    """The lines of a file, at most n."""
+    wanted = lines(path) if n is None else lines(path).head(n)
+    for batch in wanted.collect_batches():
+        for line in batch["line"]:
+            yield f"{line or ''}\n"
+
+
+def lines(path: Path) -> pl.LazyFrame:
+    """The lines of a file, decompressed by polars; what is not UTF-8 is replaced."""
+    return pl.scan_csv(
         path,
         has_header=False,
         separator="\x1f",  # one that hardly any text holds: each line is one value
@@ -92,9 +135,6 @@ def lines_of(path: Path, n: int | None = None) -> Iterator[str]:
         quote_char=None,
         encoding="utf8-lossy",
         schema={"line": pl.String},
-        n_rows=n,
         raise_if_empty=False,
         glob=False,
     )
-    for line in read["line"]:
-        yield f"{line or ''}\n"

@@ -1,19 +1,96 @@
 """Tables in files: read and written by the ending of their name. No torch here."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 
 import polars as pl
 
-from multilayer.csv_faults import check_header, check_rows, find_fault
+from multilayer.csv_faults import check_header, checked_rows, find_fault
 from multilayer.errors import UserError, first_line, quoted
 
 WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
 READABLE = (*WRITABLE, *(f"{text}.{packed}" for text in ("csv", "tsv") for packed in ("gz", "zst")))
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 WILDCARDS = frozenset("*?[")
+
+ROWS_FOR_TYPES = 10_000
+"""The types of a text file's columns are taken from so many rows; if they do not fit the rest, it
+is read again with types from all rows, which takes several times as long."""
+
+CSV_CHUNK_BYTES = "4194304"
+"""What polars reads of a text file at a time. Its own choice of 16 MB, a few of them at once, is
+twice the table itself."""
+
+VALUES_AT_A_TIME = 2**19
+"""Of a table that is read in parts: enough to keep Python out of the way, and two megabytes."""
+
+Schema = Mapping[str, pl.DataType]
+
+
+class OtherTypesError(Exception):
+    """A text file's first rows have led to types that its other rows do not fit."""
+
+
+class TableFile:
+    """The table in a file, or in several one below the other, read a part at a time.
+
+    path: the file, or several with wildcards.
+    types_from_all: take the types of a text file's columns from all its rows, not the first ones.
+
+    Raises `UserError` for a file that is missing, of another kind, or unreadable, and for files
+    that do not go together; `OtherTypesError` where it must be read again with `types_from_all`.
+    """
+
+    def __init__(self, path: str | Path, *, types_from_all: bool = False) -> None:
+        self.files = check_input(path)
+        self.types_from_all = types_from_all
+        self.schema = schema_of(self.files[0], types_from_all)
+        for file in self.files[1:]:
+            self.schema = self.with_types_of(file)
+        words = {name: pl.String() for name, dtype in self.schema.items() if dtype == pl.Null}
+        self.schema = {**self.schema, **words}
+
+    def with_types_of(self, file: Path) -> Schema:
+        """The schema that holds for another file too."""
+        other = schema_of(file, self.types_from_all)
+        problem = difference(self.schema, other)
+        if problem:
+            raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
+        return {name: wider(dtype, other[name]) for name, dtype in self.schema.items()}
+
+    def batches(self, *, float32: Collection[str] = ()) -> Iterator[pl.DataFrame]:
+        """The rows in their order, some thousands at a time.
+
+        float32: columns of floating-point numbers that are read in that precision.
+
+        Raises as the class does.
+        """
+        schema = {**self.schema, **dict.fromkeys(float32, pl.Float32())}
+        n_rows = max(1, VALUES_AT_A_TIME // len(schema))
+        for file in self.files:
+            with refusing(file, may_be_types=not self.types_from_all):
+                batches = scan(file, schema).collect_batches(chunk_size=n_rows)
+                separator = SEPARATORS.get(text_ending(file))
+                yield from checked_rows(batches, file, separator) if separator else batches
+
+
+def read_frame(path: str | Path) -> pl.DataFrame:
+    """The whole table in a file, or in several that a path with wildcards names.
+
+    Raises `UserError` as `TableFile` does.
+    """
+    try:
+        return whole(TableFile(path))
+    except OtherTypesError:
+        return whole(TableFile(path, types_from_all=True))
+
+
+def whole(file: TableFile) -> pl.DataFrame:
+    """All batches as one frame."""
+    return pl.concat([pl.DataFrame(schema=file.schema), *file.batches()], rechunk=True)
 
 
 def check_input(path: str | Path) -> list[Path]:
@@ -58,65 +135,84 @@ def check_ending(path: Path, endings: Sequence[str]) -> Path:
     return path
 
 
-def read_frame(path: str | Path) -> pl.DataFrame:
-    """The table in a file, or in several that a path with wildcards names, one below the other.
+def schema_of(file: Path, types_from_all: bool) -> Schema:
+    """The names and types of a file's columns; Null for one of a text file without any value."""
+    separator = SEPARATORS.get(text_ending(file))
+    with refusing(file, may_be_types=not types_from_all):  # polars reads ahead of what it gives
+        if separator is None:
+            return scan(file).collect_schema()
+        check_header(file, separator)
+        rows = scan(file, n_rows_for_types=None if types_from_all else ROWS_FOR_TYPES)
+        schema = rows.collect_schema()
+        seen = rows if types_from_all else rows.head(ROWS_FOR_TYPES)
+        facts = seen.select(pl.len().alias(""), pl.all().count()).collect(engine="streaming").row(0)
+    n_rows, *counts = facts
+    empty = [name for name, count in zip(schema, counts, strict=True) if count == 0]
+    if empty and n_rows == ROWS_FOR_TYPES and not types_from_all:
+        return schema_of(file, True)
+    return {**schema, **dict.fromkeys(empty, pl.Null())}
 
-    Raises `UserError` for a file that is missing, of another kind, or unreadable.
+
+def scan(
+    file: Path, schema: Schema | None = None, *, n_rows_for_types: int | None = None
+) -> pl.LazyFrame:
+    """A file as polars reads it lazily, with the types of a schema."""
+    separator = SEPARATORS.get(text_ending(file))
+    if separator is not None:
+        os.environ.setdefault("POLARS_CSV_CHUNK_SIZE", CSV_CHUNK_BYTES)
+        return pl.scan_csv(
+            file,
+            separator=separator,
+            schema=schema,
+            infer_schema_length=n_rows_for_types,
+            glob=False,
+        )
+    is_parquet = file.suffix.lower() == ".parquet"
+    rows = pl.scan_parquet(file, glob=False) if is_parquet else pl.scan_ipc(file, glob=False)
+    own = rows.collect_schema()
+    casts = [
+        pl.col(name).cast(dtype) for name, dtype in (schema or own).items() if own[name] != dtype
+    ]
+    return rows.with_columns(casts)
+
+
+@contextmanager
+def refusing(file: Path, *, may_be_types: bool = False) -> Iterator[None]:
+    """Say what is wrong with a file that polars cannot read.
+
+    may_be_types: whether it may be a text file whose columns are of other types than was thought.
     """
-    first, *others = check_input(path)
-    whole = read_file(first)
-    frames = [whole]
-    for file in others:
-        frame = read_file(file)
-        problem = difference(whole, frame)
-        if problem:
-            raise UserError(f"{file}: {problem}, unlike {first}")
-        frames.append(frame)
-    return pl.concat(map(untyped_where_empty, frames), how="vertical_relaxed") if others else whole
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        separator = SEPARATORS.get(text_ending(file))
+        fault = find_fault(file, separator) if separator else None
+        if may_be_types and separator and not fault:
+            raise OtherTypesError from error
+        raise UserError(f"{file}: {fault or f'cannot be read: {first_line(error)}'}") from error
 
 
-def untyped_where_empty(frame: pl.DataFrame) -> pl.DataFrame:
-    """The table with no type for columns without any value, which are read as words."""
-    empty = [name for name in frame.columns if frame[name].null_count() == frame.height]
-    return frame.with_columns(pl.lit(None).alias(name) for name in empty)
-
-
-def difference(first: pl.DataFrame, other: pl.DataFrame) -> str | None:
+def difference(first: Schema, other: Schema) -> str | None:
     """What keeps two tables from being one below the other; None where nothing does."""
-    lacking = [name for name in first.columns if name not in other.columns]
+    lacking = [name for name in first if name not in other]
     if lacking:
         return f"it lacks {quoted(lacking)}"
-    more = [name for name in other.columns if name not in first.columns]
+    more = [name for name in other if name not in first]
     if more:
         return f"it has {quoted(more)}"
-    if first.columns != other.columns:
+    if list(first) != list(other):
         return "it has its columns in another order"
-    for name, dtype in other.schema.items():
-        expected = first.schema[name]
-        empty = first[name].null_count() == first.height or other[name].null_count() == other.height
-        if (dtype == pl.String) != (expected == pl.String) and not empty:
-            return f"its column {name!r} holds {dtype} instead of {expected}"
+    for name, dtype in other.items():
+        types = {first[name], dtype}
+        if pl.String in types and len(types - {pl.Null()}) > 1:
+            return f"its column {name!r} holds {dtype} instead of {first[name]}"
     return None
 
 
-def read_file(path: Path) -> pl.DataFrame:
-    """The table in one file.
-
-    Raises `UserError`.
-    """
-    separator = SEPARATORS.get(text_ending(path))
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path, glob=False)
-        if separator is None:
-            return pl.read_ipc(path)
-        check_header(path, separator)
-        # Types are taken from the whole file: a word in its last row is found too.
-        frame = pl.read_csv(path, separator=separator, infer_schema_length=None, glob=False)
-        return check_rows(path, separator, frame)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        fault = find_fault(path, separator) if separator else None
-        raise UserError(f"{path}: {fault or f'cannot be read: {first_line(error)}'}") from error
+def wider(first: pl.DataType, other: pl.DataType) -> pl.DataType:
+    """The type that holds the values of both."""
+    one, two = (pl.DataFrame(schema={"": dtype}) for dtype in (first, other))
+    return pl.concat([one, two], how="vertical_relaxed").schema[""]
 
 
 def text_ending(path: Path) -> str:

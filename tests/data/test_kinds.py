@@ -3,12 +3,13 @@
 import datetime
 import logging
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from multilayer.data.kinds import Kinds, find_kinds
-from multilayer.data.table import read_table, table_from_frame
+from multilayer.data.intake import ROWS_AT_A_TIME, Intake, only_columns, table_from_frame
+from multilayer.data.table import Columns, read_table
 from multilayer.errors import UserError
 
 FRAME = pl.DataFrame(
@@ -23,9 +24,14 @@ FRAME = pl.DataFrame(
 )
 
 
-def kinds_of(frame: pl.DataFrame, **options: list[str]) -> Kinds:
+def kinds_of(frame: pl.DataFrame, **options: list[str]) -> Columns:
     """Of a table that predicts `y`."""
-    return find_kinds(frame, "y", name="f.csv", **options)
+    return table_from_frame(frame, target="y", name="f.csv", **options).columns
+
+
+def numbers_of(columns: Columns) -> list[str]:
+    """The features that are numbers."""
+    return [name for name in columns.features if name not in columns.categories]
 
 
 def error_of(frame: pl.DataFrame, **options: list[str]) -> str:
@@ -38,7 +44,7 @@ def error_of(frame: pl.DataFrame, **options: list[str]) -> str:
 def test_numbers_and_words_are_told_apart() -> None:
     """Labels in the order of the column's own type."""
     kinds = kinds_of(FRAME)
-    assert kinds.numbers == ["size", "flag", "zip"]
+    assert numbers_of(kinds) == ["size", "flag", "zip"]
     assert kinds.categories == {"colour": ["blue", "red"], "grade": ["low", "high"]}
     assert kinds.dropped == {}
 
@@ -46,7 +52,7 @@ def test_numbers_and_words_are_told_apart() -> None:
 def test_what_the_user_says_comes_first() -> None:
     """Numbers that are categories, and columns to leave out."""
     kinds = kinds_of(FRAME, categorical=["zip", "flag"], drop=["size", "grade"])
-    assert kinds.numbers == []
+    assert numbers_of(kinds) == []
     assert kinds.categories["zip"] == ["10", "20"]
     assert kinds.categories["flag"] == ["false", "true"]
     assert kinds.dropped == {"size": "data.drop", "grade": "data.drop"}
@@ -73,6 +79,7 @@ def test_values_become_numbers_and_codes() -> None:
     ("values", "reason"),
     [
         ([1, 1, 1, 1], "the same value in every row"),
+        ([10**12 + i for i in range(4)], "the same value in every row, to the 7 digits of float32"),
         (["a", "a", "a", "a"], "the same value in every row"),
         ([None, None, None, None], "no values"),
         (["a", "b", "c", "d"], "another word in every row"),
@@ -105,7 +112,7 @@ def test_columns_that_are_likely_a_mistake_bring_a_warning(
     frame = pl.DataFrame({"odd": values, "y": [0, 1, 0, 1]})
     with caplog.at_level(logging.WARNING):
         kinds = kinds_of(frame)
-    assert [*kinds.numbers, *kinds.categories] == ["odd"]
+    assert kinds.features == ["odd"]
     assert words in caplog.text
     assert "data.drop=[odd]" in caplog.text
 
@@ -124,7 +131,7 @@ def test_a_nested_column_is_told(values: list[object]) -> None:
     """And can be left out."""
     frame = pl.DataFrame({"x": [1.0, 2.0], "nest": values, "y": [0, 1]})
     assert "column 'nest' holds " in error_of(frame)
-    assert kinds_of(frame, drop=["nest"]).numbers == ["x"]
+    assert kinds_of(frame, drop=["nest"]).features == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -160,3 +167,62 @@ def test_a_table_without_a_column_of_use_says_why() -> None:
         "f.csv has no feature columns beside the target, without 'p' (it has another word in "
         "every row), 'q' (it has the same value in every row)"
     )
+
+
+def test_facts_are_of_all_parts_of_a_table(caplog: pytest.LogCaptureFixture) -> None:
+    """What is constant or different in each part alone is looked at over all of them."""
+    n = 100
+    frame = pl.DataFrame(
+        {
+            "step": [0.0] * n + [1.0] * n,
+            "flat": [3] * 2 * n,
+            "id": [2**25 + i for i in range(2 * n)],
+            "twice": [2**25 + i for i in range(n)] * 2,
+            "word": [f"w{i}" for i in range(n)] * 2,
+            "y": [0, 1] * n,
+        }
+    )
+    intake = Intake(frame.schema, target="y", name="f.csv")
+    for part in frame.iter_slices(n):
+        intake.add(part)
+    with caplog.at_level(logging.WARNING):
+        table = intake.table()
+    whole = table_from_frame(frame, target="y", name="f.csv")
+    assert torch.equal(table.features, whole.features)
+    assert torch.equal(table.target, whole.target)
+    assert table.columns == whole.columns
+    assert table.columns.features == ["step", "id", "twice", "word"]
+    assert table.columns.dropped == {"flat": "it has the same value in every row"}
+    assert table.columns.categories == {"word": sorted(f"w{i}" for i in range(n))}
+    assert "column 'id' has another number in every row" in caplog.text
+    assert "'twice' has" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("x", float("inf"), "f.csv: column 'x' is infinite in row 8"),
+        ("y", None, "f.csv: the target 'y' is missing in row 8"),
+        ("who", None, "f.csv: data.group 'who' is missing in row 8"),
+    ],
+)
+def test_rows_are_counted_over_all_parts(column: str, value: object, message: str) -> None:
+    """A fault in the second part has its row in the table."""
+    values = {"x": [0.5] * 10, "y": [0, 1] * 5, "who": [1, 2] * 5}
+    values[column][7] = value  # type: ignore[call-overload]
+    frame = pl.DataFrame(values, strict=False)
+    intake = Intake(frame.schema, target="y", group="who", name="f.csv")
+    intake.add(frame[:5])
+    with pytest.raises(UserError) as error:
+        intake.add(frame[5:])
+    assert str(error.value) == message
+
+
+def test_columns_move_together_where_they_lie() -> None:
+    """Those that stay, of a matrix of more rows than are moved at a time."""
+    matrix = np.arange(5 * (ROWS_AT_A_TIME + 3), dtype=np.float32).reshape(-1, 5)
+    expected = matrix[:, [0, 2, 3]]
+    found = only_columns(matrix, [0, 2, 3])
+    np.testing.assert_array_equal(found, expected)
+    assert np.shares_memory(found, matrix)
+    assert found.flags.c_contiguous

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from multilayer.data import TableData
-from multilayer.data.table import Columns, read_table, table_from_frame
+from multilayer.data.intake import table_from_frame
+from multilayer.data.table import Columns, read_table
 from multilayer.errors import UserError
 from multilayer.frames import WRITABLE, write_frame
 

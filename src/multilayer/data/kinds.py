@@ -1,9 +1,11 @@
 """What the columns of a table are taken for: numbers, categories, or nothing to learn from."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from multilayer.errors import UserError, did_you_mean
@@ -16,118 +18,197 @@ SHARE_OF_NUMBERS = 0.5
 TIMES = (pl.Date, pl.Datetime, pl.Duration, pl.Time)
 WORDS = (pl.String, pl.Categorical, pl.Enum)
 
+NO_VALUES = "it has no values"
+ONE_VALUE = "it has the same value in every row"
+
+FIRST_ROWS = 1000
+"""Two columns are compared in these before they are compared whole."""
+
+Float32s = npt.NDArray[np.float32]
+
 
 @dataclass
 class Kinds:
-    """The columns of a table by kind.
+    """The columns of a table that are not numbers: categories, or left out.
 
-    numbers: numbers, booleans, and times, which become days.
     categories: the labels of each column of categories, sorted.
     dropped: the columns that are left out, and why.
     """
 
-    numbers: list[str] = field(default_factory=list)
     categories: dict[str, list[str]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
 
 
+class NumberFacts:
+    """What is to be known of columns of numbers, gathered a part at a time.
+
+    labels: their names.
+    schema: the types of all columns.
+    """
+
+    def __init__(self, labels: Sequence[str], schema: Mapping[str, pl.DataType]) -> None:
+        self.labels = list(labels)
+        self.n_rows = 0
+        self.low = np.full(len(labels), np.nan, np.float32)
+        self.high = np.full(len(labels), np.nan, np.float32)
+        self.n_missing = np.zeros(len(labels), np.int64)
+        # Whole numbers that no row shares with another, so far.
+        self.row_numbers: dict[str, list[pl.Series]] = {
+            label: [] for label in labels if schema[label].is_integer()
+        }
+
+    def note(self, values: Float32s, batch: pl.DataFrame) -> None:
+        """Take in the next rows: as `(B, n_labels)` with NaN for gaps, and as they were read."""
+        self.n_rows += len(values)
+        self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0, initial=np.nan))
+        self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0, initial=np.nan))
+        self.n_missing += np.isnan(values).sum(axis=0)
+        for label, parts in list(self.row_numbers.items()):
+            if batch[label].n_unique() == batch.height:
+                parts.append(batch[label])
+            else:
+                del self.row_numbers[label]
+
+    def reason_to_drop(self, label: str) -> str | None:
+        """Why nothing can be learnt from a column, if so."""
+        k = self.labels.index(label)
+        if self.n_missing[k] == self.n_rows:
+            return NO_VALUES
+        if self.n_missing[k] or self.low[k] != self.high[k]:
+            return None
+        return ONE_VALUE if abs(self.low[k]) < 2**24 else f"{ONE_VALUE}, to the 7 digits of float32"
+
+    def are_row_numbers(self, label: str) -> bool:
+        """Whether a column has another whole number in every row."""
+        parts = self.row_numbers.get(label, [])
+        return len(parts) > 0 and pl.concat(parts).n_unique() == self.n_rows
+
+
+def is_number(dtype: pl.DataType) -> bool:
+    """Whether the values of a column are numbers, or become some."""
+    return dtype.is_numeric() or dtype == pl.Boolean or dtype in TIMES
+
+
 def find_kinds(
-    frame: pl.DataFrame,
-    target: str,
+    labels: Sequence[str],
+    facts: NumberFacts,
+    numbers: Mapping[str, Float32s],
+    others: pl.DataFrame,
+    target: pl.Series,
     *,
     categorical: Sequence[str] = (),
-    drop: Sequence[str] = (),
     name: str,
 ) -> Kinds:
-    """The kinds of all columns but the target.
+    """Which columns are categories, and which are of no use.
 
+    labels: the names of all columns but the target.
+    numbers: the values `(N,)` of each column of numbers, of which `facts` are known.
+    others: the other columns.
     categorical: columns that are categories whatever they hold.
-    drop: columns to leave out.
     name: what messages call the table.
 
-    Raises `UserError` for a name that is no column, and a column that cannot be used.
+    Raises `UserError` for words among numbers.
     """
-    check_names("categorical", categorical, frame, target, name)
-    check_names("drop", drop, frame, target, name)
     kinds = Kinds()
-    for column in frame.drop(target):
-        label = column.name
-        if label in drop:
-            kinds.dropped[label] = "data.drop"
-            continue
-        if label not in categorical:
-            refuse_slips(column, name)
-        reason = reason_to_drop(column, is_declared=label in categorical)
+    for label in labels:
+        if label in numbers:
+            reason = facts.reason_to_drop(label)
+        else:
+            if label not in categorical:
+                refuse_slips(others[label], name)
+            reason = reason_to_drop(others[label], is_declared=label in categorical)
         if reason:
             kinds.dropped[label] = reason
             log.warning(f"{name}: column {label!r} is left out: {reason}")
             continue
-        warn(column, frame[target], name)
-        if label in categorical or column.dtype in WORDS:
-            kinds.categories[label] = labels_of(column)
-        elif column.dtype.is_numeric() or column.dtype in (pl.Boolean, *TIMES):
-            kinds.numbers.append(label)
+        if label in numbers:
+            warn_of_row_numbers(label, facts, name)
+            is_target = numbers_equal(numbers[label], target)
         else:
-            raise UserError(
-                f"{name}: column {label!r} holds {column.dtype}, where one value a row is needed; "
-                f"leave it out with data.drop=[{label}]"
+            is_target = words_equal(others[label], target)
+            kinds.categories[label] = labels_of(others[label])
+        if is_target:
+            log.warning(
+                f"{name}: column {label!r} equals the target; leave it out with "
+                f"data.drop=[{label}] if it is not known where predictions are to be made"
             )
     return kinds
 
 
 def check_names(
-    key: str, names: Sequence[str], frame: pl.DataFrame, target: str, name: str
+    key: str, names: Sequence[str], columns: Sequence[str], target: str, name: str
 ) -> None:
     """Raise `UserError` where a list of columns names one that is not there, or the target."""
     for column in names:
-        if column not in frame.columns:
-            hint = did_you_mean(column, frame.columns)
+        if column not in columns:
+            hint = did_you_mean(column, columns)
             raise UserError(f"{name} has no column {column!r} for data.{key}: {hint}")
         if column == target:
             raise UserError(f"data.{key}: {column!r} is the target")
 
 
+def refuse_nested(label: str, dtype: pl.DataType, name: str) -> None:
+    """Raise `UserError` for a column of lists, say."""
+    if not (is_number(dtype) or dtype in (*WORDS, pl.Null)):
+        raise UserError(
+            f"{name}: column {label!r} holds {dtype}, where one value a row is needed; "
+            f"leave it out with data.drop=[{label}]"
+        )
+
+
 def reason_to_drop(column: pl.Series, *, is_declared: bool) -> str | None:
-    """Why nothing can be learnt from a column, if so."""
+    """Why nothing can be learnt from a column of words, if so.
+
+    is_declared: whether the user has said that it is a category.
+    """
     if column.null_count() == len(column):
-        return "it has no values"
-    if column.dtype.is_nested():
-        return None  # which is an error
+        return NO_VALUES
     n_values = column.n_unique()
     if n_values == 1:
-        return "it has the same value in every row"
+        return ONE_VALUE
     if column.dtype in WORDS and n_values == len(column) and not is_declared:
         return "it has another word in every row"
     return None
 
 
-def warn(column: pl.Series, target: pl.Series, name: str) -> None:
-    """Say what is likely a mistake, and can be none."""
-    label = column.name
-    if column.dtype.is_nested() or column.dtype in TIMES:
-        return
-    if column.dtype.is_integer() and column.n_unique() == len(column):
+def warn_of_row_numbers(label: str, facts: NumberFacts, name: str) -> None:
+    """Say where a column is likely a number of the row, from which nothing can be learnt."""
+    if facts.are_row_numbers(label):
         log.warning(
             f"{name}: column {label!r} has another number in every row; if it is a row number, "
             f"leave it out with data.drop=[{label}]"
         )
-    if column.cast(pl.String).equals(target.cast(pl.String).alias(label)):
-        log.warning(
-            f"{name}: column {label!r} equals the target; leave it out with data.drop=[{label}] "
-            "if it is not known where predictions are to be made"
-        )
+
+
+def numbers_equal(values: Float32s, target: pl.Series) -> bool:
+    """Whether a column `(N,)` is the target; most differ in the first rows."""
+    if not (target.dtype == pl.String or target.dtype.is_numeric() or target.dtype == pl.Boolean):
+        return False
+    for part in (slice(FIRST_ROWS), slice(None)):
+        expected = target[part].cast(pl.Float32, strict=False).to_numpy()
+        if not np.array_equal(values[part], expected):
+            return False
+    return True
+
+
+def words_equal(column: pl.Series, target: pl.Series) -> bool:
+    """Whether a column of words is the target."""
+    return all(
+        column[part].cast(pl.String).equals(target[part].cast(pl.String))
+        for part in (slice(FIRST_ROWS), slice(None))
+    )
 
 
 def refuse_slips(column: pl.Series, name: str) -> None:
     """Raise `UserError` for words in a column that holds numbers otherwise."""
-    if column.dtype != pl.String:
+    if column.dtype not in (pl.String, pl.Categorical):
         return
-    numbers = column.cast(pl.Float64, strict=False)
-    is_word = numbers.is_null() & column.is_not_null()
-    n_values = len(column) - column.null_count()
-    if n_values == 0 or is_word.sum() > (1 - SHARE_OF_NUMBERS) * n_values or not is_word.any():
+    labels, counts = column.drop_nulls().value_counts().get_columns()
+    is_word = labels.cast(pl.String).cast(pl.Float64, strict=False).is_null()
+    n_words = sum(counts.filter(is_word).to_list())
+    if n_words == 0 or n_words > (1 - SHARE_OF_NUMBERS) * (len(column) - column.null_count()):
         return
-    row = is_word.arg_true()[0]
+    row = int(column.is_in(labels.filter(is_word).implode()).arg_true()[0])
     raise UserError(
         f"{name}: column {column.name!r} holds numbers, but {column[row]!r} in row {row + 1}; "
         f"leave such values empty, or take all for words with data.categorical=[{column.name}]"
@@ -136,15 +217,43 @@ def refuse_slips(column: pl.Series, name: str) -> None:
 
 def labels_of(column: pl.Series) -> list[str]:
     """The labels of a column of categories as text, in the order of the column's own type."""
-    return column.drop_nulls().unique().sort().cast(pl.String).to_list()
+    labels = column.drop_nulls().unique()
+    if labels.dtype == pl.Categorical:
+        return labels.cast(pl.String).sort().to_list()
+    return labels.sort().cast(pl.String).to_list()
 
 
-def in_days(column: pl.Series) -> pl.Series:
-    """Times as days: since 1970, or since midnight, or of a duration."""
-    if column.dtype == pl.Date:
-        return column.to_physical().cast(pl.Float64)
-    if column.dtype == pl.Time:
+def in_float32(schema: Mapping[str, pl.DataType], labels: Iterable[str]) -> list[pl.Expr]:
+    """Columns of numbers as float32, NaN where a value is missing."""
+    return [
+        in_days(pl.col(label), schema[label]).cast(pl.Float32, strict=False).fill_null(float("nan"))
+        for label in labels
+    ]
+
+
+def in_days(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Times as days: since 1970, or since midnight, or of a duration; other numbers as they are."""
+    if dtype == pl.Date:
+        return column.to_physical()
+    if dtype == pl.Time:
         return column.to_physical().cast(pl.Float64) / 86_400e9
-    if column.dtype == pl.Duration:
+    if dtype == pl.Duration:
         return column.dt.total_microseconds().cast(pl.Float64) / 86_400e6
-    return column.dt.epoch("us").cast(pl.Float64) / 86_400e6
+    if dtype == pl.Datetime:
+        return column.dt.epoch("us").cast(pl.Float64) / 86_400e6
+    return column
+
+
+def refuse_infinite(
+    values: Float32s, labels: Sequence[str], name: str, *, rows_before: int = 0
+) -> None:
+    """Raise `UserError` for an infinite value among `(B, n_labels)`, with its column and row.
+
+    rows_before: how many rows of the table come before these.
+    """
+    is_infinite = np.isinf(values)
+    if is_infinite.any():
+        row, column = np.argwhere(is_infinite)[0]
+        raise UserError(
+            f"{name}: column {labels[column]!r} is infinite in row {rows_before + row + 1}"
+        )

@@ -1,7 +1,7 @@
 """A table in memory: what was read, as tensors, and the names that go with them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -10,8 +10,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from multilayer.data.kinds import TIMES, check_names, find_kinds, in_days
-from multilayer.errors import UserError, did_you_mean, quoted
+from multilayer.data.kinds import in_float32, is_number, refuse_infinite
+from multilayer.errors import UserError, quoted
 from multilayer.losses import Task
 
 Split = Literal["train", "validation", "test"]
@@ -77,6 +77,7 @@ class Table:
     target: `(N,)`, int64 class indices or float32 values.
     groups: `(N,)` int64, the group of each row, if rows of one are to stay together.
     given: the row numbers of splits that are given; the rest is to be divided.
+    is_ours: whether nobody else has the features, so that they may be preprocessed where they lie.
     """
 
     features: Tensor
@@ -84,6 +85,7 @@ class Table:
     columns: Columns
     groups: Tensor | None = None
     given: dict[Split, Tensor] = field(default_factory=dict)
+    is_ours: bool = False
 
     def gaps_in_words(self) -> str:
         """How many values are missing, and in which features."""
@@ -94,55 +96,9 @@ class Table:
     def fingerprint(self) -> str:
         """A SHA-256 of the values and the names: equal tables, equal fingerprints."""
         digest = sha256(repr(self.columns).encode())
-        digest.update(self.features.numpy().tobytes())
-        digest.update(self.target.numpy().tobytes())
+        for tensor in (self.features, self.target):
+            digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
-
-
-def table_from_frame(
-    frame: pl.DataFrame,
-    *,
-    target: str,
-    task: Task | None = None,
-    categorical: Sequence[str] = (),
-    drop: Sequence[str] = (),
-    group: str | None = None,
-    name: str,
-) -> Table:
-    """The table that predicts column `target` of a frame from all its others.
-
-    The task follows the target: words, booleans and few distinct integers are classes, other
-    numbers are to be regressed on. For `categorical` and `drop` see `find_kinds`. Rows with one
-    value in column `group` are a group. `name` is what messages call the frame.
-
-    Raises `UserError` where the frame is no table to train on.
-    """
-    if target not in frame.columns:
-        raise UserError(
-            f"{name} has no column {target!r} for data.target: "
-            f"{did_you_mean(target, frame.columns)}"
-        )
-    if frame.height == 0:
-        raise UserError(f"{name} has a header and no rows")
-    refuse_missing(frame[target], name)
-    task = task or task_of(frame[target])
-    classes = [] if task == "regression" else sorted_classes(frame[target], name)
-    if task == "binary" and len(classes) != 2:
-        raise UserError(f"{name}: column {target!r} has {len(classes)} classes, binary needs 2")
-    groups = None
-    if group is not None:
-        check_names("group", [group], frame, target, name)
-        refuse_missing(frame[group], name, what=f"data.group {group!r}")
-        groups = torch.from_numpy(frame[group].rank("dense").cast(pl.Int64).to_numpy().copy())
-        drop = [*drop, group]
-    kinds = find_kinds(frame, target, categorical=categorical, drop=drop, name=name)
-    features = [label for label in frame.columns if label in {*kinds.numbers, *kinds.categories}]
-    if not features:
-        reasons = ", ".join(f"{label!r} ({why})" for label, why in kinds.dropped.items())
-        without = f", without {reasons}" if reasons else ""
-        raise UserError(f"{name} has no feature columns beside the target{without}")
-    columns = Columns(features, target, task, classes, kinds.categories, kinds.dropped)
-    return replace(read_table(frame, columns, name), groups=groups)
 
 
 def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
@@ -203,30 +159,25 @@ def feature_tensor(frame: pl.DataFrame, columns: Columns, name: str) -> Tensor:
     missing = [label for label in columns.features if label not in frame.columns]
     if missing:
         raise UserError(f"{name} lacks {quoted(missing)}; it has {quoted(frame.columns)}")
+    numbers = [label for label in columns.features if label not in columns.categories]
+    for label in numbers:
+        refuse_words(frame[label], name)
+    values = frame.select(in_float32(frame.schema, numbers)).to_numpy()
+    refuse_infinite(values, numbers, name)
     matrix = np.empty((frame.height, len(columns.features)), dtype=np.float32)
-    for position, label in enumerate(columns.features):
-        labels = columns.categories.get(label)
-        if labels is None:
-            matrix[:, position] = numbers_in(frame[label], name)
-        else:
-            matrix[:, position] = codes_in(frame[label], labels)
+    matrix[:, [columns.features.index(label) for label in numbers]] = values
+    for label, labels in columns.categories.items():
+        matrix[:, columns.features.index(label)] = codes_in(frame[label], labels)
     return torch.from_numpy(matrix)
 
 
-def numbers_in(column: pl.Series, name: str) -> Any:
-    """A column of numbers as float32, NaN where a value is missing."""
-    if column.dtype in TIMES:
-        column = in_days(column)
+def refuse_words(column: pl.Series, name: str) -> None:
+    """Raise `UserError` where a column that should hold numbers does not."""
     is_empty = column.null_count() == len(column)  # which is read as words
-    if not (column.dtype.is_numeric() or column.dtype == pl.Boolean or is_empty):
+    if not (is_number(column.dtype) or is_empty):
         raise UserError(
             f"{name}: column {column.name!r} must hold numbers, found {first_word(column)}"
         )
-    values = column.cast(pl.Float32, strict=False).fill_null(float("nan")).to_numpy()
-    rows = np.flatnonzero(np.isinf(values))
-    if rows.size:
-        raise UserError(f"{name}: column {column.name!r} is infinite in row {rows[0] + 1}")
-    return values
 
 
 def first_word(column: pl.Series) -> str:
@@ -250,15 +201,18 @@ def codes_in(column: pl.Series, labels: Sequence[str]) -> Any:
     return np.where(column.is_null().to_numpy(), np.float32("nan"), codes.to_numpy())
 
 
-def refuse_missing(target: pl.Series, name: str, what: str | None = None) -> None:
+def refuse_missing(
+    target: pl.Series, name: str, what: str | None = None, *, rows_before: int = 0
+) -> None:
     """Raise `UserError` where a target is missing, with the first such row.
 
     what: what it is called, if it is not the target.
+    rows_before: how many rows of the table come before these.
     """
     if target.dtype.is_float():
         target = target.fill_nan(None)
     if target.null_count():
-        row = target.is_null().arg_true()[0] + 1
+        row = rows_before + target.is_null().arg_true()[0] + 1
         what = what or f"the target {target.name!r}"
         raise UserError(f"{name}: {what} is missing in row {row}")
 

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import polars as pl
+
 from multilayer.data.datamodule import DataModule
-from multilayer.data.table import Split, Table, joined, read_table, table_from_frame
-from multilayer.frames import read_frame
+from multilayer.data.intake import Intake
+from multilayer.data.table import Split, Table, joined, read_table
+from multilayer.frames import OtherTypesError, TableFile, read_frame
 from multilayer.losses import Task
 
 
@@ -58,17 +61,29 @@ class TableData(DataModule):
     def load(self) -> Table:
         """Read the files."""
         path = self.paths["train"]
-        table = table_from_frame(
-            read_frame(path),
-            target=self.target,
-            task=self.task,
-            categorical=self.categorical,
-            drop=self.drop,
-            group=self.group,
-            name=Path(path).name,
-        )
+        try:
+            table = self.read(TableFile(path))
+        except OtherTypesError:
+            table = self.read(TableFile(path, types_from_all=True))
         tables: dict[Split, Table] = {"train": table}
         for split, other in self.paths.items():
             if split != "train":
                 tables[split] = read_table(read_frame(other), table.columns, Path(other).name)
         return joined(tables) if len(tables) > 1 else table
+
+    def read(self, file: TableFile) -> Table:
+        """Read the file that decides what the columns are."""
+        intake = Intake(
+            file.schema,
+            target=self.target,
+            task=self.task,
+            categorical=self.categorical,
+            drop=self.drop,
+            group=self.group,
+            name=Path(self.paths["train"]).name,
+        )
+        # Labels and classes keep all the digits that the file has.
+        floats = [label for label in intake.numbers if file.schema[label] == pl.Float64]
+        for batch in file.batches(float32=floats):
+            intake.add(batch)
+        return intake.table()
