@@ -196,7 +196,7 @@ def ratio(rates: Rates, name: str, peer: str, wanted: float) -> None:
 
 def training(data: DataModule, rounds: int) -> None:
     """Training alone, beside the peers."""
-    features, target = data.splits["train"]
+    features, target = data.rows_of("train")
     stack, one = make_stack(data, 32), make_stack(data, 1)
     dropout, eager = make_stack(data, 32, "model.dropout=0.1"), make_stack(data, 32, choice=False)
     for each in (stack, one, dropout, eager):

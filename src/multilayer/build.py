@@ -142,7 +142,7 @@ def with_balanced_weights(config: Config, data: DataModule) -> Config:
     weights = None
     n_classes = len(data.columns.classes)
     if n_classes:
-        _, target = data.splits["train"]
+        target = data.targets[data.rows["train"]]
         counts = target.bincount(minlength=n_classes).tolist()
         if not all(counts):
             label = data.columns.classes[counts.index(0)]

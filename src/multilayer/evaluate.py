@@ -58,5 +58,5 @@ def split_of(trained: Trained, split: Split, device: torch.device) -> Minibatche
 def rows_of_file(trained: Trained, path: str, device: torch.device) -> Minibatches:
     """The rows of a file with the columns of the run's data."""
     table = read_table(read_frame(path), trained.columns, Path(path).name)
-    features, target = preprocess(trained.preprocessing, table.features, table.target)
-    return Minibatches(features.to(device), target.to(device), batch_size=EVALUATION_BATCH_SIZE)
+    features, target = preprocess(trained.preprocessing, table)
+    return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE, device=device)

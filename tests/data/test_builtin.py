@@ -68,9 +68,9 @@ def test_setting_up_twice_changes_nothing():
     """Lightning calls `setup` before each stage; the rows stay the very same tensors."""
     data = BuiltinData(name="iris")
     data.setup("fit")
-    before = dict(data.splits)
+    before = data.features, data.targets
     data.setup("test")
-    assert all(data.splits[split] is before[split] for split in before)
+    assert (data.features, data.targets) == before
 
 
 def test_fingerprint_is_that_of_the_values():

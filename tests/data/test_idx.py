@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from multilayer.data import IdxData
+from multilayer.data.datamodule import count_rows
 from multilayer.data.idx import DTYPES, read_idx
 from multilayer.errors import UserError
 
@@ -56,17 +57,17 @@ def test_a_folder_is_a_data_set(ending: str, tmp_path: Path) -> None:
     write_set(tmp_path, ending)
     data = IdxData(path=str(tmp_path))
     data.setup()
-    assert {split: len(target) for split, (_, target) in data.splits.items()} == {
+    assert count_rows(data) == {
         "train": 51,
         "validation": 9,
         "test": 15,
     }
     assert data.columns.classes == ["4", "5", "6"]
     assert len(data.columns.features) == 20
-    assert data.splits["test"][1].tolist() == [0, 1, 2] * 5
+    assert data.rows_of("test")[1].tolist() == [0, 1, 2] * 5
     images = torch.from_numpy(read_idx(tmp_path / f"t10k-images-idx3-ubyte{ending}")).float()
     expected = data.preprocessing(images.flatten(1))
-    torch.testing.assert_close(data.splits["test"][0], expected)
+    torch.testing.assert_close(data.rows_of("test")[0], expected)
 
 
 def test_without_test_files_test_rows_are_divided_off(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_without_test_files_test_rows_are_divided_off(tmp_path: Path) -> None:
     write_set(tmp_path, prefixes=("train",))
     data = IdxData(path=str(tmp_path))
     data.setup()
-    assert [len(target) for _, target in data.splits.values()] == [42, 9, 9]
+    assert list(count_rows(data).values()) == [42, 9, 9]
 
 
 @pytest.mark.parametrize(

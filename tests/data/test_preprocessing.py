@@ -225,7 +225,7 @@ def rows_of(split):
     data = Generated()
     data.table.target.copy_(torch.arange(100.0))
     data.setup()
-    _, target = data.splits[split]
+    _, target = data.rows_of(split)
     return data.preprocessing.unscale_target(target).round().long()
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multilayer.data import TableData
+from multilayer.data.datamodule import count_rows
 from multilayer.errors import UserError
 from multilayer.frames import read_frame
 from multilayer.train import train
@@ -78,8 +79,8 @@ def test_a_table_is_read_whole_or_refused(frame: pl.DataFrame, ending: str) -> N
         if refusal is not None:
             assert "\n" not in refusal
             return
-        assert sum(len(target) for _, target in data.splits.values()) == frame.height
-        for features, target in data.splits.values():
+        assert sum(count_rows(data).values()) == frame.height
+        for features, target in map(data.rows_of, data.rows):
             assert features.isfinite().all()
             assert target.isfinite().all()
             assert features.shape[1] == data.preprocessing.n_features

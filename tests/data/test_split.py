@@ -91,7 +91,7 @@ def digits_split(**seeds):
     """The features of each split of the digits."""
     data = BuiltinData(name="digits", **seeds)
     data.setup()
-    return {split: features for split, (features, _) in data.splits.items()}
+    return {split: data.rows_of(split)[0] for split in data.rows}
 
 
 def test_data_set_is_split_by_split_seed_alone():
@@ -147,16 +147,16 @@ def test_train_rows_keeps_so_many_training_rows():
     whole, part = BuiltinData(name="wine"), BuiltinData(name="wine", train_rows=20)
     whole.setup()
     part.setup()
-    assert len(part.splits["train"][1]) == 20
+    assert len(part.rows["train"]) == 20
     for split in ("validation", "test"):
-        assert torch.equal(part.splits[split][1], whole.splits[split][1])
+        assert torch.equal(part.rows[split], whole.rows[split])
 
 
 def test_train_rows_keeps_every_class_of_a_sorted_table():
     """The iris come sorted by class; 30 rows drawn from them hold all three."""
     data = BuiltinData(name="iris", train_rows=30)
     data.setup()
-    _, target = data.splits["train"]
+    _, target = data.rows_of("train")
     assert len(target.unique()) == 3
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from multilayer.data import TableData
+from multilayer.data.datamodule import count_rows
 from multilayer.data.intake import table_from_frame
 from multilayer.data.table import Columns, read_table
 from multilayer.errors import UserError
@@ -242,8 +243,8 @@ def test_data_set_splits_and_scales_its_file(tmp_path):
     data = TableData(path=str(tmp_path / "f.csv"), target="y", batch_size=8)
     data.setup()
     assert data.columns.task == "binary"
-    assert sum(len(target) for _, target in data.splits.values()) == 40
-    features, target = data.splits["train"]
+    assert sum(count_rows(data).values()) == 40
+    features, target = data.rows_of("train")
     torch.testing.assert_close(features[:, :1].mean(0), torch.zeros(1), rtol=0, atol=1e-5)
     assert target.bincount().tolist() == [14, 14]
     assert all(some.isfinite().all() for some, _ in data.train_dataloader())
@@ -259,12 +260,12 @@ def test_files_of_splits_are_read_as_the_training_rows(tmp_path):
         train_path=str(tmp_path / "train.csv"), test_path=str(tmp_path / "test.csv"), target="y"
     )
     data.setup()
-    assert {split: len(target) for split, (_, target) in data.splits.items()} == {
+    assert count_rows(data) == {
         "train": 51,
         "validation": 9,
         "test": 10,
     }
-    features, target = data.splits["test"]
+    features, target = data.rows_of("test")
     assert target.tolist() == [0, 1] * 5
     assert features[:, 1:].sum() == 0
     write_frame(frame.drop("c"), tmp_path / "test.csv")
@@ -280,7 +281,7 @@ def test_the_group_of_a_row_is_no_feature(tmp_path):
     data = TableData(path=str(tmp_path / "f.csv"), target="y", group="who")
     assert data.load().columns.features == ["x"]
     data.setup()
-    assert all(len(target) % 3 == 0 for _, target in data.splits.values())
+    assert all(n % 3 == 0 for n in count_rows(data).values())
     frame = frame.with_columns(who=pl.when(pl.col("x") == 4).then(None).otherwise("who"))
     write_frame(frame, tmp_path / "f.csv")
     with pytest.raises(UserError, match=r"f\.csv: data\.group 'who' is missing in row 5"):

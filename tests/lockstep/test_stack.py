@@ -126,7 +126,7 @@ def test_members_take_the_memory_of_their_state_and_the_data_once(jobs: MakeJobs
     epoch(stack)
     stack.end_epoch()
     taken = sum(size for place, size in storages().items() if before.get(place) != size)
-    splits = stack.members[0].training.data.splits
-    data = sum(each.nbytes for pair in splits.values() for each in pair)
+    data = stack.members[0].training.data
+    own = (data.features, data.targets, *data.rows.values(), *stack.validation_rows)
     state = 3 * 4 * sum(each.numel() for each in stack.module.network.parameters())
-    assert state * 40 <= taken <= 1.15 * state * 40 + data
+    assert state * 40 <= taken <= 1.15 * state * 40 + sum(each.nbytes for each in own)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from copy import copy
-from typing import Self, get_args
+from typing import Self
 
 import pytorch_lightning as pl
 import torch
@@ -12,10 +12,14 @@ from multilayer.data.minibatches import BatchSize, EpochShuffle, Minibatches
 from multilayer.data.preprocessing import NumberScaling, Preprocessing
 from multilayer.data.split import Split, SplitRule, split_rows
 from multilayer.data.table import Columns, Table
+from multilayer.devices import free_memory
 from multilayer.losses import Task
 
 EVALUATION_BATCH_SIZE = 8192
 """Rows at a time where nothing is learnt; it bounds memory and changes no result."""
+
+SHARE_OF_DEVICE = 0.8
+"""Of a GPU's free memory, which the table may take; the rest is for the network."""
 
 
 class DataModule(ABC, pl.LightningDataModule):
@@ -36,6 +40,10 @@ class DataModule(ABC, pl.LightningDataModule):
     task: Task | None = None
     """Known before anything is read, or None where the target decides."""
 
+    features: Tensor
+    """Preprocessed, of all rows, `(N, D)`; `rows` has the numbers of those of each split."""
+
+    targets: Tensor
     columns: Columns
     preprocessing: Preprocessing
     fingerprint: str
@@ -83,38 +91,41 @@ class DataModule(ABC, pl.LightningDataModule):
         self.rare_below = rare_below
         self.most_labels = most_labels
         self.fitted_preprocessing = preprocessing
-        self.splits: dict[Split, tuple[Tensor, Tensor]] = {}
+        self.rows: dict[Split, Tensor] = {}
+        self.moved: tuple[Tensor, Tensor] | None = None
 
     @abstractmethod
     def load(self) -> Table:
-        """Read the whole table."""
+        """Read the whole table. It stays as it is, unless it says that it is ours."""
 
     def setup(self, stage: str | None = None) -> None:
         """Load, split and preprocess, once; Lightning calls it before each of its stages."""
-        if self.splits:
+        if self.rows:
             return
         table = self.load()
         self.columns = table.columns
         self.fingerprint = table.fingerprint()
         self.gaps = table.gaps_in_words()
         rows = split_rows(table, self.split_rule)
-        train = rows.train[: self.train_rows]
-        self.preprocessing = self.fitted_preprocessing or self.fit_preprocessing(table, train)
-        for split, chosen in zip(get_args(Split), (train, rows.validation, rows.test), strict=True):
-            self.splits[split] = preprocess(
-                self.preprocessing, table.features[chosen], table.target[chosen]
-            )
+        self.rows = {
+            "train": rows.train[: self.train_rows],
+            "validation": rows.validation,
+            "test": rows.test,
+        }
+        self.preprocessing = self.fitted_preprocessing or self.fit_preprocessing(table)
+        self.features, self.targets = preprocess(self.preprocessing, table)
 
-    def fit_preprocessing(self, table: Table, rows: Tensor) -> Preprocessing:
-        """A preprocessing fitted on the given rows of a table."""
+    def fit_preprocessing(self, table: Table) -> Preprocessing:
+        """A preprocessing fitted on the training rows of a table."""
         unfitted = Preprocessing.of(
             table.columns,
             numbers=self.numbers,
             rare_below=self.rare_below,
             most_labels=self.most_labels,
         )
+        rows = self.rows["train"].sort().values  # memory is read in its order
         is_number = table.columns.task == "regression"
-        return unfitted.fit_(table.features[rows], table.target[rows] if is_number else None)
+        return unfitted.fit_(table.features, table.target if is_number else None, rows=rows)
 
     def in_another_order(self, shuffle_seed: int) -> Self:
         """The same rows, not copied, whose order in each epoch follows another seed."""
@@ -122,22 +133,48 @@ class DataModule(ABC, pl.LightningDataModule):
         other.shuffle_seed = shuffle_seed
         return other
 
+    def rows_of(self, split: Split) -> tuple[Tensor, Tensor]:
+        """A copy of the rows of a split: preprocessed features `(N, D)` and target `(N,)`."""
+        rows = self.rows[split]
+        return self.features[rows], self.targets[rows]
+
     def minibatches(self, split: Split, device: torch.device | None = None) -> Minibatches:
         """The rows of a split in their order, for evaluation."""
-        features, target = (tensor.to(device) for tensor in self.splits[split])
-        return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE)
+        return Minibatches(
+            *self.placed(device),
+            batch_size=EVALUATION_BATCH_SIZE,
+            rows=self.rows[split],
+            device=device,
+        )
 
     def train_minibatches(self, device: torch.device | None = None) -> Minibatches:
         """The training rows in an order that changes each epoch; a share of them in DDP."""
-        features, target = (tensor.to(device) for tensor in self.splits["train"])
         trainer = self.trainer
         sampler = EpochShuffle(
-            len(target),
+            len(self.rows["train"]),
             self.shuffle_seed,
             rank=trainer.global_rank if trainer else 0,
             n_ranks=trainer.world_size if trainer else 1,
         )
-        return Minibatches(features, target, batch_size=self.batch_size, sampler=sampler)
+        return Minibatches(
+            *self.placed(device),
+            batch_size=self.batch_size,
+            rows=self.rows["train"],
+            sampler=sampler,
+            device=device,
+        )
+
+    def placed(self, device: torch.device | None) -> tuple[Tensor, Tensor]:
+        """Features and target of all rows on a device, moved once; where they are if they are too
+        large for it."""
+        if device is None or device == self.features.device:
+            return self.features, self.targets
+        if self.moved is None or self.moved[0].device != device:
+            n_bytes = self.features.nbytes + self.targets.nbytes
+            if n_bytes > SHARE_OF_DEVICE * free_memory(device):
+                return self.features, self.targets
+            self.moved = self.features.to(device), self.targets.to(device)
+        return self.moved
 
     def train_dataloader(self) -> Minibatches:
         """For Lightning: the training rows, on the trainer's device."""
@@ -156,18 +193,26 @@ class DataModule(ABC, pl.LightningDataModule):
         return self.trainer.strategy.root_device if self.trainer else None
 
 
-def preprocess(
-    preprocessing: Preprocessing, features: Tensor, target: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Features and target as the network and its loss take them; class indices stay."""
+def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tensor]:
+    """All rows as the network and its loss take them: features `(N, n_features)`, target `(N,)`.
+
+    Where the table is ours and as wide as its features, they take the place of its values, so that
+    it is in memory once. Class indices stay.
+    """
+    target, raw = table.target, table.features
     if target.is_floating_point():
         target = preprocessing.scale_target(target)
-    return preprocessing(features), target
+    stays = table.is_ours and preprocessing.n_features == raw.shape[1]
+    features = raw if stays else raw.new_empty(len(raw), preprocessing.n_features)
+    for start in range(0, len(raw), EVALUATION_BATCH_SIZE):
+        rows = slice(start, start + EVALUATION_BATCH_SIZE)
+        features[rows] = preprocessing(raw[rows])
+    return features, target
 
 
 def count_rows(data: DataModule) -> dict[str, int]:
     """How many rows each split has."""
-    return {split: len(target) for split, (_, target) in data.splits.items()}
+    return {split: len(rows) for split, rows in data.rows.items()}
 
 
 def in_words(data: DataModule) -> str:

@@ -51,9 +51,13 @@ class EpochShuffle:
 class Minibatches:
     """Pairs of features `(B, D)` and target `(B,)`, an epoch each time it is iterated over.
 
+    features, target: of all rows, `(N, D)` and `(N,)`.
+
     batch_size: rows a minibatch; 1 is one sample at a time, "full" is all rows at once. The last
         minibatch of an epoch holds the rest.
+    rows: the numbers of the rows that are meant, `(n_rows,)` int64; None for all.
     sampler: gives the order; None keeps the rows as they are.
+    device: where the minibatches go, if the rows are not there already.
 
     >>> rows = torch.arange(5.0).reshape(5, 1)
     >>> [len(target) for _, target in Minibatches(rows, torch.arange(5), batch_size=2)]
@@ -66,32 +70,47 @@ class Minibatches:
         target: Tensor,
         *,
         batch_size: BatchSize,
+        rows: Tensor | None = None,
         sampler: EpochShuffle | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.features = features
         self.target = target
+        self.rows = rows
         self.sampler = sampler
+        self.device = device or features.device
         self.n_given = 0
         self.resumed_epoch: int | None = None
         self.batch_sampler = None  # Lightning looks for one beside `sampler`
-        self.n_rows = len(target) if sampler is None else len(sampler)
+        n_rows = len(target) if rows is None else len(rows)
+        self.n_rows = n_rows if sampler is None else len(sampler)
         self.batch_size = self.n_rows if batch_size == "full" else batch_size
 
     def __len__(self) -> int:
         return ceil(self.n_rows / self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def order(self) -> Tensor:
+        """The numbers of the rows in the order of this epoch, `(n_rows,)` int64."""
         if self.sampler is None:
-            n = self.batch_size
-            yield from zip(torch.split(self.features, n), torch.split(self.target, n), strict=True)
-            return
-        order = self.sampler.order().to(self.target.device)
-        resumed = self.resumed_epoch == self.sampler.epoch
-        self.n_given = self.n_given if resumed else 0
-        self.resumed_epoch = None
-        for rows in torch.split(order, self.batch_size)[self.n_given :]:
+            return torch.arange(self.n_rows) if self.rows is None else self.rows
+        order = self.sampler.order()
+        return order if self.rows is None else self.rows[order]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = self.order().to(self.features.device)
+        for rows in torch.split(order, self.batch_size)[self.begin() :]:
             self.n_given += 1
-            yield self.features[rows], self.target[rows]
+            # Four times as fast as `features[rows]`.
+            features = self.features.index_select(0, rows)
+            target = self.target.index_select(0, rows)
+            yield features.to(self.device), target.to(self.device)
+
+    def begin(self) -> int:
+        """The number of the first minibatch to be given: 0, but in a run that is resumed."""
+        is_resumed = self.sampler is not None and self.resumed_epoch == self.sampler.epoch
+        self.n_given = self.n_given if is_resumed else 0
+        self.resumed_epoch = None
+        return self.n_given
 
     def state_dict(self) -> dict[str, int]:
         """How many minibatches of which epoch were given; Lightning saves it in checkpoints."""

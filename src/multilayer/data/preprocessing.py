@@ -109,20 +109,28 @@ class Preprocessing(nn.Module):
         """The width of its output."""
         return len(self.median) + len(self.with_gaps) + sum(self.category_sizes)
 
-    def fit_(self, columns: Tensor, target: Tensor | None = None) -> Self:
-        """Fit to raw columns `(N, n_columns)`, and to a target `(N,)` of values if there is one."""
-        fitted = [self.fit_number(columns[:, position]) for position in self.number_columns]
+    def fit_(
+        self, columns: Tensor, target: Tensor | None = None, *, rows: Tensor | None = None
+    ) -> Self:
+        """Fit to raw columns `(N, n_columns)`, and to a target `(N,)` of values if there is one.
+
+        rows: the numbers of the rows to fit to; None for all. The others are not looked at.
+        """
+        if rows is None:
+            rows = torch.arange(len(columns))
+        fitted = [self.fit_number(columns[rows, position]) for position in self.number_columns]
         if fitted:
             names = ("median", "mean", "scale", "quantiles")
             for name, values in zip(names, zip(*fitted, strict=True), strict=True):
                 setattr(self, name, torch.stack(values).float())
-        gaps = [bool(columns[:, position].isnan().any()) for position in self.number_columns]
+        gaps = [bool(columns[rows, position].isnan().any()) for position in self.number_columns]
         self.with_gaps = torch.tensor(gaps).nonzero().flatten() if gaps else self.with_gaps
         if self.n_labels:
-            self.slots = self.fit_slots(columns)
+            self.slots = self.fit_slots(columns, rows)
         if target is not None:
-            self.target_mean.copy_(target.double().mean())
-            self.target_scale.copy_(scale_or_one(target.double().std(correction=0)))
+            wide = target[rows].double()
+            self.target_mean.copy_(wide.mean())
+            self.target_scale.copy_(scale_or_one(wide.std(correction=0)))
         return self
 
     def fit_number(self, column: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -143,7 +151,7 @@ class Preprocessing(nn.Module):
             torch.from_numpy(quantiles),
         )
 
-    def fit_slots(self, columns: Tensor) -> Tensor:
+    def fit_slots(self, columns: Tensor, rows: Tensor) -> Tensor:
         """The feature of each label, then of other labels and of missing values, for each column.
 
         Those without a feature have -1.
@@ -151,7 +159,7 @@ class Preprocessing(nn.Module):
         slots = []
         n_features = 0
         for position, n in self.n_labels.items():
-            codes = columns[:, position].nan_to_num(n + 1).long()
+            codes = columns[rows, position].nan_to_num(n + 1).long()
             counts = codes.bincount(minlength=n + 2)
             is_frequent = counts >= max(1, self.rare_below)
             is_frequent[n:] = False  # not labels

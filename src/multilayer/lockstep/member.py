@@ -224,7 +224,7 @@ class Member:
         """The order of the rows in an epoch, `(n_rows,)`."""
         assert self.minibatches.sampler is not None
         self.minibatches.sampler.set_epoch(epoch)
-        return self.minibatches.sampler.order()
+        return self.minibatches.order()
 
     def has_schedule(self, interval: str) -> bool:
         """Whether its schedule moves on every "step" or "epoch"."""

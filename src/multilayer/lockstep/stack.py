@@ -1,7 +1,7 @@
 """A stack of members: how they go through an epoch together, and how some of them leave."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch.func import functional_call, vmap
 
 from multilayer.build import limited_batches
 from multilayer.data import Minibatches
-from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.lockstep.block import Block, Step, make_block
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.metrics import stacked_metrics
@@ -58,9 +57,10 @@ class Stack:
         self.device = self.module.device
         self.max_epochs = max(member.trainer.max_epochs or 0 for member in members)
         minibatches = training.data.train_minibatches(self.device)
-        self.features, self.target = minibatches.features, minibatches.target
-        rows = training.data.minibatches("validation", self.device)
-        self.validation_rows = (rows.features, rows.target)
+        self.features = minibatches.features.to(self.device)
+        self.target = minibatches.target.to(self.device)
+        features, target = training.data.rows_of("validation")
+        self.validation_rows = (features.to(self.device), target.to(self.device))
         self.batch_size = minibatches.batch_size
         self.n_batches = limited_batches(trainer, len(minibatches))
         self.n_rows = min(minibatches.n_rows, self.n_batches * self.batch_size)
@@ -313,7 +313,7 @@ class Stack:
             present = [member for member in some if member is not None]
             block = self.make_block(present, for_training=False)
             losses, outputs, targets = [], [], []
-            for features, target in in_batches(minibatches):
+            for features, target in minibatches:
                 loss, output = self.evaluate_rows(block, features, target)
                 losses.append(loss)
                 outputs.append(output)
@@ -339,9 +339,3 @@ class Stack:
         predictions = self.module.predictions(outputs.float())
         metrics = stacked_metrics(self.module.task, predictions, self.module.targets(target))
         return {"loss": weights @ losses, **metrics}
-
-
-def in_batches(minibatches: Minibatches) -> Iterator[tuple[Tensor, Tensor]]:
-    """The rows in their order; as many at a time as where a run trains alone."""
-    features = torch.split(minibatches.features, EVALUATION_BATCH_SIZE)
-    yield from zip(features, torch.split(minibatches.target, EVALUATION_BATCH_SIZE), strict=True)

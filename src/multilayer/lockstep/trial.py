@@ -40,9 +40,9 @@ def try_step(trainings: Sequence[Training]) -> None:
 
 def two_rows(training: Training) -> tuple[Tensor, Tensor]:
     """Rows to try a network on."""
-    features, target = training.data.splits["train"]
-    device = training.module.device
-    return features[:2].to(device), target[:2].to(device)
+    data, device = training.data, training.module.device
+    rows = data.rows["train"][:2]
+    return data.features[rows].to(device), data.targets[rows].to(device)
 
 
 def freeze_unused(trainings: Sequence[Training]) -> None:
