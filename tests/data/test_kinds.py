@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 import torch
 
-from multilayer.data.intake import ROWS_AT_A_TIME, Intake, only_columns, table_from_frame
-from multilayer.data.table import Columns, read_table
+from multilayer.data.intake import Intake, only_columns, table_from_frame
+from multilayer.data.table import VALUES_AT_A_TIME, Columns, read_table
 from multilayer.errors import UserError
 
 FRAME = pl.DataFrame(
@@ -220,7 +220,7 @@ def test_rows_are_counted_over_all_parts(column: str, value: object, message: st
 
 def test_columns_move_together_where_they_lie() -> None:
     """Those that stay, of a matrix of more rows than are moved at a time."""
-    matrix = np.arange(5 * (ROWS_AT_A_TIME + 3), dtype=np.float32).reshape(-1, 5)
+    matrix = np.arange(5 * (VALUES_AT_A_TIME + 3), dtype=np.float32).reshape(-1, 5)
     expected = matrix[:, [0, 2, 3]]
     found = only_columns(matrix, [0, 2, 3])
     np.testing.assert_array_equal(found, expected)

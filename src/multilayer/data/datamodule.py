@@ -11,7 +11,7 @@ from torch import Tensor
 from multilayer.data.minibatches import BatchSize, EpochShuffle, Minibatches
 from multilayer.data.preprocessing import NumberScaling, Preprocessing
 from multilayer.data.split import Split, SplitRule, split_rows
-from multilayer.data.table import Columns, Table
+from multilayer.data.table import Columns, Table, blocks
 from multilayer.devices import free_memory
 from multilayer.losses import Task
 
@@ -204,8 +204,7 @@ def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tens
         target = preprocessing.scale_target(target)
     stays = table.is_ours and preprocessing.n_features == raw.shape[1]
     features = raw if stays else raw.new_empty(len(raw), preprocessing.n_features)
-    for start in range(0, len(raw), EVALUATION_BATCH_SIZE):
-        rows = slice(start, start + EVALUATION_BATCH_SIZE)
+    for rows in blocks(raw):
         features[rows] = preprocessing(raw[rows])
     return features, target
 

@@ -20,6 +20,7 @@ from multilayer.data.kinds import (
 from multilayer.data.table import (
     Columns,
     Table,
+    blocks,
     codes_in,
     refuse_missing,
     sorted_classes,
@@ -32,8 +33,6 @@ from multilayer.losses import Task
 
 GROWTH = 1.125
 """The matrix grows by this factor when it is full; what is too much is given back at the end."""
-
-ROWS_AT_A_TIME = 65_536
 
 
 class Intake:
@@ -184,7 +183,7 @@ def only_columns(matrix: Float32s, places: Sequence[int]) -> Float32s:
     if list(places) == list(range(matrix.shape[1])):
         return matrix
     flat, width = matrix.reshape(-1), len(places)
-    for start in range(0, len(matrix), ROWS_AT_A_TIME):
-        part = matrix[start : start + ROWS_AT_A_TIME, places]  # a copy
-        flat[start * width : start * width + part.size] = part.reshape(-1)
+    for rows in blocks(matrix):
+        part = matrix[rows, places]  # a copy
+        flat[rows.start * width : rows.start * width + part.size] = part.reshape(-1)
     return flat[: len(matrix) * width].reshape(len(matrix), width)

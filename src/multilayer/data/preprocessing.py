@@ -118,13 +118,13 @@ class Preprocessing(nn.Module):
         """
         if rows is None:
             rows = torch.arange(len(columns))
-        fitted = [self.fit_number(columns[rows, position]) for position in self.number_columns]
+        fitted = [self.fit_number(columns[:, i][rows]) for i in self.number_columns]
         if fitted:
             names = ("median", "mean", "scale", "quantiles")
-            for name, values in zip(names, zip(*fitted, strict=True), strict=True):
+            *numbers, gaps = zip(*fitted, strict=True)
+            for name, values in zip(names, numbers, strict=True):
                 setattr(self, name, torch.stack(values).float())
-        gaps = [bool(columns[rows, position].isnan().any()) for position in self.number_columns]
-        self.with_gaps = torch.tensor(gaps).nonzero().flatten() if gaps else self.with_gaps
+            self.with_gaps = torch.stack(gaps).nonzero().flatten()
         if self.n_labels:
             self.slots = self.fit_slots(columns, rows)
         if target is not None:
@@ -133,8 +133,8 @@ class Preprocessing(nn.Module):
             self.target_scale.copy_(scale_or_one(wide.std(correction=0)))
         return self
 
-    def fit_number(self, column: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The median, mean, deviation and quantiles of a column `(N,)`, in float64.
+    def fit_number(self, column: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The median, mean, deviation and quantiles of a column `(N,)`, and whether it has gaps.
 
         In float64 the standard score of large numbers (years, prices) keeps its digits.
         """
@@ -149,6 +149,7 @@ class Preprocessing(nn.Module):
             torch.as_tensor(filled.mean()),
             deviation,
             torch.from_numpy(quantiles),
+            torch.tensor(len(values) < len(wide)),
         )
 
     def fit_slots(self, columns: Tensor, rows: Tensor) -> Tensor:

@@ -58,8 +58,10 @@ def split_rows(table: Table, rule: SplitRule) -> Rows:
     strata = None if table.columns.task == "regression" else table.target.numpy()
     groups = None if table.groups is None else table.groups.numpy()
     given = {split: rows.numpy() for split, rows in table.given.items()}
-    rest = np.setdiff1d(np.arange(len(table.target)), np.concatenate([[], *given.values()]))
-    rest = rest.astype(np.int64)
+    is_given = np.zeros(len(table.target), dtype=bool)
+    for numbers in given.values():
+        is_given[numbers] = True
+    rest = np.flatnonzero(~is_given)
     n_rows = len(rest)
     try:
         test = given.get("test")

@@ -1,6 +1,6 @@
 """A table in memory: what was read, as tensors, and the names that go with them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
@@ -10,11 +10,15 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from multilayer.data.kinds import in_float32, is_number, refuse_infinite
+from multilayer.data.kinds import Float32s, in_float32, is_number, refuse_infinite
 from multilayer.errors import UserError, quoted
 from multilayer.losses import Task
 
 Split = Literal["train", "validation", "test"]
+
+VALUES_AT_A_TIME = 2**15
+"""What goes through at once where a table is gone through: it stays in the processor's cache, and
+torch divides more among threads, which wait for each other where the machine has other work."""
 
 MAX_INTEGER_CLASSES = 20
 """An integer target with more distinct values than this is taken for a number to regress on."""
@@ -89,8 +93,13 @@ class Table:
 
     def gaps_in_words(self) -> str:
         """How many values are missing, and in which features."""
-        counts = self.features.isnan().sum(0).tolist()
-        gaps = {name: n for name, n in zip(self.columns.features, counts, strict=True) if n}
+        matrix = self.features.numpy()
+        counts = np.zeros(matrix.shape[1], dtype=np.int64)
+        for rows in blocks(matrix):
+            counts += np.isnan(matrix[rows]).sum(axis=0)
+        gaps = {
+            name: n for name, n in zip(self.columns.features, counts.tolist(), strict=True) if n
+        }
         return f"{sum(counts):,} values missing in {quoted(list(gaps))}" if gaps else ""
 
     def fingerprint(self) -> str:
@@ -99,6 +108,17 @@ class Table:
         for tensor in (self.features, self.target):
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
+
+
+def blocks(matrix: Tensor | Float32s) -> Iterator[slice]:
+    """The rows of a matrix in parts of `VALUES_AT_A_TIME`; at least one part.
+
+    >>> list(blocks(torch.empty(3, VALUES_AT_A_TIME // 2)))
+    [slice(0, 2, None), slice(2, 4, None)]
+    """
+    n_rows = max(1, VALUES_AT_A_TIME // max(1, matrix.shape[1]))
+    for start in range(0, max(1, len(matrix)), n_rows):
+        yield slice(start, start + n_rows)
 
 
 def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
