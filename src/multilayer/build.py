@@ -9,7 +9,8 @@ from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSu
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from multilayer.data import DataModule, Minibatches, Preprocessing
+from multilayer.data import DataModule, Preprocessing
+from multilayer.data.minibatches import Batches
 from multilayer.data.table import Columns
 from multilayer.devices import accelerator_problem
 from multilayer.embeddings import CategoryEmbeddings
@@ -61,7 +62,7 @@ def call(key: str, factory: Callable[[Any], Any], argument: Any) -> Any:
         raise UserError(f"{key}: {error}") from error
 
 
-def check_batch_normalization(network: nn.Module, minibatches: Minibatches) -> None:
+def check_batch_normalization(network: nn.Module, minibatches: Batches) -> None:
     """Refuse a minibatch of one row before torch does, in the middle of an epoch."""
     normalizes = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
     n_rows, batch_size = minibatches.n_rows, minibatches.batch_size

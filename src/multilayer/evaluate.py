@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from multilayer.build import make_data
-from multilayer.data.datamodule import EVALUATION_BATCH_SIZE, preprocess
+from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.minibatches import Minibatches
+from multilayer.data.preprocessing import preprocess
 from multilayer.data.split import Split
 from multilayer.data.table import read_table
 from multilayer.devices import choose_device

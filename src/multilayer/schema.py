@@ -97,6 +97,7 @@ class Data(Section):
     categories: Literal["onehot", "embedding"] = "onehot"
     categorical: list[str] = []
     drop: list[str] = []
+    stream: bool = False
 
 
 class Model(Section):

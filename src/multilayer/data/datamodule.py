@@ -8,11 +8,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from multilayer.data.minibatches import BatchSize, EpochShuffle, Minibatches
-from multilayer.data.preprocessing import NumberScaling, Preprocessing
+from multilayer.data.minibatches import Batches, BatchSize, EpochShuffle, Minibatches
+from multilayer.data.preprocessing import NumberScaling, Preprocessing, preprocess
 from multilayer.data.split import Split, SplitRule, split_rows
-from multilayer.data.table import Columns, Table, blocks
+from multilayer.data.stream import TableStream
+from multilayer.data.streamed_minibatches import StreamedMinibatches
+from multilayer.data.table import Columns, Table
 from multilayer.devices import free_memory
+from multilayer.errors import UserError
 from multilayer.losses import Task
 
 EVALUATION_BATCH_SIZE = 8192
@@ -93,6 +96,7 @@ class DataModule(ABC, pl.LightningDataModule):
         self.fitted_preprocessing = preprocessing
         self.rows: dict[Split, Tensor] = {}
         self.moved: tuple[Tensor, Tensor] | None = None
+        self.stream: TableStream | None = None  # set by a `load` that keeps only a sample
 
     @abstractmethod
     def load(self) -> Table:
@@ -147,9 +151,11 @@ class DataModule(ABC, pl.LightningDataModule):
             device=device,
         )
 
-    def train_minibatches(self, device: torch.device | None = None) -> Minibatches:
+    def train_minibatches(self, device: torch.device | None = None) -> Batches:
         """The training rows in an order that changes each epoch; a share of them in DDP."""
         trainer = self.trainer
+        if self.stream is not None:
+            return self.streamed_minibatches(self.stream, device)
         sampler = EpochShuffle(
             len(self.rows["train"]),
             self.shuffle_seed,
@@ -161,6 +167,25 @@ class DataModule(ABC, pl.LightningDataModule):
             batch_size=self.batch_size,
             rows=self.rows["train"],
             sampler=sampler,
+            device=device,
+        )
+
+    def streamed_minibatches(
+        self, stream: TableStream, device: torch.device | None
+    ) -> StreamedMinibatches:
+        """The training rows, read while the network trains."""
+        if self.batch_size == "full":
+            raise UserError("data.batch_size=full: all rows at once are no stream; give a number")
+        if self.trainer and self.trainer.world_size > 1:
+            raise UserError(
+                "data.stream=true: rows are read for one process; use trainer.devices=1"
+            )
+        return StreamedMinibatches(
+            stream,
+            self.columns,
+            self.preprocessing,
+            batch_size=self.batch_size,
+            seed=self.shuffle_seed,
             device=device,
         )
 
@@ -176,7 +201,7 @@ class DataModule(ABC, pl.LightningDataModule):
             self.moved = self.features.to(device), self.targets.to(device)
         return self.moved
 
-    def train_dataloader(self) -> Minibatches:
+    def train_dataloader(self) -> Batches:
         """For Lightning: the training rows, on the trainer's device."""
         return self.train_minibatches(self.device())
 
@@ -193,29 +218,18 @@ class DataModule(ABC, pl.LightningDataModule):
         return self.trainer.strategy.root_device if self.trainer else None
 
 
-def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tensor]:
-    """All rows as the network and its loss take them: features `(N, n_features)`, target `(N,)`.
-
-    Where the table is ours and as wide as its features, they take the place of its values, so that
-    it is in memory once. Class indices stay.
-    """
-    target, raw = table.target, table.features
-    if target.is_floating_point():
-        target = preprocessing.scale_target(target)
-    stays = table.is_ours and preprocessing.n_features == raw.shape[1]
-    features = raw if stays else raw.new_empty(len(raw), preprocessing.n_features)
-    for rows in blocks(raw):
-        features[rows] = preprocessing(raw[rows])
-    return features, target
-
-
 def count_rows(data: DataModule) -> dict[str, int]:
     """How many rows each split has."""
-    return {split: len(rows) for split, rows in data.rows.items()}
+    counts: dict[str, int] = {split: len(rows) for split, rows in data.rows.items()}
+    if data.stream is not None:
+        counts["train"] = sum(data.stream.n_training)
+    return counts
 
 
 def in_words(data: DataModule) -> str:
     """What was read, in one line: rows, features by kind, missing values and the task.
+
+    Of a table that is streamed, kinds and missing values are those of the rows kept in memory.
 
     >>> from multilayer import BuiltinData
     >>> data = BuiltinData(name="iris")
@@ -223,8 +237,15 @@ def in_words(data: DataModule) -> str:
     >>> in_words(data)
     'train 104, validation 23, test 23 rows; 4 numbers; multiclass, 3 classes'
     """
-    rows = ", ".join(f"{split} {n}" for split, n in count_rows(data).items())
+    rows = ", ".join(f"{split} {n:,}" for split, n in count_rows(data).items())
     columns = data.columns
     classes = f", {len(columns.classes)} classes" if columns.classes else ""
-    parts = [f"{rows} rows", columns.in_words(), data.gaps, f"{columns.task}{classes}"]
+    streamed = f"training rows are streamed, {len(data.rows['train']):,} of them kept as a sample"
+    parts = [
+        f"{rows} rows",
+        streamed if data.stream else "",
+        columns.in_words(),
+        data.gaps,
+        f"{columns.task}{classes}",
+    ]
     return "; ".join(filter(None, parts))

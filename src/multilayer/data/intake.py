@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
@@ -30,6 +31,8 @@ from multilayer.data.table import (
 from multilayer.errors import UserError, did_you_mean
 from multilayer.frames import Schema
 from multilayer.losses import Task
+
+Bools = npt.NDArray[np.bool_]
 
 GROWTH = 1.125
 """The matrix grows by this factor when it is full; what is too much is given back at the end."""
@@ -85,26 +88,37 @@ class Intake:
         self.others = [label for label in self.features if label not in self.numbers]
         self.facts = NumberFacts(list(self.numbers), schema)
         self.matrix: Float32s = np.empty((0, len(self.features)), np.float32)
-        self.n_rows = 0
+        self.n_seen = self.n_rows = 0
         self.parts: list[pl.DataFrame] = []
 
-    def add(self, batch: pl.DataFrame) -> None:
+    def add(self, batch: pl.DataFrame, chosen: Bools | None = None) -> None:
         """Take in the next rows.
+
+        chosen: which of them, `(B,)`; the others are only looked at. None takes all.
 
         Raises `UserError` for a missing target or group, and an infinite value.
         """
-        before, self.n_rows = self.n_rows, self.n_rows + batch.height
+        before, self.n_seen = self.n_seen, self.n_seen + batch.height
         refuse_missing(batch[self.target], self.name, rows_before=before)
         if self.group is not None:
             what = f"data.group {self.group!r}"
             refuse_missing(batch[self.group], self.name, what, rows_before=before)
-        if self.n_rows > len(self.matrix):
-            self.resize(int(self.n_rows * GROWTH))
+        values = np.empty((batch.height, 0), np.float32)
         if self.numbers:
             values = batch.select(in_float32(batch.schema, self.numbers)).to_numpy()
             refuse_infinite(values, list(self.numbers), self.name, rows_before=before)
+        if chosen is not None:
+            values, batch = values[chosen], batch.filter(chosen)
+        self.keep(values, batch)
+
+    def keep(self, values: Float32s, batch: pl.DataFrame) -> None:
+        """Keep rows: their numbers `(B, n_numbers)`, and the other columns of a batch."""
+        start, self.n_rows = self.n_rows, self.n_rows + batch.height
+        if self.n_rows > len(self.matrix):
+            self.resize(int(self.n_rows * GROWTH))
+        if self.numbers:
             self.facts.note(values, batch)
-            rows = self.matrix[before : self.n_rows]
+            rows = self.matrix[start : self.n_rows]
             for position, column in zip(self.numbers.values(), values.T, strict=True):
                 rows[:, position] = column  # ten times faster than all of them by one index
         words = [label for label in self.others if batch.schema[label] == pl.String]

@@ -1,5 +1,6 @@
 """Minibatches of tensors in memory: one index a minibatch, on the device where the data is."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from math import ceil
 from typing import Literal
@@ -48,8 +49,52 @@ class EpochShuffle:
         return wrapped[self.rank :: self.n_ranks]
 
 
-class Minibatches:
+class Batches(ABC):
     """Pairs of features `(B, D)` and target `(B,)`, an epoch each time it is iterated over.
+
+    n_rows: how many rows an epoch has.
+    batch_size: rows a minibatch; the last one of an epoch holds the rest.
+    sampler: gives the order; None keeps the rows as they are.
+    device: where the minibatches go.
+    """
+
+    def __init__(
+        self, n_rows: int, batch_size: int, sampler: EpochShuffle | None, device: torch.device
+    ) -> None:
+        self.n_rows = n_rows
+        self.batch_size = batch_size
+        self.sampler = sampler
+        self.device = device
+        self.n_given = 0
+        self.resumed_epoch: int | None = None
+        self.batch_sampler = None  # Lightning looks for one beside `sampler`
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """An epoch, from the minibatch on whose number `begin` gives."""
+
+    def __len__(self) -> int:
+        return ceil(self.n_rows / self.batch_size)
+
+    def begin(self) -> int:
+        """The number of the first minibatch to be given: 0, but in a run that is resumed."""
+        is_resumed = self.sampler is not None and self.resumed_epoch == self.sampler.epoch
+        self.n_given = self.n_given if is_resumed else 0
+        self.resumed_epoch = None
+        return self.n_given
+
+    def state_dict(self) -> dict[str, int]:
+        """How many minibatches of which epoch were given; Lightning saves it in checkpoints."""
+        return {"n_given": self.n_given, "epoch": self.sampler.epoch if self.sampler else 0}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on in the middle of an epoch, where the run that is resumed was interrupted."""
+        self.n_given = state_dict["n_given"]
+        self.resumed_epoch = state_dict["epoch"]
+
+
+class Minibatches(Batches):
+    """Minibatches of rows in memory, one index each.
 
     features, target: of all rows, `(N, D)` and `(N,)`.
 
@@ -74,20 +119,13 @@ class Minibatches:
         sampler: EpochShuffle | None = None,
         device: torch.device | None = None,
     ) -> None:
+        n_rows = len(target) if rows is None else len(rows)
+        n_rows = n_rows if sampler is None else len(sampler)
+        size = n_rows if batch_size == "full" else batch_size
+        super().__init__(n_rows, size, sampler, device or features.device)
         self.features = features
         self.target = target
         self.rows = rows
-        self.sampler = sampler
-        self.device = device or features.device
-        self.n_given = 0
-        self.resumed_epoch: int | None = None
-        self.batch_sampler = None  # Lightning looks for one beside `sampler`
-        n_rows = len(target) if rows is None else len(rows)
-        self.n_rows = n_rows if sampler is None else len(sampler)
-        self.batch_size = self.n_rows if batch_size == "full" else batch_size
-
-    def __len__(self) -> int:
-        return ceil(self.n_rows / self.batch_size)
 
     def order(self) -> Tensor:
         """The numbers of the rows in the order of this epoch, `(n_rows,)` int64."""
@@ -104,19 +142,3 @@ class Minibatches:
             features = self.features.index_select(0, rows)
             target = self.target.index_select(0, rows)
             yield features.to(self.device), target.to(self.device)
-
-    def begin(self) -> int:
-        """The number of the first minibatch to be given: 0, but in a run that is resumed."""
-        is_resumed = self.sampler is not None and self.resumed_epoch == self.sampler.epoch
-        self.n_given = self.n_given if is_resumed else 0
-        self.resumed_epoch = None
-        return self.n_given
-
-    def state_dict(self) -> dict[str, int]:
-        """How many minibatches of which epoch were given; Lightning saves it in checkpoints."""
-        return {"n_given": self.n_given, "epoch": self.sampler.epoch if self.sampler else 0}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on in the middle of an epoch, where the run that is resumed was interrupted."""
-        self.n_given = state_dict["n_given"]
-        self.resumed_epoch = state_dict["epoch"]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from multilayer.data.table import Columns
+from multilayer.data.table import Columns, Table, blocks
 
 N_QUANTILES = 1000
 """Quantiles that a column of numbers is described by, at most."""
@@ -226,6 +226,22 @@ class Preprocessing(nn.Module):
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tensor]:
+    """All rows as the network and its loss take them: features `(N, n_features)`, target `(N,)`.
+
+    Where the table is ours and as wide as its features, they take the place of its values, so that
+    it is in memory once. Class indices stay.
+    """
+    target, raw = table.target, table.features
+    if target.is_floating_point():
+        target = preprocessing.scale_target(target)
+    stays = table.is_ours and preprocessing.n_features == raw.shape[1]
+    features = raw if stays else raw.new_empty(len(raw), preprocessing.n_features)
+    for rows in blocks(raw):
+        features[rows] = preprocessing(raw[rows])
+    return features, target
 
 
 def quantiles_of(values: Values) -> Values:

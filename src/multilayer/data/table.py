@@ -138,7 +138,7 @@ def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
 def joined(tables: Mapping[Split, Table]) -> Table:
     """Tables of the same columns, one below the other; those after the first are splits given."""
     first = next(iter(tables.values()))
-    start, given = 0, {}
+    start, given = 0, dict(first.given)
     for split, table in tables.items():
         end = start + len(table.target)
         if table is not first:
@@ -251,12 +251,15 @@ def target_tensor(target: pl.Series, columns: Columns, name: str) -> Tensor:
             row = int((~values.isfinite()).nonzero()[0]) + 1
             raise UserError(f"{name}: the target {target.name!r} is not finite in row {row}")
         return values
-    index_of = {label: index for index, label in enumerate(columns.classes)}
-    labels = [str(value) for value in target.to_list()]
-    unknown = next((row for row, label in enumerate(labels) if label not in index_of), None)
-    if unknown is not None:
+    known = {label: index for index, label in enumerate(columns.classes)}
+    distinct = target.unique()
+    codes = [known.get(str(value), -1) for value in distinct.to_list()]
+    found = target.replace_strict(distinct, codes, return_dtype=pl.Int64)
+    unknown = (found < 0).arg_true()
+    if len(unknown):
+        row = unknown[0]
         raise UserError(
-            f"{name}: the target {target.name!r} is {labels[unknown]!r} in row {unknown + 1}, "
+            f"{name}: the target {target.name!r} is {str(target[row])!r} in row {row + 1}, "
             f"none of the classes {quoted(columns.classes)}"
         )
-    return torch.tensor([index_of[label] for label in labels])
+    return found.to_torch()

@@ -1,6 +1,7 @@
 """A table of the user's own, from a file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,6 +9,7 @@ import polars as pl
 
 from multilayer.data.datamodule import DataModule
 from multilayer.data.intake import Intake
+from multilayer.data.stream import TableStream
 from multilayer.data.table import Split, Table, joined, read_table
 from multilayer.frames import OtherTypesError, TableFile, read_frame
 from multilayer.losses import Task
@@ -27,6 +29,8 @@ class TableData(DataModule):
     drop: columns to leave out.
     group: rows with one value in this column stay together when rows are divided.
     categories: "onehot", or "embedding" for vectors that the network learns.
+    stream: whether the training rows are read while the network trains; for Parquet that is larger
+        than memory.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class TableData(DataModule):
         drop: Sequence[str] = (),
         group: str | None = None,
         categories: Literal["onehot", "embedding"] = "onehot",
+        stream: bool = False,
         **split: Any,
     ) -> None:
         super().__init__(**split)
@@ -50,6 +55,11 @@ class TableData(DataModule):
             raise ValueError("path must be given, a file or several with wildcards")
         if group is not None and (validation_path or test_path):
             raise ValueError("group is for rows that are divided, and there are files of splits")
+        if stream:
+            given = {"group": group, "folds": self.split_rule.folds, "train_rows": self.train_rows}
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(f"{name}={value} is for tables in memory; leave out stream")
         self.paths: dict[Split, str] = {name: path for name, path in paths.items() if path}  # type: ignore[misc]
         self.target = target
         self.task = task
@@ -57,6 +67,7 @@ class TableData(DataModule):
         self.drop = drop
         self.group = group
         self.categories = categories
+        self.is_streamed = stream
 
     def load(self) -> Table:
         """Read the files."""
@@ -72,7 +83,7 @@ class TableData(DataModule):
         return joined(tables) if len(tables) > 1 else table
 
     def read(self, file: TableFile) -> Table:
-        """Read the file that decides what the columns are."""
+        """Read the file that decides what the columns are; of a stream, a sample of its rows."""
         intake = Intake(
             file.schema,
             target=self.target,
@@ -82,6 +93,19 @@ class TableData(DataModule):
             group=self.group,
             name=Path(self.paths["train"]).name,
         )
+        if self.is_streamed:
+            rule = self.split_rule
+            shares: dict[Split, float] = {
+                "validation": rule.validation_fraction,
+                "test": rule.test_fraction,
+            }
+            divided = {split: share for split, share in shares.items() if split not in self.paths}
+            self.stream = TableStream(file, divided, rule.seed)
+            given = self.stream.survey(intake)
+            return replace(
+                intake.table(),
+                given={split: rows for split, rows in given.items() if split in divided},
+            )
         # Labels and classes keep all the digits that the file has.
         floats = [label for label in intake.numbers if file.schema[label] == pl.Float64]
         for batch in file.batches(float32=floats):

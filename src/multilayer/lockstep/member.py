@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from multilayer.build import limited_batches
+from multilayer.data import Minibatches
 from multilayer.errors import UserError
 from multilayer.lockstep.alike import difference
 from multilayer.lockstep.block import Block, Layout
@@ -80,7 +81,9 @@ class Member:
         self.module = training.module
         self.trainer = training.trainer
         # Only its order and its counter are used: a checkpoint says which minibatches were given.
-        self.minibatches = training.data.train_minibatches()
+        minibatches = training.data.train_minibatches()
+        assert isinstance(minibatches, Minibatches), "the plan stacks no streamed data"
+        self.minibatches = minibatches
         # The masks of dropout are hashed from its numbers; see `HashedDropout`.
         self.dropout_keys = np.random.default_rng((training.config["seed"], 1))
         self.left_at_step: int | None = None

@@ -218,6 +218,8 @@ def reason_to_be_alone(config: Config) -> str | None:
     changed = changed_loader(resolve("data", config["data"]["_target_"]))
     if changed:
         return f"data {config['data']['_target_']} has a {changed} of its own"
+    if config["data"].get("stream"):
+        return "data.stream=true"
     if config["resume"] is not None:
         return "it goes on from a checkpoint (resume)"
     trainer = config["trainer"]

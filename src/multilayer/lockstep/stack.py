@@ -57,6 +57,7 @@ class Stack:
         self.device = self.module.device
         self.max_epochs = max(member.trainer.max_epochs or 0 for member in members)
         minibatches = training.data.train_minibatches(self.device)
+        assert isinstance(minibatches, Minibatches), "the plan stacks no streamed data"
         self.features = minibatches.features.to(self.device)
         self.target = minibatches.target.to(self.device)
         features, target = training.data.rows_of("validation")
