@@ -1,4 +1,4 @@
-"""The metrics of each task against scikit-learn."""
+"""The metrics of each task against scikit-learn, and those of a stack against torchmetrics."""
 
 from itertools import pairwise
 
@@ -13,19 +13,27 @@ from sklearn.metrics import (
     roc_auc_score,
     root_mean_squared_error,
 )
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+from torchmetrics.classification import (
+    BinaryAccuracy,
+    BinaryAUROC,
+    BinaryCalibrationError,
+    BinaryF1Score,
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassCalibrationError,
+    MulticlassF1Score,
+)
 
-from multilayer.metrics import HEADLINE, metrics_for_task
+from multilayer.metrics import HEADLINE, METRICS, metrics_of, stacked_metrics
 
 N_ROWS = 300
 
 
-def computed(task, predictions, target, n_classes=2, n_parts=1):
-    """The metrics, updated with the rows in so many parts."""
-    metrics = metrics_for_task(task, n_classes)
-    parts = zip(np.array_split(predictions, n_parts), np.array_split(target, n_parts), strict=True)
-    for some_predictions, some_target in parts:
-        metrics.update(torch.from_numpy(some_predictions), torch.from_numpy(some_target))
-    return {name: float(value) for name, value in metrics.compute().items()}
+def computed(task, predictions, target):
+    """The metrics of numpy arrays, as numbers."""
+    values = metrics_of(task, torch.from_numpy(predictions), torch.from_numpy(target))
+    return {name: float(value) for name, value in values.items()}
 
 
 def calibration_error(confidence, right, n_bins=15):
@@ -87,7 +95,7 @@ def test_binary_calibration_compares_the_probability_of_class_1_with_its_share()
 def test_multiclass_metrics_are_scikit_learn_s(n_classes):
     """Accuracy over the rows; F1 and the area under the ROC curve as means over the classes."""
     p, y = class_rows(n_classes)
-    values = computed("multiclass", p, y, n_classes)
+    values = computed("multiclass", p, y)
     assert values["accuracy"] == pytest.approx(accuracy_score(y, p.argmax(1)), abs=1e-6)
     assert values["f1"] == pytest.approx(f1_score(y, p.argmax(1), average="macro"), abs=1e-6)
     area = (
@@ -102,7 +110,7 @@ def test_multiclass_metrics_are_scikit_learn_s(n_classes):
 def test_multiclass_calibration_compares_confidence_with_accuracy(n_classes):
     """Over 15 bins of the largest probability, as in Guo et al. 2017."""
     p, y = class_rows(n_classes)
-    values = computed("multiclass", p, y, n_classes)
+    values = computed("multiclass", p, y)
     expected = calibration_error(p.max(1), p.argmax(1) == y)
     assert values["calibration_error"] == pytest.approx(expected, abs=1e-5)
 
@@ -111,16 +119,14 @@ def test_class_that_is_never_seen_counts_not_against_f1():
     """The mean is over the classes that the rows or the predictions hold, as scikit-learn's."""
     p, y = class_rows(3)
     unseen = np.concatenate([p, np.zeros((N_ROWS, 1), dtype=np.float32)], axis=1)
-    metrics = metrics_for_task("multiclass", 4)
-    metrics.update(torch.from_numpy(unseen), torch.from_numpy(y))
     expected = f1_score(y, p.argmax(1), average="macro")
-    assert metrics["f1"].compute().item() == pytest.approx(expected, abs=1e-6)
+    assert computed("multiclass", unseen, y)["f1"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_perfect_predictions_have_perfect_metrics():
     """Certain and right: every score is 1 and no calibration error is left."""
     y = np.arange(6) % 3
-    values = computed("multiclass", np.eye(3, dtype=np.float32)[y], y, 3)
+    values = computed("multiclass", np.eye(3, dtype=np.float32)[y], y)
     assert values == {"accuracy": 1, "f1": 1, "auroc": 1, "calibration_error": 0}
     values = computed("binary", (y == 1).astype(np.float32), (y == 1).astype(np.int64))
     assert values == {"accuracy": 1, "f1": 1, "auroc": 1, "calibration_error": 0}
@@ -140,20 +146,89 @@ def test_regression_metrics_are_scikit_learn_s(offset, deviation):
     assert metrics["r2"] == pytest.approx(r2_score(wide_y, wide), abs=1e-4)
 
 
-@pytest.mark.parametrize("task", HEADLINE)
-def test_metrics_of_parts_are_those_of_the_whole(task):
-    """Rows may come in minibatches of any size."""
-    rows = {
-        "binary": binary_rows,
-        "multiclass": lambda: class_rows(3),
-        "regression": regression_rows,
+@pytest.mark.parametrize("offset", [0, 2])
+def test_r_squared_of_a_constant_target_is_scikit_learn_s(offset):
+    """1 where the predictions are right, 0 otherwise, and not infinitely low."""
+    y = np.full(5, 3.0, dtype=np.float32)
+    assert computed("regression", y + offset, y)["r2"] == r2_score(y, y + offset)
+
+
+@pytest.mark.parametrize("task", METRICS)
+def test_names_are_those_that_are_computed(task):
+    """The user's `monitor` is checked by them, and a short table shows one of them."""
+    predictions = torch.rand(6, 3).softmax(dim=1) if task == "multiclass" else torch.rand(6)
+    values = metrics_of(task, predictions, torch.tensor([0, 1, 1, 0, 1, 0]))
+    assert tuple(values) == METRICS[task]
+    assert HEADLINE[task] in values
+
+
+def of_torchmetrics(task, n_classes):
+    """The same metrics from torchmetrics."""
+    metrics = {
+        "binary": {
+            "accuracy": BinaryAccuracy(),
+            "f1": BinaryF1Score(),
+            "auroc": BinaryAUROC(),
+            "calibration_error": BinaryCalibrationError(),
+        },
+        "multiclass": {
+            "accuracy": MulticlassAccuracy(n_classes, average="micro"),
+            "f1": MulticlassF1Score(n_classes, average="macro"),
+            "auroc": MulticlassAUROC(n_classes),
+            "calibration_error": MulticlassCalibrationError(n_classes),
+        },
+        "regression": {
+            "mae": MeanAbsoluteError(),
+            "r2": R2Score(),
+            "rmse": MeanSquaredError(squared=False),
+        },
     }
-    predictions, target = rows[task]()
-    whole = computed(task, predictions, target, 3)
-    assert computed(task, predictions, target, 3, n_parts=7) == pytest.approx(whole, abs=1e-5)
+    return MetricCollection(metrics[task])
 
 
-@pytest.mark.parametrize("task", HEADLINE)
-def test_headline_is_one_of_the_metrics(task):
-    """What a short table shows is computed."""
-    assert HEADLINE[task] in metrics_for_task(task, 3)
+def check_members(task, predictions, target, n_classes=2):
+    """Every metric of every member of a stack agrees with torchmetrics."""
+    stacked = stacked_metrics(task, predictions, target)
+    for k in range(len(predictions)):
+        metrics = of_torchmetrics(task, n_classes).set_dtype(torch.float64)
+        metrics.update(predictions[k].double(), target[k])
+        expected = metrics.compute()
+        assert stacked.keys() == expected.keys()
+        for name, value in expected.items():
+            assert float(stacked[name][k]) == pytest.approx(float(value), abs=3e-6), name
+
+
+def test_members_have_multiclass_metrics_with_and_without_ties():
+    """Coarse probabilities tie often."""
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.randn(3, 400, 5, generator=generator).softmax(dim=2)
+    probabilities[0] = (probabilities[0] * 4).round() / 4
+    probabilities[0] /= probabilities[0].sum(dim=1, keepdim=True).clamp_min(0.25)
+    target = torch.randint(0, 5, (3, 400), generator=generator)
+    check_members("multiclass", probabilities, target, 5)
+
+
+@pytest.mark.filterwarnings("ignore:No positive samples in targets")
+def test_members_have_multiclass_metrics_where_a_class_is_never_predicted():
+    """It counts for nothing in F1 if it is not there either."""
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.randn(2, 200, 4, generator=generator)
+    probabilities[:, :, 3] = -20
+    target = torch.randint(0, 3, (2, 200), generator=generator)
+    target[1, 0] = 3
+    check_members("multiclass", probabilities.softmax(dim=2), target, 4)
+
+
+def test_members_have_binary_metrics_with_and_without_ties():
+    """Also for predictions of exactly 0, 1 and a half."""
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(3, 300, generator=generator)
+    probabilities[1] = (probabilities[1] * 4).round() / 4
+    check_members("binary", probabilities, torch.randint(0, 2, (3, 300), generator=generator))
+
+
+def test_members_have_regression_metrics_far_from_zero():
+    """R squared does not lose its digits."""
+    generator = torch.Generator().manual_seed(0)
+    target = 1000 + torch.randn(3, 300, generator=generator, dtype=torch.float64)
+    check_members("regression", target + 0.5 * torch.randn(3, 300, generator=generator), target)

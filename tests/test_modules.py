@@ -56,7 +56,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     data = BuiltinData(name="wine")
     data.setup()
     torch.manual_seed(0)
-    module = MulticlassModule(MLP(13, 3), n_classes=3)
+    module = MulticlassModule(MLP(13, 3))
     features, target = data.rows_of("train")
     probabilities = module.predictions(module.output(features)).detach().double().numpy()
     probabilities /= probabilities.sum(1, keepdims=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from multilayer.embeddings import PLRMLP as PLRMLP
     from multilayer.losses import BinaryCrossEntropy as BinaryCrossEntropy
     from multilayer.losses import CrossEntropy as CrossEntropy
-    from multilayer.metrics import metrics_for_task as metrics_for_task
+    from multilayer.metrics import metrics_of as metrics_of
     from multilayer.mlp import MLP as MLP
     from multilayer.mlp import DenseLayer as DenseLayer
     from multilayer.mlp import Perceptron as Perceptron
@@ -45,7 +45,7 @@ _MODULE_OF = {
     "SupervisedModule": "modules",
     "TableData": "data",
     "make_activation": "activations",
-    "metrics_for_task": "metrics",
+    "metrics_of": "metrics",
 }
 
 __all__ = list(_MODULE_OF)

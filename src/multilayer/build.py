@@ -177,7 +177,6 @@ def make_module(
         network,
         loss=make_loss(config, columns.task, len(columns.classes)),
         preprocessing=preprocessing,
-        n_classes=max(2, len(columns.classes)),
         about={
             "config": config,
             "columns": columns.to_dict(),

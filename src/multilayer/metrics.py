@@ -1,33 +1,21 @@
-"""The metrics of each task, from torchmetrics."""
+"""The metrics of each task, for one network or for the K members of a stack.
 
+torchmetrics takes some 4 ms for the metrics of one network, a fifth of an epoch of 1,257 rows; here
+one takes 0.6 ms, and a stack little more.
+"""
+
+import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
-from torchmetrics.classification import (
-    BinaryAccuracy,
-    BinaryAUROC,
-    BinaryCalibrationError,
-    BinaryF1Score,
-    MulticlassAccuracy,
-    MulticlassAUROC,
-    MulticlassCalibrationError,
-    MulticlassF1Score,
-)
 
 from multilayer.losses import Task
 
-
-class R2(R2Score):
-    """R squared summed in float64: in float32 a target far from 0 gives more than 1.
-
-    Apple's GPUs have no float64, and sum in float32.
-    """
-
-    def update(self, preds: Tensor, target: Tensor) -> None:
-        """Add predictions and targets, `(B,)` each."""
-        wide = torch.float32 if preds.device.type == "mps" else torch.float64
-        super().update(preds.to(wide), target.to(wide))
-
+METRICS: dict[Task, tuple[str, ...]] = {
+    "binary": ("accuracy", "auroc", "calibration_error", "f1"),
+    "multiclass": ("accuracy", "auroc", "calibration_error", "f1"),
+    "regression": ("mae", "r2", "rmse"),
+}
+"""The names of each task's metrics."""
 
 MORE_IS_BETTER = ("accuracy", "f1", "auroc", "r2")
 """The metrics of which more is better; of the loss and the others less is."""
@@ -35,9 +23,12 @@ MORE_IS_BETTER = ("accuracy", "f1", "auroc", "r2")
 HEADLINE: dict[Task, str] = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse"}
 """The one metric of each task that a short table shows beside the loss."""
 
+N_BINS = 15
+"""Of the calibration error, over equal parts of the probabilities from 0 to 1."""
 
-def metrics_for_task(task: Task, n_classes: int = 2) -> MetricCollection:
-    """The metrics of a task, to be updated with predictions and targets.
+
+def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Each metric of a task, as a scalar on the device of the predictions.
 
     - `binary`: probabilities `(B,)` of class 1 and targets `(B,)`.
     - `multiclass`: probabilities `(B, n_classes)` and targets `(B,)`. F1 and AUROC are means
@@ -47,27 +38,123 @@ def metrics_for_task(task: Task, n_classes: int = 2) -> MetricCollection:
     `calibration_error` is the expected calibration error over 15 bins (Guo et al. 2017): of the
     probability of class 1 in a binary task, of the likeliest class otherwise.
 
-    >>> sorted(metrics_for_task("regression"))
-    ['mae', 'r2', 'rmse']
+    >>> metrics_of("regression", torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))["mae"]
+    tensor(0.5000)
     """
+    stacked = stacked_metrics(task, predictions.unsqueeze(0), target.unsqueeze(0))
+    return {name: value[0] for name, value in stacked.items()}
+
+
+def stacked_metrics(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Each metric of a task, `(K,)`; see `metrics_of`.
+
+    predictions: `(K, N)`, in a multiclass task `(K, N, n_classes)`.
+    target: `(K, N)`.
+    """
+    if task == "regression":
+        return regression_metrics(predictions, target)
     if task == "binary":
-        return MetricCollection(
-            {
-                "accuracy": BinaryAccuracy(),
-                "f1": BinaryF1Score(),
-                "auroc": BinaryAUROC(),
-                "calibration_error": BinaryCalibrationError(),
-            }
-        )
-    if task == "multiclass":
-        return MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(n_classes, average="micro"),
-                "f1": MulticlassF1Score(n_classes, average="macro"),
-                "auroc": MulticlassAUROC(n_classes),
-                "calibration_error": MulticlassCalibrationError(n_classes),
-            }
-        )
-    return MetricCollection(
-        {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError(), "r2": R2()}
-    )
+        return binary_metrics(predictions, target.long())
+    return multiclass_metrics(predictions, target.long())
+
+
+def binary_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Accuracy, AUROC, calibration error and F1 of class 1, `(K,)` each."""
+    labels = (probabilities > 0.5).long()
+    return {
+        "accuracy": mean_of(labels == target),
+        "auroc": auroc(probabilities, target),
+        "calibration_error": calibration_error(probabilities, target.float()),
+        "f1": f1(labels, target, n_classes=2)[0][:, 1],
+    }
+
+
+def multiclass_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Accuracy, AUROC, calibration error and F1, `(K,)` each."""
+    n_classes = probabilities.shape[2]
+    confidence, labels = probabilities.max(dim=2)
+    correct = labels == target
+    of_class = target.unsqueeze(1) == torch.arange(n_classes, device=target.device)[:, None]
+    per_class, present = f1(labels, target, n_classes)
+    return {
+        "accuracy": mean_of(correct),
+        "auroc": auroc(probabilities.mT, of_class).mean(dim=1),  # (K, N, C) -> (K, C, N)
+        "calibration_error": calibration_error(confidence, correct.float()),
+        "f1": per_class.sum(dim=1) / present.sum(dim=1),
+    }
+
+
+def regression_metrics(predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """MAE, R squared and RMSE, `(K,)` each.
+
+    R squared is summed in float64: in float32 a target far from 0 gives more than 1. Apple's GPUs
+    have no float64. Of a constant target it is 1 where all is right and 0 otherwise.
+    """
+    error = predictions - target
+    wide = torch.float32 if error.device.type == "mps" else torch.float64
+    residual, spread = error.to(wide).square().sum(dim=1), target.to(wide)
+    total = (spread - spread.mean(dim=1, keepdim=True)).square().sum(dim=1)
+    of_constant = (residual == 0).to(wide)
+    return {
+        "mae": error.abs().mean(dim=1),
+        "r2": torch.where(total > 0, 1 - residual / total, of_constant),
+        "rmse": error.square().mean(dim=1).sqrt(),
+    }
+
+
+def mean_of(correct: Tensor) -> Tensor:
+    """`(K, N)` bool to shares `(K,)`."""
+    return correct.float().mean(dim=1)
+
+
+def counts(labels: Tensor, weights: Tensor, n_classes: int) -> Tensor:
+    """The sum of the weights `(K, N)` for each label, `(K, n_classes)`."""
+    zeros = torch.zeros(len(labels), n_classes, device=labels.device)
+    return zeros.scatter_add_(1, labels, weights)
+
+
+def f1(labels: Tensor, target: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+    """F1 of each class `(K, n_classes)`, and whether the class is there or predicted."""
+    ones = torch.ones(labels.shape, device=labels.device)
+    hits = counts(target, (labels == target).float(), n_classes)
+    both = counts(labels, ones, n_classes) + counts(target, ones, n_classes)
+    return 2 * hits / both.clamp_min(1), both > 0
+
+
+def calibration_error(confidence: Tensor, correct: Tensor) -> Tensor:
+    """The expected calibration error `(K,)` (Guo et al. 2017), from `(K, N)` each."""
+    edges = torch.linspace(0, 1, N_BINS + 1, device=confidence.device)
+    bins = torch.bucketize(confidence, edges, right=True).clamp_max(N_BINS + 1) - 1
+    gap = counts(bins, correct - confidence, N_BINS + 1)
+    return gap.abs().sum(dim=1) / confidence.shape[1]
+
+
+def auroc(scores: Tensor, positive: Tensor) -> Tensor:
+    """The area under the ROC curve over the last dimension, `(..., N)` to `(...)`.
+
+    It is the share of pairs of a positive and a negative row in which the positive one has the
+    higher score; ties count half. 0 where all rows are positive, or none is.
+    """
+    # float32 from 0 to 1 sorts like its bits, which leave room for the label below them: in one
+    # sort ties then count as won, and in the other as lost.
+    bits = scores.contiguous().view(torch.int32) << 1
+    label = positive.to(torch.int32)
+    n_positive = positive.sum(dim=-1)
+    n_pairs = n_positive * (positive.shape[-1] - n_positive)
+    won = pairs_won(sort(bits | label) & 1, n_positive)
+    won_but_ties = pairs_won(~sort(bits | (1 - label)) & 1, n_positive)
+    share = (won + won_but_ties) / (2 * n_pairs.clamp_min(1))
+    return torch.where(n_pairs > 0, share, 0.0)
+
+
+def pairs_won(positive: Tensor, n_positive: Tensor) -> Tensor:
+    """The number of negatives below each positive, summed; the rows `(..., N)` go upwards."""
+    ranks = torch.arange(positive.shape[-1], device=positive.device)
+    return (positive * ranks).sum(dim=-1) - n_positive * (n_positive - 1) // 2
+
+
+def sort(keys: Tensor) -> Tensor:
+    """Sorted along the last dimension; on the CPU by numpy, which is ten times faster at it."""
+    if keys.device.type == "cpu":
+        return torch.from_numpy(np.sort(keys.numpy(), axis=-1))
+    return keys.sort(dim=-1).values

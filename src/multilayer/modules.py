@@ -7,13 +7,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.losses import LOSS_OF_TASK, Task
-from multilayer.metrics import metrics_for_task
+from multilayer.metrics import metrics_of
 
 Batch = tuple[Tensor, Tensor]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -34,10 +35,20 @@ class Epoch:
         self.outputs.append(output.detach())
         self.targets.append(target)
 
-    def loss(self) -> Tensor:
+    def mean_loss(self) -> Tensor:
         """The mean loss over the rows, a scalar."""
         sizes = torch.tensor([len(target) for target in self.targets], device=self.losses[0].device)
         return (torch.stack(self.losses) * sizes).sum() / sizes.sum()
+
+    def of_all_processes(self) -> "Epoch":
+        """The same of all processes that train together, with one minibatch from each."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return self
+        together = Epoch()
+        together.losses = gather_all_tensors(self.mean_loss())
+        together.outputs = gather_all_tensors(torch.cat(self.outputs))
+        together.targets = gather_all_tensors(torch.cat(self.targets))
+        return together
 
 
 class SupervisedModule(pl.LightningModule, ABC):
@@ -50,7 +61,6 @@ class SupervisedModule(pl.LightningModule, ABC):
     scheduler_interval: "epoch" or "step", how often the schedule moves on.
     monitor: the metric that `ReduceLROnPlateau` follows.
     preprocessing: fitted, from raw columns to features; None where features come ready.
-    n_classes: the number of classes, for the metrics.
     about: plain data that travels in the checkpoint under "multilayer".
 
     The minibatches hold features that are preprocessed already; `forward` takes raw columns.
@@ -68,14 +78,12 @@ class SupervisedModule(pl.LightningModule, ABC):
         scheduler_interval: str = "epoch",
         monitor: str = "validation/loss",
         preprocessing: Preprocessing | None = None,
-        n_classes: int = 2,
         about: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.loss = loss or LOSS_OF_TASK[self.task]()
         self.preprocessing = preprocessing or nn.Identity()
-        self.metrics = metrics_for_task(self.task, n_classes)
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
@@ -127,23 +135,25 @@ class SupervisedModule(pl.LightningModule, ABC):
     def on_validation_epoch_end(self) -> None:
         """Log the loss and metrics of both, so that callbacks find them side by side."""
         self.log_training()
-        values = self.summarize(self.validation_epoch)
-        self.log_dict(named("validation", values), sync_dist=True)
+        self.log_epoch("validation", self.validation_epoch)
         self.validation_epoch = Epoch()
 
     def log_training(self) -> None:
         """Log the training loss and metrics, taken while the weights moved."""
         if self.train_epoch.losses:
-            self.log_dict(named("train", self.summarize(self.train_epoch)), sync_dist=True)
+            self.log_epoch("train", self.train_epoch)
             self.train_epoch = Epoch()
 
+    def log_epoch(self, split: str, epoch: Epoch) -> None:
+        """Log the loss and every metric over an epoch of all processes."""
+        self.log_dict(named(split, self.summarize(epoch.of_all_processes())))
+
+    @torch.no_grad()
     def summarize(self, epoch: Epoch) -> dict[str, Tensor]:
         """The loss and every metric over an epoch, as scalars on the device."""
         predictions = self.predictions(torch.cat(epoch.outputs).float())
-        self.metrics.update(predictions, self.targets(torch.cat(epoch.targets)))
-        values = {"loss": epoch.loss(), **self.metrics.compute()}
-        self.metrics.reset()
-        return values
+        target = self.targets(torch.cat(epoch.targets))
+        return {"loss": epoch.mean_loss(), **metrics_of(self.task, predictions, target)}
 
     @torch.no_grad()
     def evaluate(self, minibatches: Iterable[Batch]) -> dict[str, float]:

@@ -30,7 +30,7 @@ from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.split import Split
 from multilayer.errors import UserError, did_you_mean
-from multilayer.metrics import MORE_IS_BETTER
+from multilayer.metrics import METRICS, MORE_IS_BETTER
 from multilayer.modules import SupervisedModule
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint
@@ -148,7 +148,7 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
 
 def check_monitor(monitor: str, mode: str, module: SupervisedModule) -> None:
     """Raise `UserError` where the metric to choose the best epoch by is none that is logged."""
-    names = ("loss", *module.metrics)
+    names = ("loss", *METRICS[module.task])
     logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
     if monitor not in logged:
         raise UserError(f"monitor={monitor}: no such metric, {did_you_mean(monitor, logged)}")

@@ -32,7 +32,6 @@ def test_the_bar_counts_epochs_and_shows_the_losses(
     data = BuiltinData(name="iris")
     module = MulticlassModule(
         MLP(4, 3),
-        n_classes=3,
         optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
     )
     trainer.fit(module, data)

@@ -12,11 +12,11 @@ from multilayer.build import limited_batches
 from multilayer.data import Minibatches
 from multilayer.lockstep.block import Block, Step, make_block
 from multilayer.lockstep.member import Member
-from multilayer.lockstep.metrics import stacked_metrics
 from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.seats import Seats, compact, in_blocks
 from multilayer.lockstep.steps import Runner
 from multilayer.lockstep.template import Template
+from multilayer.metrics import stacked_metrics
 from multilayer.modules import named
 from multilayer.threads import thread_counts
 
