@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
@@ -146,7 +147,11 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def log_epoch(self, split: str, epoch: Epoch) -> None:
         """Log the loss and every metric over an epoch of all processes."""
-        self.log_dict(named(split, self.summarize(epoch.of_all_processes())))
+        values = named(split, self.summarize(epoch.of_all_processes()))
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            log_in_fit(self.trainer, values)
+        else:  # Lightning returns and prints what was logged so
+            self.log_dict(values, sync_dist=True)
 
     @torch.no_grad()
     def summarize(self, epoch: Epoch) -> dict[str, Tensor]:
@@ -195,6 +200,22 @@ class SupervisedModule(pl.LightningModule, ABC):
                 parameter: {name: with_own_storage(value) for name, value in own.items()}
                 for parameter, own in optimizer["state"].items()
             }
+
+
+def log_in_fit(trainer: pl.Trainer, values: dict[str, Tensor]) -> None:
+    """Do what Lightning's `log_dict` does in a fit, at an epoch's end.
+
+    Lightning takes 0.3 ms for each value, which for ten of them is a tenth of an epoch of 1,257
+    rows: it prepares to accumulate them over minibatches and processes.
+    """
+    if trainer.sanity_checking:
+        return
+    trainer.callback_metrics.update(values)
+    trainer.logged_metrics.update(values)
+    scalars = {name: float(value) for name, value in values.items()}
+    for logger in trainer.loggers:
+        logger.log_metrics({**scalars, "epoch": trainer.current_epoch}, trainer.global_step - 1)
+        logger.save()
 
 
 def with_own_storage(value: Any) -> Any:
