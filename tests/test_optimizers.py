@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from multilayer.build import make_optimizer
 from multilayer.config import check_command_line
 from multilayer.config_folder import conf_dir
-from multilayer.targets import make
 
 # A quadratic J(w) = (w - c)' A (w - c) / 2 with gradient A (w - c); A is positive definite.
 A = np.array([[3.0, 0.5, 0.0], [0.5, 2.0, -0.3], [0.0, -0.3, 0.2]])
@@ -128,11 +128,15 @@ CASES = [
 ]
 
 
-def composed(name, **settings):
+FUSED = ("sgd", "adam", "adamw")
+"""Those that take all weights in one pass, by default."""
+
+
+def composed(name, *overrides, **settings):
     """What `optimizer=NAME optimizer.lr=...` gives: a factory that takes the parameters."""
-    overrides = [f"optimizer.{key}={value}" for key, value in settings.items()]
-    config = check_command_line("train", [f"optimizer={name}", *overrides])
-    return make("optimizer", config["optimizer"])
+    own = [f"optimizer.{key}={value}" for key, value in settings.items()]
+    config = check_command_line("train", [f"optimizer={name}", *own, *overrides])
+    return make_optimizer(config)
 
 
 def minimised(factory, n_steps):
@@ -175,7 +179,28 @@ def test_optimizer_is_torch_s_own(name):
         key: tuple(value) if isinstance(value, list) else value
         for key, value in optimizer.defaults.items()
     }
-    assert given == usual
+    assert given == usual | ({"fused": True} if name in FUSED else {})
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_float16_is_clipped_before_the_optimizer_sees_it(name):
+    """Lightning refuses to clip where a fused optimizer would take the scale back only later."""
+    clip = "trainer.gradient_clip_val=1"
+    for overrides, fused in [
+        (["trainer.precision=16-mixed", clip], False),
+        (["trainer.precision=16-mixed"], True),
+        (["trainer.precision=bf16-mixed", clip], True),
+    ]:
+        optimizer = composed(name, *overrides)([torch.zeros(1, requires_grad=True)])
+        assert optimizer.defaults["fused"] is fused
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_may_be_said(name):
+    """Either way."""
+    for fused in (True, False):
+        optimizer = composed(name, fused=fused)([torch.zeros(1, requires_grad=True)])
+        assert optimizer.defaults["fused"] is fused
 
 
 def test_rate_of_zero_moves_nothing():

@@ -45,7 +45,7 @@ def check_components(config: Config) -> None:
         make_loss(config, data.task)
     with torch.device("meta"):
         make_network(config["model"], n_features=2, n_outputs=2)
-    optimizer = call("optimizer", make("optimizer", config["optimizer"]), [torch.zeros(1)])
+    optimizer = call("optimizer", make_optimizer(config), [torch.zeros(1)])
     scheduler = call("scheduler", make_scheduler(config, n_steps=100), optimizer)
     if isinstance(scheduler, ReduceLROnPlateau) and config["scheduler"]["interval"] == "step":
         raise UserError(
@@ -152,6 +152,18 @@ def with_balanced_weights(config: Config, data: DataModule) -> Config:
     return config | {"loss": config["loss"] | {"class_weights": weights}}
 
 
+def make_optimizer(config: Config) -> Any:
+    """What makes the optimizer from parameters.
+
+    `fused=auto` is true, but where the gradients of float16 are clipped: they are scaled, and a
+    fused optimizer takes the scale back itself, too late for clipping.
+    """
+    trainer = config["trainer"]
+    is_scaled = str(trainer["precision"]).startswith("16")
+    words = {"auto": not (is_scaled and trainer["gradient_clip_val"])}
+    return make("optimizer", fill(config["optimizer"], words))
+
+
 def make_scheduler(config: Config, *, n_steps: int) -> Any:
     """What makes the schedule from an optimizer, for a training of so many steps."""
     words = {"n_steps": n_steps, "n_epochs": config["trainer"]["max_epochs"]}
@@ -189,7 +201,7 @@ def make_module(
 def training_arguments(config: Config, *, n_steps: int) -> dict[str, Any]:
     """How a module learns, in a training of so many steps."""
     return {
-        "optimizer": make("optimizer", config["optimizer"]),
+        "optimizer": make_optimizer(config),
         "scheduler": make_scheduler(config, n_steps=n_steps),
         "scheduler_interval": config["scheduler"]["interval"],
         "monitor": config["monitor"],
