@@ -4,6 +4,7 @@ from multilayer.callbacks.best_weights import BestWeights
 from multilayer.callbacks.checkpoint import Checkpoint
 from multilayer.callbacks.early_stopping import EarlyStopping
 from multilayer.callbacks.learning_curves import LearningCurves
+from multilayer.callbacks.learning_rate import LearningRate
 from multilayer.callbacks.progress import TrainingProgress
 from multilayer.callbacks.summary import NetworkSummary
 from multilayer.callbacks.turning_point import TurningPoint
@@ -13,6 +14,7 @@ __all__ = [
     "Checkpoint",
     "EarlyStopping",
     "LearningCurves",
+    "LearningRate",
     "NetworkSummary",
     "TrainingProgress",
     "TurningPoint",

@@ -9,8 +9,10 @@ import pytorch_lightning as pl
 import torch
 
 from multilayer.callbacks.best_weights import copy_of, find_best_weights
+from multilayer.callbacks.epochs_only import epochs_only
 
 
+@epochs_only
 class Checkpoint(pl.callbacks.Checkpoint):
     """Writes `best.ckpt` and `last.ckpt`, both plain data.
 

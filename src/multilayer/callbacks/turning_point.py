@@ -5,8 +5,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from multilayer.callbacks.best_weights import BestWeights, find_best_weights
+from multilayer.callbacks.epochs_only import epochs_only
 
 
+@epochs_only
 class TurningPoint(pl.Callback):
     """Marks the best epoch as a point of its own among the curves of training and validation.
 

@@ -22,6 +22,7 @@ from pytorch_lightning.callbacks import (
 )
 
 from multilayer.build import check_components, make_data, make_network
+from multilayer.callbacks import LearningRate
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows
 from multilayer.devices import free_memory, trainer_device
@@ -242,7 +243,7 @@ def hook_problem(name: str, node: Config | None) -> str | None:
     if node is None or "_target_" not in node:
         return None
     kind = resolve(f"callbacks.{name}", node["_target_"])
-    if kind is LearningRateMonitor:
+    if kind in (LearningRate, LearningRateMonitor):
         by_step = node.get("logging_interval") != "epoch"
         return f"callbacks.{name} logs every step" if by_step else None
     if not isinstance(kind, type) or issubclass(kind, SHOWN_FOR_ALL):
@@ -252,7 +253,8 @@ def hook_problem(name: str, node: Config | None) -> str | None:
     for hook in vars(pl.Callback):
         if hook.startswith("on_") and hook not in (*HOOKS, *CHECKPOINT_HOOKS):
             is_train_or_validation = "test" not in hook and "predict" not in hook
-            changed = getattr(kind, hook) is not getattr(pl.Callback, hook)
+            own = getattr(kind, hook)
+            changed = callable(own) and own is not getattr(pl.Callback, hook)
             if changed and is_train_or_validation and "sanity" not in hook:
                 return f"callbacks.{name} has a hook in each step ({hook})"
     return None
