@@ -19,7 +19,10 @@ from multilayer import (
 )
 from multilayer.config import check_command_line
 from multilayer.errors import UserError
+from multilayer.modules import named
 from multilayer.train import train
+
+from .lockstep.test_equivalence import scalars
 
 
 def adam(parameters: object) -> torch.optim.Optimizer:
@@ -130,3 +133,30 @@ def test_a_network_of_the_wrong_shape_is_told(
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_logged_reaches_all_who_look(tmp_path: Path) -> None:
+    """Callbacks and loggers in a fit, and whoever calls `trainer.validate`."""
+    data = BuiltinData(name="wine")
+    data.setup()
+    module = MulticlassModule(MLP(13, 3), optimizer=adam)
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(module, data)
+    expected = named("validation", module.evaluate(data.minibatches("validation")))
+    names = {*expected, *(name.replace("validation", "train") for name in expected)}
+    assert set(trainer.callback_metrics) == set(trainer.logged_metrics) == names
+    for name, value in expected.items():
+        assert float(trainer.callback_metrics[name]) == pytest.approx(value, rel=1e-5)
+    (found,) = trainer.validate(module, data, verbose=False)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_check_before_the_training_is_not_logged(tmp_path: Path) -> None:
+    """`trainer.num_sanity_val_steps` leaves no point before the first step."""
+    config = check_command_line(
+        "train", ["data=wine", "trainer.num_sanity_val_steps=1", "trainer.max_epochs=2"]
+    )
+    assert config is not None
+    train(config, tmp_path, quiet=True)
+    steps = [step for step, _ in scalars(tmp_path)["validation/loss"]]
+    assert steps == [1, 3]  # of 125 rows, two minibatches an epoch

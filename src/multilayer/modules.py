@@ -90,8 +90,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.scheduler_interval = scheduler_interval
         self.monitor = monitor
         self.about = about or {}
-        self.train_epoch = Epoch()
-        self.validation_epoch = Epoch()
+        self.epochs = {"train": Epoch(), "validation": Epoch()}
 
     @abstractmethod
     def predictions(self, output: Tensor) -> Tensor:
@@ -111,7 +110,7 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a minibatch."""
-        loss = self.step(batch, self.train_epoch)
+        loss = self.step(batch, self.epochs["train"])
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:
             self.log("train/loss_step", loss.detach())
@@ -119,7 +118,7 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Keep the outputs of a validation minibatch."""
-        self.step(batch, self.validation_epoch)
+        self.step(batch, self.epochs["validation"])
 
     def step(self, batch: Batch, epoch: Epoch) -> Tensor:
         """The loss of a minibatch, which is kept for the metrics of the epoch."""
@@ -131,23 +130,22 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def on_train_epoch_end(self) -> None:
         """Log the training loss and metrics where no validation has done so."""
-        self.log_training()
+        self.log_values(self.end("train"))
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and metrics of both, so that callbacks find them side by side."""
-        self.log_training()
-        self.log_epoch("validation", self.validation_epoch)
-        self.validation_epoch = Epoch()
+        self.log_values(self.end("train") | self.end("validation"))
 
-    def log_training(self) -> None:
-        """Log the training loss and metrics, taken while the weights moved."""
-        if self.train_epoch.losses:
-            self.log_epoch("train", self.train_epoch)
-            self.train_epoch = Epoch()
+    def end(self, split: str) -> dict[str, Tensor]:
+        """The loss and every metric over an epoch, by the names to log; none of no minibatches.
 
-    def log_epoch(self, split: str, epoch: Epoch) -> None:
-        """Log the loss and every metric over an epoch of all processes."""
-        values = named(split, self.summarize(epoch.of_all_processes()))
+        Those of training are taken while the weights move.
+        """
+        epoch, self.epochs[split] = self.epochs[split], Epoch()
+        return named(split, self.summarize(epoch.of_all_processes())) if epoch.losses else {}
+
+    def log_values(self, values: dict[str, Tensor]) -> None:
+        """Log scalars that are the same in all processes."""
         if self.trainer.state.fn == TrainerFn.FITTING:
             log_in_fit(self.trainer, values)
         else:  # Lightning returns and prints what was logged so
@@ -208,7 +206,7 @@ def log_in_fit(trainer: pl.Trainer, values: dict[str, Tensor]) -> None:
     Lightning takes 0.3 ms for each value, which for ten of them is a tenth of an epoch of 1,257
     rows: it prepares to accumulate them over minibatches and processes.
     """
-    if trainer.sanity_checking:
+    if trainer.sanity_checking or not values:
         return
     trainer.callback_metrics.update(values)
     trainer.logged_metrics.update(values)
