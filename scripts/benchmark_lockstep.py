@@ -9,21 +9,19 @@ smallest and largest. JAX is installed into an environment of its own, `.venv-be
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from benchmarking import Rates, measure, ratio, show, versions
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -42,8 +40,6 @@ JAX = "jax==0.10.2"
 PEERS = Path(".venv-benchmark")
 SECONDS = 1.5  # of each measurement
 WORK = ["loss=cross_entropy", "logger=none", "callbacks=none", "trainer.max_epochs=100000"]
-
-Rates = dict[str, list[float]]
 
 
 def read_data() -> DataModule:
@@ -170,28 +166,6 @@ def matrix_rate() -> float:
             torch.bmm(left, right)
         n += 100
     return n * 2 * 16 * 64 * 64 * 128 / (perf_counter() - start)
-
-
-def measure(rounds: int, parts: dict[str, Callable[[], float]]) -> Rates:
-    """Each part once a round, so that a slow minute of the machine meets all of them."""
-    rates: Rates = {name: [] for name in parts}
-    for _ in range(rounds):
-        for name, part in parts.items():
-            rates[name].append(part())
-    return rates
-
-
-def show(rates: Rates) -> None:
-    """Medians, with the smallest and the largest."""
-    for name, values in rates.items():
-        low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"{name:42s} {middle:10,.0f}   ({low:,.0f} to {high:,.0f})")
-
-
-def ratio(rates: Rates, name: str, peer: str, wanted: float) -> None:
-    """The median over rounds of the ratio of two rates, beside what it should be."""
-    found = statistics.median(a / b for a, b in zip(rates[name], rates[peer], strict=True))
-    print(f"{name + ' / ' + peer:62s} {found:6.2f}   (at least {wanted:g})")
 
 
 def training(data: DataModule, rounds: int) -> None:
@@ -328,9 +302,7 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="also one whole sweep of 256 runs")
     chosen = parser.parse_args()
     quieten_lightning()
-    names = ("torch", "pytorch-lightning", "scikit-learn")
-    versions = ", ".join(f"{name} {version(name)}" for name in names)
-    print(f"{os.cpu_count()} CPU cores; Python {platform.python_version()}, {versions}, {JAX}\n")
+    print(f"{versions('torch', 'pytorch-lightning', 'scikit-learn')}, {JAX}\n")
     torch.set_num_threads(1)
     data = read_data()
     training(data, chosen.repeats)

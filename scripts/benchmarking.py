@@ -1,0 +1,37 @@
+"""What the benchmarks share: rounds of measurements, and how they are shown."""
+
+import os
+import platform
+import statistics
+from collections.abc import Callable
+from importlib.metadata import version
+
+Rates = dict[str, list[float]]
+
+
+def versions(*names: str) -> str:
+    """The machine's cores and the versions of Python and some packages, in a line."""
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{os.cpu_count()} CPU cores; Python {platform.python_version()}, {packages}"
+
+
+def measure(rounds: int, parts: dict[str, Callable[[], float]]) -> Rates:
+    """Each part once a round, so that a slow minute of the machine meets all of them."""
+    rates: Rates = {name: [] for name in parts}
+    for _ in range(rounds):
+        for name, part in parts.items():
+            rates[name].append(part())
+    return rates
+
+
+def show(rates: Rates) -> None:
+    """Medians, with the smallest and the largest."""
+    for name, values in rates.items():
+        low, middle, high = min(values), statistics.median(values), max(values)
+        print(f"{name:42s} {middle:10,.0f}   ({low:,.0f} to {high:,.0f})")
+
+
+def ratio(rates: Rates, name: str, peer: str, wanted: float) -> None:
+    """The median over rounds of the ratio of two rates, beside what it should be."""
+    found = statistics.median(a / b for a, b in zip(rates[name], rates[peer], strict=True))
+    print(f"{name + ' / ' + peer:62s} {found:6.2f}   (at least {wanted:g})")
