@@ -92,6 +92,16 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.about = about or {}
         self.epochs = {"train": Epoch(), "validation": Epoch()}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a string at once, without looking whether it is a weight or a layer.
+
+        Lightning notes the name of each hook in the module, 50 times a step, and torch looks 1 us.
+        """
+        if type(value) is str:
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @abstractmethod
     def predictions(self, output: Tensor) -> Tensor:
         """From the network's output to what the metrics and the user take."""
