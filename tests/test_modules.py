@@ -19,7 +19,7 @@ from multilayer import (
 )
 from multilayer.config import check_command_line
 from multilayer.errors import UserError
-from multilayer.modules import named
+from multilayer.modules import Epoch, named
 from multilayer.train import train
 
 from .lockstep.test_equivalence import scalars
@@ -160,3 +160,28 @@ def test_a_check_before_the_training_is_not_logged(tmp_path: Path) -> None:
     train(config, tmp_path, quiet=True)
     steps = [step for step, _ in scalars(tmp_path)["validation/loss"]]
     assert steps == [1, 3]  # of 125 rows, two minibatches an epoch
+
+
+@pytest.mark.parametrize("n_minibatches", [10, 700])
+def test_of_a_long_epoch_the_last_rows_are_kept(
+    n_minibatches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the loss of all rows; what is kept has a bound."""
+    monkeypatch.setattr("multilayer.modules.MINIBATCHES_A_PACK", 64)
+    generator = torch.Generator().manual_seed(0)
+    losses = torch.rand(n_minibatches, generator=generator, dtype=torch.float64)
+    sizes = torch.randint(1, 9, (n_minibatches,), generator=generator)
+    outputs = torch.rand(int(sizes.sum()), 3, generator=generator)
+    targets = torch.arange(len(outputs))
+    epoch = Epoch(kept_bytes=20 * 200)  # a row has 12 bytes of output and 8 of target
+    parts = zip(losses, outputs.split(sizes.tolist()), targets.split(sizes.tolist()), strict=True)
+    for part in parts:
+        epoch.add(*part)
+        assert sum(map(len, epoch.targets)) <= 400 + 8
+        assert len(epoch.losses) < 64
+    kept = torch.cat(epoch.targets)
+    assert len(kept) >= min(200, len(targets))
+    assert torch.equal(kept, targets[-len(kept) :])
+    assert torch.equal(torch.cat(epoch.outputs), outputs[-len(kept) :])
+    expected = (losses * sizes).sum() / sizes.sum()
+    torch.testing.assert_close(epoch.mean_loss(), expected)

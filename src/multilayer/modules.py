@@ -22,23 +22,52 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
 
-class Epoch:
-    """What the network gave for each minibatch of an epoch, kept on its device until the end."""
+KEPT_BYTES = 2**27
+"""What outputs and targets of a training epoch may take; of a longer one the last rows are kept."""
 
-    def __init__(self) -> None:
+MINIBATCHES_A_PACK = 4096
+"""So many minibatches are put together: each takes 2 kB beside its values."""
+
+
+class Epoch:
+    """What the network gave for each minibatch of an epoch, kept on its device until the end.
+
+    kept_bytes: outputs and targets of the last rows are kept, in so many bytes; None keeps all.
+        Losses are kept of all rows.
+    """
+
+    def __init__(self, kept_bytes: int | None = None) -> None:
+        self.kept_bytes = kept_bytes
         self.losses: list[Tensor] = []
+        self.sizes: list[int] = []
         self.outputs: list[Tensor] = []
         self.targets: list[Tensor] = []
+        self.n_bytes = 0
 
     def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
         """Keep a minibatch; no value is read, so that a GPU need not wait."""
         self.losses.append(loss.detach())
+        self.sizes.append(len(target))
         self.outputs.append(output.detach())
         self.targets.append(target)
+        self.n_bytes += output.nbytes + target.nbytes
+        if self.kept_bytes is not None and (
+            self.n_bytes > 2 * self.kept_bytes or len(self.losses) == MINIBATCHES_A_PACK
+        ):
+            self.pack(self.kept_bytes)
+
+    def pack(self, kept_bytes: int) -> None:
+        """Put all minibatches together, and forget the outputs of the first rows."""
+        self.losses, self.sizes = [self.mean_loss()], [sum(self.sizes)]
+        output, target = torch.cat(self.outputs), torch.cat(self.targets)
+        n_kept = max(1, kept_bytes * len(target) // (output.nbytes + target.nbytes))
+        output, target = output[-n_kept:].clone(), target[-n_kept:].clone()
+        self.outputs, self.targets = [output], [target]
+        self.n_bytes = output.nbytes + target.nbytes
 
     def mean_loss(self) -> Tensor:
         """The mean loss over the rows, a scalar."""
-        sizes = torch.tensor([len(target) for target in self.targets], device=self.losses[0].device)
+        sizes = torch.tensor(self.sizes, device=self.losses[0].device)
         return (torch.stack(self.losses) * sizes).sum() / sizes.sum()
 
     def of_all_processes(self) -> "Epoch":
@@ -49,6 +78,7 @@ class Epoch:
         together.losses = gather_all_tensors(self.mean_loss())
         together.outputs = gather_all_tensors(torch.cat(self.outputs))
         together.targets = gather_all_tensors(torch.cat(self.targets))
+        together.sizes = [len(target) for target in together.targets]
         return together
 
 
@@ -90,14 +120,11 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.scheduler_interval = scheduler_interval
         self.monitor = monitor
         self.about = about or {}
-        self.epochs = {"train": Epoch(), "validation": Epoch()}
+        self.epochs = {"train": Epoch(KEPT_BYTES), "validation": Epoch()}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a string at once, without looking whether it is a weight or a layer.
-
-        Lightning notes the name of each hook in the module, 50 times a step, and torch looks 1 us.
-        """
-        if type(value) is str:
+        """Note the hook that is called, at once: 50 times a step, torch looks for weights, 1 us."""
+        if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
@@ -151,7 +178,8 @@ class SupervisedModule(pl.LightningModule, ABC):
 
         Those of training are taken while the weights move.
         """
-        epoch, self.epochs[split] = self.epochs[split], Epoch()
+        epoch = self.epochs[split]
+        self.epochs[split] = Epoch(epoch.kept_bytes)
         return named(split, self.summarize(epoch.of_all_processes())) if epoch.losses else {}
 
     def log_values(self, values: dict[str, Tensor]) -> None:
@@ -201,6 +229,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         In a stack of lockstep's, weights are parts of a larger storage: only theirs is saved.
         """
         checkpoint["multilayer"] = self.about
+        count_minibatches(checkpoint)
         weights = checkpoint["state_dict"]
         weights.update({name: with_own_storage(value) for name, value in weights.items()})
         for optimizer in checkpoint.get("optimizer_states", []):
@@ -224,6 +253,20 @@ def log_in_fit(trainer: pl.Trainer, values: dict[str, Tensor]) -> None:
     for logger in trainer.loggers:
         logger.log_metrics({**scalars, "epoch": trainer.current_epoch}, trainer.global_step - 1)
         logger.save()
+
+
+def count_minibatches(checkpoint: dict[str, Any]) -> None:
+    """Let our minibatches count as given where they were trained on.
+
+    After Ctrl-C or an error within a step, one was given that the weights have not seen; a run that
+    is resumed would pass over it.
+    """
+    loop = checkpoint.get("loops", {}).get("fit_loop")
+    if loop:
+        n_trained = loop["epoch_loop.batch_progress"]["current"]["processed"]
+        for state in loop["state_dict"].get("combined_loader", []):
+            if "n_given" in state:
+                state["n_given"] = n_trained
 
 
 def with_own_storage(value: Any) -> Any:

@@ -104,7 +104,9 @@ class TableStream:
             intake.add(rows, parts != TRAIN)
             kept.append(parts[parts != TRAIN])
             self.n_training.append(int(is_training.sum()))
-        found = torch.from_numpy(np.concatenate([np.empty(0, np.int64), *kept]))
+        if not self.pieces:
+            raise UserError(f"{intake.name} has a header and no rows")
+        found = torch.from_numpy(np.concatenate(kept))
         for part, split in ((VALIDATION, "validation"), (TEST, "test"), (SAMPLE, "training")):
             is_wanted = part == SAMPLE or self.bounds[part] > self.bounds[part - 1]
             if is_wanted and not (found == part).any():
