@@ -24,11 +24,11 @@ def measure(rounds: int, parts: dict[str, Callable[[], float]]) -> Rates:
     return rates
 
 
-def show(rates: Rates) -> None:
+def show(rates: Rates, digits: int = 0) -> None:
     """Medians, with the smallest and the largest."""
     for name, values in rates.items():
         low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"{name:42s} {middle:10,.0f}   ({low:,.0f} to {high:,.0f})")
+        print(f"{name:42s} {middle:10,.{digits}f}   ({low:,.{digits}f} to {high:,.{digits}f})")
 
 
 def ratio(rates: Rates, name: str, peer: str, wanted: float) -> None:

@@ -16,16 +16,16 @@ READABLE = (*WRITABLE, *(f"{text}.{packed}" for text in ("csv", "tsv") for packe
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 WILDCARDS = frozenset("*?[")
 
-ROWS_FOR_TYPES = 10_000
+ROWS_FOR_TYPES = 5_000
 """The types of a text file's columns are taken from so many rows; if they do not fit the rest, it
 is read again with types from all rows, which takes several times as long."""
 
-CSV_CHUNK_BYTES = "4194304"
-"""What polars reads of a text file at a time. Its own choice of 16 MB, a few of them at once, is
-twice the table itself."""
+POLARS_READS = {"POLARS_CSV_CHUNK_SIZE": str(2**23), "POLARS_CSV_CHUNK_PREFETCH_LIMIT": "2"}
+"""What polars reads of a text file at a time, and how far ahead. With its own choice, what it reads
+takes more memory than a table of 100 MB."""
 
-VALUES_AT_A_TIME = 2**19
-"""Of a table that is read in parts: enough to keep Python out of the way, and two megabytes."""
+VALUES_AT_A_TIME = 2**18
+"""Of a table that is read in parts: enough to keep Python out of the way, and a megabyte."""
 
 Schema = Mapping[str, pl.DataType]
 
@@ -159,7 +159,8 @@ def scan(
     """A file as polars reads it lazily, with the types of a schema."""
     separator = SEPARATORS.get(text_ending(file))
     if separator is not None:
-        os.environ.setdefault("POLARS_CSV_CHUNK_SIZE", CSV_CHUNK_BYTES)
+        for name, value in POLARS_READS.items():
+            os.environ.setdefault(name, value)
         return pl.scan_csv(
             file,
             separator=separator,

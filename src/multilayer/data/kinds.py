@@ -1,7 +1,7 @@
 """What the columns of a table are taken for: numbers, categories, or nothing to learn from."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,11 +42,11 @@ class Kinds:
 class NumberFacts:
     """What is to be known of columns of numbers, gathered a part at a time.
 
-    labels: their names.
-    schema: the types of all columns.
+    labels: the names of all columns.
+    numbers: the types of those that are numbers; nothing is to be asked of the others.
     """
 
-    def __init__(self, labels: Sequence[str], schema: Mapping[str, pl.DataType]) -> None:
+    def __init__(self, labels: Sequence[str], numbers: Mapping[str, pl.DataType]) -> None:
         self.labels = list(labels)
         self.n_rows = 0
         self.low = np.full(len(labels), np.nan, np.float32)
@@ -54,14 +54,16 @@ class NumberFacts:
         self.n_missing = np.zeros(len(labels), np.int64)
         # Whole numbers that no row shares with another, so far.
         self.row_numbers: dict[str, list[pl.Series]] = {
-            label: [] for label in labels if schema[label].is_integer()
+            label: [] for label, dtype in numbers.items() if dtype.is_integer()
         }
 
     def note(self, values: Float32s, batch: pl.DataFrame) -> None:
         """Take in the next rows: as `(B, n_labels)` with NaN for gaps, and as they were read."""
-        self.n_rows += len(values)
-        self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0, initial=np.nan))
-        self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0, initial=np.nan))
+        if batch.height == 0:
+            return
+        self.n_rows += batch.height
+        self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0))
+        self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0))
         self.n_missing += np.isnan(values).sum(axis=0)
         for label, parts in list(self.row_numbers.items()):
             if batch[label].n_unique() == batch.height:
@@ -223,37 +225,31 @@ def labels_of(column: pl.Series) -> list[str]:
     return labels.sort().cast(pl.String).to_list()
 
 
-def in_float32(schema: Mapping[str, pl.DataType], labels: Iterable[str]) -> list[pl.Expr]:
-    """Columns of numbers as float32, NaN where a value is missing."""
-    return [
-        in_days(pl.col(label), schema[label]).cast(pl.Float32, strict=False).fill_null(float("nan"))
-        for label in labels
-    ]
+def in_float32(column: pl.Series) -> Float32s:
+    """A column of numbers `(N,)`, NaN where a value is missing."""
+    if column.dtype in TIMES:
+        column = in_days(column)
+    if column.dtype != pl.Float32:
+        column = column.cast(pl.Float32, strict=False)
+    return column.to_numpy()
 
 
-def in_days(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-    """Times as days: since 1970, or since midnight, or of a duration; other numbers as they are."""
-    if dtype == pl.Date:
-        return column.to_physical()
-    if dtype == pl.Time:
+def in_days(column: pl.Series) -> pl.Series:
+    """Times as days: since 1970, or since midnight, or of a duration."""
+    if column.dtype == pl.Date:
+        return column.to_physical().cast(pl.Float64)
+    if column.dtype == pl.Time:
         return column.to_physical().cast(pl.Float64) / 86_400e9
-    if dtype == pl.Duration:
+    if column.dtype == pl.Duration:
         return column.dt.total_microseconds().cast(pl.Float64) / 86_400e6
-    if dtype == pl.Datetime:
-        return column.dt.epoch("us").cast(pl.Float64) / 86_400e6
-    return column
+    return column.dt.epoch("us").cast(pl.Float64) / 86_400e6
 
 
-def refuse_infinite(
-    values: Float32s, labels: Sequence[str], name: str, *, rows_before: int = 0
-) -> None:
-    """Raise `UserError` for an infinite value among `(B, n_labels)`, with its column and row.
+def refuse_infinite(values: Float32s, label: str, name: str, *, rows_before: int = 0) -> None:
+    """Raise `UserError` for an infinite value in a column `(B,)`, with its row.
 
     rows_before: how many rows of the table come before these.
     """
-    is_infinite = np.isinf(values)
-    if is_infinite.any():
-        row, column = np.argwhere(is_infinite)[0]
-        raise UserError(
-            f"{name}: column {labels[column]!r} is infinite in row {rows_before + row + 1}"
-        )
+    rows = np.flatnonzero(np.isinf(values))
+    if rows.size:
+        raise UserError(f"{name}: column {label!r} is infinite in row {rows_before + rows[0] + 1}")

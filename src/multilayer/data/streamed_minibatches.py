@@ -1,7 +1,6 @@
 """Minibatches of a table that is read while a network trains."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from multilayer.data.minibatches import Batches, EpochShuffle
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.stream import TableStream
 from multilayer.data.table import Columns
+from multilayer.read_ahead import read_ahead
 
 PIECES_A_BUFFER = 8
 """Pieces whose rows are shuffled together: 64 MB of float32, beside as much that is read ahead."""
@@ -75,12 +75,7 @@ class StreamedMinibatches(Batches):
             if n_to_skip < n_rows:
                 wanted.append((pieces, n_to_skip))
             n_to_skip = max(0, n_to_skip - n_rows)
-        with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
-            ahead = reader.submit(self.buffer, *wanted[0])
-            for following in wanted[1:]:
-                rows, ahead = ahead.result(), reader.submit(self.buffer, *following)
-                yield rows
-            yield ahead.result()
+        yield from read_ahead(self.buffer(*each) for each in wanted)
 
     def buffer(self, pieces: Sequence[int], n_to_skip: int) -> tuple[Tensor, Tensor]:
         """The rows of some pieces in random order, without the first ones."""

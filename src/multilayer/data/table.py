@@ -182,12 +182,15 @@ def feature_tensor(frame: pl.DataFrame, columns: Columns, name: str) -> Tensor:
     numbers = [label for label in columns.features if label not in columns.categories]
     for label in numbers:
         refuse_words(frame[label], name)
-    values = frame.select(in_float32(frame.schema, numbers)).to_numpy()
-    refuse_infinite(values, numbers, name)
     matrix = np.empty((frame.height, len(columns.features)), dtype=np.float32)
-    matrix[:, [columns.features.index(label) for label in numbers]] = values
-    for label, labels in columns.categories.items():
-        matrix[:, columns.features.index(label)] = codes_in(frame[label], labels)
+    for position, label in enumerate(columns.features):
+        labels = columns.categories.get(label)
+        if labels is None:
+            values = in_float32(frame[label])
+            refuse_infinite(values, label, name)
+            matrix[:, position] = values
+        else:
+            matrix[:, position] = codes_in(frame[label], labels)
     return torch.from_numpy(matrix)
 
 
@@ -229,7 +232,7 @@ def refuse_missing(
     what: what it is called, if it is not the target.
     rows_before: how many rows of the table come before these.
     """
-    if target.dtype.is_float():
+    if target.dtype.is_float() and np.isnan(target.to_numpy()).any():
         target = target.fill_nan(None)
     if target.null_count():
         row = rows_before + target.is_null().arg_true()[0] + 1

@@ -13,6 +13,7 @@ from multilayer.data.stream import TableStream
 from multilayer.data.table import Split, Table, joined, read_table
 from multilayer.frames import OtherTypesError, TableFile, read_frame
 from multilayer.losses import Task
+from multilayer.read_ahead import read_ahead
 
 
 class TableData(DataModule):
@@ -108,6 +109,6 @@ class TableData(DataModule):
             )
         # Labels and classes keep all the digits that the file has.
         floats = [label for label in intake.numbers if file.schema[label] == pl.Float64]
-        for batch in file.batches(float32=floats):
+        for batch in read_ahead(file.batches(float32=floats)):
             intake.add(batch)
         return intake.table()
