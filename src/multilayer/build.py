@@ -16,7 +16,7 @@ from multilayer.devices import accelerator_problem
 from multilayer.embeddings import CategoryEmbeddings
 from multilayer.errors import UserError
 from multilayer.losses import Task, loss_for_task
-from multilayer.modules import MODULE_OF_TASK, SupervisedModule
+from multilayer.modules import KEPT_BYTES, MODULE_OF_TASK, SupervisedModule
 from multilayer.runs.folder import RunFolder
 from multilayer.targets import argument_problems, fill, make
 
@@ -198,13 +198,17 @@ def make_module(
     )
 
 
-def training_arguments(config: Config, *, n_steps: int) -> dict[str, Any]:
-    """How a module learns, in a training of so many steps."""
+def training_arguments(config: Config, *, n_steps: int, is_streamed: bool) -> dict[str, Any]:
+    """How a module learns, in a training of so many steps.
+
+    Where the training rows are in memory, all outputs of an epoch may be too.
+    """
     return {
         "optimizer": make_optimizer(config),
         "scheduler": make_scheduler(config, n_steps=n_steps),
         "scheduler_interval": config["scheduler"]["interval"],
         "monitor": config["monitor"],
+        "kept_bytes": KEPT_BYTES if is_streamed else None,
     }
 
 

@@ -22,18 +22,19 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
 
-KEPT_BYTES = 2**27
-"""What outputs and targets of a training epoch may take; of a longer one the last rows are kept."""
+KEPT_BYTES = 2**25
+"""Of an epoch that may be longer than memory."""
 
-MINIBATCHES_A_PACK = 4096
-"""So many minibatches are put together: each takes 2 kB beside its values."""
+MINIBATCHES_A_PACK, BYTES_A_PACK = 4096, 2**21
+"""When minibatches are put together: each takes 2 kB beside its values, and many small tensors that
+stay scatter the memory around them."""
 
 
 class Epoch:
     """What the network gave for each minibatch of an epoch, kept on its device until the end.
 
-    kept_bytes: outputs and targets of the last rows are kept, in so many bytes; None keeps all.
-        Losses are kept of all rows.
+    kept_bytes: outputs and targets of the last rows are kept, in about so many bytes; None keeps
+        all. Losses are kept of all rows.
     """
 
     def __init__(self, kept_bytes: int | None = None) -> None:
@@ -42,7 +43,8 @@ class Epoch:
         self.sizes: list[int] = []
         self.outputs: list[Tensor] = []
         self.targets: list[Tensor] = []
-        self.n_bytes = 0
+        self.n_packs = 0
+        self.n_bytes_loose = 0
 
     def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
         """Keep a minibatch; no value is read, so that a GPU need not wait."""
@@ -50,20 +52,20 @@ class Epoch:
         self.sizes.append(len(target))
         self.outputs.append(output.detach())
         self.targets.append(target)
-        self.n_bytes += output.nbytes + target.nbytes
-        if self.kept_bytes is not None and (
-            self.n_bytes > 2 * self.kept_bytes or len(self.losses) == MINIBATCHES_A_PACK
-        ):
-            self.pack(self.kept_bytes)
+        self.n_bytes_loose += output.nbytes + target.nbytes
+        if self.n_bytes_loose > BYTES_A_PACK or len(self.losses) >= MINIBATCHES_A_PACK:
+            self.pack()
 
-    def pack(self, kept_bytes: int) -> None:
-        """Put all minibatches together, and forget the outputs of the first rows."""
+    def pack(self) -> None:
+        """Put the minibatches since the last pack together; forget the first rows of too many."""
         self.losses, self.sizes = [self.mean_loss()], [sum(self.sizes)]
-        output, target = torch.cat(self.outputs), torch.cat(self.targets)
-        n_kept = max(1, kept_bytes * len(target) // (output.nbytes + target.nbytes))
-        output, target = output[-n_kept:].clone(), target[-n_kept:].clone()
-        self.outputs, self.targets = [output], [target]
-        self.n_bytes = output.nbytes + target.nbytes
+        for values in (self.outputs, self.targets):
+            values[self.n_packs :] = [torch.cat(values[self.n_packs :])]
+        self.n_packs, self.n_bytes_loose = self.n_packs + 1, 0
+        sizes = [a.nbytes + b.nbytes for a, b in zip(self.outputs, self.targets, strict=True)]
+        while self.kept_bytes is not None and sum(sizes[1:]) >= self.kept_bytes:
+            del sizes[0], self.outputs[0], self.targets[0]
+            self.n_packs -= 1
 
     def mean_loss(self) -> Tensor:
         """The mean loss over the rows, a scalar."""
@@ -93,6 +95,8 @@ class SupervisedModule(pl.LightningModule, ABC):
     monitor: the metric that `ReduceLROnPlateau` follows.
     preprocessing: fitted, from raw columns to features; None where features come ready.
     about: plain data that travels in the checkpoint under "multilayer".
+    kept_bytes: what outputs and targets of a training epoch may take; the metrics of a longer one
+        are those of its last rows. None keeps all.
 
     The minibatches hold features that are preprocessed already; `forward` takes raw columns.
     """
@@ -110,6 +114,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         monitor: str = "validation/loss",
         preprocessing: Preprocessing | None = None,
         about: dict[str, Any] | None = None,
+        kept_bytes: int | None = KEPT_BYTES,
     ) -> None:
         super().__init__()
         self.network = network
@@ -120,7 +125,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.scheduler_interval = scheduler_interval
         self.monitor = monitor
         self.about = about or {}
-        self.epochs = {"train": Epoch(KEPT_BYTES), "validation": Epoch()}
+        self.epochs = {"train": Epoch(kept_bytes), "validation": Epoch()}
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Note the hook that is called, at once: 50 times a step, torch looks for weights, 1 us."""

@@ -136,7 +136,7 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
         data.columns,
         data.preprocessing,
         data_fingerprint=data.fingerprint,
-        **training_arguments(config, n_steps=n_steps),
+        **training_arguments(config, n_steps=n_steps, is_streamed=data.stream is not None),
     )
     check_monitor(config["monitor"], config["mode"], module)
     minibatches = data.train_minibatches()

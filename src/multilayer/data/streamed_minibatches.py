@@ -1,8 +1,10 @@
 """Minibatches of a table that is read while a network trains."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -79,11 +81,17 @@ class StreamedMinibatches(Batches):
 
     def buffer(self, pieces: Sequence[int], n_to_skip: int) -> tuple[Tensor, Tensor]:
         """The rows of some pieces in random order, without the first ones."""
-        parts = [
-            self.stream.training_rows(number, self.columns, self.preprocessing) for number in pieces
-        ]
-        features, target = (torch.cat(each).numpy() for each in zip(*parts, strict=True))
+        n_rows = sum(self.stream.n_training[number] for number in pieces)
         key = (self.seed, self.sampler.epoch, pieces[0])
-        order = np.random.default_rng(key).permutation(len(target))[n_to_skip:]
-        # By numpy, whose work beside that of the network is one thread's.
-        return torch.from_numpy(features[order]), torch.from_numpy(target[order])
+        places = np.random.default_rng(key).permutation(n_rows)
+        buffer: list[npt.NDArray[Any]] = []
+        for number in pieces:
+            rows = self.stream.training_rows(number, self.columns, self.preprocessing)
+            parts = [each.numpy() for each in rows]
+            here, places = np.split(places, [len(parts[0])])
+            buffer = buffer or [np.empty((n_rows, *part.shape[1:]), part.dtype) for part in parts]
+            # By numpy, whose work beside that of the network is one thread's.
+            for whole, part in zip(buffer, parts, strict=True):
+                whole[here] = part
+        features, target = (torch.from_numpy(whole[n_to_skip:]) for whole in buffer)
+        return features, target
