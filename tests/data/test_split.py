@@ -107,22 +107,24 @@ def test_data_set_is_split_by_split_seed_alone():
 
 
 def test_too_few_rows_of_a_class_are_told():
-    """A class of one row cannot be divided: the message says how many rows there are."""
-    with pytest.raises(UserError, match=r"cannot split 101 rows \(the rarest class has 1\)"):
-        split_rows(table_of([0] * 50 + [1] * 50 + [2]), SplitRule(0, **SHARES))
+    """The message names the class, and how many rows it has."""
+    for n, words in ((1, "1 row"), (2, "2 rows")):
+        message = f"class '2' of column 'y' has {words}, fewer than the 3 splits"
+        with pytest.raises(UserError, match=message):
+            split_rows(table_of([0] * 50 + [1] * 50 + [2] * n), SplitRule(0, **SHARES))
 
 
 def test_more_classes_than_test_rows_are_told():
     """Ten classes do not fit into three test rows."""
-    with pytest.raises(UserError, match="cannot split 30 rows") as error:
+    with pytest.raises(UserError, match="cannot divide 30 rows") as error:
         split_rows(table_of(list(range(10)) * 3), SplitRule(0, **SHARES))
-    assert "the rarest class has 3" in str(error.value)
+    assert "number of classes = 10" in str(error.value)
 
 
 @pytest.mark.parametrize("n_rows", [1, 2])
 def test_too_few_rows_are_told(n_rows):
     """Three splits need three rows."""
-    with pytest.raises(UserError, match=f"cannot split {n_rows} rows"):
+    with pytest.raises(UserError, match=f"cannot divide {n_rows} rows"):
         split_rows(table_of(torch.randn(n_rows), "regression"), SplitRule(0, **SHARES))
 
 
@@ -221,7 +223,7 @@ def test_splits_that_are_given_stay_as_they_are(given):
 def test_more_folds_than_rows_of_a_class_are_told():
     """One message, with the number of rows of the rarest class."""
     table = table_of([0] * 50 + [1] * 4)
-    with pytest.raises(UserError, match=r"the rarest class has 4.*5 folds need as many rows"):
+    with pytest.raises(UserError, match=r"class '1' of column 'y' has 4 rows, .* the 5 folds"):
         split_rows(table, SplitRule(0, folds=5))
 
 

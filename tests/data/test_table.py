@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from multilayer.data import TableData
-from multilayer.data.datamodule import count_rows
+from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.intake import table_from_frame
 from multilayer.data.table import Columns, read_table
 from multilayer.errors import UserError
@@ -181,6 +181,12 @@ def test_target_of_one_class_is_told():
     assert message == "f.csv: column 'y' has 1 class, needs at least 2"
 
 
+def test_a_number_that_is_the_same_everywhere_is_no_target():
+    """There is nothing to learn."""
+    message = error_of(pl.DataFrame({"x": [1, 2], "y": [0.5, 0.5]}))
+    assert message == "f.csv: the target 'y' is 0.5 in every row: there is nothing to learn"
+
+
 def test_binary_needs_two_classes():
     """More are another task."""
     message = error_of(pl.DataFrame({"x": [1, 2, 3], "y": ["a", "b", "c"]}), task="binary")
@@ -286,3 +292,21 @@ def test_the_group_of_a_row_is_no_feature(tmp_path):
     write_frame(frame, tmp_path / "f.csv")
     with pytest.raises(UserError, match=r"f\.csv: data\.group 'who' is missing in row 5"):
         data.load()
+
+
+@pytest.mark.parametrize(
+    ("rows_a_label", "n_told_apart"),
+    [([3] * 600, 0), ([20] * 600, 256), ([3] * 400 + [20] * 100, 100), ([20] * 100, 100)],
+)
+def test_how_many_labels_are_told_apart_is_said(tmp_path, caplog, rows_a_label, n_told_apart):
+    """Where there are none, a warning says so."""
+    labels = [f"l{k}" for k, n in enumerate(rows_a_label) for _ in range(n)]
+    frame = pl.DataFrame({"c": labels, "x": range(len(labels)), "y": range(len(labels))})
+    write_frame(frame.with_columns(pl.col("y") + 0.5), tmp_path / "f.csv")
+    data = TableData(path=str(tmp_path / "f.csv"), target="y")
+    data.setup()
+    n = len(rows_a_label)
+    more = f", {n_told_apart} told apart" if n_told_apart < n else ""
+    assert f"('c' of {n} labels{more})" in in_words(data)
+    warning = f"column 'c': none of its {n} labels has data.rare_below=5 training rows"
+    assert (warning in caplog.text) == (n_told_apart == 0)

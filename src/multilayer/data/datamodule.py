@@ -1,5 +1,6 @@
 """The DataModule on which every data set builds: load, split, preprocess, minibatches."""
 
+import logging
 from abc import ABC, abstractmethod
 from copy import copy
 from typing import Self
@@ -17,6 +18,8 @@ from multilayer.data.table import Columns, Table
 from multilayer.devices import free_memory
 from multilayer.errors import UserError
 from multilayer.losses import Task
+
+log = logging.getLogger(__name__)
 
 EVALUATION_BATCH_SIZE = 8192
 """Rows at a time where nothing is learnt; it bounds memory and changes no result."""
@@ -129,7 +132,16 @@ class DataModule(ABC, pl.LightningDataModule):
         )
         rows = self.rows["train"].sort().values  # memory is read in its order
         is_number = table.columns.task == "regression"
-        return unfitted.fit_(table.features, table.target if is_number else None, rows=rows)
+        target = table.target if is_number else None
+        fitted = unfitted.fit_(table.features, target, rows=rows)
+        categories = table.columns.categories.items()
+        for (label, labels), n in zip(categories, fitted.n_told_apart, strict=True):
+            if n == 0:
+                log.warning(
+                    f"column {label!r}: none of its {len(labels):,} labels has data.rare_below="
+                    f"{self.rare_below} training rows; all count as one, which says nothing"
+                )
+        return fitted
 
     def in_another_order(self, shuffle_seed: int) -> Self:
         """The same rows, not copied, whose order in each epoch follows another seed."""
@@ -244,7 +256,7 @@ def in_words(data: DataModule) -> str:
     parts = [
         f"{rows} rows",
         streamed if data.stream else "",
-        columns.in_words(),
+        columns.in_words(data.preprocessing.n_told_apart),
         data.gaps,
         f"{columns.task}{classes}",
     ]

@@ -162,6 +162,11 @@ class Intake:
             raise UserError(
                 f"{name}: column {target.name!r} has {len(classes)} classes, binary needs 2"
             )
+        if task == "regression" and target.n_unique() == 1:
+            raise UserError(
+                f"{name}: the target {target.name!r} is {target[0]} in every row: there is nothing "
+                "to learn"
+            )
         kinds = find_kinds(
             self.features,
             self.facts,

@@ -101,8 +101,17 @@ class Preprocessing(nn.Module):
     @property
     def category_sizes(self) -> list[int]:
         """How many features each column of categories has; they come last."""
-        parts = torch.split(self.slots, [n + 2 for n in self.n_labels.values()])
-        return [len(torch.unique(part[part >= 0])) for part in parts]
+        return [len(torch.unique(part[part >= 0])) for part in self.slots_by_column()]
+
+    @property
+    def n_told_apart(self) -> list[int]:
+        """How many labels of each column of categories have a feature of their own."""
+        parts = self.slots_by_column()
+        return [int(((part[:-2] >= 0) & (part[:-2] != part[-2])).sum()) for part in parts]
+
+    def slots_by_column(self) -> tuple[Tensor, ...]:
+        """For each column of categories the features of its labels, of others, of missing ones."""
+        return torch.split(self.slots, [n + 2 for n in self.n_labels.values()])
 
     @property
     def n_features(self) -> int:

@@ -63,6 +63,8 @@ def split_rows(table: Table, rule: SplitRule) -> Rows:
         is_given[numbers] = True
     rest = np.flatnonzero(~is_given)
     n_rows = len(rest)
+    if strata is not None:
+        refuse_rare_class(table, strata[rest], rule.folds or 3 - len(given), rule.folds is not None)
     try:
         test = given.get("test")
         if test is None:
@@ -72,12 +74,24 @@ def split_rows(table: Table, rule: SplitRule) -> Rows:
             rule = replace(rule, folds=None)
             rest, validation = divide(rest, strata, groups, rule, rule.validation_fraction, n_rows)
     except ValueError as error:
-        smallest = "" if strata is None else f" (the rarest class has {np.bincount(strata).min()})"
         raise UserError(
-            f"cannot split {n_rows} rows{smallest} into training, validation "
+            f"cannot divide {n_rows} rows into training, validation "
             f"({rule.validation_fraction:g}) and test rows ({rule.test_fraction:g}): {error}"
         ) from error
     return Rows(*(torch.from_numpy(part) for part in (rest, validation, test)))
+
+
+def refuse_rare_class(table: Table, strata: Numbers, n_parts: int, are_folds: bool) -> None:
+    """Raise `UserError` where a class has fewer rows than there are splits, or folds."""
+    counts = np.bincount(strata, minlength=len(table.columns.classes))
+    rarest = int(counts.argmin())
+    n = int(counts[rarest])
+    if n < n_parts:
+        raise UserError(
+            f"class {table.columns.classes[rarest]!r} of column {table.columns.target!r} has {n} "
+            f"row{'s' * (n != 1)}, fewer than the {n_parts} {'folds' if are_folds else 'splits'}; leave it "
+            "out, or take it together with another class"
+        )
 
 
 def divide(

@@ -50,18 +50,26 @@ class Columns:
         """The position of each feature that is a category, and the number of its labels."""
         return {self.features.index(name): len(own) for name, own in self.categories.items()}
 
-    def in_words(self) -> str:
+    def in_words(self, n_told_apart: Sequence[int]) -> str:
         """The features by kind, and what is left out.
 
-        >>> Columns(["a", "b"], "y", "regression", [], {"b": ["x", "y"]}, {"c": ""}).in_words()
+        n_told_apart: for each category, how many of its labels have a feature of their own.
+
+        >>> columns = Columns(["a", "b"], "y", "regression", [], {"b": ["x", "y"]}, {"c": ""})
+        >>> columns.in_words([2])
         "1 number, 1 category ('b' of 2 labels); without 'c'"
+        >>> columns.in_words([1])
+        "1 number, 1 category ('b' of 2 labels, 1 told apart); without 'c'"
         """
         kinds = []
         n = len(self.features) - len(self.categories)
         if n:
             kinds.append(f"{n} number{'s' * (n > 1)}")
         if self.categories:
-            each = [f"{name!r} of {len(own)} labels" for name, own in self.categories.items()]
+            each = [
+                f"{name!r} of {len(own):,} labels" + (f", {n:,} told apart" * (n < len(own)))
+                for (name, own), n in zip(self.categories.items(), n_told_apart, strict=True)
+            ]
             listed = ", ".join(each[:8]) + (f" and {len(each) - 8} more" if each[8:] else "")
             kinds.append(f"{len(each)} categor{'ies' if each[1:] else 'y'} ({listed})")
         without = f"; without {quoted(list(self.dropped))}" if self.dropped else ""
