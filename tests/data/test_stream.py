@@ -1,6 +1,9 @@
 """Tables that are read while a network trains."""
 
 import json
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +15,12 @@ from torch import Tensor
 from multilayer.data import TableData
 from multilayer.data.datamodule import count_rows
 from multilayer.data.stream import TableStream
+from multilayer.data.streamed_minibatches import StreamedMinibatches
 from multilayer.data.table import read_table
 from multilayer.errors import UserError
 from multilayer.evaluate import evaluate
+from multilayer.frames import write_frame
+from multilayer.mlp import MLP
 from multilayer.modules import MulticlassModule
 from multilayer.train import train
 
@@ -43,7 +49,7 @@ def frame() -> pl.DataFrame:
             "x": x,
             "gaps": np.where(rng.random(N) < 0.1, np.nan, rng.normal(size=N)),
             "word": rng.choice(["red", "green", "blue"], N),
-            "y": np.where(np.arange(N) == N - 40, "rare", np.where(x > 0, "yes", "no")),
+            "y": np.where(np.arange(N) // 3 == N // 3 - 9, "rare", np.where(x > 0, "yes", "no")),
         }
     ).with_columns(pl.col("gaps").fill_nan(None))
 
@@ -173,7 +179,7 @@ def test_several_files_are_one_stream(path: Path, frame: pl.DataFrame, tmp_path:
 
 
 def test_every_class_is_known(path: Path) -> None:
-    """Also one of a single row, near the end of the file."""
+    """Also one of three rows, near the end of the file."""
     data = stream_of(path)
     assert data.columns.classes == ["no", "rare", "yes"]
     _, target = data.rows_of("train")
@@ -194,6 +200,15 @@ def test_files_of_splits_are_taken_whole(path: Path, frame: pl.DataFrame, tmp_pa
     [
         (pl.col("x").replace({4321.0: float("inf")}), r"'x' is infinite in row 4322"),
         (pl.col("y").replace({"4321": None}), r"the target 'y' is missing in row 4322"),
+        (
+            pl.when(pl.col("x") == 4321).then(float("inf")).otherwise("x").alias("y"),
+            r"the target 'y' is infinite in row 4322",
+        ),
+        (
+            pl.when(pl.col("x") == 4321).then(pl.lit("a")).otherwise(pl.lit("b")).alias("y"),
+            r"class 'a' of column 'y' has 1 row, fewer than the 3 splits",
+        ),
+        (pl.concat_list("x").alias("y"), r"column 'y' holds List\(Float64\), where one value"),
     ],
 )
 def test_every_row_is_looked_at_before_the_training(
@@ -204,8 +219,38 @@ def test_every_row_is_looked_at_before_the_training(
     frame = frame.with_columns(x=values, y=values.cast(pl.Int64).cast(pl.String))
     frame = frame.with_columns(change)
     frame.write_parquet(tmp_path / "t.parquet")
-    with pytest.raises(UserError, match=f"t.parquet: .*{message}"):
+    with pytest.raises(UserError, match=message):
         stream_of(tmp_path / "t.parquet", task="multiclass")
+
+
+def test_a_number_may_be_a_class(frame: pl.DataFrame, tmp_path: Path) -> None:
+    """Where the task says so; one that few rows have is known too."""
+    y = pl.when(pl.col("y") == "rare").then(2.5).when(pl.col("x") > 0).then(1.5).otherwise(0.5)
+    frame.with_columns(y=y).write_parquet(tmp_path / "t.parquet")
+    data = stream_of(tmp_path / "t.parquet", task="multiclass")
+    assert data.columns.classes == ["0.5", "1.5", "2.5"]
+    assert sum(len(target) for _, target in epoch_of(data)) == count_rows(data)["train"]
+
+
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.Decimal(10, 2)])
+def test_many_whole_numbers_are_no_classes(
+    frame: pl.DataFrame, tmp_path: Path, dtype: pl.DataType
+) -> None:
+    """And are not all kept in memory."""
+    frame.with_columns(y=(pl.col("row") * 2).cast(dtype)).write_parquet(tmp_path / "t.parquet")
+    data = stream_of(tmp_path / "t.parquet")
+    assert data.columns.task == "regression"
+    assert len(data.targets) < 3 * 600
+
+
+def test_too_many_classes_are_told(
+    frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row of each is kept in memory."""
+    monkeypatch.setattr("multilayer.data.stream.MAX_CLASSES", 500)
+    frame.with_columns(y=pl.col("row").cast(pl.String)).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"t\.parquet: column 'y' has more than 500 classes"):
+        stream_of(tmp_path / "t.parquet")
 
 
 @pytest.mark.parametrize(
@@ -234,18 +279,98 @@ def test_a_table_too_small_to_stream_is_told(tmp_path: Path) -> None:
         stream_of(tmp_path / "t.parquet")
 
 
-def test_a_file_that_is_cut_short_while_it_is_read_is_told(path: Path) -> None:
+@pytest.mark.parametrize("n_rows", [N - 1, 100, 2 * N])
+def test_a_file_that_is_written_anew_while_it_is_read_is_told(
+    path: Path, frame: pl.DataFrame, n_rows: int
+) -> None:
     """By its name, from the thread that reads ahead."""
     data = stream_of(path)
+    pl.concat([frame, frame]).head(n_rows).write_parquet(path)
+    with pytest.raises(UserError, match=r"t\.parquet: it was written anew"):
+        epoch_of(data)
+
+
+def test_a_file_that_lacks_its_end_is_told(path: Path) -> None:
+    """By its name, before the training."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(UserError, match=r"t\.parquet: cannot be read"):
-        epoch_of(data)
+        stream_of(path)
+
+
+def test_the_fingerprint_is_of_all_rows(path: Path, frame: pl.DataFrame) -> None:
+    """Also of those that are only streamed; a copy of the file has the same."""
+    data = stream_of(path)
+    first = data.fingerprint
+    path.touch()
+    assert stream_of(path).fingerprint == first
+    kept = rows_in(data, torch.cat([data.rows_of(split)[0] for split in data.rows]))
+    row = min(set(range(N)) - set(kept))
+    x = pl.when(pl.col("row") * 2 == row).then(pl.lit(9.0)).otherwise("x")
+    frame.with_columns(x=x).write_parquet(path, row_group_size=130)
+    assert stream_of(path).fingerprint != first
+
+
+def test_the_network_may_be_on_another_device(path: Path) -> None:
+    """The rows are preprocessed where they are read, whatever becomes of the module's own."""
+    data = stream_of(path)
+    expected = epoch_of(data)
+    n_features = data.preprocessing.n_features
+    module = MulticlassModule(MLP(n_features, 3), preprocessing=data.preprocessing).to("meta")
+    again = epoch_of(data)
+    assert all(torch.equal(x, x2) for (x, _), (x2, _) in zip(expected, again, strict=True))
+    assert module.preprocessing.mean.device.type == "meta"
+    assert {x.device.type for x, _ in data.train_minibatches(torch.device("meta"))} == {"meta"}
+    assert {x.device.type for x, _ in data.minibatches("test", torch.device("meta"))} == {"meta"}
+
+
+def test_categories_are_kept_as_they_were_read(path: Path) -> None:
+    """Their features take many times the memory: they are made for some minibatches at a time."""
+    data = stream_of(path, most_labels=2, rare_below=1)
+    assert data.features.shape[1] == len(data.columns.features) == 4
+    minibatches = data.train_minibatches()
+    assert isinstance(minibatches, StreamedMinibatches)
+    assert {x.shape[1] for x, _ in minibatches.buffers(0)} == {4}
+    assert data.preprocessing.n_features == 3 + 1 + 3  # numbers, a gap, labels and the others
+    assert {x.shape[1] for x, _ in epoch_of(data)} == {7}
+    assert {x.shape[1] for x, _ in data.minibatches("validation")} == {7}
+
+
+@pytest.mark.parametrize("option", [{"batch_size": 32}, {"shuffle_seed": 1}])
+def test_an_epoch_cannot_go_on_with_other_minibatches(
+    path: Path, option: dict[str, object]
+) -> None:
+    """Rows would be given twice, or never."""
+    interrupted = stream_of(path).train_minibatches()
+    next(iter(interrupted))
+    resumed = stream_of(path, **option).train_minibatches()
+    resumed.load_state_dict(interrupted.state_dict())
+    ((key, value),) = option.items()
+    with pytest.raises(UserError, match=rf"data\.{key}={value}: .* only go on with data\.{key}="):
+        next(iter(resumed))
+    assert resumed.sampler is not None
+    resumed.load_state_dict(interrupted.state_dict())
+    resumed.sampler.set_epoch(1)  # another epoch may have others
+    next(iter(resumed))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.arrow", 'a b\'s "t".csv'])
+def test_how_to_make_a_file_parquet_is_told(name: str, frame: pl.DataFrame, tmp_path: Path) -> None:
+    """By a command that does it."""
+    frame = frame.with_columns(pl.col("row").cast(pl.Int64))
+    write_frame(frame, tmp_path / name)
+    with pytest.raises(UserError, match="reads Parquet, not ") as error:
+        stream_of(tmp_path / name)
+    _, flag, program = shlex.split(str(error.value).partition("as Parquet: ")[2])
+    assert flag == "-c"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    written = tmp_path / name.replace(Path(name).suffix, ".parquet")
+    assert pl.read_parquet(written).equals(frame)
 
 
 def test_mistakes_on_the_command_line_are_told(path: Path, multilayer: Run) -> None:
     """With exit code 2, and nothing left behind."""
-    pl.read_parquet(path).write_csv("t.csv")
+    write_frame(pl.read_parquet(path), "t.csv")
     words = ["train", "data=table", "data.target=y", "data.stream=true"]
     for more, message in (
         (["data.path=t.csv"], "data.stream=true reads Parquet, not t.csv; write it once as"),

@@ -164,7 +164,7 @@ def test_target_that_is_not_finite_is_told_with_its_row(value):
     """No loss is finite there."""
     message = error_of(pl.DataFrame({"x": [1, 2, 3], "y": [0.5, 1.0, value]}))
     assert message in (
-        "f.csv: the target 'y' is not finite in row 3",
+        "f.csv: the target 'y' is infinite in row 3",
         "f.csv: the target 'y' is missing in row 3",  # a fair word for NaN
     )
 

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from copy import copy
+from copy import copy, deepcopy
 from typing import Self
 
 import pytorch_lightning as pl
@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from multilayer.data.minibatches import Batches, BatchSize, EpochShuffle, Minibatches
-from multilayer.data.preprocessing import NumberScaling, Preprocessing, preprocess
+from multilayer.data.preprocessing import (
+    NumberScaling,
+    Preprocessing,
+    preprocess,
+    preprocessed_target,
+)
 from multilayer.data.split import Split, SplitRule, split_rows
 from multilayer.data.stream import TableStream
 from multilayer.data.streamed_minibatches import StreamedMinibatches
@@ -47,7 +52,9 @@ class DataModule(ABC, pl.LightningDataModule):
     """Known before anything is read, or None where the target decides."""
 
     features: Tensor
-    """Preprocessed, of all rows, `(N, D)`; `rows` has the numbers of those of each split."""
+    """Of all rows, `(N, D)`; `rows` has the numbers of those of each split. They are preprocessed,
+    but where the training rows are streamed: then `late_preprocessing` is still to be done, since
+    categories take much less memory before it."""
 
     targets: Tensor
     columns: Columns
@@ -100,6 +107,7 @@ class DataModule(ABC, pl.LightningDataModule):
         self.rows: dict[Split, Tensor] = {}
         self.moved: tuple[Tensor, Tensor] | None = None
         self.stream: TableStream | None = None  # set by a `load` that keeps only a sample
+        self.late_preprocessing: Preprocessing | None = None
 
     @abstractmethod
     def load(self) -> Table:
@@ -111,7 +119,7 @@ class DataModule(ABC, pl.LightningDataModule):
             return
         table = self.load()
         self.columns = table.columns
-        self.fingerprint = table.fingerprint()
+        self.fingerprint = table.fingerprint(self.stream.version if self.stream else "")
         self.gaps = table.gaps_in_words()
         rows = split_rows(table, self.split_rule)
         self.rows = {
@@ -120,7 +128,13 @@ class DataModule(ABC, pl.LightningDataModule):
             "test": rows.test,
         }
         self.preprocessing = self.fitted_preprocessing or self.fit_preprocessing(table)
-        self.features, self.targets = preprocess(self.preprocessing, table)
+        if self.stream is None:
+            self.features, self.targets = preprocess(self.preprocessing, table)
+        else:
+            self.features = table.features
+            self.targets = preprocessed_target(self.preprocessing, table)
+            # The module's own moves to the device of the network, and changes its precision.
+            self.late_preprocessing = deepcopy(self.preprocessing)
 
     def fit_preprocessing(self, table: Table) -> Preprocessing:
         """A preprocessing fitted on the training rows of a table."""
@@ -152,7 +166,9 @@ class DataModule(ABC, pl.LightningDataModule):
     def rows_of(self, split: Split) -> tuple[Tensor, Tensor]:
         """A copy of the rows of a split: preprocessed features `(N, D)` and target `(N,)`."""
         rows = self.rows[split]
-        return self.features[rows], self.targets[rows]
+        features = self.features[rows]
+        late = self.late_preprocessing
+        return features if late is None else late(features), self.targets[rows]
 
     def minibatches(self, split: Split, device: torch.device | None = None) -> Minibatches:
         """The rows of a split in their order, for evaluation."""
@@ -161,13 +177,14 @@ class DataModule(ABC, pl.LightningDataModule):
             batch_size=EVALUATION_BATCH_SIZE,
             rows=self.rows[split],
             device=device,
+            preprocessing=self.late_preprocessing,
         )
 
     def train_minibatches(self, device: torch.device | None = None) -> Batches:
         """The training rows in an order that changes each epoch; a share of them in DDP."""
         trainer = self.trainer
-        if self.stream is not None:
-            return self.streamed_minibatches(self.stream, device)
+        if self.stream is not None and self.late_preprocessing is not None:
+            return self.streamed_minibatches(self.stream, self.late_preprocessing, device)
         sampler = EpochShuffle(
             len(self.rows["train"]),
             self.shuffle_seed,
@@ -183,7 +200,7 @@ class DataModule(ABC, pl.LightningDataModule):
         )
 
     def streamed_minibatches(
-        self, stream: TableStream, device: torch.device | None
+        self, stream: TableStream, preprocessing: Preprocessing, device: torch.device | None
     ) -> StreamedMinibatches:
         """The training rows, read while the network trains."""
         if self.batch_size == "full":
@@ -195,16 +212,18 @@ class DataModule(ABC, pl.LightningDataModule):
         return StreamedMinibatches(
             stream,
             self.columns,
-            self.preprocessing,
+            preprocessing,
             batch_size=self.batch_size,
             seed=self.shuffle_seed,
             device=device,
         )
 
     def placed(self, device: torch.device | None) -> tuple[Tensor, Tensor]:
-        """Features and target of all rows on a device, moved once; where they are if they are too
-        large for it."""
-        if device is None or device == self.features.device:
+        """Features and target of all rows on a device, moved once.
+
+        They stay where they are if they are too large for it, or still to be preprocessed.
+        """
+        if device is None or device == self.features.device or self.late_preprocessing is not None:
             return self.features, self.targets
         if self.moved is None or self.moved[0].device != device:
             n_bytes = self.features.nbytes + self.targets.nbytes

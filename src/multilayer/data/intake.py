@@ -77,8 +77,8 @@ class Intake:
         self.categorical = categorical
         self.dropped = dict.fromkeys(drop, "data.drop") | dict.fromkeys(grouping, "data.group")
         self.features = [label for label in schema if label not in {target, *self.dropped}]
-        for label in self.features:
-            refuse_nested(label, schema[label], name)
+        for label in (*self.features, target):
+            refuse_nested(label, schema[label], name, is_target=label == target)
         # The features that are numbers, and where they are among all.
         self.numbers = {
             label: position
@@ -92,21 +92,36 @@ class Intake:
         self.n_seen = self.n_rows = 0
         self.parts: list[pl.DataFrame] = []
 
-    def add(self, batch: pl.DataFrame, chosen: Bools | None = None) -> None:
+    def add(
+        self,
+        batch: pl.DataFrame,
+        chosen: Bools | None = None,
+        *,
+        name: str | None = None,
+        rows_before: int | None = None,
+    ) -> None:
         """Take in the next rows.
 
         chosen: which of them, `(B,)`; the others are only looked at. None takes all.
+        name, rows_before: the file that they are from, and how many rows of it came before; None
+            for the table and all that was taken in.
 
         Raises `UserError` for a missing target or group, and an infinite value.
         """
-        before, self.n_seen = self.n_seen, self.n_seen + batch.height
-        refuse_missing(batch[self.target], self.name, rows_before=before)
+        before = self.n_seen if rows_before is None else rows_before
+        self.n_seen += batch.height
+        name = name or self.name
+        target = batch[self.target]
+        refuse_missing(target, name, rows_before=before)
         if self.group is not None:
             what = f"data.group {self.group!r}"
-            refuse_missing(batch[self.group], self.name, what, rows_before=before)
+            refuse_missing(batch[self.group], name, what, rows_before=before)
+        if target.dtype.is_float():
+            values = in_float32(target)
+            refuse_infinite(values, self.target, name, "the target", rows_before=before)
         numbers = {label: in_float32(batch[label]) for label in self.numbers}
         for label, values in numbers.items():
-            refuse_infinite(values, label, self.name, rows_before=before)
+            refuse_infinite(values, label, name, rows_before=before)
         if chosen is not None:
             numbers = {label: values[chosen] for label, values in numbers.items()}
             batch = batch.filter(chosen)

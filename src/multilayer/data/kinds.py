@@ -149,12 +149,12 @@ def check_names(
             raise UserError(f"data.{key}: {column!r} is the target")
 
 
-def refuse_nested(label: str, dtype: pl.DataType, name: str) -> None:
+def refuse_nested(label: str, dtype: pl.DataType, name: str, *, is_target: bool) -> None:
     """Raise `UserError` for a column of lists, say."""
     if not (is_number(dtype) or dtype in (*WORDS, pl.Null)):
         raise UserError(
-            f"{name}: column {label!r} holds {dtype}, where one value a row is needed; "
-            f"leave it out with data.drop=[{label}]"
+            f"{name}: column {label!r} holds {dtype}, where one value a row is needed"
+            + f"; leave it out with data.drop=[{label}]" * (not is_target)
         )
 
 
@@ -245,11 +245,14 @@ def in_days(column: pl.Series) -> pl.Series:
     return column.dt.epoch("us").cast(pl.Float64) / 86_400e6
 
 
-def refuse_infinite(values: Float32s, label: str, name: str, *, rows_before: int = 0) -> None:
+def refuse_infinite(
+    values: Float32s, label: str, name: str, what: str = "column", *, rows_before: int = 0
+) -> None:
     """Raise `UserError` for an infinite value in a column `(B,)`, with its row.
 
+    what: what it is called.
     rows_before: how many rows of the table come before these.
     """
     rows = np.flatnonzero(np.isinf(values))
     if rows.size:
-        raise UserError(f"{name}: column {label!r} is infinite in row {rows_before + rows[0] + 1}")
+        raise UserError(f"{name}: {what} {label!r} is infinite in row {rows_before + rows[0] + 1}")

@@ -9,6 +9,9 @@ import torch
 from numpy.random import SeedSequence
 from torch import Tensor
 
+from multilayer.data.preprocessing import Preprocessing
+from multilayer.errors import UserError
+
 BatchSize = int | Literal["full"]
 
 
@@ -66,7 +69,7 @@ class Batches(ABC):
         self.sampler = sampler
         self.device = device
         self.n_given = 0
-        self.resumed_epoch: int | None = None
+        self.resumed: dict[str, int] = {}
         self.batch_sampler = None  # Lightning looks for one beside `sampler`
 
     @abstractmethod
@@ -77,20 +80,36 @@ class Batches(ABC):
         return ceil(self.n_rows / self.batch_size)
 
     def begin(self) -> int:
-        """The number of the first minibatch to be given: 0, but in a run that is resumed."""
-        is_resumed = self.sampler is not None and self.resumed_epoch == self.sampler.epoch
-        self.n_given = self.n_given if is_resumed else 0
-        self.resumed_epoch = None
+        """The number of the first minibatch to be given: 0, but in a run that is resumed.
+
+        Raises `UserError` where an epoch cannot go on in its middle, since its minibatches are
+        others by now.
+        """
+        epoch = self.sampler.epoch if self.sampler is not None else 0
+        resumed, self.resumed = self.resumed, {}
+        self.n_given = resumed["n_given"] if resumed.get("epoch") == epoch else 0
+        if 0 < self.n_given < len(self):
+            for key, now in self.what_cuts().items():
+                if resumed[key] != now:
+                    raise UserError(
+                        f"data.{key}={now}: the run to be resumed was interrupted in the middle of "
+                        f"epoch {epoch + 1}; it can only go on with data.{key}={resumed[key]}"
+                    )
         return self.n_given
+
+    def what_cuts(self) -> dict[str, int]:
+        """What decides which rows are in which minibatch of an epoch."""
+        cuts = {"batch_size": self.batch_size}
+        return cuts | ({"shuffle_seed": self.sampler.seed} if self.sampler is not None else {})
 
     def state_dict(self) -> dict[str, int]:
         """How many minibatches of which epoch were given; Lightning saves it in checkpoints."""
-        return {"n_given": self.n_given, "epoch": self.sampler.epoch if self.sampler else 0}
+        epoch = self.sampler.epoch if self.sampler is not None else 0
+        return {"n_given": self.n_given, "epoch": epoch, **self.what_cuts()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on in the middle of an epoch, where the run that is resumed was interrupted."""
-        self.n_given = state_dict["n_given"]
-        self.resumed_epoch = state_dict["epoch"]
+        self.resumed = state_dict
 
 
 class Minibatches(Batches):
@@ -103,6 +122,7 @@ class Minibatches(Batches):
     rows: the numbers of the rows that are meant, `(n_rows,)` int64; None for all.
     sampler: gives the order; None keeps the rows as they are.
     device: where the minibatches go, if the rows are not there already.
+    preprocessing: what is done to each minibatch; None where it was done to all rows before.
 
     >>> rows = torch.arange(5.0).reshape(5, 1)
     >>> [len(target) for _, target in Minibatches(rows, torch.arange(5), batch_size=2)]
@@ -118,6 +138,7 @@ class Minibatches(Batches):
         rows: Tensor | None = None,
         sampler: EpochShuffle | None = None,
         device: torch.device | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         n_rows = len(target) if rows is None else len(rows)
         n_rows = n_rows if sampler is None else len(sampler)
@@ -126,6 +147,7 @@ class Minibatches(Batches):
         self.features = features
         self.target = target
         self.rows = rows
+        self.preprocessing = preprocessing
 
     def order(self) -> Tensor:
         """The numbers of the rows in the order of this epoch, `(n_rows,)` int64."""
@@ -141,4 +163,6 @@ class Minibatches(Batches):
             # Four times as fast as `features[rows]`.
             features = self.features.index_select(0, rows)
             target = self.target.index_select(0, rows)
+            if self.preprocessing is not None:
+                features = self.preprocessing(features)
             yield features.to(self.device), target.to(self.device)

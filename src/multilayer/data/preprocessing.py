@@ -241,16 +241,20 @@ def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tens
     """All rows as the network and its loss take them: features `(N, n_features)`, target `(N,)`.
 
     Where the table is ours and as wide as its features, they take the place of its values, so that
-    it is in memory once. Class indices stay.
+    it is in memory once.
     """
-    target, raw = table.target, table.features
-    if target.is_floating_point():
-        target = preprocessing.scale_target(target)
+    raw = table.features
     stays = table.is_ours and preprocessing.n_features == raw.shape[1]
     features = raw if stays else raw.new_empty(len(raw), preprocessing.n_features)
     for rows in blocks(raw):
         features[rows] = preprocessing(raw[rows])
-    return features, target
+    return features, preprocessed_target(preprocessing, table)
+
+
+def preprocessed_target(preprocessing: Preprocessing, table: Table) -> Tensor:
+    """The target of all rows as the loss takes it, `(N,)`; class indices stay."""
+    is_number = table.target.is_floating_point()
+    return preprocessing.scale_target(table.target) if is_number else table.target
 
 
 def quantiles_of(values: Values) -> Values:

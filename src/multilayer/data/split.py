@@ -1,5 +1,6 @@
 """Rows divided into training, validation and test rows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -64,7 +65,14 @@ def split_rows(table: Table, rule: SplitRule) -> Rows:
     rest = np.flatnonzero(~is_given)
     n_rows = len(rest)
     if strata is not None:
-        refuse_rare_class(table, strata[rest], rule.folds or 3 - len(given), rule.folds is not None)
+        columns = table.columns
+        counts = np.bincount(strata[rest], minlength=len(columns.classes)).tolist()
+        refuse_rare_class(
+            columns.target,
+            dict(zip(columns.classes, counts, strict=True)),
+            rule.folds or 3 - len(given),
+            "folds" if rule.folds else "splits",
+        )
     try:
         test = given.get("test")
         if test is None:
@@ -81,16 +89,17 @@ def split_rows(table: Table, rule: SplitRule) -> Rows:
     return Rows(*(torch.from_numpy(part) for part in (rest, validation, test)))
 
 
-def refuse_rare_class(table: Table, strata: Numbers, n_parts: int, are_folds: bool) -> None:
-    """Raise `UserError` where a class has fewer rows than there are splits, or folds."""
-    counts = np.bincount(strata, minlength=len(table.columns.classes))
-    rarest = int(counts.argmin())
-    n = int(counts[rarest])
+def refuse_rare_class(target: str, counts: Mapping[str, int], n_parts: int, parts: str) -> None:
+    """Raise `UserError` where a class has fewer rows than there are splits, or folds.
+
+    counts: the rows of each class; empty in regression.
+    """
+    rarest = min(counts, key=lambda label: counts[label], default="")
+    n = counts.get(rarest, n_parts)
     if n < n_parts:
         raise UserError(
-            f"class {table.columns.classes[rarest]!r} of column {table.columns.target!r} has {n} "
-            f"row{'s' * (n != 1)}, fewer than the {n_parts} {'folds' if are_folds else 'splits'}; leave it "
-            "out, or take it together with another class"
+            f"class {rarest!r} of column {target!r} has {n} row{'s' * (n != 1)}, fewer than the "
+            f"{n_parts} {parts}; leave it out, or take it together with another class"
         )
 
 

@@ -1,7 +1,11 @@
 """A table larger than memory: Parquet files that are read in pieces while a network trains."""
 
+import json
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +16,11 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from multilayer.data.intake import Bools, Intake
-from multilayer.data.preprocessing import Preprocessing, preprocess
-from multilayer.data.table import MAX_INTEGER_CLASSES, Columns, Split, read_table
+from multilayer.data.intake import Intake
+from multilayer.data.split import refuse_rare_class
+from multilayer.data.table import MAX_INTEGER_CLASSES, Columns, Split, Table, read_table
 from multilayer.errors import UserError
-from multilayer.frames import TableFile, refusing, scan
+from multilayer.frames import TableFile, refusing, scan, text_ending
 from multilayer.losses import Task
 
 PIECE_VALUES = 2**21
@@ -25,6 +29,8 @@ PIECE_VALUES = 2**21
 HELD_OUT_BYTES = 2**26
 """What the validation rows may take in memory, as float32, and the test rows, and the training
 rows that the preprocessing is fitted to."""
+
+MAX_CLASSES = 10_000
 
 TRAIN, VALIDATION, TEST, SAMPLE = range(4)
 """What a row is for; a row of the sample is a training row too."""
@@ -58,26 +64,32 @@ class TableStream:
     def __init__(self, file: TableFile, fractions: Mapping[Split, float], seed: int) -> None:
         for each in file.files:
             if each.suffix.lower() != ".parquet":
-                raise UserError(
-                    f"data.stream=true reads Parquet, not {each.name}; write it once as Parquet: "
-                    f"python -c \"import polars; polars.scan_csv('{each.name}')"
-                    f".sink_parquet('{each.name.partition('.')[0]}.parquet')\""
-                )
+                raise UserError(not_parquet(each))
         self.file = file
         self.seed = seed
-        width = len(file.schema)
+        self.states = {each: state_of(each) for each in file.files}
+        self.version = "".join(version_of(each) for each in file.files)
+        self.columns = list(file.schema)
+        width = len(self.columns)
         self.pieces = [piece for each in file.files for piece in pieces_of(each, width)]
         n_rows = sum(piece.n_rows for piece in self.pieces)
         most = HELD_OUT_BYTES / (4 * width * max(1, n_rows))
         held_out = [min(fractions.get(split, 0.0), most) for split in ("validation", "test")]
         sample = min(1 - sum(held_out), most)
         self.bounds = np.cumsum([1 - sum(held_out) - sample, *held_out])
+        self.n_splits = 1 + sum(share > 0 for share in held_out)
+        self.first_of_class: dict[int, list[int]] = {}
         self.n_training: list[int] = []
 
     def parts(self, number: int) -> Parts:
-        """What each row of a piece is for, `(n_rows,)`."""
+        """What each row of a piece is for, `(n_rows,)`.
+
+        The first row of a class is in the sample.
+        """
         drawn = np.random.default_rng((self.seed, number)).random(self.pieces[number].n_rows)
-        return np.searchsorted(self.bounds, drawn, side="right")
+        parts = np.searchsorted(self.bounds, drawn, side="right")
+        parts[self.first_of_class.get(number, [])] = SAMPLE
+        return parts
 
     def survey(self, intake: Intake) -> dict[Split, Tensor]:
         """Look at every row once, and take in those that are kept in memory.
@@ -88,7 +100,6 @@ class TableStream:
         Raises `UserError` for what cannot be trained on, wherever it is.
         """
         self.columns = [*intake.features, intake.target]
-        self.n_training = []
         kept, classes = [], Classes(intake.task)
         console = Console(stderr=True)
         for number in track(
@@ -98,20 +109,25 @@ class TableStream:
             disable=not console.is_terminal,
             transient=True,
         ):
-            rows, parts = self.read(number), self.parts(number)
-            is_training = (parts == TRAIN) | (parts == SAMPLE)
-            parts[classes.first_rows(rows[intake.target], is_training)] = SAMPLE
-            intake.add(rows, parts != TRAIN)
+            piece, rows = self.pieces[number], self.read(number)
+            self.first_of_class[number] = classes.new_in(rows[intake.target], intake.name)
+            parts = self.parts(number)
+            intake.add(rows, parts != TRAIN, name=piece.file.name, rows_before=piece.start)
             kept.append(parts[parts != TRAIN])
-            self.n_training.append(int(is_training.sum()))
+            self.n_training.append(int(np.isin(parts, (TRAIN, SAMPLE)).sum()))
         if not self.pieces:
             raise UserError(f"{intake.name} has a header and no rows")
-        found = torch.from_numpy(np.concatenate(kept))
+        refuse_rare_class(intake.target, classes.counts, self.n_splits, "splits")
+        return self.rows_by_split(np.concatenate(kept), intake.name)
+
+    def rows_by_split(self, kept: Parts, name: str) -> dict[Split, Tensor]:
+        """The numbers of the validation and test rows among those that are kept."""
+        found = torch.from_numpy(kept)
         for part, split in ((VALIDATION, "validation"), (TEST, "test"), (SAMPLE, "training")):
             is_wanted = part == SAMPLE or self.bounds[part] > self.bounds[part - 1]
             if is_wanted and not (found == part).any():
                 raise UserError(
-                    f"{intake.name}: of {len(found)} rows none is left to be a {split} row; "
+                    f"{name}: of {len(found)} rows none is left to be a {split} row; "
                     "data.stream=true is for larger tables"
                 )
         return {
@@ -120,20 +136,51 @@ class TableStream:
         }
 
     def read(self, number: int) -> pl.DataFrame:
-        """The rows of a piece."""
+        """The rows of a piece.
+
+        Raises `UserError` where its file is another one than at the beginning.
+        """
         piece = self.pieces[number]
         with refusing(piece.file):
+            if state_of(piece.file) != self.states[piece.file]:
+                raise UserError(f"{piece.file}: it was written anew while it was being read")
             rows = scan(piece.file, self.file.schema).select(self.columns)
             return rows.slice(piece.start, piece.n_rows).collect()
 
-    def training_rows(
-        self, number: int, columns: Columns, preprocessing: Preprocessing
-    ) -> tuple[Tensor, Tensor]:
-        """The training rows of a piece as the network takes them: features and target."""
+    def training_rows(self, number: int, columns: Columns) -> Table:
+        """The training rows of a piece."""
         parts = self.parts(number)
         rows = self.read(number).filter((parts == TRAIN) | (parts == SAMPLE))
-        table = read_table(rows, columns, self.pieces[number].file.name)
-        return preprocess(preprocessing, table)
+        return read_table(rows, columns, self.pieces[number].file.name)
+
+
+def state_of(file: Path) -> tuple[int, int]:
+    """What changes where a file is written: its size and time."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def version_of(file: Path) -> str:
+    """A SHA-256 of a file's size and footer, which has the number and bounds of its values."""
+    with refusing(file), file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(0, size - 8))
+        length = int.from_bytes(opened.read(4), "little")
+        opened.seek(max(0, size - 8 - length))
+        return sha256(size.to_bytes(8) + opened.read()).hexdigest()
+
+
+def not_parquet(file: Path) -> str:
+    """How to make a file of another kind one that can be streamed."""
+    source = json.dumps(str(file), ensure_ascii=False)
+    target = json.dumps(str(file.with_name(file.name.partition(".")[0] + ".parquet")))
+    reader = "ipc" if file.suffix.lower() == ".arrow" else "csv"
+    tabs = r', separator="\t"' if text_ending(file) == ".tsv" else ""
+    program = f"import polars; polars.scan_{reader}({source}{tabs}).sink_parquet({target})"
+    return (
+        f"data.stream=true reads Parquet, not {file.name}; write it once as Parquet: "
+        f"python -c {shlex.quote(program)}"
+    )
 
 
 def pieces_of(file: Path, width: int) -> Sequence[Piece]:
@@ -145,20 +192,32 @@ def pieces_of(file: Path, width: int) -> Sequence[Piece]:
 
 
 class Classes:
-    """The classes of a target that were seen so far; none where it is a number to regress on."""
+    """The classes of a target, and how many rows each has had so far.
+
+    task: None where the target decides; there are no classes where it is a number to regress on.
+    """
 
     def __init__(self, task: Task | None) -> None:
         self.task = task
-        self.seen: set[object] = set()
+        self.counts: dict[str, int] = {}
 
-    def first_rows(self, target: pl.Series, is_training: Bools) -> list[int]:
-        """The training rows that are the first of their class."""
-        is_many = target.dtype.is_integer() and len(self.seen) > MAX_INTEGER_CLASSES
-        is_number = target.dtype.is_float() or (self.task is None and is_many)
-        if self.task == "regression" or is_number:
+    def new_in(self, target: pl.Series, name: str) -> list[int]:
+        """The first row of each class that was not there before, in the next rows of a target.
+
+        name: what messages call the table.
+        """
+        if self.task == "regression" or (self.task is None and target.dtype.is_float()):
             return []
-        rows = pl.DataFrame({"class": target, "row": np.arange(len(target))}).filter(is_training)
-        firsts = rows.drop_nulls().unique("class", keep="first").rows()
-        new = {value: row for value, row in firsts if value not in self.seen}
-        self.seen.update(new)
-        return list(new.values())
+        rows = pl.DataFrame({"class": target}).with_row_index("row").drop_nulls()
+        found = rows.group_by("class").agg(pl.col("row").min(), n=pl.len())
+        firsts = []
+        for value, row, n in found.sort("row").iter_rows():
+            if str(value) not in self.counts:
+                firsts.append(row)
+            self.counts[str(value)] = self.counts.get(str(value), 0) + n
+        n_classes = len(self.counts)
+        if self.task is None and target.dtype.is_numeric() and n_classes > MAX_INTEGER_CLASSES:
+            self.task, self.counts, firsts = "regression", {}, []
+        if len(self.counts) > MAX_CLASSES:
+            raise UserError(f"{name}: column {target.name!r} has more than {MAX_CLASSES:,} classes")
+        return firsts

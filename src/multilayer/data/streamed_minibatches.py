@@ -1,6 +1,6 @@
 """Minibatches of a table that is read while a network trains."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,17 @@ import torch
 from torch import Tensor
 
 from multilayer.data.minibatches import Batches, EpochShuffle
-from multilayer.data.preprocessing import Preprocessing
+from multilayer.data.preprocessing import Preprocessing, preprocessed_target
 from multilayer.data.stream import TableStream
 from multilayer.data.table import Columns
 from multilayer.read_ahead import read_ahead
 
 PIECES_A_BUFFER = 8
 """Pieces whose rows are shuffled together: 64 MB of float32, beside as much that is read ahead."""
+
+PREPROCESSED_VALUES = 2**20
+"""What is preprocessed at a time, where a minibatch is not more: 4 MB. Rows are shuffled as they
+are read, since a column of categories may become hundreds of features."""
 
 
 class StreamedMinibatches(Batches):
@@ -27,7 +31,7 @@ class StreamedMinibatches(Batches):
     an epoch, and reads nothing of what it has seen.
 
     stream: where the rows come from; it has looked at all of them.
-    columns, preprocessing: how they are read.
+    columns, preprocessing: how they are read; the preprocessing stays on the CPU.
     seed: decides the order.
     """
 
@@ -51,21 +55,36 @@ class StreamedMinibatches(Batches):
         self.seed = seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        rest: list[tuple[Tensor, Tensor]] = []  # of the buffer before, less than a minibatch
-        for buffer in self.buffers(self.begin() * self.batch_size):
-            features, target = (torch.cat(each) for each in zip(*rest, buffer, strict=True))
-            n_full = len(target) // self.batch_size * self.batch_size
-            yield from self.cut(features[:n_full], target[:n_full])
-            rest = [(features[n_full:], target[n_full:])]
-        for features, target in rest:
-            yield from self.cut(features, target)
+        buffers = read_ahead(self.buffers(self.begin() * self.batch_size))
+        for features, target in read_ahead(self.preprocessed(buffers)):
+            for start in range(0, len(target), self.batch_size):
+                rows = slice(start, start + self.batch_size)
+                self.n_given += 1
+                yield features[rows].to(self.device), target[rows].to(self.device)
 
-    def cut(self, features: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows as minibatches on the device."""
-        for start in range(0, len(target), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            self.n_given += 1
-            yield features[rows].to(self.device), target[rows].to(self.device)
+    def preprocessed(
+        self, buffers: Iterable[tuple[Tensor, Tensor]]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows of buffers as the network and its loss take them, some minibatches at a time."""
+        n_values = self.batch_size * self.preprocessing.n_features
+        n_rows = max(1, PREPROCESSED_VALUES // n_values) * self.batch_size
+        held: list[tuple[Tensor, Tensor]] = []
+        for buffer in buffers:
+            start = 0
+            while start < len(buffer[1]):
+                rows = slice(start, start + n_rows - sum(len(target) for _, target in held))
+                held.append((buffer[0][rows].clone(), buffer[1][rows].clone()))
+                start = rows.stop
+                if sum(len(target) for _, target in held) == n_rows:
+                    yield self.preprocess(held)
+                    held = []
+        if held:
+            yield self.preprocess(held)
+
+    def preprocess(self, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Parts together, with the features preprocessed."""
+        features, target = (torch.cat(each) for each in zip(*parts, strict=True))
+        return self.preprocessing(features), target
 
     def buffers(self, n_to_skip: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows of this epoch in their order, a buffer at a time, after so many of them."""
@@ -77,7 +96,8 @@ class StreamedMinibatches(Batches):
             if n_to_skip < n_rows:
                 wanted.append((pieces, n_to_skip))
             n_to_skip = max(0, n_to_skip - n_rows)
-        yield from read_ahead(self.buffer(*each) for each in wanted)
+        for each in wanted:
+            yield self.buffer(*each)
 
     def buffer(self, pieces: Sequence[int], n_to_skip: int) -> tuple[Tensor, Tensor]:
         """The rows of some pieces in random order, without the first ones."""
@@ -86,12 +106,14 @@ class StreamedMinibatches(Batches):
         places = np.random.default_rng(key).permutation(n_rows)
         buffer: list[npt.NDArray[Any]] = []
         for number in pieces:
-            rows = self.stream.training_rows(number, self.columns, self.preprocessing)
-            parts = [each.numpy() for each in rows]
+            table = self.stream.training_rows(number, self.columns)
+            target = preprocessed_target(self.preprocessing, table)
+            parts = [table.features.numpy(), target.numpy()]
             here, places = np.split(places, [len(parts[0])])
             buffer = buffer or [np.empty((n_rows, *part.shape[1:]), part.dtype) for part in parts]
             # By numpy, whose work beside that of the network is one thread's.
             for whole, part in zip(buffer, parts, strict=True):
                 whole[here] = part
+        assert not places.size, "a piece has given fewer rows than it had before the training"
         features, target = (torch.from_numpy(whole[n_to_skip:]) for whole in buffer)
         return features, target

@@ -110,9 +110,12 @@ class Table:
         }
         return f"{sum(counts):,} values missing in {quoted(list(gaps))}" if gaps else ""
 
-    def fingerprint(self) -> str:
-        """A SHA-256 of the values and the names: equal tables, equal fingerprints."""
-        digest = sha256(repr(self.columns).encode())
+    def fingerprint(self, more: str = "") -> str:
+        """A SHA-256 of the values and the names: equal tables, equal fingerprints.
+
+        more: what else tells the table from others.
+        """
+        digest = sha256(f"{self.columns!r}{more}".encode())
         for tensor in (self.features, self.target):
             digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
@@ -258,9 +261,7 @@ def target_tensor(target: pl.Series, columns: Columns, name: str) -> Tensor:
         if not target.dtype.is_numeric():
             raise UserError(f"{name}: the target {target.name!r} must hold numbers")
         values = torch.from_numpy(np.array(target.cast(pl.Float32).to_numpy()))
-        if not values.isfinite().all():
-            row = int((~values.isfinite()).nonzero()[0]) + 1
-            raise UserError(f"{name}: the target {target.name!r} is not finite in row {row}")
+        refuse_infinite(values.numpy(), target.name, name, "the target")
         return values
     known = {label: index for index, label in enumerate(columns.classes)}
     distinct = target.unique()
