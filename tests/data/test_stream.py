@@ -1,6 +1,7 @@
 """Tables that are read while a network trains."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -221,6 +222,29 @@ def test_every_row_is_looked_at_before_the_training(
     frame.write_parquet(tmp_path / "t.parquet")
     with pytest.raises(UserError, match=message):
         stream_of(tmp_path / "t.parquet", task="multiclass")
+
+
+def test_a_word_among_numbers_is_told_with_its_row(frame: pl.DataFrame, tmp_path: Path) -> None:
+    """The row of the file, though only a sample of the rows is kept."""
+    is_slip = (pl.col("row") > 1000) & (pl.col("row") % 10 == 6)
+    size = pl.when(is_slip).then(pl.lit("n/a")).otherwise(pl.col("row").cast(pl.String))
+    frame = frame.with_columns(size=size)
+    frame.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"t\.parquet: column 'size' holds numbers, but") as error:
+        stream_of(tmp_path / "t.parquet")
+    row = int(re.search(r"in row (\d+)", str(error.value))[1])  # type: ignore[index]
+    assert frame["size"][row - 1] == "n/a"
+    assert row > 2000
+
+
+def test_what_is_known_of_a_sample_is_said_so(
+    frame: pl.DataFrame, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other rows may be others."""
+    flag = (pl.col("row") * 2 == 4321).cast(pl.Int64)
+    frame.with_columns(flag=flag).write_parquet(tmp_path / "t.parquet")
+    stream_of(tmp_path / "t.parquet")
+    assert "a sample of t.parquet: column 'flag' is left out: it has the same" in caplog.text
 
 
 def test_a_number_may_be_a_class(frame: pl.DataFrame, tmp_path: Path) -> None:

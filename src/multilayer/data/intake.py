@@ -33,6 +33,7 @@ from multilayer.frames import Schema
 from multilayer.losses import Task
 
 Bools = npt.NDArray[np.bool_]
+RowNumbers = range | npt.NDArray[np.int64]
 
 GROWTH = 1.125
 """The matrix grows by this factor when it is full; what is too much is given back at the end."""
@@ -91,6 +92,8 @@ class Intake:
         self.matrix: Float32s = np.empty((0, len(self.features)), np.float32)
         self.n_seen = self.n_rows = 0
         self.parts: list[pl.DataFrame] = []
+        self.origins: list[tuple[str, RowNumbers]] = []
+        self.is_sample = False
 
     def add(
         self,
@@ -122,9 +125,13 @@ class Intake:
         numbers = {label: in_float32(batch[label]) for label in self.numbers}
         for label, values in numbers.items():
             refuse_infinite(values, label, name, rows_before=before)
+        rows: RowNumbers = range(before, before + batch.height)
         if chosen is not None:
+            self.is_sample = self.is_sample or not chosen.all()
+            rows = before + np.flatnonzero(chosen)
             numbers = {label: values[chosen] for label, values in numbers.items()}
             batch = batch.filter(chosen)
+        self.origins.append((name, rows))
         self.keep(numbers, batch)
 
     def keep(self, numbers: Mapping[str, Float32s], batch: pl.DataFrame) -> None:
@@ -189,7 +196,8 @@ class Intake:
             frame.select(self.others),
             target,
             categorical=self.categorical,
-            name=name,
+            name=f"a sample of {name}" if self.is_sample else name,
+            origin=self.origin,
         )
         dropped = self.dropped | kinds.dropped
         features = [label for label in self.features if label not in dropped]
@@ -198,6 +206,14 @@ class Intake:
             without = f", without {reasons}" if reasons else ""
             raise UserError(f"{name} has no feature columns beside the target{without}")
         return Columns(features, self.target, task, classes, kinds.categories, dropped)
+
+    def origin(self, row: int) -> tuple[str, int]:
+        """The file of a row that was taken in, and its number there, from 1 on."""
+        for name, rows in self.origins:
+            if row < len(rows):
+                return name, int(rows[row]) + 1
+            row -= len(rows)
+        raise IndexError(row)
 
     def resize(self, n_rows: int) -> None:
         """Make room for so many rows; where the system can, the matrix is not copied."""

@@ -1,7 +1,7 @@
 """What the columns of a table are taken for: numbers, categories, or nothing to learn from."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,6 +100,7 @@ def find_kinds(
     *,
     categorical: Sequence[str] = (),
     name: str,
+    origin: Callable[[int], tuple[str, int]],
 ) -> Kinds:
     """Which columns are categories, and which are of no use.
 
@@ -108,6 +109,7 @@ def find_kinds(
     others: the other columns.
     categorical: columns that are categories whatever they hold.
     name: what messages call the table.
+    origin: the file of a row, and its number there from 1 on.
 
     Raises `UserError` for words among numbers.
     """
@@ -117,7 +119,7 @@ def find_kinds(
             reason = facts.reason_to_drop(label)
         else:
             if label not in categorical:
-                refuse_slips(others[label], name)
+                refuse_slips(others[label], origin)
             reason = reason_to_drop(others[label], is_declared=label in categorical)
         if reason:
             kinds.dropped[label] = reason
@@ -201,8 +203,11 @@ def words_equal(column: pl.Series, target: pl.Series) -> bool:
     )
 
 
-def refuse_slips(column: pl.Series, name: str) -> None:
-    """Raise `UserError` for words in a column that holds numbers otherwise."""
+def refuse_slips(column: pl.Series, origin: Callable[[int], tuple[str, int]]) -> None:
+    """Raise `UserError` for words in a column that holds numbers otherwise.
+
+    origin: the file of a row, and its number there from 1 on.
+    """
     if column.dtype not in (pl.String, pl.Categorical):
         return
     labels, counts = column.drop_nulls().value_counts().get_columns()
@@ -210,9 +215,10 @@ def refuse_slips(column: pl.Series, name: str) -> None:
     n_words = sum(counts.filter(is_word).to_list())
     if n_words == 0 or n_words > (1 - SHARE_OF_NUMBERS) * (len(column) - column.null_count()):
         return
-    row = int(column.is_in(labels.filter(is_word).implode()).arg_true()[0])
+    first = int(column.is_in(labels.filter(is_word).implode()).arg_true()[0])
+    name, row = origin(first)
     raise UserError(
-        f"{name}: column {column.name!r} holds numbers, but {column[row]!r} in row {row + 1}; "
+        f"{name}: column {column.name!r} holds numbers, but {column[first]!r} in row {row}; "
         f"leave such values empty, or take all for words with data.categorical=[{column.name}]"
     )
 
