@@ -1,11 +1,14 @@
 """Tables of any kind, good and broken: a run trains on them, or ends with a message."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from multilayer.data import TableData
 from multilayer.data.datamodule import count_rows
 from multilayer.errors import UserError
-from multilayer.frames import read_frame
+from multilayer.frames import read_frame, write_frame
 from multilayer.train import train
 
 from ..test_train import config_of
@@ -34,7 +37,15 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "mixed": st.sampled_from(["1", "2.5", "n/a", "3"]),
     "constant": st.just(7),
     "date": st.dates(),
+    "time": st.datetimes(),
+    "span": st.timedeltas(timedelta(days=-9), timedelta(days=9)),
+    "price": st.decimals(-1000, 1000, places=2),
+    "list": st.lists(st.integers(0, 3), max_size=2),
 }
+
+
+NO_TEXT = pl.selectors.nested() | pl.selectors.duration()
+"""Columns that text cannot hold."""
 
 
 @st.composite
@@ -42,7 +53,7 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
     """A few columns of some kinds, with gaps; the last one is called y."""
     n_rows = draw(st.integers(0, 60))
     kinds = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=4))
-    target = draw(st.sampled_from(["whole", "real", "flag", "word", "constant"]))
+    target = draw(st.sampled_from(["whole", "real", "flag", "word", "constant", "price", "odd"]))
     columns = {}
     for index, kind in enumerate([*kinds, target]):
         is_target = index == len(kinds)
@@ -50,7 +61,26 @@ def frames(draw: st.DrawFn) -> pl.DataFrame:
         value = st.none() | VALUES[kind] if gaps else VALUES[kind]
         values = draw(st.lists(value, min_size=n_rows, max_size=n_rows))
         columns["y" if is_target else f"{kind}_{index}"] = pl.Series(values, strict=False)
-    return pl.DataFrame(columns)
+    frame = pl.DataFrame(columns)
+    words = draw(st.sampled_from([pl.String(), pl.Categorical()]))
+    return frame.with_columns(pl.col(pl.String).cast(words))
+
+
+@contextmanager
+def written(*frames: pl.DataFrame, ending: str = ".parquet") -> Iterator[list[str]]:
+    """The frames as files of their own, for a while."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder) / f"t{i}{ending}") for i in range(len(frames))]
+        for frame, path in zip(frames, paths, strict=True):
+            write_frame(frame, path)
+        yield paths
+
+
+def check_rows(features: torch.Tensor, target: torch.Tensor, data: TableData) -> None:
+    """No silent NaN, and as many features as the network takes."""
+    assert features.isfinite().all()
+    assert target.isfinite().all()
+    assert features.shape[1] == data.preprocessing.n_features
 
 
 def refusal_of(read: Callable[[], object]) -> str | None:
@@ -66,24 +96,66 @@ def refusal_of(read: Callable[[], object]) -> str | None:
 @given(frames(), st.sampled_from([".csv", ".tsv", ".parquet", ".arrow"]))
 def test_a_table_is_read_whole_or_refused(frame: pl.DataFrame, ending: str) -> None:
     """No traceback, no silent NaN among the features, and no row is lost."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"t{ending}"
-        if ending in (".csv", ".tsv"):
-            frame.write_csv(path, separator="," if ending == ".csv" else "\t")
-        elif ending == ".parquet":
-            frame.write_parquet(path)
-        else:
-            frame.write_ipc(path)
-        data = TableData(path=str(path), target="y")
+    if ending in (".csv", ".tsv"):
+        frame = frame.drop(NO_TEXT)
+    with written(frame, ending=ending) as (path,):
+        data = TableData(path=path, target="y")
         refusal = refusal_of(data.setup)
         if refusal is not None:
             assert "\n" not in refusal
             return
         assert sum(count_rows(data).values()) == frame.height
-        for features, target in map(data.rows_of, data.rows):
-            assert features.isfinite().all()
-            assert target.isfinite().all()
-            assert features.shape[1] == data.preprocessing.n_features
+        for split in data.rows:
+            check_rows(*data.rows_of(split), data)
+
+
+@SETTINGS
+@given(frames())
+def test_a_table_is_streamed_whole_or_refused(frame: pl.DataFrame) -> None:
+    """Likewise, in pieces of a few rows."""
+    with written(frame) as (path,), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multilayer.data.stream.PIECE_VALUES", 7 * frame.width)
+        data = TableData(path=path, target="y", stream=True, batch_size=4)
+        refusal = refusal_of(data.setup)
+        if refusal is not None:
+            assert "\n" not in refusal
+            return
+        parts = list(data.train_minibatches())
+        held_out = [data.rows_of("validation"), data.rows_of("test")]
+        assert sum(len(target) for _, target in parts + held_out) == frame.height
+        for part in parts + held_out:
+            check_rows(*part, data)
+
+
+@SETTINGS
+@given(frames(), st.data())
+def test_a_file_of_validation_rows_fits_or_is_refused(
+    frame: pl.DataFrame, drawn: st.DataObject
+) -> None:
+    """One with the rows of another, with other columns or types, or of another table."""
+    changes: list[Callable[[pl.DataFrame], pl.DataFrame]] = [
+        lambda own: own.reverse(),
+        lambda own: own.head(3),
+        lambda own: own.clear(),
+        lambda own: own[:, ::-1],
+        lambda own: own[:, 1:],
+        lambda own: own.with_columns(pl.first().alias("more")),
+        lambda own: own.with_columns(pl.selectors.integer().cast(pl.Float64)),
+        lambda own: own.with_columns((~NO_TEXT).cast(pl.String)),
+        lambda own: drawn.draw(frames()),
+    ]
+    other = drawn.draw(st.sampled_from(changes))(frame)
+    with written(frame, other) as (path, validation_path):
+        data = TableData(path=path, validation_path=validation_path, target="y")
+        refusal = refusal_of(data.setup)
+        if refusal is not None:
+            assert "\n" not in refusal
+            return
+        rows = count_rows(data)
+        assert rows["validation"] == other.height
+        assert rows["train"] + rows["test"] == frame.height
+        for split in data.rows:
+            check_rows(*data.rows_of(split), data)
 
 
 @SETTINGS

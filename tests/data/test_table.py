@@ -1,5 +1,7 @@
 """Files read as tables: their task, their classes, and what is said of bad ones."""
 
+from datetime import timedelta
+
 import polars as pl
 import pytest
 import torch
@@ -167,6 +169,13 @@ def test_target_that_is_not_finite_is_told_with_its_row(value):
         "f.csv: the target 'y' is infinite in row 3",
         "f.csv: the target 'y' is missing in row 3",  # a fair word for NaN
     )
+
+
+def test_durations_are_no_labels():
+    """They are numbers."""
+    frame = pl.DataFrame({"x": [timedelta(1), timedelta(2)], "y": [0.5, 1.5]})
+    with pytest.raises(UserError, match=r"data\.categorical: 'x' holds durations, not labels"):
+        table_from_frame(frame, target="y", categorical=["x"], name="f.parquet")
 
 
 def test_words_are_no_target_for_regression():

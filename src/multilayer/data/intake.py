@@ -80,6 +80,9 @@ class Intake:
         self.features = [label for label in schema if label not in {target, *self.dropped}]
         for label in (*self.features, target):
             refuse_nested(label, schema[label], name, is_target=label == target)
+        for label in categorical:
+            if schema[label] == pl.Duration:
+                raise UserError(f"{name}: data.categorical: {label!r} holds durations, not labels")
         # The features that are numbers, and where they are among all.
         self.numbers = {
             label: position
