@@ -25,7 +25,14 @@ from torchmetrics.classification import (
     MulticlassF1Score,
 )
 
-from multilayer.metrics import HEADLINE, METRICS, metrics_of, stacked_metrics
+from multilayer import metrics
+from multilayer.metrics import (
+    HEADLINE,
+    METRICS,
+    f1,
+    metrics_of,
+    stacked_metrics,
+)
 
 N_ROWS = 300
 
@@ -232,3 +239,17 @@ def test_members_have_regression_metrics_far_from_zero():
     generator = torch.Generator().manual_seed(0)
     target = 1000 + torch.randn(3, 300, generator=generator, dtype=torch.float64)
     check_members("regression", target + 0.5 * torch.randn(3, 300, generator=generator), target)
+
+
+def test_rows_count_beyond_what_float32_can_count():
+    """Ones that are added up in float32 stay at 2**24."""
+    n_hits, n_misses = 2**24, 2**20
+    labels = torch.zeros(1, n_hits + n_misses, dtype=torch.int64)
+    labels[:, :n_misses] = 1
+    target = torch.zeros(1, 1, dtype=torch.int64).expand_as(labels)
+    per_class, present = f1(labels, target, n_classes=2)
+    assert per_class[0].tolist() == pytest.approx([2 * n_hits / (2 * n_hits + n_misses), 0.0])
+    assert present.all()
+    confidence = torch.full(labels.shape, 0.25)
+    error = metrics.calibration_error(confidence, torch.zeros(1, 1))
+    assert error.item() == pytest.approx(0.25)

@@ -87,11 +87,11 @@ def multiclass_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tenso
 def regression_metrics(predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
     """MAE, R squared and RMSE, `(K,)` each.
 
-    R squared is summed in float64: in float32 a target far from 0 gives more than 1. Apple's GPUs
-    have no float64. Of a constant target it is 1 where all is right and 0 otherwise.
+    R squared is summed in float64: in float32 a target far from 0 gives more than 1. Of a constant
+    target it is 1 where all is right and 0 otherwise.
     """
     error = predictions - target
-    wide = torch.float32 if error.device.type == "mps" else torch.float64
+    wide = widest_float(error.device)
     residual, spread = error.to(wide).square().sum(dim=1), target.to(wide)
     total = (spread - spread.mean(dim=1, keepdim=True)).square().sum(dim=1)
     of_constant = (residual == 0).to(wide)
@@ -102,21 +102,29 @@ def regression_metrics(predictions: Tensor, target: Tensor) -> dict[str, Tensor]
     }
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """What to sum many rows in; Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def mean_of(correct: Tensor) -> Tensor:
     """`(K, N)` bool to shares `(K,)`."""
     return correct.float().mean(dim=1)
 
 
 def counts(labels: Tensor, weights: Tensor, n_classes: int) -> Tensor:
-    """The sum of the weights `(K, N)` for each label, `(K, n_classes)`."""
-    zeros = torch.zeros(len(labels), n_classes, device=labels.device)
+    """The sum of the weights `(K, N)` for each label, `(K, n_classes)`, in their own dtype.
+
+    They are added one by one: in float32 ones would no longer count from 2**24 rows on.
+    """
+    zeros = torch.zeros(len(labels), n_classes, dtype=weights.dtype, device=labels.device)
     return zeros.scatter_add_(1, labels, weights)
 
 
 def f1(labels: Tensor, target: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
     """F1 of each class `(K, n_classes)`, and whether the class is there or predicted."""
-    ones = torch.ones(labels.shape, device=labels.device)
-    hits = counts(target, (labels == target).float(), n_classes)
+    ones = torch.ones((), dtype=torch.int64, device=labels.device).expand_as(labels)
+    hits = counts(target, (labels == target).long(), n_classes)
     both = counts(labels, ones, n_classes) + counts(target, ones, n_classes)
     return 2 * hits / both.clamp_min(1), both > 0
 
@@ -125,8 +133,9 @@ def calibration_error(confidence: Tensor, correct: Tensor) -> Tensor:
     """The expected calibration error `(K,)` (Guo et al. 2017), from `(K, N)` each."""
     edges = torch.linspace(0, 1, N_BINS + 1, device=confidence.device)
     bins = torch.bucketize(confidence, edges, right=True).clamp_max(N_BINS + 1) - 1
-    gap = counts(bins, correct - confidence, N_BINS + 1)
-    return gap.abs().sum(dim=1) / confidence.shape[1]
+    surplus = (correct - confidence).to(widest_float(confidence.device))
+    gap = counts(bins, surplus, N_BINS + 1).abs().sum(dim=1)
+    return gap.float() / confidence.shape[1]
 
 
 def auroc(scores: Tensor, positive: Tensor) -> Tensor:
