@@ -6,14 +6,13 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from torch import Tensor
 
-from multilayer.callbacks.epochs_only import epochs_only
+from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.errors import UserError
 
 Mode = Literal["min", "max"]
 
 
-@epochs_only
-class BestWeights(pl.Callback):
+class BestWeights(EpochsOnly):
     """The network ends with the weights of its best epoch, not of its last.
 
     monitor: a logged metric.

@@ -9,11 +9,10 @@ import pytorch_lightning as pl
 import torch
 
 from multilayer.callbacks.best_weights import copy_of, find_best_weights
-from multilayer.callbacks.epochs_only import epochs_only
+from multilayer.callbacks.epochs_only import EpochsOnly
 
 
-@epochs_only
-class Checkpoint(pl.callbacks.Checkpoint):
+class Checkpoint(EpochsOnly, pl.callbacks.Checkpoint):
     """Writes `best.ckpt` and `last.ckpt`, both plain data.
 
     folder: where they go; it is made if it is missing.

@@ -6,11 +6,10 @@ from typing import Any
 import pytorch_lightning as pl
 
 from multilayer.callbacks.best_weights import Mode, is_better, is_fitting, monitored, worst
-from multilayer.callbacks.epochs_only import epochs_only
+from multilayer.callbacks.epochs_only import EpochsOnly
 
 
-@epochs_only
-class EarlyStopping(pl.Callback):
+class EarlyStopping(EpochsOnly):
     """Stop when a metric has not improved for `patience` validations.
 
     monitor: a logged metric.

@@ -10,15 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from multilayer.callbacks.best_weights import find_best_weights, is_fitting, monitored
-from multilayer.callbacks.epochs_only import epochs_only
+from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.callbacks.turning_point import tensorboard_writer
 
 # Blue, orange and black of Okabe and Ito 2008, which stay apart for colour-blind readers.
 TRAIN, VALIDATION, MARK = "#0072B2", "#D55E00", "#000000"
 
 
-@epochs_only
-class LearningCurves(pl.Callback):
+class LearningCurves(EpochsOnly):
     """Training and validation loss over the epochs, as `learning_curves.png` and in TensorBoard.
 
     folder: where the file goes; it is made if it is missing.

@@ -16,14 +16,13 @@ from rich.progress import (
 from rich.table import Column
 from torch import Tensor
 
-from multilayer.callbacks.epochs_only import epochs_only
+from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.metrics import HEADLINE
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
-@epochs_only
-class TrainingProgress(pl.callbacks.ProgressBar):
+class TrainingProgress(EpochsOnly, pl.callbacks.ProgressBar):
     """A bar that counts epochs, with the losses and the time left.
 
     Where the output is no terminal, it is a line every ten seconds instead.

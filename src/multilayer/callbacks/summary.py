@@ -5,12 +5,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from multilayer.callbacks.epochs_only import epochs_only
+from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.threads import n_parameters
 
 
-@epochs_only
-class NetworkSummary(pl.callbacks.ModelSummary):
+class NetworkSummary(EpochsOnly, pl.callbacks.ModelSummary):
     """A row for each layer of the network, with its number of trained parameters."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

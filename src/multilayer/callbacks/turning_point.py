@@ -5,11 +5,10 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from multilayer.callbacks.best_weights import BestWeights, find_best_weights
-from multilayer.callbacks.epochs_only import epochs_only
+from multilayer.callbacks.epochs_only import EpochsOnly
 
 
-@epochs_only
-class TurningPoint(pl.Callback):
+class TurningPoint(EpochsOnly):
     """Marks the best epoch as a point of its own among the curves of training and validation.
 
     The point is `turning_point/loss` (or the metric that `BestWeights` follows). The tab "Custom
