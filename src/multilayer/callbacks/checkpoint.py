@@ -9,15 +9,16 @@ import pytorch_lightning as pl
 import torch
 
 from multilayer.callbacks.best_weights import copy_of, find_best_weights
-from multilayer.callbacks.epochs_only import EpochsOnly
+from multilayer.callbacks.epochs_only import EpochsOnly, hide_hooks_of_a_step, is_streamed
 
 
 class Checkpoint(EpochsOnly, pl.callbacks.Checkpoint):
     """Writes `best.ckpt` and `last.ckpt`, both plain data.
 
     folder: where they go; it is made if it is missing.
-    every_seconds: how often they are written while the training lasts. They are written at its
-        end too, also where that is an error or Ctrl-C.
+    every_seconds: how often they are written while the training lasts: at the end of an epoch, and
+        within one where rows are streamed, whose epochs may take hours. They are written at the
+        end of the training too, also where that is an error or Ctrl-C.
 
     `best.ckpt` needs a `BestWeights` callback beside this one. Small networks improve many times
     a second: the best is kept in memory, so that the disk does not set the pace.
@@ -27,6 +28,25 @@ class Checkpoint(EpochsOnly, pl.callbacks.Checkpoint):
         self.folder = Path(folder)
         self.every_seconds = every_seconds
         self.written = monotonic()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Have a hook in a step only where rows are streamed."""
+        super().setup(trainer, pl_module, stage)
+        if not is_streamed(trainer):
+            hide_hooks_of_a_step(self, Checkpoint)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Write within an epoch, if it is time again.
+
+        Before a step: the one before it is then counted whole, its validation included. A
+        checkpoint has no gradients, so it waits until those that accumulate have been used.
+        """
+        is_time = monotonic() - self.written >= self.every_seconds
+        if is_time and batch_idx > 0 and batch_idx % trainer.accumulate_grad_batches == 0:
+            self.write(trainer, pl_module)
+            self.written = monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write, if it is time again or this is the last epoch.

@@ -34,3 +34,8 @@ def hide_hooks_of_a_step(callback: pl.Callback, kind: type[pl.Callback]) -> None
         vars(callback).pop(hook, None)
         if getattr(type(callback), hook) is getattr(kind, hook):
             setattr(callback, hook, None)
+
+
+def is_streamed(trainer: pl.Trainer) -> bool:
+    """Whether training rows are read while the network trains: then an epoch may take hours."""
+    return getattr(trainer.datamodule, "stream", None) is not None  # type: ignore[attr-defined]
