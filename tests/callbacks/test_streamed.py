@@ -1,6 +1,8 @@
 """Epochs that take hours, since their rows are streamed: kept and shown within."""
 
+import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +11,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 from torch import Tensor
 
+from multilayer.callbacks import TrainingProgress
 from multilayer.modules import BinaryModule
 
 from ..test_train import same, train_in, weights_of
@@ -107,3 +111,31 @@ def test_after_ctrl_c_and_a_kill_it_goes_on(
         weights_of(tmp_path / "whole", "last.ckpt"), weights_of(tmp_path / "rest", "last.ckpt")
     )
     assert rest.metrics == whole.metrics
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_minibatches_are_counted_within_an_epoch(
+    is_terminal: bool, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With their rate and the time left, on a terminal and elsewhere."""
+    screen = io.StringIO()
+    usual = TrainingProgress.__init__
+
+    def with_screen(self: TrainingProgress) -> None:
+        usual(self)
+        self.console = Console(file=screen, force_terminal=is_terminal, width=120)
+
+    monkeypatch.setattr(TrainingProgress, "__init__", with_screen)
+    for name in ("SECONDS_BETWEEN_LINES", "SECONDS_BETWEEN_MOVES"):
+        monkeypatch.setattr(f"multilayer.callbacks.progress.{name}", -1.0)
+    steps = train_in(tmp_path / "run", *words).manifest["steps"] // 2
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())  # without colours
+    assert "2/2" in text
+    assert re.search(rf"minibatch\s+{steps}/{steps}", text)
+    assert re.search(r"[1-9][0-9,]* a second", text)
+    assert re.search(r"0:00:\d\d left", text)
+    if not is_terminal:
+        lines = [line for line in text.splitlines() if line.startswith("epoch 2/2  minibatch")]
+        assert [f"minibatch {n + 1}/{steps} " in line for n, line in enumerate(lines)] == [
+            True
+        ] * steps

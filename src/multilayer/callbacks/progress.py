@@ -1,7 +1,9 @@
 """One progress bar for the whole training."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from time import monotonic
+from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
@@ -16,16 +18,18 @@ from rich.progress import (
 from rich.table import Column
 from torch import Tensor
 
-from multilayer.callbacks.epochs_only import EpochsOnly
+from multilayer.callbacks.epochs_only import EpochsOnly, hide_hooks_of_a_step, is_streamed
 from multilayer.metrics import HEADLINE
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_MOVES = 0.1
 
 
 class TrainingProgress(EpochsOnly, pl.callbacks.ProgressBar):
     """A bar that counts epochs, with the losses and the time left.
 
-    Where the output is no terminal, it is a line every ten seconds instead.
+    Where rows are streamed, an epoch may take hours: a second bar counts its minibatches. Where the
+    output is no terminal, it is a line every ten seconds instead.
     """
 
     def __init__(self) -> None:
@@ -33,8 +37,17 @@ class TrainingProgress(EpochsOnly, pl.callbacks.ProgressBar):
         self.console = Console(stderr=True, markup=False)
         self.bar: Progress | None = None
         self.task = TaskID(0)
+        self.minibatches: TaskID | None = None
         self.last_line = monotonic()
+        self.last_move = monotonic()
+        self.n_before = 0
         self.shown = True
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Have a hook in a step only where rows are streamed."""
+        super().setup(trainer, pl_module, stage)
+        if not is_streamed(trainer):
+            hide_hooks_of_a_step(self, TrainingProgress)
 
     def disable(self) -> None:
         """Called by Lightning in all but one of several processes."""
@@ -46,14 +59,50 @@ class TrainingProgress(EpochsOnly, pl.callbacks.ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
+        self.n_before = n_minibatches(trainer)  # more than none in a run that is resumed
+        self.last_move = monotonic()
         if not (self.shown and self.console.is_terminal):
             return
-        self.bar = bar_of("epoch", self.console)
+        self.bar = bar_of("{task.description}", self.console)
         n_epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None
         self.task = self.bar.add_task(
-            "training", total=n_epochs, completed=trainer.current_epoch, words=""
+            "epoch", total=n_epochs, completed=trainer.current_epoch, words=""
         )
+        self.minibatches = None
+        if is_streamed(trainer):
+            self.minibatches = self.bar.add_task(
+                "minibatch", total=trainer.num_training_batches, completed=self.n_before, words=""
+            )
         self.bar.start()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count minibatches from 0 again."""
+        self.n_before, self.last_move = 0, monotonic()
+        if self.bar is not None and self.minibatches is not None:
+            self.bar.reset(self.minibatches)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move on by some minibatches within an epoch."""
+        now, n_done = monotonic(), batch_idx + 1
+        if self.bar is not None and self.minibatches is not None:
+            if now - self.last_move > SECONDS_BETWEEN_MOVES or trainer.is_last_batch:
+                speed = self.bar.tasks[self.minibatches].speed
+                words = f"{speed:,.0f} a second" if speed else ""
+                self.bar.update(self.minibatches, completed=n_done, words=words)
+                self.last_move = now
+        elif self.shown and now - self.last_move > SECONDS_BETWEEN_LINES:
+            n_a_second = (n_done - self.n_before) / (now - self.last_move)
+            words = pace(n_done, int(trainer.num_training_batches), n_a_second)
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self.console.print(f"{epoch}  {words}", soft_wrap=True)
+            self.last_move, self.n_before = now, n_done
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move on by an epoch."""
@@ -82,6 +131,21 @@ class TrainingProgress(EpochsOnly, pl.callbacks.ProgressBar):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def n_minibatches(trainer: pl.Trainer) -> int:
+    """How many minibatches of the current epoch were trained on."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current.completed
+
+
+def pace(n_done: int, n_all: int, n_a_second: float) -> str:
+    """How far an epoch is, in a few words.
+
+    >>> pace(300, 5000, 40.0)
+    'minibatch 300/5000  40 a second  0:01:58 left'
+    """
+    left = timedelta(seconds=round((n_all - n_done) / n_a_second))
+    return f"minibatch {n_done}/{n_all}  {n_a_second:,.0f} a second  {left} left"
 
 
 def bar_of(counted: str, console: Console) -> Progress:
