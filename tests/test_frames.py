@@ -99,6 +99,14 @@ def test_a_column_that_begins_with_many_gaps_has_the_type_of_its_values(tmp_path
     assert read_frame(path).schema["a"] == dtype
 
 
+@pytest.mark.parametrize("name", ["", "rows", "len", "literal"])
+def test_a_column_may_be_called_anything(tmp_path, name):
+    """Also nothing, as the index is that pandas writes."""
+    path = tmp_path / "table.csv"
+    path.write_text(f"{name},a\n0,x\n1,y\n")
+    assert read_frame(path).to_dict(as_series=False) == {name: [0, 1], "a": ["x", "y"]}
+
+
 def test_a_table_is_read_in_parts(tmp_path):
     """All its rows in their order, with numbers in less precision where that is asked for."""
     n = VALUES_AT_A_TIME

@@ -145,7 +145,9 @@ def schema_of(file: Path, types_from_all: bool) -> Schema:
         rows = scan(file, n_rows_for_types=None if types_from_all else ROWS_FOR_TYPES)
         schema = rows.collect_schema()
         seen = rows if types_from_all else rows.head(ROWS_FOR_TYPES)
-        facts = seen.select(pl.len().alias(""), pl.all().count()).collect(engine="streaming").row(0)
+        longer_than_any = "".join(schema) + "rows"  # so that no column is called like it
+        asked = seen.select(pl.len().alias(longer_than_any), pl.all().count())
+        facts = asked.collect(engine="streaming").row(0)
     n_rows, *counts = facts
     empty = [name for name, count in zip(schema, counts, strict=True) if count == 0]
     if empty and n_rows == ROWS_FOR_TYPES and not types_from_all:

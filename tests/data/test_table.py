@@ -250,6 +250,15 @@ def test_data_set_tells_what_is_wrong_with_its_file(tmp_path, name, content, mes
     assert name in str(error.value)
 
 
+def test_the_index_that_pandas_writes_is_a_column(tmp_path):
+    """Without a name; it can be left out."""
+    rows = "".join(f"{row},{row / 7},{'ab'[row % 2]}\n" for row in range(40))
+    (tmp_path / "f.csv").write_text(f",x,y\n{rows}")
+    path = str(tmp_path / "f.csv")
+    assert TableData(path=path, target="y").load().columns.features == ["", "x"]
+    assert TableData(path=path, target="y", drop=[""]).load().columns.features == ["x"]
+
+
 def test_data_set_splits_and_scales_its_file(tmp_path):
     """From file to minibatches: every row, standardised, without gaps."""
     rows = range(40)
