@@ -1,6 +1,7 @@
 """Predictions for tables: the columns, the formats, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,26 @@ def test_regression_and_binary_tables(multilayer: Run, tmp_path: Path) -> None:
     assert predicted.min() > target.min() - 100
     assert predicted.max() < target.max() + 100
     assert np.corrcoef(predicted, target)[0, 1] > 0.5
+
+
+def test_labels_that_look_like_numbers_are_predicted_on(multilayer: Run, tmp_path: Path) -> None:
+    """A file that happens to hold none but digits is read as the training was, and kept so."""
+    frame = pl.DataFrame({"c": ["0000", "0003", "A001"] * 60, "y": ["no", "yes", "no"] * 60})
+    frame.write_csv(tmp_path / "t.csv")
+    (tmp_path / "digits.csv").write_text("c,y\n0000,no\n0003,yes\n")
+    table = ["data=table", "data.path=t.csv", "data.target=y", "data.categorical=[c]"]
+    assert multilayer("train", *table, "trainer.max_epochs=30").code == 0
+    (run,) = tmp_path.glob("runs/*/*")
+    outcome = multilayer("predict", f"run={run}", "input=digits.csv", "output=p.csv")
+    assert "none of which" not in outcome.err
+    found = pl.read_csv(tmp_path / "p.csv", infer_schema=False)
+    assert found.select("c", "prediction").rows() == [("0000", "no"), ("0003", "yes")]
+    outcome = multilayer("evaluate", f"run={run}", "data.path=digits.csv")
+    assert "none of which" not in outcome.err
+    assert re.search(r"accuracy\s*│\s*1 ", outcome.out)
+    (tmp_path / "other.csv").write_text("c,y\n3,yes\n4,no\n")
+    outcome = multilayer("predict", f"run={run}", "input=other.csv", "output=q.csv")
+    assert "other.csv: column 'c' holds '3', '4', none of which is among the 3" in outcome.err
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.minibatches import Minibatches
 from multilayer.data.preprocessing import preprocess
 from multilayer.data.split import Split
-from multilayer.data.table import read_table
+from multilayer.data.table import read_frame_like, read_table
 from multilayer.devices import choose_device
-from multilayer.frames import read_frame
 from multilayer.runs.checkpoint import Trained, load_trained
 from multilayer.runs.folder import find_checkpoint
 
@@ -58,6 +57,6 @@ def split_of(trained: Trained, split: Split, device: torch.device) -> Minibatche
 
 def rows_of_file(trained: Trained, path: str, device: torch.device) -> Minibatches:
     """The rows of a file with the columns of the run's data."""
-    table = read_table(read_frame(path), trained.columns, Path(path).name)
+    table = read_table(read_frame_like(path, trained.columns), trained.columns, Path(path).name)
     features, target = preprocess(trained.preprocessing, table)
     return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE, device=device)

@@ -39,15 +39,19 @@ class TableFile:
 
     path: the file, or several with wildcards.
     types_from_all: take the types of a text file's columns from all its rows, not the first ones.
+    words: columns of a text file that are read as they are written, whatever they hold.
 
     Raises `UserError` for a file that is missing, of another kind, or unreadable, and for files
     that do not go together; `OtherTypesError` where it must be read again with `types_from_all`.
     """
 
-    def __init__(self, path: str | Path, *, types_from_all: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, types_from_all: bool = False, words: Collection[str] = ()
+    ) -> None:
         self.files = check_input(path)
         self.types_from_all = types_from_all
-        self.schema = schema_of(self.files[0], types_from_all)
+        self.words = words
+        self.schema = schema_of(self.files[0], types_from_all, words)
         for file in self.files[1:]:
             self.schema = self.with_types_of(file)
         words = {name: pl.String() for name, dtype in self.schema.items() if dtype == pl.Null}
@@ -55,7 +59,7 @@ class TableFile:
 
     def with_types_of(self, file: Path) -> Schema:
         """The schema that holds for another file too."""
-        other = schema_of(file, self.types_from_all)
+        other = schema_of(file, self.types_from_all, self.words)
         problem = difference(self.schema, other)
         if problem:
             raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
@@ -77,15 +81,17 @@ class TableFile:
                 yield from checked_rows(batches, file, separator) if separator else batches
 
 
-def read_frame(path: str | Path) -> pl.DataFrame:
+def read_frame(path: str | Path, *, words: Collection[str] = ()) -> pl.DataFrame:
     """The whole table in a file, or in several that a path with wildcards names.
+
+    words: as in `TableFile`.
 
     Raises `UserError` as `TableFile` does.
     """
     try:
-        return whole(TableFile(path))
+        return whole(TableFile(path, words=words))
     except OtherTypesError:
-        return whole(TableFile(path, types_from_all=True))
+        return whole(TableFile(path, types_from_all=True, words=words))
 
 
 def whole(file: TableFile) -> pl.DataFrame:
@@ -135,30 +141,39 @@ def check_ending(path: Path, endings: Sequence[str]) -> Path:
     return path
 
 
-def schema_of(file: Path, types_from_all: bool) -> Schema:
-    """The names and types of a file's columns; Null for one of a text file without any value."""
+def schema_of(file: Path, types_from_all: bool, words: Collection[str] = ()) -> Schema:
+    """The names and types of a file's columns; Null for one of a text file without any value.
+
+    words: as in `TableFile`.
+    """
     separator = SEPARATORS.get(text_ending(file))
     with refusing(file, may_be_types=not types_from_all):  # polars reads ahead of what it gives
         if separator is None:
             return scan(file).collect_schema()
         check_header(file, separator)
-        rows = scan(file, n_rows_for_types=None if types_from_all else ROWS_FOR_TYPES)
+        n_rows_for_types = None if types_from_all else ROWS_FOR_TYPES
+        rows = scan(file, n_rows_for_types=n_rows_for_types, words=words)
         schema = rows.collect_schema()
         seen = rows if types_from_all else rows.head(ROWS_FOR_TYPES)
         longer_than_any = "".join(schema) + "rows"  # so that no column is called like it
         asked = seen.select(pl.len().alias(longer_than_any), pl.all().count())
         facts = asked.collect(engine="streaming").row(0)
     n_rows, *counts = facts
-    empty = [name for name, count in zip(schema, counts, strict=True) if count == 0]
+    found = zip(schema, counts, strict=True)
+    empty = [name for name, count in found if count == 0 and name not in words]
     if empty and n_rows == ROWS_FOR_TYPES and not types_from_all:
-        return schema_of(file, True)
+        return schema_of(file, True, words)
     return {**schema, **dict.fromkeys(empty, pl.Null())}
 
 
 def scan(
-    file: Path, schema: Schema | None = None, *, n_rows_for_types: int | None = None
+    file: Path,
+    schema: Schema | None = None,
+    *,
+    n_rows_for_types: int | None = None,
+    words: Collection[str] = (),
 ) -> pl.LazyFrame:
-    """A file as polars reads it lazily, with the types of a schema."""
+    """A file as polars reads it lazily, with the types of a schema, or those that its rows have."""
     separator = SEPARATORS.get(text_ending(file))
     if separator is not None:
         for name, value in POLARS_READS.items():
@@ -167,6 +182,7 @@ def scan(
             file,
             separator=separator,
             schema=schema,
+            schema_overrides=dict.fromkeys(words, pl.String()),
             infer_schema_length=n_rows_for_types,
             glob=False,
         )

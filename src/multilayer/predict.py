@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
-from multilayer.data.table import Columns, feature_tensor
+from multilayer.data.table import Columns, feature_tensor, read_frame_like
 from multilayer.devices import choose_device
 from multilayer.errors import UserError, quoted
-from multilayer.frames import check_output, read_frame, write_frame
+from multilayer.frames import check_output, write_frame
 from multilayer.runs.checkpoint import Trained, load_trained
 from multilayer.runs.folder import find_checkpoint
 
@@ -24,7 +24,7 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
     check_output(config["output"])
     device = choose_device(config["device"])
     trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
-    frame = read_frame(config["input"])
+    frame = read_frame_like(config["input"], trained.columns)
     features = feature_tensor(frame, trained.columns, Path(config["input"]).name)
     predicted = to_frame(predictions_of(trained, features, device), trained.columns)
     table = joined(frame, predicted) if config["keep"] else predicted

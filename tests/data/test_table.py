@@ -9,7 +9,7 @@ import torch
 from multilayer.data import TableData
 from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.intake import table_from_frame
-from multilayer.data.table import Columns, read_table
+from multilayer.data.table import Columns, read_frame_like, read_table
 from multilayer.errors import UserError
 from multilayer.frames import WRITABLE, write_frame
 
@@ -296,6 +296,53 @@ def test_files_of_splits_are_read_as_the_training_rows(tmp_path):
     other = TableData(path=data.paths["train"], test_path=data.paths["test"], target="y")
     with pytest.raises(UserError, match=r"test\.csv lacks 'c'"):
         other.setup()
+
+
+@pytest.mark.parametrize(
+    ("training", "other", "codes"),
+    [
+        (["0000", "A001", "0003"], ["0000", "0003", ""], [0, 1, None]),
+        (["0000", "A001", "0003"], ['"0000"', "3", ""], [0, 3, None]),
+        (["1", "2", "3"], ["1.0", "3.0", ""], [0, 2, None]),
+        (["1.0", "2.0", "3.5"], ["1", "2", "7"], [0, 1, 3]),
+        (["1.0", "2.0", "3.5"], ["1.00", "3.50", "2"], [0, 2, 1]),
+        (["true", "False", "TRUE"], ["True", "False", ""], [1, 0, None]),
+        (["true", "no", "1.50"], ["true", "true", ""], [2, 2, None]),
+    ],
+)
+def test_labels_in_another_file_are_those_of_the_training(tmp_path, training, other, codes):
+    """Though its values alone would be taken for another type; a missing one is missing."""
+    (tmp_path / "train.csv").write_text("c,y\n" + "".join(f"{c},0.5\n{c},1.5\n" for c in training))
+    (tmp_path / "test.csv").write_text("c,y\n" + "".join(f"{c},0.5\n" for c in other))
+    table = TableData(
+        path=str(tmp_path / "train.csv"),
+        test_path=str(tmp_path / "test.csv"),
+        target="y",
+        categorical=["c"],
+    ).load()
+    found = table.features[table.given["test"], 0].tolist()
+    assert [None if code != code else code for code in found] == codes  # NaN is not itself
+
+
+def test_a_category_of_which_no_value_is_known_is_told(tmp_path, caplog):
+    """With the file and some values; one that is known, or none at all, says nothing."""
+    columns = Columns(["c"], "y", "regression", [], {"c": ["a", "b"]})
+    for name, values in (("some", ["a", "z"]), ("no", [None, None]), ("other", ["x", "z"])):
+        pl.DataFrame({"c": values, "z": 0}).write_parquet(tmp_path / f"{name}.parquet")
+        read_frame_like(tmp_path / f"{name}.parquet", columns)
+    assert caplog.messages == [
+        "other.parquet: column 'c' holds 'x', 'z', none of which is among the 2 labels of the "
+        "training: 'a', 'b'"
+    ]
+
+
+@pytest.mark.parametrize("classes", [["007", "A1"], ["false", "true"], ["False", "True"]])
+def test_classes_in_another_file_are_those_of_the_training(tmp_path, classes):
+    """Though the values of the target there are another type."""
+    columns = Columns(["x"], "y", "binary", classes)
+    (tmp_path / "f.csv").write_text(f"x,y\n1,{classes[0]}\n2,{classes[0]}\n")
+    frame = read_frame_like(tmp_path / "f.csv", columns)
+    assert read_table(frame, columns, "f.csv").target.tolist() == [0, 0]
 
 
 def test_the_group_of_a_row_is_no_feature(tmp_path):

@@ -224,11 +224,24 @@ def refuse_slips(column: pl.Series, origin: Callable[[int], tuple[str, int]]) ->
 
 
 def labels_of(column: pl.Series) -> list[str]:
-    """The labels of a column of categories as text, in the order of the column's own type."""
+    """The labels of a column of categories as text, in the order of the column's own type.
+
+    A whole number is written as one, though it was read as a floating-point number since others
+    are none, or are missing: in another file it may be of the other type.
+
+    >>> labels_of(pl.Series([2.0, 1.5, None]))
+    ['1.5', '2']
+    """
     labels = column.drop_nulls().unique()
     if labels.dtype == pl.Categorical:
         return labels.cast(pl.String).sort().to_list()
-    return labels.sort().cast(pl.String).to_list()
+    return as_text(labels.sort()).to_list()
+
+
+def as_text(column: pl.Series) -> pl.Series:
+    """A column of categories as text; whole numbers without a point."""
+    words = column.cast(pl.String)
+    return words.str.strip_suffix(".0") if column.dtype.is_float() else words
 
 
 def in_float32(column: pl.Series) -> Float32s:

@@ -1,8 +1,10 @@
 """A table in memory: what was read, as tensors, and the names that go with them."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,9 +12,12 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from multilayer.data.kinds import Float32s, in_float32, is_number, refuse_infinite
+from multilayer.data.kinds import Float32s, as_text, in_float32, is_number, refuse_infinite
 from multilayer.errors import UserError, quoted
+from multilayer.frames import read_frame
 from multilayer.losses import Task
+
+log = logging.getLogger(__name__)
 
 Split = Literal["train", "validation", "test"]
 
@@ -49,6 +54,20 @@ class Columns:
     def n_labels(self) -> dict[int, int]:
         """The position of each feature that is a category, and the number of its labels."""
         return {self.features.index(name): len(own) for name, own in self.categories.items()}
+
+    @property
+    def words(self) -> list[str]:
+        """The columns whose labels are lost where a text file's values are taken for numbers.
+
+        >>> Columns(["a", "b"], "y", "binary", ["0", "1"], {"a": ["07"], "b": ["7", "8"]}).words
+        ['a']
+        """
+        words = [
+            name
+            for name, own in self.categories.items()
+            if not are_read_alike(own, "true", "false")
+        ]
+        return words + [self.target] * (not are_read_alike(self.classes, "True", "False"))
 
     def in_words(self, n_told_apart: Sequence[int]) -> str:
         """The features by kind, and what is left out.
@@ -130,6 +149,50 @@ def blocks(matrix: Tensor | Float32s) -> Iterator[slice]:
     n_rows = max(1, VALUES_AT_A_TIME // max(1, matrix.shape[1]))
     for start in range(0, max(1, len(matrix)), n_rows):
         yield slice(start, start + n_rows)
+
+
+def are_read_alike(labels: Sequence[str], *booleans: str) -> bool:
+    """Whether labels are numbers or booleans, and are written as those that are read are."""
+    return all(label in booleans or is_written_alike(label) for label in labels)
+
+
+def is_written_alike(label: str) -> bool:
+    """Whether a label is a number that is written as it is where it was read as one.
+
+    >>> [is_written_alike(label) for label in ("7", "07", "0.5", ".5", "A1")]
+    [True, False, True, False, False]
+    """
+    for kind in (int, float):
+        try:
+            if str(kind(label)) == label:
+                return True
+        except ValueError:
+            pass
+    return False
+
+
+def read_frame_like(path: str | Path, columns: Columns) -> pl.DataFrame:
+    """The frame in a file that is not the one of the training, with its columns read as there.
+
+    Warns of a category of which no value is known.
+
+    Raises `UserError` as `read_frame` does.
+    """
+    frame = read_frame(path, words=columns.words)
+    for label, labels in columns.categories.items():
+        if label in frame.columns:
+            warn_of_unknown(frame[label], labels, Path(path).name)
+    return frame
+
+
+def warn_of_unknown(column: pl.Series, labels: Sequence[str], name: str) -> None:
+    """Say where a column of categories has values, and training knew none of them."""
+    found = as_text(column.drop_nulls().unique().sort())
+    if len(found) and not found.is_in(pl.Series(labels, dtype=pl.String).implode()).any():
+        log.warning(
+            f"{name}: column {column.name!r} holds {quoted(found.to_list(), 3)}, none of which is "
+            f"among the {len(labels)} labels of the training: {quoted(labels, 3)}"
+        )
 
 
 def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
@@ -225,8 +288,7 @@ def first_word(column: pl.Series) -> str:
 
 def codes_in(column: pl.Series, labels: Sequence[str]) -> Any:
     """A column of categories as the indices of labels in float32, NaN where one is missing."""
-    words = column.cast(pl.String)
-    codes = words.replace_strict(
+    codes = as_text(column).replace_strict(
         pl.Series(labels, dtype=pl.String),
         pl.Series(range(len(labels)), dtype=pl.Float32),
         default=float(len(labels)),

@@ -10,8 +10,8 @@ import polars as pl
 from multilayer.data.datamodule import DataModule
 from multilayer.data.intake import Intake
 from multilayer.data.stream import TableStream
-from multilayer.data.table import Split, Table, joined, read_table
-from multilayer.frames import OtherTypesError, TableFile, read_frame
+from multilayer.data.table import Split, Table, joined, read_frame_like, read_table
+from multilayer.frames import OtherTypesError, TableFile
 from multilayer.losses import Task
 from multilayer.read_ahead import read_ahead
 
@@ -80,7 +80,8 @@ class TableData(DataModule):
         tables: dict[Split, Table] = {"train": table}
         for split, other in self.paths.items():
             if split != "train":
-                tables[split] = read_table(read_frame(other), table.columns, Path(other).name)
+                frame = read_frame_like(other, table.columns)
+                tables[split] = read_table(frame, table.columns, Path(other).name)
         return joined(tables) if len(tables) > 1 else table
 
     def read(self, file: TableFile) -> Table:
