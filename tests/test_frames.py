@@ -268,6 +268,67 @@ def test_files_that_do_not_go_together_are_told(tmp_path, other, message):
         read_frame(tmp_path / "*.csv")
 
 
+UTC = pl.Datetime("us", "UTC")
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        (pl.Int64(), pl.String()),
+        (pl.Int64(), pl.Enum(["a"])),
+        (pl.Enum(["a"]), pl.Enum(["b"])),
+        (pl.Enum(["a"]), pl.Categorical()),
+        (pl.List(pl.Int64), pl.Int64()),
+        (pl.List(pl.Int64), pl.String()),
+        (pl.Datetime("us"), UTC),
+        (UTC, pl.Datetime("us", "Europe/Berlin")),
+        (pl.Date(), pl.Int64()),
+        (pl.Float32(), pl.Time()),
+        (pl.Duration(), pl.Date()),
+        (pl.Boolean(), pl.Datetime()),
+    ],
+)
+def test_types_that_do_not_go_together_are_told(tmp_path, first, other):
+    """Also where polars has a type for both, but days and numbers do not mean the same."""
+    for ending in (".parquet", ".arrow"):
+        write_frame(pl.DataFrame(schema={"x": first}), tmp_path / f"a{ending}")
+        write_frame(pl.DataFrame(schema={"x": other}), tmp_path / f"b{ending}")
+        with pytest.raises(UserError) as error:
+            read_frame(tmp_path / f"*{ending}")
+        expected = f"b{ending}: its column 'x' holds {other} instead of {first}, unlike"
+        assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "both"),
+    [
+        (pl.Categorical(), pl.String(), pl.String()),
+        (pl.String(), pl.Enum(["a", "b"]), pl.String()),
+        (pl.Enum(["a", "b"]), pl.Enum(["a", "b"]), pl.Enum(["a", "b"])),
+        (pl.Null(), pl.Enum(["a", "b"]), pl.Enum(["a", "b"])),
+    ],
+)
+def test_words_of_several_types_are_read_together(tmp_path, first, other, both):
+    """As plain text where the types differ."""
+    values = [None, None] if first == pl.Null else ["a", "b"]
+    pl.DataFrame({"x": values}, schema={"x": first}).write_parquet(tmp_path / "a.parquet")
+    pl.DataFrame({"x": ["b", "a"]}, schema={"x": other}).write_parquet(tmp_path / "b.parquet")
+    frame = read_frame(tmp_path / "*.parquet")
+    assert frame.schema["x"] == both
+    assert frame["x"].cast(pl.String).to_list() == [*values, "b", "a"]
+
+
+@pytest.mark.parametrize("late", ["a.csv", "b.csv"])
+def test_a_late_word_in_one_of_several_files_makes_all_words(tmp_path, late):
+    """The first rows alone would say that the files do not go together."""
+    for name in ("a.csv", "b.csv"):
+        rows = "1,1\n" * 2 * ROWS_FOR_TYPES + "A1,1\n" if name == late else "B2,1\n"
+        (tmp_path / name).write_text(f"x,y\n{rows}")
+    frame = read_frame(tmp_path / "*.csv")
+    assert frame.schema == {"x": pl.String, "y": pl.Int64}
+    assert set(frame["x"]) == {"1", "A1", "B2"}
+
+
 def test_a_file_whose_name_has_brackets_is_read(tmp_path):
     """As it is, where there is one."""
     (tmp_path / "a[1].csv").write_text("x\n1\n")

@@ -63,7 +63,17 @@ class TableFile:
         problem = difference(self.schema, other)
         if problem:
             raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
-        return {name: wider(dtype, other[name]) for name, dtype in self.schema.items()}
+        both = {name: wider(dtype, other[name]) for name, dtype in self.schema.items()}
+        types = {name: dtype for name, dtype in both.items() if dtype is not None}
+        unlike = [name for name in both if name not in types]
+        if not unlike:
+            return types
+        if not self.types_from_all and any(text_ending(each) in SEPARATORS for each in self.files):
+            raise OtherTypesError
+        raise UserError(
+            f"{file}: its column {unlike[0]!r} holds {other[unlike[0]]} instead of "
+            f"{self.schema[unlike[0]]}, unlike {self.files[0]}"
+        )
 
     def batches(self, *, float32: Collection[str] = ()) -> Iterator[pl.DataFrame]:
         """The rows in their order, some thousands at a time.
@@ -212,7 +222,7 @@ def refusing(file: Path, *, may_be_types: bool = False) -> Iterator[None]:
 
 
 def difference(first: Schema, other: Schema) -> str | None:
-    """What keeps two tables from being one below the other; None where nothing does."""
+    """In what the names of two tables' columns differ; None where they do not."""
     lacking = [name for name in first if name not in other]
     if lacking:
         return f"it lacks {quoted(lacking)}"
@@ -221,17 +231,28 @@ def difference(first: Schema, other: Schema) -> str | None:
         return f"it has {quoted(more)}"
     if list(first) != list(other):
         return "it has its columns in another order"
-    for name, dtype in other.items():
-        types = {first[name], dtype}
-        if pl.String in types and len(types - {pl.Null()}) > 1:
-            return f"its column {name!r} holds {dtype} instead of {first[name]}"
     return None
 
 
-def wider(first: pl.DataType, other: pl.DataType) -> pl.DataType:
-    """The type that holds the values of both."""
+def wider(first: pl.DataType, other: pl.DataType) -> pl.DataType | None:
+    """The type that holds the values of both; None where they are of two kinds."""
+    kinds = {kind_of(dtype) for dtype in (first, other) if dtype != pl.Null}
+    if len(kinds) > 1:
+        return None
     one, two = (pl.DataFrame(schema={"": dtype}) for dtype in (first, other))
-    return pl.concat([one, two], how="vertical_relaxed").schema[""]
+    try:
+        return pl.concat([one, two], how="vertical_relaxed").schema[""]
+    except pl.exceptions.SchemaError:  # two enums, say, or times of two time zones
+        return None
+
+
+def kind_of(dtype: pl.DataType) -> type[pl.DataType]:
+    """One type for all those whose values mean the same: numbers, dates, words."""
+    if dtype.is_numeric() or dtype == pl.Boolean:
+        return pl.Float64
+    if dtype in (pl.Date, pl.Datetime):
+        return pl.Datetime
+    return pl.String if dtype in (pl.Categorical, pl.Enum) else dtype.base_type()
 
 
 def text_ending(path: Path) -> str:
