@@ -32,10 +32,13 @@ def packed(content, ending):
     """Bytes as a file of this ending holds them."""
     if ending.lower().endswith(".gz"):
         return gzip.compress(content)
-    if ending.lower().endswith(".zst"):  # a frame with one block, which is not compressed
-        size = len(content)
-        head = b"\x28\xb5\x2f\xfd\xa0" + size.to_bytes(4, "little")
-        return head + (size << 3 | 1).to_bytes(3, "little") + content
+    if ending.lower().endswith(".zst"):  # a frame of blocks that are not compressed
+        frame = b"\x28\xb5\x2f\xfd\xa0" + len(content).to_bytes(4, "little")
+        for start in range(0, max(1, len(content)), 2**17):
+            block = content[start : start + 2**17]
+            is_last = start + 2**17 >= len(content)
+            frame += (len(block) << 3 | is_last).to_bytes(3, "little") + block
+        return frame
     return content
 
 
@@ -195,6 +198,20 @@ def test_truncated_file_cannot_be_read(tmp_path, ending, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(UserError, match=f"table{ending}: cannot be read: .") as error:
+        read_frame(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+@pytest.mark.parametrize("ending", [".csv.gz", ".csv.zst", ".tsv.gz"])
+def test_truncated_text_cannot_be_read(tmp_path, ending, share):
+    """Also where it breaks off far behind the rows that decide the types."""
+    separator = "\t" if ending.startswith(".tsv") else ","
+    rows = "".join(f"{row}{separator}{row * 7919 % 10007}\n" for row in range(200_000))
+    content = packed(f"a{separator}b\n{rows}".encode(), ending)
+    path = tmp_path / f"table{ending}"
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=f"table{ending}: (cannot be read: .|row)") as error:
         read_frame(path)
     assert "\n" not in str(error.value)
 

@@ -215,7 +215,10 @@ def refusing(file: Path, *, may_be_types: bool = False) -> Iterator[None]:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         separator = SEPARATORS.get(text_ending(file))
-        fault = find_fault(file, separator) if separator else None
+        try:
+            fault = find_fault(file, separator) if separator else None
+        except (pl.exceptions.PolarsError, OSError) as other:  # not even its lines can be read
+            raise UserError(f"{file}: cannot be read: {first_line(other)}") from other
         if may_be_types and separator and not fault:
             raise OtherTypesError from error
         raise UserError(f"{file}: {fault or f'cannot be read: {first_line(error)}'}") from error
