@@ -250,6 +250,20 @@ def test_malformed_text_is_told_with_its_row(tmp_path, ending, content, message)
         read_frame(path)
 
 
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+def test_a_replacement_character_is_a_character(tmp_path, ending):
+    """It stands for bytes that somebody else could not decode, and is UTF-8 itself."""
+    path = tmp_path / f"table{ending}"
+    path.write_bytes(packed("a,b\ufffd\n\ufffd,x\ny,\n".encode(), ending))
+    assert read_frame(path).rows() == [("\ufffd", "x"), ("y", None)]
+    path.write_bytes(packed("a,b\ufffd\n\ufffd,x\ny\n".encode(), ending))
+    with pytest.raises(UserError, match="row 2 has 1 values, the header has 2 names"):
+        read_frame(path)
+    path.write_bytes(packed("a,b\n\ufffd,x\n".encode() + b"y,\xff\n", ending))
+    with pytest.raises(UserError, match="is not UTF-8; save the file as UTF-8"):
+        read_frame(path)
+
+
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".csv.zst"])
 def test_blank_lines_at_the_end_are_no_rows(tmp_path, ending):
     """And a value that is missing in the last column is one."""

@@ -3,13 +3,14 @@
 import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
 from multilayer.errors import UserError, quoted
 
 UNDECODABLE = "\ufffd"
-"""What stands for bytes that are not UTF-8."""
+"""What stands for bytes that are not UTF-8; a text may also hold it, though few do."""
 
 
 def check_header(path: Path, separator: str) -> None:
@@ -21,7 +22,7 @@ def check_header(path: Path, separator: str) -> None:
     if not first:
         raise UserError(f"{path}: empty, expected a header with the names of the columns")
     names = [name.strip() for name in first]
-    if any(UNDECODABLE in name for name in names):
+    if any(UNDECODABLE in name for name in names) and not is_utf8(path):
         raise UserError(f"{path}: the header is not UTF-8; save the file as UTF-8")
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
@@ -77,6 +78,7 @@ def find_fault(path: Path, separator: str) -> str | None:
     width = len(next(rows, []))
     if is_plain(path, separator, width):
         return None
+    was_decoded = is_utf8(path)
     blank = 0
     for number, row in enumerate(rows, 1):
         if not row:
@@ -84,7 +86,7 @@ def find_fault(path: Path, separator: str) -> str | None:
             continue
         if blank:
             return f"row {blank} is blank"
-        if any(UNDECODABLE in value for value in row):
+        if not was_decoded and any(UNDECODABLE in value for value in row):
             return f"row {number} is not UTF-8; save the file as UTF-8"
         if len(row) != width:
             return f"row {number} has {len(row)} values, the header has {width} names"
@@ -103,6 +105,15 @@ def is_plain(path: Path, separator: str, width: int) -> bool:
         | line.str.contains(UNDECODABLE, literal=True)
     )
     return not lines(path).select(is_odd.any()).collect(engine="streaming").item()
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a file can be decoded."""
+    try:
+        lines(path, encoding="utf8").select(pl.col("line").count()).collect(engine="streaming")
+    except pl.exceptions.ComputeError:
+        return False
+    return True
 
 
 def rows_of(path: Path, separator: str, n_lines: int | None = None) -> Iterator[list[str]]:
@@ -124,8 +135,8 @@ def lines_of(path: Path, n: int | None = None) -> Iterator[str]:
             yield f"{line or ''}\n"
 
 
-def lines(path: Path) -> pl.LazyFrame:
-    """The lines of a file, decompressed by polars; what is not UTF-8 is replaced."""
+def lines(path: Path, encoding: Literal["utf8", "utf8-lossy"] = "utf8-lossy") -> pl.LazyFrame:
+    """The lines of a file, decompressed by polars; what is not UTF-8 is replaced, or an error."""
     return pl.scan_csv(
         path,
         has_header=False,
@@ -133,7 +144,7 @@ def lines(path: Path) -> pl.LazyFrame:
         truncate_ragged_lines=True,
         extra_columns="ignore",
         quote_char=None,
-        encoding="utf8-lossy",
+        encoding=encoding,
         schema={"line": pl.String},
         raise_if_empty=False,
         glob=False,
