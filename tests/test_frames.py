@@ -264,6 +264,36 @@ def test_a_replacement_character_is_a_character(tmp_path, ending):
         read_frame(path)
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        '5" pipe,2',
+        '"5" pipe",2',
+        '2,5" pipe',
+        '2,"5" pipe"',
+        '2,"pipe',
+        '"big" pipe,2',
+        '2,"a" b,"',
+    ],
+)
+@pytest.mark.parametrize("n_after", [0, 1, 20 * ROWS_FOR_TYPES])
+@pytest.mark.parametrize("before", ["x,1", '"x\ny ""z""",1', 'the "big" one,1', "9,2"])
+def test_a_quote_within_a_value_is_told_with_its_row(tmp_path, row, n_after, before):
+    """And how it is to be written; rows before that may be read are passed over."""
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n" + f"{before}\n" * 6 + f"{row}\n" + "y,3\n" * n_after)
+    with pytest.raises(UserError, match='row 7 has a quote .* and each .* twice: "5"" pipe"'):
+        read_frame(path)
+
+
+def test_pairs_of_quotes_within_values_and_long_values_are_read(tmp_path):
+    """They are looked at since a value of the last column is missing."""
+    path = tmp_path / "table.csv"
+    long = "z" * 200_000
+    path.write_text(f'a,b\nthe "big" one,x\n"{long}",\n')
+    assert read_frame(path).rows() == [('the "big" one', "x"), (long, None)]
+
+
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".csv.zst"])
 def test_blank_lines_at_the_end_are_no_rows(tmp_path, ending):
     """And a value that is missing in the last column is one."""

@@ -1,6 +1,7 @@
 """What is wrong with the lines of a CSV file, where polars does not say it or reads it anyway."""
 
 import csv
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,10 @@ def check_header(path: Path, separator: str) -> None:
 
     Raises `UserError`.
     """
-    first = next(rows_of(path, separator, 1), None)
+    try:
+        first = next(rows_of(path, separator, 1), None)
+    except csv.Error as error:
+        raise UserError(f"{path}: the header cannot be read: {error}") from error
     if not first:
         raise UserError(f"{path}: empty, expected a header with the names of the columns")
     names = [name.strip() for name in first]
@@ -69,28 +73,78 @@ def n_blank_at_end(path: Path) -> int:
     return int(found.collect(engine="streaming")["n"][0])
 
 
-def find_fault(path: Path, separator: str) -> str | None:
+def find_fault(path: Path, separator: str, *, was_refused: bool = False) -> str | None:
     """The first row that does not fit the header, in words; None where all do.
 
     Blank lines at the end are no rows.
+
+    was_refused: whether polars cannot read the file, whatever the types of its columns. Rows whose
+        quotes are wrong are then told though they fit: some such rows polars reads.
     """
     rows = rows_of(path, separator)
     width = len(next(rows, []))
     if is_plain(path, separator, width):
         return None
-    was_decoded = is_utf8(path)
-    blank = 0
-    for number, row in enumerate(rows, 1):
-        if not row:
-            blank = blank or number
+    number, problem = find_misfit(rows, width, was_decoded=is_utf8(path))
+    if number or was_refused:
+        quote = find_quote(path, separator)
+        if quote is not None and (problem is None or quote <= number):
+            where = f"row {quote}" if quote else "the header"
+            return (
+                f"{where} has a quote within a value, or one that nothing closes; put such a value "
+                'in quotes and each quote within it twice: "5"" pipe"'
+            )
+    return problem
+
+
+def find_misfit(
+    rows: Iterable[list[str]], width: int, *, was_decoded: bool
+) -> tuple[int, str | None]:
+    """The number of the first row that does not fit the header, and why; 0 where all do.
+
+    A row that Python cannot take in has no reason: a value of it is very long, perhaps since
+    nothing closes a quote.
+    """
+    number = blank = 0
+    try:
+        for number, row in enumerate(rows, 1):
+            if not row:
+                blank = blank or number
+                continue
+            if blank:
+                return blank, f"row {blank} is blank"
+            if not was_decoded and any(UNDECODABLE in value for value in row):
+                return number, f"row {number} is not UTF-8; save the file as UTF-8"
+            if len(row) != width:
+                problem = f"row {number} has {len(row)} values, the header has {width} names"
+                return number, problem
+    except csv.Error:
+        return number + 1, None
+    return 0, None
+
+
+def find_quote(path: Path, separator: str) -> int | None:
+    """The first row in which quotes do not enclose whole values; 0 for the header.
+
+    Pairs of quotes within a value are passed over, as polars does.
+    """
+    inside = '[^"]*(?:""[^"]*)*'
+    other = f'[^"{separator}]'
+    value = f'(?:"{inside}"|(?:{other}(?:{other}|"{other}*")*)?)'
+    whole = re.compile(f"{value}(?:{separator}{value})*\\n")
+    beginning = re.compile(f'(?:{value}{separator})*"{inside}')
+    number, held, is_open = 0, "", False
+    for line in lines_of(path):
+        is_open ^= line.count('"') % 2 == 1
+        if is_open and not held and not beginning.fullmatch(line):
+            return number
+        held += line  # a value may have several lines
+        if is_open:
             continue
-        if blank:
-            return f"row {blank} is blank"
-        if not was_decoded and any(UNDECODABLE in value for value in row):
-            return f"row {number} is not UTF-8; save the file as UTF-8"
-        if len(row) != width:
-            return f"row {number} has {len(row)} values, the header has {width} names"
-    return None
+        if '"' in held and not whole.fullmatch(held):
+            return number
+        number, held = number + 1, ""
+    return number if held else None
 
 
 def is_plain(path: Path, separator: str, width: int) -> bool:
@@ -119,12 +173,9 @@ def is_utf8(path: Path) -> bool:
 def rows_of(path: Path, separator: str, n_lines: int | None = None) -> Iterator[list[str]]:
     """The values of each row, of the first lines or of all.
 
-    Raises `UserError` where the lines are no rows.
+    Raises `csv.Error` for a value that is very long.
     """
-    try:
-        yield from csv.reader(lines_of(path, n_lines), delimiter=separator)
-    except csv.Error as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    yield from csv.reader(lines_of(path, n_lines), delimiter=separator)
 
 
 def lines_of(path: Path, n: int | None = None) -> Iterator[str]:

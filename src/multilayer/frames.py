@@ -216,7 +216,7 @@ def refusing(file: Path, *, may_be_types: bool = False) -> Iterator[None]:
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         separator = SEPARATORS.get(text_ending(file))
         try:
-            fault = find_fault(file, separator) if separator else None
+            fault = find_fault(file, separator, was_refused=not may_be_types) if separator else None
         except (pl.exceptions.PolarsError, OSError) as other:  # not even its lines can be read
             raise UserError(f"{file}: cannot be read: {first_line(other)}") from other
         if may_be_types and separator and not fault:
