@@ -294,6 +294,25 @@ def test_pairs_of_quotes_within_values_and_long_values_are_read(tmp_path):
     assert read_frame(path).rows() == [('the "big" one', "x"), (long, None)]
 
 
+@pytest.mark.parametrize(
+    ("name", "separator", "message"),
+    [
+        ("table.csv", ";", "separated by semicolons; they must be by commas"),
+        ("table.csv", "\t", "separated by tabs; they must be by commas"),
+        ("table.csv.gz", "|", "separated by bars; they must be by commas"),
+        ("table.tsv", ",", "separated by commas; they must be by tabs"),
+    ],
+)
+def test_columns_that_are_separated_otherwise_are_told(tmp_path, name, separator, message):
+    """Not read as one column; among other columns a name may hold anything."""
+    path = tmp_path / name
+    path.write_bytes(packed(f"a{separator}b\n1{separator}2\n".encode(), path.suffix))
+    with pytest.raises(UserError, match=f"{name}: its columns are {message}"):
+        read_frame(path)
+    (tmp_path / "other.csv").write_text(f'"a{separator}b",c\n1,2\n')
+    assert read_frame(tmp_path / "other.csv").columns == [f"a{separator}b", "c"]
+
+
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".csv.zst"])
 def test_blank_lines_at_the_end_are_no_rows(tmp_path, ending):
     """And a value that is missing in the last column is one."""

@@ -10,12 +10,16 @@ import polars as pl
 
 from multilayer.errors import UserError, quoted
 
+SEPARATORS_IN_WORDS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+
 UNDECODABLE = "\ufffd"
 """What stands for bytes that are not UTF-8; a text may also hold it, though few do."""
 
 
 def check_header(path: Path, separator: str) -> None:
     """Refuse a file without a header, and one whose columns cannot be told apart.
+
+    separator: what is between values; a header of one name that holds another one is refused too.
 
     Raises `UserError`.
     """
@@ -28,6 +32,12 @@ def check_header(path: Path, separator: str) -> None:
     names = [name.strip() for name in first]
     if any(UNDECODABLE in name for name in names) and not is_utf8(path):
         raise UserError(f"{path}: the header is not UTF-8; save the file as UTF-8")
+    others = {mark: word for mark, word in SEPARATORS_IN_WORDS.items() if mark in names[0]}
+    if len(names) == 1 and others:
+        raise UserError(
+            f"{path}: its columns are separated by {' and '.join(others.values())}; they must be "
+            f"by {SEPARATORS_IN_WORDS[separator]}, and 0.5 written with a point"
+        )
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise UserError(f"{path}: several columns are called {quoted(twice)}")
