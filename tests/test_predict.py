@@ -131,6 +131,7 @@ def test_labels_that_look_like_numbers_are_predicted_on(multilayer: Run, tmp_pat
         (["input=narrow.csv", "output=p.csv"], ["narrow.csv", "sepal length (cm)"]),
         (["input=words.csv", "output=p.csv"], ["words.csv", "sepal width (cm)", "numbers"]),
         (["input=cut.parquet", "output=p.csv"], ["cut.parquet", "cannot be read"]),
+        (["input=header.csv", "output=p.csv"], ["header.csv has a header and no rows"]),
         (["input=void.csv", "output=p.csv"], ["void.csv", "empty, expected a header"]),
         (["input=again.csv", "output=p.csv"], ["'prediction'", "keep=false"]),
     ],
@@ -149,6 +150,7 @@ def test_a_table_that_does_not_fit_is_one_error(
     flowers.with_columns(word).write_csv(tmp_path / "words.csv")
     flowers.with_columns(pl.lit(1).alias("prediction")).write_csv(tmp_path / "again.csv")
     (tmp_path / "cut.parquet").write_bytes((tmp_path / "flowers.parquet").read_bytes()[:800])
+    flowers.head(0).write_csv(tmp_path / "header.csv")
     (tmp_path / "void.csv").touch()
     before = set(tmp_path.iterdir())
     outcome = multilayer("predict", f"run={finished_run}", *arguments)

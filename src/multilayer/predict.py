@@ -40,7 +40,7 @@ def predictions_of(trained: Trained, features: Tensor, device: torch.device) -> 
         module(part.to(device)).cpu().float()
         for part in torch.split(features, EVALUATION_BATCH_SIZE)
     ]
-    return torch.cat(parts) if parts else features.new_empty(0, trained.columns.n_outputs)
+    return torch.cat(parts)
 
 
 def to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:

@@ -296,6 +296,9 @@ def test_files_of_splits_are_read_as_the_training_rows(tmp_path):
     other = TableData(path=data.paths["train"], test_path=data.paths["test"], target="y")
     with pytest.raises(UserError, match=r"test\.csv lacks 'c'"):
         other.setup()
+    write_frame(frame.head(0), tmp_path / "test.csv")
+    with pytest.raises(UserError, match=r"test\.csv has a header and no rows"):
+        other.setup()
 
 
 @pytest.mark.parametrize(

@@ -176,9 +176,11 @@ def read_frame_like(path: str | Path, columns: Columns) -> pl.DataFrame:
 
     Warns of a category of which no value is known.
 
-    Raises `UserError` as `read_frame` does.
+    Raises `UserError` as `read_frame` does, and for a file without rows.
     """
     frame = read_frame(path, words=columns.words)
+    if frame.height == 0:
+        raise UserError(f"{Path(path).name} has a header and no rows")
     for label, labels in columns.categories.items():
         if label in frame.columns:
             warn_of_unknown(frame[label], labels, Path(path).name)
