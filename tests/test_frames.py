@@ -282,7 +282,7 @@ def test_a_quote_within_a_value_is_told_with_its_row(tmp_path, row, n_after, bef
     """And how it is to be written; rows before that may be read are passed over."""
     path = tmp_path / "table.csv"
     path.write_text("a,b\n" + f"{before}\n" * 6 + f"{row}\n" + "y,3\n" * n_after)
-    with pytest.raises(UserError, match='row 7 has a quote .* and each .* twice: "5"" pipe"'):
+    with pytest.raises(UserError, match=r'row 7 has a quote .* twice: "5"" pipe"'):
         read_frame(path)
 
 

@@ -327,6 +327,15 @@ def test_labels_in_another_file_are_those_of_the_training(tmp_path, training, ot
     assert [None if code != code else code for code in found] == codes  # NaN is not itself
 
 
+def test_nan_is_no_label():
+    """It is missing, as it is among numbers."""
+    frame = pl.DataFrame({"c": [2.0, float("nan"), None, 1.5], "y": [0.5, 1.5, 2.5, 3.5]})
+    table = table_from_frame(frame, target="y", categorical=["c"], name="f.parquet")
+    assert table.columns.categories == {"c": ["1.5", "2"]}
+    assert table.features[:, 0].isnan().tolist() == [False, True, True, False]
+    assert read_table(frame, table.columns, "g.parquet").features.nansum() == 1
+
+
 def test_a_category_of_which_no_value_is_known_is_told(tmp_path, caplog):
     """With the file and some values; one that is known, or none at all, says nothing."""
     columns = Columns(["c"], "y", "regression", [], {"c": ["a", "b"]})

@@ -235,13 +235,14 @@ def labels_of(column: pl.Series) -> list[str]:
     labels = column.drop_nulls().unique()
     if labels.dtype == pl.Categorical:
         return labels.cast(pl.String).sort().to_list()
-    return as_text(labels.sort()).to_list()
+    return as_text(labels.sort()).drop_nulls().to_list()
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """A column of categories as text; whole numbers without a point."""
-    words = column.cast(pl.String)
-    return words.str.strip_suffix(".0") if column.dtype.is_float() else words
+    """A column of categories as text; whole numbers without a point, and NaN is missing."""
+    if column.dtype.is_float():
+        return column.fill_nan(None).cast(pl.String).str.strip_suffix(".0")
+    return column.cast(pl.String)
 
 
 def in_float32(column: pl.Series) -> Float32s:

@@ -189,7 +189,7 @@ def read_frame_like(path: str | Path, columns: Columns) -> pl.DataFrame:
 
 def warn_of_unknown(column: pl.Series, labels: Sequence[str], name: str) -> None:
     """Say where a column of categories has values, and training knew none of them."""
-    found = as_text(column.drop_nulls().unique().sort())
+    found = as_text(column.unique().sort()).drop_nulls()
     if len(found) and not found.is_in(pl.Series(labels, dtype=pl.String).implode()).any():
         log.warning(
             f"{name}: column {column.name!r} holds {quoted(found.to_list(), 3)}, none of which is "
@@ -290,13 +290,14 @@ def first_word(column: pl.Series) -> str:
 
 def codes_in(column: pl.Series, labels: Sequence[str]) -> Any:
     """A column of categories as the indices of labels in float32, NaN where one is missing."""
-    codes = as_text(column).replace_strict(
+    words = as_text(column)
+    codes = words.replace_strict(
         pl.Series(labels, dtype=pl.String),
         pl.Series(range(len(labels)), dtype=pl.Float32),
         default=float(len(labels)),
         return_dtype=pl.Float32,
     )
-    return np.where(column.is_null().to_numpy(), np.float32("nan"), codes.to_numpy())
+    return np.where(words.is_null().to_numpy(), np.float32("nan"), codes.to_numpy())
 
 
 def refuse_missing(
