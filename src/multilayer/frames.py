@@ -75,8 +75,8 @@ class TableFile:
             f"{self.schema[unlike[0]]}, unlike {self.files[0]}"
         )
 
-    def batches(self, *, float32: Collection[str] = ()) -> Iterator[pl.DataFrame]:
-        """The rows in their order, some thousands at a time.
+    def batches(self, file: Path, *, float32: Collection[str] = ()) -> Iterator[pl.DataFrame]:
+        """The rows of one of the files in their order, some thousands at a time.
 
         float32: columns of floating-point numbers that are read in that precision.
 
@@ -84,11 +84,10 @@ class TableFile:
         """
         schema = {**self.schema, **dict.fromkeys(float32, pl.Float32())}
         n_rows = max(1, VALUES_AT_A_TIME // len(schema))
-        for file in self.files:
-            with refusing(file, may_be_types=not self.types_from_all):
-                batches = scan(file, schema).collect_batches(chunk_size=n_rows)
-                separator = SEPARATORS.get(text_ending(file))
-                yield from checked_rows(batches, file, separator) if separator else batches
+        with refusing(file, may_be_types=not self.types_from_all):
+            batches = scan(file, schema).collect_batches(chunk_size=n_rows)
+            separator = SEPARATORS.get(text_ending(file))
+            yield from checked_rows(batches, file, separator) if separator else batches
 
 
 def read_frame(path: str | Path, *, words: Collection[str] = ()) -> pl.DataFrame:
@@ -104,9 +103,10 @@ def read_frame(path: str | Path, *, words: Collection[str] = ()) -> pl.DataFrame
         return whole(TableFile(path, types_from_all=True, words=words))
 
 
-def whole(file: TableFile) -> pl.DataFrame:
-    """All batches as one frame."""
-    return pl.concat([pl.DataFrame(schema=file.schema), *file.batches()], rechunk=True)
+def whole(table: TableFile) -> pl.DataFrame:
+    """All rows as one frame."""
+    batches = [batch for file in table.files for batch in table.batches(file)]
+    return pl.concat([pl.DataFrame(schema=table.schema), *batches], rechunk=True)
 
 
 def check_input(path: str | Path) -> list[Path]:

@@ -387,3 +387,25 @@ def test_how_many_labels_are_told_apart_is_said(tmp_path, caplog, rows_a_label, 
     assert f"('c' of {n} labels{more})" in in_words(data)
     warning = f"column 'c': none of its {n} labels has data.rare_below=5 training rows"
     assert (warning in caplog.text) == (n_told_apart == 0)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("column", "fault", "message"),
+    [
+        ("x", float("inf"), "column 'x' is infinite"),
+        ("y", None, "the target 'y' is missing"),
+        ("code", "n/a", "column 'code' holds numbers, but 'n/a'"),
+    ],
+)
+def test_of_several_files_the_one_with_the_fault_is_named(tmp_path, column, fault, message, stream):
+    """With the row in that file."""
+    values = {"x": [float(i) for i in range(50)], "code": [str(i % 7) for i in range(50)]}
+    first = pl.DataFrame({**values, "y": [i / 3 for i in range(50)]})
+    is_row = pl.int_range(pl.len()) == 20
+    second = first.with_columns(pl.when(is_row).then(pl.lit(fault)).otherwise(column).alias(column))
+    write_frame(first, tmp_path / "f-1.parquet")
+    write_frame(second, tmp_path / "f-2.parquet")
+    data = TableData(path=str(tmp_path / "f-*.parquet"), target="y", stream=stream)
+    with pytest.raises(UserError, match=rf"^f-2\.parquet: {message}.* in row 21"):
+        data.setup()

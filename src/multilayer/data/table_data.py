@@ -110,6 +110,9 @@ class TableData(DataModule):
             )
         # Labels and classes keep all the digits that the file has.
         floats = [label for label in intake.numbers if file.schema[label] == pl.Float64]
-        for batch in read_ahead(file.batches(float32=floats)):
-            intake.add(batch)
+        for each in file.files:
+            n_rows = 0
+            for batch in read_ahead(file.batches(each, float32=floats)):
+                intake.add(batch, name=each.name, rows_before=n_rows)
+                n_rows += batch.height
         return intake.table()
