@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 
@@ -45,3 +46,23 @@ def test_a_stack_on_the_gpu_trains_as_on_the_cpu(multilayer: Run, tmp_path: Path
         losses[name] = metrics["validation"]["loss"]
     assert losses["eager"] == pytest.approx(losses["cpu"], rel=1e-3)
     assert losses["compiled"] == pytest.approx(losses["cpu"], rel=1e-3)
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_a_table_is_trained_on_as_on_the_cpu(tmp_path: Path, stream: str) -> None:
+    """From the memory of the GPU, and streamed to it."""
+    x = torch.randn(4000, generator=torch.Generator().manual_seed(0)).numpy()
+    words = ["red", "green", "blue", None] * 1000
+    frame = pl.DataFrame({"x": x, "word": words, "y": (2 * x).tolist()})
+    frame.write_parquet(tmp_path / "t.parquet")
+    losses = {}
+    for device in ("cpu", "gpu"):
+        overrides = [
+            "data=table", f"data.path={tmp_path / 't.parquet'}", "data.target=y",
+            f"data.stream={stream}", f"trainer={device}", "trainer.max_epochs=2",
+        ]  # fmt: skip
+        config = check_command_line("train", overrides)
+        assert config is not None
+        result = train(config, tmp_path / device, quiet=True)
+        losses[device] = result.metrics["validation"]["loss"]
+    assert losses["gpu"] == pytest.approx(losses["cpu"], rel=1e-2)

@@ -225,6 +225,7 @@ def joined(tables: Mapping[Split, Table]) -> Table:
         torch.cat([table.target for table in tables.values()]),
         first.columns,
         given=given,
+        is_ours=True,
     )
 
 
