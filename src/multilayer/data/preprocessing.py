@@ -245,10 +245,18 @@ def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tens
     """
     raw = table.features
     stays = table.is_ours and preprocessing.n_features == raw.shape[1]
-    features = raw if stays else raw.new_empty(len(raw), preprocessing.n_features)
+    features = preprocessed_features(preprocessing, raw, in_place=stays)
+    return features, preprocessed_target(preprocessing, table)
+
+
+def preprocessed_features(
+    preprocessing: Preprocessing, raw: Tensor, *, in_place: bool = False
+) -> Tensor:
+    """Raw columns `(N, n_columns)` as the network takes them, `(N, n_features)`, in small parts."""
+    features = raw if in_place else raw.new_empty(len(raw), preprocessing.n_features)
     for rows in blocks(raw):
         features[rows] = preprocessing(raw[rows])
-    return features, preprocessed_target(preprocessing, table)
+    return features
 
 
 def preprocessed_target(preprocessing: Preprocessing, table: Table) -> Tensor:

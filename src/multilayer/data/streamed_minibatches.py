@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from multilayer.data.minibatches import Batches, EpochShuffle
-from multilayer.data.preprocessing import Preprocessing, preprocessed_target
+from multilayer.data.preprocessing import (
+    Preprocessing,
+    preprocessed_features,
+    preprocessed_target,
+)
 from multilayer.data.stream import TableStream
 from multilayer.data.table import Columns
 from multilayer.read_ahead import read_ahead
@@ -73,18 +77,21 @@ class StreamedMinibatches(Batches):
             start = 0
             while start < len(buffer[1]):
                 rows = slice(start, start + n_rows - sum(len(target) for _, target in held))
-                held.append((buffer[0][rows].clone(), buffer[1][rows].clone()))
+                held.append((buffer[0][rows], buffer[1][rows]))
                 start = rows.stop
                 if sum(len(target) for _, target in held) == n_rows:
                     yield self.preprocess(held)
                     held = []
+            held = [(features.clone(), target.clone()) for features, target in held]
         if held:
             yield self.preprocess(held)
 
     def preprocess(self, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Parts together, with the features preprocessed."""
-        features, target = (torch.cat(each) for each in zip(*parts, strict=True))
-        return self.preprocessing(features), target
+        features, target = parts[0]
+        if len(parts) > 1:
+            features, target = (torch.cat(each) for each in zip(*parts, strict=True))
+        return preprocessed_features(self.preprocessing, features), target
 
     def buffers(self, n_to_skip: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows of this epoch in their order, a buffer at a time, after so many of them."""
