@@ -31,6 +31,7 @@ HELD_OUT_BYTES = 2**26
 rows that the preprocessing is fitted to."""
 
 MAX_CLASSES = 10_000
+"""A row of each class is kept in memory."""
 
 TRAIN, VALIDATION, TEST, SAMPLE = range(4)
 """What a row is for; a row of the sample is a training row too."""
@@ -51,8 +52,9 @@ class TableStream:
     """The training rows of Parquet files, a piece at a time, and a sample of all their rows.
 
     What a row is for is drawn for each row of a piece, from the seed and the number of the piece
-    alone: nothing has to be remembered of it. Validation and test rows, and a sample of the
-    training rows, are kept in memory; of a large file they are a smaller share than was asked for.
+    alone: nothing is remembered of it, but where the first row of each class is.
+    Validation and test rows, and a sample of the training rows, are kept in memory; of a large file
+    they are a smaller share than was asked for.
 
     file: the files.
     fractions: of the rows that are to be "validation" and "test" rows.

@@ -56,7 +56,6 @@ class StreamedMinibatches(Batches):
         self.stream = stream
         self.columns = columns
         self.preprocessing = preprocessing
-        self.seed = seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         buffers = read_ahead(self.buffers(self.begin() * self.batch_size))
@@ -109,7 +108,7 @@ class StreamedMinibatches(Batches):
     def buffer(self, pieces: Sequence[int], n_to_skip: int) -> tuple[Tensor, Tensor]:
         """The rows of some pieces in random order, without the first ones."""
         n_rows = sum(self.stream.n_training[number] for number in pieces)
-        key = (self.seed, self.sampler.epoch, pieces[0])
+        key = (self.sampler.seed, self.sampler.epoch, pieces[0])
         places = np.random.default_rng(key).permutation(n_rows)
         buffer: list[npt.NDArray[Any]] = []
         for number in pieces:
