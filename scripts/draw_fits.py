@@ -9,27 +9,28 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from multilayer.callbacks.learning_curves import plot
 from multilayer.config import check_command_line
+from multilayer.drawing import new_figure, save_figure, styled
 from multilayer.quiet import quieten_lightning
 from multilayer.train import train
 
 TITLES = {"underfit": "underfitting", "ideal_fit": "ideal fit", "overfit": "overfitting"}
 
 
+@styled
 def main(path: str) -> None:
     """Train the three experiments and draw them on one loss axis."""
     quieten_lightning()
-    figure = Figure(figsize=(10.0, 3.2), layout="constrained")
+    figure = new_figure(10.0, 3.2)
     panels = figure.subplots(1, len(TITLES), sharey=True)
     for axes, experiment in zip(panels, TITLES, strict=True):
         draw_experiment(axes, experiment)
         axes.set_title(TITLES[experiment])
         axes.label_outer()
     panels[0].set_ylim(0, 2.7)  # guessing one of ten classes costs ln 10 = 2.3
-    figure.savefig(path, dpi=100)
+    save_figure(figure, Path(path))
 
 
 def draw_experiment(axes: Axes, experiment: str) -> None:

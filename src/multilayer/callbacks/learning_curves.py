@@ -12,9 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from multilayer.callbacks.best_weights import find_best_weights, is_fitting, monitored
 from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.callbacks.turning_point import tensorboard_writer
-
-# Blue, orange and black of Okabe and Ito 2008, which stay apart for colour-blind readers.
-TRAIN, VALIDATION, MARK = "#0072B2", "#D55E00", "#000000"
+from multilayer.drawing import MARK, TRAIN, VALIDATION, new_figure, save_figure, styled
 
 
 class LearningCurves(EpochsOnly):
@@ -40,8 +38,7 @@ class LearningCurves(EpochsOnly):
             return
         best = find_best_weights(trainer)
         figure = draw(self.curves, best_epoch=best.best_epoch if best else 0)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.folder / "learning_curves.png", dpi=120)
+        save_figure(figure, self.folder / "learning_curves.png")
         writer = tensorboard_writer(trainer)
         if writer:
             writer.add_figure("learning_curves", figure, trainer.global_step)
@@ -55,9 +52,10 @@ class LearningCurves(EpochsOnly):
         self.curves = state_dict["curves"]
 
 
+@styled
 def draw(curves: dict[str, list[float]], best_epoch: int) -> Figure:
     """The figure of the losses by epoch; `best_epoch` counts from 1, 0 for none."""
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    figure = new_figure()
     plot(figure.add_subplot(), curves, best_epoch)
     return figure
 
@@ -65,7 +63,7 @@ def draw(curves: dict[str, list[float]], best_epoch: int) -> Figure:
 def plot(axes: Axes, curves: dict[str, list[float]], best_epoch: int) -> None:
     """The curves and the mark of the best epoch, on axes that are there."""
     for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
-        axes.plot(curves["epoch"], curves[split], color=colour, linewidth=2, label=split)
+        axes.plot(curves["epoch"], curves[split], color=colour, label=split)
     if best_epoch:
         best = curves["validation"][curves["epoch"].index(best_epoch)]
         axes.axvline(best_epoch, color=MARK, linewidth=1, linestyle=":")
@@ -77,5 +75,4 @@ def plot(axes: Axes, curves: dict[str, list[float]], best_epoch: int) -> None:
     highest = max(filter(isfinite, curves["train"] + curves["validation"]), default=1.0)
     axes.set_ylim(0, 1.05 * min(highest, 3 * curves["validation"][0]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend()

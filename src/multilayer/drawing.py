@@ -1,0 +1,47 @@
+"""How figures look: colours that everybody tells apart, text that is read at half size."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+# Okabe and Ito 2008, which stay apart for colour-blind readers.
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+SKY, YELLOW, BLACK, GREY = "#56B4E9", "#E69F00", "#000000", "#8C8C8C"
+
+TRAIN, VALIDATION, MARK = BLUE, ORANGE, BLACK
+"""The splits, and what is marked, in every figure."""
+
+PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK)
+"""For settings that have no order."""
+
+COLOUR_MAP = "cividis"
+"""For numbers and for settings that have an order; it reads the same for colour-blind readers."""
+
+STYLE: Any = {  # a dict, whose keys matplotlib lists one by one in its types
+    "font.size": 12,
+    "axes.titlesize": 12,
+    "axes.labelsize": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+}
+
+styled = rc_context(STYLE)
+"""Decorates a function that draws."""
+
+
+def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
+    """An empty figure, in inches, whose parts make room for each other."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG; it appears whole or not at all. Its folder is made if it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    figure.savefig(partial, dpi=120, format="png")
+    os.replace(partial, path)

@@ -1,0 +1,123 @@
+"""Reads the runs of a sweep folder, whichever launcher trained them and however far they came."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from multilayer.runs.folder import RunFolder
+
+# The same in C, where PyYAML was built with it.
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A run of a sweep, as its folder describes it."""
+
+    folder: RunFolder
+    manifest: dict[str, Any]
+    metrics: dict[str, dict[str, float | None]]
+
+    @property
+    def name(self) -> str:
+        """What its folder is called: the job number, unless `hydra.sweep.subdir` says otherwise."""
+        return self.folder.path.name
+
+    @property
+    def status(self) -> str:
+        """running, done, failed, diverged or interrupted."""
+        status: str = self.manifest["status"]
+        return status
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config."""
+        config: dict[str, Any] = yaml.load(self.folder.config_file.read_text(), Loader)  # noqa: S506 - it is safe
+        return config
+
+    def metric(self, name: str) -> float | None:
+        """A final metric such as `validation/loss`; None where it is missing or not finite."""
+        split, _, metric = name.partition("/")
+        return self.metrics.get(split, {}).get(metric)
+
+
+def read_sweep(sweep: Path) -> list[SweepRun]:
+    """The runs that have begun, in the order of their job numbers."""
+    found = [read_run(RunFolder(path.parent)) for path in sweep.glob("*/manifest.json")]
+    return sorted((run for run in found if run is not None), key=place)
+
+
+def read_run(folder: RunFolder) -> SweepRun | None:
+    """A run; None where its files are not ours, or broken."""
+    try:
+        run = SweepRun(folder, folder.read_manifest(), folder.read_metrics())
+    except (OSError, json.JSONDecodeError):
+        return None
+    return run if {"status", "overrides"} <= run.manifest.keys() else None
+
+
+def place(run: SweepRun) -> tuple[int, str]:
+    """Where a run stands among the others: by number, then by name."""
+    return (int(run.name), "") if run.name.isdigit() else (2**63, run.name)
+
+
+def varied(runs: list[SweepRun]) -> dict[str, list[Any]]:
+    """What varies between the runs: by the key of the override, the value of each run.
+
+    Values are those of the config, numbers as numbers; a choice from a group is its name. A run
+    that lacks an override has what its config says there, else None.
+    """
+    words = [dict(map(key_and_word, run.manifest["overrides"])) for run in runs]
+    keys = dict.fromkeys(key for own in words for key in own)
+    values = {
+        key: [value_of(run, key, own.get(key)) for run, own in zip(runs, words, strict=True)]
+        for key in keys
+        if len({own.get(key) for own in words}) > 1
+    }
+    return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
+
+
+def key_and_word(override: str) -> tuple[str, str]:
+    """The key of an override and the rest of it.
+
+    >>> key_and_word("+model.dropout=0.1"), key_and_word("~callbacks")
+    (('model.dropout', '0.1'), ('callbacks', '~'))
+    """
+    key, has_value, word = override.partition("=")
+    return key.lstrip("+~"), word if has_value else "~"
+
+
+def value_of(run: SweepRun, key: str, word: str | None) -> Any:
+    """What a run's config has at a dotted key; where that is a whole group, the chosen name."""
+    node: Any = run.config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return word if node is None or isinstance(node, dict) else node
+
+
+def count_jobs(sweep: Path) -> int | None:
+    """How many runs the sweep was to have, by the command that Hydra noted; None if unknown."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        noted = yaml.load((sweep / "multirun.yaml").read_text(), Loader)  # noqa: S506 - it is safe
+        params = noted["hydra"]["sweeper"].get("params") or {}
+        words = [*(f"{key}={value}" for key, value in params.items())]
+        words += noted["hydra"]["overrides"]["task"]
+        parsed = OverridesParser.create().parse_overrides(words)
+    except (OSError, yaml.YAMLError, KeyError, TypeError, HydraException):
+        return None
+    if any(override.is_interval_sweep() for override in parsed):
+        return None
+    last = {override.get_key_element(): override for override in parsed}  # the command line's wins
+    return prod(
+        sum(1 for _ in override.sweep_string_iterator())
+        for override in last.values()
+        if override.is_sweep_override()
+    )
