@@ -50,7 +50,7 @@ def train_stacked(jobs: list[Job]) -> list[Result]:
     ready, broken = prepare_jobs(stack, data)
     assert not broken, broken
     trainings = [training for _, training in ready]
-    try_step(trainings)
+    try_step([training.module for training in trainings], trainings[0].data)
     with SweepProgress(len(jobs)) as progress:
         results = train_together(trainings, progress)
     assert all(isinstance(result, Result) for result in results), results

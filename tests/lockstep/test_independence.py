@@ -62,7 +62,7 @@ def test_with_compaction_the_others_are_equal_to_rounding(
     network: str, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Members move to other places and blocks, and keep their masks of dropout."""
-    monkeypatch.setattr("multilayer.lockstep.stack.BLOCK_SIZE", 2)
+    monkeypatch.setattr("multilayer.lockstep.block.BLOCK_SIZE", 2)
     quiet, trouble = without_and_with_trouble(jobs, *NETWORKS[network])
     for number in (0, 2, 5):
         expected = weights(quiet[number])

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from copy import copy, deepcopy
+from math import ceil
 from typing import Self
 
 import pytorch_lightning as pl
@@ -163,9 +164,14 @@ class DataModule(ABC, pl.LightningDataModule):
         other.shuffle_seed = shuffle_seed
         return other
 
-    def rows_of(self, split: Split) -> tuple[Tensor, Tensor]:
-        """A copy of the rows of a split: preprocessed features `(N, D)` and target `(N,)`."""
+    def rows_of(self, split: Split, at_most: int | None = None) -> tuple[Tensor, Tensor]:
+        """A copy of the rows of a split: preprocessed features `(N, D)` and target `(N,)`.
+
+        at_most: no more than so many of them, evenly spread; None for all.
+        """
         rows = self.rows[split]
+        if at_most is not None:
+            rows = rows[:: ceil(len(rows) / at_most)]
         features = self.features[rows]
         late = self.late_preprocessing
         return features if late is None else late(features), self.targets[rows]

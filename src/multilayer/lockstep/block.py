@@ -19,6 +19,16 @@ from multilayer.modules import SupervisedModule
 
 Tensors = dict[str, Tensor]
 
+BLOCK_SIZE = 16
+"""Members a block, at most: enough to keep Python out of the way."""
+
+BLOCK_BYTES = 2**23
+"""Bytes of weights a block, at most: few enough for the processor's cache, and for little to be
+needed beside them while a step lasts."""
+
+MINIBATCHES_A_CALL = 32
+"""Minibatches that a block trains on before the next block's turn."""
+
 KEY_STEP = 0x3C6EF372
 """Between the keys of two dropout layers, far apart in both halves of a key."""
 
@@ -160,6 +170,10 @@ class Step:
             if not isinstance(template.get_submodule(name.rpartition(".")[0]), HashedDropout)
         ]
 
+    def most_members(self) -> int:
+        """How many members a block may have."""
+        return max(1, min(BLOCK_SIZE, BLOCK_BYTES // (4 * sum(self.layout.sizes))))
+
     def __call__(
         self, block: Block, features: Tensor, target: Tensor, numbers: Tensor, keys: Tensor
     ) -> tuple[Tensor, Tensor]:
@@ -193,6 +207,19 @@ class Step:
             block.alive.copy_(alive)
             block.n_steps.add_(alive)
         return losses, output.detach()
+
+    @torch.no_grad()
+    def evaluate(self, block: Block, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The losses `(K,)` and outputs `(K, N, ...)` of rows that all members share."""
+
+        def member(own: Tensors) -> tuple[Tensor, Tensor]:
+            found: tuple[Tensor, Tensor] = functional_call(self.template, own, (features, target))
+            return found
+
+        self.template.eval()
+        loss, output = vmap(member)({**self.layout.split(block.weights), **block.rest})
+        self.template.train()
+        return loss, output
 
     def mask(self, alive: Tensor) -> Tensor | None:
         """Which members are to change; None for all, where that is known.

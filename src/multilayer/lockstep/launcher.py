@@ -101,7 +101,7 @@ class Launch:
             stack = [ready[i][0] for i in group]
             trainings = [ready[i][1] for i in group]
             try:
-                try_step(trainings)
+                try_step([training.module for training in trainings], data)
             except CannotStackError as error:
                 alone = [(job, str(error)) for job in stack]
                 plan.alone.extend(alone)

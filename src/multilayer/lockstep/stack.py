@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call, vmap
 
 from multilayer.build import limited_batches
 from multilayer.data import Minibatches
-from multilayer.lockstep.block import Block, Step, make_block
+from multilayer.lockstep.block import MINIBATCHES_A_CALL, Block, Step, make_block
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.seats import Seats, compact, in_blocks
@@ -21,16 +20,6 @@ from multilayer.modules import named
 from multilayer.threads import thread_counts
 
 log = logging.getLogger(__name__)
-
-BLOCK_SIZE = 16
-"""Members a block, at most: enough to keep Python out of the way."""
-
-BLOCK_BYTES = 2**23
-"""Bytes of weights a block, at most: few enough for the processor's cache, and for little to be
-needed beside them while a step lasts."""
-
-MINIBATCHES_A_CALL = 32
-"""Minibatches that a block trains on before the next block's turn."""
 
 
 class Stack:
@@ -74,8 +63,7 @@ class Stack:
         self.clips = bool(trainer["gradient_clip_val"])
         self.number_names = self.optimizer.number_names() + ("clip",) * self.clips
         self.step = Step(self.template, self.optimizer, self.number_names)
-        n_weights = sum(self.step.layout.sizes)
-        self.block_size = max(1, min(BLOCK_SIZE, BLOCK_BYTES // (4 * n_weights)))
+        self.block_size = self.step.most_members()
         self.seats = [self.seat(some) for some in in_blocks(self.members, self.block_size)]
         n_threads = thread_counts(threads, self.device, len(self.seats[0].members))
         self.runner = Runner(
@@ -209,7 +197,7 @@ class Stack:
     def validate(self, features: Tensor, target: Tensor) -> None:
         """Keep the losses and outputs of a validation minibatch."""
         for seats in self.seats:
-            seats.validation.append(self.evaluate_rows(seats.block, features, target))
+            seats.validation.append(self.step.evaluate(seats.block, features, target))
 
     def end_validation(self) -> None:
         """Work out the metrics of the epoch, and hand each member its own."""
@@ -290,21 +278,6 @@ class Stack:
 
     # Evaluation -----------------------------------------------------------------------------
 
-    @torch.no_grad()
-    def evaluate_rows(
-        self, block: Block, features: Tensor, target: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The losses `(K,)` and outputs `(K, N, ...)` of rows that all members share."""
-
-        def evaluate(own: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = functional_call(self.template, own, (features, target))
-            return found
-
-        self.template.eval()
-        loss, output = vmap(evaluate)({**self.step.layout.split(block.weights), **block.rest})
-        self.template.train()
-        return loss, output
-
     def evaluate(
         self, members: Sequence[Member], minibatches: Minibatches
     ) -> list[dict[str, float]]:
@@ -315,7 +288,7 @@ class Stack:
             block = self.make_block(present, for_training=False)
             losses, outputs, targets = [], [], []
             for features, target in minibatches:
-                loss, output = self.evaluate_rows(block, features, target)
+                loss, output = self.step.evaluate(block, features, target)
                 losses.append(loss)
                 outputs.append(output)
                 targets.append(target)

@@ -44,7 +44,7 @@ def train_stack_of_one(training: Training, *, quiet: bool) -> Result:
     if reason:
         raise UserError(f"engine=lockstep: {reason}; use engine=lightning")
     try:
-        try_step([training])
+        try_step([training.module], training.data)
     except CannotStackError as error:
         raise UserError(f"engine=lockstep: {error}; use engine=lightning") from error
     log.info(f"data: {in_words(training.data)}")
@@ -91,7 +91,7 @@ def train_together(trainings: Sequence[Training], progress: SweepProgress) -> li
         for group in groups:
             stacked = [started[i] for i in group]
             try:
-                freeze_unused([member.training for member in stacked])
+                freeze_unused([member.module for member in stacked], stacked[0].training.data)
                 train_started(stacked, outcomes, progress)
             except Exception as error:
                 fail_all(stacked, outcomes, in_words_of_memory(error, len(stacked)))

@@ -8,28 +8,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multilayer.data import DataModule
 from multilayer.errors import first_line
 from multilayer.lockstep.alike import difference
 from multilayer.lockstep.block import Step, make_block
 from multilayer.lockstep.optimizers import stack_optimizer
 from multilayer.lockstep.template import Template
 from multilayer.modules import SupervisedModule, squeeze_single
-from multilayer.train import Training
 
 
 class CannotStackError(Exception):
     """Jobs that were to be one stack have to train alone; the message says why."""
 
 
-def try_step(trainings: Sequence[Training]) -> None:
+def try_step(modules: Sequence[SupervisedModule], data: DataModule) -> None:
     """Take a step of the first two with two rows, which changes no weights.
 
     Raises `CannotStackError` where a stack computes something else than the modules by themselves,
     or cannot compute it: a network may do what `torch.func.vmap` cannot.
     """
-    modules = [training.module for training in trainings[:2]]
     try:
-        compare(modules, *two_rows(trainings[0]))
+        compare(modules[:2], *two_rows(data, modules[0].device))
     except CannotStackError:
         raise
     except Exception as error:  # anything, from the user's own network; alone it says so again
@@ -38,22 +37,21 @@ def try_step(trainings: Sequence[Training]) -> None:
         ) from error
 
 
-def two_rows(training: Training) -> tuple[Tensor, Tensor]:
+def two_rows(data: DataModule, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows to try a network on."""
-    data, device = training.data, training.module.device
-    rows = data.rows["train"][:2]
-    return data.features[rows].to(device), data.targets[rows].to(device)
+    features, target = data.rows_of("train", at_most=2)
+    return features.to(device), target.to(device)
 
 
-def freeze_unused(trainings: Sequence[Training]) -> None:
+def freeze_unused(modules: Sequence[SupervisedModule], data: DataModule) -> None:
     """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it."""
-    features, target = two_rows(trainings[0])
-    own = deepcopy(trainings[0].module).train()
+    features, target = two_rows(data, modules[0].device)
+    own = deepcopy(modules[0]).train()
     own.loss(squeeze_single(own.network(features)), target).backward()
     unused = [name for name, each in own.named_parameters() if each.grad is None]
-    for training in trainings:
+    for module in modules:
         for name in unused:
-            training.module.get_parameter(name).requires_grad_(False)
+            module.get_parameter(name).requires_grad_(False)
 
 
 def compare(modules: Sequence[SupervisedModule], features: Tensor, target: Tensor) -> None:
