@@ -3,7 +3,7 @@
 from math import ceil, cos, pi
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 
 def cosine(
@@ -41,3 +41,28 @@ def cosine(
         return final + (1 - final) * (1 + cos(pi * progress)) / 2
 
     return LambdaLR(optimizer, factor)
+
+
+def one_cycle(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    max_lr: float | None = None,
+    pct_start: float = 0.3,
+    cycle_momentum: bool = False,
+) -> OneCycleLR:
+    """torch's `OneCycleLR`, whose peak is the optimizer's own rate unless another is named.
+
+    >>> import torch
+    >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    >>> one_cycle(sgd, total_steps=10).get_last_lr()
+    [0.04]
+    """
+    peaks = [max_lr or group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(
+        optimizer,
+        peaks,
+        total_steps=total_steps,
+        pct_start=pct_start,
+        cycle_momentum=cycle_momentum,
+    )

@@ -5,6 +5,7 @@ from multilayer.callbacks.checkpoint import Checkpoint
 from multilayer.callbacks.early_stopping import EarlyStopping
 from multilayer.callbacks.learning_curves import LearningCurves
 from multilayer.callbacks.learning_rate import LearningRate
+from multilayer.callbacks.lr_sweep import LearningRateSweep
 from multilayer.callbacks.progress import TrainingProgress
 from multilayer.callbacks.summary import NetworkSummary
 from multilayer.callbacks.turning_point import TurningPoint
@@ -15,6 +16,7 @@ __all__ = [
     "EarlyStopping",
     "LearningCurves",
     "LearningRate",
+    "LearningRateSweep",
     "NetworkSummary",
     "TrainingProgress",
     "TurningPoint",

@@ -1,25 +1,18 @@
 """Lightning's Trainer around a stack: its loop, its device, its precision."""
 
-import ctypes
-import gc
-import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
 from multilayer.data import Minibatches
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.lockstep.member import Member
+from multilayer.lockstep.memory import ready_memory
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
-
-LARGEST_KEPT_BLOCK = 2**25 - 2**12
-"""Bytes: a little below glibc's bound on what it learns from (DEFAULT_MMAP_THRESHOLD_MAX)."""
 
 Leave = Callable[[list[Member]], None]
 
@@ -115,23 +108,3 @@ def fit_stack(stack: Stack, config: dict[str, Any], leave: Leave, progress: Swee
             if isinstance(error, SystemExit) and trainer.interrupted:
                 raise KeyboardInterrupt from error
             raise
-
-
-@contextmanager
-def ready_memory() -> Iterator[None]:
-    """Keep Python and the C library from tidying up between steps.
-
-    A step takes and gives back a few megabytes. glibc returns such blocks to the system and has
-    them filled with zeros again each time, until one block of this size was given back; that alone
-    took up to half of a step. Python's garbage collector went through all that was imported.
-    What building the stack has left free goes back first.
-    """
-    if sys.platform == "linux":
-        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # glibc's; musl has none
-    torch.empty(LARGEST_KEPT_BLOCK, dtype=torch.uint8)
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

@@ -118,8 +118,8 @@ class Member:
         trainer.callbacks[:] = kept  # type: ignore[attr-defined]
         self.call("setup", stage="fit")
         trainer.strategy.setup_optimizers(trainer)
-        self.optimizer._opt_called = True  # type: ignore[attr-defined]  # the schedule looks for it
         self.call("on_fit_start")
+        self.optimizer._opt_called = True  # type: ignore[attr-defined]  # the schedule looks for it
         self.call("on_train_start")
         if any(not type(each).__module__.startswith(KNOWN) for each in trainer.callbacks):  # type: ignore[attr-defined]
             self.network_before = without_copying_weights(self.module)

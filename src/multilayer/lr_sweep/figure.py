@@ -1,0 +1,86 @@
+"""Draws what the rates did: the loss against the rate, with the regimes and the suggestion."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from multilayer.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    MARK,
+    ORANGE,
+    VALIDATION,
+    new_figure,
+    styled,
+)
+from multilayer.lr_sweep.range_test import RangeTest
+from multilayer.lr_sweep.regimes import Judgement
+
+REGIME = {"slow": BLUE, "stable": GREEN, "divergent": ORANGE}
+
+
+@styled
+def draw_sweep(judgement: Judgement) -> Figure:
+    """The validation loss of each rate and seed, over bands for the regimes."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    rates, losses = judgement.rates, judgement.validation
+    mark_regimes(axes, judgement)
+    axes.plot(rates, losses, ".", color=GREY, markersize=5)
+    shown = [regime != "divergent" for regime in judgement.regimes]
+    mean = np.where(shown, losses.mean(axis=1), np.nan)
+    axes.plot(rates, mean, color=MARK, label=f"mean of {losses.shape[1]} seeds")
+    best = mean[list(rates).index(judgement.best)]
+    axes.plot(judgement.best, best, "o", color=MARK, label=f"best {judgement.best:.2g}")
+    mark_suggested(axes, judgement.suggested)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="lowest validation loss")
+    highest = max(judgement.train_before.max(), np.nanmax(mean))
+    lowest = np.nanmin(mean)
+    axes.set_ylim(lowest - 0.08 * (highest - lowest), highest + 0.25 * (highest - lowest))
+    axes.legend(loc="lower left")
+    return figure
+
+
+def mark_regimes(axes: Axes, judgement: Judgement) -> None:
+    """A band with its name for each run of rates of one regime."""
+    half_step = (judgement.rates[-1] / judgement.rates[0]) ** (0.5 / (len(judgement.rates) - 1))
+    for regime, own in judgement.spans():
+        start, end = own[0] / half_step, own[-1] * half_step
+        axes.axvspan(start, end, color=REGIME[regime], alpha=0.15, linewidth=0)
+        middle = float(np.sqrt(start * end))
+        axes.text(
+            middle,
+            0.98,
+            regime,
+            color=REGIME[regime],
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="top",
+            rotation=0 if len(own) > 3 else 90,
+        )
+    axes.set_xlim(judgement.rates[0] / half_step, judgement.rates[-1] * half_step)
+
+
+def mark_suggested(axes: Axes, rate: float) -> None:
+    """A line at the rate to take."""
+    axes.axvline(rate, color=MARK, linestyle="--", linewidth=1.5, label=f"suggested {rate:.2g}")
+
+
+@styled
+def draw_range(test: RangeTest) -> Figure:
+    """The smoothed losses of range tests, against the rate of the step."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    for ramp in test.ramps:
+        axes.plot(ramp.rates, ramp.losses, ".", color=GREY, markersize=3)
+    for number, ramp in enumerate(test.ramps):
+        label = "smoothed, a line a seed" if number == 0 else None
+        axes.plot(ramp.rates, ramp.smoothed, color=VALIDATION, label=label)
+    mark_suggested(axes, test.suggested)
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss of a minibatch")
+    start = max(ramp.smoothed[0] for ramp in test.ramps)
+    lowest = min(ramp.smoothed.min() for ramp in test.ramps)
+    axes.set_ylim(lowest - 0.1 * (start - lowest), start + 0.5 * (start - lowest))
+    axes.legend(loc="lower left")
+    return figure

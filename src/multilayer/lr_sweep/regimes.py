@@ -1,0 +1,176 @@
+"""What each learning rate did to the loss, and which one to take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import isfinite
+from typing import Literal
+
+import numpy as np
+import polars
+from numpy.typing import NDArray
+
+from multilayer.errors import UserError
+from multilayer.lr_sweep.lesson import Losses
+
+Regime = Literal["slow", "stable", "divergent"]
+Array = NDArray[np.float64]
+
+DIVERGENT_ABOVE = 1.1
+"""A training loss that ends above so many times what it was before the first step has diverged."""
+
+SLOW_BELOW = 0.5
+"""A rate that takes less than this share of the best gain from the training loss is slow."""
+
+NEARLY_BEST = 0.03
+"""A rate whose validation loss is higher than the best by this share counts 1/e of the best."""
+
+LEAST_LOSS = 0.1
+"""Shares are of the best loss, or of this share of what it fell by, where that is more: a loss may
+fall to nothing, and then no other is nearly as good."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of R rates, each tried with S seeds.
+
+    rates: `(R,)`, ascending.
+    regimes: of each rate.
+    train_before, train_after, validation: losses `(R, S)`; the last is the lowest after an epoch.
+    best: the rate with the lowest mean validation loss.
+    suggested: the one to take, with two digits.
+    largest_stable: None where no rate is.
+    by_seed: what each seed would suggest by itself, `(S,)`.
+    """
+
+    rates: Array
+    regimes: list[Regime]
+    train_before: Array
+    train_after: Array
+    validation: Array
+    best: float
+    suggested: float
+    largest_stable: float | None
+    by_seed: list[float]
+
+    def warning(self) -> str | None:
+        """What to do where the best rate lies on the edge of what was tried."""
+        if self.best == self.rates[0]:
+            return f"the best rate, {self.best:.2g}, is the smallest tried: try smaller ones"
+        if self.best == self.rates[-1]:
+            return f"the best rate, {self.best:.2g}, is the largest tried: try larger ones"
+        return None
+
+    def spans(self) -> list[tuple[Regime, list[float]]]:
+        """Neighbouring rates of one regime, from the smallest rates to the largest."""
+        pairs = zip(self.regimes, self.rates.tolist(), strict=True)
+        return [
+            (regime, [rate for _, rate in group])
+            for regime, group in groupby(pairs, key=lambda pair: pair[0])
+        ]
+
+    def in_words(self) -> str:
+        """Which rates are slow, stable and divergent, and which to take."""
+        parts = []
+        for regime, own in self.spans():
+            span = f"{own[0]:.2g}" if len(own) == 1 else f"{own[0]:.2g} to {own[-1]:.2g}"
+            parts.append(f"{regime} {span}")
+        stable = self.largest_stable
+        named = [
+            f"largest stable {stable:.2g}" if stable is not None else "none is stable",
+            f"best {self.best:.2g}",
+            f"suggested {self.suggested:.2g}",
+            f"its seeds {min(self.by_seed):.2g} to {max(self.by_seed):.2g}",
+        ]
+        return "; ".join([*parts, *named])
+
+    def table(self) -> polars.DataFrame:
+        """A row for each rate: its regime, and the losses of each seed."""
+        columns = {
+            "learning_rate": self.rates,
+            "regime": self.regimes,
+            "validation_loss": self.validation.mean(axis=1),
+        }
+        for name in ("train_before", "train_after", "validation"):
+            by_seed = getattr(self, name).T
+            columns |= {f"{name}_seed_{k}": own for k, own in enumerate(by_seed)}
+        return polars.DataFrame(columns)
+
+
+def judge(rates: Sequence[float], losses: Losses) -> Judgement:
+    """Judge rates by the losses of short trainings, `(R * S,)`, the seeds of a rate side by side.
+
+    Raises `UserError` where every rate diverged.
+    """
+    grid = np.asarray(rates, dtype=np.float64)
+    shape = (len(grid), -1)
+    before = losses.train_before.double().numpy().reshape(shape)
+    after = losses.train_after.double().numpy().reshape(shape)
+    curves = losses.validation.double().numpy().reshape((*before.shape, -1))
+    lowest = np.where(np.isfinite(curves), curves, np.inf).min(axis=2)
+    regimes = classify(before, after)
+    usable = np.array([regime != "divergent" for regime in regimes]) & np.isfinite(lowest).all(1)
+    if not usable.any():
+        raise UserError(
+            f"callbacks.lr_sweep: all {len(grid)} rates from {grid[0]:.2g} to {grid[-1]:.2g} "
+            f"diverged; try smaller ones: callbacks.lr_sweep.min_lr={grid[0] / 1000:.2g}"
+        )
+    score = np.where(usable, lowest.mean(axis=1), np.inf)
+    start = float(before.mean())
+    stable = [rate for rate, regime in zip(grid, regimes, strict=True) if regime == "stable"]
+    return Judgement(
+        grid,
+        regimes,
+        before,
+        after,
+        lowest,
+        best=float(grid[score.argmin()]),
+        suggested=suggest(grid, score, start),
+        largest_stable=float(stable[-1]) if stable else None,
+        by_seed=[suggest(grid, np.where(usable, own, np.inf), start) for own in lowest.T],
+    )
+
+
+def classify(before: Array, after: Array) -> list[Regime]:
+    """The regime of each rate, by training losses `(R, S)` before and after.
+
+    divergent: in any seed the loss is not finite, or ends above `DIVERGENT_ABOVE` times what it
+        was; slow: its mean falls by less than `SLOW_BELOW` of the best fall; stable: the others.
+
+    >>> classify(np.ones((4, 1)), np.array([[0.9], [0.2], [0.3], [1.2]]))
+    ['slow', 'stable', 'stable', 'divergent']
+    """
+    with np.errstate(invalid="ignore"):
+        diverged = np.logical_not((after <= DIVERGENT_ABOVE * before).all(axis=1))
+    gains = np.where(diverged, -np.inf, (before - after).mean(axis=1))
+    slow = (gains < SLOW_BELOW * gains.max()) | (gains <= 0)
+    return [
+        "divergent" if is_divergent else "slow" if is_slow else "stable"
+        for is_divergent, is_slow in zip(diverged.tolist(), slow.tolist(), strict=True)
+    ]
+
+
+def suggest(rates: Array, score: Array, start: float) -> float:
+    """The geometric mean of the rates, weighted by how near their losses are to the best.
+
+    The lowest loss by itself is often one of several nearly equal ones, and which of them differs
+    from seed to seed; their middle does not.
+
+    score: losses `(R,)`, infinite where a rate is out of the question.
+    start: the loss before the training.
+    """
+    best = score.min()
+    scale = max(best, LEAST_LOSS * (start - best), 1e-12)
+    weights = np.exp(-(score - best) / (NEARLY_BEST * scale))
+    mean = float(np.exp((weights * np.log(rates)).sum() / weights.sum()))
+    return two_digits(mean)
+
+
+def two_digits(value: float) -> float:
+    """A number that is easily typed.
+
+    >>> two_digits(0.0031415)
+    0.0031
+    """
+    assert isfinite(value)
+    return float(f"{value:.1e}")
