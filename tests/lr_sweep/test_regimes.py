@@ -1,0 +1,115 @@
+"""The rules: which rates are slow, stable and divergent, and which one is suggested."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multilayer.errors import UserError
+from multilayer.lr_sweep.lesson import Losses
+from multilayer.lr_sweep.regimes import Judgement, classify, judge, suggest
+
+NAN = float("nan")
+RATES = [1e-3, 1e-2, 1e-1, 1.0]
+
+
+def losses(after: list[list[float]], validation: list[list[float]]) -> Losses:
+    """Those of rates by seeds, from a training loss of 1."""
+    flat = torch.tensor(after).flatten()
+    return Losses(torch.ones_like(flat), flat, torch.tensor(validation).flatten()[:, None])
+
+
+def judged(after: list[list[float]], validation: list[list[float]] | None = None) -> Judgement:
+    return judge(RATES, losses(after, validation or after))
+
+
+@pytest.mark.parametrize(
+    ("after", "regime"),
+    [
+        ([1.11, 0.2], "divergent"),  # in one seed, above 1.1 times what it was
+        ([NAN, 0.2], "divergent"),
+        ([float("inf"), 0.2], "divergent"),
+        ([1.09, 1.09], "slow"),  # it does not fall at all
+        ([0.61, 0.61], "slow"),  # gains 0.39, less than half of the best gain of 0.8
+        ([0.59, 0.59], "stable"),
+        ([0.2, 0.2], "stable"),
+    ],
+)
+def test_a_rate_is_classified_by_the_training_loss(after: list[float], regime: str) -> None:
+    """Beside one that takes 0.8 from a loss of 1."""
+    assert classify(np.ones((2, 2)), np.array([[0.2, 0.2], after]))[1] == regime
+
+
+def test_the_best_the_largest_stable_and_the_spread_are_named() -> None:
+    """The best by the mean of the seeds; a rate that diverges in one seed is none of them."""
+    found = judged(
+        [[0.9, 0.9], [0.3, 0.3], [0.3, 0.3], [0.1, NAN]],
+        [[0.9, 0.9], [0.2, 0.4], [0.4, 0.1], [0.1, NAN]],
+    )
+    assert found.regimes == ["slow", "stable", "stable", "divergent"]
+    assert found.largest_stable == 0.1
+    assert found.best == 0.1
+    assert found.by_seed == [0.01, 0.1]
+    assert found.warning() is None
+    assert "largest stable 0.1; best 0.1" in found.in_words()
+    assert "its seeds 0.01 to 0.1" in found.in_words()
+
+
+def test_rates_of_one_regime_are_named_together_and_apart_where_another_is_between() -> None:
+    """A rate that is too large may gain little too."""
+    found = judged([[0.9], [0.1], [0.9], [0.95]])
+    assert found.in_words().startswith("slow 0.001; stable 0.01; slow 0.1 to 1;")
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [([[0.1], [0.5], [0.9], [0.9]], "smallest tried"), ([[0.9], [0.9], [0.5], [0.1]], "largest")],
+)
+def test_the_best_on_the_edge_is_warned_of(after: list[list[float]], words: str) -> None:
+    """The optimum may lie beyond."""
+    assert words in str(judged(after).warning())
+
+
+def test_where_all_diverge_smaller_ones_are_named() -> None:
+    """A message, with what to type."""
+    with pytest.raises(UserError, match=r"all 4 rates from 0.001 to 1 diverged.*min_lr=1e-06"):
+        judged([[NAN], [2.0], [NAN], [NAN]])
+
+
+def test_the_suggestion_is_the_middle_of_what_is_equally_good() -> None:
+    """In the logarithm: 0.01 and 1 have 0.1 between them."""
+    score = np.array([9.0, 0.5, 0.5, 0.5])
+    assert suggest(np.array(RATES), score, start=1.0) == 0.1
+
+
+def test_a_clear_best_is_suggested_itself() -> None:
+    """The others are 10 times the tolerance away."""
+    score = np.array([9.0, 0.5, 0.7, 9.0])
+    assert suggest(np.array(RATES), score, start=1.0) == 0.01
+
+
+def test_a_loss_of_nothing_does_not_hide_what_is_nearly_as_good() -> None:
+    """1e-9 is not a billion times better than 1e-3 where both fell from 1."""
+    score = np.array([9.0, 1e-9, 1e-4, 9.0])
+    assert suggest(np.array(RATES), score, start=1.0) == pytest.approx(0.03, abs=0.002)
+
+
+@given(
+    st.lists(st.floats(0.0, 10.0), min_size=4, max_size=4),
+    st.floats(0.1, 10.0),
+)
+def test_the_suggestion_lies_among_the_rates_that_may_be_taken(
+    score: list[float], start: float
+) -> None:
+    """Never beyond the grid, nor at an infinite loss alone."""
+    usable = np.array([*score[:3], np.inf])
+    found = suggest(np.array(RATES), usable, start)
+    assert RATES[0] * 0.95 <= found <= RATES[2] * 1.05
+
+
+def test_the_table_has_every_number() -> None:
+    """A row a rate, the losses of each seed in columns of their own."""
+    table = judged([[0.9, 0.8], [0.3, 0.2], [0.3, 0.3], [0.1, NAN]]).table()
+    assert table.columns[:3] == ["learning_rate", "regime", "validation_loss"]
+    assert table["train_after_seed_1"].to_list()[:2] == pytest.approx([0.8, 0.2])
