@@ -30,8 +30,8 @@ from multilayer import MLP
 from multilayer.build import make_data
 from multilayer.config import check_command_line
 from multilayer.data import DataModule
-from multilayer.lockstep.engine import ready_memory
 from multilayer.lockstep.member import Member
+from multilayer.lockstep.memory import ready_memory
 from multilayer.lockstep.stack import Stack
 from multilayer.quiet import quieten_lightning
 from multilayer.train import prepare
