@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+import yaml
 
 from multilayer.config import check_command_line
 from multilayer.evaluate import evaluate
@@ -66,3 +67,21 @@ def test_a_table_is_trained_on_as_on_the_cpu(tmp_path: Path, stream: str) -> Non
         result = train(config, tmp_path / device, quiet=True)
         losses[device] = result.metrics["validation"]["loss"]
     assert losses["gpu"] == pytest.approx(losses["cpu"], rel=1e-2)
+
+
+def test_the_fit_after_a_sweep_of_rates_is_the_one_that_names_the_rate(tmp_path: Path) -> None:
+    """The short trainings on the GPU leave its random numbers and its weights alone."""
+    quick = ["trainer=gpu", "trainer.max_epochs=3", "model.dropout=0.2", "compile=false"]
+    swept = [*quick, "callbacks=[default,lr_sweep]", "callbacks.lr_sweep.n_rates=8"]
+    metrics = []
+    for name, overrides in (("swept", swept), ("by_hand", quick)):
+        rate = [f"optimizer.lr={rate_of(tmp_path / 'swept')}"] if metrics else []
+        config = check_command_line("train", [*overrides, *rate])
+        assert config is not None
+        metrics.append(train(config, tmp_path / name, quiet=True).metrics)
+    assert metrics[0] == metrics[1]
+
+
+def rate_of(folder: Path) -> float:
+    rate: float = yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"]
+    return rate

@@ -237,5 +237,5 @@ def test_the_best_rate_on_the_edge_is_warned_of(
     """It may lie beyond."""
     limits = ["callbacks.lr_sweep.min_lr=1e-5", "callbacks.lr_sweep.max_lr=1e-3"]
     run(tmp_path, *QUICK, "callbacks=lr_sweep", "callbacks.lr_sweep.n_rates=3", *limits)
-    assert "the best rate, 0.001, is the largest tried" in caplog.text
+    assert "on the edge of what was tried, 0.001: try callbacks.lr_sweep.max_lr=0.1" in caplog.text
     assert math.isclose(polars.read_csv(tmp_path / "lr_sweep.csv")["learning_rate"][-1], 1e-3)

@@ -52,19 +52,21 @@ def test_the_best_the_largest_stable_and_the_spread_are_named() -> None:
     assert found.best == 0.1
     assert found.by_seed == [0.01, 0.1]
     assert found.warning() is None
-    assert "largest stable 0.1; best 0.1" in found.in_words()
-    assert "its seeds 0.01 to 0.1" in found.in_words()
+    assert "by single seeds 0.01 to 0.1; best 0.1, largest stable 0.1" in found.in_words()[1]
 
 
 def test_rates_of_one_regime_are_named_together_and_apart_where_another_is_between() -> None:
     """A rate that is too large may gain little too."""
     found = judged([[0.9], [0.1], [0.9], [0.95]])
-    assert found.in_words().startswith("slow 0.001; stable 0.01; slow 0.1 to 1;")
+    assert found.in_words()[0] == "slow 0.001, stable 0.01, slow 0.1 to 1"
 
 
 @pytest.mark.parametrize(
     ("after", "words"),
-    [([[0.1], [0.5], [0.9], [0.9]], "smallest tried"), ([[0.9], [0.9], [0.5], [0.1]], "largest")],
+    [
+        ([[0.1], [0.5], [0.9], [0.9]], "min_lr=1e-05"),
+        ([[0.9], [0.9], [0.5], [0.1]], "max_lr=1e+02"),
+    ],
 )
 def test_the_best_on_the_edge_is_warned_of(after: list[list[float]], words: str) -> None:
     """The optimum may lie beyond."""

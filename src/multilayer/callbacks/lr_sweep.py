@@ -130,13 +130,14 @@ class LearningRateSweep(EpochsOnly):
                         threads=self.threads,
                         advance=advance,
                     )
-        log.info(f"lr_sweep: {found.in_words()}; {perf_counter() - start:.1f} s")
+        for line in (*found.in_words(), f"took {perf_counter() - start:.1f} s"):
+            log.info(f"lr_sweep: {line}")
         return found
 
     def show(self, trainer: pl.Trainer, found: Judgement | RangeTest) -> None:
         """Write the table and the figure, and warn of an edge."""
         if warning := found.warning():
-            log.warning(f"lr_sweep: {warning}, with callbacks.lr_sweep.min_lr and max_lr")
+            log.warning(f"lr_sweep: {warning}")
         write_text(self.run.path / "lr_sweep.csv", found.table().write_csv())
         figure = draw_sweep(found) if isinstance(found, Judgement) else draw_range(found)
         save_figure(figure, self.run.path / "figures" / "lr_sweep.png")

@@ -55,19 +55,22 @@ class RangeTest:
         return two_digits(float(np.exp(np.mean([np.log(ramp.steepest) for ramp in self.ramps]))))
 
     def warning(self) -> str | None:
-        """What to do where the loss falls fastest on the edge of what was tried."""
+        """What to try where the loss falls fastest on the edge of what was tried."""
         for ramp in self.ramps:
-            if ramp.steepest in (ramp.rates[0], self.max_lr):
-                return f"the loss falls fastest at the edge of what was tried, {ramp.steepest:.2g}"
+            words = f"the loss falls fastest on the edge of what was tried, {ramp.steepest:.2g}"
+            if ramp.steepest == ramp.rates[0]:
+                return f"{words}: try callbacks.lr_sweep.min_lr={ramp.steepest / 100:.2g}"
+            if ramp.steepest == self.max_lr:
+                return f"{words}: try callbacks.lr_sweep.max_lr={ramp.steepest * 100:.2g}"
         return None
 
-    def in_words(self) -> str:
-        """The rate to take."""
+    def in_words(self) -> list[str]:
+        """Where the loss falls fastest."""
         steepest = [ramp.steepest for ramp in self.ramps]
-        return (
-            f"the loss falls fastest at {min(steepest):.2g} to {max(steepest):.2g}, "
-            f"suggested {self.suggested:.2g}"
-        )
+        return [
+            f"suggested {self.suggested:.2g}: there the loss falls fastest, by single seeds at "
+            f"{min(steepest):.2g} to {max(steepest):.2g}"
+        ]
 
     def table(self) -> polars.DataFrame:
         """A row for each seed and step."""

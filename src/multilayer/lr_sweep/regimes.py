@@ -54,11 +54,13 @@ class Judgement:
     by_seed: list[float]
 
     def warning(self) -> str | None:
-        """What to do where the best rate lies on the edge of what was tried."""
-        if self.best == self.rates[0]:
-            return f"the best rate, {self.best:.2g}, is the smallest tried: try smaller ones"
-        if self.best == self.rates[-1]:
-            return f"the best rate, {self.best:.2g}, is the largest tried: try larger ones"
+        """What to try where the best rate lies on the edge of what was tried."""
+        first, last = self.rates[0], self.rates[-1]
+        words = f"the best rate lies on the edge of what was tried, {self.best:.2g}"
+        if self.best == first:
+            return f"{words}: try callbacks.lr_sweep.min_lr={first / 100:.2g}"
+        if self.best == last:
+            return f"{words}: try callbacks.lr_sweep.max_lr={last * 100:.2g}"
         return None
 
     def spans(self) -> list[tuple[Regime, list[float]]]:
@@ -69,20 +71,18 @@ class Judgement:
             for regime, group in groupby(pairs, key=lambda pair: pair[0])
         ]
 
-    def in_words(self) -> str:
-        """Which rates are slow, stable and divergent, and which to take."""
+    def in_words(self) -> list[str]:
+        """Which rates are slow, stable and divergent, and which one to take."""
         parts = []
         for regime, own in self.spans():
             span = f"{own[0]:.2g}" if len(own) == 1 else f"{own[0]:.2g} to {own[-1]:.2g}"
             parts.append(f"{regime} {span}")
-        stable = self.largest_stable
-        named = [
-            f"largest stable {stable:.2g}" if stable is not None else "none is stable",
-            f"best {self.best:.2g}",
-            f"suggested {self.suggested:.2g}",
-            f"its seeds {min(self.by_seed):.2g} to {max(self.by_seed):.2g}",
+        stable = "none" if self.largest_stable is None else f"{self.largest_stable:.2g}"
+        return [
+            ", ".join(parts),
+            f"suggested {self.suggested:.2g}, by single seeds {min(self.by_seed):.2g} to "
+            f"{max(self.by_seed):.2g}; best {self.best:.2g}, largest stable {stable}",
         ]
-        return "; ".join([*parts, *named])
 
     def table(self) -> polars.DataFrame:
         """A row for each rate: its regime, and the losses of each seed."""
