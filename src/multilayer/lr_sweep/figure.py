@@ -10,7 +10,7 @@ from multilayer.drawing import (
     GREY,
     MARK,
     ORANGE,
-    VALIDATION,
+    TRAIN,
     new_figure,
     styled,
 )
@@ -69,18 +69,15 @@ def mark_suggested(axes: Axes, rate: float) -> None:
 
 @styled
 def draw_range(test: RangeTest) -> Figure:
-    """The smoothed losses of range tests, against the rate of the step."""
+    """The losses of range tests against the rate of the step, and their moving average."""
     figure = new_figure()
     axes = figure.add_subplot()
-    for ramp in test.ramps:
-        axes.plot(ramp.rates, ramp.losses, ".", color=GREY, markersize=3)
-    for number, ramp in enumerate(test.ramps):
-        label = "smoothed, a line a seed" if number == 0 else None
-        axes.plot(ramp.rates, ramp.smoothed, color=VALIDATION, label=label)
+    axes.plot(test.rates, test.losses.T, ".", color=GREY, markersize=3)
+    label = f"moving average of {len(test.losses)} seeds"
+    axes.plot(test.rates, test.smoothed, color=TRAIN, label=label)
     mark_suggested(axes, test.suggested)
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss of a minibatch")
-    start = max(ramp.smoothed[0] for ramp in test.ramps)
-    lowest = min(ramp.smoothed.min() for ramp in test.ramps)
-    axes.set_ylim(lowest - 0.1 * (start - lowest), start + 0.5 * (start - lowest))
+    start, lowest = test.smoothed[0], test.smoothed.min()
+    axes.set_ylim(lowest - 0.3 * (start - lowest), start + 0.5 * (start - lowest))
     axes.legend(loc="lower left")
     return figure

@@ -13,7 +13,7 @@ from multilayer.lockstep.trial import CannotStackError, try_step
 from multilayer.lr_sweep.alone import ramp, train_alone
 from multilayer.lr_sweep.lesson import Lesson, Losses, Pupil, joined
 from multilayer.lr_sweep.pupils import make_pupils, optimizer_at, own_copy
-from multilayer.lr_sweep.range_test import N_STEPS, RangeTest, judge_ramp
+from multilayer.lr_sweep.range_test import N_STEPS, RangeTest, judge_ramps
 from multilayer.lr_sweep.regimes import Judgement, judge
 from multilayer.lr_sweep.together import train_together
 from multilayer.modules import SupervisedModule
@@ -86,6 +86,6 @@ def test_range(
     ramps = []
     for module, seed in zip(modules, seeds, strict=True):
         pupil = Pupil(module, optimizer_at(module, ramped[0]), seed)
-        ramps.append(judge_ramp(ramped, ramp(pupil, whole, ramped)))
+        ramps.append(ramp(pupil, whole, ramped))
         advance(1)
-    return RangeTest(ramps, max_lr=ramped[-1])
+    return judge_ramps(ramped, ramps)
