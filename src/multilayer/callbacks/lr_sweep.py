@@ -26,7 +26,7 @@ from multilayer.lr_sweep.lesson import make_lesson
 from multilayer.lr_sweep.pupils import derived_seeds, seeded_modules
 from multilayer.lr_sweep.range_test import RangeTest
 from multilayer.lr_sweep.regimes import Judgement
-from multilayer.lr_sweep.search import sweep_rates, test_range
+from multilayer.lr_sweep.search import sweep_rates, ramp_rates
 from multilayer.modules import SupervisedModule
 from multilayer.runs.folder import RunFolder, write_text
 
@@ -116,7 +116,7 @@ class LearningRateSweep(EpochsOnly):
             freeze_unused(modules, data)
             with trainer.precision_plugin.forward_context():
                 if self.mode == "range":
-                    found: Judgement | RangeTest = test_range(
+                    found: Judgement | RangeTest = ramp_rates(
                         modules, seeds, self.rates, lesson, advance=advance
                     )
                 else:

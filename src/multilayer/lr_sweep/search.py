@@ -72,7 +72,7 @@ def train_one_by_one(pupils: Sequence[Pupil], lesson: Lesson, advance: Advance) 
     return joined(parts, len(pupils))
 
 
-def test_range(
+def ramp_rates(
     modules: Sequence[SupervisedModule],
     seeds: Sequence[int],
     rates: Sequence[float],
