@@ -26,7 +26,7 @@ from multilayer.lr_sweep.lesson import make_lesson
 from multilayer.lr_sweep.pupils import derived_seeds, seeded_modules
 from multilayer.lr_sweep.range_test import RangeTest
 from multilayer.lr_sweep.regimes import Judgement
-from multilayer.lr_sweep.search import sweep_rates, ramp_rates
+from multilayer.lr_sweep.search import ramp_rates, sweep_rates
 from multilayer.modules import SupervisedModule
 from multilayer.runs.folder import RunFolder, write_text
 
