@@ -55,8 +55,8 @@ def one_cycle(
 
     >>> import torch
     >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    >>> one_cycle(sgd, total_steps=10).get_last_lr()
-    [0.04]
+    >>> round(one_cycle(sgd, total_steps=10).get_last_lr()[0], 3)
+    0.04
     """
     peaks = [max_lr or group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(
