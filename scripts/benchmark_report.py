@@ -80,7 +80,8 @@ def make_run(folder: Path, config: dict, overrides: list[str]) -> None:
     final = float("nan") if diverged else 1.0
     run.write_metrics(
         {
-            split: {name: final * float(values[best]) for name in METRICS}
+            split: dict.fromkeys(METRICS, final * float(np.exp(-values[best])))
+            | {"loss": final * float(values[best])}
             for split, values in (("train", train), ("validation", validation), ("test", train))
         }
     )

@@ -211,10 +211,9 @@ def report_task(config: Any) -> None:
     """Write the report of a sweep, and print the short of it."""
     from multilayer.config import plain
 
-    with reported():
-        with uncollected():
-            from multilayer.report import report
-            from multilayer.sweeps.printing import print_report
+    with reported(), uncollected():  # the reading of many small files too: a tenth of its time
+        from multilayer.report import report
+        from multilayer.sweeps.printing import print_report
 
         print_report(report(plain(config)))
 

@@ -105,7 +105,7 @@ def setting_figures(
     rest = "; the line is the best config at each value, with its 95 % interval"
     for setting in by_interest[:MOST_FIGURES]:
         caption = f"{metric} by {setting.key}: each dot a run" + rest
-        figure = draw_setting(setting, candidates, colours, metric)
+        figure = draw_setting(setting, candidates, colours, metric, sign)
         yield f"metric_by_{setting.key}.png", caption, figure
     if len(settings) == 2:
         up, across = sorted(settings, key=lambda each: (each.is_number, len(each.levels)))

@@ -1,17 +1,23 @@
 """Axes of settings and of metrics: their scale, their ticks, their names with units."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    NullFormatter,
+    NullLocator,
+)
 from numpy.typing import NDArray
 
 from multilayer.sweeps.settings import Setting, word
 
 MOST_TICKS = 8
-WIDE_RANGE = 30
+WIDE_RANGE = 10
 """The factor between highest and lowest value from which a metric is drawn on a log axis."""
 
 UNITS = {
@@ -33,7 +39,7 @@ def metric_label(metric: str) -> str:
     return f"{split} {name.replace('_', ' ')}{unit}".strip()
 
 
-def scale_metric(axes: Axes, values: Any, which: str = "y") -> None:
+def scale_metric(axes: Axes, values: Any) -> None:
     """A log axis where the values span more than a factor of `WIDE_RANGE`, and room around them."""
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
@@ -42,13 +48,17 @@ def scale_metric(axes: Axes, values: Any, which: str = "y") -> None:
     low, high = float(finite.min()), float(finite.max())
     is_log = low > 0 and high / low > WIDE_RANGE
     if is_log:
-        getattr(axes, f"set_{which}scale")("log")
+        axes.set_yscale("log")
+        if high / low < 300:  # or else the powers of ten are ticks enough
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         margin = (high / low) ** 0.06
         limits = (low / margin, high * margin)
     else:
         margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
         limits = (low - margin, high + margin)
-    getattr(axes, f"set_{which}lim")(limits)
+    axes.set_ylim(limits)
 
 
 def scale_setting(axes: Axes, setting: Setting, which: str = "x") -> None:
@@ -93,8 +103,3 @@ def spaced(n: int) -> list[int]:
 def shortened(text: str, limit: int = 24) -> str:
     """A word that fits beside others."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def finite(values: Sequence[float | None]) -> list[float]:
-    """The values that are numbers."""
-    return [value for value in values if value is not None and np.isfinite(value)]

@@ -43,20 +43,22 @@ def draw_learning_curves(
             rasterized=True,
         )
     )
-    ends = [end for _, run, curve in each if run.status == "diverged" for end in [end_of(curve)]]
+    ends = [end_of(curve, metric) for _, run, curve in each if run.status == "diverged"]
     mark_diverged(axes, ends)
     mark_best_run(axes, candidates, curves, metric, sign)
     limit(axes, [curve.of(metric) for _, _, curve in each], sign)
-    axes.set_xlim(left=min(0.5, 1), right=max(float(c.epochs[-1]) for _, _, c in each) + 0.5)
+    axes.set_xlim(left=0.5, right=max(float(c.epochs[-1]) for _, _, c in each) + 0.5)
     axes.set(xlabel="epoch", ylabel=metric_label(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     add_curve_legend(axes, colours)
     return figure
 
 
-def end_of(curve: Curves) -> float:
-    """The last epoch of a run."""
-    return float(curve.epochs[-1])
+def end_of(curve: Curves, metric: str) -> float:
+    """The first epoch from which no value is finite; the last one where the values are."""
+    finite = np.flatnonzero(np.isfinite(curve.of(metric)))
+    place = finite[-1] + 1 if len(finite) else 0
+    return float(curve.epochs[min(place, len(curve.epochs) - 1)])
 
 
 def mark_diverged(axes: Axes, epochs: Sequence[float]) -> None:
@@ -96,15 +98,15 @@ def best_run(candidates: Sequence[Candidate], metric: str, sign: int) -> SweepRu
 
 
 def limit(axes: Axes, values: Sequence[NDArray[np.float64]], sign: int) -> None:
-    """Limits that show nearly all: an explosion may leave the picture, the best may not."""
+    """From the best to twice as far from it as the median run began; what explodes is cut off."""
     joined = np.concatenate(values)
     joined = joined[np.isfinite(joined)]
     if not len(joined):
         return
     best = joined.min() if sign > 0 else joined.max()
-    starts = [own[0] for each in values if len(own := each[np.isfinite(each)])]
-    worst = np.quantile(starts, 0.95 if sign > 0 else 0.05)
-    scale_metric(axes, [best, worst if worst != best else joined.mean()])
+    start = np.median([own[0] for each in values if len(own := each[np.isfinite(each)])])
+    worst = best + 2 * (start - best)
+    scale_metric(axes, joined[np.abs(joined - best) <= abs(worst - best)])
 
 
 def add_curve_legend(axes: Axes, colours: Colours) -> None:

@@ -37,9 +37,9 @@ def fold(values: Sequence[float]) -> Fold | None:
     n = len(sample)
     if n == 1:
         return Fold(float(sample[0]), None, 1, None, None)
-    means = sample[resamples(n)].mean(axis=1)
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+    means = np.sort(sample[resamples(n)].mean(axis=1))
+    n_outside = round(N_RESAMPLES * (1 - CONFIDENCE) / 2)  # at each end
+    low, high = means[n_outside], means[-1 - n_outside]
     return Fold(float(sample.mean()), float(sample.std(ddof=1)), n, float(low), float(high))
 
 

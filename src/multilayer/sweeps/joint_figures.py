@@ -9,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from multilayer.drawing import COLOUR_MAP, GREY, MARK, new_figure, styled
 from multilayer.sweeps.axes import (
@@ -78,8 +79,9 @@ def draw_heat_map(
     if candidates[0].is_sound:
         best = candidates[0].choice
         x, y = across.levels.index(best[across.key]), up.levels.index(best[up.key])
-        axes.plot(x, y, "s", ms=18, mfc="none", mec=MARK, mew=2.5)
-        axes.set_title("the square is the best", fontsize=11, loc="left")
+        frame = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=MARK, lw=3, clip_on=False)
+        axes.add_patch(frame)
+        axes.set_title("framed: the best; x: diverged", fontsize=11, loc="left")
     tick_cells(axes, across, up)
     add_colour_bar(figure, axes, scale, metric)
     return figure
@@ -109,10 +111,17 @@ def tick_cells(axes: Axes, across: Setting, up: Setting) -> None:
     for setting, axis in ((across, axes.xaxis), (up, axes.yaxis)):
         n = len(setting.levels)
         places = list(range(n)) if n <= 12 else spaced(n)
-        axis.set_ticks(places, [shortened(word(setting.levels[place])) for place in places])
+        axis.set_ticks(places, [tick_word(setting.levels[place]) for place in places])
         axis.set_label_text(setting.label)
-    if sum(len(shortened(word(level))) for level in across.levels) > 55:
-        axes.tick_params(axis="x", rotation=40)
+    labels = axes.get_xticklabels()
+    if sum(len(label.get_text()) for label in labels) > 50:
+        for label in labels:
+            label.set(rotation=40, ha="right", rotation_mode="anchor")
+
+
+def tick_word(level: Level) -> str:
+    """A level beside a cell or an axis: three digits are enough to find it."""
+    return f"{level:.3g}" if isinstance(level, float) else shortened(word(level))
 
 
 def draw_plane(
@@ -199,7 +208,7 @@ def draw_parallel_axis(axes: Axes, place: int, setting: Setting) -> None:
     n = len(setting.levels)
     for level in [setting.levels[index] for index in (range(n) if n <= MOST_TICKS else spaced(n))]:
         axes.annotate(
-            shortened(word(level) if not isinstance(level, float) else f"{level:.3g}", 14),
+            shortened(tick_word(level), 14),
             (place, height(setting, level)),
             xytext=(4, 0),
             textcoords="offset points",

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multilayer.drawing import GREY, MARK, new_figure, styled
+from multilayer.drawing import MARK, new_figure, styled
 from multilayer.sweeps.axes import (
     metric_label,
     scale_metric,
@@ -16,13 +16,16 @@ from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.colours import Colours
 from multilayer.sweeps.settings import Level, Setting, word
 
+LINE = "#404040"
+"""Of a line that is for all configs together."""
+
 MOST_LEVELS = 30
 """Of a setting that is drawn as a grid; more are those of a search, and are shown as dots."""
 
 
 @styled
 def draw_setting(
-    setting: Setting, candidates: Sequence[Candidate], colours: Colours, metric: str
+    setting: Setting, candidates: Sequence[Candidate], colours: Colours, metric: str, sign: int
 ) -> Figure:
     """The metric against one setting: each seed a dot, the best config at each level a line.
 
@@ -30,21 +33,34 @@ def draw_setting(
     """
     figure = new_figure()
     axes = figure.add_subplot()
-    lines = colours if colours.setting != setting else Colours()
     draw_dots(axes, setting, candidates, colours)
-    if lines.setting is None:
-        draw_best_at_levels(axes, setting, candidates, GREY, None)
+    shown = []
+    if colours.setting is None or (setting == colours.setting and setting.is_number):
+        shown += draw_best_at_levels(axes, setting, candidates, LINE, None)
     else:
-        for level, colour in lines.of_level.items():
-            here = [c for c in candidates if c.choice[lines.setting.key] == level]
-            draw_best_at_levels(axes, setting, here, colour, word(level))
+        for level, colour in colours.of_level.items():
+            here = [c for c in candidates if c.choice[colours.setting.key] == level]
+            label = word(level) if setting != colours.setting else None
+            shown += draw_best_at_levels(axes, setting, here, colour, label)
     mark_best_and_diverged(axes, setting, candidates)
     scale_setting(axes, setting)
-    scale_metric(axes, [score for c in candidates for score in c.scores.values()])
+    limit(axes, candidates, shown, sign)
     axes.set_ylabel(metric_label(metric))
-    title = lines.setting.label if lines.setting else None
-    add_legend(axes, title)
+    other = colours.setting if colours.setting != setting else None
+    add_legend(axes, other.label if other else None)
     return figure
+
+
+def limit(axes: Axes, candidates: Sequence[Candidate], shown: Sequence[float], sign: int) -> None:
+    """Show all that the lines reach and the better half of the runs; say how many are beyond."""
+    scores = sign * np.sort([sign * score for c in candidates for score in c.scores.values()])
+    if not len(scores):
+        return
+    worst = max([*(sign * each for each in shown), sign * scores[len(scores) // 2]])
+    within = scores[sign * scores <= worst]
+    scale_metric(axes, [*within, *shown])
+    beyond = f" ({len(scores) - len(within)} beyond the axis)" if len(within) < len(scores) else ""
+    axes.set_title(f"dots: runs{beyond}; line: best config there", loc="left", fontsize=11)
 
 
 def draw_dots(
@@ -58,15 +74,18 @@ def draw_dots(
     ]
     if points:
         x, y, colour = zip(*points, strict=True)
-        axes.scatter(x, y, c=colour, s=14, alpha=0.35, linewidths=0, rasterized=True)
+        axes.scatter(x, y, c=colour, s=20, alpha=0.5, linewidths=0, zorder=3, rasterized=True)
 
 
 def draw_best_at_levels(
     axes: Axes, setting: Setting, candidates: Sequence[Candidate], colour: str, label: str | None
-) -> None:
-    """The mean of the best sound config at each level, with its interval; words are not joined."""
+) -> list[float]:
+    """The mean of the best sound config at each level, with its interval; words are not joined.
+
+    Returns what is drawn, for the limits of the axis.
+    """
     if setting.is_number and len(setting.levels) > MOST_LEVELS:
-        return
+        return []
     best: dict[Level, Candidate] = {}
     for candidate in candidates:
         if candidate.is_sound:
@@ -74,7 +93,7 @@ def draw_best_at_levels(
     levels = [level for level in setting.levels if level in best]
     folds = [fold for level in levels if (fold := best[level].score)]
     if not folds:
-        return
+        return []
     x = [setting.place(level) for level in levels]
     y = np.array([fold.mean for fold in folds])
     low = [fold.mean if fold.low is None else fold.low for fold in folds]
@@ -90,6 +109,7 @@ def draw_best_at_levels(
         elinewidth=1.5,
         label=label,
     )
+    return [*y, *low, *high]
 
 
 def mark_best_and_diverged(axes: Axes, setting: Setting, candidates: Sequence[Candidate]) -> None:

@@ -44,7 +44,8 @@ def column(values: Sequence[Any]) -> list[Any]:
     """Values of one kind: numbers, or else words; null stays null."""
     levels = [as_level(value) for value in values]
     if all(is_number(level) for level in levels if level is not None):
-        return levels
+        whole = all(isinstance(level, int) for level in levels if level is not None)
+        return levels if whole else [None if level is None else float(level) for level in levels]
     return [None if level is None else word(level) for level in levels]
 
 
