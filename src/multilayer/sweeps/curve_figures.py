@@ -66,7 +66,7 @@ def mark_diverged(axes: Axes, epochs: Sequence[float]) -> None:
     if epochs:
         axes.plot(
             epochs,
-            [1.0] * len(epochs),
+            [0.98] * len(epochs),
             "x",
             transform=axes.get_xaxis_transform(),
             color=MARK,
@@ -139,6 +139,7 @@ def draw_training_and_validation(
     mark_turning_point(axes, curves[run.name], f"validation/{name}", sign)
     both = [curve.of(f"{split}/{name}") for curve in shown for split in ("train", "validation")]
     limit(axes, both, sign)
+    axes.set_xlim(left=0.5)
     axes.set(xlabel="epoch", ylabel=metric_label(name))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(title=f"run {run.name}", fontsize=11)

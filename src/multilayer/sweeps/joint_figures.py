@@ -114,7 +114,7 @@ def tick_cells(axes: Axes, across: Setting, up: Setting) -> None:
         axis.set_ticks(places, [tick_word(setting.levels[place]) for place in places])
         axis.set_label_text(setting.label)
     labels = axes.get_xticklabels()
-    if sum(len(label.get_text()) for label in labels) > 50:
+    if sum(len(label.get_text()) for label in labels) > 40:
         for label in labels:
             label.set(rotation=40, ha="right", rotation_mode="anchor")
 
@@ -166,27 +166,26 @@ def draw_parallel(
     axes = figure.add_subplot()
     known = [c for c in candidates if c.score][::-1]
     scale = colour_scale([c.mean for c in known], sign)
-    heights = np.array([[height(s, c.choice[s.key]) for s in shown] for c in known])  # (C, S)
-    paths = np.stack(np.broadcast_arrays(np.arange(len(shown)), heights), axis=2)  # (C, S, 2)
+    norm = scale[0]
+    heights = np.array(
+        [[*(height(s, c.choice[s.key]) for s in shown), np.clip(norm(c.mean), 0, 1)] for c in known]
+    )  # (C, S + 1): the settings, and the metric at the end
+    places = np.arange(len(shown) + 1)
+    paths = np.stack(np.broadcast_arrays(places, heights), axis=2)  # (C, S + 1, 2)
     lines = LineCollection(
-        list(paths), cmap=scale[1], norm=scale[0], linewidths=1.2, alpha=0.7, rasterized=True
+        list(paths), cmap=scale[1], norm=norm, linewidths=1.2, alpha=0.7, rasterized=True
     )
     lines.set_array([c.mean for c in known])
     axes.add_collection(lines)
-    if candidates[0].is_sound:
-        axes.plot(
-            np.arange(len(shown)),
-            heights[-1] if known[-1] is candidates[0] else [],
-            color=MARK,
-            linewidth=3,
-            marker="o",
-            label="best",
-        )
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1.04))
+    if candidates[0].is_sound:  # then it is the last of those that are known
+        axes.plot(places, heights[-1], color=MARK, linewidth=3, marker="o", label="best")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02))
     for place, setting in enumerate(shown):
         draw_parallel_axis(axes, place, setting)
-    axes.set(xlim=(-0.3, len(shown) - 0.55), ylim=(-0.06, 1.06), yticks=[])
-    axes.set_xticks(range(len(shown)), [setting.label.replace(" (", "\n(") for setting in shown])
+    axes.axvline(places[-1], color=GREY, linewidth=1, zorder=0)
+    names = [*(setting.label for setting in shown), metric_label(metric)]
+    axes.set_xticks(places, [name.replace(" (", "\n(").replace(" ", "\n", 1) for name in names])
+    axes.set(xlim=(-0.1, places[-1] + 0.05), ylim=(-0.06, 1.06), yticks=[])
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(axis="x", length=0)
     add_colour_bar(figure, axes, scale, metric)
@@ -214,5 +213,6 @@ def draw_parallel_axis(axes: Axes, place: int, setting: Setting) -> None:
             textcoords="offset points",
             fontsize=10,
             va="center",
-            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8},
+            bbox={"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 0.8},
+            zorder=5,
         )

@@ -60,7 +60,7 @@ def limit(axes: Axes, candidates: Sequence[Candidate], shown: Sequence[float], s
     within = scores[sign * scores <= worst]
     scale_metric(axes, [*within, *shown])
     beyond = f" ({len(scores) - len(within)} beyond the axis)" if len(within) < len(scores) else ""
-    axes.set_title(f"dots: runs{beyond}; line: best config there", loc="left", fontsize=11)
+    axes.set_title(f"dots: runs{beyond}; with bars: best config there", loc="left", fontsize=11)
 
 
 def draw_dots(
@@ -125,7 +125,7 @@ def mark_best_and_diverged(axes: Axes, setting: Setting, candidates: Sequence[Ca
         places = sorted(setting.place(level) for level in diverged)
         axes.plot(
             places,
-            [1.0] * len(places),
+            [0.98] * len(places),
             "x",
             transform=axes.get_xaxis_transform(),
             color=MARK,
