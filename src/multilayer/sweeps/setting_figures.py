@@ -36,12 +36,13 @@ def draw_setting(
     draw_dots(axes, setting, candidates, colours)
     shown = []
     if colours.setting is None or (setting == colours.setting and setting.is_number):
-        shown += draw_best_at_levels(axes, setting, candidates, LINE, None)
+        shown += draw_best_at_levels(axes, setting, candidates, LINE)
     else:
         for level, colour in colours.of_level.items():
             here = [c for c in candidates if c.choice[colours.setting.key] == level]
-            label = word(level) if setting != colours.setting else None
-            shown += draw_best_at_levels(axes, setting, here, colour, label)
+            shown += draw_best_at_levels(axes, setting, here, colour)
+            if setting != colours.setting:
+                axes.plot([], [], "o", color=colour, ls="none", label=word(level))
     mark_best_and_diverged(axes, setting, candidates)
     scale_setting(axes, setting)
     limit(axes, candidates, shown, sign)
@@ -52,15 +53,16 @@ def draw_setting(
 
 
 def limit(axes: Axes, candidates: Sequence[Candidate], shown: Sequence[float], sign: int) -> None:
-    """Show all that the lines reach and the better half of the runs; say how many are beyond."""
+    """Show what the lines reach and three of four runs; say how many are beyond."""
     scores = sign * np.sort([sign * score for c in candidates for score in c.scores.values()])
     if not len(scores):
         return
-    worst = max([*(sign * each for each in shown), sign * scores[len(scores) // 2]])
+    worst = max([*(sign * each for each in shown), sign * scores[3 * len(scores) // 4]])
     within = scores[sign * scores <= worst]
     scale_metric(axes, [*within, *shown])
     beyond = f" ({len(scores) - len(within)} beyond the axis)" if len(within) < len(scores) else ""
-    axes.set_title(f"dots: runs{beyond}; with bars: best config there", loc="left", fontsize=11)
+    bars = "; with bars: best config there" if shown else ""
+    axes.set_title(f"dots: runs{beyond}{bars}", loc="left", fontsize=11)
 
 
 def draw_dots(
@@ -78,7 +80,7 @@ def draw_dots(
 
 
 def draw_best_at_levels(
-    axes: Axes, setting: Setting, candidates: Sequence[Candidate], colour: str, label: str | None
+    axes: Axes, setting: Setting, candidates: Sequence[Candidate], colour: str
 ) -> list[float]:
     """The mean of the best sound config at each level, with its interval; words are not joined.
 
@@ -107,7 +109,6 @@ def draw_best_at_levels(
         markersize=5,
         capsize=3,
         elinewidth=1.5,
-        label=label,
     )
     return [*y, *low, *high]
 

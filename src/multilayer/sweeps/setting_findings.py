@@ -158,16 +158,32 @@ def ranges(setting: Setting) -> dict[str, list[Level]]:
 def settings_that_do_not_matter(found: Sequence[Effect], seeds: float | None) -> Finding | None:
     """The settings whose levels, each with the others tuned, differ by less than seeds do."""
     if seeds is None:
-        return None
+        return unknown_worth(found)
     idle = [it for it in found if it.difference is not None and it.difference <= seeds]
     if not idle:
         return None
-    named = ", ".join(f"{it.setting.key} ({number(it.difference)})" for it in idle)
     return Finding(
         "does not matter here",
-        f"{named}: with the other settings at their best, its values differ by no more than the "
-        f"seeds of one config do ({number(seeds)})",
+        f"{differences(idle)}: with the other settings at their best, its values differ by no more "
+        f"than the seeds of one config do ({number(seeds)})",
     )
+
+
+def unknown_worth(found: Sequence[Effect]) -> Finding | None:
+    """What one seed cannot tell."""
+    known = [it for it in found if it.difference is not None]
+    if not known:
+        return None
+    return Finding(
+        "what matters cannot be told from one seed",
+        f"with the other settings at their best, the values differ by {differences(known)}; how "
+        "much of that is chance nobody knows without more seeds",
+    )
+
+
+def differences(found: Sequence[Effect]) -> str:
+    """The settings, each with what its values differ by."""
+    return ", ".join(f"{it.setting.key} ({number(it.difference)})" for it in found)
 
 
 def numbers_by_choice(
