@@ -5,7 +5,7 @@ Each finding is a function of plain data that returns a sentence or nothing.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 
 import numpy as np
 
@@ -214,10 +214,34 @@ def goes_together(
         + (", at the edge)" if side_of(rate, it.choice[rate.key]) else ")")
         for name, it in best.items()
     ]
-    differ = len({it.choice[rate.key] for it in best.values()}) > 1
-    same = (
-        f"each needs a {rate.label} of its own: compare them at those, never at one for all"
-        if differ
-        else f"the same {rate.label} is best for each"
-    )
+    lost, seeds = lost_by_sharing(candidates, rate, choice, list(best.values())), noise(candidates)
+    if lost == 0:
+        same = f"the same {rate.label} is best for each"
+    elif seeds is not None and lost <= seeds:
+        same = f"that they differ matters less than the seeds do ({number(seeds)})"
+    else:
+        same = f"each needs a {rate.label} of its own: compare them at those, never at one for all"
     return Finding(f"{rate.label} and {choice.label}", f"best is {', '.join(each)}; {same}")
+
+
+def lost_by_sharing(
+    candidates: Sequence[Candidate], rate: Setting, choice: Setting, best: Sequence[Candidate]
+) -> float:
+    """The most that a choice loses at the best rate of another one; infinite where it diverges.
+
+    Rates that a search has drawn count as the same where they are in the same range.
+    """
+    lost = 0.0
+    for own in best:
+        for other in best:
+            near = next(part for part in ranges(rate).values() if other.choice[rate.key] in part)
+            here = (
+                each
+                for each in candidates
+                if each.is_sound
+                and each.choice[choice.key] == own.choice[choice.key]
+                and each.choice[rate.key] in near
+            )
+            found = next(here, None)
+            lost = max(lost, abs(found.mean - own.mean) if found else inf)
+    return lost
