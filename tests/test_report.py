@@ -156,7 +156,12 @@ def test_another_metric_may_decide(multilayer: Run, tmp_path: Path) -> None:
     by_accuracy = multilayer("report", "sweep=sweep", "metric=validation/accuracy")
     assert "best     multilayer train optimizer.lr=1.0" in by_loss.out
     assert "best     multilayer train optimizer.lr=0.1" in by_accuracy.out
-    for wrong, hint in (("validation/acuracy", "validation/accuracy?"), ("test/loss", "tested")):
+    refused = {
+        "validation/acuracy": "did you mean validation/accuracy?",
+        "accuracy": "did you mean validation/accuracy?",
+        "test/loss": "no longer tested",
+    }
+    for wrong, hint in refused.items():
         outcome = multilayer("report", "sweep=sweep", f"metric={wrong}")
         assert outcome.code == 2
         assert hint in outcome.err

@@ -169,5 +169,7 @@ def choose_metric(
             f"{did_you_mean(near, known)}"
         )
     if wanted not in known:
-        raise UserError(f"metric={wanted}: no such metric, {did_you_mean(wanted, known)}")
+        near = f"validation/{wanted}"
+        hint = f"did you mean {near}?" if near in known else did_you_mean(wanted, known)
+        raise UserError(f"metric={wanted}: no such metric, {hint}")
     return wanted, "max" if wanted.rpartition("/")[2] in MORE_IS_BETTER else "min"
