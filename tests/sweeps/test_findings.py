@@ -107,7 +107,11 @@ def test_a_setting_that_does_not_matter_is_named(tmp_path: Path) -> None:
             for seed in (0, 1, 2):
                 loss = abs(np.log10(lr) + 1) + 0.05 * seed + 0.01 * dropout + 0.2
                 write_run(
-                    tmp_path / str(number), loss, optimizer__lr=lr, model__dropout=dropout, seed=seed
+                    tmp_path / str(number),
+                    loss,
+                    optimizer__lr=lr,
+                    model__dropout=dropout,
+                    seed=seed,
                 )
                 number += 1
     text = found_in(tmp_path)["does not matter here"]
