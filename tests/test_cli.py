@@ -51,6 +51,10 @@ WRONG = [
     (["evaluate", "run=nowhere"], ["run=nowhere", "no such folder"]),
     (["evaluate", "run=."], ["run=.", "not a run folder"]),
     (["predict", "run=."], ["input", "output", "missing"]),
+    (["report"], ["sweep", "missing"]),
+    (["report", "sweep=nowhere"], ["sweep=nowhere", "no such folder"]),
+    (["report", "sweep=."], ["sweep=.", "not a sweep folder", "manifest.json"]),
+    (["report", "swep=."], ["swep", "did you mean sweep?"]),
     (["trian"], ["trian", "did you mean train?"]),
 ]
 # These need torch to be found out, and still read no data.
@@ -143,6 +147,7 @@ def test_a_logger_that_is_not_installed_names_its_extra(
         ["train", "--help"],
         ["evaluate", "--help"],
         ["predict", "--help"],
+        ["report", "--help"],
         ["train", "--cfg", "job"],
         *[arguments for arguments, _ in WRONG],
     ],
@@ -188,7 +193,7 @@ def test_cfg_prints_the_config_and_makes_nothing(multilayer: Run, tmp_path: Path
 def test_the_scripts_of_a_clone_do_the_same(tmp_path: Path) -> None:
     """`python scripts/train.py` is `multilayer train`."""
     scripts = Path(__file__).parents[1] / "scripts"
-    for command in ("train", "evaluate", "predict"):
+    for command in ("train", "evaluate", "predict", "report"):
         done = subprocess.run(
             [sys.executable, scripts / f"{command}.py", "--help"],
             check=False,

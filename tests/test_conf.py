@@ -9,12 +9,12 @@ import torch
 
 from multilayer.build import check_components, make_all, make_data, make_trainer
 from multilayer.config import check_command_line
-from multilayer.config_folder import conf_dir
+from multilayer.config_folder import conf_dir, root_dir
 from multilayer.runs.folder import RunFolder
 from multilayer.schema import EXTRAS
 from multilayer.targets import fill
 
-COMMANDS = ("train", "evaluate", "predict")
+COMMANDS = ("train", "evaluate", "predict", "report")
 # What a choice needs beside its name to be composed, or for the task that it is for.
 NEEDS = {
     "data=table": ["data.path=my.csv", "data.target=y"],
@@ -37,7 +37,7 @@ def compose(choice: str) -> dict[str, Any]:
 def test_every_file_is_a_command_a_choice_or_shared() -> None:
     """None is left out of the tests below."""
     found = {path for path in conf_dir().rglob("*") if path.is_file()}
-    known = {conf_dir() / f"{command}.yaml" for command in COMMANDS}
+    known = {root_dir(command) / f"{command}.yaml" for command in COMMANDS}
     known |= {conf_dir() / f"{choice.replace('=', '/')}.yaml" for choice in CHOICES}
     others = {"data/shared/split.yaml", "hydra/launcher/lockstep.yaml"}
     assert found - known == {conf_dir() / name for name in others}

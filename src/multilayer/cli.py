@@ -82,6 +82,10 @@ def check(command: str, flags: Namespace) -> None:
         return
     if command in ("evaluate", "predict"):
         find_checkpoint(config["run"])
+    if command == "report":
+        from multilayer.sweeps.sweep import find_sweep
+
+        find_sweep(config["sweep"])
     if command == "predict":
         check_input(config["input"])
         check_output(config["output"])
@@ -92,13 +96,15 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     import hydra
     from hydra.errors import HydraException
 
-    from multilayer.config_folder import conf_dir
+    from multilayer.config_folder import root_dir
     from multilayer.sweeps.summary import SweepFolder, print_sweep
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to us, where it would print and exit
     sys.argv[1:] = arguments  # where Hydra looks for them
     SweepFolder.path = None
-    hydra_main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
+    hydra_main = hydra.main(
+        version_base="1.3", config_path=str(root_dir(command)), config_name=command
+    )
     try:
         hydra_main(TASKS[command])()
     except KeyboardInterrupt:
@@ -201,6 +207,17 @@ def predict_task(config: Any) -> None:
     print(f"{table.height} predictions in {config.output}")
 
 
+def report_task(config: Any) -> None:
+    """Write the report of a sweep, and print the short of it."""
+    from multilayer.config import plain
+
+    with reported(), uncollected():  # the reading of many small files too: a tenth of its time
+        from multilayer.report import report
+        from multilayer.sweeps.printing import print_report
+
+        print_report(report(plain(config)))
+
+
 def trust_working_folder(config: Any) -> None:
     """Let classes be imported from the working folder, if the user allows any."""
     if config.allow:
@@ -211,6 +228,7 @@ TASKS: dict[str, Callable[[Any], Any]] = {
     "train": train_task,
     "evaluate": evaluate_task,
     "predict": predict_task,
+    "report": report_task,
 }
 
 

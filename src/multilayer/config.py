@@ -23,7 +23,7 @@ from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.config_folder import conf_dir
+from multilayer.config_folder import conf_dir, root_dir
 from multilayer.errors import UserError, did_you_mean, first_line
 from multilayer.schema import problems_in
 
@@ -40,7 +40,7 @@ def check_command_line(
 
     Raises `UserError` with every problem found.
     """
-    with hydra_at(config_dir):
+    with hydra_at(root_dir(command), config_dir):
         parsed = parse(overrides)
         swept = [override for override in parsed if override.is_sweep_override()]
         if swept and not sweep:
@@ -63,12 +63,12 @@ def check_command_line(
 
 
 @contextmanager
-def hydra_at(config_dir: str | None) -> Iterator[None]:
+def hydra_at(root: Path, config_dir: str | None) -> Iterator[None]:
     """Hydra's compose API on our config groups, with a folder of the user's beside them.
 
     `hydra.initialize_config_dir` does the same for one folder alone.
     """
-    search_path = create_config_search_path(str(conf_dir()))
+    search_path = create_config_search_path(str(root))
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise UserError(f"--config-dir {config_dir}: no such folder")

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from multilayer.config_folder import conf_dir
+from multilayer.config_folder import conf_dir, root_dir
 
 MEANING = {
     "train": "train a network, or with -m a sweep of them",
     "evaluate": "the metrics of a finished run",
     "predict": "predictions for the rows of a table",
+    "report": "table, figures and findings of a sweep",
 }
 
 EXAMPLES = {
@@ -27,6 +28,10 @@ EXAMPLES = {
     "predict": """\
   multilayer predict run=RUN input=new.csv output=predictions.csv
   multilayer predict run=RUN input=new.parquet output=predictions.parquet keep=false
+""",
+    "report": """\
+  multilayer report sweep=sweeps/2026-01-31_12-00-00-000000
+  multilayer report sweep=SWEEP metric=validation/accuracy
 """,
 }
 
@@ -73,7 +78,7 @@ def groups(config_dir: str | None) -> str:
 
 def keys(command: str) -> str:
     """The command's own keys, as its config file explains them."""
-    text = (conf_dir() / f"{command}.yaml").read_text()
+    text = (root_dir(command) / f"{command}.yaml").read_text()
     own = text.partition("\nhydra:")[0]
     lines = own.splitlines()[1:]
     if "defaults:" in lines:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from multilayer.losses import Task
+from multilayer.metric_names import MORE_IS_BETTER as MORE_IS_BETTER
 
 METRICS: dict[Task, tuple[str, ...]] = {
     "binary": ("accuracy", "auroc", "calibration_error", "f1"),
@@ -16,9 +17,6 @@ METRICS: dict[Task, tuple[str, ...]] = {
     "regression": ("mae", "r2", "rmse"),
 }
 """The names of each task's metrics."""
-
-MORE_IS_BETTER = ("accuracy", "f1", "auroc", "r2")
-"""The metrics of which more is better; of the loss and the others less is."""
 
 HEADLINE: dict[Task, str] = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse"}
 """The one metric of each task that a short table shows beside the loss."""

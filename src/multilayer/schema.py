@@ -215,10 +215,18 @@ class PredictConfig(Command):
     allow: list[str]
 
 
+class ReportConfig(Command):
+    """The config of `multilayer report`."""
+
+    sweep: str
+    metric: str | None
+
+
 SCHEMAS: dict[str, type[Section]] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "report": ReportConfig,
 }
 
 # Loggers that need a package which is not installed by default: the class, and the extra.

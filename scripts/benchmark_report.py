@@ -1,0 +1,141 @@
+"""How long `multilayer report` takes for a sweep of a thousand runs, Python's start included.
+
+python scripts/benchmark_report.py [--repeats 5] [--keep FOLDER]
+
+The sweep is made up: 20 learning rates, 10 rates of dropout, 5 seeds, and the files that a run of
+50 epochs leaves: config, manifest, metrics, and event files with 10 metrics an epoch. It is to take
+less than 10 s.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import product
+from math import log10
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from benchmarking import measure, show, versions
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from multilayer.config import check_command_line
+from multilayer.report import draw_all, read_all_curves
+from multilayer.runs.folder import RunFolder
+from multilayer.sweeps.candidates import make_candidates
+from multilayer.sweeps.sweep import open_sweep
+
+N_EPOCHS, STEPS = 50, 20
+METRICS = ("loss", "accuracy", "auroc", "calibration_error", "f1")
+GRID = {
+    "optimizer.lr": [float(f"{lr:.4g}") for lr in np.logspace(-4, 0, 20)],
+    "model.dropout": [round(0.05 * step, 2) for step in range(10)],
+    "seed": list(range(5)),
+}
+
+
+def make_sweep(folder: Path) -> None:
+    """A thousand run folders, and what Hydra notes of the command."""
+    words = [f"{key}={','.join(map(str, values))}" for key, values in GRID.items()]
+    noted = {"hydra": {"sweeper": {"params": None}, "overrides": {"task": words}}}
+    folder.mkdir(parents=True)
+    (folder / "multirun.yaml").write_text(json.dumps(noted))
+    base = check_command_line("train", [])
+    assert base is not None
+    for number, (lr, dropout, seed) in enumerate(product(*GRID.values())):
+        base["optimizer"]["lr"], base["model"]["dropout"], base["seed"] = lr, dropout, seed
+        overrides = [f"optimizer.lr={lr}", f"model.dropout={dropout}", f"seed={seed}"]
+        make_run(folder / str(number), base, overrides)
+
+
+def make_run(folder: Path, config: dict, overrides: list[str]) -> None:
+    """The folder of one run, whose losses are a curve that a learning rate might give."""
+    run, lr, dropout = RunFolder(folder), config["optimizer"]["lr"], config["model"]["dropout"]
+    rng = np.random.default_rng(int(1e6 * lr) + int(100 * dropout) + 1000 * config["seed"])
+    epochs = np.arange(1, N_EPOCHS + 1)
+    floor = 0.3 + 0.15 * (log10(lr) + 2) ** 2 + 0.2 * (dropout - 0.2) ** 2
+    train = floor + 2 * np.exp(-epochs * lr * 30) + 0.003 * rng.standard_normal(N_EPOCHS)
+    validation = train + 0.02 + 0.01 * rng.standard_normal()
+    diverged = lr > 0.5 and dropout < 0.1
+    if diverged:
+        train[3:] = validation[3:] = np.nan
+    write_events(folder / "tensorboard", train, validation)
+    best = int(np.nanargmin(validation))
+    run.write_config(config)
+    run.write_manifest(
+        {
+            "overrides": overrides,
+            "status": "diverged" if diverged else "done",
+            "stop_reason": f"reached trainer.max_epochs={N_EPOCHS}",
+            "best_epoch": best + 1,
+            "fit_seconds": 3.0,
+            "steps": N_EPOCHS * STEPS,
+        }
+    )
+    final = float("nan") if diverged else 1.0
+    run.write_metrics(
+        {
+            split: dict.fromkeys(METRICS, final * float(np.exp(-values[best])))
+            | {"loss": final * float(values[best])}
+            for split, values in (("train", train), ("validation", validation), ("test", train))
+        }
+    )
+
+
+def write_events(folder: Path, train: np.ndarray, validation: np.ndarray) -> None:
+    """As our logger does: the rate as an epoch begins, and all metrics in one event at its end."""
+    writer = EventFileWriter(str(folder))
+    for epoch in range(N_EPOCHS):
+        rate = Summary(value=[Summary.Value(tag="lr-Adam", simple_value=0.01)])
+        writer.add_event(Event(step=epoch * STEPS, summary=rate))
+        values = [
+            Summary.Value(tag=f"{split}/{name}", simple_value=own[epoch])
+            for split, own in (("train", train), ("validation", validation))
+            for name in METRICS
+        ]
+        writer.add_event(Event(step=(epoch + 1) * STEPS - 1, summary=Summary(value=values)))
+    writer.close()
+
+
+def seconds(part: Callable[[], object]) -> float:
+    """The time of a call."""
+    start = perf_counter()
+    part()
+    return perf_counter() - start
+
+
+def command(folder: Path) -> None:
+    """The whole command, in a process of its own."""
+    words = [sys.executable, "-m", "multilayer", "report", f"sweep={folder}"]
+    subprocess.run(words, check=True, capture_output=True)
+
+
+def main() -> None:
+    """Make the sweep, then time the command and its parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--keep", type=Path, help="make the sweep here, and leave it")
+    arguments = parser.parse_args()
+    print(versions("polars", "matplotlib", "protobuf", "PyYAML"))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary) / "sweep"
+        if not folder.exists():
+            make_sweep(folder)
+        sweep = open_sweep(folder)
+        candidates, curves = make_candidates(sweep), read_all_curves(sweep)
+        parts = {
+            "multilayer report, in s": lambda: seconds(lambda: command(folder)),
+            "  of which: runs": lambda: seconds(lambda: open_sweep(folder)),
+            "  of which: curves": lambda: seconds(lambda: read_all_curves(sweep)),
+            "  of which: figures": lambda: seconds(lambda: draw_all(sweep, candidates, curves)),
+        }
+        show(measure(arguments.repeats, parts), digits=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""The bounds that decide what the report finds, each with its reason. The report prints them."""
+
+EDGE = 0.05
+"""Of the range that was swept: a best value so near to its end is on the edge. Of a grid of up to
+20 values these are the first and the last; a search that draws values has no exact last one."""
+
+LATE = 0.1
+"""Of the epochs: a best epoch in this last part leaves doubt that the run had come to its end."""
+
+STILL_GAIN = 0.01
+"""Of the metric: less improvement than this over the last part is none; a step as small is within
+what 270 validation rows, as those of digits, can tell."""
+
+POINTS = 0.05
+"""Between training and validation accuracy, for overfitting; and between the training accuracy and
+the best one of the sweep, for underfitting. Five points are seen with a hundred validation rows."""
+
+FACTOR = 1.25
+"""The same where there is no accuracy: a loss or an error that is a quarter higher."""
+
+TURN = 0.05
+"""The rise of the validation loss from its best epoch to the end that is called a turning point."""
+
+SHARES = ("dropout", "momentum", "label_smoothing", "rho", "alpha")
+"""Settings that end at 0 and below 1, where nothing can be tried beyond."""
+
+N_BINS = 4
+"""Parts of equal numbers into which the values of a search that draws them are put."""

@@ -1,0 +1,159 @@
+"""Figures of learning curves: all runs of a sweep, and the best one's training and validation."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from multilayer.drawing import GREY, MARK, TRAIN, VALIDATION, new_figure, styled
+from multilayer.sweeps.axes import metric_label, scale_metric
+from multilayer.sweeps.bounds import TURN
+from multilayer.sweeps.candidates import Candidate
+from multilayer.sweeps.colours import Colours
+from multilayer.sweeps.curves import Curves
+from multilayer.sweeps.reading import SweepRun
+from multilayer.sweeps.settings import word
+
+
+@styled
+def draw_learning_curves(
+    candidates: Sequence[Candidate],
+    curves: Mapping[str, Curves],
+    colours: Colours,
+    metric: str,
+    sign: int,
+) -> Figure:
+    """The metric of every run by epoch; the best run in black, a cross where one diverged."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    each = [(c, run, curves[run.name]) for c in candidates for run in c.runs if run.name in curves]
+    paths = [np.column_stack([curve.epochs, curve.of(metric)]) for _, _, curve in each]
+    faint = max(0.08, min(0.6, 30 / len(each)))
+    axes.add_collection(
+        LineCollection(
+            paths,
+            colors=[colours.of(candidate.choice) for candidate, _, _ in each],
+            linewidths=1,
+            alpha=faint,
+            rasterized=True,
+        )
+    )
+    ends = [end_of(curve, metric) for _, run, curve in each if run.status == "diverged"]
+    mark_diverged(axes, ends)
+    mark_best_run(axes, candidates, curves, metric, sign)
+    limit(axes, [curve.of(metric) for _, _, curve in each], sign)
+    axes.set_xlim(left=0.5, right=max(float(c.epochs[-1]) for _, _, c in each) + 0.5)
+    axes.set(xlabel="epoch", ylabel=metric_label(metric))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    add_curve_legend(axes, colours)
+    return figure
+
+
+def end_of(curve: Curves, metric: str) -> float:
+    """The first epoch from which no value is finite; the last one where the values are."""
+    finite = np.flatnonzero(np.isfinite(curve.of(metric)))
+    place = finite[-1] + 1 if len(finite) else 0
+    return float(curve.epochs[min(place, len(curve.epochs) - 1)])
+
+
+def mark_diverged(axes: Axes, epochs: Sequence[float]) -> None:
+    """Crosses at the top, at the epochs in which runs diverged."""
+    if epochs:
+        axes.plot(
+            epochs,
+            [0.98] * len(epochs),
+            "x",
+            transform=axes.get_xaxis_transform(),
+            color=MARK,
+            clip_on=False,
+            label=f"diverged ({len(epochs)})",
+        )
+
+
+def mark_best_run(
+    axes: Axes,
+    candidates: Sequence[Candidate],
+    curves: Mapping[str, Curves],
+    metric: str,
+    sign: int,
+) -> None:
+    """The curve of the best run of the best config."""
+    run = best_run(candidates, metric, sign)
+    if run and run.name in curves:
+        curve = curves[run.name]
+        axes.plot(curve.epochs, curve.of(metric), color=MARK, label=f"best (run {run.name})")
+
+
+def best_run(candidates: Sequence[Candidate], metric: str, sign: int) -> SweepRun | None:
+    """The best seed of the best config; None where no config is sound."""
+    if not candidates[0].is_sound:
+        return None
+    known = [run for run in candidates[0].done if run.metric(metric) is not None]
+    return min(known, key=lambda run: sign * (run.metric(metric) or 0.0))
+
+
+def limit(axes: Axes, values: Sequence[NDArray[np.float64]], sign: int) -> None:
+    """From the best to twice as far from it as the median run began; what explodes is cut off."""
+    joined = np.concatenate(values)
+    joined = joined[np.isfinite(joined)]
+    if not len(joined):
+        return
+    best = joined.min() if sign > 0 else joined.max()
+    start = np.median([own[0] for each in values if len(own := each[np.isfinite(each)])])
+    worst = best + 2 * (start - best)
+    scale_metric(axes, joined[np.abs(joined - best) <= abs(worst - best)])
+
+
+def add_curve_legend(axes: Axes, colours: Colours) -> None:
+    """What is marked, and the colours; beside the axes, where it covers nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    if colours.setting:
+        for level, colour in colours.of_level.items():
+            handles.append(Line2D([], [], color=colour))
+            names.append(f"{colours.setting.label} {word(level)}")
+    else:
+        handles.append(Line2D([], [], color=GREY))
+        names.append("other runs")
+    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=11)
+
+
+@styled
+def draw_training_and_validation(
+    best: Candidate, run: SweepRun, curves: Mapping[str, Curves], metric: str, sign: int
+) -> Figure:
+    """Both curves of the best run with the turning point; its other seeds are faint."""
+    figure = new_figure()
+    axes = figure.add_subplot()
+    name = metric.rpartition("/")[2]
+    shown = [curves[each.name] for each in best.runs if each.name in curves]
+    for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
+        for curve in shown:
+            axes.plot(curve.epochs, curve.of(f"{split}/{name}"), color=colour, lw=1, alpha=0.25)
+        own = curves[run.name]
+        axes.plot(own.epochs, own.of(f"{split}/{name}"), color=colour, label=split)
+    mark_turning_point(axes, curves[run.name], f"validation/{name}", sign)
+    both = [curve.of(f"{split}/{name}") for curve in shown for split in ("train", "validation")]
+    limit(axes, both, sign)
+    axes.set_xlim(left=0.5)
+    axes.set(xlabel="epoch", ylabel=metric_label(name))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(title=f"run {run.name}", fontsize=11)
+    return figure
+
+
+def mark_turning_point(axes: Axes, curve: Curves, metric: str, sign: int) -> None:
+    """A dot at the best epoch, called a turning point if the metric is worse after it."""
+    values = curve.of(metric)
+    if not np.isfinite(values).any():
+        return
+    place = int(np.nanargmin(sign * values))
+    epoch, best, last = curve.epochs[place], values[place], values[np.isfinite(values)][-1]
+    turns = sign * (last - best) > TURN * abs(best)
+    name = "turning point" if turns else "best"
+    axes.axvline(epoch, color=MARK, linewidth=1, linestyle=":")
+    axes.plot(epoch, best, "o", color=MARK, label=f"{name}: epoch {epoch}")

@@ -1,0 +1,61 @@
+"""All that a sweep teaches beside its winner, in the sense of the tuning playbook.
+
+Godbole, Dahl, Gilmer, Shallue and Nado 2023, Deep Learning Tuning Playbook.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from multilayer.sweeps.candidates import Candidate
+from multilayer.sweeps.curves import Curves
+from multilayer.sweeps.finding import Finding
+from multilayer.sweeps.reading import SweepRun
+from multilayer.sweeps.setting_findings import (
+    edges_of_grid,
+    effects,
+    noise,
+    numbers_by_choice,
+    seeds_as_large,
+    settings_that_do_not_matter,
+)
+from multilayer.sweeps.sweep import Sweep
+from multilayer.sweeps.training_findings import Ending, fit_of_best, gain_at_end, still_improving
+
+
+def find(
+    sweep: Sweep, candidates: Sequence[Candidate], curves: Mapping[str, Curves]
+) -> list[Finding]:
+    """The findings of a sweep; nothing where no config is sound.
+
+    candidates: best first. curves: by the name of the run, of those that have some.
+    """
+    sound = [candidate for candidate in candidates if candidate.is_sound]
+    if not sound:
+        return []
+    best = sound[0]
+    endings = [ending_of(run, curves.get(run.name), sweep) for run in sweep.runs if is_done(run)]
+    own_curves = [curves[run.name] for run in best.done if run.name in curves]
+    maybe = [
+        *edges_of_grid(best, sweep.settings),
+        seeds_as_large(candidates),
+        settings_that_do_not_matter(effects(candidates, sweep.settings), noise(candidates)),
+        *numbers_by_choice(candidates, sweep.settings),
+        still_improving(endings, [run.name for run in best.done]),
+        fit_of_best(best, candidates, own_curves),
+    ]
+    return [finding for finding in maybe if finding]
+
+
+def is_done(run: SweepRun) -> bool:
+    """Whether a run came to its end."""
+    return run.status == "done"
+
+
+def ending_of(run: SweepRun, curve: Curves | None, sweep: Sweep) -> Ending:
+    """How a run that is done ended."""
+    return Ending(
+        name=run.name,
+        max_epochs=run.config["trainer"]["max_epochs"] or 0,
+        best_epoch=run.manifest.get("best_epoch") or 0,
+        ran_out="trainer.max_epochs" in str(run.manifest.get("stop_reason")),
+        gain=gain_at_end(curve, sweep.metric, sweep.sign),
+    )

@@ -1,0 +1,64 @@
+"""Run folders made up for the tests of what reads them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from multilayer.sweeps.candidates import Candidate, make_candidates
+from multilayer.sweeps.sweep import Sweep, open_sweep
+
+
+def write_run(
+    folder: Path,
+    loss: float | None = None,
+    *,
+    status: str = "done",
+    curve: list[float] | None = None,
+    manifest: dict[str, Any] | None = None,
+    metrics: dict[str, Any] | None = None,
+    **values: Any,
+) -> None:
+    """A run whose overrides are `values`, with `__` for the dots; `loss` is that of validation."""
+    overrides = {key.replace("__", "."): value for key, value in values.items()}
+    config: dict[str, Any] = {
+        "monitor": "validation/loss",
+        "mode": "min",
+        "trainer": {"max_epochs": 10},
+    }
+    for key, value in overrides.items():
+        *groups, name = key.split(".")
+        node = config
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[name] = {"_target_": value} if key == "optimizer" else value
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    words = [f"{key}={value}" for key, value in overrides.items()]
+    about = {"overrides": words, "status": status, "stop_reason": None, "fit_seconds": 1.0}
+    (folder / "manifest.json").write_text(json.dumps(about | (manifest or {})))
+    if loss is not None or metrics is not None:
+        found = {"validation": {"loss": loss}, "train": {"loss": loss}} | (metrics or {})
+        (folder / "metrics.json").write_text(json.dumps(found))
+    if curve is not None:
+        lines = [f"{epoch},{value},{value}" for epoch, value in enumerate(curve)]
+        (folder / "csv").mkdir()
+        text = "epoch,train/loss,validation/loss\n" + "\n".join(lines) + "\n"
+        (folder / "csv" / "metrics.csv").write_text(text)
+
+
+def write_grid(folder: Path, losses: dict[float, list[float | None]]) -> None:
+    """A sweep over learning rates: for each the loss of each seed, None where it diverged."""
+    number = 0
+    for lr, each in losses.items():
+        for seed, loss in enumerate(each):
+            status = "diverged" if loss is None else "done"
+            write_run(folder / str(number), loss, status=status, optimizer__lr=lr, seed=seed)
+            number += 1
+
+
+def opened(folder: Path) -> tuple[Sweep, list[Candidate]]:
+    """The sweep in a folder, and its configs."""
+    sweep = open_sweep(folder)
+    return sweep, make_candidates(sweep)

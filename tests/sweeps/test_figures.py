@@ -1,0 +1,158 @@
+"""The figures of a report, read back from their axes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.figure import Figure
+
+from multilayer.report import draw_all, figures, read_all_curves
+
+from .made_up import opened, write_grid, write_run
+
+
+def drawn(folder: Path) -> dict[str, Figure]:
+    """The figures of a sweep by their names."""
+    sweep, candidates = opened(folder)
+    found = {name: figure for name, _, figure in figures(sweep, candidates, read_all_curves(sweep))}
+    for figure in found.values():
+        figure.draw_without_rendering()  # where matplotlib would warn of what does not fit
+    return found
+
+
+def line(axes: Axes, label: str) -> tuple[list[float], list[float]]:
+    """A line by its label."""
+    (found,) = [each for each in axes.get_lines() if each.get_label() == label]
+    return list(found.get_xdata()), list(found.get_ydata())
+
+
+def dots(axes: Axes) -> list[tuple[float, float]]:
+    """The places of all dots."""
+    (found,) = [each for each in axes.collections if isinstance(each, PathCollection)]
+    return [(float(x), float(y)) for x, y in found.get_offsets()]
+
+
+def write_pairs(folder: Path) -> None:
+    """Two optimizers by three rates by two seeds, with curves; one config diverged."""
+    number = 0
+    for optimizer in ("sgd", "adam"):
+        for lr in (0.001, 0.01, 0.1):
+            for seed in (0, 1):
+                gone = optimizer == "adam" and lr == 0.1
+                loss = None if gone else 0.5 + lr * 2 + 0.1 * seed + 0.2 * (optimizer == "sgd")
+                end = float("nan") if loss is None else loss
+                write_run(
+                    folder / str(number),
+                    loss,
+                    status="diverged" if gone else "done",
+                    curve=[2.0, end, end],
+                    optimizer=optimizer,
+                    optimizer__lr=lr,
+                    seed=seed,
+                )
+                number += 1
+
+
+def test_the_metric_against_a_number_is_on_a_log_axis_with_each_seed(tmp_path: Path) -> None:
+    """Where it was swept by factors; the best is ringed, what diverged is crossed."""
+    write_grid(tmp_path, {0.001: [0.9, 0.7], 0.01: [0.3, 0.5], 0.1: [None, None]})
+    (axes,) = drawn(tmp_path)["metric_by_optimizer.lr.png"].axes
+    assert axes.get_xscale() == "log"
+    expected = [(0.001, 0.7), (0.001, 0.9), (0.01, 0.3), (0.01, 0.5)]
+    np.testing.assert_allclose(sorted(dots(axes)), expected)
+    np.testing.assert_allclose(line(axes, "best"), ([0.01], [0.4]))
+    assert line(axes, "diverged")[0] == pytest.approx([0.1])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("learning rate", "validation loss")
+
+
+def test_numbers_swept_by_steps_are_on_a_linear_axis(tmp_path: Path) -> None:
+    """Dropout, say."""
+    for number, rate in enumerate((0.0, 0.1, 0.2)):
+        write_run(tmp_path / str(number), 0.5 + rate, model__dropout=rate)
+    (axes,) = drawn(tmp_path)["metric_by_model.dropout.png"].axes
+    assert axes.get_xscale() == "linear"
+
+
+def test_a_setting_has_one_colour_in_all_figures(tmp_path: Path) -> None:
+    """By its optimizer, in the metric against the rate and in the learning curves."""
+    write_pairs(tmp_path)
+    found = drawn(tmp_path)
+
+    legend = found["learning_curves.png"].axes[0].get_legend()
+    assert legend is not None
+    handles = zip(legend.get_texts(), legend.legend_handles, strict=True)
+    of_curves = {text.get_text(): handle.get_color() for text, handle in handles}
+    by_rate = found["metric_by_optimizer.lr.png"].axes[0]
+    marks = {each.get_label(): each.get_color() for each in by_rate.get_lines()}
+    bars = [each.lines[0].get_color() for each in by_rate.containers]
+    assert [of_curves[f"optimizer {name}"] for name in ("adam", "sgd")] == bars
+    assert [marks[name] for name in ("adam", "sgd")] == bars
+
+
+def test_two_settings_are_a_heat_map_with_its_holes(tmp_path: Path) -> None:
+    """The means over seeds; what has none is left empty, over hatching."""
+    write_pairs(tmp_path)
+    axes = drawn(tmp_path)["heat_map.png"].axes[0]
+    means = np.ma.filled(axes.images[0].get_array(), np.nan)
+    expected = [[0.552, 0.57, np.nan], [0.752, 0.77, 0.95]]
+    np.testing.assert_allclose(means, expected)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["adam", "sgd"]
+    assert {"0.552", "x"} <= {text.get_text() for text in axes.texts}
+    assert axes.patch.get_hatch()
+
+
+def test_three_settings_are_parallel_coordinates(tmp_path: Path) -> None:
+    """A line for each config, from its first level to its metric; the best goes on top."""
+    number = 0
+    for optimizer in ("sgd", "adam"):
+        for lr in (0.01, 0.1, 1.0):
+            for width in ([8], [16, 8]):
+                loss = lr + len(width) + (optimizer == "sgd")
+                write_run(
+                    tmp_path / str(number),
+                    loss,
+                    optimizer=optimizer,
+                    optimizer__lr=lr,
+                    model__d_hidden=width,
+                )
+                number += 1
+    axes = drawn(tmp_path)["parallel_coordinates.png"].axes[0]
+    (lines,) = [each for each in axes.collections if isinstance(each, LineCollection)]
+    assert len(lines.get_segments()) == 12
+    assert line(axes, "best")[1] == pytest.approx([0.0, 0.0, 0.0, 0.0])
+    assert len(axes.get_xticks()) == 4
+
+
+def test_every_run_has_a_curve_and_the_divergent_a_cross(tmp_path: Path) -> None:
+    """The best run is black; the cross is where the loss was no longer a number."""
+    write_pairs(tmp_path)
+    (axes,) = drawn(tmp_path)["learning_curves.png"].axes
+    (lines,) = [each for each in axes.collections if isinstance(each, LineCollection)]
+    assert len(lines.get_segments()) == 12
+    assert line(axes, "best (run 6)")[1] == pytest.approx([2.0, 0.502, 0.502])
+    assert line(axes, "diverged (2)")[0] == [2, 2]
+
+
+@pytest.mark.parametrize(("end", "name"), [(1.5, "turning point"), (1.0, "best")])
+def test_the_turning_point_is_marked(tmp_path: Path, end: float, name: str) -> None:
+    """Where the validation loss rises after its best."""
+    write_run(tmp_path / "0", 1.0, curve=[3.0, 1.0, end])
+    (axes,) = drawn(tmp_path)["training_and_validation.png"].axes
+    assert line(axes, f"{name}: epoch 2") == ([2], [1.0])
+    assert line(axes, "validation")[1] == [3.0, 1.0, end]
+
+
+def test_figures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
+    """Those that this one does not draw; others in the folder are the user's."""
+    write_grid(tmp_path, {0.01: [0.3], 0.1: [0.5]})
+    (tmp_path / "figures").mkdir()
+    for name in ("metric_by_seed.png", "mine.png"):
+        (tmp_path / "figures" / name).write_bytes(b"")
+    sweep, candidates = opened(tmp_path)
+    (picture,) = draw_all(sweep, candidates, {})
+    assert {path.name for path in picture.path.parent.iterdir()} == {
+        "metric_by_optimizer.lr.png",
+        "mine.png",
+    }
