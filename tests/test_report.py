@@ -185,6 +185,16 @@ def test_a_sweep_that_cannot_be_read_at_all_is_an_error(multilayer: Run, tmp_pat
     assert "no run can be read (0: config.yaml is missing or broken)" in outcome.err
 
 
+def test_a_report_that_cannot_be_written_is_a_message(multilayer: Run, tmp_path: Path) -> None:
+    """With the folder, and what is in the way."""
+    write_grid(tmp_path / "sweep", {0.1: [0.5], 0.2: [0.4]})
+    (tmp_path / "sweep" / "report.md").mkdir()
+    outcome = multilayer("report", "sweep=sweep")
+    assert outcome.code == 2
+    assert "sweep=sweep: the report cannot be written" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
 def test_it_needs_no_torch() -> None:
     """Which takes seconds to import."""
     modules = "multilayer.report, multilayer.sweeps.printing"

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from multilayer.drawing import save_figure
+from multilayer.errors import UserError
 from multilayer.runs.folder import write_text
 from multilayer.sweeps.candidates import Candidate, make_candidates
 from multilayer.sweeps.colours import choose_colours
@@ -45,17 +46,21 @@ class Report:
 def report(config: dict[str, Any]) -> Report:
     """Read a sweep folder and write `report.md`, the tables and `figures/` into it.
 
-    Raises `UserError` where it is no sweep folder, or no run has the metric.
+    Raises `UserError` where it is no sweep folder, no run has the metric, or it cannot be written.
     """
     sweep = open_sweep(find_sweep(config["sweep"]), config["metric"])
     candidates = make_candidates(sweep)
     curves = read_all_curves(sweep)
     words = verdict(candidates, compare(candidates, sweep.sign))
     findings = find(sweep, candidates, curves)
-    write_tables(sweep.folder, runs_table(sweep), configs_table(candidates, metric_names(sweep)))
-    pictures = draw_all(sweep, candidates, curves)
     path = sweep.folder / "report.md"
-    write_text(path, to_markdown(sweep, candidates, words, findings, pictures))
+    tables = runs_table(sweep), configs_table(candidates, metric_names(sweep))
+    try:
+        write_tables(sweep.folder, *tables)
+        pictures = draw_all(sweep, candidates, curves)
+        write_text(path, to_markdown(sweep, candidates, words, findings, pictures))
+    except OSError as error:
+        raise UserError(f"sweep={sweep.folder}: the report cannot be written: {error}") from error
     return Report(sweep, candidates, words, findings, path)
 
 
