@@ -167,14 +167,20 @@ def readme_commands() -> list[str]:
 
 
 def test_the_readmes_commands_run(multilayer: Run, tmp_path: Path, iris_csv: Path) -> None:
-    """In their order, in an empty folder with a table; RUN is the last run."""
+    """In their order, in an empty folder with a table; RUN and SWEEP are the last ones.
+
+    Each trains for two epochs.
+    """
     shutil.copy(iris_csv, tmp_path / "my.csv")
     commands = readme_commands()
     assert len(commands) >= 5
     for command in commands:
-        runs = sorted(tmp_path.glob("runs/*/*"), key=os.path.getmtime)
-        arguments = shlex.split(command.replace("RUN", str(runs[-1]) if runs else "RUN"))
-        outcome = multilayer(*arguments[1:])
+        words = shlex.split(command)[1:]
+        for name, pattern in (("RUN", "runs/*/*"), ("SWEEP", "sweeps/*")):
+            found = sorted(tmp_path.glob(pattern), key=os.path.getmtime)
+            words = [word.replace(name, str(found[-1])) if found else word for word in words]
+        words += ["trainer.max_epochs=2"] if words[0] == "train" else []
+        outcome = multilayer(*words)
         assert outcome.code == 0, f"{command}\n{outcome.err}"
 
 
