@@ -44,8 +44,8 @@ TEXT = """(() => {
     if (node.shadowRoot) walk(node.shadowRoot);
     node.childNodes.forEach(walk);
   };
-  walk(document.body);
-  return found.filter(Boolean).join("\\n");
+  if (document.body) walk(document.body);
+  return found.filter(Boolean).join(" ");
 })()"""
 
 

@@ -51,4 +51,6 @@ def write_counts(axes: Axes, counts: Any, shares: Any) -> None:
     size = 12 if len(counts) <= 12 else 8
     for i, j in np.argwhere(counts):
         colour = "white" if shares[i, j] > 0.5 else "black"
-        axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=colour, fontsize=size)
+        number = axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=size)
+        number.set_color(colour)
+        number.set_in_layout(False)  # it makes no room for itself, and measuring it takes long
