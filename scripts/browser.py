@@ -177,12 +177,14 @@ class Browser:
 @contextmanager
 def serving(folder: Path, *, seconds: float = 60.0) -> Iterator[str]:
     """The address of a TensorBoard that shows a folder, to this machine alone."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder.name]
     command += ["--host", "127.0.0.1", "--port", "0"]
     with TemporaryDirectory() as logs:
         log = Path(logs) / "log"
         with log.open("wb") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                command, cwd=folder.parent, stdout=file, stderr=subprocess.STDOUT
+            )
         try:
             yield address_in(log, process, monotonic() + seconds)
         finally:

@@ -5,13 +5,16 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import NAMES, Browser, find_chromium, serving
+from browser import NAMES, TEXT, Browser, find_chromium, serving
 
 from .conftest import Run
 
 pytestmark = pytest.mark.skipif(
     find_chromium() is None, reason=f"no browser: none of {', '.join(NAMES)} is installed"
 )
+
+ROW = r"(\d)\/tensorboard((?: [\d.e-]+){6})"
+"""A run and its two swept values and four metrics, in Python as in the browser."""
 
 SWEPT = [(lr, seed) for lr in (0.001, 0.01) for seed in (0, 1)]
 
@@ -36,11 +39,13 @@ def test_a_browser_shows_the_scalars_and_a_row_for_each_run(
         assert all(f"{split}/loss (3/tensorboard)" in text for split in ("train", "validation"))
 
         browser.open(f"{address}#hparams")
-        text = browser.wait_for("TABLE VIEW", *runs)
+        text = browser.wait_until(
+            f"(text => (text.match(/{ROW}/g) || []).length >= {len(runs)} && text)({TEXT})"
+        )
         table = text.partition("Show Metrics")[2].partition("Color by")[0]
         names = "optimizer.lr seed validation/loss validation/accuracy test/loss test/accuracy"
         assert table.strip().startswith(names)
-        rows = re.findall(r"(\d)/tensorboard((?: [\d.e-]+){6})", table)
+        rows = re.findall(ROW, table)
         assert [int(job) for job, _ in rows] == [0, 1, 2, 3]
         for (job, values), swept in zip(rows, SWEPT, strict=True):
             final = json.loads((sweep / job / "metrics.json").read_text())

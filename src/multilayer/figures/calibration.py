@@ -32,7 +32,7 @@ def draw_calibration(
     upper.plot(mean, share, color=VALIDATION, linewidth=1, alpha=0.4)
     upper.scatter(mean, share, s=20 + 180 * filled / filled.max(), color=VALIDATION, zorder=3)
     upper.set(ylabel=observed, title=title, ylim=(-0.05, 1.05))
-    upper.legend(loc="upper left")
+    upper.legend(loc="lower right")
     lower.bar(edges[:-1], counts, 1 / N_BINS, align="edge", color=VALIDATION, edgecolor="white")
     lower.set(xlabel=predicted, ylabel="rows", xlim=(0, 1))
     for axis in (upper.yaxis, lower.xaxis):
