@@ -18,6 +18,7 @@ from multilayer.callbacks.untouched import trained_here, untouched
 from multilayer.data import DataModule
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
+from multilayer.data.table import Columns
 from multilayer.drawing import save_figure, shortened
 from multilayer.figures import (
     draw_boundary,
@@ -114,20 +115,21 @@ def figures_of(
         if module.task == "regression":
             true = module.targets(target.to(module.device)).cpu().numpy()
             return {"predicted": draw_predicted(predictions, true, data.columns.target, title)}
-        figures = figures_of_classes(predictions, target.numpy(), data.columns.classes, title)
+        figures = figures_of_classes(predictions, target.numpy(), data.columns, title)
         if len(data.columns.features) == 2 and not data.columns.categories:
             figures["boundary"] = boundary(module, data, n_rows, when)
     return figures
 
 
 def figures_of_classes(
-    probabilities: Any, target: Any, classes: list[str], title: str
+    probabilities: Any, target: Any, columns: Columns, title: str
 ) -> dict[str, Figure]:
     """The figures for classes; probabilities `(N, n_classes)`, target `(N,)` class indices."""
-    labels = probabilities.argmax(axis=1)
+    labels, classes = probabilities.argmax(axis=1), columns.classes
     if len(classes) == 2:
-        chance, happened, name = probabilities[:, 1], target, repr(shortened(classes[1]))
-        words = f"predicted probability of {name}", f"share that is {name}"
+        chance, happened = probabilities[:, 1], target
+        of = f"{shortened(columns.target)} = {shortened(classes[1])}"
+        words = f"predicted probability of {of}", f"share with {of}"
     else:
         chance, happened = probabilities.max(axis=1), labels == target
         words = "predicted probability of the likeliest class", "share that is of this class"
@@ -157,8 +159,10 @@ def boundary(module: SupervisedModule, data: DataModule, n_rows: int, when: str)
     def probabilities(columns: Any) -> Any:
         return predict(module, preprocessing(torch.from_numpy(columns).to(device)))
 
-    names, classes = data.columns.features, data.columns.classes
-    return draw_boundary(probabilities, rows, names, classes, when)
+    about = data.columns
+    return draw_boundary(
+        probabilities, rows, about.features, about.classes, target=about.target, title=when
+    )
 
 
 def predict(module: SupervisedModule, features: Tensor) -> Any:

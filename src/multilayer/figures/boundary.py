@@ -37,13 +37,15 @@ def draw_boundary(
     rows: Mapping[str, Rows],
     names: Sequence[str],
     classes: Sequence[str],
+    *,
+    target: str,
     title: str,
 ) -> Figure:
     """What is predicted at every point of the plane, with the rows of the splits on it.
 
     predict: from raw columns `(B, 2)` to probabilities, `(B, n_classes)`.
     rows: of `train` and `validation`: raw columns `(N, 2)` and class indices `(N,)`.
-    names: of the two columns.
+    names, target: of the two columns, and of the one that is predicted.
     """
     points = np.concatenate([columns for columns, _ in rows.values()])
     low, high = points.min(axis=0), points.max(axis=0)
@@ -55,7 +57,8 @@ def draw_boundary(
     axes = figure.add_subplot()
     colours = colours_of(len(classes))
     if len(classes) == 2:
-        fill_by_probability(axes, x, y, probabilities[:, 1].reshape(x.shape), classes[1])
+        words = f"predicted probability of {shortened(target)} = {shortened(classes[1])}"
+        fill_by_probability(axes, x, y, probabilities[:, 1].reshape(x.shape), words)
     else:
         fill_by_class(axes, x, y, probabilities.argmax(axis=1).reshape(x.shape), colours)
     for split, (columns, target) in rows.items():
@@ -74,14 +77,14 @@ def colours_of(n: int) -> list[Any]:
     return list(matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, n)))
 
 
-def fill_by_probability(axes: Axes, x: Any, y: Any, probability: Any, name: str) -> None:
+def fill_by_probability(axes: Axes, x: Any, y: Any, probability: Any, words: str) -> None:
     """Colours by the probability of the second of two classes; a line where it is one half."""
     colours = LinearSegmentedColormap.from_list("classes", [BLUE, "white", ORANGE])
     filled = axes.contourf(x, y, probability, np.linspace(0, 1, 11), cmap=colours, alpha=0.6)
     if probability.min() < 0.5 < probability.max():
         axes.contour(x, y, probability, [0.5], colors=BLACK, linewidths=2)
     bar = axes.figure.colorbar(filled, ax=axes, format=PercentFormatter(1))
-    bar.set_label(f"predicted probability of {shortened(name)!r}")
+    bar.set_label(words)
 
 
 def fill_by_class(axes: Axes, x: Any, y: Any, labels: Any, colours: Sequence[Any]) -> None:
