@@ -39,6 +39,15 @@ def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def shortened(name: str, most: int = 12) -> str:
+    """A name that is not too long for an axis; its end stays, for there names differ.
+
+    >>> shortened("versicolor"), shortened("species number 12")
+    ('versicolor', 'species…r 12')
+    """
+    return name if len(name) <= most else f"{name[: most - 5]}…{name[-4:]}"
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG; it appears whole or not at all. Its folder is made if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)

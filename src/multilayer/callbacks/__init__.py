@@ -2,7 +2,9 @@
 
 from multilayer.callbacks.best_weights import BestWeights
 from multilayer.callbacks.checkpoint import Checkpoint
+from multilayer.callbacks.diagnostics import Diagnostics
 from multilayer.callbacks.early_stopping import EarlyStopping
+from multilayer.callbacks.figures import Figures
 from multilayer.callbacks.learning_curves import LearningCurves
 from multilayer.callbacks.learning_rate import LearningRate
 from multilayer.callbacks.lr_sweep import LearningRateSweep
@@ -13,7 +15,9 @@ from multilayer.callbacks.turning_point import TurningPoint
 __all__ = [
     "BestWeights",
     "Checkpoint",
+    "Diagnostics",
     "EarlyStopping",
+    "Figures",
     "LearningCurves",
     "LearningRate",
     "LearningRateSweep",

@@ -1,4 +1,4 @@
-"""Shows in TensorBoard where validation turns: one chart of the losses, the best epoch marked."""
+"""Marks in TensorBoard where validation turns."""
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -15,16 +15,6 @@ class TurningPoint(EpochsOnly):
     Scalars" shows it in one chart with both curves. Needs a `BestWeights` callback and the
     TensorBoard logger beside it, and does nothing without.
     """
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lay out the chart that holds both curves and the point."""
-        best = find_best_weights(trainer)
-        writer = tensorboard_writer(trainer)
-        if best and writer:
-            metric = metric_of(best)
-            # TensorBoard reads them as patterns: `train/loss` would take `train/loss_step` too.
-            tags = [f"{split}/{metric}$" for split in ("train", "validation", "turning_point")]
-            writer.add_custom_scalars({"turning point": {metric: ["Multiline", tags]}})
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mark the best epoch."""

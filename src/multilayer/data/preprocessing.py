@@ -219,6 +219,27 @@ class Preprocessing(nn.Module):
             start += n + 2
         return found[:, :-1]
 
+    def unscale_numbers(self, features: Tensor) -> Tensor:
+        """Undo the scaling of the numbers, `(B, n_features)` to `(B, n_numbers)`.
+
+        What was missing is the median; what was beyond the training rows is at their end where
+        numbers are scaled by quantiles.
+
+        >>> preprocessing = Preprocessing(1).fit_(torch.tensor([[1.0], [3.0]]))
+        >>> preprocessing.unscale_numbers(preprocessing(torch.tensor([[7.0]])))
+        tensor([[7.]])
+        """
+        scaled = features[:, : self.n_numbers]
+        n = self.quantiles.shape[1]
+        if self.numbers != "quantile" or n < 2:
+            return scaled * self.scale + self.mean
+        places = torch.special.ndtr(scaled.double()) * (n - 1)  # from 0 on, between quantiles
+        low = places.long().clamp_max(n - 2)
+        quantiles = self.quantiles.double().mT  # (n_numbers, n) -> (n, n_numbers)
+        below, above = quantiles.gather(0, low), quantiles.gather(0, low + 1)
+        values: Tensor = below + (above - below) * (places - low)
+        return values.to(scaled.dtype)
+
     def scale_target(self, target: Tensor) -> Tensor:
         """Map a target in its own units to the network's."""
         return (target - self.target_mean) / self.target_scale

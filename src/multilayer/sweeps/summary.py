@@ -23,8 +23,14 @@ class SweepFolder(Callback):
 
 
 def print_sweep(sweep: Path) -> None:
-    """The runs of a sweep, how many failed, where they are, and how to look at them."""
+    """The runs of a sweep, how many failed, where they are, and how to look at them.
+
+    TensorBoard's table of the runs is written here too, now that it is known what varied.
+    """
+    from multilayer.sweeps.hparams import write_hparams  # TensorBoard's parts take 0.2 s
+
     runs = read_sweep(sweep)
+    write_hparams(runs)
     out = console()
     if runs:
         config = runs[0].config
