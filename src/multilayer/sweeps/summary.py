@@ -1,5 +1,6 @@
 """What a sweep did, in one table at its end."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from rich.table import Table
 
 from multilayer.runs.summary import console, format_number
 from multilayer.sweeps.reading import SweepRun, read_sweep
+
+
+log = logging.getLogger(__name__)
 
 
 class SweepFolder(Callback):
@@ -30,7 +34,10 @@ def print_sweep(sweep: Path) -> None:
     from multilayer.sweeps.hparams import write_hparams  # TensorBoard's parts take 0.2 s
 
     runs = read_sweep(sweep)
-    write_hparams(runs)
+    try:
+        write_hparams(runs)
+    except OSError as error:  # a folder that cannot be written any more; the runs are done
+        log.warning(f"no table of the runs for TensorBoard: {error}")
     out = console()
     if runs:
         config = runs[0].config
@@ -43,6 +50,7 @@ def print_sweep(sweep: Path) -> None:
     folder = os.path.relpath(sweep)
     out.print(f"sweep folder  {folder}")
     out.print(f"look at it    tensorboard --logdir {folder}")
+    out.print(f"report        multilayer report sweep={folder}")
 
 
 def sweep_table(runs: list[SweepRun], monitor: str, mode: str) -> Table:
