@@ -35,7 +35,7 @@ def test_a_browser_shows_the_scalars_and_a_row_for_each_run(
         browser.wait_for(*runs, "train 5 cards", "validation 5 cards", "lr-Adam")
 
         browser.open(f"{address}#custom_scalars")
-        text = browser.wait_for("train and validation", "loss Matches (12)")
+        text = browser.wait_for("train and validation", "loss", "Matches (12)")
         assert all(f"{split}/loss (3/tensorboard)" in text for split in ("train", "validation"))
 
         browser.open(f"{address}#hparams")

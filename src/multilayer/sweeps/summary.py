@@ -12,7 +12,6 @@ from rich.table import Table
 from multilayer.runs.summary import console, format_number
 from multilayer.sweeps.reading import SweepRun, read_sweep
 
-
 log = logging.getLogger(__name__)
 
 
