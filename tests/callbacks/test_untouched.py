@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from multilayer import MLP, BinaryModule
-from multilayer.callbacks.untouched import untouched
+from multilayer.callbacks.untouched import trained_here, untouched
+from multilayer.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
 
 from ..lockstep.conftest import MakeJobs, train_stacked
@@ -74,3 +77,9 @@ def test_a_look_leaves_modes_and_random_numbers_as_they_were() -> None:
         torch.rand(3)
     assert [layer.training for layer in module.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_module_of_another_kind_is_refused_in_words() -> None:
+    """It has no loss and no task to look at."""
+    with pytest.raises(UserError, match="need multilayer's SupervisedModule and DataModule"):
+        trained_here(pl.Trainer(logger=False, enable_checkpointing=False), pl.LightningModule())
