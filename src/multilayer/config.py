@@ -159,6 +159,7 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
         [problem for override in wrong for problem in unknown_choices(override)]
         + [unknown_key(override.key_or_group, keys) for override in unknown]
         + missing_values(config)
+        + rate_beside_sweep(right, config)
         + problems_in(command, plain(config), in_sweep=in_sweep)
     )
     return plain(config)
@@ -235,6 +236,18 @@ def compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
         HydraConfig.instance().set_config(config)
         del config["hydra"]
     return config
+
+
+def rate_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list[str]:
+    """The problem with naming a learning rate where a callback is to find one."""
+    nodes = [node for node in (config.get("callbacks") or {}).values() if node]
+    if not any(str(node.get("_target_", "")).endswith(".LearningRateSweep") for node in nodes):
+        return []
+    return [
+        f"{override.input_line}: callbacks=lr_sweep finds the rate; leave one of them out"
+        for override in overrides
+        if override.key_or_group == "optimizer.lr"
+    ]
 
 
 def missing_values(config: DictConfig) -> list[str]:

@@ -1,6 +1,7 @@
 """Learning-rate schedules that torch lacks; the rest are torch's own, by name in the config."""
 
 from math import ceil, cos, pi
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
@@ -43,26 +44,14 @@ def cosine(
     return LambdaLR(optimizer, factor)
 
 
-def one_cycle(
-    optimizer: Optimizer,
-    *,
-    total_steps: int,
-    max_lr: float | None = None,
-    pct_start: float = 0.3,
-    cycle_momentum: bool = False,
-) -> OneCycleLR:
+def one_cycle(optimizer: Optimizer, *, max_lr: float | None = None, **arguments: Any) -> OneCycleLR:
     """torch's `OneCycleLR`, whose peak is the optimizer's own rate unless another is named.
 
     >>> import torch
     >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    >>> round(one_cycle(sgd, total_steps=10).get_last_lr()[0], 3)
+    >>> scheduler = one_cycle(sgd, total_steps=10, cycle_momentum=False)
+    >>> round(scheduler.get_last_lr()[0], 3)
     0.04
     """
-    peaks = [max_lr or group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(
-        optimizer,
-        peaks,
-        total_steps=total_steps,
-        pct_start=pct_start,
-        cycle_momentum=cycle_momentum,
-    )
+    peaks = [group["lr"] if max_lr is None else max_lr for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, peaks, **arguments)

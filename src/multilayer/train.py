@@ -25,6 +25,7 @@ from multilayer.build import (
 )
 from multilayer.callbacks import EarlyStopping
 from multilayer.callbacks.best_weights import find_best_weights
+from multilayer.callbacks.lr_sweep import facts_of_sweep
 from multilayer.compilation import compile_if_worthwhile
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows, in_words
@@ -208,11 +209,14 @@ def describe_fit(trainer: pl.Trainer, seconds: float) -> dict[str, Any]:
     """What the manifest says of the training: how long, how far, and the best epoch."""
     best = find_best_weights(trainer)
     n_steps = trainer.global_step
+    of_sweep = facts_of_sweep(trainer)
+    seconds -= of_sweep.get("lr_sweep_seconds", 0.0)
     return {
         "fit_seconds": round(seconds, 3),
         "steps": n_steps,
         "steps_per_second": round(n_steps / seconds, 1),
         "best_epoch": best.best_epoch if best else None,
+        **of_sweep,
     }
 
 

@@ -18,6 +18,7 @@ from multilayer import MLP, BuiltinData, MulticlassModule
 from multilayer.callbacks import LearningRateSweep
 from multilayer.config import check_command_line
 from multilayer.errors import UserError
+from multilayer.runs.manifest import config_hash
 from multilayer.train import Result, train
 
 from ..conftest import Run
@@ -54,7 +55,7 @@ def same(mine: Any, its: Any) -> bool:
 @pytest.mark.parametrize(
     "more",
     [
-        ["optimizer=adam"],
+        ["optimizer=adam", "loss.class_weights=balanced", "scheduler=cosine"],
         ["optimizer=sgd", "optimizer.momentum=0.5", "scheduler=one_cycle"],
         ["optimizer=sgd", "callbacks.lr_sweep.mode=range"],
         ["optimizer=adam", "engine=lockstep"],
@@ -74,7 +75,21 @@ def test_the_fit_is_the_one_that_names_the_rate(tmp_path: Path, more: list[str])
         assert same(mine[key], its[key]), key
     random_state = "Checkpoint"  # the callback that keeps it
     assert same(mine["callbacks"][random_state], its["callbacks"][random_state])
-    assert mine["multilayer"]["config"]["optimizer"] == its["multilayer"]["config"]["optimizer"]
+    for config in (mine["multilayer"]["config"], its["multilayer"]["config"]):
+        del config["callbacks"]
+    assert mine["multilayer"]["config"] == its["multilayer"]["config"]
+    check_files(tmp_path / "swept", tmp_path / "by_hand")
+
+
+def check_files(swept: Path, by_hand: Path) -> None:
+    """The config is the same but for the callbacks, and the manifest is true to it."""
+    configs = [yaml.safe_load((each / "config.yaml").read_text()) for each in (swept, by_hand)]
+    manifest = json.loads((swept / "manifest.json").read_text())
+    assert manifest["config_hash"] == config_hash(configs[0])
+    assert manifest["lr_sweep_seconds"] > 0
+    for config in configs:
+        del config["callbacks"]
+    assert configs[0] == configs[1]
 
 
 def test_table_and_figure_are_in_the_run_folder_and_in_tensorboard(tmp_path: Path) -> None:
@@ -186,6 +201,62 @@ def test_it_goes_with_modules_of_ones_own_code(tmp_path: Path) -> None:
     assert table["train_after_seed_0"].to_list() != table["train_after_seed_1"].to_list()
 
 
+class Louder(MulticlassModule):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return 1e6 * super().training_step(batch, batch_idx)
+
+
+class Bolder(MulticlassModule):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.network.parameters(), lr=1e-7)
+
+
+class Hotter(BuiltinData):
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch[0] * 1000, batch[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "optimizer", "message"),
+    [
+        (Louder, BuiltinData, torch.optim.SGD, "Louder has a training_step of its own"),
+        (Bolder, BuiltinData, torch.optim.SGD, "Bolder has a configure_optimizers of its own"),
+        (MulticlassModule, Hotter, torch.optim.SGD, "Hotter has a on_after_batch_transfer"),
+        (MulticlassModule, BuiltinData, torch.optim.LBFGS, "LBFGS"),
+        (
+            MulticlassModule,
+            BuiltinData,
+            lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+            "must take lr",
+        ),
+    ],
+)
+def test_what_a_short_training_does_not_know_is_refused(
+    tmp_path: Path, kind: Any, data: Any, optimizer: Any, message: str
+) -> None:
+    """It would be the beginning of another training."""
+    module = kind(MLP(4, 3, d_hidden=[8]), optimizer=optimizer)
+    with pytest.raises(UserError, match=message):
+        fit(module, data(name="iris"), LearningRateSweep(folder=tmp_path, n_rates=3, n_seeds=1))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optimizer.lr=0.1"], "optimizer.lr=0.1: callbacks=lr_sweep finds the rate"),
+        (["-m", "optimizer.lr=0.1,0.2"], "optimizer.lr=0.1: callbacks=lr_sweep finds the rate"),
+        (["scheduler=one_cycle", "scheduler.max_lr=0.5"], "the schedule has a rate of its own"),
+    ],
+)
+def test_a_rate_that_is_named_beside_the_sweep_is_refused(
+    multilayer: Run, words: list[str], message: str
+) -> None:
+    """One of the two would be without effect."""
+    outcome = multilayer("train", *words, *QUICK, "callbacks=lr_sweep", *SMALL)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
 def test_another_kind_of_module_is_refused(tmp_path: Path) -> None:
     """With what it needs."""
     from pytorch_lightning.demos.boring_classes import BoringModel
@@ -216,8 +287,12 @@ def test_rates_that_all_diverge_are_a_message(multilayer: Run, tmp_path: Path) -
     [
         ("mode=swep", "mode must be sweep or range"),
         ("min_lr=0", "min_lr must be above 0"),
-        ("n_rates=2", "n_rates must be at least 3"),
-        ("share=0", "share above 0"),
+        ("max_lr=inf", "max_lr, got 1e-06 and inf"),
+        ("n_rates=2", "n_rates must be a whole number from 3 on, got 2"),
+        ("n_rates=3.5", "n_rates must be a whole number from 3 on, got 3.5"),
+        ("share=0", "share must be above 0"),
+        ("threads=0", "threads must be auto or a whole number above 0, got 0"),
+        ("compile=maybe", "compile must be auto, true or false, got maybe"),
     ],
 )
 def test_wrong_arguments_are_named_before_anything_is_trained(

@@ -27,7 +27,7 @@ def judged(after: list[list[float]], validation: list[list[float]] | None = None
 @pytest.mark.parametrize(
     ("after", "regime"),
     [
-        ([1.11, 0.2], "divergent"),  # in one seed, above 1.1 times what it was
+        ([1.11, 0.2], "divergent"),  # in one seed, above what it was by more than a tenth
         ([NAN, 0.2], "divergent"),
         ([float("inf"), 0.2], "divergent"),
         ([1.09, 1.09], "slow"),  # it does not fall at all
@@ -71,6 +71,38 @@ def test_rates_of_one_regime_are_named_together_and_apart_where_another_is_betwe
 def test_the_best_on_the_edge_is_warned_of(after: list[list[float]], words: str) -> None:
     """The optimum may lie beyond."""
     assert words in str(judged(after).warning())
+
+
+def test_a_validation_loss_that_is_not_finite_is_divergent_too() -> None:
+    """Although the training loss fell."""
+    found = judged([[0.9], [0.3], [0.2], [0.1]], [[0.9], [0.3], [0.2], [float("inf")]])
+    assert found.regimes == ["slow", "stable", "stable", "divergent"]
+
+
+def test_a_rate_beyond_a_divergent_one_is_neither_suggested_nor_the_largest_stable() -> None:
+    """It was lucky; between it and the others lies a rate that diverges."""
+    found = judged([[0.9], [0.2], [NAN], [0.2]], [[0.9], [0.2], [0.2], [0.2]])
+    assert found.regimes == ["slow", "stable", "divergent", "stable"]
+    assert found.suggested == found.largest_stable == 0.01
+
+
+def test_a_slow_rate_is_not_suggested_where_others_are_stable() -> None:
+    """Its validation loss may be lowest by chance, where there are few rows."""
+    found = judged([[0.9], [0.2], [0.9], [NAN]], [[0.9], [0.5], [0.4], [NAN]])
+    assert found.best == found.suggested == found.largest_stable == 0.01
+
+
+def test_losses_may_be_negative() -> None:
+    """Margins are of their size: from -1 to -2 is a gain."""
+    before, after = -np.ones((3, 1)), np.array([[-1.1], [-2.0], [-0.8]])
+    assert classify(before, after) == ["slow", "stable", "divergent"]
+
+
+def test_where_nothing_is_learnt_it_is_told() -> None:
+    """A rate is suggested all the same, with a warning."""
+    found = judged([[1.0], [1.0], [1.05], [NAN]])
+    assert found.largest_stable is None
+    assert "no rate is stable" in str(found.warning())
 
 
 def test_where_all_diverge_smaller_ones_are_named() -> None:

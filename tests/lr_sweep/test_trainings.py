@@ -53,7 +53,12 @@ def module_data(module: SupervisedModule):  # type: ignore[no-untyped-def]
         ["optimizer=sgd", "trainer.limit_train_batches=1"],
         ["optimizer=sgd", "data.batch_size=full"],
         ["optimizer=sgd", "data=diabetes", "model.normalization=batch"],
-        ["optimizer=sgd", "data.batch_size=26", "trainer.accumulate_grad_batches=2"],
+        [
+            "optimizer=sgd",
+            "data.batch_size=13",
+            "trainer.accumulate_grad_batches=2",
+            "trainer.limit_train_batches=6",
+        ],
     ],
     ids=["sgd", "clipped", "limited", "full", "batch_norm", "accumulated"],
 )

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from math import inf
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -23,12 +24,13 @@ from multilayer.lockstep.memory import ready_memory
 from multilayer.lockstep.trial import freeze_unused
 from multilayer.lr_sweep.figure import draw_range, draw_sweep
 from multilayer.lr_sweep.lesson import make_lesson
-from multilayer.lr_sweep.pupils import derived_seeds, seeded_modules
+from multilayer.lr_sweep.pupils import check_known, derived_seeds, seeded_modules
 from multilayer.lr_sweep.range_test import RangeTest
 from multilayer.lr_sweep.regimes import Judgement
 from multilayer.lr_sweep.search import ramp_rates, sweep_rates
 from multilayer.modules import SupervisedModule
 from multilayer.runs.folder import RunFolder, write_text
+from multilayer.runs.manifest import config_hash
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +50,9 @@ class LearningRateSweep(EpochsOnly):
         than `most_steps`.
     compile, threads: as in a stack.
 
-    Afterwards `suggested` is the rate. Raises `UserError` where module and data are not a
-    `SupervisedModule` and a `DataModule`, and where the optimizer takes no `lr`.
+    Afterwards `suggested` is the rate, and `facts` is what a manifest says of the sweep. Raises
+    `UserError` where short trainings would not be the beginning of the real one, and where the
+    optimizer takes no `lr`.
     """
 
     def __init__(
@@ -66,15 +69,14 @@ class LearningRateSweep(EpochsOnly):
         compile: bool | str = "auto",
         threads: int | str = "auto",
     ) -> None:
-        if mode not in ("sweep", "range"):
-            raise ValueError(f"mode must be sweep or range, got {mode}")
-        if not 0 < min_lr < max_lr:
-            raise ValueError(f"min_lr must be above 0 and below max_lr, got {min_lr} and {max_lr}")
-        if n_rates < 3 or n_seeds < 1 or most_steps < 1 or not 0 < share <= 1:
-            raise ValueError(
-                "n_rates must be at least 3, n_seeds and most_steps at least 1, share above 0 and "
-                f"at most 1, got {n_rates}, {n_seeds}, {most_steps} and {share}"
-            )
+        check(mode, min_lr, max_lr, share, compile, threads)
+        for name, value, least in (
+            ("n_rates", n_rates, 3),
+            ("n_seeds", n_seeds, 1),
+            ("most_steps", most_steps, 1),
+        ):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number from {least} on, got {value}")
         self.run = RunFolder(folder)
         self.mode = mode
         self.rates = [float(rate) for rate in np.geomspace(min_lr, max_lr, n_rates)]
@@ -84,23 +86,36 @@ class LearningRateSweep(EpochsOnly):
         self.compile = compile
         self.threads = threads
         self.suggested: float | None = None
+        self.facts: dict[str, Any] = {}
         self.is_resumed = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try the rates, and go on with an optimizer and a schedule of the rate that is chosen."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(pl_module, SupervisedModule) or not isinstance(data, DataModule):
-            raise UserError(
-                "callbacks.lr_sweep needs a SupervisedModule and a DataModule, got "
-                f"{type(pl_module).__name__} and {type(data).__name__}"
-            )
-        if not self.is_resumed:
-            found = self.find(trainer, pl_module, data) if trainer.is_global_zero else None
-            self.suggested = trainer.strategy.broadcast(found.suggested if found else None)
-            if found:
-                self.show(trainer, found)
+        check_known(trainer, pl_module)
+        module = cast(SupervisedModule, pl_module)
+        start = perf_counter()
+        if self.is_resumed:
+            log.info("lr_sweep: not again, for the run is resumed; its rate stays")
+        else:
+            self.suggested = self.find_once(trainer, module)
         if self.suggested is not None:
-            self.take_up(trainer, pl_module, self.suggested)
+            self.take_up(trainer, module, self.suggested)
+        self.facts["lr_sweep_seconds"] = round(perf_counter() - start, 3)
+
+    def find_once(self, trainer: pl.Trainer, module: SupervisedModule) -> float:
+        """Find the rate in the first of several processes, and tell it to the others."""
+        found: tuple[float, str] = (0.0, "")
+        if trainer.is_global_zero:
+            try:
+                judgement = self.find(trainer, module, trainer.datamodule)  # type: ignore[attr-defined]
+                self.show(trainer, judgement)
+                found = judgement.suggested, ""
+            except UserError as error:
+                found = 0.0, str(error)
+        suggested, problem = trainer.strategy.broadcast(found)
+        if problem:
+            raise UserError(problem)
+        return suggested
 
     def find(
         self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule
@@ -114,7 +129,7 @@ class LearningRateSweep(EpochsOnly):
         with isolate_rng(), ready_memory(), progress(n_pupils, shown) as advance:
             modules = seeded_modules(module, data, seeds, trainer.strategy.root_device)
             freeze_unused(modules, data)
-            with trainer.precision_plugin.forward_context():
+            with autocast_of(trainer):
                 if self.mode == "range":
                     found: Judgement | RangeTest = ramp_rates(
                         modules, seeds, self.rates, lesson, advance=advance
@@ -138,24 +153,37 @@ class LearningRateSweep(EpochsOnly):
         """Write the table and the figure, and warn of an edge."""
         if warning := found.warning():
             log.warning(f"lr_sweep: {warning}")
-        write_text(self.run.path / "lr_sweep.csv", found.table().write_csv())
         figure = draw_sweep(found) if isinstance(found, Judgement) else draw_range(found)
-        save_figure(figure, self.run.path / "figures" / "lr_sweep.png")
+        try:
+            write_text(self.run.path / "lr_sweep.csv", found.table().write_csv())
+            save_figure(figure, self.run.path / "figures" / "lr_sweep.png")
+        except OSError as error:
+            raise UserError(f"callbacks.lr_sweep: {error}") from error
         writer = tensorboard_writer(trainer)
         if writer:
             writer.add_figure("lr_sweep", figure)
 
     def take_up(self, trainer: pl.Trainer, module: SupervisedModule, rate: float) -> None:
-        """Train with a rate, and note it where the run's config is kept."""
+        """Train with a rate, and note it where the run's config is kept.
+
+        Raises `UserError` where it would change nothing.
+        """
+        before = rates_of(trainer)
         make: Any = module.make_optimizer
         module.make_optimizer = partial(make, lr=rate)
         trainer.strategy.setup_optimizers(trainer)
-        if "config" not in module.about:
-            return
-        config = module.about["config"]
-        module.about["config"] = config | {"optimizer": config["optimizer"] | {"lr": rate}}
-        if trainer.is_global_zero:
-            self.run.write_config(module.about["config"])
+        given = trainer.optimizers[0].defaults["lr"]
+        if given != rate or (rates_of(trainer) == before and rate not in before):
+            raise UserError(
+                f"callbacks.lr_sweep: the rate {rate:.2g} has no effect, for the schedule has a "
+                "rate of its own; leave that out, or the sweep"
+            )
+        if "config" in module.about:
+            module.about["config"] = with_rate(module.about["config"], rate)
+            if trainer.is_global_zero and self.run.config_file.exists():
+                config = with_rate(self.run.read_config(), rate)
+                self.run.write_config(config)
+                self.facts["config_hash"] = config_hash(config)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -170,6 +198,49 @@ class LearningRateSweep(EpochsOnly):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rate of the run that is resumed."""
         self.suggested = state_dict["suggested"]
+
+
+def check(
+    mode: str, min_lr: float, max_lr: float, share: float, compiled: Any, threads: Any
+) -> None:
+    """Raise `ValueError` for the first argument that is none."""
+    if mode not in ("sweep", "range"):
+        raise ValueError(f"mode must be sweep or range, got {mode}")
+    if not 0 < min_lr < max_lr < inf:
+        raise ValueError(f"min_lr must be above 0 and below max_lr, got {min_lr} and {max_lr}")
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be above 0 and at most 1, got {share}")
+    if compiled not in ("auto", True, False):
+        raise ValueError(f"compile must be auto, true or false, got {compiled}")
+    if threads != "auto" and not (isinstance(threads, int) and threads > 0):
+        raise ValueError(f"threads must be auto or a whole number above 0, got {threads}")
+
+
+def rates_of(trainer: pl.Trainer) -> list[float]:
+    """What the optimizer's rate is now, and whatever its schedule has noted of it."""
+    names = ("lr", "initial_lr", "max_lr", "min_lr")
+    groups = trainer.optimizers[0].param_groups
+    return [group[name] for group in groups for name in names if name in group]
+
+
+def with_rate(config: dict[str, Any], rate: float) -> dict[str, Any]:
+    """A run's config with another learning rate."""
+    return config | {"optimizer": config["optimizer"] | {"lr": rate}}
+
+
+def autocast_of(trainer: pl.Trainer) -> AbstractContextManager[None]:
+    """What a step of the fit runs in; float16 would need its gradients scaled, float32 does not."""
+    if trainer.precision == "16-mixed":
+        return nullcontext()
+    context: AbstractContextManager[None] = trainer.precision_plugin.forward_context()
+    return context
+
+
+def facts_of_sweep(trainer: pl.Trainer) -> dict[str, Any]:
+    """What the manifest says of a sweep of rates before the fit; nothing where there was none."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    sweeps = [item for item in callbacks if isinstance(item, LearningRateSweep)]
+    return sweeps[0].facts if sweeps else {}
 
 
 @contextmanager

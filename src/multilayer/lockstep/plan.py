@@ -26,6 +26,7 @@ from multilayer.callbacks import Checkpoint, LearningRate
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows
 from multilayer.devices import free_memory, trainer_device
+from multilayer.lockstep.loaders import changed_loader
 from multilayer.lockstep.member import HOOKS, SHOWN_FOR_ALL
 from multilayer.lockstep.optimizers import STACKED
 from multilayer.targets import resolve
@@ -88,16 +89,6 @@ CHANGE_TRAINING = (
     StochasticWeightAveraging,
 )
 """Lightning's callbacks that have no hook in each step, but change what a step is."""
-
-LOADERS = (
-    "minibatches",
-    "train_minibatches",
-    "train_dataloader",
-    "val_dataloader",
-    "transfer_batch_to_device",
-    "on_before_batch_transfer",
-    "on_after_batch_transfer",
-)
 
 CHECKPOINT_HOOKS = ("on_save_checkpoint", "on_load_checkpoint")
 
@@ -228,14 +219,6 @@ def reason_to_be_alone(config: Config) -> str | None:
         if key not in OTHER_TRAINER_KEYS and value not in NEUTRAL.get(key, (None,)):
             return f"trainer.{key}={value}"
     return next(filter(None, (hook_problem(*item) for item in config["callbacks"].items())), None)
-
-
-def changed_loader(kind: Any) -> str | None:
-    """What a data set does to its minibatches by itself; a stack takes the rows as they are."""
-    for name in LOADERS:
-        if getattr(kind, name, None) is not getattr(DataModule, name):
-            return name
-    return None
 
 
 def hook_problem(name: str, node: Config | None) -> str | None:

@@ -35,9 +35,7 @@ def draw_sweep(judgement: Judgement) -> Figure:
     axes.plot(judgement.best, best, "o", color=MARK, label=f"best {judgement.best:.2g}")
     mark_suggested(axes, judgement.suggested)
     axes.set(xscale="log", xlabel="learning rate", ylabel="lowest validation loss")
-    highest = max(judgement.train_before.max(), np.nanmax(mean))
-    lowest = np.nanmin(mean)
-    axes.set_ylim(lowest - 0.08 * (highest - lowest), highest + 0.25 * (highest - lowest))
+    set_limits(axes, np.nanmin(mean), max(judgement.train_before.max(), np.nanmax(mean)))
     axes.legend(loc="lower left")
     return figure
 
@@ -62,6 +60,12 @@ def mark_regimes(axes: Axes, judgement: Judgement) -> None:
     axes.set_xlim(judgement.rates[0] / half_step, judgement.rates[-1] * half_step)
 
 
+def set_limits(axes: Axes, lowest: float, highest: float) -> None:
+    """Losses from the lowest to the highest, with room for what stands above and below."""
+    height = max(highest - lowest, 1e-3 * abs(highest), 1e-9)
+    axes.set_ylim(lowest - 0.15 * height, highest + 0.3 * height)
+
+
 def mark_suggested(axes: Axes, rate: float) -> None:
     """A line at the rate to take."""
     axes.axvline(rate, color=MARK, linestyle="--", linewidth=1.5, label=f"suggested {rate:.2g}")
@@ -77,7 +81,6 @@ def draw_range(test: RangeTest) -> Figure:
     axes.plot(test.rates, test.smoothed, color=TRAIN, label=label)
     mark_suggested(axes, test.suggested)
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss of a minibatch")
-    start, lowest = test.smoothed[0], test.smoothed.min()
-    axes.set_ylim(lowest - 0.3 * (start - lowest), start + 0.5 * (start - lowest))
+    set_limits(axes, test.smoothed.min(), test.smoothed[0])
     axes.legend(loc="lower left")
     return figure

@@ -20,6 +20,9 @@ Rows = tuple[Tensor, Tensor]
 MOST_ROWS = 8192
 """Rows whose loss is looked at."""
 
+LARGEST_SAMPLE = 2**18
+"""Rows to learn from, of data that does not lie on the device."""
+
 FEWEST_STEPS = 20
 """Of a short training, unless the whole training has fewer."""
 
@@ -31,7 +34,7 @@ class Lesson:
     features, target: `(N, D)` and `(N,)`, on the networks' device.
     rows: the numbers of the training rows among them, `(n_rows,)` int64.
     batch_size: rows a minibatch.
-    n_batches: minibatches an epoch.
+    n_rows: rows an epoch.
     n_steps: how long.
     train, validation: features and target of rows whose loss is looked at.
     clip: the largest norm of a gradient; None for any.
@@ -41,7 +44,7 @@ class Lesson:
     target: Tensor
     rows: Tensor
     batch_size: int
-    n_batches: int
+    n_rows: int
     n_steps: int
     train: Rows
     validation: Rows
@@ -50,8 +53,8 @@ class Lesson:
     def epochs(self, seeds: Sequence[int]) -> Iterator[Tensor]:
         """For each epoch the rows of its steps, one after the other, `(n_seeds, n_rows)`."""
         samplers = {seed: EpochShuffle(len(self.rows), seed) for seed in seeds}
-        for start in range(0, self.n_steps, self.n_batches):
-            n_rows = min(self.n_batches, self.n_steps - start) * self.batch_size
+        for start in range(0, self.n_steps, ceil(self.n_rows / self.batch_size)):
+            n_rows = min(self.n_rows, (self.n_steps - start) * self.batch_size)
             orders = {seed: sampler.order() for seed, sampler in samplers.items()}
             yield torch.stack([self.rows[orders[seed][:n_rows]] for seed in seeds])
             for sampler in samplers.values():
@@ -98,32 +101,32 @@ def joined(parts: Sequence[Losses], n: int) -> Losses:
 def make_lesson(trainer: pl.Trainer, data: DataModule) -> Lesson:
     """The lesson of a whole training that is about to begin.
 
-    Of data that is streamed it is taught on the sample that is kept in memory. Gradients that are
-    accumulated over minibatches are those of one larger minibatch.
+    What several processes or accumulated gradients put together is one larger minibatch. Of data
+    that is streamed, or too large for the device, it is taught on a sample.
     """
     device = trainer.strategy.root_device
-    if data.late_preprocessing is None:
-        features, target = data.placed(device)
-        rows = data.rows["train"]
-    else:
-        features, target = data.rows_of("train")
+    features, target = data.placed(device)
+    rows = data.rows["train"]
+    if data.late_preprocessing is not None or features.device.type != device.type:
+        features, target = data.rows_of("train", LARGEST_SAMPLE)
         rows = torch.arange(len(target))
     batch_size = len(rows) if data.batch_size == "full" else min(data.batch_size, len(rows))
-    batch_size *= trainer.accumulate_grad_batches
-    limits = {
+    batch_size *= trainer.world_size
+    n_minibatches = ceil(len(rows) / batch_size)
+    trainer_node = {
         "limit_train_batches": trainer.limit_train_batches,
-        "accumulate_grad_batches": 1,
+        "accumulate_grad_batches": trainer.accumulate_grad_batches,
         "max_epochs": trainer.max_epochs,
         "max_steps": trainer.max_steps,
     }
-    n_batches = limited_batches(limits, ceil(len(rows) / batch_size))
+    n_limited = limited_batches(trainer_node, n_minibatches)
     return Lesson(
         features.to(device),
         target.to(device),
         rows,
-        batch_size,
-        n_batches,
-        planned_steps(limits, n_batches),
+        batch_size * trainer.accumulate_grad_batches,
+        min(len(rows), n_limited * batch_size),
+        planned_steps(trainer_node, n_minibatches),
         rows_on(device, data, "train"),
         rows_on(device, data, "validation"),
         clip=trainer.gradient_clip_val,

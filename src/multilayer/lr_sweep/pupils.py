@@ -1,19 +1,55 @@
 """The networks of the short trainings: one for each seed, and an optimizer for each rate."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 from numpy.random import SeedSequence
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
 from multilayer.build import make_whole_network
 from multilayer.data import DataModule
 from multilayer.errors import UserError
+from multilayer.lockstep.loaders import changed_loader
 from multilayer.lr_sweep.lesson import Pupil
 from multilayer.modules import SupervisedModule
+
+STEPS = ("training_step", "step", "output", "configure_optimizers", "optimizer_step", "backward")
+"""What a short training does by itself: a module with one of its own would learn otherwise."""
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+
+
+def check_known(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    """Raise `UserError` where a short training would not be the beginning of the real one."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(module, SupervisedModule) or not isinstance(data, DataModule):
+        raise UserError(
+            "callbacks.lr_sweep needs a SupervisedModule and a DataModule, got "
+            f"{type(module).__name__} and {type(data).__name__}"
+        )
+    own_step = next((name for name in STEPS if has_own(module, name)), None)
+    own_loader = changed_loader(type(data))
+    if own_step or own_loader:
+        owner = type(module) if own_step else type(data)
+        name = own_step or own_loader
+        problem = f"{owner.__name__} has a {name} of its own, which it does not know"
+    elif trainer.gradient_clip_algorithm == "value":
+        problem = "it clips gradients by their norm, and not by value"
+    elif trainer.precision not in PRECISIONS:
+        problem = f"it does not know the precision {trainer.precision}"
+    else:
+        return
+    raise UserError(f"callbacks.lr_sweep: {problem}; name a rate without it, as optimizer.lr=0.001")
+
+
+def has_own(module: SupervisedModule, name: str) -> bool:
+    """Whether a module does something else for a step than those of multilayer."""
+    return getattr(type(module), name) is not getattr(SupervisedModule, name)
 
 
 def derived_seeds(seed: int, n: int) -> list[int]:
@@ -69,12 +105,14 @@ def optimizer_at(module: SupervisedModule, rate: float) -> Optimizer:
 
     Raises `UserError` where what makes it takes none.
     """
-    make: Callable[..., Optimizer] | None = module.make_optimizer
-    assert make is not None, "a module to be trained needs an optimizer"
+    make: Any = module.make_optimizer
     try:
-        return make(module.network.parameters(), lr=rate)
+        optimizer: Optimizer = make(module.network.parameters(), lr=rate)
     except TypeError as error:
-        raise UserError(f"callbacks.lr_sweep: the optimizer takes no lr: {error}") from error
+        raise UserError(f"callbacks.lr_sweep: the optimizer must take lr: {error}") from error
+    if isinstance(optimizer, LBFGS):
+        raise UserError("callbacks.lr_sweep: LBFGS looks for the length of its steps by itself")
+    return optimizer
 
 
 def own_copy(pupil: Pupil) -> Pupil:

@@ -22,8 +22,8 @@ N_STEPS = 200
 SMOOTHING = 0.9
 """Of the losses: the share of the past in their moving average."""
 
-EXPLODED = 4.0
-"""Times the lowest loss: there the test ends."""
+EXPLODED = 3.0
+"""Where the loss is above its lowest by so many times that, the test ends."""
 
 HALF_WINDOW = 10**0.5
 """The derivative at a rate is the slope of a line over all rates up to this factor away. From step
@@ -120,8 +120,9 @@ def smooth(losses: Array) -> Array:
 
 
 def steps_until_explosion(smoothed: Array) -> int:
-    """How many steps come before the loss is `EXPLODED` times its lowest."""
-    exploded = np.flatnonzero(smoothed > EXPLODED * np.minimum.accumulate(smoothed))
+    """How many steps come before the loss has `EXPLODED`."""
+    lowest = np.minimum.accumulate(smoothed)
+    exploded = np.flatnonzero(smoothed > lowest + EXPLODED * np.abs(lowest))
     return int(exploded[0]) if len(exploded) else len(smoothed)
 
 

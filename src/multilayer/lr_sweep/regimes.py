@@ -16,8 +16,9 @@ from multilayer.lr_sweep.lesson import Losses
 Regime = Literal["slow", "stable", "divergent"]
 Array = NDArray[np.float64]
 
-DIVERGENT_ABOVE = 1.1
-"""A training loss that ends above so many times what it was before the first step has diverged."""
+DIVERGENT_ABOVE = 0.1
+"""A training loss that ends above what it was before the first step, by more than this share of
+that, has diverged."""
 
 SLOW_BELOW = 0.5
 """A rate that takes less than this share of the best gain from the training loss is slow."""
@@ -37,9 +38,9 @@ class Judgement:
     rates: `(R,)`, ascending.
     regimes: of each rate.
     train_before, train_after, validation: losses `(R, S)`; the last is the lowest after an epoch.
-    best: the rate with the lowest mean validation loss.
+    best: the stable rate with the lowest mean validation loss.
     suggested: the one to take, with two digits.
-    largest_stable: None where no rate is.
+    largest_stable: below the first divergent rate; None where no rate is.
     by_seed: what each seed would suggest by itself, `(S,)`.
     """
 
@@ -54,7 +55,9 @@ class Judgement:
     by_seed: list[float]
 
     def warning(self) -> str | None:
-        """What to try where the best rate lies on the edge of what was tried."""
+        """What is to be told: that nothing is learnt, or that the best rate lies on the edge."""
+        if "stable" not in self.regimes:
+            return "no rate is stable: the loss hardly falls in the short trainings"
         first, last = self.rates[0], self.rates[-1]
         words = f"the best rate lies on the edge of what was tried, {self.best:.2g}"
         if self.best == first:
@@ -107,17 +110,17 @@ def judge(rates: Sequence[float], losses: Losses) -> Judgement:
     before = losses.train_before.double().numpy().reshape(shape)
     after = losses.train_after.double().numpy().reshape(shape)
     curves = losses.validation.double().numpy().reshape((*before.shape, -1))
+    after = np.where(np.isfinite(curves).all(axis=2), after, np.nan)
     lowest = np.where(np.isfinite(curves), curves, np.inf).min(axis=2)
     regimes = classify(before, after)
-    usable = np.array([regime != "divergent" for regime in regimes]) & np.isfinite(lowest).all(1)
-    if not usable.any():
+    if set(regimes) == {"divergent"}:
         raise UserError(
             f"callbacks.lr_sweep: all {len(grid)} rates from {grid[0]:.2g} to {grid[-1]:.2g} "
             f"diverged; try smaller ones: callbacks.lr_sweep.min_lr={grid[0] / 1000:.2g}"
         )
-    score = np.where(usable, lowest.mean(axis=1), np.inf)
     start = float(before.mean())
-    stable = [rate for rate, regime in zip(grid, regimes, strict=True) if regime == "stable"]
+    usable = around_best(regimes, lowest.mean(axis=1))
+    score = np.where(usable, lowest.mean(axis=1), np.inf)
     return Judgement(
         grid,
         regimes,
@@ -126,22 +129,56 @@ def judge(rates: Sequence[float], losses: Losses) -> Judgement:
         lowest,
         best=float(grid[score.argmin()]),
         suggested=suggest(grid, score, start),
-        largest_stable=float(stable[-1]) if stable else None,
+        largest_stable=largest_stable(grid, regimes),
         by_seed=[suggest(grid, np.where(usable, own, np.inf), start) for own in lowest.T],
     )
+
+
+def around_best(regimes: Sequence[Regime], score: Array) -> NDArray[np.bool_]:
+    """The rates that may be taken, `(R,)`: the stable ones on both sides of the best stable one.
+
+    Where no rate is stable they are the slow ones.
+
+    >>> regimes = ["slow", "stable", "stable", "divergent", "stable"]
+    >>> around_best(regimes, np.array([0.9, 0.3, 0.2, 0.1, 0.25])).tolist()
+    [False, True, True, False, False]
+    """
+    wanted = "stable" if "stable" in regimes else "slow"
+    is_wanted = np.array([regime == wanted for regime in regimes])
+    best = int(np.where(is_wanted, score, np.inf).argmin())
+    others = np.flatnonzero(~is_wanted)
+    first = others[others < best].max(initial=-1) + 1
+    end = others[others > best].min(initial=len(regimes))
+    usable = np.zeros(len(regimes), dtype=np.bool_)
+    usable[first:end] = True
+    return usable
+
+
+def largest_stable(rates: Array, regimes: Sequence[Regime]) -> float | None:
+    """The largest stable rate below the first divergent one; None where there is none.
+
+    Beyond, a rate that looks stable was lucky.
+    """
+    below = list(zip(rates.tolist(), regimes, strict=True))
+    if "divergent" in regimes:
+        below = below[: regimes.index("divergent")]
+    stable = [rate for rate, regime in below if regime == "stable"]
+    return max(stable, default=None)
 
 
 def classify(before: Array, after: Array) -> list[Regime]:
     """The regime of each rate, by training losses `(R, S)` before and after.
 
-    divergent: in any seed the loss is not finite, or ends above `DIVERGENT_ABOVE` times what it
-        was; slow: its mean falls by less than `SLOW_BELOW` of the best fall; stable: the others.
+    divergent: in any seed the loss is not finite, or ends above what it was by more than
+        `DIVERGENT_ABOVE` of that; slow: its mean falls by less than `SLOW_BELOW` of the best fall,
+        or not at all; stable: the others.
 
     >>> classify(np.ones((4, 1)), np.array([[0.9], [0.2], [0.3], [1.2]]))
     ['slow', 'stable', 'stable', 'divergent']
     """
     with np.errstate(invalid="ignore"):
-        diverged = np.logical_not((after <= DIVERGENT_ABOVE * before).all(axis=1))
+        bound = before + DIVERGENT_ABOVE * np.abs(before)
+        diverged = np.logical_not((after <= bound).all(axis=1))
     gains = np.where(diverged, -np.inf, (before - after).mean(axis=1))
     slow = (gains < SLOW_BELOW * gains.max()) | (gains <= 0)
     return [
@@ -160,7 +197,7 @@ def suggest(rates: Array, score: Array, start: float) -> float:
     start: the loss before the training.
     """
     best = score.min()
-    scale = max(best, LEAST_LOSS * (start - best), 1e-12)
+    scale = max(abs(best), LEAST_LOSS * (start - best), 1e-12)
     weights = np.exp(-(score - best) / (NEARLY_BEST * scale))
     mean = float(np.exp((weights * np.log(rates)).sum() / weights.sum()))
     return two_digits(mean)

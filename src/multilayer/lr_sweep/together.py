@@ -16,6 +16,9 @@ from multilayer.threads import thread_counts
 
 Advance = Callable[[int], None]
 
+ROWS_A_STEP = 2**18
+"""Of all pupils of a block together: what a step holds beside the weights grows with its rows."""
+
 
 def train_together(
     pupils: Sequence[Pupil],
@@ -35,7 +38,8 @@ def train_together(
     optimizer = stack_optimizer([pupil.optimizer for pupil in pupils])
     names = optimizer.number_names() + ("clip",) * (lesson.clip is not None)
     step = Step(template, optimizer, names)
-    blocks = equal_parts(len(pupils), step.most_members())
+    most = min(step.most_members(), max(1, ROWS_A_STEP // lesson.batch_size))
+    blocks = equal_parts(len(pupils), most)
     device = pupils[0].module.device
     n_threads = thread_counts(threads, device, len(blocks[0]))
     runner = Runner(step, choice=choice, n_threads=n_threads, device=device)

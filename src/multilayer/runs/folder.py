@@ -43,6 +43,11 @@ class RunFolder:
         """Write the config as plain YAML."""
         self.write(self.config_file, yaml.dump(config, Dumper=Dumper, sort_keys=False))
 
+    def read_config(self) -> dict[str, Any]:
+        """The config as it was written."""
+        config: dict[str, Any] = yaml.safe_load(self.config_file.read_text())
+        return config
+
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, over an earlier one."""
         self.write(self.manifest_file, json.dumps(manifest, indent=2) + "\n")
