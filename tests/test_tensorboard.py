@@ -35,14 +35,15 @@ def test_a_browser_shows_the_scalars_and_a_row_for_each_run(
         browser.wait_for(*runs, "train 5 cards", "validation 5 cards", "lr-Adam")
 
         browser.open(f"{address}#custom_scalars")
-        text = browser.wait_for("train and validation", "loss", "Matches (12)")
-        assert all(f"{split}/loss (3/tensorboard)" in text for split in ("train", "validation"))
+        splits = ("train", "validation", "turning_point")
+        curves = [f"{split}/loss ({run})" for split in splits for run in runs]
+        browser.wait_for("train and validation", "Matches (12)", *curves)
 
         browser.open(f"{address}#hparams")
-        text = browser.wait_until(
-            f"(text => (text.match(/{ROW}/g) || []).length >= {len(runs)} && text)({TEXT})"
+        table = browser.wait_until(
+            f"(table => (table.match(/{ROW}/g) || []).length === {len(runs)} && table)"
+            f"({TEXT}.split('Show Metrics').at(1)?.split('Color by')[0] ?? '')"
         )
-        table = text.partition("Show Metrics")[2].partition("Color by")[0]
         names = "optimizer.lr seed validation/loss validation/accuracy test/loss test/accuracy"
         assert table.strip().startswith(names)
         rows = re.findall(ROW, table)
@@ -56,5 +57,6 @@ def test_a_browser_shows_the_scalars_and_a_row_for_each_run(
             ]
             shown = [float(value) for value in values.split()]
             assert shown == pytest.approx([*swept, *metrics], rel=1e-4)
+        text = browser.evaluate(TEXT)
         assert "hp_metric" not in text
         assert "_target_" not in text
