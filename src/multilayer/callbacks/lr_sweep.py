@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -25,7 +26,7 @@ from multilayer.lockstep.trial import freeze_unused
 from multilayer.lr_sweep.figure import draw_range, draw_sweep
 from multilayer.lr_sweep.lesson import make_lesson
 from multilayer.lr_sweep.pupils import check_known, derived_seeds, seeded_modules
-from multilayer.lr_sweep.range_test import RangeTest
+from multilayer.lr_sweep.range_test import N_STEPS, RangeTest
 from multilayer.lr_sweep.regimes import Judgement
 from multilayer.lr_sweep.search import ramp_rates, sweep_rates
 from multilayer.modules import SupervisedModule
@@ -123,8 +124,13 @@ class LearningRateSweep(EpochsOnly):
         """Train for a while, and judge."""
         start = perf_counter()
         seeds = derived_seeds(data.shuffle_seed, self.n_seeds)
-        lesson = make_lesson(trainer, data)
-        n_pupils = len(seeds) * (1 if self.mode == "range" else len(self.rates))
+        lesson, n_pupils = make_lesson(trainer, data), len(seeds)
+        if self.mode == "range":
+            lesson = replace(lesson, n_steps=N_STEPS)
+        else:
+            lesson = lesson.shortened(self.share, self.most_steps)
+            n_pupils *= len(self.rates)
+        log.info(f"lr_sweep: {n_pupils} short trainings of {lesson.n_steps} steps each")
         shown = trainer.progress_bar_callback is not None
         with isolate_rng(), ready_memory(), progress(n_pupils, shown) as advance:
             modules = seeded_modules(module, data, seeds, trainer.strategy.root_device)
@@ -139,7 +145,7 @@ class LearningRateSweep(EpochsOnly):
                         modules,
                         seeds,
                         self.rates,
-                        lesson.shortened(self.share, self.most_steps),
+                        lesson,
                         data,
                         choice=self.compile,
                         threads=self.threads,

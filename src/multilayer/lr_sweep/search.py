@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from multilayer.lockstep.trial import CannotStackError, try_step
 from multilayer.lr_sweep.alone import ramp, train_alone
 from multilayer.lr_sweep.lesson import Lesson, Losses, Pupil, joined
 from multilayer.lr_sweep.pupils import make_pupils, optimizer_at, own_copy
-from multilayer.lr_sweep.range_test import N_STEPS, RangeTest, judge_ramps
+from multilayer.lr_sweep.range_test import RangeTest, judge_ramps
 from multilayer.lr_sweep.regimes import Judgement, judge
 from multilayer.lr_sweep.together import train_together
 from multilayer.modules import SupervisedModule
@@ -80,12 +79,14 @@ def ramp_rates(
     *,
     advance: Advance,
 ) -> RangeTest:
-    """One range test for each seed, between the first and the last rate; it changes the modules."""
-    ramped = [float(rate) for rate in np.geomspace(rates[0], rates[-1], N_STEPS)]
-    whole = replace(lesson, n_steps=N_STEPS)
+    """One range test for each seed, with a rate a step from the first to the last of `rates`.
+
+    It changes the modules.
+    """
+    ramped = [float(rate) for rate in np.geomspace(rates[0], rates[-1], lesson.n_steps)]
     ramps = []
     for module, seed in zip(modules, seeds, strict=True):
         pupil = Pupil(module, optimizer_at(module, ramped[0]), seed)
-        ramps.append(ramp(pupil, whole, ramped))
+        ramps.append(ramp(pupil, lesson, ramped))
         advance(1)
     return judge_ramps(ramped, ramps)
