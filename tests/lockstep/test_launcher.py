@@ -375,11 +375,14 @@ def test_where_compiling_fails_the_training_goes_on(
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in conf_dir().glob("experiment/*.yaml")))
 def test_each_experiment_runs_with_it(name: str, multilayer: Run, tmp_path: Path) -> None:
-    """Those that are sweeps of their own, and those that are single runs, over two seeds."""
+    """Those that are sweeps of their own, and those that are single runs, over two seeds.
+
+    Without their figures, which take longer than the training.
+    """
     words = ["train", f"experiment={name}", "hydra/launcher=lockstep", "hydra.sweep.dir=sweep"]
     is_sweep = "MULTIRUN" in (conf_dir() / "experiment" / f"{name}.yaml").read_text()
     own = [] if is_sweep else ["-m", "seed=0,1"]
-    outcome = multilayer(*words, *own, "trainer.max_epochs=1")
+    outcome = multilayer(*words, *own, "trainer.max_epochs=1", "callbacks=default")
     assert outcome.code == 0, outcome.err
     found = manifests(tmp_path)
     assert len(found) > 1
