@@ -25,9 +25,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from multilayer.config import check_command_line
-from multilayer.report import draw_all, read_all_curves
+from multilayer.report import read_all_curves
 from multilayer.runs.folder import RunFolder
 from multilayer.sweeps.candidates import make_candidates
+from multilayer.sweeps.figures import draw_all
 from multilayer.sweeps.sweep import open_sweep
 
 N_EPOCHS, STEPS = 50, 20

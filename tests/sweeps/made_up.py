@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from multilayer.sweeps.candidates import Candidate, make_candidates
+from multilayer.sweeps.findings import find
 from multilayer.sweeps.sweep import Sweep, open_sweep
 
 
@@ -62,3 +63,9 @@ def opened(folder: Path) -> tuple[Sweep, list[Candidate]]:
     """The sweep in a folder, and its configs."""
     sweep = open_sweep(folder)
     return sweep, make_candidates(sweep)
+
+
+def found_in(folder: Path) -> dict[str, str]:
+    """The findings of a sweep without curves, by title."""
+    sweep, candidates = opened(folder)
+    return {finding.title: finding.text for finding in find(sweep, candidates, {})}

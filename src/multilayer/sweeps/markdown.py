@@ -1,12 +1,11 @@
 """The report as Markdown."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from multilayer.sweeps import bounds
 from multilayer.sweeps.candidates import Candidate
-from multilayer.sweeps.finding import Finding, number
+from multilayer.sweeps.figures import Picture
+from multilayer.sweeps.findings import bounds
+from multilayer.sweeps.findings.finding import Finding, number
 from multilayer.sweeps.folding import N_RESAMPLES
 from multilayer.sweeps.settings import word
 from multilayer.sweeps.sweep import Sweep
@@ -15,14 +14,6 @@ from multilayer.sweeps.verdict import best_command, in_words
 
 MOST_ROWS = 50
 """Of a table in the report; the files beside it have all."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the report: its file below the sweep folder, and what it shows."""
-
-    path: Path
-    caption: str
 
 
 def to_markdown(

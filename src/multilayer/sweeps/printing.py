@@ -6,7 +6,7 @@ from rich.table import Table
 
 from multilayer.report import Report
 from multilayer.runs.summary import console
-from multilayer.sweeps.finding import number
+from multilayer.sweeps.findings.finding import number
 from multilayer.sweeps.markdown import state_lines
 from multilayer.sweeps.settings import word
 from multilayer.sweeps.table import mean_seconds

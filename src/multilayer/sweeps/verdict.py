@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from multilayer.sweeps.candidates import Candidate, command_of
 from multilayer.sweeps.comparison import LEAST_SEEDS, Comparison, seeds_needed
-from multilayer.sweeps.finding import number
+from multilayer.sweeps.findings.finding import number
 from multilayer.sweeps.folding import Fold
 from multilayer.sweeps.sweep import Sweep
 

@@ -8,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
-from multilayer.report import draw_all, figures, read_all_curves
+from multilayer.report import read_all_curves
+from multilayer.sweeps.figures import draw_all, figures
 
-from .made_up import opened, write_grid, write_run
+from ..made_up import opened, write_grid, write_run
 
 
 def drawn(folder: Path) -> dict[str, Figure]:

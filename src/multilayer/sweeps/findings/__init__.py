@@ -7,18 +7,15 @@ from collections.abc import Mapping, Sequence
 
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.curves import Curves
-from multilayer.sweeps.finding import Finding
+from multilayer.sweeps.findings.edges import edges_of_grid
+from multilayer.sweeps.findings.effects import effects, settings_that_do_not_matter
+from multilayer.sweeps.findings.finding import Finding
+from multilayer.sweeps.findings.fit import fit_of_best
+from multilayer.sweeps.findings.length import Ending, gain_at_end, still_improving
+from multilayer.sweeps.findings.noise import noise, seeds_as_large
+from multilayer.sweeps.findings.rates import numbers_by_choice
 from multilayer.sweeps.reading import SweepRun
-from multilayer.sweeps.setting_findings import (
-    edges_of_grid,
-    effects,
-    noise,
-    numbers_by_choice,
-    seeds_as_large,
-    settings_that_do_not_matter,
-)
 from multilayer.sweeps.sweep import Sweep
-from multilayer.sweeps.training_findings import Ending, fit_of_best, gain_at_end, still_improving
 
 
 def find(

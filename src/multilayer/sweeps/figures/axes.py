@@ -14,7 +14,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from multilayer.sweeps.settings import Setting, word
+from multilayer.sweeps.settings import Level, Setting, word
 
 MOST_TICKS = 8
 WIDE_RANGE = 10
@@ -103,3 +103,8 @@ def spaced(n: int) -> list[int]:
 def shortened(text: str, limit: int = 24) -> str:
     """A word that fits beside others."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def tick_word(level: Level) -> str:
+    """A level beside a cell or an axis: three digits are enough to find it."""
+    return f"{level:.3g}" if isinstance(level, float) else shortened(word(level))

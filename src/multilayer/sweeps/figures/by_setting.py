@@ -7,13 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multilayer.drawing import MARK, new_figure, styled
-from multilayer.sweeps.axes import (
+from multilayer.sweeps.candidates import Candidate
+from multilayer.sweeps.figures.axes import (
     metric_label,
     scale_metric,
     scale_setting,
 )
-from multilayer.sweeps.candidates import Candidate
-from multilayer.sweeps.colours import Colours
+from multilayer.sweeps.figures.colours import Colours
 from multilayer.sweeps.settings import Level, Setting, word
 
 LINE = "#404040"

@@ -11,11 +11,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from multilayer.drawing import GREY, MARK, TRAIN, VALIDATION, new_figure, styled
-from multilayer.sweeps.axes import metric_label, scale_metric
-from multilayer.sweeps.bounds import TURN
 from multilayer.sweeps.candidates import Candidate
-from multilayer.sweeps.colours import Colours
 from multilayer.sweeps.curves import Curves
+from multilayer.sweeps.figures.axes import metric_label, scale_metric
+from multilayer.sweeps.figures.colours import Colours
+from multilayer.sweeps.findings.bounds import TURN
 from multilayer.sweeps.reading import SweepRun
 from multilayer.sweeps.settings import word
 
