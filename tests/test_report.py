@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
+from os import utime
 from pathlib import Path
+from time import time
 
 import polars as pl
 import pytest
 from matplotlib.image import imread
 
 from .conftest import Run
-from .sweeps.made_up import write_grid, write_run
+from .sweeps.made_up import write_grid, write_noted, write_run
 
 
 def test_a_real_sweep_is_reported_whole(multilayer: Run, tmp_path: Path) -> None:
@@ -76,8 +78,7 @@ def test_a_sweep_that_runs_says_so_and_names_what_is_missing(
     (folder / "5" / "config.yaml").unlink()
     write_run(folder / "6", 0.2, optimizer__lr=3.0, seed=1)
     (folder / "6" / "manifest.json").write_text('{"status": "do')
-    noted = {"hydra": {"sweeper": {}, "overrides": {"task": ["seed=range(8)"]}}}
-    (folder / "multirun.yaml").write_text(json.dumps(noted))
+    write_noted(folder, ["seed=range(8)"])
     text, out = report(multilayer, tmp_path)
     assert "still running" in text
     assert "still running" in out
@@ -90,6 +91,18 @@ def test_a_sweep_that_runs_says_so_and_names_what_is_missing(
         assert line in text
         assert line in out
     assert "config.yaml is missing or broken" in text
+
+
+def test_a_run_that_is_silent_for_hours_was_likely_killed(multilayer: Run, tmp_path: Path) -> None:
+    """It cannot say so itself."""
+    write_grid(tmp_path / "sweep", {0.1: [0.3]})
+    write_run(tmp_path / "sweep" / "1", status="running", optimizer__lr=1.0, seed=0)
+    then = time() - 3.2 * 3600
+    for path in [tmp_path / "sweep" / "1", *(tmp_path / "sweep" / "1").iterdir()]:
+        utime(path, (then, then))
+    text, out = report(multilayer, tmp_path)
+    assert "running, or killed: nothing written for 3 h: 1 (run 1)" in text
+    assert "still running" not in out
 
 
 def test_where_all_runs_failed_the_reasons_are_told(multilayer: Run, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from multilayer.sweeps.curves import Curves, read_curves
 from multilayer.sweeps.figures import draw_all
 from multilayer.sweeps.findings import find
 from multilayer.sweeps.findings.finding import Finding
+from multilayer.sweeps.folder import find_sweep
 from multilayer.sweeps.markdown import to_markdown
-from multilayer.sweeps.sweep import Sweep, find_sweep, open_sweep
+from multilayer.sweeps.sweep import Sweep, open_sweep
 from multilayer.sweeps.table import configs_table, metric_names, runs_table, write_tables
 from multilayer.sweeps.verdict import verdict
 
@@ -37,8 +38,9 @@ def report(config: dict[str, Any]) -> Report:
     sweep = open_sweep(find_sweep(config["sweep"]), config["metric"])
     candidates = make_candidates(sweep)
     curves = read_all_curves(sweep)
-    words = verdict(candidates, compare(candidates, sweep.sign))
-    findings = find(sweep, candidates, curves)
+    comparisons = compare(candidates, sweep.sign)
+    words = verdict(sweep, candidates, comparisons)
+    findings = find(sweep, candidates, comparisons, curves)
     path = sweep.folder / "report.md"
     tables = runs_table(sweep), configs_table(candidates, metric_names(sweep))
     try:

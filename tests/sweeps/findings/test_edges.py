@@ -8,7 +8,7 @@ import pytest
 from multilayer.sweeps.findings.edges import side_of, values_beyond
 from multilayer.sweeps.settings import make_setting
 
-from ..made_up import found_in, write_grid
+from ..made_up import found_in, write_grid, write_run
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,8 @@ from ..made_up import found_in, write_grid
         ("data.batch_size", [32, 64, 128], -1, [16, 8]),
         ("trainer.max_epochs", [10, 20, 30], 1, [40, 50]),
         ("model.depth", [1, 2, 3], -1, []),
+        ("optimizer.lr", [0.1, 0.3], 1, [0.9, 2.7]),
+        ("optimizer.betas", [0.9, 0.99], 1, []),
     ],
 )
 def test_what_to_try_beyond_the_edge_is_spaced_like_the_grid(
@@ -48,3 +50,12 @@ def test_a_search_has_its_edge_near_the_last_value() -> None:
     """Within 5 % of the range, in its logarithm."""
     setting = make_setting("optimizer.lr", list(np.logspace(-4, 0, 101)))
     assert [side_of(setting, setting.levels[i]) for i in (0, 4, 50, 96, 100)] == [-1, -1, 0, 1, 1]
+
+
+def test_an_edge_beyond_which_nothing_lies_is_an_edge(tmp_path: Path) -> None:
+    """But not a zero, where the setting ends by itself."""
+    for number, (depth, rate) in enumerate([(1, 0.0), (1, 0.2), (2, 0.0), (2, 0.2)]):
+        values = {"model__depth": depth, "model__dropout": rate}
+        write_run(tmp_path / str(number), depth + rate, **values)
+    text = found_in(tmp_path)["edge of the grid"]
+    assert text == "the best model.depth=1 is the smallest that was tried, and nothing lies beyond"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from multilayer.sweeps.curves import Curves
-from multilayer.sweeps.findings.fit import turned
+from multilayer.sweeps.findings.fit import late_turn, turned
 
 from ..made_up import found_in, write_run
 
@@ -42,3 +42,24 @@ def test_the_rise_after_the_turning_point() -> None:
     curves = Curves(np.arange(1, 5), {"validation/loss": losses})
     assert turned([curves]) == pytest.approx(0.5)
     assert turned([]) is None
+
+
+@pytest.mark.parametrize(("name", "value"), [("auroc", 0.52), ("r2", 0.01)])
+def test_a_sweep_in_which_all_learn_nothing_is_told(
+    tmp_path: Path, name: str, value: float
+) -> None:
+    """No other config is any better, and yet it is underfitting."""
+    for number in range(2):
+        metrics = {split: {"loss": 1.0, name: value} for split in ("train", "validation")}
+        write_run(tmp_path / str(number), metrics=metrics, optimizer__lr=10.0**-number)
+    assert f"{name} {value} in training" in found_in(tmp_path)["learns nothing"]
+
+
+def test_a_large_turn_is_a_finding_of_its_own() -> None:
+    """A small one is not."""
+    large = Curves(np.arange(1, 4), {"validation/loss": np.array([2.0, 1.0, 1.5])})
+    small = Curves(np.arange(1, 4), {"validation/loss": np.array([2.0, 1.0, 1.1])})
+    found = late_turn([large])
+    assert found is not None
+    assert "risen by 50%" in found.text
+    assert late_turn([small]) is None

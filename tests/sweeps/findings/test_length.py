@@ -10,9 +10,18 @@ def ending(best_epoch: int, gain: float | None = 0.1, ran_out: bool = True) -> E
 
 def test_runs_that_still_improved_are_counted() -> None:
     """Only where the number of epochs ended them, and the last ones brought something."""
-    found = still_improving([ending(20), ending(10), ending(19, 0.0), ending(18)], ["20"])
+    found = still_improving(
+        [ending(20), ending(20, None), ending(10), ending(19, 0.0), ending(18)], ["20"]
+    )
     assert found is not None
-    assert found.text.startswith("1 of 4 finished runs")
-    assert "the best config among them (1 of its 1 runs)" in found.text
+    assert found.text.startswith("1 of 5 finished runs")
+    assert "the best config among them (its run)" in found.text
     assert "trainer.max_epochs=40" in found.text
     assert still_improving([ending(20, ran_out=False)], []) is None
+
+
+def test_one_run_is_the_run() -> None:
+    """And has no others."""
+    found = still_improving([ending(20)], ["20"])
+    assert found is not None
+    assert found.text.startswith("the run had its best epoch")

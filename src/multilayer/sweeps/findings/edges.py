@@ -14,15 +14,14 @@ def edges_of_grid(best: Candidate, settings: Sequence[Setting]) -> Iterator[Find
     for setting in settings:
         level = best.choice[setting.key]
         side = side_of(setting, level)
-        beyond = values_beyond(setting, side) if side else []
-        if beyond:
+        if side and level != 0:  # where a setting ends by itself
             end = {-1: "smallest", 1: "largest"}[side]
             near = "the" if level in (setting.levels[0], setting.levels[-1]) else "near the"
-            tries = ",".join(word(value) for value in beyond)
+            tries = ",".join(word(value) for value in values_beyond(setting, side))
+            more = f"; try {setting.key}={tries} too" if tries else ", and nothing lies beyond"
             yield Finding(
                 "edge of the grid",
-                f"the best {setting.key}={word(level)} is {near} {end} that was tried; "
-                f"try {setting.key}={tries} too",
+                f"the best {setting.key}={word(level)} is {near} {end} that was tried{more}",
             )
 
 
@@ -59,9 +58,11 @@ def values_beyond(setting: Setting, side: int) -> list[float | int]:
     else:
         values = [end + times * (end - before) for times in (1, 2)]
     if min(levels) >= 0:
-        values = [value for value in values if value > 1e-9 * abs(end)]
+        values = [value for value in values if value > 1e-9 * abs(end)] or [end / 2, end / 4]
     if setting.key.rpartition(".")[2] in SHARES:
         values = [value for value in values if value < 1]
     if all(isinstance(level, int) for level in setting.levels):
-        return list(dict.fromkeys(round(value) for value in values if round(value) not in levels))
+        least = 1 if min(levels) > 0 else min(values, default=0)
+        whole = [round(value) for value in values if round(value) >= least]
+        return list(dict.fromkeys(value for value in whole if value not in levels))
     return [float(f"{value:.3g}") for value in values]

@@ -7,42 +7,70 @@ import numpy as np
 
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.curves import Curves
-from multilayer.sweeps.findings.bounds import FACTOR, POINTS, TURN
+from multilayer.sweeps.findings.bounds import (
+    BIG_TURN,
+    FACTOR,
+    LEAST_AUROC,
+    LEAST_R2,
+    POINTS,
+)
 from multilayer.sweeps.findings.finding import Finding, number
 
 
-def fit_of_best(
-    best: Candidate, candidates: Sequence[Candidate], curves: Sequence[Curves]
-) -> Finding:
-    """Over- or underfitting of the best config, by training against validation.
-
-    curves: those of its runs that are done.
-    """
+def fit_of_best(best: Candidate, candidates: Sequence[Candidate]) -> Finding:
+    """Over- or underfitting of the best config, by training against validation."""
+    nothing = learns_nothing(best)
+    if nothing:
+        return nothing
     name, is_share = ("accuracy", True) if best.metric("train/accuracy") else ("loss", False)
     train, validation = best.metric(f"train/{name}"), best.metric(f"validation/{name}")
     if train is None or validation is None:
         return Finding("fit", f"the best config has no {name} for training and validation")
-    others = [fold for c in candidates if (fold := c.metric(f"train/{name}"))]
+    others = [fold.mean for c in candidates if (fold := c.metric(f"train/{name}"))]
     gap = f"{name} {number(train.mean)} in training, {number(validation.mean)} in validation"
     if is_share:
-        reached = max(fold.mean for fold in others)
+        reached = max(others)
         over, under = train.mean - validation.mean > POINTS, reached - train.mean > POINTS
     else:
-        reached = min(fold.mean for fold in others)
+        reached = min(others)
         over, under = validation.mean > FACTOR * train.mean, train.mean > FACTOR * reached
-    turn = turned(curves)
-    after = (
-        f"; the validation loss turned: by the last epoch it had risen by {turn:.0%} from its best"
-        if turn is not None and turn > TURN
-        else ""
-    )
     if over:
         more = "more data or regularisation (model.dropout, optimizer.weight_decay) may close it"
-        return Finding("overfitting", f"the best config has {gap}: {more}{after}")
+        return Finding("overfitting", f"the best config has {gap}: {more}")
     if under:
         more = f"another config reached {number(reached)} in training: this one could fit more"
-        return Finding("underfitting", f"the best config has {gap}; {more}{after}")
-    return Finding("fit", f"neither over- nor underfitting: the best config has {gap}{after}")
+        return Finding("underfitting", f"the best config has {gap}; {more}")
+    return Finding("fit", f"neither over- nor underfitting: the best config has {gap}")
+
+
+def learns_nothing(best: Candidate) -> Finding | None:
+    """Underfitting by an absolute bound, where no config of the sweep is any better.
+
+    The accuracy is that of the most frequent class then, whose share differs between data sets;
+    the area under the ROC curve is 0.5 for all.
+    """
+    for name, least, chance in (("auroc", LEAST_AUROC, "0.5"), ("r2", LEAST_R2, "0")):
+        train = best.metric(f"train/{name}")
+        if train is not None and train.mean < least:
+            return Finding(
+                "learns nothing",
+                f"even the best config has {name} {number(train.mean)} in training, where "
+                f"{chance} is that of a constant prediction: try other learning rates, more "
+                "epochs, a larger network, and look at the data",
+            )
+    return None
+
+
+def late_turn(curves: Sequence[Curves]) -> Finding | None:
+    """Whether the runs of the best config, `curves`, went on long after their best epoch."""
+    turn = turned(curves)
+    if turn is None or turn <= BIG_TURN:
+        return None
+    return Finding(
+        "the validation loss turned",
+        f"in the best config it had risen by {turn:.0%} from its lowest by the last epoch; the "
+        "best epoch is what counts here, but fewer epochs, or early stopping, cost less",
+    )
 
 
 def turned(curves: Sequence[Curves]) -> float | None:

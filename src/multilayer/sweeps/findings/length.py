@@ -48,19 +48,22 @@ def still_improving(endings: Sequence[Ending], best: Sequence[str]) -> Finding |
         return None
     winners = [ending.name for ending in late if ending.name in best]
     longest = max(ending.max_epochs for ending in late)
+    its = f"{len(winners)} of its {len(best)} runs" if len(best) > 1 else "its run"
     who = (
-        f"the best config among them ({len(winners)} of its {len(best)} runs)"
+        f"the best config among them ({its})"
         if winners
         else "but not the best config: it is the slow ones that would gain"
     )
+    of_all = f"{len(late)} of {len(endings)} finished runs" if endings[1:] else "the run"
+    had = "had their" if endings[1:] else "had its"
     return Finding(
         "still improving at the end",
-        f"{len(late)} of {len(endings)} finished runs had their best epoch in the last {LATE:.0%} "
+        f"{of_all} {had} best epoch in the last {LATE:.0%} "
         f"before trainer.max_epochs, {who}; try trainer.max_epochs={2 * longest}",
     )
 
 
 def is_late(ending: Ending) -> bool:
-    """Whether a run was cut off while it improved."""
+    """Whether a run was cut off while it improved; without curves nobody knows by how much."""
     in_tail = ending.best_epoch > (1 - LATE) * ending.max_epochs
-    return ending.ran_out and in_tail and (ending.gain is None or ending.gain >= STILL_GAIN)
+    return ending.ran_out and in_tail and ending.gain is not None and ending.gain >= STILL_GAIN

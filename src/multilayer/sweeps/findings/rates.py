@@ -1,72 +1,99 @@
 """Which number goes with which choice: the learning rate with the optimizer, above all."""
 
 from collections.abc import Iterator, Sequence
-from math import inf
 
 from multilayer.sweeps.candidates import Candidate
+from multilayer.sweeps.comparison import LEAST_SEEDS, Comparison, paired_test, with_adjusted
 from multilayer.sweeps.findings.edges import side_of
 from multilayer.sweeps.findings.finding import Finding, number
-from multilayer.sweeps.findings.noise import noise
 from multilayer.sweeps.findings.ranges import ranges
 from multilayer.sweeps.settings import Setting, word
 
+MOST_LEVELS = 8
+"""Of a choice whose best rates are listed."""
 
-def numbers_by_choice(
-    candidates: Sequence[Candidate], settings: Sequence[Setting], limit: int = 3
+Best = dict[str, Candidate]
+"""By the level of a choice, the best config there."""
+
+
+def rates_of_choices(
+    candidates: Sequence[Candidate], settings: Sequence[Setting], sign: int, limit: int = 3
 ) -> Iterator[Finding]:
-    """Which number goes with which choice: the learning rate with the optimizer, above all."""
-    rates = [s for s in settings if s.is_number and s.key.endswith("lr")]
-    choices = [s for s in settings if not s.is_number and len(s.levels) <= 8]
-    for rate in rates[:limit]:
-        for choice in choices[:limit]:
-            found = goes_together(candidates, rate, choice)
-            if found:
-                yield found
+    """The best rate at each level of each choice; candidates come best first."""
+    rates = [it for it in settings if it.is_number and it.key.endswith("lr")]
+    choices = [it for it in settings if not it.is_number and len(it.levels) <= MOST_LEVELS]
+    for choice in choices[:limit]:
+        best: Best = {}
+        for candidate in candidates:
+            if candidate.is_sound:
+                best.setdefault(word(candidate.choice[choice.key]), candidate)
+        if len(best) < 2:
+            continue
+        for rate in rates[:limit]:
+            each = [pair(name, it, rate) for name, it in best.items()]
+            worth = worth_of_own_rates(candidates, rate, choice, best, sign)
+            title = f"{rate.label} and {choice.label}"
+            yield Finding(title, "; ".join([f"best is {', '.join(each)}", *worth]))
+        if not rates and "optimizer.lr" in candidates[0].reported:
+            rate_words = (
+                f"{name} with optimizer.lr={it.reported['optimizer.lr']} ({number(it.mean)})"
+                for name, it in best.items()
+            )
+            title = f"learning rate and {choice.label}"
+            yield Finding(title, f"the rates were not swept; they were: {', '.join(rate_words)}")
 
 
-def goes_together(
-    candidates: Sequence[Candidate], rate: Setting, choice: Setting
-) -> Finding | None:
-    """The best number at each level of a choice; candidates come best first."""
-    best: dict[str, Candidate] = {}
-    for candidate in candidates:
-        if candidate.is_sound:
-            best.setdefault(word(candidate.choice[choice.key]), candidate)
-    if len(best) < 2:
-        return None
-    each = [
-        f"{name} with {rate.key}={word(it.choice[rate.key])} ({number(it.mean)}"
-        + (", at the edge)" if side_of(rate, it.choice[rate.key]) else ")")
-        for name, it in best.items()
-    ]
-    lost, seeds = lost_by_sharing(candidates, rate, choice, list(best.values())), noise(candidates)
-    if lost == 0:
-        same = f"the same {rate.label} is best for each"
-    elif seeds is not None and lost <= seeds:
-        same = f"that they differ matters less than the seeds do ({number(seeds)})"
-    else:
-        same = f"each needs a {rate.label} of its own: compare them at those, never at one for all"
-    return Finding(f"{rate.label} and {choice.label}", f"best is {', '.join(each)}; {same}")
+def pair(name: str, best: Candidate, rate: Setting) -> str:
+    """A choice with its best rate."""
+    level = best.choice[rate.key]
+    edge = ", at the edge" if side_of(rate, level) else ""
+    return f"{name} with {rate.key}={word(level)} ({number(best.mean)}{edge})"
 
 
-def lost_by_sharing(
-    candidates: Sequence[Candidate], rate: Setting, choice: Setting, best: Sequence[Candidate]
-) -> float:
-    """The most that a choice loses at the best rate of another one; infinite where it diverges.
+def worth_of_own_rates(
+    candidates: Sequence[Candidate], rate: Setting, choice: Setting, best: Best, sign: int
+) -> list[str]:
+    """Whether some choice is clearly worse at the best rate of another, which is what was untried.
 
     Rates that a search has drawn count as the same where they are in the same range.
     """
-    lost = 0.0
-    for own in best:
-        for other in best:
-            near = next(part for part in ranges(rate).values() if other.choice[rate.key] in part)
-            here = (
-                each
-                for each in candidates
-                if each.is_sound
-                and each.choice[choice.key] == own.choice[choice.key]
-                and each.choice[rate.key] in near
-            )
-            found = next(here, None)
-            lost = max(lost, abs(found.mean - own.mean) if found else inf)
-    return lost
+    tests: list[Comparison] = []
+    untried, diverging = [], []
+    for name, own in best.items():
+        for other in best.values():
+            level = other.choice[rate.key]
+            near = next(part for part in ranges(rate).values() if level in part)
+            if own.choice[rate.key] in near:
+                continue
+            here = [
+                it
+                for it in candidates
+                if word(it.choice[choice.key]) == name and it.choice[rate.key] in near
+            ]
+            sound = [it for it in here if it.is_sound]
+            if sound:
+                tests.append(paired_test(own, sound[0], sign))
+            elif any(it.count("diverged") for it in here):
+                diverging.append(f"{name} at {word(level)}")
+            else:
+                untried.append(f"{name} at {word(level)}")
+    missing = [f"untried: {', '.join(dict.fromkeys(untried))}"] if untried else []
+    return [*conclusion(tests, diverging, rate.label, bool(untried)), *missing]
+
+
+def conclusion(
+    tests: Sequence[Comparison], diverging: Sequence[str], label: str, is_partial: bool
+) -> list[str]:
+    """The evidence in words; nothing where there are too few seeds for any."""
+    if not tests and not diverging:
+        return [] if is_partial else [f"the same {label} is best for each"]
+    if diverging:
+        return [f"each needs a {label} of its own: {', '.join(dict.fromkeys(diverging))} diverges"]
+    if any(each.n < LEAST_SEEDS for each in tests):
+        return []
+    if any(each.is_clear for each in with_adjusted(list(tests))):
+        return [
+            f"each needs a {label} of its own, as a paired test tells: compare them at those, "
+            "never at one for all"
+        ]
+    return ["that the rates differ is no more than chance can do"]
