@@ -1,5 +1,6 @@
 """The figures of a report: which there are, and drawing them into the sweep's folder."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ from multilayer.sweeps.sweep import Sweep
 MOST_FIGURES = 6
 """Of single settings, those with the most values first."""
 
+KNOWN_WARNINGS = ("constrained_layout not applied", "Glyph .* missing from font")
+"""Of names that are very long or of another script: the figure is drawn all the same, and who
+reads the terminal can do nothing about them."""
+
 CURVE_FIGURES = ("learning_curves.png", "training_and_validation.png")
 
 
@@ -41,6 +46,7 @@ def draw_all(
     folder = sweep.folder / "figures"
     pictures = []
     for name, caption, figure in figures(sweep, candidates, curves):
+        arrange(figure)
         save_figure(figure, folder / name)
         pictures.append(Picture(folder / name, caption))
     drawn = {picture.path for picture in pictures}
@@ -48,6 +54,17 @@ def draw_all(
         for path in set(folder.glob(pattern)) - drawn:
             path.unlink()
     return pictures
+
+
+def arrange(figure: Figure) -> None:
+    """Let the parts of a figure make room for each other, once: saving would do it twice."""
+    engine = figure.get_layout_engine()
+    with warnings.catch_warnings():
+        for message in KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        if engine:
+            engine.execute(figure)
+    figure.set_layout_engine("none")
 
 
 def figures(
@@ -73,7 +90,7 @@ def setting_figures(
         yield f"metric_by_{setting.key}.png", caption, figure
     if len(settings) == 2:
         up, across = sorted(settings, key=lambda each: (each.is_number, len(each.levels)))
-        caption = f"{metric} by {across.key} and {up.key}: mean over seeds, hatched where none is"
+        caption = f"{metric} by {across.key} and {up.key}: mean over {sweep.repeat}s"
         yield "heat_map.png", caption, draw_heat_map(across, up, candidates, metric, sign)
     elif len(settings) > 2:
         caption = f"{metric} by all settings: each line a config, the best in black"

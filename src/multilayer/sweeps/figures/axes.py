@@ -95,9 +95,9 @@ def ticks(setting: Setting) -> tuple[NDArray[np.float64] | None, list[str]]:
     return places[keep], [words[index] for index in keep]
 
 
-def spaced(n: int) -> list[int]:
-    """At most `MOST_TICKS` places among n, evenly spread, the ends with them."""
-    return [int(place) for place in np.unique(np.linspace(0, n - 1, MOST_TICKS).round())]
+def spaced(n: int, most: int = MOST_TICKS) -> list[int]:
+    """At most `most` places among n, evenly spread, the ends with them."""
+    return [int(place) for place in np.unique(np.linspace(0, n - 1, most).round())]
 
 
 def shortened(text: str, limit: int = 24) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -12,6 +11,7 @@ from multilayer.drawing import GREY, MARK, new_figure, styled
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.figures.axes import scale_setting, spaced, tick_word
 from multilayer.sweeps.figures.by_setting import MOST_LEVELS
+from multilayer.sweeps.figures.heat_cells import legend_of, write_cell
 from multilayer.sweeps.figures.metric_colours import add_colour_bar, colour_scale
 from multilayer.sweeps.settings import Setting
 
@@ -23,7 +23,7 @@ MOST_CELLS = 60
 def draw_heat_map(
     across: Setting, up: Setting, candidates: Sequence[Candidate], metric: str, sign: int
 ) -> Figure:
-    """The mean of the metric over two settings; where nothing was tried it is hatched."""
+    """The mean of the metric over two settings; cells that were not tried are hatched."""
     if max(len(across.levels), len(up.levels)) > MOST_LEVELS:
         return draw_plane(across, up, candidates, metric, sign)
     n, m = len(across.levels), len(up.levels)
@@ -35,6 +35,7 @@ def draw_heat_map(
         cell = up.levels.index(c.choice[up.key]), across.levels.index(c.choice[across.key])
         means[cell] = c.mean
         write_cell(axes, cell, c, scale[0], sign, written=n * m <= MOST_CELLS)
+    axes.set_title(legend_of(candidates, n * m), fontsize=11, loc="left")
     axes.patch.set(hatch="///", edgecolor=GREY, facecolor="white")
     axes.imshow(means, norm=scale[0], cmap=scale[1], aspect="auto", origin="lower")
     if candidates[0].is_sound:
@@ -42,29 +43,9 @@ def draw_heat_map(
         x, y = across.levels.index(best[across.key]), up.levels.index(best[up.key])
         frame = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=MARK, lw=3, clip_on=False)
         axes.add_patch(frame)
-        axes.set_title("framed: the best; x: diverged", fontsize=11, loc="left")
     tick_cells(axes, across, up)
     add_colour_bar(figure, axes, scale, metric)
     return figure
-
-
-def write_cell(
-    axes: Axes,
-    cell: tuple[int, int],
-    candidate: Candidate,
-    norm: Normalize,
-    sign: int,
-    written: bool,
-) -> None:
-    """The number in a cell, and a cross where runs diverged."""
-    text = "x" if candidate.count("diverged") else ""
-    if written and candidate.score:
-        text = f"{candidate.mean:.3g} {text}".strip()
-    if text:
-        share = float(norm(candidate.mean)) if candidate.score else 0.0
-        is_dark = candidate.score is not None and (share > 0.5 if sign > 0 else share < 0.5)
-        colour = "white" if is_dark else MARK
-        axes.text(cell[1], cell[0], text, ha="center", va="center", color=colour, fontsize=10)
 
 
 def tick_cells(axes: Axes, across: Setting, up: Setting) -> None:

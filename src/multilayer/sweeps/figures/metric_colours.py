@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from multilayer.drawing import COLOUR_MAP
 from multilayer.sweeps.figures.axes import WIDE_RANGE, metric_label
@@ -38,3 +39,17 @@ def add_colour_bar(
     norm, colour_map, extend = scale
     bar = figure.colorbar(ScalarMappable(norm, colour_map), ax=axes, extend=extend)
     bar.set_label(metric_label(metric))
+
+
+def scale_ticks(scale: tuple[Normalize, Any, str]) -> list[tuple[float, str]]:
+    """Some values of the scale and their words; an end at which it was cut says so."""
+    norm, _, extend = scale
+    low, high = float(norm.vmin or 0.0), float(norm.vmax or 0.0)
+    locator = LogLocator(subs=(1, 2, 5)) if isinstance(norm, LogNorm) else MaxNLocator(5)
+    values = [float(value) for value in locator.tick_values(low, high) if low < value < high]
+    ticks = [(value, f"{value:.3g}") for value in values]
+    if extend == "max":
+        ticks.append((high, f"≥ {high:.3g}"))
+    if extend == "min":
+        ticks.append((low, f"≤ {low:.3g}"))
+    return ticks
