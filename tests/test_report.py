@@ -135,6 +135,17 @@ def test_a_sweep_of_nothing_but_seeds(multilayer: Run, tmp_path: Path) -> None:
     assert "Nothing but the seed. Folded: 3 seeds." in text
 
 
+def test_the_tables_have_one_n_and_say_whose_time_it_is(multilayer: Run, tmp_path: Path) -> None:
+    """Two runs of one seed are one; in a stack the time is that of all its runs."""
+    for number, (seed, loss) in enumerate([(0, 0.4), (0, 0.6), (1, 0.5)]):
+        values = {"optimizer__lr": 0.1, "seed": seed}
+        write_run(tmp_path / "sweep" / str(number), loss, manifest={"members": 3}, **values)
+    text, _ = report(multilayer, tmp_path)
+    assert "n = 2" in text
+    assert "the time is that of the whole stack" in text
+    assert pl.read_csv(tmp_path / "sweep" / "configs.csv")["n"].to_list() == [2]
+
+
 def test_runs_may_have_names(multilayer: Run, tmp_path: Path) -> None:
     """`hydra.sweep.subdir` gives others than numbers."""
     for name, lr in (("lr=0.1", 0.1), ("lr=1", 1.0)):

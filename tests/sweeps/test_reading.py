@@ -96,7 +96,11 @@ def test_a_folder_that_happens_to_hold_runs_is_no_sweep(tmp_path: Path) -> None:
         (other / name).mkdir()
     write_whole_run(mixed / "mine", 0.5, optimizer__lr=0.1)
     write_whole_run(mixed / "yours", 0.5, model__dropout=0.1)
-    for folder, reason in ((day, "single ones of a day"), (other, "only 1 are"), (mixed, "share")):
+    for folder, reason in (
+        (day, "single ones of a day"),
+        (other, "only 1 of the 4 folders"),
+        (mixed, "share"),
+    ):
         with pytest.raises(UserError, match=reason):
             find_sweep(folder)
     write_noted(mixed, [])

@@ -56,7 +56,7 @@ def why_no_sweep(path: Path) -> str | None:
         return f"its runs ({len(names)}) are single ones of a day, which nobody meant to compare"
     others = [it for it in path.iterdir() if it.is_dir() and it.name != "figures"]
     if 2 * len(names) < len(others):
-        return f"of the {len(others)} folders in it only {len(names)} are runs"
+        return f"only {len(names)} of the {len(others)} folders in it hold a run"
     if all(name.isdigit() for name in names) or share_overrides(read_sweep(path)):
         return None
     return "it has no multirun.yaml, and its runs are not numbered and share no overrides"

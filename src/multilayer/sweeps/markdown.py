@@ -255,7 +255,8 @@ def how_computed(sweep: Sweep) -> str:
         f"Overfitting: the training accuracy is above that of validation by more than "
         f"{bounds.POINTS:.2f}; without an accuracy, the validation loss is more than "
         f"{bounds.FACTOR:g} times the training loss. Underfitting: training is as far from the "
-        "best training of the sweep; it learns nothing if "
+        "best training of the sweep; it learns nothing if accuracy and F1 are "
+        "those of always naming one class, if "
         f"the training AUROC is below {bounds.LEAST_AUROC:g}, or r2 below {bounds.LEAST_R2:g}.",
         f"The validation loss turned if it ended more than {bounds.TURN:.0%} above its lowest; "
         f"from {bounds.BIG_TURN:.0%} on that is a finding.",

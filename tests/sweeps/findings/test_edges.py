@@ -21,6 +21,7 @@ from ..made_up import found_in, write_grid, write_run
         ("data.batch_size", [32, 64, 128], -1, [16, 8]),
         ("trainer.max_epochs", [10, 20, 30], 1, [40, 50]),
         ("model.depth", [1, 2, 3], -1, []),
+        ("optimizer.lr", [0.01, 1e3, 1e30], -1, [1e-3, 1e-4]),
         ("optimizer.lr", [0.1, 0.3], 1, [0.9, 2.7]),
         ("optimizer.betas", [0.9, 0.99], 1, []),
     ],

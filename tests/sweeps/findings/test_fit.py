@@ -63,3 +63,10 @@ def test_a_large_turn_is_a_finding_of_its_own() -> None:
     assert found is not None
     assert "risen by 50%" in found.text
     assert late_turn([small]) is None
+
+
+def test_a_network_that_always_names_one_class_learns_nothing(tmp_path: Path) -> None:
+    """Iris at a rate that is too low: a third is right, and the ranking happens to be good."""
+    train = {"loss": 1.099, "accuracy": 1 / 3, "auroc": 0.94, "f1": 1 / 6}
+    write_run(tmp_path / "0", metrics={"train": train, "validation": train}, lr=1)
+    assert "accuracy 0.3333 in training" in found_in(tmp_path)["learns nothing"]

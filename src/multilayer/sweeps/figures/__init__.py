@@ -64,7 +64,7 @@ def arrange(figure: Figure) -> None:
             warnings.filterwarnings("ignore", message)
         if engine:
             engine.execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
 
 
 def figures(

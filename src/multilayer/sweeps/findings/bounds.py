@@ -4,6 +4,9 @@ EDGE = 0.05
 """Of the range that was swept: a best value so near to its end is on the edge. Of a grid of up to
 20 values these are the first and the last; a search that draws values has no exact last one."""
 
+MOST_FACTOR = 10
+"""From one suggested value to the next: who tried 0.01 and 1000 has left out more between them."""
+
 EQUIVALENT = 1.0
 """Residual standard deviations of a single run: values of a setting are as good as equal if the
 95 % intervals of their differences stay within. Who trains one run gains or loses as much by
@@ -21,8 +24,10 @@ POINTS = 0.05
 the best one of the sweep, for underfitting. Five points are seen with a hundred validation rows."""
 
 LEAST_AUROC = 0.6
-"""In training: a network that ranks the rows by chance has 0.5, and so has one that always names
-the most frequent class, however often that is right."""
+"""In training: a network that ranks the rows by chance has 0.5."""
+
+ONE_CLASS = 0.001
+"""Between an F1 and that of always naming one class, to take it for that."""
 
 FACTOR = 1.25
 """The same where there is no accuracy: a loss or an error that is a quarter higher."""

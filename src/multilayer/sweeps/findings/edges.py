@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from math import log
 
 from multilayer.sweeps.candidates import Candidate
-from multilayer.sweeps.findings.bounds import EDGE, SHARES
+from multilayer.sweeps.findings.bounds import EDGE, MOST_FACTOR, SHARES
 from multilayer.sweeps.findings.finding import Finding
 from multilayer.sweeps.settings import Level, Setting, word
 
@@ -54,7 +54,8 @@ def values_beyond(setting: Setting, side: int) -> list[float | int]:
     if end == 0:
         return []
     if setting.is_log and before:
-        values = [end * (end / before) ** power for power in (1, 2)]
+        factor = min(max(end / before, 1 / MOST_FACTOR), MOST_FACTOR)
+        values = [end * factor**power for power in (1, 2)]
     else:
         values = [end + times * (end - before) for times in (1, 2)]
     if min(levels) >= 0:

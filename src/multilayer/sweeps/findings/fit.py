@@ -12,9 +12,12 @@ from multilayer.sweeps.findings.bounds import (
     FACTOR,
     LEAST_AUROC,
     LEAST_R2,
+    ONE_CLASS,
     POINTS,
 )
 from multilayer.sweeps.findings.finding import Finding, number
+
+MORE_TO_TRY = "try other learning rates, more epochs, a larger network, and look at the data"
 
 
 def fit_of_best(best: Candidate, candidates: Sequence[Candidate]) -> Finding:
@@ -44,21 +47,38 @@ def fit_of_best(best: Candidate, candidates: Sequence[Candidate]) -> Finding:
 
 
 def learns_nothing(best: Candidate) -> Finding | None:
-    """Underfitting by an absolute bound, where no config of the sweep is any better.
-
-    The accuracy is that of the most frequent class then, whose share differs between data sets;
-    the area under the ROC curve is 0.5 for all.
-    """
+    """Underfitting by an absolute bound, where no config of the sweep is any better."""
+    accuracy, f1 = best.metric("train/accuracy"), best.metric("train/f1")
+    if accuracy and f1 and names_one_class(accuracy.mean, f1.mean):
+        return Finding(
+            "learns nothing",
+            f"even the best config always names one class: accuracy {number(accuracy.mean)} in "
+            f"training is the share of that class; {MORE_TO_TRY}",
+        )
     for name, least, chance in (("auroc", LEAST_AUROC, "0.5"), ("r2", LEAST_R2, "0")):
         train = best.metric(f"train/{name}")
         if train is not None and train.mean < least:
             return Finding(
                 "learns nothing",
                 f"even the best config has {name} {number(train.mean)} in training, where "
-                f"{chance} is that of a constant prediction: try other learning rates, more "
-                "epochs, a larger network, and look at the data",
+                f"{chance} is that of a constant prediction; {MORE_TO_TRY}",
             )
     return None
+
+
+def names_one_class(accuracy: float, f1: float) -> bool:
+    """Whether they are those of always naming the most frequent class, whatever its share is.
+
+    With accuracy a, its own F1 is 2a / (1 + a), which is divided by the number of classes, as the
+    others have 0. Of two classes, F1 is that of class 1 alone.
+
+    >>> names_one_class(1 / 3, 1 / 6), names_one_class(0.9, 0.0), names_one_class(0.9, 0.88)
+    (True, True, False)
+    """
+    own = 2 * accuracy / (1 + accuracy)
+    shares = [own / k for k in range(1, 101) if k == 1 or k * accuracy > 0.999]
+    is_near = any(abs(f1 - share) < ONE_CLASS for share in shares)
+    return f1 < ONE_CLASS or (is_near and accuracy < 0.95)  # where own is no longer near 1
 
 
 def late_turn(curves: Sequence[Curves]) -> Finding | None:
