@@ -94,7 +94,7 @@ def draw_dots(
             label="beyond the axis",
         )
     bars = "; with bars: best config there" if lines else ""
-    axes.set_title(f"dots: runs{bars}", loc="left", fontsize=11)
+    axes.set_title(f"dots: runs{bars}", loc="left", fontsize=11, pad=18)  # above crosses
 
 
 def end_of_axis(scores: NDArray[np.float64], lines: Sequence[float], sign: int) -> float:
@@ -167,7 +167,7 @@ def mark_best_and_diverged(axes: Axes, setting: Setting, candidates: Sequence[Ca
         places = sorted(setting.place(level) for level in diverged)
         axes.plot(
             places,
-            [0.94] * len(places),  # below the runs that are beyond the axis
+            [1.04] * len(places),  # above the runs that are beyond the axis
             "x",
             transform=axes.get_xaxis_transform(),
             color=MARK,
