@@ -183,6 +183,7 @@ def test_another_metric_may_decide(multilayer: Run, tmp_path: Path) -> None:
     refused = {
         "validation/acuracy": "did you mean validation/accuracy?",
         "accuracy": "did you mean validation/accuracy?",
+        "train/acuracy": "did you mean validation/accuracy?",
         "test/loss": "no longer tested",
     }
     for wrong, hint in refused.items():

@@ -61,6 +61,19 @@ def test_holes_in_the_grid_are_untried(tmp_path: Path) -> None:
     assert "of its own" not in text
 
 
+def test_one_diverged_run_is_no_evidence(tmp_path: Path) -> None:
+    """Three are."""
+    for n_seeds in (1, 3):
+        folder = tmp_path / str(n_seeds)
+        write_rates(folder, {"sgd": [0.9, None, 0.3], "adam": [0.4, 0.2, 0.5]}, n_seeds)
+        for seed in range(n_seeds):
+            values = {"optimizer": "sgd", "optimizer__lr": 0.01, "seed": seed}
+            write_run(folder / str(100 + seed), status="diverged", **values)
+        text = found_in(folder)[TITLE]
+        assert ("sgd at 0.01 diverges" in text) == (n_seeds == 3)
+        assert "untried" not in text
+
+
 def test_rates_that_were_found_are_reported(tmp_path: Path) -> None:
     """No override says them; they are a column, and part of the command where they are one."""
     for number, (activation, lr) in enumerate([("relu", 0.1), ("tanh", 0.3), ("tanh", 0.2)]):

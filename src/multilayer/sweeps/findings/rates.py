@@ -58,7 +58,7 @@ def worth_of_own_rates(
     Rates that a search has drawn count as the same where they are in the same range.
     """
     tests: list[Comparison] = []
-    untried, diverging = [], []
+    untried, diverging, n_unknown = [], [], 0
     for name, own in best.items():
         for other in best.values():
             level = other.choice[rate.key]
@@ -73,12 +73,14 @@ def worth_of_own_rates(
             sound = [it for it in here if it.is_sound]
             if sound:
                 tests.append(paired_test(own, sound[0], sign))
-            elif any(it.count("diverged") for it in here):
+            elif not here:
+                untried.append(f"{name} at {word(level)}")
+            elif any(it.count("diverged") and len(it.runs) >= LEAST_SEEDS for it in here):
                 diverging.append(f"{name} at {word(level)}")
             else:
-                untried.append(f"{name} at {word(level)}")
+                n_unknown += 1
     missing = [f"untried: {', '.join(dict.fromkeys(untried))}"] if untried else []
-    return [*conclusion(tests, diverging, rate.label, bool(untried)), *missing]
+    return [*conclusion(tests, diverging, rate.label, bool(untried or n_unknown)), *missing]
 
 
 def conclusion(
