@@ -23,14 +23,14 @@ POINTS = 0.05
 """Between training and validation accuracy, for overfitting; and between the training accuracy and
 the best one of the sweep, for underfitting. Five points are seen with a hundred validation rows."""
 
+FACTOR = 1.25
+"""The same where there is no accuracy: a loss or an error that is a quarter higher."""
+
 LEAST_AUROC = 0.6
 """In training: a network that ranks the rows by chance has 0.5."""
 
 ONE_CLASS = 0.001
 """Between an F1 and that of always naming one class, to take it for that."""
-
-FACTOR = 1.25
-"""The same where there is no accuracy: a loss or an error that is a quarter higher."""
 
 LEAST_R2 = 0.05
 """Of the variance of the target: a regression that explains less in training learns nothing."""
