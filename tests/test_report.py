@@ -3,14 +3,16 @@
 import json
 import subprocess
 import sys
+from os import utime
 from pathlib import Path
+from time import time
 
 import polars as pl
 import pytest
 from matplotlib.image import imread
 
 from .conftest import Run
-from .sweeps.made_up import write_grid, write_run
+from .sweeps.made_up import write_grid, write_noted, write_run
 
 
 def test_a_real_sweep_is_reported_whole(multilayer: Run, tmp_path: Path) -> None:
@@ -76,8 +78,7 @@ def test_a_sweep_that_runs_says_so_and_names_what_is_missing(
     (folder / "5" / "config.yaml").unlink()
     write_run(folder / "6", 0.2, optimizer__lr=3.0, seed=1)
     (folder / "6" / "manifest.json").write_text('{"status": "do')
-    noted = {"hydra": {"sweeper": {}, "overrides": {"task": ["seed=range(8)"]}}}
-    (folder / "multirun.yaml").write_text(json.dumps(noted))
+    write_noted(folder, ["seed=range(8)"])
     text, out = report(multilayer, tmp_path)
     assert "still running" in text
     assert "still running" in out
@@ -90,6 +91,18 @@ def test_a_sweep_that_runs_says_so_and_names_what_is_missing(
         assert line in text
         assert line in out
     assert "config.yaml is missing or broken" in text
+
+
+def test_a_run_that_is_silent_for_hours_was_likely_killed(multilayer: Run, tmp_path: Path) -> None:
+    """It cannot say so itself."""
+    write_grid(tmp_path / "sweep", {0.1: [0.3]})
+    write_run(tmp_path / "sweep" / "1", status="running", optimizer__lr=1.0, seed=0)
+    then = time() - 3.2 * 3600
+    for path in [tmp_path / "sweep" / "1", *(tmp_path / "sweep" / "1").iterdir()]:
+        utime(path, (then, then))
+    text, out = report(multilayer, tmp_path)
+    assert "running, or killed: nothing written for 3 h: 1 (run 1)" in text
+    assert "still running" not in out
 
 
 def test_where_all_runs_failed_the_reasons_are_told(multilayer: Run, tmp_path: Path) -> None:
@@ -120,6 +133,17 @@ def test_a_sweep_of_nothing_but_seeds(multilayer: Run, tmp_path: Path) -> None:
     text, _ = report(multilayer, tmp_path)
     assert "0.5 ± 0.1 [0.4, 0.6], n = 3" in text
     assert "Nothing but the seed. Folded: 3 seeds." in text
+
+
+def test_the_tables_have_one_n_and_say_whose_time_it_is(multilayer: Run, tmp_path: Path) -> None:
+    """Two runs of one seed are one; in a stack the time is that of all its runs."""
+    for number, (seed, loss) in enumerate([(0, 0.4), (0, 0.6), (1, 0.5)]):
+        values = {"optimizer__lr": 0.1, "seed": seed}
+        write_run(tmp_path / "sweep" / str(number), loss, manifest={"members": 3}, **values)
+    text, _ = report(multilayer, tmp_path)
+    assert "n = 2" in text
+    assert "the time is that of the whole stack" in text
+    assert pl.read_csv(tmp_path / "sweep" / "configs.csv")["n"].to_list() == [2]
 
 
 def test_runs_may_have_names(multilayer: Run, tmp_path: Path) -> None:
@@ -159,6 +183,7 @@ def test_another_metric_may_decide(multilayer: Run, tmp_path: Path) -> None:
     refused = {
         "validation/acuracy": "did you mean validation/accuracy?",
         "accuracy": "did you mean validation/accuracy?",
+        "train/acuracy": "did you mean validation/accuracy?",
         "test/loss": "no longer tested",
     }
     for wrong, hint in refused.items():

@@ -83,7 +83,7 @@ def check(command: str, flags: Namespace) -> None:
     if command in ("evaluate", "predict"):
         find_checkpoint(config["run"])
     if command == "report":
-        from multilayer.sweeps.sweep import find_sweep
+        from multilayer.sweeps.folder import find_sweep
 
         find_sweep(config["sweep"])
     if command == "predict":

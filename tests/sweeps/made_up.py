@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 
 from multilayer.sweeps.candidates import Candidate, make_candidates
+from multilayer.sweeps.comparison import compare
+from multilayer.sweeps.findings import find
 from multilayer.sweeps.sweep import Sweep, open_sweep
 
 
@@ -58,7 +60,22 @@ def write_grid(folder: Path, losses: dict[float, list[float | None]]) -> None:
             number += 1
 
 
+def write_noted(folder: Path, words: list[str], **sweeper: Any) -> None:
+    """What Hydra notes of a sweep, of which the report reads the command."""
+    about = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"} | sweeper
+    noted = {"hydra": {"sweeper": about, "overrides": {"task": words, "hydra": []}}}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "multirun.yaml").write_text(yaml.safe_dump(noted))
+
+
 def opened(folder: Path) -> tuple[Sweep, list[Candidate]]:
     """The sweep in a folder, and its configs."""
     sweep = open_sweep(folder)
     return sweep, make_candidates(sweep)
+
+
+def found_in(folder: Path) -> dict[str, str]:
+    """The findings of a sweep without curves, by title."""
+    sweep, candidates = opened(folder)
+    comparisons = compare(candidates, sweep.sign)
+    return {finding.title: finding.text for finding in find(sweep, candidates, comparisons, {})}

@@ -1,13 +1,14 @@
 """Folding seeds, and telling the best from the second."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from multilayer.sweeps.candidates import Candidate, command_of
-from multilayer.sweeps.comparison import compare, holm
+from multilayer.sweeps.comparison import compare, holm, seeds_needed
 from multilayer.sweeps.folding import N_RESAMPLES, fold, resamples
 from multilayer.sweeps.verdict import verdict
 
@@ -26,6 +27,9 @@ def test_seeds_fold_into_mean_deviation_and_interval() -> None:
     assert (found.mean, found.n) == (3.0, 3)
     assert found.std == pytest.approx(7**0.5)
     assert (found.low, found.high) == (1.0, 6.0)  # 1/27 of resamples are thrice the lowest
+    pair = fold([1.0, 3.0])
+    assert pair is not None
+    assert (pair.low, pair.high) == (None, None)  # the two values themselves are no interval
     sample = np.random.default_rng(3).normal(size=40)
     ours = fold(list(sample))
     theirs = stats.bootstrap((sample,), np.mean, method="percentile", rng=0).confidence_interval
@@ -105,7 +109,9 @@ def test_a_config_that_diverges_for_one_seed_is_not_the_best(tmp_path: Path) -> 
     sweep, candidates = opened(tmp_path)
     assert [each.choice["optimizer.lr"] for each in candidates] == [0.1, 1.0, 10.0]
     assert candidates[1].states() == "1 of 3 diverged, 2 of 3 done"
-    assert verdict(candidates, compare(candidates, sweep.sign)).startswith("There is no second")
+    assert verdict(sweep, candidates, compare(candidates, sweep.sign)).startswith(
+        "There is no second"
+    )
 
 
 def test_the_verdict_says_what_can_be_told(tmp_path: Path) -> None:
@@ -116,19 +122,59 @@ def test_the_verdict_says_what_can_be_told(tmp_path: Path) -> None:
     said = {}
     for name in ("clear", "unclear", "single"):
         sweep, candidates = opened(tmp_path / name)
-        said[name] = verdict(candidates, compare(candidates, sweep.sign))
+        said[name] = verdict(sweep, candidates, compare(candidates, sweep.sign))
     assert "is distinguishable from the second (optimizer.lr=1)" in said["clear"]
     assert "is not distinguishable" in said["unclear"]
     assert "cannot be told" in said["single"]
     assert "seed=0,1,2,3,4" in said["single"]
 
 
+def test_no_configs_are_ranked_by_fewer_seeds_than_the_others(tmp_path: Path) -> None:
+    """The one lucky seed of a config that was cut off does not make it the best."""
+    write_grid(tmp_path, {0.1: [0.5, 0.6, 0.5], 1.0: [0.3], 10.0: [0.7, 0.8, 0.7]})
+    _, candidates = opened(tmp_path)
+    assert [each.choice["optimizer.lr"] for each in candidates] == [0.1, 10.0, 1.0]
+    assert candidates[2].states() == "done, 1 of 3 seeds"
+
+
+def test_the_seeds_that_are_advised_would_tell() -> None:
+    """At Holm's strictest level: of trials with so many seeds, about 80 % see the difference."""
+    second = compare([candidate([0.0, 0.0, 0.0]), candidate([0.0, 1.0, 2.0])], sign=1)[0]
+    n = seeds_needed(second, n_comparisons=10)
+    assert n is not None
+    draws = np.random.default_rng(0).normal(1.0, 1.0, size=(4000, n))
+    seen = stats.ttest_1samp(draws, 0.0, axis=1).pvalue < 0.05 / 10
+    assert seen.mean() == pytest.approx(0.8, abs=0.1)
+    assert n > (seeds_needed(second, n_comparisons=1) or 0)
+
+
+def test_the_advice_names_what_was_repeated_and_its_own_number(tmp_path: Path) -> None:
+    """Folds are not seeds; the seeds that are there are kept, and the number is one."""
+    losses = {0.1: [0.30, 0.40, 0.31], 1.0: [0.34, 0.42, 0.37]}
+    for number, (lr, i) in enumerate((lr, i) for lr in losses for i in range(3)):
+        write_run(tmp_path / "a" / str(number), losses[lr][i], optimizer__lr=lr, seed=7 + i)
+        write_run(tmp_path / "b" / str(number), losses[lr][i], optimizer__lr=lr, data__fold=i)
+    sweep, candidates = opened(tmp_path / "a")
+    said = verdict(sweep, candidates, compare(candidates, sweep.sign))
+    words = said.rpartition("About ")[2]
+    n, override = int(words.split()[0]), words.rpartition("seed=")[2].rstrip(".")
+    assert override.startswith("7,8,9,")
+    assert len(override.split(",")) == n
+    assert "the second is worse by 0.04" in said
+    assert "uncorrected 95 % interval" in said
+    sweep, candidates = opened(tmp_path / "b")
+    said = verdict(sweep, candidates, compare(candidates, sweep.sign))
+    assert "3 shared folds" in said
+    assert "folds would tell: data.fold=" in said
+
+
 def test_the_command_gives_the_config_without_its_seed(tmp_path: Path) -> None:
-    """A file that makes a sweep by itself is kept from doing so."""
-    write_run(tmp_path / "0", 0.5, sweep="learning_rates", optimizer__lr=0.1, seed=0)
-    write_run(tmp_path / "1", 0.6, sweep="learning_rates", optimizer__lr=1.0, seed=0)
+    """A seed that did not vary stays; a file that makes a sweep by itself is kept from doing so."""
+    for number, (lr, seed) in enumerate([(0.1, 0), (0.1, 1), (1.0, 0), (1.0, 1)]):
+        kept: dict[str, Any] = {"sweep": "learning_rates", "data__split_seed": 3}
+        write_run(tmp_path / str(number), lr, **kept, optimizer__lr=lr, seed=seed)
     sweep, candidates = opened(tmp_path)
-    words = "multilayer train sweep=learning_rates optimizer.lr=0.1"
+    words = "multilayer train sweep=learning_rates data.split_seed=3 optimizer.lr=0.1"
     assert command_of(candidates[0], sweep) == words
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {hydra: [], task: []}}")
     assert command_of(candidates[0], sweep) == f"{words} hydra.mode=RUN"

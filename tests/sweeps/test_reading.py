@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 import yaml
 
+from multilayer.errors import UserError
+from multilayer.sweeps.folder import find_sweep
 from multilayer.sweeps.reading import count_jobs, read_sweep, varied
+from multilayer.sweeps.sweep import open_sweep
+
+from .made_up import write_grid, write_noted
+from .made_up import write_run as write_whole_run
 
 
 def write_run(
@@ -61,6 +67,54 @@ def test_the_number_of_jobs_is_that_of_the_command(
     tmp_path: Path, words: list[str], params: dict[str, str] | None, n_jobs: int | None
 ) -> None:
     """As Hydra noted it; what a sweeper draws is not known before."""
-    noted = {"hydra": {"sweeper": {"params": params}, "overrides": {"task": words}}}
-    (tmp_path / "multirun.yaml").write_text(yaml.safe_dump(noted))
+    write_noted(tmp_path, words, params=params)
     assert count_jobs(tmp_path) == n_jobs
+    write_noted(tmp_path, words, params=params, _target_="hydra_plugins.Optuna")
+    assert count_jobs(tmp_path) is None
+
+
+def test_runs_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    """With `hydra.sweep.subdir='group/${hydra.job.num}'`."""
+    write_noted(tmp_path, ["optimizer.lr=0.1,1"])
+    write_grid(tmp_path / "group", {0.1: [0.5], 1.0: [0.6]})
+    assert [run.name for run in open_sweep(find_sweep(tmp_path)).runs] == ["0", "1"]
+
+
+def test_a_sweep_without_a_run_yet_says_so(tmp_path: Path) -> None:
+    """It has begun, and is no mistake."""
+    write_noted(tmp_path, ["optimizer.lr=0.1,1,10"])
+    with pytest.raises(UserError, match="0 of 3 runs have begun"):
+        find_sweep(tmp_path)
+
+
+def test_a_folder_that_happens_to_hold_runs_is_no_sweep(tmp_path: Path) -> None:
+    """A day of single runs, a run among other things, and runs of which nothing is shared."""
+    day, other, mixed = tmp_path / "2026-11-25", tmp_path / "tmp", tmp_path / "mixed"
+    write_whole_run(day / "21-03-02-123456", 0.5, optimizer__lr=0.1)
+    write_whole_run(other / "0", 0.5, optimizer__lr=0.1)
+    for name in ("a", "b", "c"):
+        (other / name).mkdir()
+    write_whole_run(mixed / "mine", 0.5, optimizer__lr=0.1)
+    write_whole_run(mixed / "yours", 0.5, model__dropout=0.1)
+    for folder, reason in (
+        (day, "single ones of a day"),
+        (other, "only 1 of the 4 folders"),
+        (mixed, "share"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            find_sweep(folder)
+    write_noted(mixed, [])
+    assert find_sweep(mixed) == mixed
+
+
+def test_what_cannot_be_read_says_which_file(tmp_path: Path) -> None:
+    """Missing, broken, or another's."""
+    write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6], 10.0: [0.7], 100.0: [0.8]})
+    (tmp_path / "1" / "manifest.json").unlink()
+    (tmp_path / "2" / "metrics.json").write_text("{")
+    (tmp_path / "3" / "manifest.json").write_text("{}")
+    assert open_sweep(tmp_path).broken == {
+        "1": "manifest.json is missing",
+        "2": "metrics.json is broken",
+        "3": "manifest.json is not that of a run",
+    }

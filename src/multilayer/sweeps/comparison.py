@@ -6,7 +6,7 @@ split. What the seed does to both cancels in their difference, which makes the p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import sqrt
 
 import numpy as np
 from scipy.special import stdtr, stdtrit
@@ -18,8 +18,11 @@ LEAST_SEEDS = 3
 """For a verdict. From two differences nobody knows their spread: p is below 0.05 by chance of how
 the digits fall."""
 
-NORMAL_BOTH = 1.96 + 0.84
-"""Standard errors between the means for a two-sided test at 0.05 to see it in 80 % of cases."""
+POWER = 0.8
+"""How often a test with the seeds that are advised would see a difference as large as was seen."""
+
+MOST_SEEDS = 50
+"""Beyond them nobody trains more to tell two configs apart: they are as good as equal."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def seeds_needed(comparison: Comparison) -> int | None:
-    """About how many seeds would tell the two apart, if they differ by as much as was seen."""
+def seeds_needed(comparison: Comparison, n_comparisons: int) -> int | None:
+    """How many seeds would tell the two apart, if they differ by as much as was seen.
+
+    The test is held to the strictest of Holm's levels, 0.05 over the number of comparisons. None
+    where it would take more than `MOST_SEEDS`, or their spread is unknown.
+    """
     if not comparison.worse_by or not comparison.std:
         return None
-    return max(5, ceil((NORMAL_BOTH * comparison.std / comparison.worse_by) ** 2))
+    effect = abs(comparison.worse_by) / comparison.std
+    level = 1 - (1 - CONFIDENCE) / n_comparisons / 2
+    for n in range(comparison.n + 1, MOST_SEEDS + 1):
+        if effect * sqrt(n) >= stdtrit(n - 1, level) + stdtrit(n - 1, POWER):
+            return n
+    return None

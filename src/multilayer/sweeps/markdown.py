@@ -1,28 +1,20 @@
 """The report as Markdown."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-from multilayer.sweeps import bounds
-from multilayer.sweeps.candidates import Candidate
-from multilayer.sweeps.finding import Finding, number
+from multilayer.sweeps.candidates import Candidate, as_range
+from multilayer.sweeps.figures import Picture
+from multilayer.sweeps.findings import bounds
+from multilayer.sweeps.findings.finding import Finding, number
 from multilayer.sweeps.folding import N_RESAMPLES
 from multilayer.sweeps.settings import word
+from multilayer.sweeps.silence import long_ago
 from multilayer.sweeps.sweep import Sweep
 from multilayer.sweeps.table import SPLITS, mean_seconds, metric_names
 from multilayer.sweeps.verdict import best_command, in_words
 
 MOST_ROWS = 50
 """Of a table in the report; the files beside it have all."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the report: its file below the sweep folder, and what it shows."""
-
-    path: Path
-    caption: str
 
 
 def to_markdown(
@@ -36,6 +28,7 @@ def to_markdown(
     parts = [
         f"# Sweep {sweep.folder.resolve().name}",
         *state_of(sweep),
+        *(f"**Caution: {each}.**" for each in sweep.cautions),
         *what_varied(sweep),
         *best_config(sweep, candidates, verdict),
         *findings_part(findings),
@@ -52,7 +45,7 @@ def state_of(sweep: Sweep) -> list[str]:
     """How many runs there are, and which are not done, by name."""
     lines = state_lines(sweep)
     note = "**The sweep is still running: all below is of the runs so far.**"
-    return ([note] if "running" in sweep.counts else []) + ["  \n".join(lines)]
+    return ([note] if sweep.running else []) + ["  \n".join(lines)]
 
 
 def state_lines(sweep: Sweep) -> list[str]:
@@ -65,8 +58,13 @@ def state_lines(sweep: Sweep) -> list[str]:
     counts = ", ".join(f"{count} {name}" for name, count in sweep.counts.items())
     lines = [f"{n} runs{planned}: {counts}"]
     for status in sweep.counts:
-        if status != "done":
+        if status not in ("done", "running"):
             lines.append(f"{status}: {names(sweep.named(status))}")
+    if sweep.running:
+        lines.append(f"running: {names(sweep.running)}")
+    if sweep.killed:
+        ago = long_ago(min(sweep.killed.values()))
+        lines.append(f"running, or killed: nothing written for {ago}: {names(list(sweep.killed))}")
     if sweep.broken:
         lines.append(f"broken, left out: {names(list(sweep.broken))}")
     if sweep.n_missing:
@@ -87,15 +85,20 @@ def names(runs: Sequence[str], limit: int = 20) -> str:
 def what_varied(sweep: Sweep) -> list[str]:
     """A row for each setting, and how many seeds."""
     seeds = len(set(sweep.replicates))
-    folded = f"Folded: {seeds} seeds." if seeds > 1 else "One seed: no spread is known."
+    repeat = sweep.repeat
+    folded = f"Folded: {seeds} {repeat}s." if seeds > 1 else "One seed: no spread is known."
     if not sweep.settings:
-        return ["## What varied", f"Nothing but the seed. {folded}" if seeds > 1 else "Nothing."]
+        but = f"Nothing but the {repeat}. {folded}"
+        return ["## What varied", but if seeds > 1 else "Nothing."]
     rows = []
     for setting in sweep.settings:
-        levels = [word(level) for level in setting.levels]
-        shown = ", ".join(levels[:10]) + (f", … {levels[-1]}" if levels[10:] else "")
+        words = [word(level) for level in setting.levels]
+        shown = ", ".join(words[:10]) + (f", … {words[-1]}" if words[10:] else "")
         spacing = "by factors" if setting.is_log else "by steps" if setting.is_number else "choices"
-        rows.append([f"`{setting.key}`", str(len(levels)), spacing, shown])
+        rows.append([f"`{setting.key}`", str(len(words)), spacing, shown])
+    for key, levels in sweep.reported.items():
+        different = str(len(set(levels)))
+        rows.append([f"`{key}`", different, "not swept", as_range(levels)])
     return ["## What varied", table(["setting", "values", "spaced", ""], rows), folded]
 
 
@@ -113,7 +116,7 @@ def best_config(sweep: Sweep, candidates: Sequence[Candidate], verdict: str) -> 
     lines = [
         "## Best config",
         f"```bash\n{command}\n```",
-        f"{sweep.metric} {in_words(best.score)}, n = {best.score.n if best.score else 0}. "
+        f"{sweep.metric} {in_words(best.score)}, n = {len(best.scores)}. "
         f"It has the best mean of {sweep.metric} ({sweep.mode}). {verdict}",
     ]
     if test:
@@ -141,28 +144,38 @@ def figures_part(sweep: Sweep, pictures: Sequence[Picture]) -> list[str]:
 
 def configs_part(sweep: Sweep, candidates: Sequence[Candidate]) -> list[str]:
     """The configs, best first: the compared metric, how the runs ended, and their time."""
-    keys = [setting.key for setting in sweep.settings]
-    header = ["", *keys, sweep.metric, "n", "status", "time (s)"]
-    rows = [
-        [
-            str(rank),
-            *(word(level) for level in it.choice.values()),
-            in_words(it.score),
-            str(it.score.n if it.score else 0),
-            it.states(),
-            number(mean_seconds(it)),
-        ]
-        for rank, it in enumerate(candidates[:MOST_ROWS], start=1)
+    rows = [config_cells(rank, it) for rank, it in enumerate(candidates[:MOST_ROWS], start=1)]
+    return ["## Configs", explain_rows(sweep, len(candidates)), table(config_header(sweep), rows)]
+
+
+def config_header(sweep: Sweep) -> list[str]:
+    """The columns of the table of configs, here and in the terminal."""
+    keys = [*(setting.key for setting in sweep.settings), *sweep.reported]
+    return ["", *keys, sweep.metric, "n", "status", "time (s)"]
+
+
+def config_cells(rank: int, candidate: Candidate) -> list[str]:
+    """A row of it."""
+    return [
+        str(rank),
+        *(word(level) for level in candidate.choice.values()),
+        *candidate.reported.values(),
+        in_words(candidate.score),
+        str(len(candidate.scores)),
+        candidate.states(),
+        number(mean_seconds(candidate)),
     ]
-    return ["## Configs", explain_rows(len(candidates)), table(header, rows)]
 
 
-def explain_rows(n_rows: int) -> str:
+def explain_rows(sweep: Sweep, n_rows: int) -> str:
     """What a cell says, and where the rest of the rows are."""
     rest = f" The best {MOST_ROWS} of {n_rows} are here;" if n_rows > MOST_ROWS else ""
+    stacked = any((run.manifest.get("members") or 1) > 1 for run in sweep.runs)
+    time = "that of the whole stack which the run was trained in" if stacked else "that of a run"
     return (
-        "Mean ± standard deviation over n seeds [95 % interval of the mean]; the time is the mean "
-        f"of a run.{rest} `configs.csv` has each number by itself, `runs.csv` each run."
+        f"Mean ± standard deviation over n {sweep.repeat}s [95 % interval of the mean]; the time "
+        f"is {time}, in the mean.{rest} `configs.csv` has each number by itself, `runs.csv` each "
+        "run."
     )
 
 
@@ -220,25 +233,33 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def how_computed(sweep: Sweep) -> str:
     """The methods and the bounds, for who wants to know."""
     bullets = [
-        "Means are over runs that are done. A config with a diverged run is ranked after those "
-        f"without. {sweep.metric} decided; the test rows did not.",
-        f"Intervals are percentile bootstraps of {N_RESAMPLES} resamples. They are too narrow with "
+        "Means are over runs that are done. A config with fewer done seeds than most is ranked "
+        "after the complete ones, and one with a diverged run after those. "
+        f"{sweep.metric} decided; the test rows did not.",
+        f"Intervals are percentile bootstraps of {N_RESAMPLES} resamples, of three {sweep.repeat}s "
+        "or more. They are too narrow with "
         "few seeds: of normal values they hold the true mean in 75 % of cases for 3 seeds, 84 % "
         "for 5, 90 % for 10.",
         "The best config is compared with the others by a paired t-test over the seeds that both "
         "have, two-sided, with Holm's correction over all comparisons.",
         f"Edge of the grid: within {bounds.EDGE:.0%} of the range that was swept, in its logarithm "
         "where it was spaced by factors.",
-        "Seeds against settings: the standard deviation over seeds that the better half of the "
-        "configs share. A setting does not matter if its values, each with the others at their "
-        "best, differ by no more than that.",
+        "Chance: the standard deviation of a run beside the mean of its config, without what the "
+        "seed does to all configs (a table of configs by seeds, the better half of the configs).",
+        "A setting does not matter if the best config at each of its values is as good as the best "
+        "of all: if the 95 % interval of their paired difference is within "
+        f"±{bounds.EQUIVALENT:g} of these standard deviations, what a run gains or loses by "
+        "chance. With fewer than about ten seeds hardly an interval is so narrow.",
         f"Still improving: the best epoch is in the last {bounds.LATE:.0%} before "
         f"trainer.max_epochs, and these brought {bounds.STILL_GAIN:.0%} or more.",
         f"Overfitting: the training accuracy is above that of validation by more than "
         f"{bounds.POINTS:.2f}; without an accuracy, the validation loss is more than "
         f"{bounds.FACTOR:g} times the training loss. Underfitting: training is as far from the "
-        "best training of the sweep.",
-        f"The validation loss turned if it ended more than {bounds.TURN:.0%} above its lowest.",
+        "best training of the sweep; it learns nothing if accuracy and F1 are "
+        "those of always naming one class, if "
+        f"the training AUROC is below {bounds.LEAST_AUROC:g}, or r2 below {bounds.LEAST_R2:g}.",
+        f"The validation loss turned if it ended more than {bounds.TURN:.0%} above its lowest; "
+        f"from {bounds.BIG_TURN:.0%} on that is a finding.",
         "The findings are those of the tuning playbook (Godbole et al. 2023).",
     ]
     return "## How it was computed\n\n" + "\n".join(f"- {bullet}" for bullet in bullets)

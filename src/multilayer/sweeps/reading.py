@@ -36,6 +36,11 @@ class SweepRun:
         return status
 
     @cached_property
+    def words(self) -> dict[str, str]:
+        """Its overrides by their keys."""
+        return dict(map(key_and_word, self.manifest["overrides"]))
+
+    @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config."""
         return load_config(self.folder.config_file.read_text())
@@ -72,8 +77,24 @@ def load_block(text: str) -> Any:
 
 def read_sweep(sweep: Path) -> list[SweepRun]:
     """The runs that have begun, in the order of their job numbers."""
-    found = [read_run(RunFolder(path.parent)) for path in sweep.glob("*/manifest.json")]
+    found = [read_run(RunFolder(path.parent)) for path in manifests(sweep)]
     return sorted((run for run in found if run is not None), key=place)
+
+
+def manifests(sweep: Path) -> list[Path]:
+    """The manifests of a sweep's runs.
+
+    They may lie a folder deeper, as with `hydra.sweep.subdir='group/${hydra.job.num}'`.
+    """
+    return files_of_runs(sweep, "manifest.json")
+
+
+def files_of_runs(sweep: Path, name: str) -> list[Path]:
+    """The files of one name in the run folders of a sweep."""
+    found = list(sweep.glob(f"*/{name}"))
+    if not found and (sweep / "multirun.yaml").is_file():
+        found = list(sweep.glob(f"*/*/{name}"))
+    return found
 
 
 def read_run(folder: RunFolder) -> SweepRun | None:
@@ -96,7 +117,7 @@ def varied(runs: list[SweepRun]) -> dict[str, list[Any]]:
     Values are those of the config, numbers as numbers; a choice from a group is its name. A run
     that lacks an override has what its config says there, else None.
     """
-    words = [dict(map(key_and_word, run.manifest["overrides"])) for run in runs]
+    words = [run.words for run in runs]
     keys = dict.fromkeys(key for own in words for key in own)
     values = {
         key: [value_of(run, key, own.get(key)) for run, own in zip(runs, words, strict=True)]
@@ -118,10 +139,16 @@ def key_and_word(override: str) -> tuple[str, str]:
 
 def value_of(run: SweepRun, key: str, word: str | None) -> Any:
     """What a run's config has at a dotted key; where that is a whole group, the chosen name."""
+    node = config_at(run, key)
+    return word if node is None or isinstance(node, dict) else node
+
+
+def config_at(run: SweepRun, key: str) -> Any:
+    """What a run's config has at a dotted key; None where it has nothing."""
     node: Any = run.config
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
-    return word if node is None or isinstance(node, dict) else node
+    return node
 
 
 def count_jobs(sweep: Path) -> int | None:
@@ -131,11 +158,13 @@ def count_jobs(sweep: Path) -> int | None:
 
     try:
         noted = yaml.load((sweep / "multirun.yaml").read_text(), Loader)  # noqa: S506 - it is safe
+        if not noted["hydra"]["sweeper"]["_target_"].endswith(".BasicSweeper"):
+            return None  # as many as it likes, and a parameter's words may not be values
         params = noted["hydra"]["sweeper"].get("params") or {}
         words = [*(f"{key}={value}" for key, value in params.items())]
         words += noted["hydra"]["overrides"]["task"]
         parsed = OverridesParser.create().parse_overrides(words)
-    except (OSError, yaml.YAMLError, KeyError, TypeError, HydraException):
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, HydraException):
         return None
     if any(override.is_interval_sweep() for override in parsed):
         return None

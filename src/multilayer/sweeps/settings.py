@@ -19,6 +19,12 @@ NAMES = {
 }
 """How an axis is called, where the key does not say it by itself."""
 
+BY_FACTORS = ("lr", "weight_decay", "eps", "batch_size", "d_hidden", "d_embedding")
+"""The last part of keys that people think of in factors; so are counts, `n_*`."""
+
+CLOSE = 1.5
+"""The factor below which two values are close enough for steps, whatever they are."""
+
 Level = float | int | bool | str | None
 
 
@@ -56,7 +62,7 @@ def make_setting(key: str, values: Sequence[Any]) -> Setting:
     levels = tuple(dict.fromkeys(as_level(value) for value in sorted(values, key=order)))
     numbers = [level for level in levels if is_number(level)]
     all_numbers = len(numbers) == len(levels)
-    return Setting(key, levels, all_numbers, all_numbers and is_geometric(numbers))
+    return Setting(key, levels, all_numbers, all_numbers and is_spaced_by_factors(key, numbers))
 
 
 def as_level(value: Any) -> Level:
@@ -89,6 +95,21 @@ def order(value: Any) -> tuple[int, Any]:
     if isinstance(value, (list, tuple)):
         return 1, [(0, item) if is_number(item) else (1, str(item)) for item in value]
     return 2, word(value)
+
+
+def is_spaced_by_factors(key: str, levels: Sequence[Any]) -> bool:
+    """Whether an axis of a setting is a log one: by its levels, or where two say little, its key.
+
+    >>> is_spaced_by_factors("optimizer.lr", [0.1, 0.3])
+    True
+    >>> is_spaced_by_factors("model.dropout", [0.1, 0.3])
+    False
+    """
+    name = key.rpartition(".")[2]
+    is_usual = name in BY_FACTORS or name.endswith("_lr") or name.startswith("n_")
+    if len(levels) == 2 and min(levels) > 0 and is_usual:
+        return bool(max(levels) >= CLOSE * min(levels))
+    return is_geometric(levels)
 
 
 def is_geometric(levels: Iterable[Any]) -> bool:

@@ -1,6 +1,7 @@
 """A sweep as the report sees it: its runs, what varied, and which runs are missing or broken."""
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +11,22 @@ import yaml
 
 from multilayer.errors import UserError, did_you_mean
 from multilayer.metric_names import MORE_IS_BETTER
-from multilayer.sweeps.reading import SweepRun, count_jobs, read_sweep, varied
+from multilayer.runs.folder import RunFolder
+from multilayer.sweeps.comparable import cautions, losses_vary, metric_of_any_loss
+from multilayer.sweeps.reading import (
+    SweepRun,
+    config_at,
+    count_jobs,
+    files_of_runs,
+    read_sweep,
+    varied,
+)
 from multilayer.sweeps.settings import REPLICATES, Level, Setting, as_level, make_setting
+from multilayer.sweeps.silence import LONG, silent_seconds
 
 RUN_FILES = ("manifest.json", "config.yaml")
+
+RATE = "optimizer.lr"
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,10 @@ class Sweep:
     metric, mode: what is compared, and whether `min` or `max` of it is best.
     settings: what varied, but for the seed.
     levels: by the key of a setting, its level in each run.
-    replicates: the seed of each run, with whatever else nobody tunes.
+    replicate_keys: what varied that nobody tunes, as the seed; replicates: its values in each run.
+    reported: as `levels`, of what no override says and yet differs: a found learning rate.
+    cautions: what must be known before the configs are compared.
+    silent: by the name of a run that says it is running, the seconds since it wrote something.
     """
 
     folder: Path
@@ -37,12 +53,31 @@ class Sweep:
     mode: str
     settings: list[Setting]
     levels: dict[str, list[Level]]
+    replicate_keys: tuple[str, ...]
     replicates: list[tuple[Any, ...]]
+    reported: dict[str, list[Level]]
+    cautions: list[str]
+    silent: dict[str, float]
 
     @property
     def sign(self) -> int:
         """What a metric is multiplied by, so that less of it is better."""
         return 1 if self.mode == "min" else -1
+
+    @property
+    def repeat(self) -> str:
+        """What a repetition of a config is called."""
+        return "fold" if self.replicate_keys == ("data.fold",) else "seed"
+
+    @property
+    def running(self) -> list[str]:
+        """The runs that are running, as far as one can see."""
+        return [name for name, seconds in self.silent.items() if seconds < LONG]
+
+    @property
+    def killed(self) -> dict[str, float]:
+        """The runs that were likely killed, and for how many seconds they were silent."""
+        return {name: seconds for name, seconds in self.silent.items() if seconds >= LONG}
 
     @property
     def missing(self) -> list[str]:
@@ -71,32 +106,6 @@ class Sweep:
         return {name: found[name] for name in (*order, *sorted(found)) if found[name]}
 
 
-def find_sweep(sweep: str | Path) -> Path:
-    """The folder that `sweep` names.
-
-    Raises `UserError` where it is none, or holds no runs; names one that does nearby.
-    """
-    path = Path(sweep)
-    if not path.exists():
-        raise UserError(f"sweep={sweep}: no such folder")
-    if not path.is_dir():
-        raise UserError(f"sweep={sweep} is a file: expected the folder of a sweep")
-    if any(path.glob("*/manifest.json")):
-        return path
-    raise UserError(
-        f"sweep={sweep} is not a sweep folder: expected folders with manifest.json in it"
-        + hint_at_sweep(path)
-    )
-
-
-def hint_at_sweep(path: Path) -> str:
-    """Name the sweep above, for who gave a run, or the latest below, for who gave all sweeps."""
-    if (path / "manifest.json").is_file():
-        return f", and this is a run; did you mean {path.parent}?"
-    below = sorted(path.glob("*/*/manifest.json"), key=lambda file: file.stat().st_mtime)
-    return f"; did you mean {below[-1].parent.parent}?" if below else ""
-
-
 def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
     """Read a sweep folder.
 
@@ -111,11 +120,14 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:3])
         raise UserError(f"sweep={folder}: no run can be read ({reasons})")
     config = runs[0].config
-    metric, mode = choose_metric(metric, config["monitor"], config["mode"], runs)
     values = varied(runs)
+    if metric is None and losses_vary(list(values)) and config["monitor"].endswith("/loss"):
+        metric = metric_of_any_loss(runs)
+    metric, mode = choose_metric(metric, config["monitor"], config["mode"], runs)
     settings = [make_setting(key, each) for key, each in values.items() if key not in REPLICATES]
     levels = {setting.key: [as_level(v) for v in values[setting.key]] for setting in settings}
-    repeated = [values[key] for key in REPLICATES if key in values]
+    keys = tuple(key for key in REPLICATES if key in values)
+    repeated = [values[key] for key in keys]
     return Sweep(
         folder=folder,
         runs=runs,
@@ -125,15 +137,47 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
         mode=mode,
         settings=settings,
         levels=levels,
+        replicate_keys=keys,
         replicates=list(zip(*repeated, strict=True)) if repeated else [()] * len(runs),
+        reported=found_rates(runs, levels),
+        cautions=list(cautions(runs, list(values), metric)),
+        silent={run.name: silent_seconds(run.folder.path) for run in runs if is_running(run)},
     )
+
+
+def is_running(run: SweepRun) -> bool:
+    """Whether a run says that it is running."""
+    return run.status == "running"
+
+
+def found_rates(runs: Sequence[SweepRun], levels: Collection[str]) -> dict[str, list[Level]]:
+    """The learning rate of each run, where it differs between them and was not swept.
+
+    Optimizers have different ones by default, and callbacks=lr_sweep finds one for each run.
+    """
+    if RATE in levels:
+        return {}
+    rates = [as_level(config_at(run, RATE)) for run in runs]
+    return {RATE: rates} if len(set(rates)) > 1 else {}
 
 
 def unreadable(folder: Path, found: list[SweepRun]) -> dict[str, str]:
     """The run folders that `read_sweep` left out, each with the reason."""
-    begun = {path.parent.name for name in RUN_FILES for path in folder.glob(f"*/{name}")}
-    reason = "manifest.json or metrics.json is missing or broken"
-    return dict.fromkeys(begun - {run.name for run in found}, reason)
+    begun = {path.parent for name in RUN_FILES for path in files_of_runs(folder, name)}
+    read = {run.folder.path for run in found}
+    return {path.name: why_unreadable(path) for path in begun - read}
+
+
+def why_unreadable(folder: Path) -> str:
+    """Which file of a run folder is missing, or cannot be read."""
+    if not (folder / "manifest.json").is_file():
+        return "manifest.json is missing"
+    try:
+        manifest = RunFolder(folder).read_manifest()
+    except (OSError, ValueError):
+        return "manifest.json is broken"
+    whole = {"status", "overrides"} <= manifest.keys()
+    return "metrics.json is broken" if whole else "manifest.json is not that of a run"
 
 
 def has_config(run: SweepRun, broken: dict[str, str]) -> bool:
@@ -169,7 +213,12 @@ def choose_metric(
             f"{did_you_mean(near, known)}"
         )
     if wanted not in known:
-        near = f"validation/{wanted}"
-        hint = f"did you mean {near}?" if near in known else did_you_mean(wanted, known)
-        raise UserError(f"metric={wanted}: no such metric, {hint}")
+        raise UserError(f"metric={wanted}: no such metric, {nearest_metric(wanted, known)}")
     return wanted, "max" if wanted.rpartition("/")[2] in MORE_IS_BETTER else "min"
+
+
+def nearest_metric(wanted: str, known: Collection[str]) -> str:
+    """A hint at the metric that was meant; of validation, if its name is not known either way."""
+    of_validation = sorted(name for name in known if name.startswith("validation/"))
+    name = wanted.rpartition("/")[2]
+    return did_you_mean(f"validation/{name}", of_validation or known)

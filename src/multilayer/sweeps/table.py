@@ -33,7 +33,7 @@ def runs_table(sweep: Sweep) -> pl.DataFrame:
     runs = sweep.runs
     seeds = {key: each for key, each in varied(runs).items() if key in REPLICATES}
     columns: dict[str, list[Any]] = {"run": [run.name for run in runs]}
-    columns |= {key: column(each) for key, each in (sweep.levels | seeds).items()}
+    columns |= {key: column(each) for key, each in (sweep.levels | sweep.reported | seeds).items()}
     for name in ("status", "stop_reason", "best_epoch", "steps", "fit_seconds"):
         columns[name] = [run.manifest.get(name) for run in runs]
     columns |= {name: [run.metric(name) for run in runs] for name in metric_names(sweep)}
@@ -59,7 +59,8 @@ def config_row(rank: int, candidate: Candidate, names: Sequence[str]) -> dict[st
     """The row of a config in the folded table."""
     row: dict[str, Any] = {"rank": rank}
     row |= {key: word(level) for key, level in candidate.choice.items()}
-    row |= {"runs": len(candidate.runs), "n": len(candidate.done), "status": candidate.states()}
+    row |= candidate.reported
+    row |= {"runs": len(candidate.runs), "n": len(candidate.scores), "status": candidate.states()}
     row["fit_seconds"] = mean_seconds(candidate)
     for name in names:
         fold = candidate.metric(name)

@@ -3,28 +3,32 @@
 from collections.abc import Sequence
 
 from multilayer.sweeps.candidates import Candidate, command_of
-from multilayer.sweeps.comparison import LEAST_SEEDS, Comparison, seeds_needed
-from multilayer.sweeps.finding import number
+from multilayer.sweeps.comparison import LEAST_SEEDS, MOST_SEEDS, Comparison, seeds_needed
+from multilayer.sweeps.findings.finding import number
 from multilayer.sweeps.folding import Fold
+from multilayer.sweeps.more_seeds import more_seeds
 from multilayer.sweeps.sweep import Sweep
-
-MOST_SEEDS = 50
-"""Beyond them nobody trains more to tell two configs apart: they are as good as equal."""
 
 
 def in_words(fold: Fold | None) -> str:
     """A mean, its standard deviation and its interval, as far as there are.
 
     >>> from multilayer.sweeps.folding import fold
-    >>> in_words(fold([1.0, 1.0])), in_words(fold([2.0])), in_words(None)
+    >>> in_words(fold([1.0, 1.0, 1.0])), in_words(fold([2.0])), in_words(None)
     ('1 ± 0 [1, 1]', '2', '-')
+    >>> in_words(fold([1.0, 3.0]))
+    '2 ± 1.4 [n too small]'
     """
-    if fold is None or fold.std is None or fold.low is None or fold.high is None:
+    if fold is None or fold.std is None:
         return number(fold.mean) if fold else "-"
-    return f"{number(fold.mean)} ± {fold.std:.2g} [{number(fold.low)}, {number(fold.high)}]"
+    known = fold.low is not None and fold.high is not None
+    interval = f"{number(fold.low)}, {number(fold.high)}" if known else "n too small"
+    return f"{number(fold.mean)} ± {fold.std:.2g} [{interval}]"
 
 
-def verdict(candidates: Sequence[Candidate], comparisons: Sequence[Comparison]) -> str:
+def verdict(
+    sweep: Sweep, candidates: Sequence[Candidate], comparisons: Sequence[Comparison]
+) -> str:
     """Whether the best config is distinguishable from the second, and what would tell more."""
     sound = [candidate for candidate in candidates if candidate.is_sound]
     if not sound:
@@ -32,53 +36,52 @@ def verdict(candidates: Sequence[Candidate], comparisons: Sequence[Comparison]) 
     if not comparisons:
         return "There is no second config to compare it with."
     second = comparisons[0]
-    if second.n < LEAST_SEEDS:
-        have = (
-            f"the best two share {second.n} seed{'s' if second.n > 1 else ''}"
-            if second.n
-            else "the best two share no seed"
-        )
-        return (
-            f"Whether it is better than the second ({second.other.words()}) cannot be told: "
-            f"{have}, and a test needs {LEAST_SEEDS}. Add {more_seeds(5)} to the sweep."
-        )
-    return tested(second, comparisons)
+    if second.n >= LEAST_SEEDS:
+        return tested(sweep, second, comparisons)
+    s = "" if second.n == 1 else "s"
+    have = f"{second.n} {sweep.repeat}{s}" if second.n else f"no {sweep.repeat}"
+    override = more_seeds(sweep, 5)
+    return (
+        f"Whether it is better than the second ({second.other.words()}) cannot be told: the best "
+        f"two share {have}, and a test needs {LEAST_SEEDS}."
+        + (f" Add {override} to the sweep." if override else "")
+    )
 
 
-def tested(second: Comparison, comparisons: Sequence[Comparison]) -> str:
+def tested(sweep: Sweep, second: Comparison, comparisons: Sequence[Comparison]) -> str:
     """The words for a test that could be made."""
+    other = f"the second ({second.other.words()})"
     if second.p is None or second.adjusted is None:
         return (
-            f"The second ({second.other.words()}) is worse by {number(second.worse_by)} for "
-            f"each of {second.n} seeds alike, so that no spread is known: more seeds would tell."
+            f"T{other[1:]} is worse by {number(second.worse_by)} for each of {second.n} "
+            f"{sweep.repeat}s alike, so that no spread is known: more {sweep.repeat}s would tell."
         )
     head = "distinguishable" if second.is_clear else "not distinguishable"
-    test = (
-        f"worse by {number(second.worse_by)} [{number(second.low)}, {number(second.high)}] over "
-        f"{second.n} shared seeds, paired t-test p = {second.adjusted:.2g} after Holm's correction "
-        f"for {len(comparisons)} comparison{'s' if len(comparisons) > 1 else ''}"
+    m = len(comparisons)
+    words = (
+        f"It is {head} from {other}: the second is worse by {number(second.worse_by)} "
+        f"(uncorrected 95 % interval {number(second.low)} to {number(second.high)}) over "
+        f"{second.n} shared {sweep.repeat}s, paired t-test p = {second.adjusted:.2g} after Holm's "
+        f"correction for {m} comparison{'s' if m > 1 else ''}."
     )
-    words = f"It is {head} from the second ({second.other.words()}): {test}."
+    if second.is_clear:
+        return words
     unclear = sum(not each.is_clear for each in comparisons)
-    if not second.is_clear:
-        words += f" {unclear} of {len(comparisons)} other configs cannot be told from the best."
-        words += advice(second)
-    return words
+    count = f" {unclear} of {m} other configs cannot be told from the best."
+    return words + count + advice(sweep, second, m)
 
 
-def advice(second: Comparison) -> str:
+def advice(sweep: Sweep, second: Comparison, n_comparisons: int) -> str:
     """How many seeds would tell the best two apart."""
-    needed = seeds_needed(second)
-    if needed is None:
+    if not second.worse_by or not second.std:
         return ""
-    if needed > MOST_SEEDS:
-        return f" Take either: it would take more than {MOST_SEEDS} seeds to tell."
-    return f" About {max(needed, second.n + 1)} seeds would tell: {more_seeds(needed)}."
-
-
-def more_seeds(n: int) -> str:
-    """The override for the first n seeds."""
-    return "seed=" + (",".join(map(str, range(n))) if n <= 5 else f"'range({n})'")
+    needed = seeds_needed(second, n_comparisons)
+    if needed is None:
+        return f" Take either: it would take more than {MOST_SEEDS} {sweep.repeat}s to tell."
+    override = more_seeds(sweep, needed)
+    if override is None:
+        return f" About {needed} folds would tell, more than the data are split into."
+    return f" About {needed} {sweep.repeat}s would tell: {override}."
 
 
 def best_command(candidates: Sequence[Candidate], sweep: Sweep) -> str | None:

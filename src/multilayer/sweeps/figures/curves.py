@@ -11,13 +11,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from multilayer.drawing import GREY, MARK, TRAIN, VALIDATION, new_figure, styled
-from multilayer.sweeps.axes import metric_label, scale_metric
-from multilayer.sweeps.bounds import TURN
 from multilayer.sweeps.candidates import Candidate
-from multilayer.sweeps.colours import Colours
 from multilayer.sweeps.curves import Curves
+from multilayer.sweeps.figures.axes import metric_label, scale_metric, shortened
+from multilayer.sweeps.figures.colours import Colours
+from multilayer.sweeps.findings.bounds import TURN
 from multilayer.sweeps.reading import SweepRun
-from multilayer.sweeps.settings import word
 
 
 @styled
@@ -43,15 +42,32 @@ def draw_learning_curves(
             rasterized=True,
         )
     )
+    mark_single_epochs(axes, paths, [colours.of(candidate.choice) for candidate, _, _ in each])
     ends = [end_of(curve, metric) for _, run, curve in each if run.status == "diverged"]
     mark_diverged(axes, ends)
     mark_best_run(axes, candidates, curves, metric, sign)
-    limit(axes, [curve.of(metric) for _, _, curve in each], sign)
+    sound = [(run, curve) for _, run, curve in each if run.status != "diverged"]
+    limit(axes, [curve.of(metric) for _, curve in sound], sign)
     axes.set_xlim(left=0.5, right=max(float(c.epochs[-1]) for _, _, c in each) + 0.5)
     axes.set(xlabel="epoch", ylabel=metric_label(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     add_curve_legend(axes, colours)
     return figure
+
+
+def mark_single_epochs(
+    axes: Axes, paths: Sequence[NDArray[np.float64]], colours: Sequence[str]
+) -> None:
+    """A dot for each curve of one epoch, which would be no line."""
+    single = [i for i, path in enumerate(paths) if len(path) == 1]
+    if single:
+        x, y = np.concatenate([paths[i] for i in single]).T
+        axes.scatter(x, y, c=[colours[i] for i in single], s=20, alpha=0.6)
+
+
+def marker_of(curve: Curves) -> str:
+    """A dot for one epoch, which would be no line."""
+    return "o" if len(curve.epochs) == 1 else ""
 
 
 def end_of(curve: Curves, metric: str) -> float:
@@ -86,7 +102,8 @@ def mark_best_run(
     run = best_run(candidates, metric, sign)
     if run and run.name in curves:
         curve = curves[run.name]
-        axes.plot(curve.epochs, curve.of(metric), color=MARK, label=f"best (run {run.name})")
+        name = f"best (run {shortened(run.name)})"
+        axes.plot(curve.epochs, curve.of(metric), marker=marker_of(curve), color=MARK, label=name)
 
 
 def best_run(candidates: Sequence[Candidate], metric: str, sign: int) -> SweepRun | None:
@@ -99,7 +116,7 @@ def best_run(candidates: Sequence[Candidate], metric: str, sign: int) -> SweepRu
 
 def limit(axes: Axes, values: Sequence[NDArray[np.float64]], sign: int) -> None:
     """From the best to twice as far from it as the median run began; what explodes is cut off."""
-    joined = np.concatenate(values)
+    joined = np.concatenate([*values, []])
     joined = joined[np.isfinite(joined)]
     if not len(joined):
         return
@@ -113,9 +130,9 @@ def add_curve_legend(axes: Axes, colours: Colours) -> None:
     """What is marked, and the colours; beside the axes, where it covers nothing."""
     handles, names = axes.get_legend_handles_labels()
     if colours.setting:
-        for level, colour in colours.of_level.items():
+        for name, colour in colours.legend.items():
             handles.append(Line2D([], [], color=colour))
-            names.append(f"{colours.setting.label} {word(level)}")
+            names.append(f"{colours.setting.label} {name}")
     else:
         handles.append(Line2D([], [], color=GREY))
         names.append("other runs")
@@ -126,24 +143,39 @@ def add_curve_legend(axes: Axes, colours: Colours) -> None:
 def draw_training_and_validation(
     best: Candidate, run: SweepRun, curves: Mapping[str, Curves], metric: str, sign: int
 ) -> Figure:
-    """Both curves of the best run with the turning point; its other seeds are faint."""
-    figure = new_figure()
-    axes = figure.add_subplot()
+    """Both curves of the best run with the turning point; its other seeds are faint.
+
+    The loss is always there, and the metric where it is another one.
+    """
     name = metric.rpartition("/")[2]
-    shown = [curves[each.name] for each in best.runs if each.name in curves]
+    shown = ["loss"] if name == "loss" else ["loss", name]
+    figure = new_figure(6.4, 4.0 if len(shown) == 1 else 6.4)
+    all_axes = figure.subplots(len(shown), squeeze=False, sharex=True)[:, 0]
+    for axes, each in zip(all_axes, shown, strict=True):
+        draw_splits(axes, best, run, curves, each, sign if each == name else 1)
+    all_axes[-1].set_xlabel("epoch")
+    all_axes[0].set_title(f"best run: {shortened(run.name)}", loc="left", fontsize=11)
+    return figure
+
+
+def draw_splits(
+    axes: Axes, best: Candidate, run: SweepRun, curves: Mapping[str, Curves], name: str, sign: int
+) -> None:
+    """A metric in training and in validation."""
+    seeds = [curves[each.name] for each in best.runs if each.name in curves]
+    own = curves[run.name]
     for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
-        for curve in shown:
-            axes.plot(curve.epochs, curve.of(f"{split}/{name}"), color=colour, lw=1, alpha=0.25)
-        own = curves[run.name]
-        axes.plot(own.epochs, own.of(f"{split}/{name}"), color=colour, label=split)
-    mark_turning_point(axes, curves[run.name], f"validation/{name}", sign)
-    both = [curve.of(f"{split}/{name}") for curve in shown for split in ("train", "validation")]
+        key = f"{split}/{name}"
+        for curve in seeds:
+            axes.plot(curve.epochs, curve.of(key), color=colour, lw=1, alpha=0.25)
+        axes.plot(own.epochs, own.of(key), marker=marker_of(own), color=colour, label=split)
+    mark_turning_point(axes, own, f"validation/{name}", sign)
+    both = [curve.of(f"{split}/{name}") for curve in seeds for split in ("train", "validation")]
     limit(axes, both, sign)
     axes.set_xlim(left=0.5)
-    axes.set(xlabel="epoch", ylabel=metric_label(name))
+    axes.set_ylabel(metric_label(name))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(title=f"run {run.name}", fontsize=11)
-    return figure
+    axes.legend(fontsize=11)
 
 
 def mark_turning_point(axes: Axes, curve: Curves, metric: str, sign: int) -> None:

@@ -4,6 +4,14 @@ EDGE = 0.05
 """Of the range that was swept: a best value so near to its end is on the edge. Of a grid of up to
 20 values these are the first and the last; a search that draws values has no exact last one."""
 
+MOST_FACTOR = 10
+"""From one suggested value to the next: who tried 0.01 and 1000 has left out more between them."""
+
+EQUIVALENT = 1.0
+"""Residual standard deviations of a single run: values of a setting are as good as equal if the
+95 % intervals of their differences stay within. Who trains one run gains or loses as much by
+chance. With fewer than about ten seeds hardly an interval is so narrow, and nothing is claimed."""
+
 LATE = 0.1
 """Of the epochs: a best epoch in this last part leaves doubt that the run had come to its end."""
 
@@ -18,10 +26,23 @@ the best one of the sweep, for underfitting. Five points are seen with a hundred
 FACTOR = 1.25
 """The same where there is no accuracy: a loss or an error that is a quarter higher."""
 
+LEAST_AUROC = 0.6
+"""In training: a network that ranks the rows by chance has 0.5."""
+
+ONE_CLASS = 0.001
+"""Between an F1 and that of always naming one class, to take it for that."""
+
+LEAST_R2 = 0.05
+"""Of the variance of the target: a regression that explains less in training learns nothing."""
+
 TURN = 0.05
 """The rise of the validation loss from its best epoch to the end that is called a turning point."""
 
-SHARES = ("dropout", "momentum", "label_smoothing", "rho", "alpha")
+BIG_TURN = 0.25
+"""The same that is a finding of its own: the last epoch is then far worse than the best one, and
+who stops there pays as much as for a wrong learning rate."""
+
+SHARES = ("dropout", "momentum", "label_smoothing", "rho", "alpha", "betas", "gamma")
 """Settings that end at 0 and below 1, where nothing can be tried beyond."""
 
 N_BINS = 4

@@ -14,7 +14,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from multilayer.sweeps.settings import Setting, word
+from multilayer.sweeps.settings import Level, Setting, word
 
 MOST_TICKS = 8
 WIDE_RANGE = 10
@@ -95,11 +95,16 @@ def ticks(setting: Setting) -> tuple[NDArray[np.float64] | None, list[str]]:
     return places[keep], [words[index] for index in keep]
 
 
-def spaced(n: int) -> list[int]:
-    """At most `MOST_TICKS` places among n, evenly spread, the ends with them."""
-    return [int(place) for place in np.unique(np.linspace(0, n - 1, MOST_TICKS).round())]
+def spaced(n: int, most: int = MOST_TICKS) -> list[int]:
+    """At most `most` places among n, evenly spread, the ends with them."""
+    return [int(place) for place in np.unique(np.linspace(0, n - 1, most).round())]
 
 
 def shortened(text: str, limit: int = 24) -> str:
     """A word that fits beside others."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def tick_word(level: Level) -> str:
+    """A level beside a cell or an axis: three digits are enough to find it."""
+    return f"{level:.3g}" if isinstance(level, float) else shortened(word(level))

@@ -6,27 +6,29 @@ Godbole, Dahl, Gilmer, Shallue and Nado 2023, Deep Learning Tuning Playbook.
 from collections.abc import Mapping, Sequence
 
 from multilayer.sweeps.candidates import Candidate
+from multilayer.sweeps.comparison import Comparison
 from multilayer.sweeps.curves import Curves
-from multilayer.sweeps.finding import Finding
+from multilayer.sweeps.findings.edges import edges_of_grid
+from multilayer.sweeps.findings.effects import effects, settings_that_do_not_matter
+from multilayer.sweeps.findings.finding import Finding
+from multilayer.sweeps.findings.fit import fit_of_best, late_turn
+from multilayer.sweeps.findings.length import Ending, gain_at_end, still_improving
+from multilayer.sweeps.findings.noise import order_is_chance, residual_std
+from multilayer.sweeps.findings.rates import rates_of_choices
 from multilayer.sweeps.reading import SweepRun
-from multilayer.sweeps.setting_findings import (
-    edges_of_grid,
-    effects,
-    noise,
-    numbers_by_choice,
-    seeds_as_large,
-    settings_that_do_not_matter,
-)
 from multilayer.sweeps.sweep import Sweep
-from multilayer.sweeps.training_findings import Ending, fit_of_best, gain_at_end, still_improving
 
 
 def find(
-    sweep: Sweep, candidates: Sequence[Candidate], curves: Mapping[str, Curves]
+    sweep: Sweep,
+    candidates: Sequence[Candidate],
+    comparisons: Sequence[Comparison],
+    curves: Mapping[str, Curves],
 ) -> list[Finding]:
     """The findings of a sweep; nothing where no config is sound.
 
-    candidates: best first. curves: by the name of the run, of those that have some.
+    candidates: best first. comparisons: of the best with the others. curves: by the name of the
+        run, of those that have some.
     """
     sound = [candidate for candidate in candidates if candidate.is_sound]
     if not sound:
@@ -34,13 +36,16 @@ def find(
     best = sound[0]
     endings = [ending_of(run, curves.get(run.name), sweep) for run in sweep.runs if is_done(run)]
     own_curves = [curves[run.name] for run in best.done if run.name in curves]
+    is_clear = bool(comparisons) and comparisons[0].is_clear
+    worth = effects(candidates, sweep.settings, sweep.sign)
     maybe = [
         *edges_of_grid(best, sweep.settings),
-        seeds_as_large(candidates),
-        settings_that_do_not_matter(effects(candidates, sweep.settings), noise(candidates)),
-        *numbers_by_choice(candidates, sweep.settings),
+        order_is_chance(candidates, is_clear),
+        *settings_that_do_not_matter(worth, residual_std(candidates)),
+        *rates_of_choices(candidates, sweep.settings, sweep.sign),
         still_improving(endings, [run.name for run in best.done]),
-        fit_of_best(best, candidates, own_curves),
+        fit_of_best(best, candidates),
+        late_turn(own_curves),
     ]
     return [finding for finding in maybe if finding]
 

@@ -1,0 +1,62 @@
+"""The best config at the edge of the grid."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from multilayer.sweeps.findings.edges import side_of, values_beyond
+from multilayer.sweeps.settings import make_setting
+
+from ..made_up import found_in, write_grid, write_run
+
+
+@pytest.mark.parametrize(
+    ("key", "levels", "side", "expected"),
+    [
+        ("optimizer.lr", [1e-3, 1e-2, 1e-1], 1, [1.0, 10.0]),
+        ("optimizer.lr", [1e-3, 1e-2, 1e-1], -1, [1e-4, 1e-5]),
+        ("model.dropout", [0.3, 0.5, 0.7], 1, [0.9]),
+        ("model.dropout", [0.0, 0.2, 0.4], -1, []),
+        ("data.batch_size", [32, 64, 128], -1, [16, 8]),
+        ("trainer.max_epochs", [10, 20, 30], 1, [40, 50]),
+        ("model.depth", [1, 2, 3], -1, []),
+        ("optimizer.lr", [0.01, 1e3, 1e30], -1, [1e-3, 1e-4]),
+        ("optimizer.lr", [0.1, 0.3], 1, [0.9, 2.7]),
+        ("optimizer.betas", [0.9, 0.99], 1, []),
+    ],
+)
+def test_what_to_try_beyond_the_edge_is_spaced_like_the_grid(
+    key: str, levels: list[float], side: int, expected: list[float]
+) -> None:
+    """And stays where the setting has a meaning."""
+    assert values_beyond(make_setting(key, levels), side) == pytest.approx(expected)
+
+
+def test_the_best_on_the_edge_is_found(tmp_path: Path) -> None:
+    """With the override to try; a best between others is not on the edge."""
+    write_grid(tmp_path / "edge", {0.001: [0.9], 0.01: [0.6], 0.1: [0.3]})
+    write_grid(tmp_path / "inside", {0.001: [0.9], 0.01: [0.2], 0.1: [0.3]})
+    assert "try optimizer.lr=1,10 too" in found_in(tmp_path / "edge")["edge of the grid"]
+    assert "edge of the grid" not in found_in(tmp_path / "inside")
+
+
+def test_a_rate_below_one_that_diverged_is_not_on_the_edge(tmp_path: Path) -> None:
+    """What is beyond has been tried."""
+    write_grid(tmp_path, {0.001: [0.9], 0.01: [0.6], 0.1: [0.3], 1.0: [None]})
+    assert "edge of the grid" not in found_in(tmp_path)
+
+
+def test_a_search_has_its_edge_near_the_last_value() -> None:
+    """Within 5 % of the range, in its logarithm."""
+    setting = make_setting("optimizer.lr", list(np.logspace(-4, 0, 101)))
+    assert [side_of(setting, setting.levels[i]) for i in (0, 4, 50, 96, 100)] == [-1, -1, 0, 1, 1]
+
+
+def test_an_edge_beyond_which_nothing_lies_is_an_edge(tmp_path: Path) -> None:
+    """But not a zero, where the setting ends by itself."""
+    for number, (depth, rate) in enumerate([(1, 0.0), (1, 0.2), (2, 0.0), (2, 0.2)]):
+        values = {"model__depth": depth, "model__dropout": rate}
+        write_run(tmp_path / str(number), depth + rate, **values)
+    text = found_in(tmp_path)["edge of the grid"]
+    assert text == "the best model.depth=1 is the smallest that was tried, and nothing lies beyond"
