@@ -166,11 +166,18 @@ def command_of(candidate: Candidate, sweep: Sweep) -> str:
         if key_and_word(override)[0] not in sweep.replicate_keys
     ]
     for key, value in candidate.reported.items():
-        if is_one_number(value):
+        if is_one_number(value) and not finds_rate(candidate.runs[0]):
             overrides.append(f"{key}={value}")
     if is_sweep_by_itself(sweep):
         overrides.append("hydra.mode=RUN")
     return shlex.join(["multilayer", "train", *overrides])
+
+
+def finds_rate(run: SweepRun) -> bool:
+    """Whether a run finds its learning rate itself, beside which none may be named."""
+    callbacks = run.config.get("callbacks") or {}
+    targets = [str((node or {}).get("_target_")) for node in callbacks.values()]
+    return any(target.endswith(".LearningRateSweep") for target in targets)
 
 
 def is_one_number(text: str) -> bool:

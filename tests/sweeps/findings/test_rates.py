@@ -90,3 +90,17 @@ def test_rates_that_were_found_are_reported(tmp_path: Path) -> None:
     assert "optimizer.lr" not in command_of(by_name["tanh"], sweep)
     text = found_in(tmp_path)["learning rate and activation"]
     assert "tanh with optimizer.lr=0.2 to 0.3" in text
+
+
+def test_a_run_that_finds_its_rate_is_trained_again_by_finding_it(tmp_path: Path) -> None:
+    """A rate beside the callback that looks for one would be refused."""
+    for number, activation in enumerate(["relu", "tanh"]):
+        folder = tmp_path / str(number)
+        write_run(folder, 0.5 + number, model__activation=activation)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["optimizer"] = {"lr": 0.01 * (1 + number)}
+        config["callbacks"] = {"lr_sweep": {"_target_": "multilayer.callbacks.LearningRateSweep"}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    sweep, candidates = opened(tmp_path)
+    assert candidates[0].reported == {"optimizer.lr": "0.01"}
+    assert command_of(candidates[0], sweep) == "multilayer train model.activation=relu"
