@@ -26,9 +26,6 @@ BLOCK_BYTES = 2**23
 """Bytes of weights a block, at most: few enough for the processor's cache, and for little to be
 needed beside them while a step lasts."""
 
-MINIBATCHES_A_CALL = 32
-"""Minibatches that a block trains on before the next block's turn."""
-
 KEY_STEP = 0x3C6EF372
 """Between the keys of two dropout layers, far apart in both halves of a key."""
 
@@ -220,6 +217,32 @@ class Step:
         loss, output = vmap(member)({**self.layout.split(block.weights), **block.rest})
         self.template.train()
         return loss, output
+
+    def numbers(
+        self,
+        groups: Sequence[Sequence[Mapping[str, Any]]],
+        clips: Sequence[float] | None,
+        n_done: int,
+        n: int,
+    ) -> Tensor:
+        """What each member's update multiplies with in the next n steps, `(n, n_numbers, K)`.
+
+        groups: the members' parameter groups in each step, or once for all of them.
+        clips: each member's largest norm of a gradient; None where none is clipped.
+        n_done: the steps before.
+        """
+        varying = {
+            name: torch.tensor(
+                [[own[name] for own in step] for step in groups], dtype=torch.float64
+            )
+            for name in self.optimizer.varying
+        }
+        count = torch.arange(n_done + 1, n_done + n + 1)[:, None]
+        numbers = self.optimizer.numbers(varying, count)
+        if clips is not None:
+            numbers["clip"] = torch.tensor(clips, dtype=torch.float64)
+        shape = (n, len(groups[0]))
+        return torch.stack([numbers[name].expand(shape) for name in self.number_names], dim=1)
 
     def mask(self, alive: Tensor) -> Tensor | None:
         """Which members are to change; None for all, where that is known.

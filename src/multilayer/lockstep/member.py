@@ -12,7 +12,6 @@ from functools import wraps
 from time import perf_counter
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelSummary, ProgressBar
@@ -27,6 +26,7 @@ from multilayer.data import Minibatches
 from multilayer.errors import UserError
 from multilayer.lockstep.alike import difference
 from multilayer.lockstep.block import Block, Layout
+from multilayer.lockstep.template import key_generator
 from multilayer.train import Training
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Member:
         assert isinstance(minibatches, Minibatches), "the plan stacks no streamed data"
         self.minibatches = minibatches
         # The masks of dropout are hashed from its numbers; see `HashedDropout`.
-        self.dropout_keys = np.random.default_rng((training.config["seed"], 1))
+        self.dropout_keys = key_generator(training.config["seed"])
         self.left_at_step: int | None = None
         self.facts_before: dict[str, Any] = {}
         self.network_before: pl.LightningModule | None = None
@@ -232,11 +232,6 @@ class Member:
     def has_schedule(self, interval: str) -> bool:
         """Whether its schedule moves on every "step" or "epoch"."""
         return any(config.interval == interval for config in self.trainer.lr_scheduler_configs)
-
-    def draw_keys(self, n: int) -> Tensor:
-        """The keys of the next `n` steps' dropout, `(n, 2)` int32."""
-        drawn = self.dropout_keys.integers(-(2**31), 2**31, size=(n, 2), dtype=np.int32)
-        return torch.from_numpy(drawn)
 
     @guarded
     def move_schedule(self, interval: str, *, by_metric: bool = False) -> None:

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from multilayer.build import limited_batches
 from multilayer.data import Minibatches
-from multilayer.lockstep.block import MINIBATCHES_A_CALL, Block, Step, make_block
+from multilayer.lockstep.block import Block, Step, make_block
+from multilayer.lockstep.calls import calls, rows_of_call
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.seats import Seats, compact, in_blocks
 from multilayer.lockstep.steps import Runner
-from multilayer.lockstep.template import Template
+from multilayer.lockstep.template import Template, draw_keys
 from multilayer.metrics import stacked_metrics
 from multilayer.modules import named
 from multilayer.threads import thread_counts
@@ -110,21 +111,17 @@ class Stack:
 
     def calls(self) -> list[tuple[int, int]]:
         """The minibatches of an epoch that are trained in one call each: the first, and the end."""
-        n_full = self.n_rows // self.batch_size
-        starts = range(0, n_full, MINIBATCHES_A_CALL)
-        calls = [(start, min(start + MINIBATCHES_A_CALL, n_full)) for start in starts]
-        return calls if n_full == self.n_batches else [*calls, (n_full, self.n_batches)]
+        return calls(self.n_rows, self.batch_size)
 
     def train(self, first: int, end: int) -> None:
         """Train every member on its own minibatches of these numbers, all of one size."""
         n = end - first
         for seats in self.seats:
-            order = seats.order[:, first * self.batch_size : end * self.batch_size]
-            rows = order.view(len(order), n, -1).transpose(0, 1)  # (K, S * B) -> (S, K, B)
+            rows = rows_of_call(seats.order, first, end, self.batch_size)
             inputs = (
                 self.features,
                 self.target,
-                rows.contiguous(),
+                rows,
                 self.numbers(seats, n),
                 self.keys(seats, n),
             )
@@ -160,22 +157,12 @@ class Stack:
                     member.move_schedule("step")
                 groups.append(self.groups(seats))
             groups.pop()
-        varying = {
-            name: torch.tensor(
-                [[own[name] for own in step] for step in groups], dtype=torch.float64
-            )
-            for name in self.optimizer.varying
-        }
-        count = torch.arange(self.n_steps + 1, self.n_steps + n + 1)[:, None]
-        numbers = self.optimizer.numbers(varying, count)
+        clips = None
         if self.clips:
-            clips = [
-                each.training.config["trainer"]["gradient_clip_val"] for each in seats.everyone()
-            ]
-            numbers["clip"] = torch.tensor(clips, dtype=torch.float64)
-        shape = (n, len(seats.members))
-        stacked = torch.stack([numbers[name].expand(shape) for name in self.number_names], dim=1)
-        return stacked.to(self.device, seats.block.weights.dtype)
+            nodes = [member.training.config["trainer"] for member in seats.everyone()]
+            clips = [node["gradient_clip_val"] for node in nodes]
+        numbers = self.step.numbers(groups, clips, self.n_steps, n)
+        return numbers.to(self.device, seats.block.weights.dtype)
 
     def groups(self, seats: Seats) -> list[dict[str, Any]]:
         """The parameter group of each place's optimizer, as it is now."""
@@ -184,7 +171,7 @@ class Stack:
 
     def keys(self, seats: Seats, n: int) -> Tensor:
         """Each member's keys for the masks of dropout, `(n, K, 2)` int32."""
-        own = {member: member.draw_keys(n) for _, member in seats.taken()}
+        own = {member: draw_keys(member.dropout_keys, n) for _, member in seats.taken()}
         return torch.stack([own[member] for member in seats.everyone()], dim=1).to(self.device)
 
     def log_steps(self, seats: Seats, losses: Tensor) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -146,6 +147,16 @@ class HashedChannelDropout(HashedDropout):
         """One number a channel, `(B, C, 1, ...)`."""
         n = 2 if self.n_inside == 2 else x.ndim - self.n_inside
         return x.flatten(n)[..., 0].view(*x.shape[:n], *[1] * (x.ndim - n))
+
+
+def key_generator(seed: int) -> np.random.Generator:
+    """What the keys of a run's dropout are drawn from."""
+    return np.random.default_rng((seed, 1))
+
+
+def draw_keys(generator: np.random.Generator, n: int) -> Tensor:
+    """The keys of the next n steps' dropout, `(n, 2)` int32."""
+    return torch.from_numpy(generator.integers(-(2**31), 2**31, size=(n, 2), dtype=np.int32))
 
 
 def hashed(like: Tensor, key: Tensor) -> Tensor:

@@ -7,20 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from multilayer.lr_sweep.lesson import Lesson, Losses, Pupil, Rows
-from multilayer.modules import SupervisedModule, squeeze_single
+from multilayer.lr_sweep.lesson import Lesson, Losses, Pupil
 
 
 def train_alone(pupil: Pupil, lesson: Lesson) -> Losses:
     """Train one pupil with autograd and torch's own optimizer."""
     torch.manual_seed(pupil.seed)
-    before = loss_of(pupil.module, lesson.train)
+    before = pupil.module.evaluate([lesson.train])["loss"]
     is_alive, validation = True, []
     for (rows,) in lesson.epochs([pupil.seed]):
         for minibatch in torch.split(rows, lesson.batch_size):
             is_alive = is_alive and isfinite(take_step(pupil, lesson, minibatch))
-        validation.append(loss_of(pupil.module, lesson.validation) if is_alive else nan)
-    after = loss_of(pupil.module, lesson.train) if is_alive else nan
+        validation.append(pupil.module.evaluate([lesson.validation])["loss"] if is_alive else nan)
+    after = pupil.module.evaluate([lesson.train])["loss"] if is_alive else nan
     return Losses(torch.tensor([before]), torch.tensor([after]), torch.tensor([validation]))
 
 
@@ -49,8 +48,8 @@ def ramp(pupil: Pupil, lesson: Lesson, rates: Sequence[float]) -> list[float]:
 def take_step(pupil: Pupil, lesson: Lesson, minibatch: Tensor) -> float:
     """One step on some rows, but where their loss is not finite; returns the loss before it."""
     rows = minibatch.to(lesson.features.device)
-    loss = loss_on(pupil.module, lesson.features[rows], lesson.target[rows])
-    value = loss.item()
+    loss = pupil.module.loss(pupil.module.output(lesson.features[rows]), lesson.target[rows])
+    value = float(loss.detach())
     if isfinite(value):
         pupil.optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -58,18 +57,3 @@ def take_step(pupil: Pupil, lesson: Lesson, minibatch: Tensor) -> float:
             clip_grad_norm_(pupil.module.parameters(), lesson.clip)
         pupil.optimizer.step()
     return value
-
-
-def loss_on(module: SupervisedModule, features: Tensor, target: Tensor) -> Tensor:
-    """The loss of some rows, a scalar."""
-    loss: Tensor = module.loss(squeeze_single(module.network(features)), target)
-    return loss
-
-
-@torch.no_grad()
-def loss_of(module: SupervisedModule, rows: Rows) -> float:
-    """The loss of rows, without learning from them."""
-    module.eval()
-    loss = loss_on(module, *rows).item()
-    module.train()
-    return loss

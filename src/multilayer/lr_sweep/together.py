@@ -1,16 +1,15 @@
 """Short trainings as a stack: all take each step together."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from multilayer.lockstep.block import MINIBATCHES_A_CALL, Block, Step, make_block
+from multilayer.lockstep.block import Block, Step, make_block
+from multilayer.lockstep.calls import calls, rows_of_call
 from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.steps import Runner
-from multilayer.lockstep.template import Template
+from multilayer.lockstep.template import Template, draw_keys, key_generator
 from multilayer.lr_sweep.lesson import Lesson, Losses, Pupil, Rows, joined
 from multilayer.threads import thread_counts
 
@@ -68,19 +67,21 @@ def train_block(
     groups = [group_of(pupil.optimizer) for pupil in pupils]
     modules = [pupil.module for pupil in pupils]
     block = make_block(step.template, modules, places, step.optimizer, groups)
-    draws = [np.random.default_rng((pupil.seed, 1)) for pupil in pupils]
+    generators = [key_generator(pupil.seed) for pupil in pupils]
+    clips = None if lesson.clip is None else [lesson.clip] * len(pupils)
     device = lesson.features.device
     before = look(step, block, lesson.train)
     n_done, validation = 0, []
-    for rows in lesson.epochs([pupil.seed for pupil in pupils]):
-        for minibatches in calls(rows, lesson.batch_size):
-            n = len(minibatches)
+    for order in lesson.epochs([pupil.seed for pupil in pupils]):
+        for first, end in calls(order.shape[1], lesson.batch_size):
+            n = end - first
+            keys = torch.stack([draw_keys(each, n) for each in generators], dim=1)
             inputs = (
                 lesson.features,
                 lesson.target,
-                minibatches.to(device),
-                numbers(step, groups, n_done, n, lesson.clip).to(block.weights),
-                draw_keys(draws, n).to(device),
+                rows_of_call(order, first, end, lesson.batch_size).to(device),
+                step.numbers([groups], clips, n_done, n).to(block.weights),
+                keys.to(device),
             )
             runner.run(block, inputs, n_ahead - n_done)
             n_done += n
@@ -92,39 +93,6 @@ def look(step: Step, block: Block, rows: Rows) -> Tensor:
     """The losses `(K,)` of rows, on the CPU; NaN for those that have left."""
     loss, _ = step.evaluate(block, *rows)
     return torch.where(block.alive, loss, torch.nan).float().cpu()
-
-
-def calls(rows: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """Cut the rows `(K, n_rows)` of an epoch into calls of several minibatches, `(S, K, B)`."""
-    n_members, n_rows = rows.shape
-    n_full = n_rows // batch_size
-    for start in range(0, n_full, MINIBATCHES_A_CALL):
-        end = min(start + MINIBATCHES_A_CALL, n_full)
-        part = rows[:, start * batch_size : end * batch_size]
-        yield part.view(n_members, end - start, batch_size).transpose(0, 1).contiguous()
-    if n_full * batch_size < n_rows:
-        yield rows[None, :, n_full * batch_size :].contiguous()
-
-
-def numbers(
-    step: Step, groups: Sequence[dict[str, Any]], n_done: int, n: int, clip: float | None
-) -> Tensor:
-    """What each pupil's update multiplies with in the next `n` steps, `(n, n_numbers, K)`."""
-    varying = {
-        name: torch.tensor([[group[name] for group in groups]], dtype=torch.float64)
-        for name in step.optimizer.varying
-    }
-    count = torch.arange(n_done + 1, n_done + n + 1)[:, None]
-    found = step.optimizer.numbers(varying, count)
-    if clip is not None:
-        found["clip"] = torch.tensor(clip, dtype=torch.float64)
-    return torch.stack([found[name].expand(n, len(groups)) for name in step.number_names], dim=1)
-
-
-def draw_keys(draws: Sequence[np.random.Generator], n: int) -> Tensor:
-    """Each pupil's keys for the masks of dropout in `n` steps, `(n, K, 2)` int32."""
-    drawn = [draw.integers(-(2**31), 2**31, size=(n, 2), dtype=np.int32) for draw in draws]
-    return torch.from_numpy(np.stack(drawn, axis=1))
 
 
 def equal_parts(n: int, most: int) -> list[list[int]]:

@@ -1,0 +1,26 @@
+"""An epoch cut into calls: each trains a block on several minibatches of one size."""
+
+from torch import Tensor
+
+MINIBATCHES_A_CALL = 32
+"""Minibatches that a block trains on before the next block's turn."""
+
+
+def calls(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
+    """The minibatches of each call: the first, and the end.
+
+    A smaller last one is a call of its own.
+
+    >>> calls(5, batch_size=2)
+    [(0, 2), (2, 3)]
+    """
+    n_full, rest = divmod(n_rows, batch_size)
+    starts = range(0, n_full, MINIBATCHES_A_CALL)
+    full = [(start, min(start + MINIBATCHES_A_CALL, n_full)) for start in starts]
+    return [*full, (n_full, n_full + 1)] if rest else full
+
+
+def rows_of_call(order: Tensor, first: int, end: int, batch_size: int) -> Tensor:
+    """The rows `(S, K, B)` of a call's minibatches, from the order of an epoch `(K, n_rows)`."""
+    rows = order[:, first * batch_size : end * batch_size]
+    return rows.view(len(order), end - first, -1).transpose(0, 1).contiguous()
