@@ -201,6 +201,14 @@ def test_a_folder_near_a_sweep_is_told_which_it_is(multilayer: Run, tmp_path: Pa
         assert "did you mean sweeps/mine?" in outcome.err
 
 
+def test_only_a_folder_that_would_do_is_named(multilayer: Run, tmp_path: Path) -> None:
+    """The folder of a day is no sweep."""
+    write_run(tmp_path / "runs" / "2026-01-31" / "10-00-00-000000", 0.5, seed=0)
+    outcome = multilayer("report", "sweep=runs")
+    assert outcome.code == 2
+    assert "did you mean" not in outcome.err
+
+
 def test_a_sweep_that_cannot_be_read_at_all_is_an_error(multilayer: Run, tmp_path: Path) -> None:
     """With the reason."""
     write_run(tmp_path / "sweep" / "0", 0.3)
@@ -218,6 +226,7 @@ def test_a_report_that_cannot_be_written_is_a_message(multilayer: Run, tmp_path:
     assert outcome.code == 2
     assert "sweep=sweep: the report cannot be written" in outcome.err
     assert "Traceback" not in outcome.err
+    assert not list((tmp_path / "sweep").glob(".*"))  # nothing half-written
 
 
 def test_it_needs_no_torch() -> None:

@@ -1,7 +1,7 @@
 """Composing the config groups, and checking what the user wrote. No torch here."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -240,14 +240,19 @@ def compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
 
 def rate_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list[str]:
     """The problem with naming a learning rate where a callback is to find one."""
-    nodes = [node for node in (config.get("callbacks") or {}).values() if node]
-    if not any(str(node.get("_target_", "")).endswith(".LearningRateSweep") for node in nodes):
+    if not finds_rate(config.get("callbacks")):
         return []
     return [
         f"{override.input_line}: callbacks=lr_sweep finds the rate; leave one of them out"
         for override in overrides
         if override.key_or_group == "optimizer.lr"
     ]
+
+
+def finds_rate(callbacks: Mapping[str, Any] | None) -> bool:
+    """Whether one of a config's callbacks finds the learning rate itself."""
+    nodes = filter(None, (callbacks or {}).values())
+    return any(str(node.get("_target_")).endswith(".LearningRateSweep") for node in nodes)
 
 
 def missing_values(config: DictConfig) -> list[str]:

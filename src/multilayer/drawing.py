@@ -1,11 +1,12 @@
 """How figures look: colours that everybody tells apart, text that is read at half size."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+
+from multilayer.runs.folder import beside
 
 # Okabe and Ito 2008, which stay apart for colour-blind readers.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -50,7 +51,5 @@ def shortened(name: str, most: int = 12) -> str:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG; it appears whole or not at all. Its folder is made if it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(partial, dpi=120, format="png")
-    os.replace(partial, path)
+    with beside(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")

@@ -10,6 +10,7 @@ import polars as pl
 
 from multilayer.csv_faults import check_header, checked_rows, find_fault
 from multilayer.errors import UserError, first_line, quoted
+from multilayer.runs.folder import beside
 
 WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
 READABLE = (*WRITABLE, *(f"{text}.{packed}" for text in ("csv", "tsv") for packed in ("gz", "zst")))
@@ -270,16 +271,14 @@ def write_frame(table: pl.DataFrame, path: str | Path) -> None:
     Raises `UserError` where it cannot be written.
     """
     path = check_output(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        match path.suffix.lower():
-            case ".parquet":
-                table.write_parquet(partial)
-            case ".arrow":
-                table.write_ipc(partial)
-            case ending:
-                table.write_csv(partial, separator=SEPARATORS[ending])
-        os.replace(partial, path)
+        with beside(path) as partial:
+            match path.suffix.lower():
+                case ".parquet":
+                    table.write_parquet(partial)
+                case ".arrow":
+                    table.write_ipc(partial)
+                case ending:
+                    table.write_csv(partial, separator=SEPARATORS[ending])
     except (pl.exceptions.PolarsError, OSError) as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"{path}: cannot be written: {error}") from error

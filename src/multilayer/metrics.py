@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from multilayer.losses import Task
-from multilayer.metric_names import MORE_IS_BETTER as MORE_IS_BETTER
 
 METRICS: dict[Task, tuple[str, ...]] = {
     "binary": ("accuracy", "auroc", "calibration_error", "f1"),

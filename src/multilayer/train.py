@@ -31,7 +31,8 @@ from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.split import Split
 from multilayer.errors import UserError, did_you_mean
-from multilayer.metrics import METRICS, MORE_IS_BETTER
+from multilayer.metric_names import MORE_IS_BETTER
+from multilayer.metrics import METRICS
 from multilayer.modules import SupervisedModule
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint

@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -18,6 +18,7 @@ from rich.console import Console
 from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.callbacks.progress import bar_of
 from multilayer.callbacks.turning_point import tensorboard_writer
+from multilayer.callbacks.untouched import trained_here
 from multilayer.data import DataModule
 from multilayer.drawing import save_figure
 from multilayer.errors import UserError
@@ -92,23 +93,23 @@ class LearningRateSweep(EpochsOnly):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Try the rates, and go on with an optimizer and a schedule of the rate that is chosen."""
-        check_known(trainer, pl_module)
-        module = cast(SupervisedModule, pl_module)
+        module, data = trained_here(trainer, pl_module)
+        check_known(trainer, module, data)
         start = perf_counter()
         if self.is_resumed:
             log.info("lr_sweep: not again, for the run is resumed; its rate stays")
         else:
-            self.suggested = self.find_once(trainer, module)
+            self.suggested = self.find_once(trainer, module, data)
         if self.suggested is not None:
             self.take_up(trainer, module, self.suggested)
         self.facts["lr_sweep_seconds"] = round(perf_counter() - start, 3)
 
-    def find_once(self, trainer: pl.Trainer, module: SupervisedModule) -> float:
+    def find_once(self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule) -> float:
         """Find the rate in the first of several processes, and tell it to the others."""
         found: tuple[float, str] = (0.0, "")
         if trainer.is_global_zero:
             try:
-                judgement = self.find(trainer, module, trainer.datamodule)  # type: ignore[attr-defined]
+                judgement = self.find(trainer, module, data)
                 self.show(trainer, judgement)
                 found = judgement.suggested, ""
             except UserError as error:

@@ -36,7 +36,7 @@ def trained_here(
     data = trainer.datamodule  # type: ignore[attr-defined]
     if not isinstance(module, SupervisedModule) or not isinstance(data, DataModule):
         raise UserError(
-            "callbacks diagnostics and figures need multilayer's SupervisedModule and DataModule, "
-            f"got {type(module).__name__} and {type(data).__name__}"
+            "callbacks diagnostics, figures and lr_sweep need multilayer's SupervisedModule and "
+            f"DataModule, got {type(module).__name__} and {type(data).__name__}"
         )
     return module, data

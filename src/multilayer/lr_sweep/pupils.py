@@ -24,14 +24,8 @@ STEPS = ("training_step", "step", "output", "configure_optimizers", "optimizer_s
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
-def check_known(trainer: pl.Trainer, module: pl.LightningModule) -> None:
+def check_known(trainer: pl.Trainer, module: SupervisedModule, data: DataModule) -> None:
     """Raise `UserError` where a short training would not be the beginning of the real one."""
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(module, SupervisedModule) or not isinstance(data, DataModule):
-        raise UserError(
-            "callbacks.lr_sweep needs a SupervisedModule and a DataModule, got "
-            f"{type(module).__name__} and {type(data).__name__}"
-        )
     own_step = next((name for name in STEPS if has_own(module, name)), None)
     own_loader = changed_loader(type(data))
     if own_step or own_loader:

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -112,8 +114,21 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside the file, then rename, so that nobody reads half of it."""
+    """Write a text file; it appears whole or not at all."""
+    with beside(path) as partial:
+        partial.write_text(text)
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A place beside a file, for what becomes that file at the end: nobody reads half of it.
+
+    The file's folder is made if it is missing. After an error nothing is left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
-    os.replace(partial, path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from multilayer.config import finds_rate
 from multilayer.sweeps.folding import Fold, fold
 from multilayer.sweeps.reading import SweepRun, key_and_word
 from multilayer.sweeps.settings import Level, is_number, word
@@ -165,19 +166,12 @@ def command_of(candidate: Candidate, sweep: Sweep) -> str:
         for override in candidate.runs[0].manifest["overrides"]
         if key_and_word(override)[0] not in sweep.replicate_keys
     ]
-    for key, value in candidate.reported.items():
-        if is_one_number(value) and not finds_rate(candidate.runs[0]):
-            overrides.append(f"{key}={value}")
+    if not finds_rate(candidate.runs[0].config.get("callbacks")):  # beside it none may be named
+        reported = candidate.reported.items()
+        overrides += [f"{key}={value}" for key, value in reported if is_one_number(value)]
     if is_sweep_by_itself(sweep):
         overrides.append("hydra.mode=RUN")
     return shlex.join(["multilayer", "train", *overrides])
-
-
-def finds_rate(run: SweepRun) -> bool:
-    """Whether a run finds its learning rate itself, beside which none may be named."""
-    callbacks = run.config.get("callbacks") or {}
-    targets = [str((node or {}).get("_target_")) for node in callbacks.values()]
-    return any(target.endswith(".LearningRateSweep") for target in targets)
 
 
 def is_one_number(text: str) -> bool:

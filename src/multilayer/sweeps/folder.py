@@ -43,7 +43,14 @@ def hint_at_sweep(path: Path) -> str:
     if (path / "manifest.json").is_file():
         return f", and this is a run; did you mean {path.parent}?"
     below = sorted(path.glob("*/*/manifest.json"), key=lambda file: file.stat().st_mtime)
-    return f"; did you mean {below[-1].parent.parent}?" if below else ""
+    folders = dict.fromkeys(file.parent.parent for file in reversed(below))
+    near = next((folder for folder in folders if is_sweep(folder)), None)
+    return f"; did you mean {near}?" if near else ""
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether the runs in a folder are those of one sweep."""
+    return (path / "multirun.yaml").is_file() or why_no_sweep(path) is None
 
 
 def why_no_sweep(path: Path) -> str | None:

@@ -1,12 +1,12 @@
 """The tables of a sweep: a row a run, and a row a config with its seeds folded."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from multilayer.frames import write_frame
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.reading import varied
 from multilayer.sweeps.settings import REPLICATES, as_level, is_number, word
@@ -79,9 +79,4 @@ def mean_seconds(candidate: Candidate) -> float | None:
 def write_tables(folder: Path, runs: pl.DataFrame, configs: pl.DataFrame) -> None:
     """Write `runs.csv`, `runs.parquet` and `configs.csv`; each appears whole or not at all."""
     for name, frame in (("runs.csv", runs), ("runs.parquet", runs), ("configs.csv", configs)):
-        partial = folder / f".{name}.{os.getpid()}"
-        if name.endswith(".csv"):
-            frame.write_csv(partial)
-        else:
-            frame.write_parquet(partial)
-        os.replace(partial, folder / name)
+        write_frame(frame, folder / name)

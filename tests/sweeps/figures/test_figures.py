@@ -184,7 +184,7 @@ def test_the_best_run_has_its_loss_beside_the_metric(tmp_path: Path) -> None:
     figure.draw_without_rendering()
     loss, accuracy = figure.axes
     assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss", "accuracy (share of rows)")
-    assert loss.get_title(loc="left") == "best run: optimizer.lr=0.1,model.…"
+    assert loss.get_title(loc="left") == "best run: optimizer.lr=0.1,mo…ed=0"
     (own,) = [each for each in loss.get_lines() if each.get_label() == "train"]
     assert own.get_marker() == "o"  # of one epoch
 

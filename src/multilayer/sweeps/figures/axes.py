@@ -14,9 +14,11 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
+from multilayer.drawing import shortened
 from multilayer.sweeps.settings import Level, Setting, word
 
 MOST_TICKS = 8
+MOST_LETTERS = 24
 WIDE_RANGE = 10
 """The factor between highest and lowest value from which a metric is drawn on a log axis."""
 
@@ -90,7 +92,7 @@ def ticks(setting: Setting) -> tuple[NDArray[np.float64] | None, list[str]]:
     words = [word(level) for level in setting.levels]
     places = np.array([setting.place(level) for level in setting.levels])
     if len(words) <= MOST_TICKS or not setting.is_number:
-        return places, [shortened(each) for each in words]
+        return places, [shortened(each, MOST_LETTERS) for each in words]
     keep = spaced(len(words))
     return places[keep], [words[index] for index in keep]
 
@@ -100,11 +102,6 @@ def spaced(n: int, most: int = MOST_TICKS) -> list[int]:
     return [int(place) for place in np.unique(np.linspace(0, n - 1, most).round())]
 
 
-def shortened(text: str, limit: int = 24) -> str:
-    """A word that fits beside others."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
 def tick_word(level: Level) -> str:
     """A level beside a cell or an axis: three digits are enough to find it."""
-    return f"{level:.3g}" if isinstance(level, float) else shortened(word(level))
+    return f"{level:.3g}" if isinstance(level, float) else shortened(word(level), MOST_LETTERS)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import matplotlib
 from matplotlib.colors import to_hex
 
-from multilayer.drawing import COLOUR_MAP, GREY, PALETTE, TRAIN, VALIDATION
-from multilayer.sweeps.figures.axes import shortened, spaced
+from multilayer.drawing import COLOUR_MAP, GREY, PALETTE, TRAIN, VALIDATION, shortened
+from multilayer.sweeps.figures.axes import MOST_LETTERS, spaced
 from multilayer.sweeps.settings import Level, Setting, word
 
 MOST_COLOURS = 6
@@ -42,7 +42,7 @@ class Colours:
         """The colour by the word of a level; of many levels some."""
         levels = list(self.of_level)
         shown = levels if self.are_few else [levels[i] for i in spaced(len(levels), MOST_COLOURS)]
-        return {shortened(word(level)): self.of_level[level] for level in shown}
+        return {shortened(word(level), MOST_LETTERS): self.of_level[level] for level in shown}
 
 
 def choose_colours(settings: Sequence[Setting]) -> Colours:

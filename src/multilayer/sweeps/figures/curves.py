@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from multilayer.drawing import GREY, MARK, TRAIN, VALIDATION, new_figure, styled
+from multilayer.drawing import GREY, MARK, TRAIN, VALIDATION, new_figure, shortened, styled
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.curves import Curves
-from multilayer.sweeps.figures.axes import metric_label, scale_metric, shortened
+from multilayer.sweeps.figures.axes import MOST_LETTERS, metric_label, scale_metric
 from multilayer.sweeps.figures.colours import Colours
 from multilayer.sweeps.findings.bounds import TURN
 from multilayer.sweeps.reading import SweepRun
@@ -102,7 +102,7 @@ def mark_best_run(
     run = best_run(candidates, metric, sign)
     if run and run.name in curves:
         curve = curves[run.name]
-        name = f"best (run {shortened(run.name)})"
+        name = f"best (run {shortened(run.name, MOST_LETTERS)})"
         axes.plot(curve.epochs, curve.of(metric), marker=marker_of(curve), color=MARK, label=name)
 
 
@@ -154,7 +154,7 @@ def draw_training_and_validation(
     for axes, each in zip(all_axes, shown, strict=True):
         draw_splits(axes, best, run, curves, each, sign if each == name else 1)
     all_axes[-1].set_xlabel("epoch")
-    all_axes[0].set_title(f"best run: {shortened(run.name)}", loc="left", fontsize=11)
+    all_axes[0].set_title(f"best run: {shortened(run.name, MOST_LETTERS)}", loc="left", fontsize=11)
     return figure
 
 

@@ -9,9 +9,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from multilayer.drawing import GREY, MARK, new_figure, styled
+from multilayer.drawing import GREY, MARK, new_figure, shortened, styled
 from multilayer.sweeps.candidates import Candidate
-from multilayer.sweeps.figures.axes import MOST_TICKS, metric_label, shortened, spaced, tick_word
+from multilayer.sweeps.figures.axes import MOST_TICKS, metric_label, spaced, tick_word
 from multilayer.sweeps.figures.metric_colours import colour_scale, scale_ticks
 from multilayer.sweeps.settings import Level, Setting
 
