@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
@@ -151,10 +152,11 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
         for override in parsed
         if override not in wrong and not override.key_or_group.startswith(groups)
     ]
-    base = compose_job(command, [override for override in choices if override not in wrong])
-    keys = set(dotted_keys(OmegaConf.to_container(base, resolve=False)))
-    unknown = [override for override in right if is_unknown_key(override, keys)]
-    config = compose_job(command, [override for override in right if override not in unknown])
+    changes = [item for item in right if item not in choices and not item.is_hydra_override()]
+    config = compose_job(command, [override for override in right if override not in changes])
+    keys = set(dotted_keys(OmegaConf.to_container(config, resolve=False)))
+    unknown = [override for override in changes if is_unknown_key(override, keys)]
+    change(config, [override for override in changes if override not in unknown])
     raise_all(
         [problem for override in wrong for problem in unknown_choices(override)]
         + [unknown_key(override.key_or_group, keys) for override in unknown]
@@ -186,8 +188,8 @@ def unknown_choices(override: Override) -> list[str]:
 
 def is_unknown_key(override: Override, keys: set[str]) -> bool:
     """Whether an override changes a key that is not there; one with `+` may add it."""
-    may_add = override.is_add() or override.is_force_add() or override.is_hydra_override()
-    return not may_add and not is_group(override) and override.key_or_group not in keys
+    may_add = override.is_add() or override.is_force_add()
+    return not may_add and override.key_or_group not in keys
 
 
 def unknown_key(key: str, keys: set[str]) -> str:
@@ -236,6 +238,14 @@ def compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
         HydraConfig.instance().set_config(config)
         del config["hydra"]
     return config
+
+
+def change(config: DictConfig, overrides: Sequence[Override]) -> None:
+    """Set, add and delete keys of a composed config, as Hydra does when it composes it."""
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config(list(overrides), config)
+    except HydraException as error:
+        raise UserError(first_line(error)) from error
 
 
 def rate_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list[str]:
