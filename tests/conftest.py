@@ -1,5 +1,6 @@
 """What several test files share: the command line in this process, and a finished run."""
 
+import gc
 import logging
 import sys
 from collections.abc import Callable
@@ -21,6 +22,11 @@ class Outcome:
 
 
 Run = Callable[..., Outcome]
+
+
+def pytest_collection_finish() -> None:
+    """Set apart what was imported, as a command does; collecting takes 0.3 s otherwise."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -18,13 +18,17 @@ def ready_memory() -> Iterator[None]:
 
     A step takes and gives back a few megabytes. glibc returns such blocks to the system and has
     them filled with zeros again each time, until one block of this size was given back; that alone
-    took up to half of a step. Python's garbage collector went through all that was imported.
-    What building the stack has left free goes back first.
+    took up to half of a step. Python's garbage collector went through all that was imported, unless
+    a command has set that apart (`multilayer.garbage`). What building the stack has left free goes
+    back first.
     """
     if sys.platform == "linux":
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # glibc's; musl has none
     torch.empty(LARGEST_KEPT_BLOCK, dtype=torch.uint8)
     gc.collect()
+    if gc.get_freeze_count():
+        yield
+        return
     gc.freeze()
     try:
         yield
