@@ -31,6 +31,9 @@ STYLE: Any = {  # a dict, whose keys matplotlib lists one by one in its types
     "lines.linewidth": 2,
 }
 
+OVER_LINES: Any = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}
+"""Of a legend within the axes: no line goes through its words."""
+
 styled = rc_context(STYLE)
 """Decorates a function that draws."""
 

@@ -178,3 +178,14 @@ def test_the_command_gives_the_config_without_its_seed(tmp_path: Path) -> None:
     assert command_of(candidates[0], sweep) == words
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {hydra: [], task: []}}")
     assert command_of(candidates[0], sweep) == f"{words} hydra.mode=RUN"
+
+
+def test_a_config_that_explodes_is_worse_with_every_seed(tmp_path: Path) -> None:
+    """No t-test tells, for its spread is as wide as its mean is high."""
+    write_grid(tmp_path, {0.01: [0.3, 0.4, 0.35], 0.1: [0.4, 0.5, 0.2], 1.0: [3.0, 900.0, 20.0]})
+    sweep, candidates = opened(tmp_path)
+    found = compare(candidates, sweep.sign)
+    assert [each.is_clear for each in found] == [False, False]
+    assert [each.is_always_worse for each in found] == [False, True]
+    text = verdict(sweep, candidates, found)
+    assert "2 of 2 other configs cannot be told from the best, though 1 of them did worse" in text

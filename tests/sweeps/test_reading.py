@@ -9,10 +9,11 @@ import yaml
 
 from multilayer.errors import UserError
 from multilayer.sweeps.folder import find_sweep
+from multilayer.sweeps.markdown import state_lines
 from multilayer.sweeps.reading import count_jobs, read_sweep, varied
 from multilayer.sweeps.sweep import open_sweep
 
-from .made_up import write_grid, write_noted
+from .made_up import opened, write_grid, write_noted
 from .made_up import write_run as write_whole_run
 
 
@@ -117,4 +118,46 @@ def test_what_cannot_be_read_says_which_file(tmp_path: Path) -> None:
         "1": "manifest.json is missing",
         "2": "metrics.json is broken",
         "3": "manifest.json is not that of a run",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("metrics.json", b"[]", "metrics.json is not that of a run"),
+        ("metrics.json", b'{"validation": null}', "metrics.json is not that of a run"),
+        ("metrics.json", b'{"validation": {"loss": "low"}}', "metrics.json is not that of a run"),
+        ("manifest.json", b"[]", "manifest.json is not that of a run"),
+        (
+            "manifest.json",
+            b'{"status": "done", "overrides": null}',
+            "manifest.json is not that of a run",
+        ),
+        ("manifest.json", b"\xff\xfe\x00", "manifest.json is broken"),
+    ],
+)
+def test_a_file_that_is_no_runs_breaks_that_run_alone(
+    name: str, content: bytes, reason: str, tmp_path: Path
+) -> None:
+    """Whatever is in it."""
+    write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6]})
+    (tmp_path / "1" / name).write_bytes(content)
+    sweep = open_sweep(tmp_path)
+    assert sweep.broken == {"1": reason}
+    assert [run.name for run in sweep.runs] == ["0"]
+
+
+@pytest.mark.parametrize("metrics", ["{}", '{"validation": {"loss": NaN}}', None])
+def test_a_run_that_is_done_without_a_number_is_named(metrics: str | None, tmp_path: Path) -> None:
+    """It counts in no mean, and is not the best."""
+    write_grid(tmp_path, {0.1: [0.5, 0.1], 1.0: [0.6, 0.7]})
+    if metrics is None:
+        (tmp_path / "1" / "metrics.json").unlink()
+    else:
+        (tmp_path / "1" / "metrics.json").write_text(metrics)
+    sweep, candidates = opened(tmp_path)
+    assert "done, but without validation/loss: 1 (run 1)" in state_lines(sweep)
+    assert {each.choice["optimizer.lr"]: each.mean for each in candidates} == {
+        0.1: 0.5,
+        1.0: pytest.approx(0.65),
     }

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from multilayer.callbacks.best_weights import find_best_weights, is_fitting, monitored
 from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.callbacks.turning_point import tensorboard_writer
-from multilayer.drawing import MARK, TRAIN, VALIDATION, new_figure, save_figure, styled
+from multilayer.drawing import MARK, OVER_LINES, TRAIN, VALIDATION, new_figure, save_figure, styled
 
 
 class LearningCurves(EpochsOnly):
@@ -75,4 +75,4 @@ def plot(axes: Axes, curves: dict[str, list[float]], best_epoch: int) -> None:
     highest = max(filter(isfinite, curves["train"] + curves["validation"]), default=1.0)
     axes.set_ylim(0, 1.05 * min(highest, 3 * curves["validation"][0]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend()
+    axes.legend(**OVER_LINES)

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from multilayer.drawing import (
     BLUE,
@@ -10,6 +11,7 @@ from multilayer.drawing import (
     GREY,
     MARK,
     ORANGE,
+    OVER_LINES,
     TRAIN,
     new_figure,
     styled,
@@ -27,7 +29,8 @@ def draw_sweep(judgement: Judgement) -> Figure:
     axes = figure.add_subplot()
     rates, losses = judgement.rates, judgement.validation
     mark_regimes(axes, judgement)
-    axes.plot(rates, losses, ".", color=GREY, markersize=5)
+    axes.plot(rates, losses[:, 0], ".", color=GREY, markersize=5, label="single seeds")
+    axes.plot(rates, losses[:, 1:], ".", color=GREY, markersize=5)
     shown = [regime != "divergent" for regime in judgement.regimes]
     mean = np.where(shown, losses.mean(axis=1), np.nan)
     axes.plot(rates, mean, color=MARK, label=f"mean of {losses.shape[1]} seeds")
@@ -36,7 +39,8 @@ def draw_sweep(judgement: Judgement) -> Figure:
     mark_suggested(axes, judgement.suggested)
     axes.set(xscale="log", xlabel="learning rate", ylabel="lowest validation loss")
     set_limits(axes, np.nanmin(mean), max(judgement.train_before.max(), np.nanmax(mean)))
-    axes.legend(loc="lower left")
+    mark_beyond(axes, rates[~(losses <= axes.get_ylim()[1]).all(axis=1)])
+    axes.legend(loc="lower left", **OVER_LINES)
     return figure
 
 
@@ -49,7 +53,7 @@ def mark_regimes(axes: Axes, judgement: Judgement) -> None:
         middle = float(np.sqrt(start * end))
         axes.text(
             middle,
-            0.98,
+            0.96,
             regime,
             color=REGIME[regime],
             transform=axes.get_xaxis_transform(),
@@ -60,6 +64,21 @@ def mark_regimes(axes: Axes, judgement: Judgement) -> None:
     axes.set_xlim(judgement.rates[0] / half_step, judgement.rates[-1] * half_step)
 
 
+def mark_beyond(axes: Axes, rates: NDArray[np.float64]) -> None:
+    """A triangle at the top for each rate with a seed that is not in the picture, or not finite."""
+    if len(rates):
+        axes.plot(
+            rates,
+            np.ones(len(rates)),
+            "^",
+            transform=axes.get_xaxis_transform(),
+            color=GREY,
+            clip_on=False,
+            markersize=5,
+            label="beyond the axis",
+        )
+
+
 def set_limits(axes: Axes, lowest: float, highest: float) -> None:
     """Losses from the lowest to the highest, with room for what stands above and below."""
     height = max(highest - lowest, 1e-3 * abs(highest), 1e-9)
@@ -67,8 +86,9 @@ def set_limits(axes: Axes, lowest: float, highest: float) -> None:
 
 
 def mark_suggested(axes: Axes, rate: float) -> None:
-    """A line at the rate to take."""
-    axes.axvline(rate, color=MARK, linestyle="--", linewidth=1.5, label=f"suggested {rate:.2g}")
+    """A line at the rate to take, up to the names of the regimes."""
+    label = f"suggested {rate:.2g}"
+    axes.axvline(rate, ymax=0.88, color=MARK, linestyle="--", linewidth=1.5, label=label)
 
 
 @styled
@@ -82,5 +102,5 @@ def draw_range(test: RangeTest) -> Figure:
     mark_suggested(axes, test.suggested)
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss of a minibatch")
     set_limits(axes, test.smoothed.min(), test.smoothed[0])
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", **OVER_LINES)
     return figure

@@ -5,7 +5,7 @@ split. What the seed does to both cancels in their difference, which makes the p
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
@@ -33,6 +33,7 @@ class Comparison:
     worse_by: the mean over them of how much worse the other is; None where n is 0.
     low, high: the 95 % interval of that, by Student's t; std: of the differences.
     p: of the paired t-test, two-sided; adjusted: after Holm's correction for all comparisons.
+    n_worse: the seeds with which the other is worse.
     """
 
     other: Candidate
@@ -43,11 +44,20 @@ class Comparison:
     high: float | None = None
     p: float | None = None
     adjusted: float | None = None
+    n_worse: int = 0
 
     @property
     def is_clear(self) -> bool:
         """Whether the two can be told apart."""
         return self.adjusted is not None and self.adjusted < 1 - CONFIDENCE
+
+    @property
+    def is_always_worse(self) -> bool:
+        """Whether the other is worse with every seed, be it by much or by little.
+
+        It says what a t-test cannot where a config explodes: that makes its mean as wide as high.
+        """
+        return self.n >= LEAST_SEEDS and self.n_worse == self.n
 
 
 def compare(candidates: Sequence[Candidate], sign: int) -> list[Comparison]:
@@ -69,18 +79,18 @@ def paired_test(best: Candidate, other: Candidate, sign: int) -> Comparison:
     if not shared:
         return Comparison(other, 0)
     differences = np.array([sign * (other.scores[seed] - best.scores[seed]) for seed in shared])
-    n, mean = len(shared), float(differences.mean())
+    n, mean, n_worse = len(shared), float(differences.mean()), int((differences > 0).sum())
     if n < LEAST_SEEDS:
-        return Comparison(other, n, mean)
+        return Comparison(other, n, mean, n_worse=n_worse)
     if not differences.any():
         return Comparison(other, n, 0.0, 0.0, 0.0, 0.0, 1.0)
     std = float(differences.std(ddof=1))
     error = std / sqrt(n)
     if error <= 1e-9 * abs(mean):
-        return Comparison(other, n, mean, std)
+        return Comparison(other, n, mean, std, n_worse=n_worse)
     margin = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
     p = float(2 * stdtr(n - 1, -abs(mean) / error))
-    return Comparison(other, n, mean, std, mean - margin, mean + margin, p)
+    return Comparison(other, n, mean, std, mean - margin, mean + margin, p, n_worse=n_worse)
 
 
 def with_adjusted(pairs: list[Comparison]) -> list[Comparison]:
@@ -88,8 +98,7 @@ def with_adjusted(pairs: list[Comparison]) -> list[Comparison]:
     known = [pair for pair in pairs if pair.p is not None]
     adjusted = iter(holm([pair.p for pair in known if pair.p is not None]))
     return [
-        Comparison(**{**vars(pair), "adjusted": next(adjusted) if pair.p is not None else None})
-        for pair in pairs
+        replace(pair, adjusted=next(adjusted)) if pair.p is not None else pair for pair in pairs
     ]
 
 

@@ -60,6 +60,8 @@ def state_lines(sweep: Sweep) -> list[str]:
     for status in sweep.counts:
         if status not in ("done", "running"):
             lines.append(f"{status}: {names(sweep.named(status))}")
+    if sweep.without_score:
+        lines.append(f"done, but without {sweep.metric}: {names(sweep.without_score)}")
     if sweep.running:
         lines.append(f"running: {names(sweep.running)}")
     if sweep.killed:

@@ -1,16 +1,16 @@
 """Reads the runs of a sweep folder, whichever launcher trained them and however far they came."""
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cache, cached_property
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from multilayer.runs.folder import RunFolder
+from multilayer.sweeps.settings import is_number
 
 # The same in C, where PyYAML was built with it.
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -48,7 +48,8 @@ class SweepRun:
     def metric(self, name: str) -> float | None:
         """A final metric such as `validation/loss`; None where it is missing or not finite."""
         split, _, metric = name.partition("/")
-        return self.metrics.get(split, {}).get(metric)
+        value = self.metrics.get(split, {}).get(metric)
+        return value if value is not None and isfinite(value) else None
 
 
 def load_config(text: str) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def load_block(text: str) -> Any:
 def read_sweep(sweep: Path) -> list[SweepRun]:
     """The runs that have begun, in the order of their job numbers."""
     found = [read_run(RunFolder(path.parent)) for path in manifests(sweep)]
-    return sorted((run for run in found if run is not None), key=place)
+    return sorted((run for run in found if isinstance(run, SweepRun)), key=place)
 
 
 def manifests(sweep: Path) -> list[Path]:
@@ -97,13 +98,48 @@ def files_of_runs(sweep: Path, name: str) -> list[Path]:
     return found
 
 
-def read_run(folder: RunFolder) -> SweepRun | None:
-    """A run; None where its files are not ours, or broken."""
+def read_run(folder: RunFolder) -> SweepRun | str:
+    """A run, or why there is none: which of its files is missing, or not what a run writes."""
+    if not folder.manifest_file.is_file():
+        return "manifest.json is missing"
     try:
-        run = SweepRun(folder, folder.read_manifest(), folder.read_metrics())
-    except (OSError, json.JSONDecodeError):
-        return None
-    return run if {"status", "overrides"} <= run.manifest.keys() else None
+        manifest: Any = folder.read_manifest()
+    except (OSError, ValueError):
+        return "manifest.json is broken"
+    if not is_manifest(manifest):
+        return "manifest.json is not that of a run"
+    try:
+        metrics: Any = folder.read_metrics()
+    except (OSError, ValueError):
+        return "metrics.json is broken"
+    if not is_metrics(metrics):
+        return "metrics.json is not that of a run"
+    return SweepRun(folder, manifest, metrics)
+
+
+def is_manifest(content: Any) -> bool:
+    """Whether a manifest has what is read of it.
+
+    >>> is_manifest({"status": "done", "overrides": ["seed=1"]}), is_manifest([])
+    (True, False)
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("status"), str):
+        return False
+    overrides = content.get("overrides")
+    return isinstance(overrides, list) and all(isinstance(word, str) for word in overrides)
+
+
+def is_metrics(content: Any) -> bool:
+    """Whether final metrics are numbers, or null, by split and name.
+
+    >>> is_metrics({"train": {"loss": 0.1, "r2": None}}), is_metrics({"train": {"loss": "x"}})
+    (True, False)
+    """
+    return isinstance(content, dict) and all(
+        isinstance(split, dict)
+        and all(value is None or is_number(value) for value in split.values())
+        for split in content.values()
+    )
 
 
 def place(run: SweepRun) -> tuple[int, str]:

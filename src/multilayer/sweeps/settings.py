@@ -105,11 +105,15 @@ def is_spaced_by_factors(key: str, levels: Sequence[Any]) -> bool:
     >>> is_spaced_by_factors("model.dropout", [0.1, 0.3])
     False
     """
-    name = key.rpartition(".")[2]
-    is_usual = name in BY_FACTORS or name.endswith("_lr") or name.startswith("n_")
-    if len(levels) == 2 and min(levels) > 0 and is_usual:
+    if len(levels) == 2 and min(levels) > 0 and is_usually_by_factors(key):
         return bool(max(levels) >= CLOSE * min(levels))
     return is_geometric(levels)
+
+
+def is_usually_by_factors(key: str) -> bool:
+    """Whether people think of a key in factors, as of learning rates and counts."""
+    name = key.rpartition(".")[2]
+    return name in BY_FACTORS or name.endswith("_lr") or name.startswith("n_")
 
 
 def is_geometric(levels: Iterable[Any]) -> bool:

@@ -18,6 +18,7 @@ from multilayer.sweeps.reading import (
     config_at,
     count_jobs,
     files_of_runs,
+    read_run,
     read_sweep,
     varied,
 )
@@ -94,6 +95,15 @@ class Sweep:
         planned = self.n_planned or 0
         return max(len(self.missing), planned - len(self.runs) - len(self.broken))
 
+    @property
+    def without_score(self) -> list[str]:
+        """The runs that are done and yet have no finite number for what is compared."""
+        return [run.name for run in self.runs if run.status == "done" and self.score(run) is None]
+
+    def score(self, run: SweepRun) -> float | None:
+        """What a run is compared by."""
+        return run.metric(self.metric)
+
     def named(self, status: str) -> list[str]:
         """The names of the runs with a status."""
         return [run.name for run in self.runs if run.status == status]
@@ -165,19 +175,11 @@ def unreadable(folder: Path, found: list[SweepRun]) -> dict[str, str]:
     """The run folders that `read_sweep` left out, each with the reason."""
     begun = {path.parent for name in RUN_FILES for path in files_of_runs(folder, name)}
     read = {run.folder.path for run in found}
-    return {path.name: why_unreadable(path) for path in begun - read}
-
-
-def why_unreadable(folder: Path) -> str:
-    """Which file of a run folder is missing, or cannot be read."""
-    if not (folder / "manifest.json").is_file():
-        return "manifest.json is missing"
-    try:
-        manifest = RunFolder(folder).read_manifest()
-    except (OSError, ValueError):
-        return "manifest.json is broken"
-    whole = {"status", "overrides"} <= manifest.keys()
-    return "metrics.json is broken" if whole else "manifest.json is not that of a run"
+    again = {path.name: read_run(RunFolder(path)) for path in begun - read}
+    return {
+        name: run if isinstance(run, str) else "it was just being written"
+        for name, run in again.items()
+    }
 
 
 def has_config(run: SweepRun, broken: dict[str, str]) -> bool:

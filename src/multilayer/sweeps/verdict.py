@@ -66,9 +66,13 @@ def tested(sweep: Sweep, second: Comparison, comparisons: Sequence[Comparison]) 
     )
     if second.is_clear:
         return words
-    unclear = sum(not each.is_clear for each in comparisons)
-    count = f" {unclear} of {m} other configs cannot be told from the best."
-    return words + count + advice(sweep, second, m)
+    unclear = [each for each in comparisons if not each.is_clear]
+    count = f" {len(unclear)} of {m} other configs cannot be told from the best"
+    always = sum(each.is_always_worse for each in unclear)
+    if always:
+        which = "each" if always == len(unclear) else f"{always} of them"
+        count += f", though {which} did worse with every {sweep.repeat}"
+    return f"{words}{count}.{advice(sweep, second, m)}"
 
 
 def advice(sweep: Sweep, second: Comparison, n_comparisons: int) -> str:

@@ -46,6 +46,16 @@ def dots(axes: Axes) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in found.get_offsets()]
 
 
+def crosses(axes: Axes) -> list[tuple[float, str]]:
+    """The place and the colour of each cross."""
+    found = [
+        (list(each.get_xdata()), str(each.get_color()))
+        for each in axes.get_lines()
+        if each.get_marker() == "x"
+    ]
+    return [(x[0], colour) for x, colour in found if x]  # without that of the legend
+
+
 def write_pairs(folder: Path) -> None:
     """Two optimizers by three rates by two seeds, with curves; one config diverged."""
     number = 0
@@ -75,7 +85,7 @@ def test_the_metric_against_a_number_is_on_a_log_axis_with_each_seed(tmp_path: P
     expected = [(0.001, 0.9), (0.001, 0.7), (0.01, 0.3), (0.01, 0.5)]
     np.testing.assert_allclose(sorted(dots(axes)), expected, rtol=0.25)  # spread a little
     np.testing.assert_allclose(line(axes, "best"), ([0.01], [0.4]))
-    assert line(axes, "diverged")[0] == pytest.approx([0.1])
+    assert [place for place, _ in crosses(axes)] == pytest.approx([0.1])
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("learning rate", "validation loss")
 
 
@@ -248,3 +258,30 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
         "metric_by_optimizer.lr.png",
         "mine.png",
     }
+
+
+def test_a_cross_has_the_colour_of_what_diverged(tmp_path: Path) -> None:
+    """Over a rate at which one optimizer did, and the other did not."""
+    write_pairs(tmp_path)
+    sweep, _ = opened(tmp_path)
+    colours = choose_colours(sweep.settings)
+    (axes,) = drawn(tmp_path, "metric_by_optimizer.lr.png").axes
+    assert crosses(axes) == [(0.1, colours.of_level["adam"])]
+
+
+def test_a_config_with_a_diverged_run_has_no_colour_in_the_heat_map(tmp_path: Path) -> None:
+    """Its other seed looks good, and is nothing to choose."""
+    write_pairs(tmp_path)
+    write_run(tmp_path / "12", 0.1, optimizer="adam", optimizer__lr=0.1, seed=2)
+    axes = drawn(tmp_path, "heat_map.png").axes[0]
+    (image,) = axes.get_images()
+    assert np.isnan(np.asarray(image.get_array().filled(np.nan))).sum() == 1  # type: ignore[union-attr]
+    assert "0.1 x" in [each.get_text() for each in axes.texts]
+
+
+def test_curves_that_leave_the_picture_are_counted(tmp_path: Path) -> None:
+    """They would be missing otherwise, and nobody would know."""
+    for seed, end in enumerate([0.5, 0.6, 0.7, 900.0]):
+        write_run(tmp_path / str(seed), end, curve=[1.0, 0.9, end], seed=seed)
+    (axes,) = drawn(tmp_path, "learning_curves.png").axes
+    assert axes.get_title(loc="left") == "1 of 4 curves ends beyond the axis"

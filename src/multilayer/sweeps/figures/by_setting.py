@@ -1,10 +1,12 @@
 """Figures of the metric against what was swept."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from multilayer.drawing import MARK, new_figure, styled
@@ -53,7 +55,8 @@ def draw_setting(
             axes.plot([], [], "o", color=colour, ls="none", label=name)
     scale_setting(axes, setting)
     draw_dots(axes, setting, candidates, colours, shown, sign)
-    mark_best_and_diverged(axes, setting, candidates)
+    mark_best(axes, setting, candidates[0])
+    mark_diverged(axes, setting, candidates, colours if other else None)
     axes.set_ylabel(metric_label(metric))
     add_legend(axes, other.label if other else None)
     return figure
@@ -154,26 +157,42 @@ def draw_best_at_levels(
     return [*y, *low, *high]
 
 
-def mark_best_and_diverged(axes: Axes, setting: Setting, candidates: Sequence[Candidate]) -> None:
-    """A ring around the best config, and a cross at the top for each level where runs diverged."""
-    best = candidates[0]
+def mark_best(axes: Axes, setting: Setting, best: Candidate) -> None:
+    """A ring around the best config."""
     if best.is_sound:
         place = setting.place(best.choice[setting.key])
         axes.plot(
             place, best.mean, "o", ms=13, mfc="none", mec=MARK, mew=2, ls="none", label="best"
         )
-    diverged = {c.choice[setting.key] for c in candidates if c.count("diverged")}
-    if diverged:
-        places = sorted(setting.place(level) for level in diverged)
-        axes.plot(
-            places,
-            [1.04] * len(places),  # above the runs that are beyond the axis
-            "x",
-            transform=axes.get_xaxis_transform(),
-            color=MARK,
-            clip_on=False,
-            label="diverged",
-        )
+
+
+def mark_diverged(
+    axes: Axes, setting: Setting, candidates: Sequence[Candidate], colours: Colours | None
+) -> None:
+    """Above each level a cross for the configs of which runs diverged, in their colours.
+
+    colours: None where the colour says nothing beside the level.
+    """
+    crosses: dict[float, dict[str, None]] = defaultdict(dict)
+    for each in candidates:
+        if each.count("diverged"):
+            colour = colours.of(each.choice) if colours else MARK
+            crosses[setting.place(each.choice[setting.key])][colour] = None
+    for place, own in crosses.items():
+        for index, colour in enumerate(own):
+            inches = 0.12 * (index - (len(own) - 1) / 2)
+            beside = ScaledTranslation(inches, 0, axes.figure.dpi_scale_trans)
+            axes.plot(
+                place,
+                1.04,  # above the runs that are beyond the axis
+                "x",
+                transform=axes.get_xaxis_transform() + beside,
+                color=colour,
+                mew=2,
+                clip_on=False,
+            )
+    if crosses:
+        axes.plot([], [], "x", color=MARK, mew=2, ls="none", label="diverged")
 
 
 def add_legend(axes: Axes, title: str | None) -> None:

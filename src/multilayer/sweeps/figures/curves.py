@@ -10,7 +10,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from multilayer.drawing import GREY, MARK, TRAIN, VALIDATION, new_figure, shortened, styled
+from multilayer.drawing import (
+    GREY,
+    MARK,
+    OVER_LINES,
+    TRAIN,
+    VALIDATION,
+    new_figure,
+    shortened,
+    styled,
+)
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.curves import Curves
 from multilayer.sweeps.figures.axes import MOST_LETTERS, metric_label, scale_metric
@@ -48,6 +57,7 @@ def draw_learning_curves(
     mark_best_run(axes, candidates, curves, metric, sign)
     sound = [(run, curve) for _, run, curve in each if run.status != "diverged"]
     limit(axes, [curve.of(metric) for _, curve in sound], sign)
+    count_beyond(axes, [curve.of(metric) for _, curve in sound])
     axes.set_xlim(left=0.5, right=max(float(c.epochs[-1]) for _, _, c in each) + 0.5)
     axes.set(xlabel="epoch", ylabel=metric_label(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -126,6 +136,16 @@ def limit(axes: Axes, values: Sequence[NDArray[np.float64]], sign: int) -> None:
     scale_metric(axes, joined[np.abs(joined - best) <= abs(worst - best)])
 
 
+def count_beyond(axes: Axes, values: Sequence[NDArray[np.float64]]) -> None:
+    """Say how many of the curves end outside of the picture."""
+    low, high = axes.get_ylim()
+    ends = [own[-1] for each in values if len(own := each[np.isfinite(each)])]
+    n = sum(not low <= end <= high for end in ends)
+    if n:
+        title = f"{n} of {len(ends)} curves end{'s' if n == 1 else ''} beyond the axis"
+        axes.set_title(title, loc="left", fontsize=11)
+
+
 def add_curve_legend(axes: Axes, colours: Colours) -> None:
     """What is marked, and the colours; beside the axes, where it covers nothing."""
     handles, names = axes.get_legend_handles_labels()
@@ -175,7 +195,7 @@ def draw_splits(
     axes.set_xlim(left=0.5)
     axes.set_ylabel(metric_label(name))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=11)
+    axes.legend(fontsize=11, **OVER_LINES)
 
 
 def mark_turning_point(axes: Axes, curve: Curves, metric: str, sign: int) -> None:

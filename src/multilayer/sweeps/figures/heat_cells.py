@@ -27,10 +27,14 @@ def write_cell(
     sign: int,
     written: bool,
 ) -> None:
-    """The number in a cell, and its sign; a cell without a number is white, as it was tried."""
+    """The number in a cell, and its sign.
+
+    White is what was tried and is nothing to choose: without a number, or with a diverged run,
+    whose other seeds may look good.
+    """
     text = sign_of(candidate)
     is_dark = False
-    if candidate.score is None:
+    if not candidate.is_sound:
         place = cell[1] - 0.5, cell[0] - 0.5
         axes.add_patch(Rectangle(place, 1, 1, facecolor="white", edgecolor="none"))
     else:

@@ -29,11 +29,12 @@ def draw_heat_map(
     n, m = len(across.levels), len(up.levels)
     figure = new_figure(max(5.5, min(10.0, 2.4 + 0.75 * n)), max(3.2, min(7.0, 1.4 + 0.5 * m)))
     axes = figure.add_subplot()
-    scale = colour_scale([c.mean for c in candidates if c.score], sign)
+    sound = [c.mean for c in candidates if c.is_sound]
+    scale = colour_scale(sound or [c.mean for c in candidates if c.score], sign)
     means = np.full((m, n), np.nan)
     for c in candidates:
         cell = up.levels.index(c.choice[up.key]), across.levels.index(c.choice[across.key])
-        means[cell] = c.mean
+        means[cell] = c.mean if c.is_sound else np.nan
         write_cell(axes, cell, c, scale[0], sign, written=n * m <= MOST_CELLS)
     axes.set_title(legend_of(candidates, n * m), fontsize=11, loc="left")
     axes.patch.set(hatch="///", edgecolor=GREY, facecolor="white")

@@ -6,7 +6,7 @@ from math import log
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.findings.bounds import EDGE, MOST_FACTOR, SHARES
 from multilayer.sweeps.findings.finding import Finding
-from multilayer.sweeps.settings import Level, Setting, word
+from multilayer.sweeps.settings import Level, Setting, is_usually_by_factors, word
 
 
 def edges_of_grid(best: Candidate, settings: Sequence[Setting]) -> Iterator[Finding]:
@@ -43,6 +43,8 @@ def values_beyond(setting: Setting, side: int) -> list[float | int]:
     >>> from multilayer.sweeps.settings import make_setting
     >>> values_beyond(make_setting("optimizer.lr", [1e-3, 1e-2, 1e-1]), 1)
     [1.0, 10.0]
+    >>> values_beyond(make_setting("optimizer.weight_decay", [0.0, 1e-3]), 1)
+    [0.003, 0.01]
     >>> values_beyond(make_setting("model.dropout", [0.0, 0.2, 0.4]), -1)
     []
     """
@@ -56,6 +58,8 @@ def values_beyond(setting: Setting, side: int) -> list[float | int]:
     if setting.is_log and before:
         factor = min(max(end / before, 1 / MOST_FACTOR), MOST_FACTOR)
         values = [end * factor**power for power in (1, 2)]
+    elif before == 0 and is_usually_by_factors(setting.key):  # of 0 and one value
+        values = [end * 3.0, end * 10.0]
     else:
         values = [end + times * (end - before) for times in (1, 2)]
     if min(levels) >= 0:
@@ -66,4 +70,5 @@ def values_beyond(setting: Setting, side: int) -> list[float | int]:
         least = 1 if min(levels) > 0 else min(values, default=0)
         whole = [round(value) for value in values if round(value) >= least]
         return list(dict.fromkeys(value for value in whole if value not in levels))
-    return [float(f"{value:.3g}") for value in values]
+    is_wide = setting.is_log and max(end / before, before / end) >= 3  # 0.03 rather than 0.0333
+    return [float(f"{value:.{1 if is_wide else 3}g}") for value in values]

@@ -45,6 +45,11 @@ class Effect:
         return max(max(-(low or 0.0), high or 0.0) for low, high in ends)
 
     @property
+    def always_worse(self) -> list[str]:
+        """The levels whose best config is worse than the best of all with every seed."""
+        return [name for name, each in self.against.items() if each and each.is_always_worse]
+
+    @property
     def is_seen(self) -> bool:
         """Whether some level is worse than the best beyond its interval."""
         return any(each.low is not None and each.low > 0 for each in self.known)
@@ -97,9 +102,16 @@ def settings_that_do_not_matter(
     if untold:
         yield Finding(
             "whether it matters cannot be told",
-            f"{listed(untold)}: with the other settings at their best, no value is clearly worse, "
-            f"and none is clearly as good to within ±{number(bound)}; more seeds would tell",
+            f"{listed(untold)}: with the other settings at their best, no interval shows a value "
+            f"to be worse, and not all are as good to within ±{number(bound)}; more seeds would "
+            f"tell{worse_with_every_seed(untold)}",
         )
+
+
+def worse_with_every_seed(found: Sequence[Effect]) -> str:
+    """The levels that no interval shows to be worse, and that yet were so every time."""
+    levels = [f"{it.setting.key}={name}" for it in found for name in it.always_worse]
+    return f". Yet worse with every seed: {', '.join(levels)}" if levels else ""
 
 
 def too_few_seeds(known: Sequence[Effect], n: int) -> Finding:

@@ -1,6 +1,6 @@
 """Which number goes with which choice: the learning rate with the optimizer, above all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.comparison import LEAST_SEEDS, Comparison, paired_test, with_adjusted
@@ -57,7 +57,7 @@ def worth_of_own_rates(
 
     Rates that a search has drawn count as the same where they are in the same range.
     """
-    tests: list[Comparison] = []
+    tests: dict[str, Comparison] = {}
     untried, diverging, n_unknown = [], [], 0
     for name, own in best.items():
         for other in best.values():
@@ -72,7 +72,7 @@ def worth_of_own_rates(
             ]
             sound = [it for it in here if it.is_sound]
             if sound:
-                tests.append(paired_test(own, sound[0], sign))
+                tests[f"{name} at {word(level)}"] = paired_test(own, sound[0], sign)
             elif not here:
                 untried.append(f"{name} at {word(level)}")
             elif any(it.count("diverged") and len(it.runs) >= LEAST_SEEDS for it in here):
@@ -84,18 +84,29 @@ def worth_of_own_rates(
 
 
 def conclusion(
-    tests: Sequence[Comparison], diverging: Sequence[str], label: str, is_partial: bool
+    tests: Mapping[str, Comparison], diverging: Sequence[str], label: str, is_partial: bool
 ) -> list[str]:
-    """The evidence in words; nothing where there are too few seeds for any."""
+    """The evidence in words; nothing where there are too few seeds for any.
+
+    tests: of each choice at the best rate of another, against its own best.
+    """
     if not tests and not diverging:
         return [] if is_partial else [f"the same {label} is best for each"]
-    if diverging:
-        return [f"each needs a {label} of its own: {', '.join(dict.fromkeys(diverging))} diverges"]
-    if any(each.n < LEAST_SEEDS for each in tests):
-        return []
-    if any(each.is_clear for each in with_adjusted(list(tests))):
-        return [
-            f"each needs a {label} of its own, as a paired test tells: compare them at those, "
-            "never at one for all"
-        ]
-    return ["that the rates differ is no more than chance can do"]
+    found = [verb(list(dict.fromkeys(diverging)), "diverges", "diverge")] if diverging else []
+    if all(each.n >= LEAST_SEEDS for each in tests.values()):
+        adjusted = zip(tests, with_adjusted(list(tests.values())), strict=True)
+        clear = [name for name, each in adjusted if each.is_clear]
+        if clear:
+            found.append(f"{verb(clear, 'is', 'are')} clearly worse, as a paired test tells")
+        elif not diverging:
+            return ["that the rates differ is no more than chance can do"]
+    return [*found, f"compare them each at its own {label}"] if found else []
+
+
+def verb(names: Sequence[str], one: str, several: str) -> str:
+    """Names with the verb that goes with their number.
+
+    >>> verb(["sgd at 1"], "diverges", "diverge"), verb(["a", "b"], "diverges", "diverge")
+    ('sgd at 1 diverges', 'a and b diverge')
+    """
+    return f"{' and '.join(names)} {several if names[1:] else one}"
