@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from multilayer.callbacks.learning_curves import plot
 from multilayer.config import check_command_line
-from multilayer.drawing import new_figure, save_figure, styled
+from multilayer.drawing import OVER_LINES, new_figure, save_figure, styled
 from multilayer.quiet import quieten_lightning
 from multilayer.train import train
 
@@ -29,6 +29,9 @@ def main(path: str) -> None:
         draw_experiment(axes, experiment)
         axes.set_title(TITLES[experiment])
         axes.label_outer()
+    for axes in panels[1:]:  # the first names the curves for all
+        handles, names = axes.get_legend_handles_labels()
+        axes.legend(handles[-1:], names[-1:], loc="upper right", **OVER_LINES)
     panels[0].set_ylim(0, 2.7)  # guessing one of ten classes costs ln 10 = 2.3
     save_figure(figure, Path(path))
 

@@ -31,6 +31,9 @@ STYLE: Any = {  # a dict, whose keys matplotlib lists one by one in its types
     "lines.linewidth": 2,
 }
 
+TURN = 0.05
+"""The rise of a metric from its best epoch to the end that figures call a turning point."""
+
 OVER_LINES: Any = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}
 """Of a legend within the axes: no line goes through its words."""
 

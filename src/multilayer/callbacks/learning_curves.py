@@ -12,7 +12,16 @@ from matplotlib.ticker import MaxNLocator
 from multilayer.callbacks.best_weights import find_best_weights, is_fitting, monitored
 from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.callbacks.turning_point import tensorboard_writer
-from multilayer.drawing import MARK, OVER_LINES, TRAIN, VALIDATION, new_figure, save_figure, styled
+from multilayer.drawing import (
+    MARK,
+    OVER_LINES,
+    TRAIN,
+    TURN,
+    VALIDATION,
+    new_figure,
+    save_figure,
+    styled,
+)
 
 
 class LearningCurves(EpochsOnly):
@@ -67,7 +76,7 @@ def plot(axes: Axes, curves: dict[str, list[float]], best_epoch: int) -> None:
     if best_epoch:
         best = curves["validation"][curves["epoch"].index(best_epoch)]
         axes.axvline(best_epoch, color=MARK, linewidth=1, linestyle=":")
-        turns = curves["validation"][-1] > 1.01 * best
+        turns = curves["validation"][-1] - best > TURN * abs(best)
         name = "turning point" if turns else "best"
         axes.plot(best_epoch, best, "o", color=MARK, label=f"{name}: epoch {best_epoch}")
     axes.set(xlabel="epoch", ylabel="loss")

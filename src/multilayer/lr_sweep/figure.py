@@ -11,7 +11,6 @@ from multilayer.drawing import (
     GREY,
     MARK,
     ORANGE,
-    OVER_LINES,
     TRAIN,
     new_figure,
     styled,
@@ -33,14 +32,14 @@ def draw_sweep(judgement: Judgement) -> Figure:
     axes.plot(rates, losses[:, 1:], ".", color=GREY, markersize=5)
     shown = [regime != "divergent" for regime in judgement.regimes]
     mean = np.where(shown, losses.mean(axis=1), np.nan)
-    axes.plot(rates, mean, color=MARK, label=f"mean of {losses.shape[1]} seeds")
+    axes.plot(rates, mean, color=MARK, label=f"mean of {losses.shape[1]}")
     best = mean[list(rates).index(judgement.best)]
     axes.plot(judgement.best, best, "o", color=MARK, label=f"best {judgement.best:.2g}")
     mark_suggested(axes, judgement.suggested)
     axes.set(xscale="log", xlabel="learning rate", ylabel="lowest validation loss")
     set_limits(axes, np.nanmin(mean), max(judgement.train_before.max(), np.nanmax(mean)))
     mark_beyond(axes, rates[~(losses <= axes.get_ylim()[1]).all(axis=1)])
-    axes.legend(loc="lower left", **OVER_LINES)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=11)
     return figure
 
 
@@ -88,7 +87,7 @@ def set_limits(axes: Axes, lowest: float, highest: float) -> None:
 def mark_suggested(axes: Axes, rate: float) -> None:
     """A line at the rate to take, up to the names of the regimes."""
     label = f"suggested {rate:.2g}"
-    axes.axvline(rate, ymax=0.88, color=MARK, linestyle="--", linewidth=1.5, label=label)
+    axes.axvline(rate, ymax=0.8, color=MARK, linestyle="--", linewidth=1.5, label=label)
 
 
 @styled
@@ -97,10 +96,10 @@ def draw_range(test: RangeTest) -> Figure:
     figure = new_figure()
     axes = figure.add_subplot()
     axes.plot(test.rates, test.losses.T, ".", color=GREY, markersize=3)
-    label = f"moving average of {len(test.losses)} seeds"
+    label = f"moving average,\n{len(test.losses)} seeds"
     axes.plot(test.rates, test.smoothed, color=TRAIN, label=label)
     mark_suggested(axes, test.suggested)
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss of a minibatch")
     set_limits(axes, test.smoothed.min(), test.smoothed[0])
-    axes.legend(loc="lower left", **OVER_LINES)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=11)
     return figure

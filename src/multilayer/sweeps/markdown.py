@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from multilayer.drawing import TURN
 from multilayer.sweeps.candidates import Candidate, as_range
 from multilayer.sweeps.figures import Picture
 from multilayer.sweeps.findings import bounds
@@ -260,7 +261,7 @@ def how_computed(sweep: Sweep) -> str:
         "best training of the sweep; it learns nothing if accuracy and F1 are "
         "those of always naming one class, if "
         f"the training AUROC is below {bounds.LEAST_AUROC:g}, or r2 below {bounds.LEAST_R2:g}.",
-        f"The validation loss turned if it ended more than {bounds.TURN:.0%} above its lowest; "
+        f"The validation loss turned if it ended more than {TURN:.0%} above its lowest; "
         f"from {bounds.BIG_TURN:.0%} on that is a finding.",
         "The findings are those of the tuning playbook (Godbole et al. 2023).",
     ]

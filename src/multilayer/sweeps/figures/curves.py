@@ -15,6 +15,7 @@ from multilayer.drawing import (
     MARK,
     OVER_LINES,
     TRAIN,
+    TURN,
     VALIDATION,
     new_figure,
     shortened,
@@ -24,7 +25,6 @@ from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.curves import Curves
 from multilayer.sweeps.figures.axes import MOST_LETTERS, metric_label, scale_metric
 from multilayer.sweeps.figures.colours import Colours
-from multilayer.sweeps.findings.bounds import TURN
 from multilayer.sweeps.reading import SweepRun
 
 

@@ -35,12 +35,10 @@ ONE_CLASS = 0.001
 LEAST_R2 = 0.05
 """Of the variance of the target: a regression that explains less in training learns nothing."""
 
-TURN = 0.05
-"""The rise of the validation loss from its best epoch to the end that is called a turning point."""
-
 BIG_TURN = 0.25
-"""The same that is a finding of its own: the last epoch is then far worse than the best one, and
-who stops there pays as much as for a wrong learning rate."""
+"""The rise of the validation loss from its best epoch to the end that is a finding: the last epoch
+is then far worse than the best one, and who stops there pays as much as for a wrong learning rate.
+Figures call a smaller one a turning point already, `multilayer.drawing.TURN`."""
 
 SHARES = ("dropout", "momentum", "label_smoothing", "rho", "alpha", "betas", "gamma")
 """Settings that end at 0 and below 1, where nothing can be tried beyond."""
