@@ -11,14 +11,19 @@ class UserError(ValueError):
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """A hint at the nearest valid name, or else the list of them.
+    """A hint at the nearest valid name, or those that begin so, or else the list of them.
 
     >>> did_you_mean("adm", ["sgd", "adam"])
     'did you mean adam?'
     >>> did_you_mean("x", ["sgd", "adam"])
     'choose from adam, sgd'
+    >>> did_you_mean("validation/acc", ["validation/auroc", "validation/accuracy"])
+    'did you mean validation/accuracy?'
     """
     names = sorted(choices)
+    begun = [each for each in names if each.startswith(name)]
+    if begun:
+        return f"did you mean {begun[0]}?" if len(begun) == 1 else f"choose from {', '.join(begun)}"
     near = get_close_matches(name, names, n=1)
     return f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
 

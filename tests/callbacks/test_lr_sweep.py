@@ -313,3 +313,9 @@ def test_the_best_rate_on_the_edge_is_warned_of(
     run(tmp_path, *QUICK, "callbacks=lr_sweep", "callbacks.lr_sweep.n_rates=3", *limits)
     assert "on the edge of what was tried, 0.001: try callbacks.lr_sweep.max_lr=0.1" in caplog.text
     assert math.isclose(polars.read_csv(tmp_path / "lr_sweep.csv")["learning_rate"][-1], 1e-3)
+
+
+def test_all_wrong_arguments_are_named_at_once(tmp_path: Path) -> None:
+    """As all mistakes on the command line are."""
+    with pytest.raises(ValueError, match=r"share must be .*; n_rates must be .*; n_seeds must be"):
+        LearningRateSweep(folder=tmp_path, share=0.0, n_rates=1, n_seeds=0)

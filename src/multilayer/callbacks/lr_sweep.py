@@ -71,14 +71,14 @@ class LearningRateSweep(EpochsOnly):
         compile: bool | str = "auto",
         threads: int | str = "auto",
     ) -> None:
-        check(mode, min_lr, max_lr, share, compile, threads)
-        for name, value, least in (
-            ("n_rates", n_rates, 3),
-            ("n_seeds", n_seeds, 1),
-            ("most_steps", most_steps, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number from {least} on, got {value}")
+        problems = [
+            *problems_with(mode, min_lr, max_lr, share, compile, threads),
+            *problems_with_counts(
+                n_rates=(n_rates, 3), n_seeds=(n_seeds, 1), most_steps=(most_steps, 1)
+            ),
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
         self.run = RunFolder(folder)
         self.mode = mode
         self.rates = [float(rate) for rate in np.geomspace(min_lr, max_lr, n_rates)]
@@ -207,20 +207,27 @@ class LearningRateSweep(EpochsOnly):
         self.suggested = state_dict["suggested"]
 
 
-def check(
+def problems_with(
     mode: str, min_lr: float, max_lr: float, share: float, compiled: Any, threads: Any
-) -> None:
-    """Raise `ValueError` for the first argument that is none."""
+) -> Iterator[str]:
+    """The arguments that are none."""
     if mode not in ("sweep", "range"):
-        raise ValueError(f"mode must be sweep or range, got {mode}")
+        yield f"mode must be sweep or range, got {mode}"
     if not 0 < min_lr < max_lr < inf:
-        raise ValueError(f"min_lr must be above 0 and below max_lr, got {min_lr} and {max_lr}")
+        yield f"min_lr must be above 0 and below max_lr, got {min_lr} and {max_lr}"
     if not 0 < share <= 1:
-        raise ValueError(f"share must be above 0 and at most 1, got {share}")
+        yield f"share must be above 0 and at most 1, got {share}"
     if compiled not in ("auto", True, False):
-        raise ValueError(f"compile must be auto, true or false, got {compiled}")
+        yield f"compile must be auto, true or false, got {compiled}"
     if threads != "auto" and not (isinstance(threads, int) and threads > 0):
-        raise ValueError(f"threads must be auto or a whole number above 0, got {threads}")
+        yield f"threads must be auto or a whole number above 0, got {threads}"
+
+
+def problems_with_counts(**counts: tuple[Any, int]) -> Iterator[str]:
+    """The numbers that are below the least there can be, which is given beside each."""
+    for name, (value, least) in counts.items():
+        if not isinstance(value, int) or value < least:
+            yield f"{name} must be a whole number from {least} on, got {value}"
 
 
 def rates_of(trainer: pl.Trainer) -> list[float]:

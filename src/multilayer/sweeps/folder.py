@@ -41,7 +41,8 @@ def find_sweep(sweep: str | Path) -> Path:
 def hint_at_sweep(path: Path) -> str:
     """Name the sweep above, for who gave a run, or the latest below, for who gave all sweeps."""
     if (path / "manifest.json").is_file():
-        return f", and this is a run; did you mean {path.parent}?"
+        above = f"; did you mean {path.parent}?" if is_sweep(path.parent) else ""
+        return f", and this is a single run{above}"
     below = sorted(path.glob("*/*/manifest.json"), key=lambda file: file.stat().st_mtime)
     folders = dict.fromkeys(file.parent.parent for file in reversed(below))
     near = next((folder for folder in folders if is_sweep(folder)), None)
