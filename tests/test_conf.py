@@ -10,6 +10,7 @@ import torch
 from multilayer.build import check_components, make_all, make_data, make_trainer
 from multilayer.config import check_command_line
 from multilayer.config_folder import conf_dir, root_dir
+from multilayer.errors import UserError
 from multilayer.runs.folder import RunFolder
 from multilayer.schema import EXTRAS
 from multilayer.targets import fill
@@ -92,3 +93,15 @@ def test_a_folder_of_the_users_own_adds_choices(tmp_path: Path) -> None:
     config = check_command_line("train", ["optimizer=mine"], config_dir=str(tmp_path))
     assert config is not None
     assert config["optimizer"]["lr"] == 0.5
+
+
+def test_a_group_of_a_users_search_path_may_be_added(tmp_path: Path) -> None:
+    """Its choices are known to Hydra alone; another name is refused as Hydra does."""
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "more.yaml").write_text("# @package trainer\nmax_epochs: 7\n")
+    words = [f"hydra.searchpath=[file://{tmp_path}]", "data=iris"]
+    config = check_command_line("train", [*words, "+extra=more"])
+    assert config is not None
+    assert config["trainer"]["max_epochs"] == 7
+    with pytest.raises(UserError, match="Could not find 'extra/less'"):
+        check_command_line("train", [*words, "+extra=less"])

@@ -143,7 +143,11 @@ def jobs(parsed: Sequence[Override]) -> Iterator[list[Override]]:
 
 
 def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = False) -> Plain:
-    """The plain config of one job, checked for choices, keys, missing values, types and ranges."""
+    """The plain config of one job, checked for choices, keys, missing values, types and ranges.
+
+    Values are set after the composing, which is done once; `${hydra:overrides.task}` and the names
+    made of it lack them here, and have them in the run.
+    """
     choices = [override for override in parsed if is_group(override)]
     wrong = [override for override in choices if unknown_choices(override)]
     groups = tuple(f"{override.key_or_group}." for override in wrong)
@@ -152,7 +156,7 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
         for override in parsed
         if override not in wrong and not override.key_or_group.startswith(groups)
     ]
-    changes = [item for item in right if item not in choices and not item.is_hydra_override()]
+    changes = [item for item in right if item not in choices and changes_key(item)]
     config = compose_job(command, [override for override in right if override not in changes])
     keys = set(dotted_keys(OmegaConf.to_container(config, resolve=False)))
     unknown = [override for override in changes if is_unknown_key(override, keys)]
@@ -170,6 +174,17 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
 def is_group(override: Override) -> bool:
     """Whether an override chooses from a config group."""
     return bool(config_loader().get_group_options(override.key_or_group))
+
+
+def changes_key(override: Override) -> bool:
+    """Whether an override that is no known choice changes a key of the config.
+
+    Others are Hydra's own, and what is added at the top: a group of a `hydra.searchpath` perhaps.
+    """
+    adds_to_top = (
+        override.is_add() or override.is_force_add()
+    ) and "." not in override.key_or_group
+    return not (override.is_hydra_override() or adds_to_top)
 
 
 def unknown_choices(override: Override) -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from multilayer.errors import UserError
+from multilayer.sweeps.candidates import command_of
 from multilayer.sweeps.folder import find_sweep
 from multilayer.sweeps.markdown import state_lines
 from multilayer.sweeps.reading import count_jobs, read_sweep, varied
@@ -134,12 +135,24 @@ def test_what_cannot_be_read_says_which_file(tmp_path: Path) -> None:
             "manifest.json is not that of a run",
         ),
         ("manifest.json", b"\xff\xfe\x00", "manifest.json is broken"),
+        (
+            "manifest.json",
+            b'{"status": "done", "overrides": [], "best_epoch": "x"}',
+            "manifest.json is not that of a run",
+        ),
+        ("metrics.json", b"[" * 100_000, "metrics.json is broken"),
+        ("config.yaml", b"monitor: 3\nmode: min", "config.yaml is not that of a run"),
+        (
+            "config.yaml",
+            b"monitor: validation/loss\nmode: min\ntrainer: 3",
+            "config.yaml is not that of a run",
+        ),
     ],
 )
 def test_a_file_that_is_no_runs_breaks_that_run_alone(
     name: str, content: bytes, reason: str, tmp_path: Path
 ) -> None:
-    """Whatever is in it."""
+    """It is named with the reason, and the report is of the others."""
     write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6]})
     (tmp_path / "1" / name).write_bytes(content)
     sweep = open_sweep(tmp_path)
@@ -147,7 +160,10 @@ def test_a_file_that_is_no_runs_breaks_that_run_alone(
     assert [run.name for run in sweep.runs] == ["0"]
 
 
-@pytest.mark.parametrize("metrics", ["{}", '{"validation": {"loss": NaN}}', None])
+@pytest.mark.parametrize(
+    "metrics",
+    ["{}", '{"validation": {"loss": NaN}}', '{"validation": {"loss": 1%s}}' % ("0" * 400), None],
+)
 def test_a_run_that_is_done_without_a_number_is_named(metrics: str | None, tmp_path: Path) -> None:
     """It counts in no mean, and is not the best."""
     write_grid(tmp_path, {0.1: [0.5, 0.1], 1.0: [0.6, 0.7]})
@@ -161,3 +177,14 @@ def test_a_run_that_is_done_without_a_number_is_named(metrics: str | None, tmp_p
         0.1: 0.5,
         1.0: pytest.approx(0.65),
     }
+
+
+def test_where_hydras_note_is_broken_nobody_knows_how_many_runs_there_were_to_be(
+    tmp_path: Path,
+) -> None:
+    """The runs are there all the same."""
+    write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6]})
+    (tmp_path / "multirun.yaml").write_bytes(b"\xff\xfe\x00")
+    sweep, candidates = opened(tmp_path)
+    assert sweep.n_planned is None
+    assert command_of(candidates[0], sweep) == "multilayer train optimizer.lr=0.1 seed=0"

@@ -26,11 +26,11 @@ def ready_memory() -> Iterator[None]:
         getattr(ctypes.CDLL(None), "malloc_trim", int)(0)  # glibc's; musl has none
     torch.empty(LARGEST_KEPT_BLOCK, dtype=torch.uint8)
     gc.collect()
-    if gc.get_freeze_count():
-        yield
-        return
-    gc.freeze()
+    is_set_apart = gc.get_freeze_count() > 0
+    if not is_set_apart:
+        gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not is_set_apart:
+            gc.unfreeze()

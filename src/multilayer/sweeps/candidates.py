@@ -192,5 +192,5 @@ def is_sweep_by_itself(sweep: Sweep) -> bool:
     try:
         noted = yaml.safe_load((sweep.folder / "multirun.yaml").read_text())
         return "hydra.mode=MULTIRUN" not in noted["hydra"]["overrides"]["hydra"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
         return False

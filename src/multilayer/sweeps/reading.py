@@ -1,9 +1,10 @@
 """Reads the runs of a sweep folder, whichever launcher trained them and however far they came."""
 
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache, cached_property
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from multilayer.sweeps.settings import is_number
 
 # The same in C, where PyYAML was built with it.
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+NUMBERS = ("best_epoch", "fit_seconds", "members", "steps")
+WORDS = ("data_fingerprint", "started", "stop_reason")
+"""What is read of a manifest beside its status and overrides; it may be missing."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class SweepRun:
         """A final metric such as `validation/loss`; None where it is missing or not finite."""
         split, _, metric = name.partition("/")
         value = self.metrics.get(split, {}).get(metric)
-        return value if value is not None and isfinite(value) else None
+        return value if value is not None and abs(value) <= sys.float_info.max else None
 
 
 def load_config(text: str) -> dict[str, Any]:
@@ -104,13 +110,13 @@ def read_run(folder: RunFolder) -> SweepRun | str:
         return "manifest.json is missing"
     try:
         manifest: Any = folder.read_manifest()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return "manifest.json is broken"
     if not is_manifest(manifest):
         return "manifest.json is not that of a run"
     try:
         metrics: Any = folder.read_metrics()
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return "metrics.json is broken"
     if not is_metrics(metrics):
         return "metrics.json is not that of a run"
@@ -126,7 +132,12 @@ def is_manifest(content: Any) -> bool:
     if not isinstance(content, dict) or not isinstance(content.get("status"), str):
         return False
     overrides = content.get("overrides")
-    return isinstance(overrides, list) and all(isinstance(word, str) for word in overrides)
+    return (
+        isinstance(overrides, list)
+        and all(isinstance(word, str) for word in overrides)
+        and all(content.get(key) is None or is_number(content[key]) for key in NUMBERS)
+        and all(content.get(key) is None or isinstance(content[key], str) for key in WORDS)
+    )
 
 
 def is_metrics(content: Any) -> bool:
@@ -200,7 +211,9 @@ def count_jobs(sweep: Path) -> int | None:
         words = [*(f"{key}={value}" for key, value in params.items())]
         words += noted["hydra"]["overrides"]["task"]
         parsed = OverridesParser.create().parse_overrides(words)
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, HydraException):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    except (yaml.YAMLError, HydraException):
         return None
     if any(override.is_interval_sweep() for override in parsed):
         return None

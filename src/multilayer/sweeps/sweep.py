@@ -22,7 +22,7 @@ from multilayer.sweeps.reading import (
     read_sweep,
     varied,
 )
-from multilayer.sweeps.settings import REPLICATES, Level, Setting, as_level, make_setting
+from multilayer.sweeps.settings import REPLICATES, Level, Setting, as_level, is_number, make_setting
 from multilayer.sweeps.silence import LONG, silent_seconds
 
 RUN_FILES = ("manifest.json", "config.yaml")
@@ -185,12 +185,26 @@ def unreadable(folder: Path, found: list[SweepRun]) -> dict[str, str]:
 def has_config(run: SweepRun, broken: dict[str, str]) -> bool:
     """Whether a run's config can be read; else it is noted among the broken ones."""
     try:
-        if {"monitor", "mode"} <= run.config.keys():
+        if is_config(run.config):
             return True
         broken[run.name] = "config.yaml is not that of a run"
-    except (OSError, AttributeError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError):
         broken[run.name] = "config.yaml is missing or broken"
     return False
+
+
+def is_config(content: Any) -> bool:
+    """Whether a config has what is read of it."""
+    if not isinstance(content, dict):
+        return False
+    trainer, callbacks = content.get("trainer") or {}, content.get("callbacks") or {}
+    return (
+        all(isinstance(content.get(key), str) for key in ("monitor", "mode"))
+        and isinstance(trainer, dict)
+        and (trainer.get("max_epochs") is None or is_number(trainer["max_epochs"]))
+        and isinstance(callbacks, dict)
+        and all(node is None or isinstance(node, dict) for node in callbacks.values())
+    )
 
 
 def choose_metric(

@@ -285,3 +285,15 @@ def test_curves_that_leave_the_picture_are_counted(tmp_path: Path) -> None:
         write_run(tmp_path / str(seed), end, curve=[1.0, 0.9, end], seed=seed)
     (axes,) = drawn(tmp_path, "learning_curves.png").axes
     assert axes.get_title(loc="left") == "1 of 4 curves ends beyond the axis"
+
+
+def test_crosses_of_a_rate_at_which_all_diverged_are_within_the_axes(tmp_path: Path) -> None:
+    """It has no dots that would make room for it."""
+    write_pairs(tmp_path)
+    for number, optimizer in enumerate(("sgd", "adam")):
+        values = {"optimizer": optimizer, "optimizer__lr": 10.0, "seed": 0}
+        write_run(tmp_path / str(100 + number), status="diverged", **values)
+    (axes,) = drawn(tmp_path, "metric_by_optimizer.lr.png").axes
+    found = crosses(axes)
+    assert [place for place, _ in found].count(10.0) == 2
+    assert axes.get_xlim()[1] > 10.0

@@ -22,7 +22,11 @@ from ..made_up import found_in, write_grid, write_run
         ("trainer.max_epochs", [10, 20, 30], 1, [40, 50]),
         ("model.depth", [1, 2, 3], -1, []),
         ("optimizer.lr", [0.01, 1e3, 1e30], -1, [1e-3, 1e-4]),
-        ("optimizer.lr", [0.1, 0.3], 1, [0.9, 2.7]),
+        ("optimizer.lr", [0.1, 0.3], 1, [0.9, 3.0]),
+        ("optimizer.lr", [1e-3, 3e-3, 1e-2], 1, [0.03, 0.1]),
+        ("optimizer.lr", [0.0025, 0.025], 1, [0.25, 2.5]),
+        ("optimizer.weight_decay", [0.0, 1e-3], 1, [3e-3, 1e-2]),
+        ("model.n_layers", [0, 2], 1, [4, 6]),
         ("optimizer.betas", [0.9, 0.99], 1, []),
     ],
 )

@@ -56,7 +56,7 @@ def draw_setting(
     scale_setting(axes, setting)
     draw_dots(axes, setting, candidates, colours, shown, sign)
     mark_best(axes, setting, candidates[0])
-    mark_diverged(axes, setting, candidates, colours if other else None)
+    mark_diverged(axes, setting, candidates, colours if other and colours.are_few else None)
     axes.set_ylabel(metric_label(metric))
     add_legend(axes, other.label if other else None)
     return figure
@@ -171,7 +171,7 @@ def mark_diverged(
 ) -> None:
     """Above each level a cross for the configs of which runs diverged, in their colours.
 
-    colours: None where the colour says nothing beside the level.
+    colours: None where the colour says nothing beside the level, or nobody tells them apart.
     """
     crosses: dict[float, dict[str, None]] = defaultdict(dict)
     for each in candidates:
@@ -180,7 +180,7 @@ def mark_diverged(
             crosses[setting.place(each.choice[setting.key])][colour] = None
     for place, own in crosses.items():
         for index, colour in enumerate(own):
-            inches = 0.12 * (index - (len(own) - 1) / 2)
+            inches = min(0.12, 0.4 / len(own)) * (index - (len(own) - 1) / 2)
             beside = ScaledTranslation(inches, 0, axes.figure.dpi_scale_trans)
             axes.plot(
                 place,
@@ -192,6 +192,8 @@ def mark_diverged(
                 clip_on=False,
             )
     if crosses:
+        axes.update_datalim([(place, 0.0) for place in crosses], updatey=False)  # not by a shift
+        axes.autoscale_view(scaley=False)
         axes.plot([], [], "x", color=MARK, mew=2, ls="none", label="diverged")
 
 

@@ -12,7 +12,7 @@ from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.figures.axes import scale_setting, spaced, tick_word
 from multilayer.sweeps.figures.by_setting import MOST_LEVELS
 from multilayer.sweeps.figures.heat_cells import legend_of, write_cell
-from multilayer.sweeps.figures.metric_colours import add_colour_bar, colour_scale
+from multilayer.sweeps.figures.metric_colours import add_colour_bar, colour_scale, coloured
 from multilayer.sweeps.settings import Setting
 
 MOST_CELLS = 60
@@ -29,8 +29,7 @@ def draw_heat_map(
     n, m = len(across.levels), len(up.levels)
     figure = new_figure(max(5.5, min(10.0, 2.4 + 0.75 * n)), max(3.2, min(7.0, 1.4 + 0.5 * m)))
     axes = figure.add_subplot()
-    sound = [c.mean for c in candidates if c.is_sound]
-    scale = colour_scale(sound or [c.mean for c in candidates if c.score], sign)
+    scale = colour_scale([c.mean for c in coloured(candidates)], sign)
     means = np.full((m, n), np.nan)
     for c in candidates:
         cell = up.levels.index(c.choice[up.key]), across.levels.index(c.choice[across.key])
@@ -68,7 +67,7 @@ def draw_plane(
     """Two settings whose values a search drew: a dot for each config, coloured by the metric."""
     figure = new_figure()
     axes = figure.add_subplot()
-    known = [c for c in candidates if c.score][::-1]  # the best on top
+    known = coloured(candidates)
     scale = colour_scale([c.mean for c in known], sign)
     axes.scatter(
         [across.place(c.choice[across.key]) for c in known],
@@ -81,10 +80,15 @@ def draw_plane(
         linewidths=0.5,
         rasterized=True,
     )
+    diverged = [c for c in candidates if c.count("diverged")]
+    if diverged:
+        places = [[s.place(c.choice[s.key]) for c in diverged] for s in (across, up)]
+        axes.plot(*places, "x", color=MARK, ls="none", label="diverged")
     if candidates[0].is_sound:
         x, y = (s.place(candidates[0].choice[s.key]) for s in (across, up))
         axes.plot(x, y, "o", ms=13, mfc="none", mec=MARK, mew=2, ls="none", label="best")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1))
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     scale_setting(axes, across, "x")
     scale_setting(axes, up, "y")
     add_colour_bar(figure, axes, scale, metric)

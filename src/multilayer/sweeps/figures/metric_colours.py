@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from multilayer.drawing import COLOUR_MAP
+from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.figures.axes import WIDE_RANGE, metric_label
 
 
@@ -30,6 +31,16 @@ def colour_scale(values: Sequence[float], sign: int) -> tuple[Normalize, Any, st
     if low > 0 and high / low > WIDE_RANGE:
         return LogNorm(low, high), name, extend
     return Normalize(low, high if high > low else low + 1e-9), name, extend
+
+
+def coloured(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The configs that have a colour, the best last, on top.
+
+    Those of which a run diverged have none, however good their other seeds look; but they have
+    where there are no others.
+    """
+    sound = [it for it in candidates if it.is_sound]
+    return (sound or [it for it in candidates if it.score])[::-1]
 
 
 def add_colour_bar(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from multilayer.drawing import GREY, MARK, new_figure, shortened, styled
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.figures.axes import MOST_TICKS, metric_label, spaced, tick_word
-from multilayer.sweeps.figures.metric_colours import colour_scale, scale_ticks
+from multilayer.sweeps.figures.metric_colours import colour_scale, coloured, scale_ticks
 from multilayer.sweeps.settings import Level, Setting
 
 MOST_AXES = 8
@@ -26,11 +26,14 @@ on the axis of the metric; paths that are equal but for one setting would hide e
 def draw_parallel(
     settings: Sequence[Setting], candidates: Sequence[Candidate], metric: str, sign: int
 ) -> Figure:
-    """A line for each config through its levels, coloured by the metric, the best on top."""
+    """A line for each config through its levels, coloured by the metric, the best on top.
+
+    Configs of which a run diverged have none.
+    """
     shown = list(settings)[:MOST_AXES]
     figure = new_figure(max(6.4, 1.7 * len(shown) + 2), 4.4)
     axes = figure.add_subplot()
-    known = [c for c in candidates if c.score][::-1]
+    known = coloured(candidates)
     scale = colour_scale([c.mean for c in known], sign)
     norm = scale[0]
     heights = np.array(

@@ -59,7 +59,7 @@ def ending_of(run: SweepRun, curve: Curves | None, sweep: Sweep) -> Ending:
     """How a run that is done ended."""
     return Ending(
         name=run.name,
-        max_epochs=run.config["trainer"]["max_epochs"] or 0,
+        max_epochs=(run.config.get("trainer") or {}).get("max_epochs") or 0,
         best_epoch=run.manifest.get("best_epoch") or 0,
         ran_out="trainer.max_epochs" in str(run.manifest.get("stop_reason")),
         gain=gain_at_end(curve, sweep.metric, sweep.sign),

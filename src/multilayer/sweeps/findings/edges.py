@@ -1,6 +1,7 @@
 """Whether the best config lies at the edge of what was swept, and what to try beyond."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from math import log
 
 from multilayer.sweeps.candidates import Candidate
@@ -58,7 +59,9 @@ def values_beyond(setting: Setting, side: int) -> list[float | int]:
     if setting.is_log and before:
         factor = min(max(end / before, 1 / MOST_FACTOR), MOST_FACTOR)
         values = [end * factor**power for power in (1, 2)]
-    elif before == 0 and is_usually_by_factors(setting.key):  # of 0 and one value
+    elif (
+        before == 0 and isinstance(setting.levels[-1], float) and is_usually_by_factors(setting.key)
+    ):
         values = [end * 3.0, end * 10.0]
     else:
         values = [end + times * (end - before) for times in (1, 2)]
@@ -70,5 +73,15 @@ def values_beyond(setting: Setting, side: int) -> list[float | int]:
         least = 1 if min(levels) > 0 else min(values, default=0)
         whole = [round(value) for value in values if round(value) >= least]
         return list(dict.fromkeys(value for value in whole if value not in levels))
-    is_wide = setting.is_log and max(end / before, before / end) >= 3  # 0.03 rather than 0.0333
-    return [float(f"{value:.{1 if is_wide else 3}g}") for value in values]
+    return [float(f"{value:.{digits_of(levels, setting.is_log)}g}") for value in values]
+
+
+def digits_of(levels: Sequence[float], is_log: bool) -> int:
+    """How many digits a value beyond has: one where factors are about 3, for 0.03 after 0.01.
+
+    >>> digits_of([0.001, 0.003, 0.01], True), digits_of([0.1, 0.2, 0.4], True)
+    (1, 3)
+    """
+    ordered = sorted(levels)
+    is_wide = is_log and all(b > 2.5 * a for a, b in pairwise(ordered))
+    return 1 if is_wide and all(level == float(f"{level:.1g}") for level in levels) else 3

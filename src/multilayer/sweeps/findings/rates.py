@@ -92,21 +92,24 @@ def conclusion(
     """
     if not tests and not diverging:
         return [] if is_partial else [f"the same {label} is best for each"]
-    found = [verb(list(dict.fromkeys(diverging)), "diverges", "diverge")] if diverging else []
+    found = [clause(list(dict.fromkeys(diverging)), "diverges", "diverge")] if diverging else []
     if all(each.n >= LEAST_SEEDS for each in tests.values()):
         adjusted = zip(tests, with_adjusted(list(tests.values())), strict=True)
         clear = [name for name, each in adjusted if each.is_clear]
         if clear:
-            found.append(f"{verb(clear, 'is', 'are')} clearly worse, as a paired test tells")
+            one = f"is clearly worse than at its best {label}"
+            several = f"are clearly worse than at their best {label}s"
+            found.append(f"{clause(clear, one, several)}, as a paired test tells")
         elif not diverging:
             return ["that the rates differ is no more than chance can do"]
-    return [*found, f"compare them each at its own {label}"] if found else []
+    return [*found, f"compare each at its own {label}"] if found else []
 
 
-def verb(names: Sequence[str], one: str, several: str) -> str:
-    """Names with the verb that goes with their number.
+def clause(names: Sequence[str], one: str, several: str) -> str:
+    """Names and what is said of them.
 
-    >>> verb(["sgd at 1"], "diverges", "diverge"), verb(["a", "b"], "diverges", "diverge")
-    ('sgd at 1 diverges', 'a and b diverge')
+    >>> clause(["sgd at 1"], "diverges", "diverge"), clause(["a", "b", "c"], "is", "are")
+    ('sgd at 1 diverges', 'a, b and c are')
     """
-    return f"{' and '.join(names)} {several if names[1:] else one}"
+    *others, last = names
+    return f"{', '.join(others)} and {last} {several}" if others else f"{last} {one}"
