@@ -72,7 +72,7 @@ def draw_dots(
 ) -> None:
     """Each run that is done, faintly, in the colour of its config; those beyond the axis at an end.
 
-    lines: what the lines reach, which is on the axis in any case.
+    lines: what the lines reach.
     """
     points = list(dots(setting, candidates))
     if not points:
@@ -84,7 +84,7 @@ def draw_dots(
     axes.scatter(
         x[within], y[within], c=colour[within], s=20, alpha=0.5, lw=0, zorder=3, rasterized=True
     )
-    scale_metric(axes, [*y[within], *lines])
+    scale_metric(axes, [*y[within], *(each for each in lines if sign * each <= sign * end)])
     if not within.all():
         axes.scatter(
             x[~within],
@@ -101,9 +101,14 @@ def draw_dots(
 
 
 def end_of_axis(scores: NDArray[np.float64], lines: Sequence[float], sign: int) -> float:
-    """The worst value that is shown: of all runs, unless some are far beyond the better ones."""
+    """The worst value that is shown: of all runs, unless some are far beyond the better ones.
+
+    The lines are shown whole, but where they explode: the rest would be one flat line.
+    """
     ordered = np.sort(sign * scores)  # best first
-    most = max([ordered[3 * len(ordered) // 4], *(sign * each for each in lines)])
+    usual = ordered[3 * len(ordered) // 4]
+    far = ordered[0] + CUT * (usual - ordered[0])
+    most = max([usual, *(sign * each for each in lines if sign * each <= far)])
     is_cut = ordered[-1] - ordered[0] > CUT * (most - ordered[0])
     return float(sign * (most if is_cut else ordered[-1]))
 
