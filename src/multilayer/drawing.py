@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multilayer.runs.folder import beside
@@ -53,6 +54,16 @@ def shortened(name: str, most: int = 12) -> str:
     ('versicolor', 'species…r 12')
     """
     return name if len(name) <= most else f"{name[: most - 5]}…{name[-4:]}"
+
+
+def mark_turning_point(axes: Axes, epoch: float, best: float, last: float, sign: int = 1) -> None:
+    """A dot at the best epoch, called a turning point if the metric is worse at the end.
+
+    sign: -1 for a metric of which more is better.
+    """
+    name = "turning point" if sign * (last - best) > TURN * abs(best) else "best"
+    axes.axvline(epoch, color=MARK, linewidth=1, linestyle=":")
+    axes.plot(epoch, best, "o", color=MARK, label=f"{name}: epoch {epoch}")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

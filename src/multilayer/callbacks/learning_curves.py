@@ -13,11 +13,10 @@ from multilayer.callbacks.best_weights import find_best_weights, is_fitting, mon
 from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.callbacks.turning_point import tensorboard_writer
 from multilayer.drawing import (
-    MARK,
     OVER_LINES,
     TRAIN,
-    TURN,
     VALIDATION,
+    mark_turning_point,
     new_figure,
     save_figure,
     styled,
@@ -75,10 +74,7 @@ def plot(axes: Axes, curves: dict[str, list[float]], best_epoch: int) -> None:
         axes.plot(curves["epoch"], curves[split], color=colour, label=split)
     if best_epoch:
         best = curves["validation"][curves["epoch"].index(best_epoch)]
-        axes.axvline(best_epoch, color=MARK, linewidth=1, linestyle=":")
-        turns = curves["validation"][-1] - best > TURN * abs(best)
-        name = "turning point" if turns else "best"
-        axes.plot(best_epoch, best, "o", color=MARK, label=f"{name}: epoch {best_epoch}")
+        mark_turning_point(axes, best_epoch, best, curves["validation"][-1])
     axes.set(xlabel="epoch", ylabel="loss")
     # From 0, so that a high loss looks high; a loss that explodes leaves the picture.
     highest = max(filter(isfinite, curves["train"] + curves["validation"]), default=1.0)

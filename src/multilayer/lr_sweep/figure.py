@@ -28,8 +28,7 @@ def draw_sweep(judgement: Judgement) -> Figure:
     axes = figure.add_subplot()
     rates, losses = judgement.rates, judgement.validation
     mark_regimes(axes, judgement)
-    axes.plot(rates, losses[:, 0], ".", color=GREY, markersize=5, label="single seeds")
-    axes.plot(rates, losses[:, 1:], ".", color=GREY, markersize=5)
+    axes.plot(rates, losses, ".", color=GREY, markersize=5)[0].set_label("single seeds")
     shown = [regime != "divergent" for regime in judgement.regimes]
     mean = np.where(shown, losses.mean(axis=1), np.nan)
     axes.plot(rates, mean, color=MARK, label=f"mean of {losses.shape[1]}")

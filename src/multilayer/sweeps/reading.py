@@ -108,19 +108,18 @@ def read_run(folder: RunFolder) -> SweepRun | str:
     """A run, or why there is none: which of its files is missing, or not what a run writes."""
     if not folder.manifest_file.is_file():
         return "manifest.json is missing"
-    try:
-        manifest: Any = folder.read_manifest()
-    except (OSError, ValueError, RecursionError):
-        return "manifest.json is broken"
-    if not is_manifest(manifest):
-        return "manifest.json is not that of a run"
-    try:
-        metrics: Any = folder.read_metrics()
-    except (OSError, ValueError, RecursionError):
-        return "metrics.json is broken"
-    if not is_metrics(metrics):
-        return "metrics.json is not that of a run"
-    return SweepRun(folder, manifest, metrics)
+    found: list[Any] = []
+    for name, read, is_ours in (
+        ("manifest.json", folder.read_manifest, is_manifest),
+        ("metrics.json", folder.read_metrics, is_metrics),
+    ):
+        try:
+            found.append(read())
+        except (OSError, ValueError, RecursionError):
+            return f"{name} is broken"
+        if not is_ours(found[-1]):
+            return f"{name} is not that of a run"
+    return SweepRun(folder, *found)
 
 
 def is_manifest(content: Any) -> bool:

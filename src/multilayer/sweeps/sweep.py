@@ -98,11 +98,8 @@ class Sweep:
     @property
     def without_score(self) -> list[str]:
         """The runs that are done and yet have no finite number for what is compared."""
-        return [run.name for run in self.runs if run.status == "done" and self.score(run) is None]
-
-    def score(self, run: SweepRun) -> float | None:
-        """What a run is compared by."""
-        return run.metric(self.metric)
+        done = [run for run in self.runs if run.status == "done"]
+        return [run.name for run in done if run.metric(self.metric) is None]
 
     def named(self, status: str) -> list[str]:
         """The names of the runs with a status."""

@@ -15,8 +15,8 @@ from multilayer.drawing import (
     MARK,
     OVER_LINES,
     TRAIN,
-    TURN,
     VALIDATION,
+    mark_turning_point,
     new_figure,
     shortened,
     styled,
@@ -189,7 +189,7 @@ def draw_splits(
         for curve in seeds:
             axes.plot(curve.epochs, curve.of(key), color=colour, lw=1, alpha=0.25)
         axes.plot(own.epochs, own.of(key), marker=marker_of(own), color=colour, label=split)
-    mark_turning_point(axes, own, f"validation/{name}", sign)
+    mark_best_epoch(axes, own, f"validation/{name}", sign)
     both = [curve.of(f"{split}/{name}") for curve in seeds for split in ("train", "validation")]
     limit(axes, both, sign)
     axes.set_xlim(left=0.5)
@@ -198,14 +198,11 @@ def draw_splits(
     axes.legend(fontsize=11, **OVER_LINES)
 
 
-def mark_turning_point(axes: Axes, curve: Curves, metric: str, sign: int) -> None:
-    """A dot at the best epoch, called a turning point if the metric is worse after it."""
+def mark_best_epoch(axes: Axes, curve: Curves, metric: str, sign: int) -> None:
+    """The best epoch of a curve, if any of its values is finite."""
     values = curve.of(metric)
     if not np.isfinite(values).any():
         return
     place = int(np.nanargmin(sign * values))
-    epoch, best, last = curve.epochs[place], values[place], values[np.isfinite(values)][-1]
-    turns = sign * (last - best) > TURN * abs(best)
-    name = "turning point" if turns else "best"
-    axes.axvline(epoch, color=MARK, linewidth=1, linestyle=":")
-    axes.plot(epoch, best, "o", color=MARK, label=f"{name}: epoch {epoch}")
+    last = values[np.isfinite(values)][-1]
+    mark_turning_point(axes, curve.epochs[place], values[place], last, sign)
