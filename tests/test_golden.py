@@ -1,0 +1,124 @@
+"""Run folders of an earlier version: each command still gives what it gave then."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from .conftest import Run, only_folder
+from .test_evaluate import printed
+
+GOLDEN = Path(__file__).parent / "golden"
+
+Golden = Callable[[str], Path]
+
+
+@pytest.fixture
+def golden(tmp_path: Path) -> Golden:
+    """Copies a golden file or folder into the test's own folder."""
+
+    def copy(name: str) -> Path:
+        source, target = GOLDEN / name, tmp_path / name
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+        return target
+
+    return copy
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("run", ["finished", "sweep/0", "sweep/3"])
+def test_evaluate(multilayer: Run, golden: Golden, run: str, split: str) -> None:
+    """The metrics that the run wrote when it was trained."""
+    folder = golden(run)
+    outcome = multilayer("evaluate", f"run={folder}", f"split={split}")
+    assert outcome.code == 0, outcome.err
+    assert "data has changed" not in outcome.err
+    expected = json.loads((folder / "metrics.json").read_text())[split]
+    assert {name: float(value) for name, value in printed(outcome.out).items()} == pytest.approx(
+        expected, abs=1e-5
+    )
+
+
+def test_evaluate_a_table_with_categories(multilayer: Run, golden: Golden) -> None:
+    """From a file: the mean absolute error is that of the three splits together."""
+    folder, table = golden("table"), golden("flats.csv")
+    outcome = multilayer("evaluate", f"run={folder}", f"data.path={table}")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads((folder / "metrics.json").read_text())
+    rows = json.loads((folder / "manifest.json").read_text())["rows"]
+    expected = sum(metrics[split]["mae"] * n for split, n in rows.items()) / sum(rows.values())
+    assert float(printed(outcome.out)["mae"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_splits_and_fingerprint_of_a_table(multilayer: Run, golden: Golden) -> None:
+    """The same words train on the same rows, and end at the same metrics."""
+    golden("flats.csv")
+    then = json.loads((GOLDEN / "table" / "manifest.json").read_text())
+    assert multilayer("train", *then["overrides"], "hydra.run.dir=now").code == 0
+    now = json.loads(Path("now/manifest.json").read_text())
+    assert now["data_fingerprint"] == then["data_fingerprint"]
+    assert now["rows"] == then["rows"]
+    metrics = [
+        json.loads((folder / "metrics.json").read_text())
+        for folder in (Path("now"), GOLDEN / "table")
+    ]
+    for split in ("train", "validation", "test"):
+        assert metrics[0][split] == pytest.approx(metrics[1][split], rel=1e-4)
+
+
+def test_predict(multilayer: Run, golden: Golden, tmp_path: Path) -> None:
+    """A number in the target's units, for rows with gaps and categories."""
+    folder, table = golden("table"), golden("flats.csv")
+    predict = ["predict", f"run={folder}", f"input={table}", "output=now.csv", "keep=false"]
+    assert multilayer(*predict).code == 0
+    now, then = (pl.read_csv(path) for path in ("now.csv", folder / "expected_predictions.csv"))
+    assert_frame_equal(now, then, rel_tol=1e-5)
+
+
+def test_predict_classes(multilayer: Run, golden: Golden, iris_csv: Path) -> None:
+    """The likeliest class and the probabilities of all."""
+    folder = golden("finished")
+    predict = ["predict", f"run={folder}", f"input={iris_csv}", "output=now.csv", "keep=false"]
+    assert multilayer(*predict).code == 0
+    now, then = (pl.read_csv(path) for path in ("now.csv", folder / "expected_predictions.csv"))
+    assert_frame_equal(now, then, abs_tol=1e-5)
+
+
+def test_resume(multilayer: Run, golden: Golden, tmp_path: Path) -> None:
+    """The run that was interrupted within an epoch ends as the one that was not."""
+    folder = golden("interrupted")
+    words = json.loads((folder / "manifest.json").read_text())["overrides"]
+    outcome = multilayer("train", *words, f"resume={folder}")
+    assert outcome.code == 0, outcome.err
+    now = json.loads((only_folder(tmp_path) / "metrics.json").read_text())
+    then = json.loads((folder / "undisturbed_metrics.json").read_text())
+    for split, metrics in then.items():
+        assert now[split] == pytest.approx(metrics, abs=1e-5)
+
+
+def test_resume_a_member_of_a_stack(multilayer: Run, golden: Golden, tmp_path: Path) -> None:
+    """Its last checkpoint is one that a single run goes on from."""
+    folder = golden("sweep/2")
+    words = json.loads((folder / "manifest.json").read_text())["overrides"]
+    outcome = multilayer("train", *words, f"resume={folder}", "trainer.max_epochs=6")
+    assert outcome.code == 0, outcome.err
+    manifest = json.loads((only_folder(tmp_path) / "manifest.json").read_text())
+    assert (manifest["steps"], manifest["best_epoch"]) == (12, 6)
+
+
+def test_report(multilayer: Run, golden: Golden) -> None:
+    """Every number of the tables but the seconds."""
+    folder = golden("sweep")
+    outcome = multilayer("report", f"sweep={folder}")
+    assert outcome.code == 0, outcome.err
+    for name in ("runs.csv", "configs.csv"):
+        then = pl.read_csv(GOLDEN / "sweep_report" / name).drop("fit_seconds")
+        now = pl.read_csv(folder / name).select(then.columns)
+        assert_frame_equal(now, then, rel_tol=1e-9)
