@@ -203,21 +203,20 @@ def fit(
             raise KeyboardInterrupt from error
         raise
     finally:
-        manifest |= describe_fit(trainer, perf_counter() - start)
+        of_sweep = facts_of_sweep(trainer).get("lr_sweep_seconds", 0.0)
+        manifest |= describe_fit(trainer, perf_counter() - start - of_sweep)
 
 
 def describe_fit(trainer: pl.Trainer, seconds: float) -> dict[str, Any]:
     """What the manifest says of the training: how long, how far, and the best epoch."""
     best = find_best_weights(trainer)
     n_steps = trainer.global_step
-    of_sweep = facts_of_sweep(trainer)
-    seconds -= of_sweep.get("lr_sweep_seconds", 0.0)
     return {
         "fit_seconds": round(seconds, 3),
         "steps": n_steps,
-        "steps_per_second": round(n_steps / seconds, 1),
+        "steps_per_second": round(n_steps / seconds, 1) if seconds else None,
         "best_epoch": best.best_epoch if best else None,
-        **of_sweep,
+        **facts_of_sweep(trainer),
     }
 
 

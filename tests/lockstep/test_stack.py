@@ -1,7 +1,9 @@
 """Blocks, places and compaction."""
 
 import gc
+import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +14,10 @@ from multilayer.lockstep.block import Layout
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.seats import in_blocks
 from multilayer.lockstep.stack import Stack
-from multilayer.train import prepare
+from multilayer.lockstep.steps import Runner
+from multilayer.train import prepare, train
 
-from .conftest import MakeJobs
+from .conftest import MakeJobs, train_stacked
 
 
 def make_stack(jobs: MakeJobs, shared: list[str], n_members: int) -> Stack:
@@ -130,3 +133,52 @@ def test_members_take_the_memory_of_their_state_and_the_data_once(jobs: MakeJobs
     own = (data.features, data.targets, *data.rows.values(), *stack.validation_rows)
     state = 3 * 4 * sum(each.numel() for each in stack.module.network.parameters())
     assert state * 40 <= taken <= 1.15 * state * 40 + sum(each.nbytes for each in own)
+
+
+def test_the_time_of_a_stack_is_shared_by_those_that_train(
+    jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each second is counted once: all shares add up to the stack's time."""
+    shared = ["data=iris", "callbacks=none", "trainer.log_every_n_steps=100"]
+    made = jobs(shared, [[f"trainer.max_epochs={n}"] for n in (1, 1, 3)])
+    now = 0.0
+
+    def ten_seconds_a_step(runner: Runner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal now
+        now += 10.0
+        return one(runner, *arguments)
+
+    one = Runner.one
+    monkeypatch.setattr(Runner, "one", ten_seconds_a_step)
+    monkeypatch.setattr("multilayer.lockstep.stack.perf_counter", lambda: now)
+    found = [result.manifest for result in train_stacked(made)]
+    assert [each["steps"] for each in found] == [2, 2, 6]
+    first = 20.0 / 3  # two steps an epoch, of three members
+    assert [each["fit_seconds"] for each in found] == pytest.approx(
+        [first, first, first + 40.0], abs=1e-3
+    )
+    assert [each["stack_seconds"] for each in found] == pytest.approx([20.0, 20.0, 60.0])
+    assert [each["steps_per_second"] for each in found] == [0.3, 0.3, 0.1]
+
+
+def test_the_time_of_an_epoch_that_is_cut_short_is_shared_too(
+    jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted in its middle, a run says how long it took up to there; so does a single one."""
+    (job,) = jobs(["data=iris", "callbacks=none", "engine=lockstep"], [[]])
+    now = 0.0
+
+    def one_step(runner: Runner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal now
+        if now:
+            raise KeyboardInterrupt
+        now = 10.0
+        return one(runner, *arguments)
+
+    one = Runner.one
+    monkeypatch.setattr(Runner, "one", one_step)
+    monkeypatch.setattr("multilayer.lockstep.stack.perf_counter", lambda: now)
+    with pytest.raises(KeyboardInterrupt):
+        train(job.config, job.folder, quiet=True)
+    manifest = json.loads((job.folder / "manifest.json").read_text())
+    assert (manifest["fit_seconds"], manifest["stack_seconds"]) == (10.0, 10.0)

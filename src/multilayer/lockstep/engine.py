@@ -104,6 +104,7 @@ def fit_stack(stack: Stack, config: dict[str, Any], leave: Leave, progress: Swee
             trainer.fit(StackModule(stack, leave, progress))
         except BaseException as error:
             stack.count_within_epoch()
+            stack.share_time()
             # Lightning turns Ctrl-C into an exit.
             if isinstance(error, SystemExit) and trainer.interrupted:
                 raise KeyboardInterrupt from error

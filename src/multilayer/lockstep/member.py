@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from functools import wraps
-from time import perf_counter
 from typing import Any, TypeVar, cast
 
 import pytorch_lightning as pl
@@ -74,6 +73,7 @@ class Member:
 
     training: the run, ready to be trained.
     failure: what one of its callbacks raised, say; it is to leave.
+    seconds, stack_seconds: its share of the stack's time, and all of that; see `Stack.share_time`.
     """
 
     def __init__(self, training: Training) -> None:
@@ -92,7 +92,7 @@ class Member:
         self.trainer_facts = self.facts_of_trainer()
         self.schedule_before: tuple[int, Any] | None = None
         self.failure: Exception | None = None
-        self.started = perf_counter()
+        self.seconds = self.stack_seconds = 0.0
 
     @property
     def optimizer(self) -> Optimizer:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -58,6 +59,8 @@ class Stack:
         self.log_every: int = trainer["log_every_n_steps"]
         self.epoch = 0
         self.n_steps = 0
+        self.seconds = 0.0
+        self.shared_until = perf_counter()
 
         self.template = Template([member.module for member in members])
         self.optimizer = stack_optimizer([member.optimizer for member in members])
@@ -99,6 +102,7 @@ class Stack:
 
     def begin_epoch(self) -> list[Member]:
         """Draw each member's order of the rows; returns members that fail before it."""
+        self.shared_until = perf_counter()
         for member in self.alive():
             member.begin_epoch(self.optimizer.left_out)
         failed = self.let_go([member for member in self.alive() if member.failure is not None])
@@ -252,12 +256,25 @@ class Stack:
         """Let members leave, with weights of their own."""
         for member in leaving:
             member.finish()
+        self.share_time()
         gone = set(leaving)
         for seats in self.seats:
             seats.members = [None if member in gone else member for member in seats.members]
         self.seats = [seats for seats in self.seats if seats.taken()]
         self.compact()
         return leaving
+
+    def share_time(self) -> None:
+        """Divide the time since it was last divided equally among the members that train.
+
+        It runs within epochs. All shares of a stack add up to its `seconds`.
+        """
+        now, alive = perf_counter(), self.alive()
+        passed, self.shared_until = now - self.shared_until, now
+        self.seconds += passed
+        for member in alive:
+            member.seconds += passed / len(alive)
+            member.stack_seconds = self.seconds
 
     def compact(self) -> None:
         """Fill places that became free, so that an epoch costs what those cost that are left."""

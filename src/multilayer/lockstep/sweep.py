@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from time import perf_counter
 from typing import Any, get_args
 
 import torch
@@ -189,7 +188,10 @@ def evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:
 
 def describe_training(member: Member) -> dict[str, Any]:
     """What the manifest says of a member's training up to now, or until it diverged."""
-    return describe_fit(member.trainer, perf_counter() - member.started)
+    return {
+        **describe_fit(member.trainer, member.seconds),
+        "stack_seconds": round(member.stack_seconds, 3),
+    }
 
 
 def end(member: Member, metrics: Metrics) -> Result:
