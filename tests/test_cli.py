@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from multilayer.config import check_command_line
+
 from .conftest import Run
 
 WRONG = [
@@ -24,6 +26,13 @@ WRONG = [
     (["train", "data.batch_size=all"], ["data.batch_size=all", "'full'"]),
     (["train", "compile=maybe"], ["compile=maybe", "'auto'"]),
     (["train", "seed=-1"], ["seed=-1"]),
+    (["train", f"seed={2**32}"], [f"seed={2**32}", f"less than {2**32}"]),
+    (["train", f"data.split_seed={2**32}"], [f"data.split_seed={2**32}"]),
+    (["train", "trainer.accumulate_grad_batches=0"], ["batches=0", "greater than 0"]),
+    (["train", "trainer.check_val_every_n_epoch=0"], ["check_val_every_n_epoch=0"]),
+    (["train", "trainer.log_every_n_steps=0"], ["log_every_n_steps=0"]),
+    (["train", "trainer.max_steps=0"], ["trainer.max_steps=0"]),
+    (["train", "trainer.gradient_clip_val=-1"], ["gradient_clip_val=-1"]),
     (["train", "data=table", "data.path=my.csv"], ["data.target", "missing"]),
     (["train", "model.d_hidden=[64"], ["model.d_hidden=[64", "key=value"]),
     (["train", "model=null"], ["model=null", "no such choice"]),
@@ -78,6 +87,7 @@ WRONG_WITH_TORCH = [
     (["train", "trainer.max_epochs=-1"], ["max_epochs=-1"]),
     (["train", "data=table", "data.path=no.csv", "data.target=y"], ["no.csv", "no such file"]),
     (["train", "data.shuffle_seed=-1"], ["shuffle_seed", "-1"]),
+    (["train", f"data.shuffle_seed={2**32}"], ["shuffle_seed", f"{2**32}"]),
     (
         ["train", "callbacks=none", "+callbacks.early_stopping.patience=3"],
         ["callbacks.early_stopping", "_target_"],
@@ -106,6 +116,13 @@ def test_wrong_input_is_one_message_and_exit_code_2(
     for words in expected:
         assert words in outcome.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_largest_seed_is_one() -> None:
+    """2**32 - 1, as numpy and torch have it, for all that is drawn."""
+    config = check_command_line("train", [f"seed={2**32 - 1}", f"data.split_seed={2**32 - 1}"])
+    assert config is not None
+    assert config["seed"] == config["data"]["shuffle_seed"] == 2**32 - 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

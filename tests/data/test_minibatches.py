@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from multilayer.data.minibatches import EpochShuffle, Minibatches
+from multilayer.errors import UserError
 
 SIZES = [1, 2, 7, 64]
 
@@ -171,3 +172,17 @@ def test_an_epoch_that_is_cut_short_is_followed_by_a_whole_one() -> None:
         expected = minibatches.sampler.order()[:2]
         _, target = next(iter(minibatches))
         assert torch.equal(target, expected)
+
+
+@pytest.mark.parametrize("n_given", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 24, 26, 40, 1000, "full"])
+def test_an_epoch_in_memory_cannot_go_on_with_another_batch_size(n_given, batch_size):
+    """Smaller or larger, and even where the new epoch has fewer minibatches than were given."""
+    features, target = table(100)
+    interrupted = Minibatches(features, target, batch_size=25, sampler=EpochShuffle(100, 0))
+    for _ in zip(range(n_given), interrupted, strict=False):
+        pass
+    resumed = Minibatches(features, target, batch_size=batch_size, sampler=EpochShuffle(100, 0))
+    resumed.load_state_dict(interrupted.state_dict())
+    with pytest.raises(UserError, match=r"can only go on with data\.batch_size=25"):
+        next(iter(resumed))

@@ -360,13 +360,18 @@ def test_categories_are_kept_as_they_were_read(path: Path) -> None:
     assert {x.shape[1] for x, _ in data.minibatches("validation")} == {7}
 
 
-@pytest.mark.parametrize("option", [{"batch_size": 32}, {"shuffle_seed": 1}])
+@pytest.mark.parametrize("n_given", [1, 30])
+@pytest.mark.parametrize(
+    "option", [{"batch_size": 32}, {"batch_size": 1000}, {"batch_size": 10**6}, {"shuffle_seed": 1}]
+)
 def test_an_epoch_cannot_go_on_with_other_minibatches(
-    path: Path, option: dict[str, object]
+    path: Path, option: dict[str, object], n_given: int
 ) -> None:
-    """Rows would be given twice, or never."""
+    """Rows would be given twice, or never; however many minibatches the epoch has by now."""
     interrupted = stream_of(path).train_minibatches()
-    next(iter(interrupted))
+    for _ in zip(range(n_given), interrupted, strict=False):
+        pass
+    assert 0 < interrupted.n_given < len(interrupted)
     resumed = stream_of(path, **option).train_minibatches()
     resumed.load_state_dict(interrupted.state_dict())
     ((key, value),) = option.items()

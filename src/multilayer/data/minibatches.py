@@ -88,7 +88,8 @@ class Batches(ABC):
         epoch = self.sampler.epoch if self.sampler is not None else 0
         resumed, self.resumed = self.resumed, {}
         self.n_given = resumed["n_given"] if resumed.get("epoch") == epoch else 0
-        if 0 < self.n_given < len(self):
+        # The epoch's length when it was interrupted: with other minibatches, it is another now.
+        if 0 < self.n_given < ceil(self.n_rows / resumed.get("batch_size", self.batch_size)):
             for key, now in self.what_cuts().items():
                 if resumed[key] != now:
                     raise UserError(
