@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from sklearn.datasets import load_diabetes, load_iris
 
+from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+
 from .conftest import Run
+from .test_evaluate import printed
 
 
 @pytest.fixture
@@ -119,6 +123,75 @@ def test_labels_that_look_like_numbers_are_predicted_on(multilayer: Run, tmp_pat
     (tmp_path / "other.csv").write_text("c,y\n3,yes\n4,no\n")
     outcome = multilayer("predict", f"run={run}", "input=other.csv", "output=q.csv")
     assert "other.csv: column 'c' holds '3', '4', none of which is among the 3" in outcome.err
+
+
+@pytest.mark.parametrize("link", ["same", "dots", "symbolic", "hard", "wildcard"])
+def test_the_input_is_never_replaced(
+    multilayer: Run, finished_run: Path, flowers: pl.DataFrame, tmp_path: Path, link: str
+) -> None:
+    """By whatever name the output leads to it."""
+    before = (tmp_path / "flowers.csv").read_bytes()
+    (tmp_path / "folder").mkdir()
+    source, target = "flowers.csv", "other.csv"
+    match link:
+        case "same":
+            target = str(tmp_path / "flowers.csv")
+        case "dots":
+            target = "folder/../flowers.csv"
+        case "symbolic":
+            (tmp_path / target).symlink_to(tmp_path / source)
+        case "hard":
+            (tmp_path / target).hardlink_to(tmp_path / source)
+        case "wildcard":
+            source, target = "flow*.csv", "flowers.csv"
+    outcome = multilayer("predict", f"run={finished_run}", f"input={source}", f"output={target}")
+    assert outcome.code == 2
+    assert "the input itself, which would be lost; choose another output" in outcome.err
+    assert (tmp_path / "flowers.csv").read_bytes() == before
+
+
+def test_every_row_of_a_long_file_is_predicted_and_evaluated(
+    multilayer: Run, finished_run: Path, flowers: pl.DataFrame, tmp_path: Path
+) -> None:
+    """More than are evaluated at a time: each row has the prediction that it has alone."""
+    n = EVALUATION_BATCH_SIZE // 150 + 2
+    iris = load_iris()
+    species = pl.Series("target", [str(iris.target_names[index]) for index in iris.target])
+    wrong = species.reverse()  # of the last rows alone
+    rows = flowers.with_columns(species)
+    long = pl.concat([*[rows] * (n - 1), rows.with_columns(wrong)])
+    long.write_parquet(tmp_path / "long.parquet")
+    question = ["predict", f"run={finished_run}", "keep=false"]
+    assert multilayer(*question, "input=flowers.parquet", "output=short.csv").code == 0
+    outcome = multilayer(*question, "input=long.parquet", "output=long.csv")
+    assert f"{150 * n} predictions" in outcome.out
+    short, found = pl.read_csv("short.csv"), pl.read_csv("long.csv")
+    assert_frame_equal(found, pl.concat([short] * n), abs_tol=1e-6)
+    outcome = multilayer("evaluate", f"run={finished_run}", "data.path=long.parquet")
+    right = (found["prediction"] == long["target"]).mean()
+    assert float(printed(outcome.out)["accuracy"]) == pytest.approx(right, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("classes", "dtype"), [([1, 2], pl.Int64), ([True, False], pl.Boolean), (["1", "2"], pl.String)]
+)
+def test_predictions_have_the_type_of_the_target(
+    multilayer: Run, tmp_path: Path, classes: list[object], dtype: type[pl.DataType]
+) -> None:
+    """In a file that holds types; and a file with the classes as numbers is evaluated."""
+    frame = pl.DataFrame({"x": [0.0, 1.0] * 30, "y": classes * 30})
+    frame.write_parquet("t.parquet")
+    table = ["data=table", "data.path=t.parquet", "data.target=y", "hydra.run.dir=run"]
+    assert multilayer("train", *table, "trainer.max_epochs=30", "optimizer.lr=0.05").code == 0
+    outcome = multilayer("predict", "run=run", "input=t.parquet", "output=p.parquet")
+    assert outcome.code == 0, outcome.err
+    found = pl.read_parquet("p.parquet")["prediction"]
+    assert found.dtype == dtype
+    assert found.to_list() == frame["y"].to_list()
+    if dtype != pl.Boolean:
+        frame.with_columns(pl.col("y").cast(pl.Float64)).write_csv("floats.csv")
+        outcome = multilayer("evaluate", "run=run", "data.path=floats.csv")
+        assert float(printed(outcome.out)["accuracy"]) == 1, outcome.err
 
 
 @pytest.mark.parametrize(

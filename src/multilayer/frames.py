@@ -130,12 +130,16 @@ def check_input(path: str | Path) -> list[Path]:
     return files
 
 
-def check_output(path: str | Path) -> Path:
+def check_output(path: str | Path, *, inputs: Sequence[Path] = ()) -> Path:
     """The path, if a table can be written there.
+
+    inputs: files that must not be replaced, whatever name leads to them.
 
     Raises `UserError`.
     """
     path = Path(path)
+    if path.exists() and any(path.samefile(each) for each in inputs):
+        raise UserError(f"{path}: the input itself, which would be lost; choose another output")
     if path.is_dir():
         raise UserError(f"{path}: a folder; expected the name of a file")
     if not path.parent.is_dir():

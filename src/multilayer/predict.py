@@ -11,7 +11,7 @@ from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.table import Columns, feature_tensor, read_frame_like
 from multilayer.devices import choose_device
 from multilayer.errors import UserError, quoted
-from multilayer.frames import check_output, write_frame
+from multilayer.frames import check_input, check_output, write_frame
 from multilayer.runs.checkpoint import Trained, load_trained
 from multilayer.runs.folder import find_checkpoint
 
@@ -21,7 +21,7 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
 
     Raises `UserError` where the run, the input or the output is not as it must be.
     """
-    check_output(config["output"])
+    check_output(config["output"], inputs=check_input(config["input"]))
     device = choose_device(config["device"])
     trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
     frame = read_frame_like(config["input"], trained.columns)
@@ -44,19 +44,21 @@ def predictions_of(trained: Trained, features: Tensor, device: torch.device) -> 
 
 
 def to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:
-    """Values as `prediction`; for classes the likeliest one, and a probability for each."""
+    """Values as `prediction`; for classes the likeliest one, in the type that the target had, and a
+    probability for each.
+    """
     if columns.task == "regression":
         return pl.DataFrame({"prediction": predictions.numpy()})
     probabilities = predictions
     if columns.task == "binary":
         positive = predictions.reshape(-1)
         probabilities = torch.stack([1 - positive, positive], dim=1)  # (N,) -> (N, 2)
-    labels = [columns.classes[index] for index in probabilities.argmax(1).tolist()]
+    likeliest = columns.class_series.gather(probabilities.argmax(1).tolist())
     named = {
         f"probability_{label}": probabilities[:, index].numpy()
         for index, label in enumerate(columns.classes)
     }
-    return pl.DataFrame({"prediction": labels, **named}, schema_overrides={"prediction": pl.String})
+    return pl.DataFrame({"prediction": likeliest, **named})
 
 
 def joined(frame: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:

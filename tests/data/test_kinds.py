@@ -226,3 +226,10 @@ def test_columns_move_together_where_they_lie() -> None:
     np.testing.assert_array_equal(found, expected)
     assert np.shares_memory(found, matrix)
     assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize("value", [7, 7.5, True, "word"])
+def test_a_constant_column_with_gaps_says_which_are_missing(value: object) -> None:
+    """It is no constant: whether a value is there may be all that counts."""
+    frame = pl.DataFrame({"x": [1.0, 2.0, 3.0], "odd": [value, None, value], "y": [0, 1, 0]})
+    assert kinds_of(frame).features == ["x", "odd"]

@@ -409,3 +409,48 @@ def test_of_several_files_the_one_with_the_fault_is_named(tmp_path, column, faul
     data = TableData(path=str(tmp_path / "f-*.parquet"), target="y", stream=stream)
     with pytest.raises(UserError, match=rf"^f-2\.parquet: {message}.* in row 21"):
         data.setup()
+
+
+@pytest.mark.parametrize(
+    ("labels", "written"),
+    [
+        (["1", "2", "3"], [1.0, 2.0, 3.0]),
+        (["1.0", "2.0", "3.0"], [1, 2, 3]),
+        (["1", "2", "A"], ["1.0", "2.00", "A"]),
+        (["1e+16", "1.5", "2.0"], [10.0**16, 1.5, 2.0]),
+        (["01", "1", "1.0"], ["01", "1", "1.0"]),
+    ],
+)
+def test_a_whole_number_is_one_label_with_a_point_and_without(labels, written):
+    """In the target and in a column of categories; zeros before a number make another label."""
+    frame = pl.DataFrame({"c": written, "y": written})
+    columns = Columns(["c"], "y", "multiclass", labels, {"c": labels})
+    table = read_table(frame, columns, "f.csv")
+    assert table.target.tolist() == [0, 1, 2]
+    assert table.features[:, 0].tolist() == [0, 1, 2]
+
+
+def test_what_is_no_label_stays_unknown():
+    """Though it looks like one: padded numbers, fractions, words."""
+    columns = Columns(["c"], "y", "regression", [], {"c": ["1", "02"]})
+    frame = pl.DataFrame({"c": ["01", "2", "1.5", "one"], "y": [0.0] * 4})
+    assert read_table(frame, columns, "f.csv").features[:, 0].tolist() == [2.0] * 4
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [[1, 2], [-1, 1], [0.5, 1.0], [False, True], ["no", "yes"], ["1", "2"], ["False", "True"]],
+)
+def test_classes_have_the_type_of_the_target(classes):
+    """Also after the columns were in a checkpoint; numbers that are words stay words."""
+    frame = pl.DataFrame({"x": [0.5, 1.5, 2.5, 3.5], "y": classes * 2})
+    columns = table_from_frame(frame, target="y", task="binary", name="f.parquet").columns
+    found = Columns(**columns.to_dict()).class_series
+    assert found.to_list() == classes
+    assert found.dtype == frame["y"].dtype
+
+
+@pytest.mark.parametrize("classes", [["01", "02"], ["1", "1" * 20], ["1", "x"], ["False", "no"]])
+def test_classes_that_no_number_is_written_as_are_words(classes):
+    """No digit of a label is lost."""
+    assert Columns(["x"], "y", "binary", classes).class_series.to_list() == classes

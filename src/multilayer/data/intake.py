@@ -1,6 +1,7 @@
 """A table taken in a part at a time: numbers go straight into one float32 matrix."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import polars as pl
 import torch
 
 from multilayer.data.kinds import (
+    WORDS,
     Float32s,
     NumberFacts,
     check_names,
@@ -208,7 +210,9 @@ class Intake:
             reasons = ", ".join(f"{label!r} ({why})" for label, why in dropped.items())
             without = f", without {reasons}" if reasons else ""
             raise UserError(f"{name} has no feature columns beside the target{without}")
-        return Columns(features, self.target, task, classes, kinds.categories, dropped)
+        columns = Columns(features, self.target, task, classes, kinds.categories, dropped)
+        has_words = target.dtype in WORDS and columns.class_series.dtype != pl.String
+        return replace(columns, has_odd_words=has_words)
 
     def origin(self, row: int) -> tuple[str, int]:
         """The file of a row that was taken in, and its number there, from 1 on."""

@@ -1,8 +1,10 @@
 """A table in memory: what was read, as tensors, and the names that go with them."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +38,7 @@ class Columns:
     classes: the label of each class, in the order of the outputs; empty in regression.
     categories: the labels of each feature that is a category; all other features are numbers.
     dropped: the columns that are left out, and why.
+    has_odd_words: whether the classes are words, although they are written as numbers are.
     """
 
     features: list[str]
@@ -44,6 +47,7 @@ class Columns:
     classes: list[str]
     categories: dict[str, list[str]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
+    has_odd_words: bool = field(default=False, repr=False)  # no part of the fingerprint
 
     @property
     def n_outputs(self) -> int:
@@ -68,6 +72,24 @@ class Columns:
             if not are_read_alike(own, "true", "false")
         ]
         return words + [self.target] * (not are_read_alike(self.classes, "True", "False"))
+
+    @property
+    def class_series(self) -> pl.Series:
+        """The classes in the target's own type: whole numbers, numbers, booleans or words.
+
+        >>> Columns(["a"], "y", "binary", ["1", "2"]).class_series.to_list()
+        [1, 2]
+        """
+        words = pl.Series(self.classes, dtype=pl.String)
+        if self.has_odd_words:
+            return words
+        if set(self.classes) <= {"True", "False"}:
+            return words == "True"
+        for dtype in (pl.Int64, pl.Float64):
+            numbers = words.cast(dtype, strict=False)
+            if [str(number) for number in numbers] == self.classes:
+                return numbers
+        return words
 
     def in_words(self, n_told_apart: Sequence[int]) -> str:
         """The features by kind, and what is left out.
@@ -292,13 +314,44 @@ def first_word(column: pl.Series) -> str:
 def codes_in(column: pl.Series, labels: Sequence[str]) -> Any:
     """A column of categories as the indices of labels in float32, NaN where one is missing."""
     words = as_text(column)
-    codes = words.replace_strict(
-        pl.Series(labels, dtype=pl.String),
-        pl.Series(range(len(labels)), dtype=pl.Float32),
-        default=float(len(labels)),
-        return_dtype=pl.Float32,
-    )
+    codes = codes_of(words, labels).fill_null(len(labels)).cast(pl.Float32)
     return np.where(words.is_null().to_numpy(), np.float32("nan"), codes.to_numpy())
+
+
+def codes_of(words: pl.Series, labels: Sequence[str]) -> pl.Series:
+    """The indices of labels, null for a word that is none of them.
+
+    A whole number may be written with a decimal point in one place and without it in the other.
+
+    >>> codes_of(pl.Series(["b", "1.0", "c"]), ["1", "b"]).to_list()
+    [1, 0, None]
+    """
+    codes = replaced(words, {label: index for index, label in enumerate(labels)})
+    whole = {as_whole(label): index for index, label in enumerate(labels)}
+    whole.pop("", None)
+    unknown = words.filter(codes.is_null()).unique()
+    others = unknown.filter(unknown.str.contains(WHOLE)).to_list() if whole else []
+    known = {word: whole[as_whole(word)] for word in others if as_whole(word) in whole}
+    return codes.fill_null(replaced(words, known)) if known else codes
+
+
+def replaced(words: pl.Series, values: Mapping[str, int]) -> pl.Series:
+    """The value of each word, null for those that have none."""
+    old, new = pl.Series(list(values), dtype=pl.String), pl.Series(values.values(), dtype=pl.Int64)
+    return words.replace_strict(old, new, default=None, return_dtype=pl.Int64)
+
+
+WHOLE = r"^-?(?:0|[1-9]\d*)(?:\.0*)?(?:[eE]\+?\d\d?)?$"
+"""How a whole number may be written. One with zeros before it is a label of another kind."""
+
+
+def as_whole(label: str) -> str:
+    """A label that is a whole number, written without a decimal point; "" for any other label.
+
+    >>> [as_whole(label) for label in ("1", "1.0", "1e+16", "01", "1.5", "A")]
+    ['1', '1', '10000000000000000', '', '', '']
+    """
+    return str(int(Decimal(label))) if re.match(WHOLE, label) else ""
 
 
 def refuse_missing(
@@ -329,9 +382,9 @@ def target_tensor(target: pl.Series, columns: Columns, name: str) -> Tensor:
         values = torch.from_numpy(np.array(target.cast(pl.Float32).to_numpy()))
         refuse_infinite(values.numpy(), target.name, name, "the target")
         return values
-    known = {label: index for index, label in enumerate(columns.classes)}
     distinct = target.unique()
-    codes = [known.get(str(value), -1) for value in distinct.to_list()]
+    words = pl.Series([str(value) for value in distinct.to_list()], dtype=pl.String)
+    codes = codes_of(words, columns.classes).fill_null(-1)
     found = target.replace_strict(distinct, codes, return_dtype=pl.Int64)
     unknown = (found < 0).arg_true()
     if len(unknown):
