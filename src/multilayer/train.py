@@ -24,7 +24,7 @@ from multilayer.build import (
     with_balanced_weights,
 )
 from multilayer.callbacks import EarlyStopping
-from multilayer.callbacks.best_weights import find_best_weights
+from multilayer.callbacks.best_weights import check_averaging, find_best_weights
 from multilayer.callbacks.lr_sweep import facts_of_sweep
 from multilayer.compilation import compile_if_worthwhile
 from multilayer.data import DataModule
@@ -123,6 +123,7 @@ def prepare(
     if run.manifest_file.exists() and "LOCAL_RANK" not in os.environ:
         raise UserError(f"{folder} holds a run already: choose another folder, or resume={folder}")
     trainer = make_trainer(config, run, quiet=quiet)
+    check_averaging(trainer.callbacks)  # type: ignore[attr-defined]
     data.trainer = trainer
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()))
     module = make_trained_module(config, data, n_steps)

@@ -1,9 +1,11 @@
 """Keeps the weights of the best epoch in memory and restores them at the end."""
 
+from collections.abc import Sequence
 from math import inf, isfinite
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import StochasticWeightAveraging
 from torch import Tensor
 
 from multilayer.callbacks.epochs_only import EpochsOnly
@@ -18,9 +20,14 @@ class BestWeights(EpochsOnly):
     monitor: a logged metric.
     mode: "min" where less is better, "max" where more is.
 
-    Afterwards `best_epoch` is the epoch, counted from 1 and 0 where there was none, `best_step` the
-    optimizer steps until then, and `best_value` the metric there. A copy of the weights is held in
+    Afterwards `best_epoch` is the epoch, counted from 1, 0 where there was none, `best_step` the
+    optimizer steps until then, and `best_value` the metric there. Two copies of the weights are in
     memory, on their device.
+
+    The weights of an epoch are those that its validation ran with, `validated`: other callbacks may
+    swap in averaged ones for it, and swap them out before it is known how good they are.
+
+    Raises `UserError` beside a callback whose weights would be thrown away.
     """
 
     def __init__(self, *, monitor: str = "validation/loss", mode: Mode = "min") -> None:
@@ -30,9 +37,28 @@ class BestWeights(EpochsOnly):
         self.best_step = 0
         self.best_value = worst(mode)
         self.weights: dict[str, Tensor] = {}
+        self.validated: dict[str, Tensor] = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Look at the other callbacks."""
+        super().setup(trainer, pl_module, stage)
+        check_averaging(trainer.callbacks)  # type: ignore[attr-defined]
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a copy of the weights that are validated."""
+        if is_fitting(trainer) and batch_idx == dataloader_idx == 0:
+            self.validated = copy_of(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep a copy of the weights where the metric is the best so far."""
+        """Keep the weights where the metric is the best so far."""
         if not is_fitting(trainer):
             return
         value = monitored(trainer, self.monitor)
@@ -40,11 +66,12 @@ class BestWeights(EpochsOnly):
             self.best_epoch = trainer.current_epoch + 1
             self.best_step = trainer.global_step
             self.best_value = value
-            self.weights = copy_of(pl_module)
+            # A stack of lockstep's has no minibatches here, nor callbacks that swap weights.
+            self.weights = self.validated or copy_of(pl_module)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore the best weights, if there were any."""
-        if self.weights:
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Restore the best weights, if there were any, after whatever other callbacks leave."""
+        if stage == "fit" and self.weights:
             pl_module.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
@@ -68,6 +95,17 @@ def find_best_weights(trainer: pl.Trainer) -> BestWeights | None:
     """The `BestWeights` among the trainer's callbacks."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return next((item for item in callbacks if isinstance(item, BestWeights)), None)
+
+
+def check_averaging(callbacks: Sequence[pl.Callback]) -> None:
+    """Raise `UserError` where averaged weights are never validated, and others are kept."""
+    keeps = any(isinstance(item, BestWeights | pl.callbacks.Checkpoint) for item in callbacks)
+    if keeps and any(isinstance(item, StochasticWeightAveraging) for item in callbacks):
+        raise UserError(
+            "callbacks: StochasticWeightAveraging puts averaged weights in place after the last "
+            "validation, so that others are validated and kept; use "
+            "pytorch_lightning.callbacks.WeightAveraging, which has the averaged ones validated"
+        )
 
 
 def is_fitting(trainer: pl.Trainer) -> bool:

@@ -69,23 +69,23 @@ class Figures(EpochsOnly):
             self.draw_epoch(trainer, pl_module)
         best = find_best_weights(trainer)
         module, data = trained_here(trainer, pl_module)
-        if best is not None and best.weights:
-            with holding(module, best.weights):
-                figures = figures_of(
-                    module, data, self.n_rows, f"epoch {best.best_epoch}, the best"
-                )
-        else:
-            figures = figures_of(module, data, self.n_rows, f"epoch {self.epoch}")
+        weights = best.weights if best else {}
+        when = f"epoch {best.best_epoch}, the best" if best and weights else f"epoch {self.epoch}"
+        with holding(module, weights):
+            figures = figures_of(module, data, self.n_rows, when)
         for name, figure in figures.items():
             save_figure(figure, self.folder / f"{name}.png")
 
     def draw_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the network as it is, for TensorBoard."""
+        """Draw the network as it is or was validated, for TensorBoard."""
         writer = tensorboard_writer(trainer)
         if writer is None:
             return
         module, data = trained_here(trainer, pl_module)
-        for name, figure in figures_of(module, data, self.n_rows, f"epoch {self.epoch}").items():
+        best = find_best_weights(trainer)
+        with holding(module, best.validated if best else {}):
+            figures = figures_of(module, data, self.n_rows, f"epoch {self.epoch}")
+        for name, figure in figures.items():
             step = trainer.global_step - 1  # as Lightning counts
             writer.add_figure(f"figures/{name}", figure, step)
         self.drawn_epoch = self.epoch
@@ -93,7 +93,10 @@ class Figures(EpochsOnly):
 
 @contextmanager
 def holding(module: pl.LightningModule, weights: dict[str, Tensor]) -> Iterator[None]:
-    """Within it the module has other weights."""
+    """Within it the module has other weights, if there are any."""
+    if not weights:
+        yield
+        return
     current = copy_of(module)
     module.load_state_dict(weights)
     try:

@@ -1,6 +1,6 @@
 """What is done to raw columns before the network sees them, as a module that travels with it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,6 +15,18 @@ N_QUANTILES = 1000
 
 EDGE = 1e-7
 """How near to 0 and 1 a share of the rows is taken, as scikit-learn does."""
+
+FITTED = (
+    "median",
+    "mean",
+    "scale",
+    "quantiles",
+    "with_gaps",
+    "slots",
+    "target_mean",
+    "target_scale",
+)
+"""The names of the fitted numbers."""
 
 Values = npt.NDArray[np.float64]
 NumberScaling = Literal["standard", "quantile"]
@@ -31,8 +43,9 @@ class Preprocessing(nn.Module):
     there are none, all features of its column are 0.
 
     In regression the target is standardised too, so that the loss and the rates that suit it do
-    not depend on the target's units. The fitted numbers are buffers: they are saved with the
-    network's weights and move to its device.
+    not depend on the target's units. The fitted numbers are saved with the network's weights and
+    move to its device, but are neither parameters nor buffers: what averages those of a module over
+    the steps would round these, and the whole numbers among them to others.
 
     n_columns: how many raw columns there are.
     n_labels: for each column of categories its position, and the number of its labels. Such a
@@ -51,15 +64,6 @@ class Preprocessing(nn.Module):
     tensor([[1., 0., 1.]])
     """
 
-    median: Tensor
-    mean: Tensor
-    scale: Tensor
-    quantiles: Tensor
-    with_gaps: Tensor
-    slots: Tensor
-    target_mean: Tensor
-    target_scale: Tensor
-
     def __init__(
         self,
         n_columns: int,
@@ -76,17 +80,14 @@ class Preprocessing(nn.Module):
         self.rare_below = rare_below
         self.most_labels = most_labels
         n = len(self.number_columns)
-        for name, value in {
-            "median": torch.zeros(n),
-            "mean": torch.zeros(n),
-            "scale": torch.ones(n),
-            "quantiles": torch.zeros(n, 0),
-            "with_gaps": torch.zeros(0, dtype=torch.int64),
-            "slots": torch.zeros(sum(self.n_labels.values()) + 2 * len(self.n_labels)).long(),
-            "target_mean": torch.tensor(0.0),
-            "target_scale": torch.tensor(1.0),
-        }.items():
-            self.register_buffer(name, value)
+        self.median = torch.zeros(n)
+        self.mean = torch.zeros(n)
+        self.scale = torch.ones(n)
+        self.quantiles = torch.zeros(n, 0)
+        self.with_gaps = torch.zeros(0, dtype=torch.int64)
+        self.slots = torch.zeros(sum(self.n_labels.values()) + 2 * len(self.n_labels)).long()
+        self.target_mean = torch.tensor(0.0)
+        self.target_scale = torch.tensor(1.0)
 
     @classmethod
     def of(cls, columns: Columns, **options: Any) -> Self:
@@ -248,14 +249,35 @@ class Preprocessing(nn.Module):
         """Map the network's output to the units of the target."""
         return output * self.target_scale + self.target_mean
 
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *arguments: Any
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the fitted numbers with the weights."""
+        for name in FITTED:
+            setattr(self, name, fn(getattr(self, name)))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
-        """Take on the shapes that were fitted, which an unfitted one does not have."""
-        for name in dict(self.named_buffers()):
+        """Save the fitted numbers with the weights."""
+        destination.update({prefix + name: getattr(self, name) for name in FITTED})
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        *others: Any,
+    ) -> None:
+        """Take on what was fitted, whatever its shape, on the device where this one is."""
+        for name in FITTED:
             if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
+                device = getattr(self, name).device
+                setattr(self, name, state_dict[prefix + name].to(device, copy=True))
+            else:
+                missing_keys.append(prefix + name)
 
 
 def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tensor]:

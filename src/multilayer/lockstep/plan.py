@@ -22,12 +22,12 @@ from pytorch_lightning.callbacks import (
 )
 
 from multilayer.build import check_components, make_data, make_network
-from multilayer.callbacks import Checkpoint, LearningRate
+from multilayer.callbacks import BestWeights, Checkpoint, LearningRate
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows
 from multilayer.devices import free_memory, trainer_device
 from multilayer.lockstep.loaders import changed_loader
-from multilayer.lockstep.member import HOOKS, SHOWN_FOR_ALL
+from multilayer.lockstep.member import HOOKS, KNOWN, SHOWN_FOR_ALL
 from multilayer.lockstep.optimizers import STACKED
 from multilayer.targets import resolve
 
@@ -233,11 +233,15 @@ def hook_problem(name: str, node: Config | None) -> str | None:
         return None
     if issubclass(kind, CHANGE_TRAINING):
         return f"callbacks.{name} changes the training itself"
+    if not kind.__module__.startswith(KNOWN):
+        for hook in ("on_validation_start", "on_validation_epoch_start"):
+            if getattr(kind, hook) is not getattr(pl.Callback, hook):
+                return f"callbacks.{name} may change the weights before a validation ({hook})"
     for hook in vars(pl.Callback):
         if hook.startswith("on_") and hook not in (*HOOKS, *CHECKPOINT_HOOKS):
             is_train_or_validation = "test" not in hook and "predict" not in hook
             # Our own checkpoints have one only where rows are streamed, and such jobs train alone.
-            known = (getattr(pl.Callback, hook), getattr(Checkpoint, hook))
+            known = [getattr(each, hook) for each in (pl.Callback, Checkpoint, BestWeights)]
             own = getattr(kind, hook)
             changed = callable(own) and own not in known
             if changed and is_train_or_validation and "sanity" not in hook:
