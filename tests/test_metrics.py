@@ -26,10 +26,12 @@ from torchmetrics.classification import (
 )
 
 from multilayer import metrics
+from multilayer.metric_names import MORE_IS_BETTER, NEEDED
 from multilayer.metrics import (
     HEADLINE,
     METRICS,
     f1,
+    is_defined,
     metrics_of,
     stacked_metrics,
 )
@@ -153,11 +155,74 @@ def test_regression_metrics_are_scikit_learn_s(offset, deviation):
     assert metrics["r2"] == pytest.approx(r2_score(wide_y, wide), abs=1e-4)
 
 
+@pytest.mark.parametrize("n_rows", [1, 5])
 @pytest.mark.parametrize("offset", [0, 2])
-def test_r_squared_of_a_constant_target_is_scikit_learn_s(offset):
-    """1 where the predictions are right, 0 otherwise, and not infinitely low."""
-    y = np.full(5, 3.0, dtype=np.float32)
-    assert computed("regression", y + offset, y)["r2"] == r2_score(y, y + offset)
+def test_r_squared_of_targets_that_do_not_differ_is_undefined(offset, n_rows):
+    """Of one row too; the errors are what they are."""
+    y = np.full(n_rows, 0.1)
+    metrics = computed("regression", y + offset, y)
+    assert np.isnan(metrics["r2"])
+    assert (metrics["mae"], metrics["rmse"]) == (pytest.approx(offset), pytest.approx(offset))
+
+
+@pytest.mark.parametrize("unit", [1e-150, 1e-30, 1.0, 1e25, 1e200])
+def test_regression_metrics_follow_the_unit_of_the_target(unit):
+    """Squares neither overflow nor vanish."""
+    values, y = regression_rows()
+    values, y = values.astype(np.float64), y.astype(np.float64)
+    metrics, scaled = (
+        computed("regression", values, y),
+        computed("regression", unit * values, unit * y),
+    )
+    assert scaled["r2"] == pytest.approx(metrics["r2"], rel=1e-12)
+    for name in ("mae", "rmse"):
+        assert scaled[name] == pytest.approx(unit * metrics[name], rel=1e-12)
+
+
+def test_auroc_is_the_mean_over_the_classes_that_are_there():
+    """Of three classes, one of which has no row: the others are told apart perfectly."""
+    p = np.eye(3, dtype=np.float32)[[0, 1, 0, 1]]
+    metrics = computed("multiclass", p, np.array([0, 1, 0, 1]))
+    assert (metrics["accuracy"], metrics["auroc"], metrics["f1"]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "undefined"),
+    [
+        ("binary", [0, 1, 1], set()),
+        ("binary", [1, 1, 1], {"auroc"}),
+        ("binary", [0, 0], {"auroc", "f1"}),
+        ("binary", [0], {"auroc", "f1"}),
+        ("multiclass", [0, 2], set()),
+        ("multiclass", [2, 2, 2], {"auroc"}),
+        ("multiclass", [1], {"auroc"}),
+        ("regression", [0.5, 1.5], set()),
+        ("regression", [0.1, 0.1, 0.1], {"r2"}),
+        ("regression", [3.0], {"r2"}),
+    ],
+)
+def test_what_rows_leave_undefined_is_nan(task, target, undefined):
+    """In a stack too; the other metrics of these perfect predictions are perfect."""
+    target = torch.tensor(target)
+    p = {"binary": target.float(), "regression": target}.get(task)
+    p = torch.eye(3)[target] if p is None else p
+    stacked = stacked_metrics(task, torch.stack([p, p]), torch.stack([target, target]))
+    for name, values in stacked.items():
+        assert values.isnan().all() == (name in undefined), name
+        assert is_defined(name, task, target, 3) == (name not in undefined), name
+        assert NEEDED.keys() >= undefined
+        if name not in undefined:
+            assert values.tolist() == [1.0 if name in MORE_IS_BETTER else 0.0] * 2
+
+
+@pytest.mark.parametrize("task", METRICS)
+def test_predictions_that_are_no_numbers_have_no_metrics(task):
+    """Rather than those of class 0; another member of the stack has its own."""
+    target = torch.tensor([[0, 1, 0, 1]] * 2)
+    p = torch.rand(2, 4, 2).softmax(dim=2) if task == "multiclass" else torch.rand(2, 4)
+    p[0, 1] = torch.nan
+    for name, values in stacked_metrics(task, p, target).items():
+        assert values.isnan().tolist() == [True, False], name
 
 
 @pytest.mark.parametrize("task", METRICS)
@@ -215,15 +280,20 @@ def test_members_have_multiclass_metrics_with_and_without_ties():
     check_members("multiclass", probabilities, target, 5)
 
 
-@pytest.mark.filterwarnings("ignore:No positive samples in targets")
 def test_members_have_multiclass_metrics_where_a_class_is_never_predicted():
-    """It counts for nothing in F1 if it is not there either."""
+    """It counts for nothing if it is not there either; torchmetrics has 0 for its AUROC."""
     generator = torch.Generator().manual_seed(0)
     probabilities = torch.randn(2, 200, 4, generator=generator)
     probabilities[:, :, 3] = -20
     target = torch.randint(0, 3, (2, 200), generator=generator)
     target[1, 0] = 3
-    check_members("multiclass", probabilities.softmax(dim=2), target, 4)
+    probabilities = probabilities.softmax(dim=2)
+    check_members("multiclass", probabilities[1:], target[1:], 4)
+    found = stacked_metrics("multiclass", probabilities, target)
+    y, p = target[0].numpy(), probabilities[0].numpy()
+    assert found["f1"][0] == pytest.approx(f1_score(y, p.argmax(1), average="macro"))
+    areas = [roc_auc_score(y == k, p[:, k]) for k in range(3)]
+    assert found["auroc"][0] == pytest.approx(np.mean(areas))
 
 
 def test_members_have_binary_metrics_with_and_without_ties():
@@ -247,9 +317,8 @@ def test_rows_count_beyond_what_float32_can_count():
     labels = torch.zeros(1, n_hits + n_misses, dtype=torch.int64)
     labels[:, :n_misses] = 1
     target = torch.zeros(1, 1, dtype=torch.int64).expand_as(labels)
-    per_class, present = f1(labels, target, n_classes=2)
+    per_class = f1(labels, target, n_classes=2)
     assert per_class[0].tolist() == pytest.approx([2 * n_hits / (2 * n_hits + n_misses), 0.0])
-    assert present.all()
     confidence = torch.full(labels.shape, 0.25)
     error = metrics.calibration_error(confidence, torch.zeros(1, 1))
     assert error.item() == pytest.approx(0.25)

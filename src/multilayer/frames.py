@@ -76,17 +76,14 @@ class TableFile:
             f"{self.schema[unlike[0]]}, unlike {self.files[0]}"
         )
 
-    def batches(self, file: Path, *, float32: Collection[str] = ()) -> Iterator[pl.DataFrame]:
+    def batches(self, file: Path) -> Iterator[pl.DataFrame]:
         """The rows of one of the files in their order, some thousands at a time.
-
-        float32: columns of floating-point numbers that are read in that precision.
 
         Raises as the class does.
         """
-        schema = {**self.schema, **dict.fromkeys(float32, pl.Float32())}
-        n_rows = max(1, VALUES_AT_A_TIME // len(schema))
+        n_rows = max(1, VALUES_AT_A_TIME // len(self.schema))
         with refusing(file, may_be_types=not self.types_from_all):
-            batches = scan(file, schema).collect_batches(chunk_size=n_rows)
+            batches = scan(file, self.schema).collect_batches(chunk_size=n_rows)
             separator = SEPARATORS.get(text_ending(file))
             yield from checked_rows(batches, file, separator) if separator else batches
 

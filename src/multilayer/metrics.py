@@ -32,6 +32,8 @@ def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Ten
       over the classes, accuracy is over the rows.
     - `regression`: values `(B,)` and targets `(B,)`, in the units of the target.
 
+    One that is not defined for the rows is NaN; see `metric_names.NEEDED`.
+
     `calibration_error` is the expected calibration error over 15 bins (Guo et al. 2017): of the
     probability of class 1 in a binary task, of the likeliest class otherwise.
 
@@ -50,9 +52,21 @@ def stacked_metrics(task: Task, predictions: Tensor, target: Tensor) -> dict[str
     """
     if task == "regression":
         return regression_metrics(predictions, target)
+    of_classes = binary_metrics if task == "binary" else multiclass_metrics
+    # Comparing with NaN gives false, which would look like the prediction of a class.
+    is_number = predictions.flatten(1).isfinite().all(dim=1)
+    values = of_classes(predictions.float(), target.long())
+    return {name: value.where(is_number, torch.nan) for name, value in values.items()}
+
+
+def is_defined(name: str, task: Task, target: Tensor, n_classes: int) -> bool:
+    """Whether a metric is defined for rows of these targets `(N,)`, predicted as they are."""
+    predictions = target
     if task == "binary":
-        return binary_metrics(predictions, target.long())
-    return multiclass_metrics(predictions, target.long())
+        predictions = target.float()
+    elif task == "multiclass":
+        predictions = torch.nn.functional.one_hot(target, n_classes).float()
+    return not bool(metrics_of(task, predictions, target)[name].isnan())
 
 
 def binary_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -62,7 +76,7 @@ def binary_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
         "accuracy": mean_of(labels == target),
         "auroc": auroc(probabilities, target),
         "calibration_error": calibration_error(probabilities, target.float()),
-        "f1": f1(labels, target, n_classes=2)[0][:, 1],
+        "f1": f1(labels, target, n_classes=2)[:, 1],
     }
 
 
@@ -72,30 +86,32 @@ def multiclass_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tenso
     confidence, labels = probabilities.max(dim=2)
     correct = labels == target
     of_class = target.unsqueeze(1) == torch.arange(n_classes, device=target.device)[:, None]
-    per_class, present = f1(labels, target, n_classes)
     return {
         "accuracy": mean_of(correct),
-        "auroc": auroc(probabilities.mT, of_class).mean(dim=1),  # (K, N, C) -> (K, C, N)
+        "auroc": auroc(probabilities.mT, of_class).nanmean(dim=1),  # (K, N, C) -> (K, C, N)
         "calibration_error": calibration_error(confidence, correct.float()),
-        "f1": per_class.sum(dim=1) / present.sum(dim=1),
+        "f1": f1(labels, target, n_classes).nanmean(dim=1),
     }
 
 
 def regression_metrics(predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
     """MAE, R squared and RMSE, `(K,)` each.
 
-    R squared is summed in float64: in float32 a target far from 0 gives more than 1. Of a constant
-    target it is 1 where all is right and 0 otherwise.
+    They are taken in float64: in float32 a target far from 0 gives an R squared of more than 1.
     """
-    error = predictions - target
-    wide = widest_float(error.device)
-    residual, spread = error.to(wide).square().sum(dim=1), target.to(wide)
-    total = (spread - spread.mean(dim=1, keepdim=True)).square().sum(dim=1)
-    of_constant = (residual == 0).to(wide)
+    wide = widest_float(predictions.device)
+    target = target.to(wide)
+    error, spread = predictions.to(wide) - target, target - target.mean(dim=1, keepdim=True)
+    # In units of the largest of both, squares neither overflow nor vanish.
+    unit = torch.cat([error, spread], dim=1).abs().amax(dim=1)
+    unit = unit.where(unit != 0, 1)
+    error, spread = error / unit[:, None], spread / unit[:, None]
+    residual, total = error.square().sum(dim=1), spread.square().sum(dim=1)
+    differs = target.amax(dim=1) > target.amin(dim=1)
     return {
-        "mae": error.abs().mean(dim=1),
-        "r2": torch.where(total > 0, 1 - residual / total, of_constant),
-        "rmse": error.square().mean(dim=1).sqrt(),
+        "mae": unit * error.abs().mean(dim=1),
+        "r2": (1 - residual / total).where(differs, torch.nan),
+        "rmse": unit * error.square().mean(dim=1).sqrt(),
     }
 
 
@@ -118,12 +134,12 @@ def counts(labels: Tensor, weights: Tensor, n_classes: int) -> Tensor:
     return zeros.scatter_add_(1, labels, weights)
 
 
-def f1(labels: Tensor, target: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
-    """F1 of each class `(K, n_classes)`, and whether the class is there or predicted."""
+def f1(labels: Tensor, target: Tensor, n_classes: int) -> Tensor:
+    """F1 of each class `(K, n_classes)`; NaN where a class is neither there nor predicted."""
     ones = torch.ones((), dtype=torch.int64, device=labels.device).expand_as(labels)
     hits = counts(target, (labels == target).long(), n_classes)
     both = counts(labels, ones, n_classes) + counts(target, ones, n_classes)
-    return 2 * hits / both.clamp_min(1), both > 0
+    return 2 * hits / both
 
 
 def calibration_error(confidence: Tensor, correct: Tensor) -> Tensor:
@@ -139,7 +155,7 @@ def auroc(scores: Tensor, positive: Tensor) -> Tensor:
     """The area under the ROC curve over the last dimension, `(..., N)` to `(...)`.
 
     It is the share of pairs of a positive and a negative row in which the positive one has the
-    higher score; ties count half. 0 where all rows are positive, or none is.
+    higher score; ties count half. NaN where all rows are positive, or none is.
     """
     # float32 from 0 to 1 sorts like its bits, which leave room for the label below them: in one
     # sort ties then count as won, and in the other as lost.
@@ -149,8 +165,7 @@ def auroc(scores: Tensor, positive: Tensor) -> Tensor:
     n_pairs = n_positive * (positive.shape[-1] - n_positive)
     won = pairs_won(sort(bits | label) & 1, n_positive)
     won_but_ties = pairs_won(~sort(bits | (1 - label)) & 1, n_positive)
-    share = (won + won_but_ties) / (2 * n_pairs.clamp_min(1))
-    return torch.where(n_pairs > 0, share, 0.0)
+    return (won + won_but_ties) / (2 * n_pairs)
 
 
 def pairs_won(positive: Tensor, n_positive: Tensor) -> Tensor:

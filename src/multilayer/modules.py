@@ -1,8 +1,9 @@
 """The LightningModules that train a network: one for each task, on one base."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from math import isnan
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +16,7 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.losses import LOSS_OF_TASK, Task
+from multilayer.metric_names import NEEDED
 from multilayer.metrics import metrics_of
 
 Batch = tuple[Tensor, Tensor]
@@ -144,11 +146,11 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def output(self, features: Tensor) -> Tensor:
         """The network's output."""
-        return squeeze_single(self.network(features))
+        return squeeze_single(self.network(features.to(self.device, cast(torch.dtype, self.dtype))))
 
     def forward(self, columns: Tensor) -> Tensor:
-        """Predictions for raw columns `(B, n_features)`."""
-        return self.predictions(self.output(self.preprocessing(columns)))
+        """Predictions for raw columns `(B, n_features)`, in float32 or wider."""
+        return self.predictions(at_least_float32(self.output(self.preprocessing(columns))))
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a minibatch."""
@@ -197,7 +199,7 @@ class SupervisedModule(pl.LightningModule, ABC):
     @torch.no_grad()
     def summarize(self, epoch: Epoch) -> dict[str, Tensor]:
         """The loss and every metric over an epoch, as scalars on the device."""
-        predictions = self.predictions(torch.cat(epoch.outputs).float())
+        predictions = self.predictions(at_least_float32(torch.cat(epoch.outputs)))
         target = self.targets(torch.cat(epoch.targets))
         return {"loss": epoch.mean_loss(), **metrics_of(self.task, predictions, target)}
 
@@ -254,10 +256,20 @@ def log_in_fit(trainer: pl.Trainer, values: dict[str, Tensor]) -> None:
         return
     trainer.callback_metrics.update(values)
     trainer.logged_metrics.update(values)
-    scalars = {name: float(value) for name, value in values.items()}
+    scalars = defined(values)
     for logger in trainer.loggers:
         logger.log_metrics({**scalars, "epoch": trainer.current_epoch}, trainer.global_step - 1)
         logger.save()
+
+
+def defined(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """The values as numbers, without metrics that are not defined for the rows."""
+    numbers = {name: float(value) for name, value in values.items()}
+    return {
+        name: value
+        for name, value in numbers.items()
+        if not (isnan(value) and name.rpartition("/")[2] in NEEDED)
+    }
 
 
 def count_minibatches(checkpoint: dict[str, Any]) -> None:
@@ -326,6 +338,11 @@ MODULE_OF_TASK: dict[Task, type[SupervisedModule]] = {
     "multiclass": MulticlassModule,
     "regression": RegressionModule,
 }
+
+
+def at_least_float32(output: Tensor) -> Tensor:
+    """A network's output, widened where it is float16 or bfloat16."""
+    return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
 def squeeze_single(output: Tensor) -> Tensor:

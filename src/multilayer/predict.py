@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+from multilayer.data.preprocessing import preprocessed_features
 from multilayer.data.table import Columns, feature_tensor, read_frame_like
 from multilayer.devices import choose_device
 from multilayer.errors import UserError, quoted
 from multilayer.frames import check_input, check_output, write_frame
+from multilayer.modules import at_least_float32
 from multilayer.runs.checkpoint import Trained, load_trained
 from multilayer.runs.folder import find_checkpoint
 
@@ -25,7 +27,13 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
     device = choose_device(config["device"])
     trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
     frame = read_frame_like(config["input"], trained.columns)
-    features = feature_tensor(frame, trained.columns, Path(config["input"]).name)
+    name = Path(config["input"]).name
+    features = preprocessed_features(
+        trained.preprocessing,
+        feature_tensor(frame, trained.columns, name),
+        trained.columns.features,
+        lambda row: f"row {row + 1} of {name}",
+    )
     predicted = to_frame(predictions_of(trained, features, device), trained.columns)
     table = joined(frame, predicted) if config["keep"] else predicted
     write_frame(table, config["output"])
@@ -34,13 +42,10 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
 
 @torch.no_grad()
 def predictions_of(trained: Trained, features: Tensor, device: torch.device) -> Tensor:
-    """The module's predictions for raw features `(N, n_features)`, on the CPU."""
+    """The module's predictions for preprocessed features `(N, n_features)`, on the CPU."""
     module = trained.module.to(device)
-    parts = [
-        module(part.to(device)).cpu().float()
-        for part in torch.split(features, EVALUATION_BATCH_SIZE)
-    ]
-    return torch.cat(parts)
+    parts = [module.output(part) for part in torch.split(features, EVALUATION_BATCH_SIZE)]
+    return module.predictions(at_least_float32(torch.cat(parts))).cpu()
 
 
 def to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
 from time import perf_counter
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytorch_lightning as pl
 import torch
@@ -31,8 +31,9 @@ from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.split import Split
 from multilayer.errors import UserError, did_you_mean
-from multilayer.metric_names import MORE_IS_BETTER
-from multilayer.metrics import METRICS
+from multilayer.losses import Task
+from multilayer.metric_names import MORE_IS_BETTER, NEEDED
+from multilayer.metrics import METRICS, is_defined
 from multilayer.modules import SupervisedModule
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint
@@ -141,7 +142,7 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
         data_fingerprint=data.fingerprint,
         **training_arguments(config, n_steps=n_steps, is_streamed=data.stream is not None),
     )
-    check_monitor(config["monitor"], config["mode"], module)
+    check_monitor(config["monitor"], config["mode"], module.task, data)
     minibatches = data.train_minibatches()
     check_batch_normalization(module.network, minibatches)
     n_rows = minibatches.batch_size
@@ -149,9 +150,12 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
     return module
 
 
-def check_monitor(monitor: str, mode: str, module: SupervisedModule) -> None:
-    """Raise `UserError` where the metric to choose the best epoch by is none that is logged."""
-    names = ("loss", *METRICS[module.task])
+def check_monitor(monitor: str, mode: str, task: Task, data: DataModule) -> None:
+    """Raise `UserError` where no best epoch can be chosen by a metric.
+
+    It may be none that is logged, or not defined for the rows.
+    """
+    names = ("loss", *METRICS[task])
     logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
     if monitor not in logged:
         raise UserError(f"monitor={monitor}: no such metric, {did_you_mean(monitor, logged)}")
@@ -159,6 +163,13 @@ def check_monitor(monitor: str, mode: str, module: SupervisedModule) -> None:
     if more_is_better != (mode == "max"):
         raise UserError(
             f"mode={mode}: of {monitor} {'more' if more_is_better else 'less'} is better"
+        )
+    split, _, name = monitor.partition("/")
+    target = data.targets[data.rows[cast(Split, split)]]
+    if name in NEEDED and not is_defined(name, task, target, len(data.columns.classes)):
+        raise UserError(
+            f"monitor={monitor}: it is not defined for the {len(target)} {split} rows, since "
+            f"{NEEDED[name]}; use monitor={split}/loss mode=min"
         )
 
 

@@ -79,7 +79,7 @@ def test_values_become_numbers_and_codes() -> None:
     ("values", "reason"),
     [
         ([1, 1, 1, 1], "the same value in every row"),
-        ([10**12 + i for i in range(4)], "the same value in every row, to the 7 digits of float32"),
+        ([10**18 + i for i in range(4)], "same value in every row, to the 15 digits of float64"),
         (["a", "a", "a", "a"], "the same value in every row"),
         ([None, None, None, None], "no values"),
         (["a", "b", "c", "d"], "another word in every row"),
@@ -182,7 +182,7 @@ def test_facts_are_of_all_parts_of_a_table(caplog: pytest.LogCaptureFixture) -> 
             "y": [0, 1] * n,
         }
     )
-    intake = Intake(frame.schema, target="y", name="f.csv")
+    intake = Intake(frame.schema, target="y", name="f.csv", dtype=np.float64)
     for part in frame.iter_slices(n):
         intake.add(part)
     with caplog.at_level(logging.WARNING):

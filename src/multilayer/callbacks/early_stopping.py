@@ -55,10 +55,12 @@ class EarlyStopping(EpochsOnly):
         elif epoch > (trainer.min_epochs or 0):
             self.n_without_improvement += 1
         if self.n_without_improvement >= self.patience and self.reason is None:
-            self.reason = (
-                f"early stopping: {self.monitor} has not improved on {self.best_value:.4g} "
-                f"of epoch {self.best_epoch} for {self.patience} epochs"
+            so_far = (
+                f"has not improved on {self.best_value:.4g} of epoch {self.best_epoch}"
+                if self.best_epoch
+                else "was not a finite number"
             )
+            self.reason = f"early stopping: {self.monitor} {so_far} for {self.patience} epochs"
         trainer.should_stop = trainer.should_stop or self.reason is not None
 
     def stop_if_diverged(self, trainer: pl.Trainer, epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""A table taken in a part at a time: numbers go straight into one float32 matrix."""
+"""A table taken in a part at a time: numbers go straight into one matrix."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,13 +10,16 @@ import polars as pl
 import torch
 
 from multilayer.data.kinds import (
+    FLOAT32_MAX,
     WORDS,
-    Float32s,
+    Float64s,
+    Floats,
     NumberFacts,
     check_names,
     find_kinds,
-    in_float32,
+    in_float64,
     is_number,
+    is_rounded,
     refuse_infinite,
     refuse_nested,
 )
@@ -41,6 +44,10 @@ GROWTH = 1.125
 """The matrix grows by this factor when it is full; what is too much is given back at the end."""
 
 
+class Float64NeededError(Exception):
+    """A table was taken in as float32, which rounds one of its columns too coarsely."""
+
+
 class Intake:
     """Makes a table that predicts column `target` from all others, out of batches of its rows.
 
@@ -52,11 +59,13 @@ class Intake:
     drop: columns to leave out.
     group: rows with one value in this column are a group; it is no feature.
     name: what messages call the table.
+    dtype: of the numbers; float32 holds most tables.
 
     No row is in memory twice: numbers are kept only as the features that they become, and words
     as codes.
 
-    Raises `UserError` for a name that is no column, and a column that cannot be used.
+    Raises `UserError` for a name that is no column, and a column that cannot be used, and
+    `Float64NeededError` where the table must be taken in again as float64.
     """
 
     def __init__(
@@ -69,6 +78,7 @@ class Intake:
         drop: Sequence[str] = (),
         group: str | None = None,
         name: str,
+        dtype: type[np.floating[Any]] = np.float32,
     ) -> None:
         if target not in schema:
             hint = did_you_mean(target, schema)
@@ -93,8 +103,9 @@ class Intake:
         }
         self.others = [label for label in self.features if label not in self.numbers]
         self.beside = [target, *grouping]
-        self.facts = NumberFacts(self.features, {name: schema[name] for name in self.numbers})
-        self.matrix: Float32s = np.empty((0, len(self.features)), np.float32)
+        self.facts = NumberFacts({name: schema[name] for name in self.numbers})
+        self.matrix: Floats = np.empty((0, len(self.features)), dtype)
+        self.is_beyond_float32 = False
         self.n_seen = self.n_rows = 0
         self.parts: list[pl.DataFrame] = []
         self.origins: list[tuple[str, RowNumbers]] = []
@@ -125,11 +136,13 @@ class Intake:
             what = f"data.group {self.group!r}"
             refuse_missing(batch[self.group], name, what, rows_before=before)
         if target.dtype.is_float():
-            values = in_float32(target)
+            values = in_float64(target)
             refuse_infinite(values, self.target, name, "the target", rows_before=before)
-        numbers = {label: in_float32(batch[label]) for label in self.numbers}
+            self.note_size(values)
+        numbers = {label: in_float64(batch[label]) for label in self.numbers}
         for label, values in numbers.items():
             refuse_infinite(values, label, name, rows_before=before)
+            self.note_size(values)
         rows: RowNumbers = range(before, before + batch.height)
         if chosen is not None:
             self.is_sample = self.is_sample or not chosen.all()
@@ -139,15 +152,21 @@ class Intake:
         self.origins.append((name, rows))
         self.keep(numbers, batch)
 
-    def keep(self, numbers: Mapping[str, Float32s], batch: pl.DataFrame) -> None:
+    def note_size(self, values: Float64s) -> None:
+        """Note whether the next values of a column `(B,)` are beyond what float32 holds."""
+        largest = np.fmax.reduce(np.abs(values), initial=0.0)
+        self.is_beyond_float32 |= bool(largest > FLOAT32_MAX)
+
+    def keep(self, numbers: Mapping[str, Float64s], batch: pl.DataFrame) -> None:
         """Keep the rows of a batch: its numbers as features, and its other columns."""
         start, self.n_rows = self.n_rows, self.n_rows + batch.height
         if self.n_rows > len(self.matrix):
             self.resize(int(self.n_rows * GROWTH))
         rows = self.matrix[start : self.n_rows]
-        for label, position in self.numbers.items():
-            rows[:, position] = numbers[label]
-        self.facts.note(rows, batch)
+        with np.errstate(over="ignore"):  # a table that goes beyond float32 is taken in again
+            for label, position in self.numbers.items():
+                rows[:, position] = numbers[label]
+        self.facts.note(numbers, batch)
         part = batch[self.others + self.beside]
         words = [label for label in self.others if part.schema[label] == pl.String]
         self.parts.append(part.with_columns(pl.col(words).cast(pl.Categorical)) if words else part)
@@ -155,10 +174,13 @@ class Intake:
     def table(self) -> Table:
         """The table of all rows; to be called once.
 
-        Raises `UserError` where it is no table to train on.
+        Raises `UserError` where it is no table to train on, and `Float64NeededError`.
         """
         if self.n_rows == 0:
             raise UserError(f"{self.name} has a header and no rows")
+        is_float32 = self.matrix.dtype == np.float32
+        if is_float32 and (self.is_beyond_float32 or self.facts.needs_float64()):
+            raise Float64NeededError
         self.resize(self.n_rows)
         frame = pl.concat(self.parts, rechunk=True)
         self.parts.clear()
@@ -169,9 +191,12 @@ class Intake:
         groups = None
         if self.group is not None:
             groups = frame[self.group].rank("dense").cast(pl.Int64).to_torch()
+        target = target_tensor(frame[self.target], columns, self.name)
+        if is_float32 and target.is_floating_point() and not is_rounded(target.numpy()):
+            target = target.float()
         return Table(
             torch.from_numpy(only_columns(self.matrix, places)),
-            target_tensor(frame[self.target], columns, self.name),
+            target,
             columns,
             groups=groups,
             is_ours=True,
@@ -231,10 +256,13 @@ def table_from_frame(frame: pl.DataFrame, **options: Any) -> Table:
     """The table in a frame; for the options see `Intake`."""
     intake = Intake(frame.schema, **options)
     intake.add(frame)
-    return intake.table()
+    try:
+        return intake.table()
+    except Float64NeededError:
+        return table_from_frame(frame, **options, dtype=np.float64)
 
 
-def only_columns(matrix: Float32s, places: Sequence[int]) -> Float32s:
+def only_columns(matrix: Floats, places: Sequence[int]) -> Floats:
     """Some columns of a matrix, moved together where they lie, so that none is there twice."""
     if list(places) == list(range(matrix.shape[1])):
         return matrix

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,17 @@ ONE_VALUE = "it has the same value in every row"
 FIRST_ROWS = 1000
 """Two columns are compared in these before they are compared whole."""
 
-Float32s = npt.NDArray[np.float32]
+ROUNDING = 1e-4
+"""What float32 may change in a column, as a share of its spread: less makes no difference to what
+is learnt, and float32 takes half the memory."""
+
+ROWS_TO_JUDGE = 128
+"""Rows of each part of a table, at least, by which it is judged whether float32 holds a column."""
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+Floats = npt.NDArray[np.floating[Any]]
+Float64s = npt.NDArray[np.float64]
 
 
 @dataclass
@@ -42,29 +53,31 @@ class Kinds:
 class NumberFacts:
     """What is to be known of columns of numbers, gathered a part at a time.
 
-    labels: the names of all columns.
-    numbers: the types of those that are numbers; nothing is to be asked of the others.
+    numbers: the names and types of the columns.
     """
 
-    def __init__(self, labels: Sequence[str], numbers: Mapping[str, pl.DataType]) -> None:
-        self.labels = list(labels)
+    def __init__(self, numbers: Mapping[str, pl.DataType]) -> None:
         self.n_rows = 0
-        self.low = np.full(len(labels), np.nan, np.float32)
-        self.high = np.full(len(labels), np.nan, np.float32)
-        self.n_missing = np.zeros(len(labels), np.int64)
+        self.low = dict.fromkeys(numbers, np.nan)
+        self.high = dict.fromkeys(numbers, np.nan)
+        self.n_missing = dict.fromkeys(numbers, 0)
+        self.samples: dict[str, list[Float64s]] = {label: [] for label in numbers}
         # Whole numbers that no row shares with another, so far.
         self.row_numbers: dict[str, list[pl.Series]] = {
             label: [] for label, dtype in numbers.items() if dtype.is_integer()
         }
 
-    def note(self, values: Float32s, batch: pl.DataFrame) -> None:
-        """Take in the next rows: as `(B, n_labels)` with NaN for gaps, and as they were read."""
+    def note(self, numbers: Mapping[str, Float64s], batch: pl.DataFrame) -> None:
+        """Take in the next rows: each column `(B,)` with NaN for gaps, and as they were read."""
         if batch.height == 0:
             return
         self.n_rows += batch.height
-        self.low = np.fmin(self.low, np.fmin.reduce(values, axis=0))
-        self.high = np.fmax(self.high, np.fmax.reduce(values, axis=0))
-        self.n_missing += np.isnan(values).sum(axis=0)
+        every = max(1, batch.height // ROWS_TO_JUDGE)
+        for label, values in numbers.items():
+            self.low[label] = np.fmin(self.low[label], np.fmin.reduce(values))
+            self.high[label] = np.fmax(self.high[label], np.fmax.reduce(values))
+            self.n_missing[label] += int(np.isnan(values).sum())
+            self.samples[label].append(values[::every].copy())
         for label, parts in list(self.row_numbers.items()):
             if batch[label].n_unique() == batch.height:
                 parts.append(batch[label])
@@ -73,12 +86,20 @@ class NumberFacts:
 
     def reason_to_drop(self, label: str) -> str | None:
         """Why nothing can be learnt from a column, if so."""
-        k = self.labels.index(label)
-        if self.n_missing[k] == self.n_rows:
+        if self.n_missing[label] == self.n_rows:
             return NO_VALUES
-        if self.n_missing[k] or self.low[k] != self.high[k]:
+        if self.n_missing[label] or self.low[label] != self.high[label]:
             return None
-        return ONE_VALUE if abs(self.low[k]) < 2**24 else f"{ONE_VALUE}, to the 7 digits of float32"
+        is_exact = abs(self.low[label]) < 2**53
+        return ONE_VALUE if is_exact else f"{ONE_VALUE}, to the 15 digits of float64"
+
+    def needs_float64(self) -> bool:
+        """Whether float32 would round one of the columns too coarsely."""
+        return any(
+            self.low[label] != self.high[label] and is_rounded(np.concatenate(parts))
+            for label, parts in self.samples.items()
+            if parts
+        )
 
     def are_row_numbers(self, label: str) -> bool:
         """Whether a column has another whole number in every row."""
@@ -94,7 +115,7 @@ def is_number(dtype: pl.DataType) -> bool:
 def find_kinds(
     labels: Sequence[str],
     facts: NumberFacts,
-    numbers: Mapping[str, Float32s],
+    numbers: Mapping[str, Floats],
     others: pl.DataFrame,
     target: pl.Series,
     *,
@@ -184,13 +205,13 @@ def warn_of_row_numbers(label: str, facts: NumberFacts, name: str) -> None:
         )
 
 
-def numbers_equal(values: Float32s, target: pl.Series) -> bool:
+def numbers_equal(values: Floats, target: pl.Series) -> bool:
     """Whether a column `(N,)` is the target; most differ in the first rows."""
     if not (target.dtype == pl.String or target.dtype.is_numeric() or target.dtype == pl.Boolean):
         return False
     for part in (slice(FIRST_ROWS), slice(None)):
-        expected = target[part].cast(pl.Float32, strict=False).to_numpy()
-        if not np.array_equal(values[part], expected):
+        expected = target[part].cast(pl.Float64, strict=False).to_numpy()
+        if not np.array_equal(values[part], expected.astype(values.dtype)):
             return False
     return True
 
@@ -245,13 +266,30 @@ def as_text(column: pl.Series) -> pl.Series:
     return column.cast(pl.String)
 
 
-def in_float32(column: pl.Series) -> Float32s:
+def in_float64(column: pl.Series) -> Float64s:
     """A column of numbers `(N,)`, NaN where a value is missing."""
     if column.dtype in TIMES:
         column = in_days(column)
-    if column.dtype != pl.Float32:
-        column = column.cast(pl.Float32, strict=False)
-    return column.to_numpy()
+    return column.cast(pl.Float64, strict=False).to_numpy()
+
+
+def is_rounded(values: Float64s) -> bool:
+    """Whether float32 would round a column `(N,)` by more than `ROUNDING` of its spread.
+
+    Both are taken of most of the values alone: a few that are far away do not hide it.
+
+    >>> is_rounded(np.array([1.5, 2.0, 3.1])), is_rounded(1e9 + np.array([1.5, 2.0, 3.1]))
+    (False, True)
+    """
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return False
+    if np.abs(values).max() > FLOAT32_MAX:
+        return True
+    rounded_by = np.quantile(np.abs(values - values.astype(np.float32)), 0.9)
+    low, high = np.quantile(values, [0.25, 0.75])
+    spread = (high - low) or values.std() or np.inf
+    return bool(rounded_by > ROUNDING * spread)
 
 
 def in_days(column: pl.Series) -> pl.Series:
@@ -266,7 +304,7 @@ def in_days(column: pl.Series) -> pl.Series:
 
 
 def refuse_infinite(
-    values: Float32s, label: str, name: str, what: str = "column", *, rows_before: int = 0
+    values: Floats, label: str, name: str, what: str = "column", *, rows_before: int = 0
 ) -> None:
     """Raise `UserError` for an infinite value in a column `(B,)`, with its row.
 

@@ -1,6 +1,6 @@
 """What is done to raw columns before the network sees them, as a module that travels with it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -8,7 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from multilayer.data.kinds import ROUNDING
 from multilayer.data.table import Columns, Table, blocks
+from multilayer.errors import UserError
 
 N_QUANTILES = 1000
 """Quantiles that a column of numbers is described by, at most."""
@@ -44,8 +46,10 @@ class Preprocessing(nn.Module):
 
     In regression the target is standardised too, so that the loss and the rates that suit it do
     not depend on the target's units. The fitted numbers are saved with the network's weights and
-    move to its device, but are neither parameters nor buffers: what averages those of a module over
-    the steps would round these, and the whole numbers among them to others.
+    move to its device, but keep their precision, which is that of the columns they were fitted to:
+    float64 ones are centred and scaled before they become float32. They are neither parameters nor
+    buffers: what averages those of a module over the steps would round these, and the whole numbers
+    among them to others.
 
     n_columns: how many raw columns there are.
     n_labels: for each column of categories its position, and the number of its labels. Such a
@@ -57,7 +61,7 @@ class Preprocessing(nn.Module):
     **Shape**
 
     - Input: `(B, n_columns)`, NaN where a value is missing
-    - Output: `(B, n_features)`, finite
+    - Output: `(B, n_features)` float32
 
     >>> preprocessing = Preprocessing(2).fit_(torch.tensor([[1.0, 5.0], [3.0, torch.nan]]))
     >>> preprocessing(torch.tensor([[3.0, torch.nan]]))
@@ -95,6 +99,11 @@ class Preprocessing(nn.Module):
         return cls(len(columns.features), n_labels=columns.n_labels, **options)
 
     @property
+    def raw_dtype(self) -> torch.dtype:
+        """The precision of the columns that it was fitted to, which decides what a tie is."""
+        return self.median.dtype
+
+    @property
     def n_numbers(self) -> int:
         """How many of its features are numbers; they come first."""
         return len(self.number_columns)
@@ -130,34 +139,29 @@ class Preprocessing(nn.Module):
             rows = torch.arange(len(columns))
         fitted = [self.fit_number(columns[:, i][rows]) for i in self.number_columns]
         if fitted:
-            names = ("median", "mean", "scale", "quantiles")
+            dtype = precision_of(columns)
             *numbers, gaps = zip(*fitted, strict=True)
-            for name, values in zip(names, numbers, strict=True):
-                setattr(self, name, torch.stack(values).float())
+            median, centers, deviations, quantiles = (torch.stack(each) for each in numbers)
+            self.median, self.quantiles = median.to(dtype), quantiles.to(dtype)
+            self.mean, self.scale = narrowed(centers, deviations, dtype)
             self.with_gaps = torch.stack(gaps).nonzero().flatten()
         if self.n_labels:
             self.slots = self.fit_slots(columns, rows)
         if target is not None:
-            wide = target[rows].double()
-            self.target_mean.copy_(wide.mean())
-            self.target_scale.copy_(scale_or_one(wide.std(correction=0)))
+            center, deviation = center_and_deviation(target[rows].double().numpy())
+            self.target_mean, self.target_scale = narrowed(center, deviation, precision_of(target))
         return self
 
     def fit_number(self, column: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The median, mean, deviation and quantiles of a column `(N,)`, and whether it has gaps.
-
-        In float64 the standard score of large numbers (years, prices) keeps its digits.
-        """
+        """The median, mean, deviation and quantiles of a column `(N,)`, and whether it has gaps."""
         wide = column.double().numpy()
         values = wide[~np.isnan(wide)]
         median = np.median(values) if len(values) else 0.0  # an empty column is 0
         filled = np.where(np.isnan(wide), median, wide)
         quantiles = quantiles_of(filled) if self.numbers == "quantile" else np.empty(0)
-        deviation = scale_or_one(torch.as_tensor(filled.std()))
         return (
             torch.as_tensor(median),
-            torch.as_tensor(filled.mean()),
-            deviation,
+            *center_and_deviation(filled),
             torch.from_numpy(quantiles),
             torch.tensor(len(values) < len(wide)),
         )
@@ -194,13 +198,16 @@ class Preprocessing(nn.Module):
 
     def forward(self, columns: Tensor) -> Tensor:
         """Map raw columns `(B, n_columns)` to features `(B, n_features)`."""
+        columns = columns.to(self.median.device)
         raw = columns if not self.n_labels else columns[:, self.number_columns]
+        raw = raw.to(self.raw_dtype)
         gaps = raw.isnan()
         filled = torch.where(gaps, self.median, raw)
         if self.numbers == "quantile" and self.quantiles.shape[1]:
             scaled = normal_quantile(filled, self.quantiles)
         else:
             scaled = (filled - self.mean) / self.scale
+        scaled = scaled.float()
         parts = [scaled]
         if len(self.with_gaps):
             parts.append(gaps[:, self.with_gaps].to(scaled.dtype))
@@ -230,7 +237,7 @@ class Preprocessing(nn.Module):
         >>> preprocessing.unscale_numbers(preprocessing(torch.tensor([[7.0]])))
         tensor([[7.]])
         """
-        scaled = features[:, : self.n_numbers]
+        scaled = features[:, : self.n_numbers].to(self.mean.device, self.mean.dtype)
         n = self.quantiles.shape[1]
         if self.numbers != "quantile" or n < 2:
             return scaled * self.scale + self.mean
@@ -242,17 +249,27 @@ class Preprocessing(nn.Module):
         return values.to(scaled.dtype)
 
     def scale_target(self, target: Tensor) -> Tensor:
-        """Map a target in its own units to the network's."""
-        return (target - self.target_mean) / self.target_scale
+        """Map a target in its own units to the network's, float32."""
+        target = target.to(self.target_mean.device, self.target_mean.dtype)
+        return ((target - self.target_mean) / self.target_scale).float()
 
     def unscale_target(self, output: Tensor) -> Tensor:
-        """Map the network's output to the units of the target."""
+        """Map the network's output to the units of the target, in the precision of its own."""
+        output = output.to(self.target_mean.device, self.target_mean.dtype)
         return output * self.target_scale + self.target_mean
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move the fitted numbers with the weights."""
-        for name in FITTED:
-            setattr(self, name, fn(getattr(self, name)))
+        """Follow a move to a device; a change of precision is the network's alone.
+
+        With numbers in float64 it stays where it is if the device knows none, as Apple's GPUs.
+        """
+        device = fn(self.slots).device
+        fitted = {name: getattr(self, name) for name in FITTED}
+        is_wide = torch.float64 in {each.dtype for each in fitted.values()}
+        if device.type != "mps" or not is_wide:
+            for name, value in fitted.items():
+                moved = fn(value)
+                setattr(self, name, moved if moved.dtype == value.dtype else value.to(device))
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
@@ -283,23 +300,64 @@ class Preprocessing(nn.Module):
 def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tensor]:
     """All rows as the network and its loss take them: features `(N, n_features)`, target `(N,)`.
 
-    Where the table is ours and as wide as its features, they take the place of its values, so that
-    it is in memory once.
+    Where the table is ours, float32, and as wide as its features, they take the place of its
+    values, so that it is in memory once.
     """
     raw = table.features
-    stays = table.is_ours and preprocessing.n_features == raw.shape[1]
-    features = preprocessed_features(preprocessing, raw, in_place=stays)
+    is_as_large = raw.dtype == torch.float32 and preprocessing.n_features == raw.shape[1]
+    features = preprocessed_features(
+        preprocessing,
+        raw,
+        table.columns.features,
+        table.place,
+        in_place=table.is_ours and is_as_large,
+    )
     return features, preprocessed_target(preprocessing, table)
 
 
 def preprocessed_features(
-    preprocessing: Preprocessing, raw: Tensor, *, in_place: bool = False
+    preprocessing: Preprocessing,
+    raw: Tensor,
+    names: Sequence[str],
+    place: Callable[[int], str],
+    *,
+    in_place: bool = False,
 ) -> Tensor:
-    """Raw columns `(N, n_columns)` as the network takes them, `(N, n_features)`, in small parts."""
-    features = raw if in_place else raw.new_empty(len(raw), preprocessing.n_features)
+    """Raw columns `(N, n_columns)` as the network takes them, `(N, n_features)`, in small parts.
+
+    names: of the columns.
+    place: what a message calls a row.
+
+    Raises `UserError` for a number that is too far from the training rows.
+    """
+    features = raw if in_place else torch.empty(len(raw), preprocessing.n_features)
     for rows in blocks(raw):
-        features[rows] = preprocessing(raw[rows])
+        part = preprocessing(raw[rows])
+        if not part.sum().isfinite():  # in one pass; a sum may be infinite of finite values
+            refuse_out_of_range(preprocessing, raw[rows], part, names, place, rows.start)
+        features[rows] = part
     return features
+
+
+def refuse_out_of_range(
+    preprocessing: Preprocessing,
+    raw: Tensor,
+    features: Tensor,
+    names: Sequence[str],
+    place: Callable[[int], str],
+    rows_before: int,
+) -> None:
+    """Raise `UserError` for a number that scaling takes beyond float32, with its column and row."""
+    found = (~features[:, : preprocessing.n_numbers].isfinite()).nonzero().tolist()
+    for row, k in found[:1]:
+        position = preprocessing.number_columns[k]
+        value = raw[row, position]
+        what = f"{value:g}" if value.isfinite() else "beyond float32"
+        raise UserError(
+            f"column {names[position]!r} is {what} in {place(rows_before + row)}: "
+            f"too far from the training rows, whose mean is {preprocessing.mean[k]:g} and "
+            f"standard deviation {preprocessing.scale[k]:g}"
+        )
 
 
 def preprocessed_target(preprocessing: Preprocessing, table: Table) -> Tensor:
@@ -349,6 +407,34 @@ def share_below(values: Tensor, quantiles: Tensor) -> Tensor:
     return (above - 1 + part.clamp(0, 1)) / (n - 1)
 
 
-def scale_or_one(deviation: Tensor) -> Tensor:
-    """The deviation to divide by: 1 for a constant column, which then stays at 0."""
-    return torch.where(deviation.float() > 0, deviation, 1.0)
+def center_and_deviation(values: Values) -> tuple[Tensor, Tensor]:
+    """The mean and standard deviation of values `(N,)`, float64; 0 for that of a constant.
+
+    >>> center_and_deviation(np.array([1e300, 3e300]))[1]
+    tensor(1.0000e+300, dtype=torch.float64)
+    """
+    low, high = values.min(), values.max()
+    if low == high:  # whose mean may be a rounding away from it
+        return torch.tensor(low, dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    exponent = np.frexp(max(-low, high))[1]  # squares then neither overflow nor vanish
+    small = np.ldexp(values, -exponent)
+    both = torch.from_numpy(np.ldexp([small.mean(), small.std()], exponent))
+    return both[0], both[1]
+
+
+def narrowed(center: Tensor, deviation: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What to subtract and to divide by, in a precision, or float64 if that would move the center.
+
+    A constant column, which then stays at 0, is divided by 1.
+    """
+    is_moved = (center - center.to(dtype)).abs() > ROUNDING * deviation
+    if (is_moved & (deviation > 0)).any():
+        dtype = torch.float64
+    scale = deviation.to(dtype)
+    return center.to(dtype), torch.where(scale > 0, scale, 1.0)
+
+
+def precision_of(columns: Tensor) -> torch.dtype:
+    """The precision that holds raw values: float32, unless they come in a wider type."""
+    is_narrow = columns.is_floating_point() and columns.dtype != torch.float64
+    return torch.float32 if is_narrow else torch.float64

@@ -90,7 +90,8 @@ class StreamedMinibatches(Batches):
         features, target = parts[0]
         if len(parts) > 1:
             features, target = (torch.cat(each) for each in zip(*parts, strict=True))
-        return preprocessed_features(self.preprocessing, features), target
+        names, place = self.columns.features, lambda _: "a row that is streamed"
+        return preprocessed_features(self.preprocessing, features, names, place), target
 
     def buffers(self, n_to_skip: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows of this epoch in their order, a buffer at a time, after so many of them."""
@@ -114,12 +115,13 @@ class StreamedMinibatches(Batches):
         for number in pieces:
             table = self.stream.training_rows(number, self.columns)
             target = preprocessed_target(self.preprocessing, table)
-            parts = [table.features.numpy(), target.numpy()]
+            features = table.features.to(self.preprocessing.raw_dtype)
+            parts = [features.numpy(), target.numpy()]
             here, places = np.split(places, [len(parts[0])])
             buffer = buffer or [np.empty((n_rows, *part.shape[1:]), part.dtype) for part in parts]
             # By numpy, whose work beside that of the network is one thread's.
             for whole, part in zip(buffer, parts, strict=True):
                 whole[here] = part
         assert not places.size, "a piece has given fewer rows than it had before the training"
-        features, target = (torch.from_numpy(whole[n_to_skip:]) for whole in buffer)
-        return features, target
+        rest = [torch.from_numpy(whole[n_to_skip:]) for whole in buffer]
+        return rest[0], rest[1]

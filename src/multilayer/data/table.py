@@ -14,7 +14,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from multilayer.data.kinds import Float32s, as_text, in_float32, is_number, refuse_infinite
+from multilayer.data.kinds import (
+    Floats,
+    as_text,
+    in_float64,
+    is_number,
+    refuse_infinite,
+)
 from multilayer.errors import UserError, quoted
 from multilayer.frames import read_frame
 from multilayer.losses import Task
@@ -125,9 +131,10 @@ class Columns:
 class Table:
     """Rows of features with their target.
 
-    features: `(N, D)` float32, NaN where a value is missing; a category is the index of its label,
-        or the number of labels for one that is not known.
-    target: `(N,)`, int64 class indices or float32 values.
+    features: `(N, D)` float32, or float64 where float32 would round a column too coarsely; NaN
+        where a value is missing; a category is the index of its label, or the number of labels
+        for one that is not known.
+    target: `(N,)`, int64 class indices, or values in float32 or float64 likewise.
     groups: `(N,)` int64, the group of each row, if rows of one are to stay together.
     given: the row numbers of splits that are given; the rest is to be divided.
     is_ours: whether nobody else has the features, so that they may be preprocessed where they lie.
@@ -151,6 +158,14 @@ class Table:
         }
         return f"{sum(counts):,} values missing in {quoted(list(gaps))}" if gaps else ""
 
+    def place(self, row: int) -> str:
+        """What a message calls a row: by its number, in its own file if its split has one."""
+        for split, rows in self.given.items():
+            found = (rows == row).nonzero()
+            if len(found):
+                return f"row {int(found[0]) + 1} of the {split} rows"
+        return f"row {row + 1}"
+
     def fingerprint(self, more: str = "") -> str:
         """A SHA-256 of the values and the names: equal tables, equal fingerprints.
 
@@ -162,7 +177,7 @@ class Table:
         return digest.hexdigest()
 
 
-def blocks(matrix: Tensor | Float32s) -> Iterator[slice]:
+def blocks(matrix: Tensor | Floats) -> Iterator[slice]:
     """The rows of a matrix in parts of `VALUES_AT_A_TIME`; at least one part.
 
     >>> list(blocks(torch.empty(3, VALUES_AT_A_TIME // 2)))
@@ -234,7 +249,10 @@ def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
 
 
 def joined(tables: Mapping[Split, Table]) -> Table:
-    """Tables of the same columns, one below the other; those after the first are splits given."""
+    """Tables of the same columns, one below the other; those after the first are splits given.
+
+    All have the precision of the first, which decides what a tie is.
+    """
     first = next(iter(tables.values()))
     start, given = 0, dict(first.given)
     for split, table in tables.items():
@@ -243,8 +261,8 @@ def joined(tables: Mapping[Split, Table]) -> Table:
             given[split] = torch.arange(start, end)
         start = end
     return Table(
-        torch.cat([table.features for table in tables.values()]),
-        torch.cat([table.target for table in tables.values()]),
+        torch.cat([table.features.to(first.features.dtype) for table in tables.values()]),
+        torch.cat([table.target.to(first.target.dtype) for table in tables.values()]),
         first.columns,
         given=given,
         is_ours=True,
@@ -271,7 +289,7 @@ def sorted_classes(target: pl.Series, name: str) -> list[str]:
 
 
 def feature_tensor(frame: pl.DataFrame, columns: Columns, name: str) -> Tensor:
-    """The features as `(N, D)` float32, as in `Table`.
+    """The features as `(N, D)` float64, as in `Table`.
 
     Raises `UserError` for a missing column, words where numbers belong, and an infinite value.
     """
@@ -281,11 +299,11 @@ def feature_tensor(frame: pl.DataFrame, columns: Columns, name: str) -> Tensor:
     numbers = [label for label in columns.features if label not in columns.categories]
     for label in numbers:
         refuse_words(frame[label], name)
-    matrix = np.empty((frame.height, len(columns.features)), dtype=np.float32)
+    matrix = np.empty((frame.height, len(columns.features)))
     for position, label in enumerate(columns.features):
         labels = columns.categories.get(label)
         if labels is None:
-            values = in_float32(frame[label])
+            values = in_float64(frame[label])
             refuse_infinite(values, label, name)
             matrix[:, position] = values
         else:
@@ -371,7 +389,7 @@ def refuse_missing(
 
 
 def target_tensor(target: pl.Series, columns: Columns, name: str) -> Tensor:
-    """The target as `(N,)`: class indices (int64) or values (float32).
+    """The target as `(N,)`: class indices (int64) or values (float64).
 
     Raises `UserError` for a missing value and for a class or word that training did not know.
     """
@@ -379,7 +397,7 @@ def target_tensor(target: pl.Series, columns: Columns, name: str) -> Tensor:
     if columns.task == "regression":
         if not target.dtype.is_numeric():
             raise UserError(f"{name}: the target {target.name!r} must hold numbers")
-        values = torch.from_numpy(np.array(target.cast(pl.Float32).to_numpy()))
+        values = torch.from_numpy(np.array(target.cast(pl.Float64).to_numpy()))
         refuse_infinite(values.numpy(), target.name, name, "the target")
         return values
     distinct = target.unique()

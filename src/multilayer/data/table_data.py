@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import polars as pl
+import numpy as np
 
 from multilayer.data.datamodule import DataModule
-from multilayer.data.intake import Intake
+from multilayer.data.intake import Float64NeededError, Intake
 from multilayer.data.stream import TableStream
 from multilayer.data.table import Split, Table, joined, read_frame_like, read_table
 from multilayer.frames import OtherTypesError, TableFile
@@ -72,11 +72,7 @@ class TableData(DataModule):
 
     def load(self) -> Table:
         """Read the files."""
-        path = self.paths["train"]
-        try:
-            table = self.read(TableFile(path))
-        except OtherTypesError:
-            table = self.read(TableFile(path, types_from_all=True))
+        table = self.read_training_file()
         tables: dict[Split, Table] = {"train": table}
         for split, other in self.paths.items():
             if split != "train":
@@ -84,8 +80,23 @@ class TableData(DataModule):
                 tables[split] = read_table(frame, table.columns, Path(other).name)
         return joined(tables) if len(tables) > 1 else table
 
-    def read(self, file: TableFile) -> Table:
-        """Read the file that decides what the columns are; of a stream, a sample of its rows."""
+    def read_training_file(self) -> Table:
+        """Read the file that decides what the columns are; again, where it needs other types."""
+        types_from_all = is_wide = False
+        while True:
+            try:
+                file = TableFile(self.paths["train"], types_from_all=types_from_all)
+                return self.read(file, is_wide=is_wide)
+            except OtherTypesError:
+                types_from_all = True
+            except Float64NeededError:
+                is_wide = True
+
+    def read(self, file: TableFile, *, is_wide: bool) -> Table:
+        """Read the training file; of a stream, a sample of its rows.
+
+        is_wide: whether numbers are kept as float64.
+        """
         intake = Intake(
             file.schema,
             target=self.target,
@@ -94,6 +105,7 @@ class TableData(DataModule):
             drop=self.drop,
             group=self.group,
             name=Path(self.paths["train"]).name,
+            dtype=np.float64 if is_wide else np.float32,
         )
         if self.is_streamed:
             rule = self.split_rule
@@ -108,11 +120,9 @@ class TableData(DataModule):
                 intake.table(),
                 given={split: rows for split, rows in given.items() if split in divided},
             )
-        # Labels and classes keep all the digits that the file has.
-        floats = [label for label in intake.numbers if file.schema[label] == pl.Float64]
         for each in file.files:
             n_rows = 0
-            for batch in read_ahead(file.batches(each, float32=floats)):
+            for batch in read_ahead(file.batches(each)):
                 intake.add(batch, name=each.name, rows_before=n_rows)
                 n_rows += batch.height
         return intake.table()

@@ -26,6 +26,7 @@ from multilayer.errors import UserError
 from multilayer.lockstep.alike import difference
 from multilayer.lockstep.block import Block, Layout
 from multilayer.lockstep.template import key_generator
+from multilayer.modules import defined
 from multilayer.train import Training
 
 log = logging.getLogger(__name__)
@@ -287,8 +288,7 @@ class Member:
         connector._logged_metrics.update(values)
         self.call("on_validation_epoch_end")
         all_values = {**values, **connector.update_eval_epoch_metrics()}  # those of callbacks too
-        floats = {name: float(value) for name, value in all_values.items()}
-        self.log(floats, step=n_steps - 1)  # Lightning counts steps from 0
+        self.log(defined(all_values), step=n_steps - 1)  # Lightning counts steps from 0
         self.call("on_validation_end")
         connector.reset_results()
         trainer.training = True

@@ -3,12 +3,14 @@
 import os
 import sys
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from multilayer.metric_names import NEEDED
 from multilayer.runs.folder import Metrics
 
 
@@ -38,12 +40,16 @@ def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
 
 
 def print_metrics(metrics: Metrics) -> None:
-    """A column for each split, a row for each metric."""
+    """A column for each split, a row for each metric; what is not defined is a dash, and said."""
     table = Table("", *metrics, header_style="bold")
     names = next(iter(metrics.values()))
     for name in names:
-        table.add_row(name, *(format_number(values[name]) for values in metrics.values()))
+        table.add_row(name, *(format_metric(name, values[name]) for values in metrics.values()))
     console().print(table)
+    for name, needed in NEEDED.items():
+        lacking = [key for key, values in metrics.items() if is_undefined(name, values.get(name))]
+        if lacking:
+            console().print(f"{name} is not defined for {', '.join(lacking)}: {needed}")
 
 
 def print_job(
@@ -53,6 +59,16 @@ def print_job(
     loss = format_number(metrics["validation"]["loss"])
     words = [f"job {number}", " ".join(overrides), manifest["status"], f"validation loss {loss}"]
     console().print("  ".join(words))
+
+
+def is_undefined(name: str, value: float | None) -> bool:
+    """Whether a metric is not defined for the rows; a loss that is NaN has diverged."""
+    return name in NEEDED and value is not None and isnan(value)
+
+
+def format_metric(name: str, value: float | None) -> str:
+    """A metric's number; a dash where it is not defined."""
+    return format_number(None if is_undefined(name, value) else value)
 
 
 def format_number(value: float | None) -> str:

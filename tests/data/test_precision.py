@@ -1,0 +1,281 @@
+"""Columns far from 0, whose differences float32 would round away: they are centred before."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from multilayer.data import TableData
+from multilayer.data.preprocessing import Preprocessing
+from multilayer.data.table import read_table
+from multilayer.errors import UserError
+from multilayer.evaluate import evaluate
+from multilayer.frames import write_frame
+from multilayer.predict import predict
+from multilayer.train import Result, train
+
+from ..test_train import config_of
+from .test_properties import SETTINGS, written
+
+N = 300
+
+
+def drawn(n: int = N, seed: int = 0) -> Any:
+    """Normal deviates."""
+    return np.random.default_rng(seed).standard_normal(n)
+
+
+def data_of(path: str | Path, **options: Any) -> TableData:
+    """The data set of a file, set up."""
+    data = TableData(path=str(path), target="y", **options)
+    data.setup()
+    return data
+
+
+def standardised(values: Any, rows: Any) -> Any:
+    """By the mean and deviation of some rows, in float64 from values without their offset."""
+    return (values - values[rows].mean()) / values[rows].std()
+
+
+def run_on(frame: pl.DataFrame, tmp_path: Path, *words: str) -> Result:
+    """A linear network that is trained to its end, in the folder `run`."""
+    frame.write_parquet(tmp_path / "t.parquet")
+    overrides = ["data=table", f"data.path={tmp_path / 't.parquet'}", "data.target=y"]
+    overrides += ["model.d_hidden=[]", "optimizer.lr=0.05", "trainer.max_epochs=40", "logger=none"]
+    return train(config_of(*overrides, *words), tmp_path / "run", overrides, quiet=True)
+
+
+@SETTINGS
+@given(
+    offset=st.sampled_from([0.0, -273.15, 2000.5, 1e6, 1.7e9, -4e12]),
+    unit=st.sampled_from([1e-2, 1.0, 86_400.0]),
+    whole=st.booleans(),
+    sentinel=st.sampled_from([None, 0.0, -1e12]),
+    ending=st.sampled_from([".csv", ".parquet"]),
+    stream=st.booleans(),
+)
+def test_features_and_targets_are_centred_before_they_are_rounded(
+    offset: float, unit: float, whole: bool, sentinel: float | None, ending: str, stream: bool
+) -> None:
+    """As in float64, within what `ROUNDING` allows; read again from the file, they are the same."""
+    x = unit * drawn()
+    x, y = (np.round(each, 0 if whole and unit >= 1 else 4) for each in (x + offset, offset - x))
+    if sentinel is not None:
+        x[::100] = sentinel
+    frame = pl.DataFrame({"x": x, "z": drawn(seed=1), "y": y})
+    stream = stream and ending == ".parquet"
+    with written(frame, ending=ending) as (path,):
+        data = data_of(path, stream=stream, task="regression", batch_size=64)
+        again = read_table(frame, data.columns, "t.parquet")
+        held = [data.rows_of("validation"), data.rows_of("test")]
+        parts = [*data.train_minibatches(), *held]
+    features = data.preprocessing(again.features)
+    targets = data.preprocessing.scale_target(again.target)
+    if not stream:
+        rows = data.rows["train"]
+        assert_allclose(features[:, 0], standardised(x, rows), atol=1e-3, rtol=1e-4)
+        assert_allclose(targets, standardised(y, rows), atol=1e-3, rtol=1e-4)
+        assert_allclose(data.features, features, rtol=0, atol=1e-6)
+        assert_allclose(data.targets, targets, rtol=0, atol=1e-6)
+    both = [torch.cat([features, target[:, None]], dim=1) for features, target in parts]
+    found, expected = torch.cat(both), torch.cat([features, targets[:, None]], dim=1)
+    order, expected_order = (np.lexsort(each.numpy().T) for each in (found, expected))
+    assert_allclose(found[order], expected[expected_order], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("numbers", ["standard", "quantile"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_noise_far_from_0_cannot_be_predicted(tmp_path: Path, numbers: str, stream: bool) -> None:
+    """R squared is about 0 and the error the noise's; float32 would make of it a constant."""
+    frame = pl.DataFrame({"x": drawn(seed=1), "y": 1e9 + drawn()})
+    metrics = run_on(
+        frame, tmp_path, f"data.numbers={numbers}", f"data.stream={stream}".lower()
+    ).metrics
+    for split in ("validation", "test"):
+        assert -0.5 < metrics[split]["r2"] < 0.1
+        assert metrics[split]["rmse"] == pytest.approx(1.0, abs=0.3)
+    again = evaluate(
+        {
+            "run": str(tmp_path / "run"),
+            "split": "test",
+            "data": {"path": str(tmp_path / "t.parquet")},
+            "device": "auto",
+            "allow": [],
+        }
+    ).metrics
+    assert -0.2 < again["r2"] < 0.1
+    assert again["rmse"] == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["seconds", "datetimes", "float32 neighbours"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_times_some_seconds_apart_are_told_apart(tmp_path: Path, kind: str, stream: bool) -> None:
+    """In all paths: the training, the evaluation of a file and the predictions."""
+    seconds = np.random.default_rng(0).permutation(N)
+    start = datetime(2026, 11, 26)
+    x = {
+        "seconds": 1_764_115_200 + seconds,
+        "datetimes": [start + timedelta(seconds=int(each)) for each in seconds],
+        "float32 neighbours": 16_777_216.0 + seconds / 100,
+    }[kind]
+    frame = pl.DataFrame({"x": x, "y": 1e9 + seconds + drawn()})
+    result = run_on(frame, tmp_path, f"data.stream={stream}".lower())
+    assert result.metrics["test"]["r2"] > 0.99
+    words = {"run": str(tmp_path / "run"), "device": "auto", "allow": [], "split": "test"}
+    again = evaluate({**words, "data": {"path": str(tmp_path / "t.parquet")}}).metrics
+    assert again["r2"] > 0.99
+    files = {"input": str(tmp_path / "t.parquet"), "output": str(tmp_path / "out.csv")}
+    predict({**words, **files, "keep": False})
+    written_again = pl.read_csv(tmp_path / "out.csv")["prediction"].to_numpy()
+    assert np.abs(written_again - frame["y"].to_numpy()).max() < 12
+    rmse = np.sqrt(np.mean((written_again - frame["y"].to_numpy()) ** 2))
+    assert rmse == pytest.approx(again["rmse"], rel=1e-6)
+
+
+def test_a_stack_centres_as_a_run_alone(tmp_path: Path) -> None:
+    """Its members' metrics are of targets that are told apart."""
+    frame = pl.DataFrame({"x": drawn(seed=1), "y": 1e9 + drawn()})
+    alone = run_on(frame, tmp_path).metrics
+    (tmp_path / "run").rename(tmp_path / "alone")
+    stacked = run_on(frame, tmp_path, "engine=lockstep").metrics
+    for split, values in alone.items():
+        assert stacked[split] == pytest.approx(values, rel=1e-3, abs=1e-4)
+
+
+def test_folds_and_files_of_splits_are_centred_too(tmp_path: Path) -> None:
+    """By the training rows' mean and deviation."""
+    x = 1e9 + drawn()
+    frame = pl.DataFrame({"x": x, "y": drawn(seed=1)})
+    write_frame(frame, tmp_path / "t.csv")
+    data = data_of(tmp_path / "t.csv", folds=3, fold=1)
+    expected = standardised(x - 1e9, data.rows["train"])
+    assert_allclose(data.features[:, 0], expected, atol=1e-3)
+    write_frame(frame[:50], tmp_path / "test.csv")
+    data = data_of(tmp_path / "t.csv", test_path=str(tmp_path / "test.csv"))
+    expected = ((x - 1e9) - (x - 1e9)[data.rows["train"]].mean()) / x[data.rows["train"]].std()
+    assert_allclose(data.rows_of("test")[0][:, 0], expected[:50], atol=1e-3)
+
+
+def test_preprocessing_by_itself_centres_float64_columns() -> None:
+    """Numbers with a median, quantiles, and a target; what it gives is float32."""
+    x = torch.from_numpy(1.7e9 + np.stack([drawn(), drawn(seed=1)], axis=1))
+    x[::7, 1] = torch.nan
+    small = x - 1.7e9
+    for numbers in ("standard", "quantile"):
+        found = Preprocessing(2, numbers=numbers).fit_(x, x[:, 0])  # type: ignore[arg-type]
+        expected = Preprocessing(2, numbers=numbers).fit_(small, small[:, 0])  # type: ignore[arg-type]
+        features = found(x)
+        assert features.dtype == torch.float32
+        assert_allclose(features, expected(small), atol=1e-5)
+        scaled = found.scale_target(x[:, 0])
+        assert scaled.dtype == torch.float32
+        assert_allclose(found.unscale_target(scaled), x[:, 0], rtol=0, atol=1e-6)
+        assert_allclose(found.unscale_numbers(features)[1::7], x[1::7], rtol=0, atol=1e-2)
+
+
+def test_a_table_that_float32_holds_stays_float32(tmp_path: Path) -> None:
+    """So that it takes half the memory, and has the fingerprint that it had."""
+    frame = pl.DataFrame(
+        {
+            "year": 2000.5 + 10 * drawn(),
+            "constant but for gaps": [0.1, None, 0.1] * (N // 3),
+            "rare": np.where(np.arange(N) % 50 == 0, 1e-3, 0.1),
+            "large": np.arange(N) * 2**24,
+            "y": 101_325.5 + 500 * drawn(seed=1),
+        }
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    table = TableData(path=str(tmp_path / "t.parquet"), target="y").load()
+    assert table.features.dtype == table.target.dtype == torch.float32
+    data = data_of(tmp_path / "t.parquet")
+    assert {data.preprocessing.mean.dtype, data.preprocessing.target_mean.dtype} == {torch.float32}
+
+
+def test_columns_that_differ_beyond_float32_are_neither_constant_nor_equal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Row numbers are told as such, and a column near the target is not it."""
+    y = 1e9 + drawn()
+    frame = pl.DataFrame({"id": 10**12 + np.arange(N), "near": y + 0.1 * drawn(seed=1), "y": y})
+    write_frame(frame, tmp_path / "t.csv")
+    data = data_of(tmp_path / "t.csv")
+    assert data.columns.features == ["id", "near"]
+    assert data.columns.dropped == {}
+    assert "column 'id' has another number in every row" in caplog.text
+    assert "equals the target" not in caplog.text
+    write_frame(frame.with_columns(near=pl.col("y")), tmp_path / "t.csv")
+    data_of(tmp_path / "t.csv")
+    assert "column 'near' equals the target" in caplog.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_numbers_beyond_float32_are_used(tmp_path: Path, ending: str, stream: bool) -> None:
+    """As features and as a target; what is infinite is refused as such, with its row."""
+    if stream and ending == ".csv":
+        return
+    frame = pl.DataFrame({"x": 1e200 * drawn(), "z": drawn(), "y": 1e300 * drawn(seed=1)})
+    write_frame(frame, tmp_path / f"t{ending}")
+    data = data_of(tmp_path / f"t{ending}", stream=stream)
+    again = read_table(frame, data.columns, "t")
+    features = data.preprocessing(again.features)
+    assert_allclose(features[:, 0], features[:, 1], atol=1e-5)
+    assert data.preprocessing.scale_target(again.target).isfinite().all()
+    infinite = frame.with_columns(x=pl.when(pl.int_range(N) == 7).then(np.inf).otherwise("x"))
+    write_frame(infinite, tmp_path / f"i{ending}")
+    with pytest.raises(UserError, match="column 'x' is infinite in row 8"):
+        data_of(tmp_path / f"i{ending}", stream=stream)
+
+
+def test_a_number_too_far_from_the_training_rows_is_told(tmp_path: Path) -> None:
+    """It would be infinite for the network; the message has the true reason and the row."""
+    frame = pl.DataFrame({"x": drawn(), "y": drawn(seed=1)})
+    far = frame[:9].with_columns(x=pl.when(pl.int_range(9) == 3).then(1e300).otherwise("x"))
+    far.write_parquet(tmp_path / "far.parquet")
+    run_on(frame, tmp_path, "trainer.max_epochs=1")
+    message = r"column 'x' is {} in row 4{}: too far from the training rows, whose mean is "
+    with pytest.raises(UserError, match=message.format("beyond float32", " of the test rows")):
+        data_of(tmp_path / "t.parquet", test_path=str(tmp_path / "far.parquet"))
+    words = {"run": str(tmp_path / "run"), "device": "auto", "allow": [], "split": "test"}
+    with pytest.raises(UserError, match=message.format(r"1e\+300", "")):
+        evaluate({**words, "data": {"path": str(tmp_path / "far.parquet")}})
+    output = tmp_path / "out.csv"
+    files = {"input": str(tmp_path / "far.parquet"), "output": str(output)}
+    with pytest.raises(UserError, match=message.format(r"1e\+300", r" of far\.parquet")):
+        predict({**words, **files, "keep": False})
+    assert not output.exists()
+
+
+def test_preprocessing_keeps_its_precision_where_a_network_changes_its_own() -> None:
+    """Lightning's `precision=bf16-true` moves the whole module."""
+    x = torch.from_numpy(1e9 + drawn())[:, None]
+    preprocessing = Preprocessing(1).fit_(x, x[:, 0])
+    before = {name: value.clone() for name, value in preprocessing.state_dict().items()}
+    for dtype in (torch.bfloat16, torch.float16, torch.float64):
+        for name, value in preprocessing.to(dtype).state_dict().items():
+            assert value.dtype == before[name].dtype
+            assert torch.equal(value, before[name])
+
+
+def test_a_checkpoint_of_float32_columns_treats_float64_ones_alike() -> None:
+    """A value that many rows share is tied with itself, though 0.1 is another in float64."""
+    x = np.repeat([0.1, 0.2, 0.7], 20)[:, None]
+    narrow = torch.from_numpy(x).float()
+    preprocessing = Preprocessing(1, numbers="quantile").fit_(narrow)
+    assert torch.equal(preprocessing(torch.from_numpy(x)), preprocessing(narrow))
+
+
+def test_json_has_all_digits_of_a_metric(tmp_path: Path) -> None:
+    """An error near 1e25 is finite, and so is its square's mean."""
+    frame = pl.DataFrame({"x": drawn(seed=1), "y": 1e25 * drawn()})
+    metrics = run_on(frame, tmp_path).metrics["test"]
+    assert metrics["mae"] <= metrics["rmse"] < 2e25
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"] == metrics
