@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install train sweep tensorboard test lint format typecheck benchmark clean
+.PHONY: help install train sweep tensorboard test lint format typecheck mutation benchmark clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ format: $(VENV)/installed-dev  ## mend style and formatting
 
 typecheck: $(VENV)/installed-dev  ## check the types
 	$(BIN)/mypy
+
+mutation: $(VENV)/installed-dev  ## count the planted faults that the tests catch, some hours; FILES="src/multilayer/mlp.py" for some
+	$(BIN)/python scripts/mutation.py $(ARGS) $(FILES)
 
 benchmark: $(VENV)/installed  ## measure lockstep beside its peers, some minutes; ARGS="--sweeps" for whole sweeps
 	$(BIN)/python scripts/benchmark_lockstep.py $(ARGS)

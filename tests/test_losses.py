@@ -245,3 +245,21 @@ def test_binary_needs_two_weights(weights):
     """The message says how many were given."""
     with pytest.raises(ValueError, match=f"class_weights must hold 2 numbers, got {len(weights)}"):
         BinaryCrossEntropy(class_weights=weights)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy, BinaryCrossEntropy])
+def test_whole_numbers_are_weights_too(loss):
+    """As a config or a command line writes them: `[1,3]` is `[1.0,3.0]`."""
+    z, y = class_rows(n_classes=2) if loss is CrossEntropy else binary_rows()
+    z = z.float()
+    assert loss(class_weights=[1, 3])(z, y) == loss(class_weights=[1.0, 3.0])(z, y)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy, AutoLoss])
+def test_weights_must_be_as_many_as_the_classes(loss):
+    """One too few is refused once the classes are known, before a training starts."""
+    weighted = loss(class_weights=[1.0, 3.0, 2.0])
+    for n_classes in (None, 3):
+        assert len(loss_for_task(weighted, "multiclass", n_classes).weight) == 3
+    with pytest.raises(ValueError, match="class_weights must hold 4 numbers, got 3"):
+        loss_for_task(weighted, "multiclass", 4)

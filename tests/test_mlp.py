@@ -232,6 +232,16 @@ def test_output_layer_starts_as_linear(initialization, variance):
     assert abs(deviation - sigma) < 5 * sigma / math.sqrt(2 * output.weight.numel())
 
 
+@pytest.mark.parametrize("network", [DenseLayer, Perceptron, MLP])
+@pytest.mark.parametrize(("arguments", "sigma"), [({}, 0.05), ({"sigma": 0.3}, 0.3)])
+def test_every_layer_starts_with_the_given_deviation(network, arguments, sigma):
+    """`normal` reaches the hidden layers and the output alike, 0.05 where none is given."""
+    torch.manual_seed(0)
+    layers = network(400, 300, initialization="normal", **arguments).modules()
+    for weight in [layer.weight.detach() for layer in layers if isinstance(layer, nn.Linear)]:
+        assert abs(weight.std().item() - sigma) < 5 * sigma / math.sqrt(2 * weight.numel())
+
+
 def test_sigma_zero_starts_every_weight_at_zero():
     """N(0, 0) is 0."""
     assert (DenseLayer(4, 3, initialization="normal", sigma=0.0).linear.weight == 0).all()
@@ -292,6 +302,8 @@ def test_width_below_one_is_named(network, name, width):
     """A network needs at least one feature and one output."""
     with pytest.raises(ValueError, match=f"{name} .* got {width}"):
         network(**{"n_features": 3, "n_outputs": 2, name: width})
+    with pytest.raises(ValueError, match=f"{name} .* got {width}"):
+        MLP(**{"n_features": 3, "n_outputs": 2, name: width}, d_hidden=[])
 
 
 @pytest.mark.parametrize(
