@@ -16,10 +16,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from mutmut.stats import status_by_exit_code
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path("src/multilayer")
 WORK = ROOT / "build/mutation"
-MUTMUT = [sys.executable, "-c", "from mutmut.__main__ import cli; cli()"]
+GET_READY = "import polars, pytorch_lightning, sklearn.model_selection, torchmetrics"
+RUN = f"{GET_READY}; from mutmut.__main__ import cli; cli()"  # imported once for all its processes
+SHOW = "import sys; from mutmut.__main__ import show; [show.callback(x) for x in sys.argv[1:]]"
 CAUGHT, SURVIVED = "killed", "survived"
 GOAL = 85
 
@@ -84,7 +88,7 @@ CONFIG = """
 [tool.mutmut]
 source_paths = ["src"]
 only_mutate = ["{source}"]
-also_copy = ["conf", "scripts"]
+also_copy = ["conf", "scripts", "conftest.py"]
 # Forked from a process that has imported torch and the tests, and has used no threads of torch's.
 process_isolation = "forkserver"
 pytest_add_cli_args = ["--override-ini=addopts=--strict-markers"]
@@ -95,6 +99,16 @@ do_not_mutate_patterns = [
   '^\\s*(raise|assert|log\\.\\w+\\()',
   '^\\s*(return |\\w+ = )?f?"[^"]*[^" ] [^" ]',
 ]
+"""
+
+SHORTEST_TESTS_FIRST = """
+import json
+from pathlib import Path
+
+def pytest_collection_modifyitems(items):
+    times = Path("mutmut-stats.json")  # not there while they are taken
+    seconds = json.loads(times.read_text())["duration_by_test"] if times.exists() else {}
+    items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))
 """
 
 
@@ -133,12 +147,12 @@ def try_file(source: Path, more_tests: list[str], sample: int | None, jobs: int)
     """How the faults in a file ended: mutmut's words, and how often each."""
     folder = WORK / str(source.relative_to(PACKAGE).with_suffix("")).replace("/", "-")
     prepare(folder, source, [own_tests(source), *(f"tests/{name}.py" for name in more_tests)])
-    run(folder, "run", f"--max-children={jobs}", *([chosen(source, sample)] if sample else []))
-    results = run(folder, "results", "--all=true").splitlines()
-    ends = dict(line.strip().rsplit(": ", 1) for line in results if line.startswith("    "))
-    ends = {name: end for name, end in ends.items() if end != "not checked"}
-    missed = [run(folder, "show", name) for name, end in ends.items() if end != CAUGHT]
-    (folder / "survivors.diff").write_text("\n".join(missed))
+    names = [chosen(source, sample)] if sample else []
+    python(folder, RUN, "run", f"--max-children={jobs}", *names)
+    state = json.loads((folder / f"mutants/{source}.meta").read_text())["exit_code_by_key"]
+    ends = {name: status_by_exit_code[code] for name, code in state.items() if code is not None}
+    missed = [name for name, end in ends.items() if end != CAUGHT]
+    (folder / "survivors.diff").write_text(python(folder, SHOW, *missed))
     return Counter(ends.values())
 
 
@@ -157,6 +171,7 @@ def prepare(folder: Path, source: Path, tests: list[str]) -> None:
     existing = [test for test in dict.fromkeys(tests) if (ROOT / test).exists()]
     config = CONFIG.format(source=source, tests=json.dumps(existing))
     (folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + config)
+    (folder / "conftest.py").write_text(SHORTEST_TESTS_FIRST)
     shutil.rmtree(folder / "mutants/tests", ignore_errors=True)
     (folder / "mutants/mutmut-stats.json").unlink(missing_ok=True)
     known = folder / f"mutants/{source}.meta"
@@ -174,11 +189,11 @@ def chosen(source: Path, sample: int) -> str:
     return f"{module}.*[{digits}]"
 
 
-def run(folder: Path, *words: str) -> str:
-    """What mutmut prints."""
+def python(folder: Path, code: str, *words: str) -> str:
+    """What Python prints that runs some code of mutmut's in a folder."""
     one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     done = subprocess.run(
-        [*MUTMUT, *words],
+        [sys.executable, "-c", code, *words],
         cwd=folder,
         env=os.environ | one_thread,
         text=True,
