@@ -14,6 +14,7 @@ from multilayer.embeddings import (
     embedding_width,
 )
 from multilayer.evaluate import evaluate
+from multilayer.mlp import MLP
 from multilayer.runs.checkpoint import load_trained
 
 from .test_train import config_of, train_in
@@ -63,6 +64,32 @@ def test_periodic_embeddings_fit_what_a_plain_perceptron_does_not(tmp_path) -> N
         for name, model in (("plain", []), ("plr", plr))
     ]
     assert results[1] > 0.95 > results[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "d_embedding", "of_the_package"),
+    [
+        ({}, 24, {"n_frequencies": 48, "frequency_init_scale": 0.01, "lite": False}),
+        (
+            {"d_embedding": 5, "n_frequencies": 7, "frequency_scale": 0.3, "lite": True},
+            5,
+            {"n_frequencies": 7, "frequency_init_scale": 0.3, "lite": True},
+        ),
+    ],
+)
+@pytest.mark.parametrize("n_numbers", [1, 4, 6])
+def test_embedded_numbers_and_the_other_features_go_into_a_perceptron(
+    arguments, d_embedding, of_the_package, n_numbers
+) -> None:
+    """With one seed the outputs are those of the package's layer and an `MLP` after it."""
+    x = torch.randn(5, 6)
+    torch.manual_seed(0)
+    network = PLRMLP(6, 3, n_numbers=n_numbers, **arguments, d_hidden=[16], activation="tanh")
+    torch.manual_seed(0)
+    first = PeriodicEmbeddings(n_numbers, d_embedding, **of_the_package)
+    perceptron = MLP(n_numbers * d_embedding + 6 - n_numbers, 3, d_hidden=[16], activation="tanh")
+    embedded = torch.cat([first(x[:, :n_numbers]).flatten(1), x[:, n_numbers:]], dim=1)
+    torch.testing.assert_close(network(x), perceptron(embedded))
 
 
 @pytest.mark.parametrize("n_numbers", [0, 7])

@@ -8,7 +8,7 @@ import torch
 from multilayer.build import make_scheduler
 from multilayer.config import check_command_line
 from multilayer.config_folder import conf_dir
-from multilayer.schedulers import cosine
+from multilayer.schedulers import cosine, one_cycle
 
 LR = 0.5
 
@@ -67,6 +67,20 @@ def test_warmup_is_the_share_as_it_was_written(warmup, n_warmup):
     optimizer = optimizer_at(LR)
     rates = rates_of(optimizer, cosine(optimizer, n_steps=100, warmup=warmup), 100)
     assert rates.index(max(rates)) == n_warmup - 1
+
+
+def test_cosine_rises_over_a_twentieth_and_falls_to_nothing_unless_told():
+    """What a call from Python gets that names the number of steps alone."""
+    optimizer = optimizer_at(LR)
+    rates = rates_of(optimizer, cosine(optimizer, n_steps=200), 200)
+    assert rates == pytest.approx(cosine_rates(200, 10, 0.0), abs=1e-12)
+
+
+def test_cosine_that_only_rises_ends_at_its_last_rate():
+    """A share of 0.9 of 7 steps is all 7: what comes after them is the end."""
+    optimizer = optimizer_at(LR)
+    rates = rates_of(optimizer, cosine(optimizer, n_steps=7, warmup=0.9, final=0.2), 10)
+    assert rates == pytest.approx([LR * (step + 1) / 7 for step in range(7)] + [0.2 * LR] * 3)
 
 
 def test_cosine_keeps_its_last_rate_after_the_end():
@@ -141,6 +155,20 @@ def test_one_cycle_peaks_at_the_optimizer_s_rate():
     assert rates == pytest.approx(up + down, abs=1e-12)
     assert rates.index(max(rates)) == n_up - 1
     assert max(rates) == pytest.approx(LR)
+
+
+@pytest.mark.parametrize(("arguments", "peaks"), [({}, [0.5, 0.1]), ({"max_lr": 0.3}, [0.3, 0.3])])
+def test_one_cycle_peaks_at_each_group_s_own_rate_or_at_the_one_named(arguments, peaks):
+    """A group of parameters with a rate of its own keeps it at the peak."""
+    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": lr} for lr in (0.5, 0.1)]
+    optimizer = torch.optim.SGD(groups)
+    scheduler = one_cycle(optimizer, total_steps=20, cycle_momentum=False, **arguments)
+    rates = []
+    for _ in range(20):
+        rates.append(scheduler.get_last_lr())
+        optimizer.step()
+        scheduler.step()
+    assert [max(group) for group in zip(*rates[:20], strict=True)] == pytest.approx(peaks)
 
 
 @pytest.mark.parametrize(("mode", "better", "worse"), [("min", 1.0, 2.0), ("max", 2.0, 1.0)])

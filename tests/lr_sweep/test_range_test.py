@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from multilayer.errors import UserError
-from multilayer.lr_sweep.range_test import judge_ramps, smooth, steepest
+from multilayer.lr_sweep.range_test import (
+    judge_ramps,
+    smooth,
+    steepest,
+    steps_until_explosion,
+)
 
 RATES = np.geomspace(1e-6, 10, 200)
 
@@ -72,3 +77,63 @@ def test_the_average_is_that_of_adam() -> None:
 def test_a_fall_on_the_edge_is_warned_of(rate: float, words: str) -> None:
     """It may be steeper beyond."""
     assert words in str(judge_ramps(list(RATES), [falling_at(rate)]).warning())
+
+
+@pytest.mark.parametrize(
+    ("smoothed", "n_steps"),
+    [
+        ([1.0, 1.0, 3.9, 4.0, 4.1], 4),  # 4 is its lowest and three times that, 4.1 above
+        ([2.0, 1.0, 5.0, 0.5, 9.0], 2),  # measured by the lowest so far
+        ([-1.0, 1.9, 2.0, 2.1], 3),  # by the size of a negative one
+        ([3.0, 2.0, 1.0], 3),
+    ],
+)
+def test_a_loss_explodes_above_its_lowest_by_three_times_that(
+    smoothed: list[float], n_steps: int
+) -> None:
+    """The steps before the first that does are kept."""
+    assert steps_until_explosion(np.array(smoothed)) == n_steps
+
+
+def test_three_steps_before_an_explosion_are_enough() -> None:
+    """Two are not: a slope needs some rates."""
+    rates = [1e-3, 2e-3, 4e-3, 8e-3]
+    found = judge_ramps(rates, [[2.0, 1.5, 1.2, 1e6]])
+    assert found.rates.tolist() == rates[:3]
+    assert found.smoothed == pytest.approx(smooth(np.array([2.0, 1.5, 1.2])))
+    assert found.max_lr == 8e-3
+    with pytest.raises(UserError, match=r"from the first rate on, 0\.001"):
+        judge_ramps(rates, [[2.0, 1.5, 1e6, 1e6]])
+
+
+def test_the_slope_is_that_of_a_line_over_the_rates_half_a_decade_around() -> None:
+    """Against numpy's least squares, for a noisy loss."""
+    rates = np.geomspace(1e-4, 1.0, 40)
+    loss = np.random.default_rng(0).normal(size=40)
+    loss[30] = -9.0  # rates above that of the lowest loss do not count
+    slopes = []
+    for rate in rates[:31]:
+        near = (rates >= rate / 10**0.5 * 0.999) & (rates <= rate * 10**0.5 * 1.001)
+        slopes.append(np.polyfit(np.log(rates[near]), loss[near], 1)[0])
+    assert steepest(rates, loss) == rates[int(np.argmin(slopes))]
+
+
+def test_the_suggestion_ends_with_the_rates_that_were_to_be_tried() -> None:
+    """Twice the steepest would lie beyond."""
+    found = judge_ramps(list(RATES), [falling_at(8.0)])
+    assert 2 * found.steepest > 10
+    assert found.suggested == 10
+
+
+def test_each_seed_has_a_steepest_rate_of_its_own_and_all_are_told() -> None:
+    """Their mean lies between; the table has the losses of each."""
+    ramps = [falling_at(1e-3), falling_at(1e-1)]
+    found = judge_ramps(list(RATES), ramps)
+    alone = [judge_ramps(list(RATES), [own]).steepest for own in ramps]
+    assert found.by_seed == alone
+    assert f"at {found.by_seed[0]:.2g} to {found.by_seed[1]:.2g}" in found.in_words()[0]
+    table = found.table()
+    assert table["learning_rate"].to_list() == list(RATES)
+    assert table["smoothed"].to_list() == pytest.approx(smooth(np.mean(ramps, axis=0)))
+    for k, own in enumerate(ramps):
+        assert table[f"train_loss_seed_{k}"].to_list() == own

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from multilayer.errors import UserError
 from multilayer.lr_sweep.lesson import Losses
-from multilayer.lr_sweep.regimes import Judgement, classify, judge, suggest
+from multilayer.lr_sweep.regimes import (
+    Judgement,
+    around_best,
+    classify,
+    judge,
+    largest_stable,
+    suggest,
+    two_digits,
+)
 
 NAN = float("nan")
 RATES = [1e-3, 1e-2, 1e-1, 1.0]
@@ -129,6 +137,93 @@ def test_a_loss_of_nothing_does_not_hide_what_is_nearly_as_good() -> None:
     assert suggest(np.array(RATES), score, start=1.0) == pytest.approx(0.03, abs=0.002)
 
 
+@pytest.mark.parametrize(
+    ("best", "start", "margin"),
+    [
+        (1.0, 1.5, 0.03),  # 3 % of the best loss
+        (-2.0, -1.0, 0.06),  # of its size
+        (0.0, 1.0, 0.003),  # of a tenth of what it fell by, where the best is nothing
+        (0.1, 5.1, 0.015),
+    ],
+)
+def test_a_loss_that_is_a_margin_above_the_best_counts_1_e_of_it(
+    best: float, start: float, margin: float
+) -> None:
+    """The weighted mean of the logarithms, written out for two rates."""
+    score = np.array([np.inf, best, best + margin, np.inf])
+    expected = np.exp((np.log(0.01) + np.exp(-1) * np.log(0.1)) / (1 + np.exp(-1)))
+    assert suggest(np.array(RATES), score, start) == two_digits(expected)
+
+
+def test_all_losses_nothing_are_equally_good() -> None:
+    """No margin is 0, which would be divided by."""
+    assert suggest(np.array(RATES), np.zeros(4), start=0.0) == two_digits(10**-1.5)
+
+
+@pytest.mark.parametrize(
+    ("regimes", "score", "usable"),
+    [
+        ("stable stable stable stable", [3, 2, 1, 4], [0, 1, 2, 3]),
+        ("slow stable stable divergent", [1, 3, 2, 0], [1, 2]),
+        ("stable slow stable stable", [1, 0, 3, 2], [0]),
+        ("stable divergent stable slow", [2, 0, 1, 0], [2]),
+        ("stable stable slow stable", [2, 1, 0, 3], [0, 1]),
+        ("slow slow divergent slow", [2, 1, 0, 3], [0, 1]),
+        ("divergent slow slow divergent", [0, 2, 1, 0], [1, 2]),
+    ],
+)
+def test_the_stable_rates_on_both_sides_of_the_best_may_be_taken(
+    regimes: str, score: list[float], usable: list[int]
+) -> None:
+    """Up to the next rate of another regime; slow ones where none is stable."""
+    found = around_best(regimes.split(), np.array(score, dtype=float))  # type: ignore[arg-type]
+    assert np.flatnonzero(found).tolist() == usable
+
+
+@pytest.mark.parametrize(
+    ("regimes", "expected"),
+    [
+        ("slow stable stable slow", 0.1),
+        ("stable stable divergent stable", 0.01),
+        ("stable divergent divergent stable", 0.001),
+        ("divergent stable stable stable", None),
+        ("slow slow slow slow", None),
+        ("stable stable stable stable", 1.0),
+    ],
+)
+def test_the_largest_stable_rate_lies_below_the_first_divergent_one(
+    regimes: str, expected: float | None
+) -> None:
+    """None where that is the first of all, or none is stable."""
+    assert largest_stable(np.array(RATES), regimes.split()) == expected  # type: ignore[arg-type]
+
+
+def test_the_bounds_of_a_regime_belong_to_the_milder_one() -> None:
+    """Just a tenth above is not divergent, just half of the best gain is not slow."""
+    before, after = np.ones((3, 1)), np.array([[0.5], [0.75], [1.1]])
+    assert classify(before, after) == ["stable", "stable", "slow"]
+    assert classify(before[:2], np.ones((2, 1))) == ["slow", "slow"]
+
+
+def test_a_training_may_start_from_another_loss_in_each_seed() -> None:
+    """Divergence is of each seed's own loss, the gain of their mean."""
+    before = np.array([[1.0, 10.0], [1.0, 10.0], [1.0, 10.0]])
+    after = np.array([[0.5, 1.0], [2.0, 1.0], [0.9, 9.0]])
+    assert classify(before, after) == ["stable", "divergent", "slow"]
+
+
+def test_the_lowest_loss_after_any_epoch_counts_and_one_that_is_not_finite_is_divergent() -> None:
+    """Three epochs: a rate may be best early, and may diverge early."""
+    curves = torch.tensor(
+        [[0.9, 0.8, 0.7], [0.6, 0.2, 0.5], [0.5, 0.4, 0.3], [0.3, float("inf"), 0.1]]
+    )
+    after = torch.tensor([0.9, 0.3, 0.3, 0.3])
+    found = judge(RATES, Losses(torch.ones(4), after, curves))
+    assert found.validation[:, 0] == pytest.approx([0.7, 0.2, 0.3, 0.1])
+    assert found.regimes == ["slow", "stable", "stable", "divergent"]
+    assert found.best == 0.01
+
+
 @given(
     st.lists(st.floats(0.0, 10.0), min_size=4, max_size=4),
     st.floats(0.1, 10.0),
@@ -144,6 +239,16 @@ def test_the_suggestion_lies_among_the_rates_that_may_be_taken(
 
 def test_the_table_has_every_number() -> None:
     """A row a rate, the losses of each seed in columns of their own."""
-    table = judged([[0.9, 0.8], [0.3, 0.2], [0.3, 0.3], [0.1, NAN]]).table()
-    assert table.columns[:3] == ["learning_rate", "regime", "validation_loss"]
-    assert table["train_after_seed_1"].to_list()[:2] == pytest.approx([0.8, 0.2])
+    after = [[0.9, 0.8], [0.3, 0.2], [0.3, 0.3], [0.1, NAN]]
+    validation = [[0.8, 0.6], [0.4, 0.2], [0.5, 0.5], [0.1, NAN]]
+    table = judged(after, validation).table()
+    assert table["learning_rate"].to_list() == RATES
+    assert table["regime"].to_list() == ["slow", "stable", "stable", "divergent"]
+    assert table["validation_loss"].to_list() == pytest.approx([0.7, 0.3, 0.5, float("inf")])
+    for k in range(2):
+        assert table[f"train_before_seed_{k}"].to_list() == [1.0] * 4
+        found = table[f"train_after_seed_{k}"].to_list()
+        assert found == pytest.approx([own[k] for own in after], nan_ok=True)
+        found = table[f"validation_seed_{k}"].to_list()[:3]
+        assert found == pytest.approx([own[k] for own in validation[:3]])
+    assert len(table.columns) == 3 + 3 * 2
