@@ -48,12 +48,16 @@ def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
 
 
 def shortened(name: str, most: int = 12) -> str:
-    """A name that is not too long for an axis; its end stays, for there names differ.
+    r"""A name that is not too long for an axis; its end stays, for there names differ.
 
-    >>> shortened("versicolor"), shortened("species number 12")
-    ('versicolor', 'species…r 12')
+    It is one line, and no formula, which matplotlib takes what stands between dollars for.
+
+    >>> shortened("versicolor"), shortened("species number 12"), shortened("$5 to $9")
+    ('versicolor', 'species…r 12', '\\$5 to \\$9')
     """
-    return name if len(name) <= most else f"{name[: most - 5]}…{name[-4:]}"
+    name = " ".join(name.split())
+    name = name if len(name) <= most else f"{name[: most - 5]}…{name[-4:]}"
+    return name.replace("$", r"\$")
 
 
 def mark_turning_point(axes: Axes, epoch: float, best: float, last: float, sign: int = 1) -> None:

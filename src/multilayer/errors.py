@@ -5,6 +5,8 @@ import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+from multilayer.harmless import harmless
+
 
 class UserError(ValueError):
     """The user's input is wrong: the command prints the message alone and exits with code 2."""
@@ -59,7 +61,7 @@ def first_line(error: Exception) -> str:
 def print_error(error: UserError) -> None:
     """One message on the standard error, each problem on a line of its own."""
     head = "multilayer: error: "
-    print(head + str(error).replace("\n", "\n" + " " * len(head)), file=sys.stderr)
+    print(head + harmless(str(error)).replace("\n", "\n" + " " * len(head)), file=sys.stderr)
 
 
 def print_failure(error: Exception, job: int | str | None = None) -> None:
@@ -70,7 +72,7 @@ def print_failure(error: Exception, job: int | str | None = None) -> None:
     if isinstance(error, UserError):
         print_error(error if job is None else UserError(f"job {job}: {error}"))
     else:
-        traceback.print_exception(error)
+        print(harmless("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         if job is not None:
             print(f"multilayer: job {job} failed", file=sys.stderr)
     vars(error)["was_printed"] = True  # which goes with it to another process

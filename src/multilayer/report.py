@@ -1,5 +1,6 @@
 """`multilayer report`: what a sweep folder says, as tables, figures, and findings in words."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,9 @@ def report(config: dict[str, Any]) -> Report:
 
     Raises `UserError` where it is no sweep folder, no run has the metric, or it cannot be written.
     """
-    sweep = open_sweep(find_sweep(config["sweep"]), config["metric"])
+    folder = find_sweep(config["sweep"])
+    refuse_link(folder / "figures")
+    sweep = open_sweep(folder, config["metric"])
     candidates = make_candidates(sweep)
     curves = read_all_curves(sweep)
     comparisons = compare(candidates, sweep.sign)
@@ -50,6 +53,18 @@ def report(config: dict[str, Any]) -> Report:
     except OSError as error:
         raise UserError(f"sweep={sweep.folder}: the report cannot be written: {error}") from error
     return Report(sweep, candidates, words, findings, path)
+
+
+def refuse_link(figures: Path) -> None:
+    """Refuse to draw where a link leads; files that are links are replaced themselves.
+
+    Raises `UserError`.
+    """
+    if figures.is_symlink():
+        raise UserError(
+            f"{figures} is a link: the report is written inside the sweep's folder alone; "
+            f"remove it: {shlex.join(['rm', str(figures)])}"
+        )
 
 
 def read_all_curves(sweep: Sweep) -> dict[str, Curves]:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from multilayer.errors import UserError
+from multilayer.runs.small_file import load_yaml, read_small
 
 Metrics = dict[str, dict[str, float]]
 
@@ -47,7 +48,7 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """The config as it was written."""
-        config: dict[str, Any] = yaml.safe_load(self.config_file.read_text())
+        config: dict[str, Any] = load_yaml(read_small(self.config_file))
         return config
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
@@ -109,7 +110,7 @@ def hint_at_runs(path: Path) -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file."""
-    content: dict[str, Any] = json.loads(path.read_text())
+    content: dict[str, Any] = json.loads(read_small(path))
     return content
 
 
@@ -127,6 +128,7 @@ def beside(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.unlink(missing_ok=True)  # a link would be written through
     try:
         yield partial
         os.replace(partial, path)

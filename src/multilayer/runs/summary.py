@@ -2,16 +2,29 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 
+from multilayer.harmless import harmless
 from multilayer.metric_names import NEEDED
 from multilayer.runs.folder import Metrics
+
+
+class HarmlessConsole(Console):
+    """A console that obeys no codes in what it is given; its own colours stay."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """What is printed, piece by piece."""
+        for piece in super().render(renderable, options):
+            yield piece if piece.control else piece._replace(text=harmless(piece.text))
 
 
 def console() -> Console:
@@ -21,7 +34,7 @@ def console() -> Console:
     """
     quiet = os.environ.get("LOCAL_RANK", "0") != "0"
     width = None if sys.stdout.isatty() else 140
-    return Console(width=width, highlight=False, markup=False, quiet=quiet, soft_wrap=True)
+    return HarmlessConsole(width=width, highlight=False, markup=False, quiet=quiet, soft_wrap=True)
 
 
 def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:

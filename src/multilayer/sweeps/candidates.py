@@ -8,11 +8,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import yaml
 
 from multilayer.config import finds_rate
 from multilayer.sweeps.folding import Fold, fold
-from multilayer.sweeps.reading import SweepRun, key_and_word
+from multilayer.sweeps.reading import SweepRun, key_and_word, noted_by_hydra
 from multilayer.sweeps.settings import Level, is_number, word
 from multilayer.sweeps.sweep import Sweep
 
@@ -190,7 +189,6 @@ def is_one_number(text: str) -> bool:
 def is_sweep_by_itself(sweep: Sweep) -> bool:
     """Whether a file among the overrides starts a sweep without -m, as `sweep=learning_rates`."""
     try:
-        noted = yaml.safe_load((sweep.folder / "multirun.yaml").read_text())
-        return "hydra.mode=MULTIRUN" not in noted["hydra"]["overrides"]["hydra"]
-    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        return "hydra.mode=MULTIRUN" not in noted_by_hydra(sweep.folder)["overrides"]["hydra"]
+    except (LookupError, TypeError):
         return False

@@ -4,7 +4,14 @@ import re
 from pathlib import Path
 
 from multilayer.errors import UserError
-from multilayer.sweeps.reading import SweepRun, count_jobs, manifests, read_sweep
+from multilayer.sweeps.reading import (
+    SweepRun,
+    count_jobs,
+    is_job_number,
+    manifests,
+    read_sweep,
+)
+from multilayer.sweeps.silence import written_at
 
 TIME = re.compile(r"\d\d-\d\d-\d\d(-\d+)?")
 """What the folder of a single run is called."""
@@ -43,7 +50,7 @@ def hint_at_sweep(path: Path) -> str:
     if (path / "manifest.json").is_file():
         above = f"; did you mean {path.parent}?" if is_sweep(path.parent) else ""
         return f", and this is a single run{above}"
-    below = sorted(path.glob("*/*/manifest.json"), key=lambda file: file.stat().st_mtime)
+    below = sorted(path.glob("*/*/manifest.json"), key=written_at)
     folders = dict.fromkeys(file.parent.parent for file in reversed(below))
     near = next((folder for folder in folders if is_sweep(folder)), None)
     return f"; did you mean {near}?" if near else ""
@@ -65,7 +72,7 @@ def why_no_sweep(path: Path) -> str | None:
     others = [it for it in path.iterdir() if it.is_dir() and it.name != "figures"]
     if 2 * len(names) < len(others):
         return f"only {len(names)} of the {len(others)} folders in it hold a run"
-    if all(name.isdigit() for name in names) or share_overrides(read_sweep(path)):
+    if all(map(is_job_number, names)) or share_overrides(read_sweep(path)):
         return None
     return "it has no multirun.yaml, and its runs are not numbered and share no overrides"
 

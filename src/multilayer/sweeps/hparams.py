@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from multilayer.sweeps.reading import SweepRun, varied
+from multilayer.sweeps.settings import is_number
 
 LOGGER = "multilayer.loggers.TensorBoard"
 """The logger whose event files are in `tensorboard/` of the run folder."""
@@ -44,7 +44,10 @@ Value = bool | float | str
 
 
 def write_hparams(runs: Sequence[SweepRun]) -> None:
-    """Write the row of each run that logs to TensorBoard, over an earlier one."""
+    """Write the row of each run that logs to TensorBoard, over an earlier one.
+
+    The runs have a config. Where `tensorboard/` is a link, which leads elsewhere, none is written.
+    """
     shown = [has_tensorboard(run) for run in runs]
     if not any(shown):
         return
@@ -60,8 +63,9 @@ def write_hparams(runs: Sequence[SweepRun]) -> None:
 
 def has_tensorboard(run: SweepRun) -> bool:
     """Whether a run has event files in its folder, or was to have."""
-    loggers = filter(None, run.config["logger"].values())
-    return any(node.get("_target_") == LOGGER for node in loggers)
+    loggers = filter(None, (run.config.get("logger") or {}).values())
+    is_logged = any(node.get("_target_") == LOGGER for node in loggers)
+    return is_logged and not (run.folder.path / "tensorboard").is_symlink()
 
 
 def columns(runs: Sequence[SweepRun]) -> list[str]:
@@ -84,7 +88,7 @@ def plain_values(values: Sequence[Any]) -> list[Value]:
     """
     if all(isinstance(value, bool) for value in values):
         return list(values)
-    if all(isinstance(value, int | float) and isfinite(value) for value in values):
+    if all(is_number(value) for value in values):
         return [float(value) for value in values]
     return [value if isinstance(value, str) else json.dumps(value) for value in values]
 
@@ -117,8 +121,8 @@ def events_of(
     run: SweepRun, about: HParamsPluginData, hparams: dict[str, Value], names: Sequence[str]
 ) -> Iterable[Event]:
     """The row of a run as events: the columns, its values, how it ended, its final metrics."""
-    started = datetime.fromisoformat(run.manifest["started"]).timestamp()
-    ended = started + (run.manifest["fit_seconds"] or 0.0)
+    started = seconds_of(run.manifest.get("started"))
+    ended = started + (run.manifest.get("fit_seconds") or 0.0)
     start = SessionStartInfo(start_time_secs=started)
     for key, value in hparams.items():
         set_value(start.hparams[key], value)
@@ -142,7 +146,17 @@ def events_of(
         if value is not None
     ]
     if values:
-        yield Event(wall_time=ended, step=run.manifest["steps"] or 0, summary=Summary(value=values))
+        yield Event(
+            wall_time=ended, step=run.manifest.get("steps") or 0, summary=Summary(value=values)
+        )
+
+
+def seconds_of(started: str | None) -> float:
+    """A time of a manifest in seconds since 1970; 0 where there is none."""
+    try:
+        return datetime.fromisoformat(started or "").timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def set_value(field: Any, value: Value) -> None:
@@ -159,6 +173,7 @@ def write_events(path: Path, events: Iterable[Event]) -> None:
     """Write an event file; it appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".partial.{os.getpid()}")  # TensorBoard passes over such names
+    partial.unlink(missing_ok=True)  # a link would be written through
     with partial.open("wb") as file:
         writer = RecordWriter(file)
         for event in events:

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from multilayer.drawing import TURN
+from multilayer.harmless import harmless
 from multilayer.sweeps.candidates import Candidate, as_range
+from multilayer.sweeps.escaping import code_block, escape
 from multilayer.sweeps.figures import Picture
 from multilayer.sweeps.findings import bounds
 from multilayer.sweeps.findings.finding import Finding, number
@@ -13,6 +15,9 @@ from multilayer.sweeps.silence import long_ago
 from multilayer.sweeps.sweep import Sweep
 from multilayer.sweeps.table import SPLITS, mean_seconds, metric_names
 from multilayer.sweeps.verdict import best_command, in_words
+
+MOST_NAMES = 20
+"""Of runs in a line."""
 
 MOST_ROWS = 50
 """Of a table in the report; the files beside it have all."""
@@ -27,9 +32,9 @@ def to_markdown(
 ) -> str:
     """The whole report."""
     parts = [
-        f"# Sweep {sweep.folder.resolve().name}",
+        f"# Sweep {escape(harmless(sweep.folder.resolve().name))}",
         *state_of(sweep),
-        *(f"**Caution: {each}.**" for each in sweep.cautions),
+        *(f"**Caution: {escape(each)}.**" for each in sweep.cautions),
         *what_varied(sweep),
         *best_config(sweep, candidates, verdict),
         *findings_part(findings),
@@ -44,7 +49,7 @@ def to_markdown(
 
 def state_of(sweep: Sweep) -> list[str]:
     """How many runs there are, and which are not done, by name."""
-    lines = state_lines(sweep)
+    lines = map(escape, state_lines(sweep))
     note = "**The sweep is still running: all below is of the runs so far.**"
     return ([note] if sweep.running else []) + ["  \n".join(lines)]
 
@@ -71,18 +76,20 @@ def state_lines(sweep: Sweep) -> list[str]:
     if sweep.broken:
         lines.append(f"broken, left out: {names(list(sweep.broken))}")
     if sweep.n_missing:
-        lines.append(f"missing: {names(sweep.missing) if sweep.missing else sweep.n_missing}")
+        known = names(sweep.missing(MOST_NAMES), sweep.n_missing)
+        lines.append(f"missing: {known if sweep.numbers is not None else sweep.n_missing}")
     return lines
 
 
-def names(runs: Sequence[str], limit: int = 20) -> str:
-    """The number of runs and their names, the first of many.
+def names(runs: Sequence[str], n: int | None = None) -> str:
+    """The number of runs and their names, the first of many; n: where `runs` are not all.
 
-    >>> names(["3", "5"]), names(["3"])
-    ('2 (runs 3, 5)', '1 (run 3)')
+    >>> names(["3", "5"]), names(["3"]), names(["1", "2"], 9)
+    ('2 (runs 3, 5)', '1 (run 3)', '9 (runs 1, 2 and 7 more)')
     """
-    more = f" and {len(runs) - limit} more" if len(runs) > limit else ""
-    return f"{len(runs)} (run{'s' if len(runs) > 1 else ''} {', '.join(runs[:limit])}{more})"
+    n, shown = n or len(runs), runs[:MOST_NAMES]
+    more = f" and {n - len(shown)} more" if n > len(shown) else ""
+    return f"{n} (run{'s' if n > 1 else ''} {', '.join(shown)}{more})"
 
 
 def what_varied(sweep: Sweep) -> list[str]:
@@ -98,10 +105,10 @@ def what_varied(sweep: Sweep) -> list[str]:
         words = [word(level) for level in setting.levels]
         shown = ", ".join(words[:10]) + (f", … {words[-1]}" if words[10:] else "")
         spacing = "by factors" if setting.is_log else "by steps" if setting.is_number else "choices"
-        rows.append([f"`{setting.key}`", str(len(words)), spacing, shown])
+        rows.append([setting.key, str(len(words)), spacing, shown])
     for key, levels in sweep.reported.items():
         different = str(len(set(levels)))
-        rows.append([f"`{key}`", different, "not swept", as_range(levels)])
+        rows.append([key, different, "not swept", as_range(levels)])
     return ["## What varied", table(["setting", "values", "spaced", ""], rows), folded]
 
 
@@ -109,18 +116,18 @@ def best_config(sweep: Sweep, candidates: Sequence[Candidate], verdict: str) -> 
     """The best config, the command that trains it, and whether it can be told from the second."""
     command = best_command(candidates, sweep)
     if command is None:
-        return ["## Best config", verdict]
+        return ["## Best config", escape(verdict)]
     best = candidates[0]
     test = [
-        f"{name.partition('/')[2]} {in_words(best.metric(name))}"
+        escape(f"{name.partition('/')[2]} {in_words(best.metric(name))}")
         for name in metric_names(sweep)
         if name.startswith("test/")
     ]
     lines = [
         "## Best config",
-        f"```bash\n{command}\n```",
-        f"{sweep.metric} {in_words(best.score)}, n = {len(best.scores)}. "
-        f"It has the best mean of {sweep.metric} ({sweep.mode}). {verdict}",
+        code_block(command),
+        f"{escape(sweep.metric)} {in_words(best.score)}, n = {len(best.scores)}. "
+        f"It has the best mean of {escape(sweep.metric)} ({sweep.mode}). {escape(verdict)}",
     ]
     if test:
         lines.append(f"On the test rows, by which nothing was chosen: {'; '.join(test)}.")
@@ -131,18 +138,23 @@ def findings_part(findings: Sequence[Finding]) -> list[str]:
     """A bullet for each finding."""
     if not findings:
         return []
-    return ["## Findings", "\n".join(f"- **{it.title}**: {it.text}." for it in findings)]
+    return [
+        "## Findings",
+        "\n".join(f"- **{escape(it.title)}**: {escape(it.text)}." for it in findings),
+    ]
 
 
 def figures_part(sweep: Sweep, pictures: Sequence[Picture]) -> list[str]:
     """The figures, each with what it shows."""
     if not pictures:
         return []
-    shown = [
-        f"![{it.caption}]({it.path.relative_to(sweep.folder).as_posix()})\n\n*{it.caption}.*"
-        for it in pictures
-    ]
-    return ["## Figures", *shown]
+    return ["## Figures", *(shown(it, sweep) for it in pictures)]
+
+
+def shown(picture: Picture, sweep: Sweep) -> str:
+    """A figure with what it shows below it."""
+    file = picture.path.relative_to(sweep.folder).as_posix()
+    return f"![{picture.path.stem}]({file})\n\n*{escape(picture.caption)}.*"
 
 
 def configs_part(sweep: Sweep, candidates: Sequence[Candidate]) -> list[str]:
@@ -205,13 +217,13 @@ def runs_part(sweep: Sweep) -> list[str]:
     rows = [
         [
             run.name,
-            f"`{' '.join(run.manifest['overrides'])}`",
+            " ".join(run.manifest["overrides"]),
             run.status,
-            one_line(str(run.manifest.get("stop_reason") or "-")),
+            str(run.manifest.get("stop_reason") or "-"),
         ]
         for run in ended[:MOST_ROWS]
     ]
-    rows += [[name, "-", "broken", reason] for name, reason in sweep.broken.items()]
+    rows += [[name, "-", "broken", reason] for name, reason in sweep.broken.items()][:MOST_ROWS]
     if not rows:
         return []
     more = len(ended) - MOST_ROWS
@@ -221,15 +233,15 @@ def runs_part(sweep: Sweep) -> list[str]:
 
 
 def one_line(text: str, limit: int = 160) -> str:
-    """The first line of a reason, cut where it is long."""
+    """The first line of a text, cut where it is long."""
     line = text.partition("\n")[0]
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """A Markdown table; of long cells the beginning."""
     lines = [header, ["---"] * len(header), *rows]
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    cells = [[escape(one_line(cell)) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
@@ -238,7 +250,7 @@ def how_computed(sweep: Sweep) -> str:
     bullets = [
         "Means are over runs that are done. A config with fewer done seeds than most is ranked "
         "after the complete ones, and one with a diverged run after those. "
-        f"{sweep.metric} decided; the test rows did not.",
+        f"{escape(sweep.metric)} decided; the test rows did not.",
         f"Intervals are percentile bootstraps of {N_RESAMPLES} resamples, of three {sweep.repeat}s "
         "or more. They are too narrow with "
         "few seeds: of normal values they hold the true mean in 75 % of cases for 3 seeds, 84 % "

@@ -1,11 +1,14 @@
 """The override that adds seeds, or folds, to a sweep."""
 
+from multilayer.sweeps.reading import config_at
 from multilayer.sweeps.settings import word
 from multilayer.sweeps.sweep import Sweep
 
 
 def more_seeds(sweep: Sweep, n: int) -> str | None:
-    """The override for n seeds, those that the sweep has first; None where there are no more.
+    """The override for n seeds, those that the sweep has first.
+
+    None where there are no more, or where they are no whole numbers.
 
     It names the key that the sweep repeated its configs by: the seed, or the fold.
     """
@@ -15,10 +18,12 @@ def more_seeds(sweep: Sweep, n: int) -> str | None:
         used = list(dict.fromkeys(each[keys.index(key)] for each in sweep.replicates))
     else:
         used = [sweep.runs[0].config.get("seed", 0)]
-    most = sweep.runs[0].config.get("data", {}).get("folds") if key == "data.fold" else None
+    if not all(isinstance(value, int) for value in used):
+        return None
+    most = config_at(sweep.runs[0], "data.folds") if key == "data.fold" else None
     unused = (number for number in range(n + len(used)) if number not in used)
     values = sorted(used) + [next(unused) for _ in range(n - len(used))]
-    if most is not None and max(values) >= most:
+    if isinstance(most, int) and max(values) >= most:
         return None
     if values == list(range(n)) and n > 5:
         return f"{key}='range({n})'"

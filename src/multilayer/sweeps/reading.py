@@ -1,43 +1,58 @@
 """Reads the runs of a sweep folder, whichever launcher trained them and however far they came."""
 
 import re
-import sys
+from collections import Counter
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache, cached_property
-from math import prod
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from multilayer.harmless import harmless, harmless_data
 from multilayer.runs.folder import RunFolder
-from multilayer.sweeps.settings import is_number
+from multilayer.runs.small_file import load_yaml, read_small
+from multilayer.sweeps.settings import MOST, is_number
 
-# The same in C, where PyYAML was built with it.
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+RUN_FILES = ("manifest.json", "config.yaml")
 
+STATUSES = ("done", "running", "diverged", "failed", "interrupted")
+"""Of a run, in the order in which they are counted."""
 
 NUMBERS = ("best_epoch", "fit_seconds", "members", "steps")
 WORDS = ("data_fingerprint", "started", "stop_reason")
 """What is read of a manifest beside its status and overrides; it may be missing."""
 
+MOST_OVERRIDES = 1000
+"""Of a run; each key that differs between runs is a column."""
+
+MOST_BLOCKS = 200
+"""Of a config that is parsed block by block; one of ours has some twenty."""
+
+MOST_JOBS = 10**12
+"""Of a sweep; where more were planned, nobody planned."""
+
+MOST_COMMAND = 20_000
+"""Letters of a sweep's command that are parsed to count its jobs; Hydra's parser is slow."""
+
 
 @dataclass(frozen=True)
 class SweepRun:
-    """A run of a sweep, as its folder describes it."""
+    """A run of a sweep, as its folder describes it.
+
+    name: of its folder, which is the job number unless `hydra.sweep.subdir` says otherwise.
+    """
 
     folder: RunFolder
+    name: str
     manifest: dict[str, Any]
     metrics: dict[str, dict[str, float | None]]
 
     @property
-    def name(self) -> str:
-        """What its folder is called: the job number, unless `hydra.sweep.subdir` says otherwise."""
-        return self.folder.path.name
-
-    @property
     def status(self) -> str:
-        """running, done, failed, diverged or interrupted."""
+        """One of `STATUSES`."""
         status: str = self.manifest["status"]
         return status
 
@@ -49,13 +64,13 @@ class SweepRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config."""
-        return load_config(self.folder.config_file.read_text())
+        return load_config(read_small(self.folder.config_file))
 
     def metric(self, name: str) -> float | None:
         """A final metric such as `validation/loss`; None where it is missing or not finite."""
         split, _, metric = name.partition("/")
         value = self.metrics.get(split, {}).get(metric)
-        return value if value is not None and abs(value) <= sys.float_info.max else None
+        return float(value) if value is not None and abs(value) <= MOST else None
 
 
 def load_config(text: str) -> dict[str, Any]:
@@ -66,26 +81,74 @@ def load_config(text: str) -> dict[str, Any]:
     >>> load_config("seed: 0\\nmodel:\\n  dropout: 0.1\\n")
     {'seed': 0, 'model': {'dropout': 0.1}}
     """
-    blocks = re.split(r"^(?=[A-Za-z_])", text, flags=re.MULTILINE)
+    blocks = re.split(r"^(?=[A-Za-z_])", text, maxsplit=MOST_BLOCKS, flags=re.MULTILINE)
     config: dict[str, Any] = {}
     try:
         for block in blocks:
             config |= load_block(block) or {}
-    except (yaml.YAMLError, TypeError, ValueError):  # written by hand, with anchors, or broken
-        config = yaml.load(text, Loader)  # noqa: S506 - it is safe
+    except (yaml.YAMLError, TypeError, ValueError):  # written by hand, or broken
+        config = load_block(text)
     return config
 
 
 @cache
 def load_block(text: str) -> Any:
     """A part of a YAML file that stands by itself."""
-    return yaml.load(text, Loader)  # noqa: S506 - it is safe
+    return harmless_data(load_yaml(text))
+
+
+def config_problem(run: SweepRun) -> str | None:
+    """Why a run's config is none of ours; None where it is one."""
+    try:
+        is_ours = is_config(run.config)
+    except FileNotFoundError:
+        return "config.yaml is missing"
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        return reason("config.yaml", error)
+    return None if is_ours else "config.yaml is not that of a run"
+
+
+def reason(name: str, error: Exception) -> str:
+    """Why a file could not be read: what is broken is so in a way that nobody asks for."""
+    by_us = isinstance(error, OSError) and error.errno is None
+    return str(error) if by_us else f"{name} is broken"
+
+
+def is_config(content: Any) -> bool:
+    """Whether a config has what is read of it."""
+    if not isinstance(content, dict):
+        return False
+    trainer = content.get("trainer") or {}
+    parts = [content.get(key) or {} for key in ("callbacks", "logger")]
+    return (
+        all(isinstance(content.get(key), str) for key in ("monitor", "mode"))
+        and isinstance(trainer, dict)
+        and (trainer.get("max_epochs") is None or is_number(trainer["max_epochs"]))
+        and all(isinstance(part, dict) for part in parts)
+        and all(node is None or isinstance(node, dict) for part in parts for node in part.values())
+    )
 
 
 def read_sweep(sweep: Path) -> list[SweepRun]:
     """The runs that have begun, in the order of their job numbers."""
-    found = [read_run(RunFolder(path.parent)) for path in manifests(sweep)]
-    return sorted((run for run in found if isinstance(run, SweepRun)), key=place)
+    return sorted(
+        (it for it in read_folders(sweep).values() if isinstance(it, SweepRun)), key=place
+    )
+
+
+def read_folders(sweep: Path) -> dict[str, SweepRun | str]:
+    """Each run that has begun by its name, or why it cannot be read.
+
+    Folders of one name, each in a folder of its own, are called by both.
+    """
+    begun = sorted({path.parent for name in RUN_FILES for path in files_of_runs(sweep, name)})
+    n_of_name = Counter(path.name for path in begun)
+    found: dict[str, SweepRun | str] = {}
+    for path in begun:
+        own = path.name if n_of_name[path.name] == 1 else f"{path.parent.name}/{path.name}"
+        name = harmless(own, keep="")
+        found[name] = read_run(RunFolder(path), name)
+    return found
 
 
 def manifests(sweep: Path) -> list[Path]:
@@ -104,22 +167,22 @@ def files_of_runs(sweep: Path, name: str) -> list[Path]:
     return found
 
 
-def read_run(folder: RunFolder) -> SweepRun | str:
+def read_run(folder: RunFolder, name: str) -> SweepRun | str:
     """A run, or why there is none: which of its files is missing, or not what a run writes."""
-    if not folder.manifest_file.is_file():
-        return "manifest.json is missing"
     found: list[Any] = []
-    for name, read, is_ours in (
+    for file, read, is_ours in (
         ("manifest.json", folder.read_manifest, is_manifest),
         ("metrics.json", folder.read_metrics, is_metrics),
     ):
         try:
-            found.append(read())
-        except (OSError, ValueError, RecursionError):
-            return f"{name} is broken"
+            found.append(harmless_data(read()))
+        except FileNotFoundError:
+            return f"{file} is missing"
+        except (OSError, ValueError, RecursionError) as error:
+            return reason(file, error)
         if not is_ours(found[-1]):
-            return f"{name} is not that of a run"
-    return SweepRun(folder, *found)
+            return f"{file} is not that of a run"
+    return SweepRun(folder, name, *found)
 
 
 def is_manifest(content: Any) -> bool:
@@ -128,11 +191,12 @@ def is_manifest(content: Any) -> bool:
     >>> is_manifest({"status": "done", "overrides": ["seed=1"]}), is_manifest([])
     (True, False)
     """
-    if not isinstance(content, dict) or not isinstance(content.get("status"), str):
+    if not isinstance(content, dict) or content.get("status") not in STATUSES:
         return False
     overrides = content.get("overrides")
     return (
         isinstance(overrides, list)
+        and len(overrides) <= MOST_OVERRIDES
         and all(isinstance(word, str) for word in overrides)
         and all(content.get(key) is None or is_number(content[key]) for key in NUMBERS)
         and all(content.get(key) is None or isinstance(content[key], str) for key in WORDS)
@@ -147,14 +211,23 @@ def is_metrics(content: Any) -> bool:
     """
     return isinstance(content, dict) and all(
         isinstance(split, dict)
-        and all(value is None or is_number(value) for value in split.values())
+        and all(value is None or type(value) in (int, float) for value in split.values())
         for split in content.values()
     )
 
 
 def place(run: SweepRun) -> tuple[int, str]:
     """Where a run stands among the others: by number, then by name."""
-    return (int(run.name), "") if run.name.isdigit() else (2**63, run.name)
+    return (int(run.name), "") if is_job_number(run.name) else (2**63, run.name)
+
+
+def is_job_number(name: str) -> bool:
+    """Whether a folder is called by the number of a job.
+
+    >>> is_job_number("12"), is_job_number("²"), is_job_number("012"), is_job_number("9" * 200)
+    (True, False, False, False)
+    """
+    return re.fullmatch("0|[1-9][0-9]{0,8}", name) is not None
 
 
 def varied(runs: list[SweepRun]) -> dict[str, list[Any]]:
@@ -197,28 +270,45 @@ def config_at(run: SweepRun, key: str) -> Any:
     return node
 
 
+def noted_by_hydra(sweep: Path) -> dict[str, Any]:
+    """What Hydra notes of itself in a sweep's multirun.yaml; empty where it cannot be read."""
+    try:
+        noted = load_block(read_small(sweep / "multirun.yaml"))["hydra"]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
 def count_jobs(sweep: Path) -> int | None:
     """How many runs the sweep was to have, by the command that Hydra noted; None if unknown."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
+    noted = noted_by_hydra(sweep)
     try:
-        noted = yaml.load((sweep / "multirun.yaml").read_text(), Loader)  # noqa: S506 - it is safe
-        if not noted["hydra"]["sweeper"]["_target_"].endswith(".BasicSweeper"):
+        if not noted["sweeper"]["_target_"].endswith(".BasicSweeper"):
             return None  # as many as it likes, and a parameter's words may not be values
-        params = noted["hydra"]["sweeper"].get("params") or {}
-        words = [*(f"{key}={value}" for key, value in params.items())]
-        words += noted["hydra"]["overrides"]["task"]
+        params = noted["sweeper"].get("params") or {}
+        words = [*(f"{key}={value}" for key, value in params.items()), *noted["overrides"]["task"]]
+        if sum(map(len, words)) > MOST_COMMAND:
+            return None
         parsed = OverridesParser.create().parse_overrides(words)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        last = {override.get_key_element(): override for override in parsed}  # the command line's
+        n = prod(count_values(each) for each in last.values() if each.is_sweep_override())
+    except (ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    except (yaml.YAMLError, HydraException):
+    except (ValueError, HydraException):
         return None
-    if any(override.is_interval_sweep() for override in parsed):
-        return None
-    last = {override.get_key_element(): override for override in parsed}  # the command line's wins
-    return prod(
-        sum(1 for _ in override.sweep_string_iterator())
-        for override in last.values()
-        if override.is_sweep_override()
-    )
+    return n if n <= MOST_JOBS else None
+
+
+def count_values(override: Any) -> int:
+    """How many values an override of a sweep has, without listing them.
+
+    Raises `TypeError` where that is not known from it alone.
+    """
+    values = override.value()
+    if not override.is_range_sweep():
+        return len(values.list)  # of a glob or an interval there is none
+    steps = (Decimal(values.stop) - Decimal(values.start)) / Decimal(values.step)
+    return max(0, ceil(steps))

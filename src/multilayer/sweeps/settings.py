@@ -25,6 +25,9 @@ BY_FACTORS = ("lr", "weight_decay", "eps", "batch_size", "d_hidden", "d_embeddin
 CLOSE = 1.5
 """The factor below which two values are close enough for steps, whatever they are."""
 
+MOST = 1e100
+"""Larger numbers, and smaller ones than its inverse, are words: their squares are no numbers."""
+
 Level = float | int | bool | str | None
 
 
@@ -66,8 +69,9 @@ def make_setting(key: str, values: Sequence[Any]) -> Setting:
 
 
 def as_level(value: Any) -> Level:
-    """A value that can be compared and is one word: lists become one."""
-    return word(value) if isinstance(value, (list, tuple, dict)) else value
+    """A value that can be compared and is one word: lists become one, and what has no place."""
+    is_plain = value is None or isinstance(value, bool | str) or is_number(value)
+    return value if is_plain else word(value)
 
 
 def word(value: Any) -> str:
@@ -84,8 +88,14 @@ def word(value: Any) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it has a place on an axis of numbers."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it has a place on an axis of numbers.
+
+    >>> is_number(0), is_number(1e-3), is_number(float("nan")), is_number(10**400), is_number(True)
+    (True, True, False, False, False)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value == 0 or 1 / MOST <= abs(value) <= MOST
 
 
 def order(value: Any) -> tuple[int, Any]:

@@ -8,9 +8,17 @@ LONG = 3600.0
 
 
 def silent_seconds(folder: Path) -> float:
-    """The time since anything was written in a run folder."""
-    latest = max(path.stat().st_mtime for path in [folder, *folder.rglob("*")])
-    return time() - latest
+    """The time since anything was written in a run folder, or in the folders in it."""
+    paths = [folder, *folder.glob("*"), *folder.glob("*/*")]
+    return time() - max(map(written_at, paths))
+
+
+def written_at(path: Path) -> float:
+    """When a file was written; long ago where it was removed just now."""
+    try:
+        return path.lstat().st_mtime  # of a link itself, which may lead nowhere
+    except OSError:
+        return 0.0
 
 
 def long_ago(seconds: float) -> str:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from multilayer.runs.summary import console, format_number
-from multilayer.sweeps.reading import SweepRun, read_sweep
+from multilayer.sweeps.reading import SweepRun, config_problem, read_sweep
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +33,14 @@ def print_sweep(sweep: Path) -> None:
     from multilayer.sweeps.hparams import write_hparams  # TensorBoard's parts take 0.2 s
 
     runs = read_sweep(sweep)
+    described = [run for run in runs if config_problem(run) is None]
     try:
-        write_hparams(runs)
+        write_hparams(described)
     except OSError as error:  # a folder that cannot be written any more; the runs are done
         log.warning(f"no table of the runs for TensorBoard: {error}")
     out = console()
-    if runs:
-        config = runs[0].config
+    if described:
+        config = described[0].config
         out.print(sweep_table(runs, config["monitor"], config["mode"]))
     failed = [run.name for run in runs if run.status == "failed"]
     if failed:

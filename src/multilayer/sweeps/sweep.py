@@ -4,28 +4,26 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from multilayer.errors import UserError, did_you_mean
 from multilayer.metric_names import MORE_IS_BETTER
-from multilayer.runs.folder import RunFolder
 from multilayer.sweeps.comparable import cautions, losses_vary, metric_of_any_loss
 from multilayer.sweeps.reading import (
+    STATUSES,
     SweepRun,
     config_at,
+    config_problem,
     count_jobs,
-    files_of_runs,
-    read_run,
-    read_sweep,
+    is_job_number,
+    place,
+    read_folders,
     varied,
 )
-from multilayer.sweeps.settings import REPLICATES, Level, Setting, as_level, is_number, make_setting
+from multilayer.sweeps.settings import REPLICATES, Level, Setting, as_level, make_setting
 from multilayer.sweeps.silence import LONG, silent_seconds
-
-RUN_FILES = ("manifest.json", "config.yaml")
 
 RATE = "optimizer.lr"
 
@@ -80,20 +78,26 @@ class Sweep:
         """The runs that were likely killed, and for how many seconds they were silent."""
         return {name: seconds for name, seconds in self.silent.items() if seconds >= LONG}
 
-    @property
-    def missing(self) -> list[str]:
-        """The numbers of the runs that left no folder, where the runs are numbered."""
+    @cached_property
+    def numbers(self) -> set[int] | None:
+        """The numbers of the runs that left a folder; None where some have another name."""
         names = {run.name for run in self.runs} | set(self.broken)
-        if not all(name.isdigit() for name in names):
-            return []
-        n_runs = self.n_planned or 1 + max(int(name) for name in names)
-        return [str(number) for number in range(n_runs) if str(number) not in names]
+        return {int(name) for name in names} if all(map(is_job_number, names)) else None
 
     @property
     def n_missing(self) -> int:
         """How many runs left no folder."""
-        planned = self.n_planned or 0
-        return max(len(self.missing), planned - len(self.runs) - len(self.broken))
+        if self.numbers is None:
+            return max(0, (self.n_planned or 0) - len(self.runs) - len(self.broken))
+        n_runs = self.n_planned or 1 + max(self.numbers)
+        return n_runs - sum(number < n_runs for number in self.numbers)
+
+    def missing(self, limit: int) -> list[str]:
+        """The first numbers of the runs that left no folder, where the runs are numbered."""
+        if self.numbers is None:
+            return []
+        absent = (str(number) for number in count() if number not in self.numbers)
+        return list(islice(absent, min(limit, self.n_missing)))
 
     @property
     def without_score(self) -> list[str]:
@@ -109,8 +113,7 @@ class Sweep:
     def counts(self) -> dict[str, int]:
         """The number of runs of each status, the usual ones first."""
         found = Counter(run.status for run in self.runs)
-        order = ("done", "running", "diverged", "failed", "interrupted")
-        return {name: found[name] for name in (*order, *sorted(found)) if found[name]}
+        return {name: found[name] for name in STATUSES if found[name]}
 
 
 def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
@@ -120,9 +123,11 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
 
     Raises `UserError` where no run can be read, or none has the metric.
     """
-    found = read_sweep(folder)
-    broken = unreadable(folder, found)
-    runs = [run for run in found if has_config(run, broken)]
+    found = read_folders(folder)
+    readable = [run for run in found.values() if isinstance(run, SweepRun)]
+    problems = found | {run.name: config_problem(run) for run in readable}
+    broken = {name: why for name, why in problems.items() if isinstance(why, str)}
+    runs = sorted((run for run in readable if run.name not in broken), key=place)
     if not runs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:3])
         raise UserError(f"sweep={folder}: no run can be read ({reasons})")
@@ -134,7 +139,7 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
     settings = [make_setting(key, each) for key, each in values.items() if key not in REPLICATES]
     levels = {setting.key: [as_level(v) for v in values[setting.key]] for setting in settings}
     keys = tuple(key for key in REPLICATES if key in values)
-    repeated = [values[key] for key in keys]
+    repeated = [[as_level(value) for value in values[key]] for key in keys]
     return Sweep(
         folder=folder,
         runs=runs,
@@ -166,42 +171,6 @@ def found_rates(runs: Sequence[SweepRun], levels: Collection[str]) -> dict[str, 
         return {}
     rates = [as_level(config_at(run, RATE)) for run in runs]
     return {RATE: rates} if len(set(rates)) > 1 else {}
-
-
-def unreadable(folder: Path, found: list[SweepRun]) -> dict[str, str]:
-    """The run folders that `read_sweep` left out, each with the reason."""
-    begun = {path.parent for name in RUN_FILES for path in files_of_runs(folder, name)}
-    read = {run.folder.path for run in found}
-    again = {path.name: read_run(RunFolder(path)) for path in begun - read}
-    return {
-        name: run if isinstance(run, str) else "it was just being written"
-        for name, run in again.items()
-    }
-
-
-def has_config(run: SweepRun, broken: dict[str, str]) -> bool:
-    """Whether a run's config can be read; else it is noted among the broken ones."""
-    try:
-        if is_config(run.config):
-            return True
-        broken[run.name] = "config.yaml is not that of a run"
-    except (OSError, TypeError, ValueError, RecursionError, yaml.YAMLError):
-        broken[run.name] = "config.yaml is missing or broken"
-    return False
-
-
-def is_config(content: Any) -> bool:
-    """Whether a config has what is read of it."""
-    if not isinstance(content, dict):
-        return False
-    trainer, callbacks = content.get("trainer") or {}, content.get("callbacks") or {}
-    return (
-        all(isinstance(content.get(key), str) for key in ("monitor", "mode"))
-        and isinstance(trainer, dict)
-        and (trainer.get("max_epochs") is None or is_number(trainer["max_epochs"]))
-        and isinstance(callbacks, dict)
-        and all(node is None or isinstance(node, dict) for node in callbacks.values())
-    )
 
 
 def choose_metric(

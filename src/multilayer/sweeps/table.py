@@ -35,7 +35,7 @@ def runs_table(sweep: Sweep) -> pl.DataFrame:
     columns: dict[str, list[Any]] = {"run": [run.name for run in runs]}
     columns |= {key: column(each) for key, each in (sweep.levels | sweep.reported | seeds).items()}
     for name in ("status", "stop_reason", "best_epoch", "steps", "fit_seconds"):
-        columns[name] = [run.manifest.get(name) for run in runs]
+        columns[name] = column([run.manifest.get(name) for run in runs])
     columns |= {name: [run.metric(name) for run in runs] for name in metric_names(sweep)}
     return pl.DataFrame(columns, infer_schema_length=None)
 
@@ -43,8 +43,9 @@ def runs_table(sweep: Sweep) -> pl.DataFrame:
 def column(values: Sequence[Any]) -> list[Any]:
     """Values of one kind: numbers, or else words; null stays null."""
     levels = [as_level(value) for value in values]
-    if all(is_number(level) for level in levels if level is not None):
-        whole = all(isinstance(level, int) for level in levels if level is not None)
+    known = [level for level in levels if level is not None]
+    if all(is_number(level) for level in known):
+        whole = all(isinstance(level, int) and abs(level) < 2**63 for level in known)
         return levels if whole else [None if level is None else float(level) for level in levels]
     return [None if level is None else word(level) for level in levels]
 

@@ -83,8 +83,10 @@ def advice(sweep: Sweep, second: Comparison, n_comparisons: int) -> str:
     if needed is None:
         return f" Take either: it would take more than {MOST_SEEDS} {sweep.repeat}s to tell."
     override = more_seeds(sweep, needed)
-    if override is None:
+    if override is None and sweep.repeat == "fold":
         return f" About {needed} folds would tell, more than the data are split into."
+    if override is None:
+        return f" About {needed} {sweep.repeat}s would tell."
     return f" About {needed} {sweep.repeat}s would tell: {override}."
 
 

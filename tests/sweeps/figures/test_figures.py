@@ -1,5 +1,6 @@
 """The figures of a report, read back from their axes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -232,7 +233,7 @@ def test_an_axis_is_cut_only_where_runs_are_far_beyond(
 def replaced(candidate: Candidate, status: str) -> SweepRun:
     """Its first run, which ended otherwise, so that no line reaches it."""
     run = candidate.runs[0]
-    return SweepRun(run.folder, run.manifest | {"status": status}, run.metrics)
+    return replace(run, manifest=run.manifest | {"status": status})
 
 
 def test_colours_are_few_or_a_scale_and_not_those_of_the_splits() -> None:

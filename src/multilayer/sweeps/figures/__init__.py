@@ -1,9 +1,11 @@
 """The figures of a report: which there are, and drawing them into the sweep's folder."""
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 from matplotlib.figure import Figure
 
@@ -45,10 +47,13 @@ def draw_all(
     """Draw what there is to draw; figures of an earlier report that are no more are removed."""
     folder = sweep.folder / "figures"
     pictures = []
-    for name, caption, figure in figures(sweep, candidates, curves):
-        arrange(figure)
-        save_figure(figure, folder / name)
-        pictures.append(Picture(folder / name, caption))
+    with warnings.catch_warnings():
+        for message in KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        for name, caption, figure in figures(sweep, candidates, curves):
+            arrange(figure)
+            save_figure(figure, folder / name)
+            pictures.append(Picture(folder / name, caption))
     drawn = {picture.path for picture in pictures}
     for pattern in ("metric_by_*.png", "heat_map.png", "parallel_coordinates.png", *CURVE_FIGURES):
         for path in set(folder.glob(pattern)) - drawn:
@@ -59,11 +64,8 @@ def draw_all(
 def arrange(figure: Figure) -> None:
     """Let the parts of a figure make room for each other, once: saving would do it twice."""
     engine = figure.get_layout_engine()
-    with warnings.catch_warnings():
-        for message in KNOWN_WARNINGS:
-            warnings.filterwarnings("ignore", message)
-        if engine:
-            engine.execute(figure)
+    if engine:
+        engine.execute(figure)
     figure.set_layout_engine(None)
 
 
@@ -87,7 +89,7 @@ def setting_figures(
     for setting in by_interest[:MOST_FIGURES]:
         caption = f"{metric} by {setting.key}: each dot a run" + rest
         figure = draw_setting(setting, candidates, colours, metric, sign)
-        yield f"metric_by_{setting.key}.png", caption, figure
+        yield f"metric_by_{file_name(setting.key)}.png", caption, figure
     if len(settings) == 2:
         up, across = sorted(settings, key=lambda each: (each.is_number, len(each.levels)))
         caption = f"{metric} by {across.key} and {up.key}: mean over {sweep.repeat}s"
@@ -96,6 +98,16 @@ def setting_figures(
         caption = f"{metric} by all settings: each line a config, the best in black"
         figure = draw_parallel(settings, candidates, metric, sign)
         yield "parallel_coordinates.png", caption, figure
+
+
+def file_name(key: str) -> str:
+    """A key as a part of a file's name; where it has other letters, it is told apart by them.
+
+    >>> file_name("optimizer.lr"), file_name("../a")
+    ('optimizer.lr', '.._a-7bd30558')
+    """
+    plain = re.sub("[^A-Za-z0-9_.]", "_", key)[:100]
+    return plain if plain == key else f"{plain}-{crc32(key.encode()):08x}"
 
 
 def curve_figures(

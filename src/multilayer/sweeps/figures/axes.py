@@ -18,7 +18,11 @@ from multilayer.drawing import shortened
 from multilayer.sweeps.settings import Level, Setting, word
 
 MOST_TICKS = 8
+MOST_WORDS = 30
+"""Of a setting that are all written at its axis."""
+
 MOST_LETTERS = 24
+MOST_LETTERS_OF_AXIS = 48
 WIDE_RANGE = 10
 """The factor between highest and lowest value from which a metric is drawn on a log axis."""
 
@@ -38,7 +42,12 @@ def metric_label(metric: str) -> str:
     """
     split, _, name = metric.rpartition("/")
     unit = f" ({UNITS[name]})" if name in UNITS else ""
-    return f"{split} {name.replace('_', ' ')}{unit}".strip()
+    return shortened(f"{split} {name.replace('_', ' ')}{unit}", MOST_LETTERS_OF_AXIS)
+
+
+def label_of(setting: Setting) -> str:
+    """How an axis of a setting is called."""
+    return shortened(setting.label, MOST_LETTERS_OF_AXIS)
 
 
 def scale_metric(axes: Axes, values: Any) -> None:
@@ -66,7 +75,7 @@ def scale_metric(axes: Axes, values: Any) -> None:
 def scale_setting(axes: Axes, setting: Setting, which: str = "x") -> None:
     """The axis of a setting: a log one where it was swept so, its own levels as the ticks."""
     axis = getattr(axes, f"{which}axis")
-    getattr(axes, f"set_{which}label")(setting.label)
+    getattr(axes, f"set_{which}label")(label_of(setting))
     if setting.is_log:
         getattr(axes, f"set_{which}scale")("log")
     places, words = ticks(setting)
@@ -89,10 +98,10 @@ def ticks(setting: Setting) -> tuple[NDArray[np.float64] | None, list[str]]:
     has_zero = setting.is_log and 0 in setting.levels  # which its axis does not show by itself
     if setting.is_number and len(setting.levels) > MOST_TICKS and not has_zero:
         return None, []
-    words = [word(level) for level in setting.levels]
+    words = [shortened(word(level), MOST_LETTERS) for level in setting.levels]
     places = np.array([setting.place(level) for level in setting.levels])
-    if len(words) <= MOST_TICKS or not setting.is_number:
-        return places, [shortened(each, MOST_LETTERS) for each in words]
+    if len(words) <= (MOST_TICKS if setting.is_number else MOST_WORDS):
+        return places, words
     keep = spaced(len(words))
     return places[keep], [words[index] for index in keep]
 
@@ -102,6 +111,6 @@ def spaced(n: int, most: int = MOST_TICKS) -> list[int]:
     return [int(place) for place in np.unique(np.linspace(0, n - 1, most).round())]
 
 
-def tick_word(level: Level) -> str:
+def tick_word(level: Level, most: int = MOST_LETTERS) -> str:
     """A level beside a cell or an axis: three digits are enough to find it."""
-    return f"{level:.3g}" if isinstance(level, float) else shortened(word(level), MOST_LETTERS)
+    return f"{level:.3g}" if isinstance(level, float) else shortened(word(level), most)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from multilayer.drawing import MARK, new_figure, styled
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.figures.axes import (
+    label_of,
     metric_label,
     scale_metric,
     scale_setting,
@@ -58,7 +59,7 @@ def draw_setting(
     mark_best(axes, setting, candidates[0])
     mark_diverged(axes, setting, candidates, colours if other and colours.are_few else None)
     axes.set_ylabel(metric_label(metric))
-    add_legend(axes, other.label if other else None)
+    add_legend(axes, label_of(other) if other else None)
     return figure
 
 

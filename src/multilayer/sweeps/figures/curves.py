@@ -23,7 +23,7 @@ from multilayer.drawing import (
 )
 from multilayer.sweeps.candidates import Candidate
 from multilayer.sweeps.curves import Curves
-from multilayer.sweeps.figures.axes import MOST_LETTERS, metric_label, scale_metric
+from multilayer.sweeps.figures.axes import MOST_LETTERS, label_of, metric_label, scale_metric
 from multilayer.sweeps.figures.colours import Colours
 from multilayer.sweeps.reading import SweepRun
 
@@ -152,7 +152,7 @@ def add_curve_legend(axes: Axes, colours: Colours) -> None:
     if colours.setting:
         for name, colour in colours.legend.items():
             handles.append(Line2D([], [], color=colour))
-            names.append(f"{colours.setting.label} {name}")
+            names.append(f"{label_of(colours.setting)} {name}")
     else:
         handles.append(Line2D([], [], color=GREY))
         names.append("other runs")

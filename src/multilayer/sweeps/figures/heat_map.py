@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from multilayer.drawing import GREY, MARK, new_figure, styled
 from multilayer.sweeps.candidates import Candidate
-from multilayer.sweeps.figures.axes import scale_setting, spaced, tick_word
+from multilayer.sweeps.figures.axes import label_of, scale_setting, spaced, tick_word
 from multilayer.sweeps.figures.by_setting import MOST_LEVELS
 from multilayer.sweeps.figures.heat_cells import legend_of, write_cell
 from multilayer.sweeps.figures.metric_colours import add_colour_bar, colour_scale, coloured
@@ -54,7 +54,7 @@ def tick_cells(axes: Axes, across: Setting, up: Setting) -> None:
         n = len(setting.levels)
         places = list(range(n)) if n <= 12 else spaced(n)
         axis.set_ticks(places, [tick_word(setting.levels[place]) for place in places])
-        axis.set_label_text(setting.label)
+        axis.set_label_text(label_of(setting))
     labels = axes.get_xticklabels()
     if sum(len(label.get_text()) for label in labels) > 40:
         for label in labels:

@@ -9,9 +9,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from multilayer.drawing import GREY, MARK, new_figure, shortened, styled
+from multilayer.drawing import GREY, MARK, new_figure, styled
 from multilayer.sweeps.candidates import Candidate
-from multilayer.sweeps.figures.axes import MOST_TICKS, metric_label, spaced, tick_word
+from multilayer.sweeps.figures.axes import MOST_TICKS, label_of, metric_label, spaced, tick_word
 from multilayer.sweeps.figures.metric_colours import colour_scale, coloured, scale_ticks
 from multilayer.sweeps.settings import Level, Setting
 
@@ -53,7 +53,7 @@ def draw_parallel(
     for place, setting in enumerate(shown):
         draw_parallel_axis(axes, place, setting)
     draw_metric_axis(axes, places[-1], scale)
-    names = [*(setting.label for setting in shown), metric_label(metric)]
+    names = [*map(label_of, shown), metric_label(metric)]
     axes.set_xticks(places, [name.replace(" (", "\n(").replace(" ", "\n", 1) for name in names])
     axes.set(xlim=(-0.1, places[-1] + 0.4), ylim=(-0.06, 1.06), yticks=[])
     axes.spines[["left", "bottom"]].set_visible(False)
@@ -75,7 +75,7 @@ def draw_parallel_axis(axes: Axes, place: int, setting: Setting) -> None:
     axes.axvline(place, color=GREY, linewidth=1, zorder=0)
     n = len(setting.levels)
     for level in [setting.levels[index] for index in (range(n) if n <= MOST_TICKS else spaced(n))]:
-        write_tick(axes, place, height(setting, level), shortened(tick_word(level), 14))
+        write_tick(axes, place, height(setting, level), tick_word(level, 14))
 
 
 def draw_metric_axis(axes: Axes, place: int, scale: tuple[Normalize, Any, str]) -> None:

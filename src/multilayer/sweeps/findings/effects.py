@@ -11,7 +11,7 @@ from multilayer.sweeps.comparison import LEAST_SEEDS, Comparison, paired_test
 from multilayer.sweeps.findings.bounds import EQUIVALENT
 from multilayer.sweeps.findings.finding import Finding, number
 from multilayer.sweeps.findings.ranges import ranges
-from multilayer.sweeps.settings import Setting
+from multilayer.sweeps.settings import Level, Setting
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,13 @@ def effects(
     sound = [candidate for candidate in candidates if candidate.is_sound]
     found = []
     for setting in settings:
+        best: dict[Level, int] = {}
+        for rank, it in enumerate(sound):
+            best.setdefault(it.choice[setting.key], rank)
         against: dict[str, Comparison | None] = {}
         for name, levels in ranges(setting).items():
-            here = [it for it in sound if it.choice[setting.key] in levels]
-            against[name] = paired_test(sound[0], here[0], sign) if here else None
+            ranks = [best[level] for level in levels if level in best]
+            against[name] = paired_test(sound[0], sound[min(ranks)], sign) if ranks else None
         found.append(Effect(setting, against))
     return found
 
