@@ -28,7 +28,7 @@ CAUGHT, SURVIVED = "killed", "survived"
 GOAL = 85
 
 # For each file its tests besides `tests/FOLDER/test_NAME.py`.
-TABLES = ["data/test_properties", "data/test_table"]
+TABLES = ["data/test_table"]
 STREAMS = ["data/test_stream"]
 STACKS = ["lockstep/test_stack", "lockstep/test_equivalence", "lockstep/test_independence"]
 STATISTICS = ["sweeps/test_comparison"]
@@ -39,8 +39,8 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "data/intake": ["data/test_kinds", *TABLES],
         "data/kinds": TABLES,
         "data/minibatches": [],
-        "data/preprocessing": ["data/test_properties"],
-        "data/split": ["data/test_properties"],
+        "data/preprocessing": [],
+        "data/split": [],
         "data/stream": [],
         "data/streamed_minibatches": STREAMS,
     },

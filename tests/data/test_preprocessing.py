@@ -263,3 +263,88 @@ def test_preprocessing_given_is_not_fitted_again():
     assert data.preprocessing is given
     for name, value in given.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+
+
+def one_hot_of(codes: np.ndarray, categories: list[int]) -> np.ndarray:
+    """scikit-learn's features of one column, whose labels not seen have none."""
+    encoder = OneHotEncoder(categories=[categories], handle_unknown="ignore", sparse_output=False)
+    return encoder.fit_transform(codes[:, None])
+
+
+def test_columns_of_categories_between_numbers_have_their_own_features() -> None:
+    """The numbers come first, then column after column, each with the features of its labels."""
+    rng = np.random.default_rng(0)
+    numbers, first, second = (
+        rng.normal(size=(80, 2)),
+        rng.integers(0, 3, 80),
+        rng.integers(0, 5, 80),
+    )
+    x = np.column_stack([first, numbers[:, 0], second, numbers[:, 1]]).astype(np.float32)
+    preprocessing = Preprocessing(4, n_labels={0: 3, 2: 6}).fit_(torch.from_numpy(x))
+    assert preprocessing.category_sizes == [3, 5]
+    assert preprocessing.n_told_apart == [3, 5]
+    assert (preprocessing.n_numbers, preprocessing.n_features) == (2, 10)
+    scaled = StandardScaler().fit_transform(numbers)
+    blocks = [scaled, one_hot_of(first, [0, 1, 2]), one_hot_of(second, [0, 1, 2, 3, 4])]
+    np.testing.assert_allclose(
+        preprocessing(torch.from_numpy(x)).numpy(), np.hstack(blocks), rtol=1e-4, atol=1e-5
+    )
+    new = torch.tensor([[3.0, 0.0, 5.0, 0.0], [torch.nan, 0.0, 6.0, 0.0]])  # unknown, not seen
+    assert (preprocessing(new)[:, 2:] == 0).all()
+
+
+def test_labels_with_others_and_gaps_keep_apart_from_the_next_column_s() -> None:
+    """A column with a feature for its rare labels and one for gaps, before another such column."""
+    a = [0, 0, 0, 1, 1, 1, 2, np.nan]
+    b = [1, 1, 1, 0, 2, 2, 2, np.nan]
+    x = torch.tensor(list(zip(a, b, strict=True)))
+    preprocessing = Preprocessing(2, n_labels={0: 3, 1: 3}, rare_below=3).fit_(x)
+    assert preprocessing.category_sizes == [4, 4]
+    assert preprocessing.n_told_apart == [2, 2]
+    places = [[0, 0, 0, 1, 1, 1, 2, 3], [4, 4, 4, 6, 5, 5, 5, 7]]
+    expected = torch.zeros(8, 8)
+    for rows in places:
+        expected[torch.arange(8), torch.tensor(rows)] = 1
+    assert torch.equal(preprocessing(x), expected)
+
+
+def test_labels_that_are_equally_frequent_are_chosen_in_their_order() -> None:
+    """So that the same table has the same features, on every machine."""
+    codes = torch.tensor([2.0, 2, 0, 0, 3, 3, 1])[:, None]
+    preprocessing = Preprocessing(1, n_labels={0: 4}, most_labels=2).fit_(codes)
+    new = torch.tensor([[0.0], [1], [2], [3]])
+    assert preprocessing(new).argmax(1).tolist() == [0, 2, 1, 2]
+
+
+def test_scaling_by_quantiles_is_undone() -> None:
+    """Between the least and the largest value; beyond them it is these, and a gap the median."""
+    x = torch.from_numpy(np.random.default_rng(0).gamma(2.0, size=(300, 2)).astype(np.float32))
+    preprocessing = Preprocessing(2, numbers="quantile").fit_(x)
+    torch.testing.assert_close(
+        preprocessing.unscale_numbers(preprocessing(x)), x, rtol=1e-3, atol=1e-3
+    )
+    low, high, median = x.min(0).values, x.max(0).values, x.quantile(0.5, dim=0)
+    new = torch.stack([low - 9, high + 9, torch.full((2,), torch.nan)])
+    found = preprocessing.unscale_numbers(preprocessing(new))
+    torch.testing.assert_close(found, torch.stack([low, high, median]), rtol=1e-3, atol=1e-3)
+
+
+def test_quantiles_of_one_row_and_of_a_constant_are_the_middle() -> None:
+    """Half of the rows are below, and half above: 0."""
+    for n_rows in (1, 20):
+        preprocessing = Preprocessing(1, numbers="quantile").fit_(torch.full((n_rows, 1), 7.0))
+        assert preprocessing(torch.tensor([[7.0]])).tolist() == [[0.0]]
+        assert preprocessing.unscale_numbers(torch.zeros(1, 1)).tolist() == [[7.0]]
+
+
+@pytest.mark.parametrize("numbers", ["standard", "quantile"])
+def test_rows_that_are_not_named_are_not_looked_at(numbers) -> None:
+    """Fitted to some rows, it is as if fitted to a table of these alone."""
+    x = torch.column_stack([columns(), torch.arange(61.0) % 5])
+    y = torch.arange(61.0)
+    rows = torch.tensor([3, 1, 4, 15, 9, 26, 5, 35, 8, 58])
+    options = {"n_labels": {4: 5}, "numbers": numbers}
+    some = Preprocessing(5, **options).fit_(x, y, rows=rows)
+    alone = Preprocessing(5, **options).fit_(x[rows], y[rows])
+    for name, value in some.state_dict().items():
+        torch.testing.assert_close(value, alone.state_dict()[name], rtol=0, atol=0)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from multilayer.data import BuiltinData
 from multilayer.data.split import SplitRule, split_rows
@@ -55,6 +56,85 @@ def test_equal_fractions_give_equal_splits(n_rows):
     assert [len(part) for part in parts(rows)] == [n_rows - 2 * n_each, n_each, n_each]
 
 
+@pytest.mark.parametrize(
+    ("fraction", "n_rows", "n_part"),
+    [
+        (0.07, 100, 7),
+        (0.29, 100, 29),
+        (0.1, 100, 10),
+        (0.071, 100, 8),
+        (0.15, 10, 2),
+        (1e-6, 50, 1),
+    ],
+)
+def test_a_fraction_is_rounded_up_as_it_was_written(fraction, n_rows, n_part):
+    """0.07 * 100 is a little more than 7 in floating point: 7 rows all the same."""
+    table = table_of(torch.randn(n_rows), "regression")
+    for name in ("validation", "test"):
+        rows = split_rows(table, SplitRule(0, **{**SHARES, f"{name}_fraction": fraction}))
+        assert len(getattr(rows, name)) == n_part
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_splits_are_scikit_learn_s(task):
+    """The test rows are divided off all, then the validation rows off the rest, by one seed."""
+    target = torch.tensor(CLASSES) if task == "multiclass" else torch.randn(1000)
+    strata = target.numpy() if task == "multiclass" else None
+    rest, test = train_test_split(range(1000), test_size=100, random_state=3, stratify=strata)
+    strata = None if strata is None else strata[rest]
+    train, validation = train_test_split(rest, test_size=200, random_state=3, stratify=strata)
+    rows = split_rows(table_of(target, task), SplitRule(3, **SHARES))
+    assert [part.tolist() for part in parts(rows)] == [train, validation, test]
+
+
+@pytest.mark.parametrize("fold", [0, 3])
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_folds_are_scikit_learn_s(task, fold):
+    """Of shuffled rows; the test rows of fold `fold`."""
+    target = torch.tensor(CLASSES) if task == "multiclass" else torch.randn(1000)
+    folds = (StratifiedKFold if task == "multiclass" else KFold)(4, shuffle=True, random_state=3)
+    _, test = list(folds.split(target, target))[fold]
+    rows = split_rows(table_of(target, task), SplitRule(3, **SHARES, folds=4, fold=fold))
+    assert rows.test.sort().values.tolist() == test.tolist()
+
+
+@pytest.mark.parametrize(("grouped", "folds"), [(False, 5), (True, None), (True, 5)])
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_folds_and_groups_are_divided_alike_by_one_seed_and_come_in_random_order(
+    task, grouped, folds
+):
+    """Another seed divides otherwise."""
+    target = torch.tensor(CLASSES) if task == "multiclass" else torch.arange(1000.0)
+    table = replace(table_of(target, task), groups=torch.arange(1000) % 90 if grouped else None)
+    first, again, other = (
+        split_rows(table, SplitRule(seed, **SHARES, folds=folds)) for seed in (1, 1, 2)
+    )
+    for one, same, another in zip(parts(first), parts(again), parts(other), strict=True):
+        assert torch.equal(one, same)
+        assert not torch.equal(one.sort().values, another.sort().values)
+        assert (one.diff() < 0).float().mean() > 0.3
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_folds_of_groups_hold_every_group_once(task):
+    """As test rows; the others of each fold are training and validation rows."""
+    groups = torch.arange(1000) % 90
+    target = torch.tensor(CLASSES) if task == "multiclass" else torch.arange(1000.0)
+    table = replace(table_of(target, task), groups=groups)
+    tested = [
+        groups[split_rows(table, SplitRule(0, **SHARES, folds=5, fold=fold)).test].unique()
+        for fold in range(5)
+    ]
+    assert torch.cat(tested).sort().values.tolist() == list(range(90))
+
+
+def test_groups_take_at_least_half_a_table_of_two():
+    """A fraction that is nearer to all than to half is still one fold of two."""
+    table = replace(table_of(torch.randn(9), "regression"), groups=torch.arange(9))
+    rows = split_rows(table, SplitRule(0, validation_fraction=0.1, test_fraction=0.8))
+    assert len(rows.test) in (4, 5)
+
+
 def test_classes_keep_their_shares():
     """Each split holds a tenth, three tenths and six tenths of its rows, as the table does."""
     rows = split_rows(table_of(CLASSES), SplitRule(0, **SHARES))
@@ -104,6 +184,18 @@ def test_data_set_is_split_by_split_seed_alone():
     for split, features in first.items():
         assert torch.equal(features, same[split])
         assert not torch.equal(features, other[split])
+
+
+def test_as_many_rows_of_a_class_as_there_are_splits_are_enough():
+    """Splits that are given need none of them; the folds need as many as there are."""
+    target = [0] * 50 + [1] * 50
+    even = {"validation_fraction": 0.3, "test_fraction": 0.3}
+    split_rows(table_of(target + [2] * 3), SplitRule(0, **even))
+    given = {"test": torch.arange(90, 100)}
+    split_rows(replace(table_of(target + [2] * 2), given=given), SplitRule(0, **even))
+    with pytest.raises(UserError, match="'2' of column 'y' has 1 row, fewer than the 2 splits"):
+        split_rows(replace(table_of([*target, 2]), given=given), SplitRule(0, **even))
+    split_rows(table_of(target + [2] * 5), SplitRule(0, folds=5))
 
 
 def test_too_few_rows_of_a_class_are_told():
