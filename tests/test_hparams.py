@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from datetime import datetime
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2
@@ -17,10 +19,13 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as Experiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as SessionGroups
 
-from multilayer.sweeps.hparams import FILE
+from multilayer.sweeps.curves import records
+from multilayer.sweeps.hparams import FILE, write_hparams
+from multilayer.sweeps.reading import read_sweep
 from multilayer.sweeps.summary import print_sweep
 
 from .conftest import Run
+from .sweeps.made_up import write_run
 
 QUICK = ["data=iris", "trainer.max_epochs=2", "hydra.sweep.dir=sweep"]
 STATUSES = [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE]
@@ -141,3 +146,16 @@ def test_the_rows_are_written_without_torch() -> None:
     """The process that started the sweep may not have trained anything."""
     script = "import sys, multilayer.sweeps.hparams; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_run_of_a_stack_ends_when_the_stack_let_it_go(tmp_path: Path) -> None:
+    """Its share of the time is no time of the day."""
+    logger = {"tensorboard": {"_target_": "multilayer.loggers.TensorBoard"}}
+    about = {"started": "2026-01-01T00:00:00+00:00", "members": 2, "fit_seconds": 3.0}
+    for number in range(2):
+        manifest = about | {"stack_seconds": 60.0}
+        write_run(tmp_path / str(number), 0.5, manifest=manifest, seed=number, logger=logger)
+    write_hparams(read_sweep(tmp_path))
+    with (tmp_path / "0" / "tensorboard" / FILE).open("rb") as file:
+        times = {Event.FromString(record).wall_time for record in records(file)}
+    assert times == {datetime.fromisoformat(str(about["started"])).timestamp() + 60.0}

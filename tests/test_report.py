@@ -135,15 +135,35 @@ def test_a_sweep_of_nothing_but_seeds(multilayer: Run, tmp_path: Path) -> None:
     assert "Nothing but the seed. Folded: 3 seeds." in text
 
 
-def test_the_tables_have_one_n_and_say_whose_time_it_is(multilayer: Run, tmp_path: Path) -> None:
-    """Two runs of one seed are one; in a stack the time is that of all its runs."""
+def test_the_tables_have_one_n(multilayer: Run, tmp_path: Path) -> None:
+    """Two runs of one seed are one."""
     for number, (seed, loss) in enumerate([(0, 0.4), (0, 0.6), (1, 0.5)]):
-        values = {"optimizer__lr": 0.1, "seed": seed}
-        write_run(tmp_path / "sweep" / str(number), loss, manifest={"members": 3}, **values)
+        write_run(tmp_path / "sweep" / str(number), loss, optimizer__lr=0.1, seed=seed)
     text, _ = report(multilayer, tmp_path)
     assert "n = 2" in text
-    assert "the time is that of the whole stack" in text
     assert pl.read_csv(tmp_path / "sweep" / "configs.csv")["n"].to_list() == [2]
+
+
+def test_the_time_of_a_run_is_its_own(multilayer: Run, tmp_path: Path) -> None:
+    """In a stack its share; that of the stack stands apart, and is no run's in an old sweep."""
+    manifests = [
+        {"members": 3, "fit_seconds": 2.0, "stack_seconds": 6.0},
+        {"members": 3, "fit_seconds": 3.0, "stack_seconds": 7.0},
+        {"members": 3, "fit_seconds": 50.0},
+        {"members": 1, "fit_seconds": 8.0, "stack_seconds": 8.0},
+        {"fit_seconds": 9.0},
+    ]
+    for number, manifest in enumerate(manifests):
+        values = {"optimizer__lr": 0.1 if number < 3 else 0.2, "seed": number}
+        write_run(tmp_path / "sweep" / str(number), 0.5, manifest=manifest, **values)
+    text, out = report(multilayer, tmp_path)
+    runs = pl.read_csv(tmp_path / "sweep" / "runs.csv")
+    assert runs["fit_seconds"].to_list() == [2.0, 3.0, None, 8.0, 9.0]
+    assert runs["stack_seconds"].to_list() == [6.0, 7.0, 50.0, None, None]
+    configs = pl.read_csv(tmp_path / "sweep" / "configs.csv")
+    assert dict(configs.select("optimizer.lr", "fit_seconds").iter_rows()) == {0.1: 2.5, 0.2: 8.5}
+    assert "the time is that of a run, in a stack its share (not known where" in text
+    assert "2.5" in out
 
 
 def test_runs_may_have_names(multilayer: Run, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def events_of(
 ) -> Iterable[Event]:
     """The row of a run as events: the columns, its values, how it ended, its final metrics."""
     started = seconds_of(run.manifest.get("started"))
-    ended = started + (run.manifest.get("fit_seconds") or 0.0)
+    ended = started + (run.stack_seconds or run.seconds or 0.0)
     start = SessionStartInfo(start_time_secs=started)
     for key, value in hparams.items():
         set_value(start.hparams[key], value)

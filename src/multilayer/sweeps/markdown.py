@@ -185,8 +185,10 @@ def config_cells(rank: int, candidate: Candidate) -> list[str]:
 def explain_rows(sweep: Sweep, n_rows: int) -> str:
     """What a cell says, and where the rest of the rows are."""
     rest = f" The best {MOST_ROWS} of {n_rows} are here;" if n_rows > MOST_ROWS else ""
-    stacked = any((run.manifest.get("members") or 1) > 1 for run in sweep.runs)
-    time = "that of the whole stack which the run was trained in" if stacked else "that of a run"
+    stacked = [run for run in sweep.runs if run.in_stack]
+    time = "that of a run" + (", in a stack its share" if stacked else "")
+    unknown = " (not known where an earlier version trained the stack)"
+    time += unknown if any(run.seconds is None for run in stacked) else ""
     return (
         f"Mean ± standard deviation over n {sweep.repeat}s [95 % interval of the mean]; the time "
         f"is {time}, in the mean.{rest} `configs.csv` has each number by itself, `runs.csv` each "

@@ -21,7 +21,7 @@ RUN_FILES = ("manifest.json", "config.yaml")
 STATUSES = ("done", "running", "diverged", "failed", "interrupted")
 """Of a run, in the order in which they are counted."""
 
-NUMBERS = ("best_epoch", "fit_seconds", "members", "steps")
+NUMBERS = ("best_epoch", "fit_seconds", "members", "stack_seconds", "steps")
 WORDS = ("data_fingerprint", "started", "stop_reason")
 """What is read of a manifest beside its status and overrides; it may be missing."""
 
@@ -65,6 +65,28 @@ class SweepRun:
     def config(self) -> dict[str, Any]:
         """The resolved config."""
         return load_config(read_small(self.folder.config_file))
+
+    @property
+    def seconds(self) -> float | None:
+        """The time of its training, of a stack its share; None where that is not known.
+
+        Earlier versions noted the time of the whole stack in its place.
+        """
+        is_share = self.manifest.get("stack_seconds") is not None
+        return self.manifest.get("fit_seconds") if is_share or not self.in_stack else None
+
+    @property
+    def stack_seconds(self) -> float | None:
+        """The time of the stack up to its end; None where it was trained alone."""
+        if not self.in_stack:
+            return None
+        known: float | None = self.manifest.get("stack_seconds")
+        return known if known is not None else self.manifest.get("fit_seconds")
+
+    @property
+    def in_stack(self) -> bool:
+        """Whether it was trained together with others."""
+        return (self.manifest.get("members") or 1) > 1
 
     def metric(self, name: str) -> float | None:
         """A final metric such as `validation/loss`; None where it is missing or not finite."""

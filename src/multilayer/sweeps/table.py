@@ -34,8 +34,10 @@ def runs_table(sweep: Sweep) -> pl.DataFrame:
     seeds = {key: each for key, each in varied(runs).items() if key in REPLICATES}
     columns: dict[str, list[Any]] = {"run": [run.name for run in runs]}
     columns |= {key: column(each) for key, each in (sweep.levels | sweep.reported | seeds).items()}
-    for name in ("status", "stop_reason", "best_epoch", "steps", "fit_seconds"):
+    for name in ("status", "stop_reason", "best_epoch", "steps"):
         columns[name] = column([run.manifest.get(name) for run in runs])
+    columns["fit_seconds"] = column([run.seconds for run in runs])
+    columns["stack_seconds"] = column([run.stack_seconds for run in runs])
     columns |= {name: [run.metric(name) for run in runs] for name in metric_names(sweep)}
     return pl.DataFrame(columns, infer_schema_length=None)
 
@@ -71,9 +73,8 @@ def config_row(rank: int, candidate: Candidate, names: Sequence[str]) -> dict[st
 
 
 def mean_seconds(candidate: Candidate) -> float | None:
-    """The mean time of training, over the runs that are done."""
-    seconds = [run.manifest.get("fit_seconds") for run in candidate.done]
-    known = [value for value in seconds if value is not None]
+    """The mean time of training, over the runs that are done and know it."""
+    known = [run.seconds for run in candidate.done if run.seconds is not None]
     return sum(known) / len(known) if known else None
 
 
