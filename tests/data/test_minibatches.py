@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from multilayer.data.minibatches import EpochShuffle, Minibatches
+from multilayer.data.preprocessing import Preprocessing
 from multilayer.errors import UserError
 
 SIZES = [1, 2, 7, 64]
@@ -186,3 +187,111 @@ def test_an_epoch_in_memory_cannot_go_on_with_another_batch_size(n_given, batch_
     resumed.load_state_dict(interrupted.state_dict())
     with pytest.raises(UserError, match=r"can only go on with data\.batch_size=25"):
         next(iter(resumed))
+
+
+def lists(pairs):
+    """The targets of minibatches, as numbers."""
+    return [target.tolist() for _, target in pairs]
+
+
+def rows_of(pairs):
+    """The same in a row."""
+    return torch.cat([target for _, target in pairs]).tolist()
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+@pytest.mark.parametrize("n_given", [0, 1, 3])
+def test_an_epoch_in_memory_goes_on_where_it_was_interrupted(n_given, shuffled):
+    """With the minibatches that were still to come; the epoch after it is whole again."""
+
+    def minibatches(epoch):
+        sampler = EpochShuffle(10, 4) if shuffled else None
+        made = Minibatches(*table(10), batch_size=3, sampler=sampler)
+        if sampler is not None:
+            sampler.set_epoch(epoch)
+        return made
+
+    interrupted = minibatches(epoch=5 if shuffled else 0)
+    for _ in zip(range(n_given), interrupted, strict=False):
+        pass
+    resumed = minibatches(epoch=5 if shuffled else 0)
+    resumed.load_state_dict(interrupted.state_dict())
+    assert lists(resumed) == lists(minibatches(epoch=5))[n_given:]
+    if shuffled:
+        resumed.sampler.set_epoch(6)
+    assert lists(resumed) == lists(minibatches(epoch=6))
+
+
+def test_the_state_says_how_far_which_epoch_is_and_what_cuts_it():
+    """All that another process needs to go on."""
+    minibatches = Minibatches(*table(10), batch_size=3, sampler=EpochShuffle(10, 4))
+    minibatches.sampler.set_epoch(5)
+    next(iter(minibatches))
+    assert minibatches.state_dict() == {
+        "n_given": 1,
+        "epoch": 5,
+        "batch_size": 3,
+        "shuffle_seed": 4,
+    }
+    unshuffled = Minibatches(*table(10), batch_size=3)
+    assert unshuffled.state_dict() == {"n_given": 0, "epoch": 0, "batch_size": 3}
+
+
+def test_an_epoch_is_new_where_another_one_was_interrupted():
+    """A run that ended with epoch 1 goes on with the whole of epoch 2."""
+    interrupted = Minibatches(*table(10), batch_size=3, sampler=EpochShuffle(10, 4))
+    interrupted.sampler.set_epoch(1)
+    for _ in zip(range(2), interrupted, strict=False):
+        pass
+    resumed = Minibatches(*table(10), batch_size=3, sampler=EpochShuffle(10, 4))
+    resumed.sampler.set_epoch(2)
+    resumed.load_state_dict(interrupted.state_dict())
+    assert rows_of(resumed) == order_of(10, 4, 2)
+
+
+def test_an_epoch_cannot_go_on_in_another_order():
+    """The rows that were given are others by another seed."""
+    interrupted = Minibatches(*table(10), batch_size=3, sampler=EpochShuffle(10, 4))
+    next(iter(interrupted))
+    resumed = Minibatches(*table(10), batch_size=3, sampler=EpochShuffle(10, 5))
+    resumed.load_state_dict(interrupted.state_dict())
+    message = r"data\.shuffle_seed=5: .* middle of epoch 1; .* with data\.shuffle_seed=4"
+    with pytest.raises(UserError, match=message):
+        next(iter(resumed))
+
+
+@pytest.mark.parametrize("n_given", [0, 4])
+def test_another_batch_size_is_free_to_choose_between_two_epochs(n_given):
+    """Where an epoch has not begun, or was given to its end, no row is given twice or never."""
+    interrupted = Minibatches(*table(10), batch_size=3, sampler=EpochShuffle(10, 4))
+    for _ in zip(range(n_given), interrupted, strict=False):
+        pass
+    resumed = Minibatches(*table(10), batch_size=5, sampler=EpochShuffle(10, 4))
+    resumed.load_state_dict(interrupted.state_dict())
+    list(resumed)
+    resumed.sampler.set_epoch(1)
+    assert rows_of(resumed) == order_of(10, 4, 1)
+
+
+@pytest.mark.parametrize("shuffled", [True, False])
+def test_only_the_rows_that_are_meant_are_given(shuffled):
+    """A split is some rows of a table; an order is of these."""
+    rows = torch.tensor([8, 2, 5, 9, 0])
+    sampler = EpochShuffle(5, 7) if shuffled else None
+    minibatches = Minibatches(*table(10), batch_size=2, rows=rows, sampler=sampler)
+    expected = rows[order_of(5, 7, 0)] if shuffled else rows
+    assert rows_of(minibatches) == expected.tolist()
+    assert (minibatches.n_rows, len(minibatches)) == (5, 3)
+
+
+def test_minibatches_are_preprocessed_and_moved():
+    """The target stays as it is."""
+    features, target = table(5)
+    preprocessing = Preprocessing(3).fit_(features)
+    minibatches = Minibatches(features, target, batch_size=2, preprocessing=preprocessing)
+    found = torch.cat([some for some, _ in minibatches])
+    torch.testing.assert_close(found, preprocessing(features))
+    assert rows_of(minibatches) == target.tolist()
+    moved = Minibatches(features, target, batch_size=2, device=torch.device("meta"))
+    assert {part.device.type for pair in moved for part in pair} == {"meta"}
+    assert minibatches.device == features.device

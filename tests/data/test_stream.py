@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,44 @@ def test_rows_of_all_over_the_file_are_shuffled(path: Path) -> None:
         assert len({row // PIECE for row in order[:64]}) >= 6
         spread = np.std([np.mean(order[i : i + 64]) for i in range(0, len(order) - 64, 64)])
         assert spread < 0.15 * N  # one piece at a time gives 0.29 N, eight together 0.10 N
+
+
+@pytest.fixture
+def training_file(frame: pl.DataFrame, tmp_path: Path) -> Callable[[int], TableData]:
+    """Data whose training rows are the first so many of a table, in a file of their own."""
+    frame[4000:4300].write_parquet(tmp_path / "held_out.parquet")
+    held_out = str(tmp_path / "held_out.parquet")
+
+    def make(n_rows: int) -> TableData:
+        frame[:n_rows].write_parquet(tmp_path / f"{n_rows}.parquet")
+        path = tmp_path / f"{n_rows}.parquet"
+        return stream_of(path, validation_path=held_out, test_path=held_out)
+
+    return make
+
+
+def test_the_rows_of_a_buffer_have_another_order_in_each_epoch(
+    training_file: Callable[[int], TableData],
+) -> None:
+    """Also where a file is one piece, which always comes first and alone."""
+    data = training_file(PIECE)
+    orders = [rows_in(data, torch.cat([x for x, _ in epoch_of(data, e)])) for e in range(4)]
+    assert all(sorted(order) == list(range(PIECE)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_the_rows_of_two_buffers_have_orders_of_their_own(
+    training_file: Callable[[int], TableData],
+) -> None:
+    """Of 16 equal pieces the first eight are a buffer, and the others another."""
+    data = training_file(16 * PIECE)
+    minibatches = data.train_minibatches()
+    pieces = minibatches.sampler.order().tolist()  # type: ignore[union-attr]
+    order = rows_in(data, torch.cat([x for x, _ in minibatches]))
+    places = [pieces.index(row // PIECE) * PIECE + row % PIECE for row in order]
+    first, second = places[: 8 * PIECE], [place - 8 * PIECE for place in places[8 * PIECE :]]
+    assert sorted(first) == sorted(second) == list(range(8 * PIECE))
+    assert first != second
 
 
 def test_the_order_is_given_by_seed_and_epoch(path: Path) -> None:
