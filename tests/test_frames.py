@@ -17,6 +17,7 @@ from multilayer.frames import (
     read_frame,
     write_frame,
 )
+from multilayer.text_format import TextFormat
 
 FRAME = pl.DataFrame(
     {
@@ -115,11 +116,11 @@ def test_columns_of_words_are_read_as_they_are_written(tmp_path, n):
     """Also from several files, and where other columns decide the types; not of Parquet."""
     (tmp_path / "a.csv").write_text("a,b\n" + "007,1\n" * n + "08,1.5\n")
     (tmp_path / "b.csv").write_text("a,b\n,2\n")
-    frame = read_frame(tmp_path / "*.csv", words=["a", "none"])
+    frame = read_frame(tmp_path / "*.csv", TextFormat(words=["a", "none"]))
     assert frame["a"].to_list() == ["007"] * n + ["08", None]
     assert frame["b"].to_list() == [1.0] * n + [1.5, 2.0]
     pl.DataFrame({"a": [7]}).write_parquet(tmp_path / "a.parquet")
-    assert read_frame(tmp_path / "a.parquet", words=["a"]).rows() == [(7,)]
+    assert read_frame(tmp_path / "a.parquet", TextFormat(words=["a"])).rows() == [(7,)]
 
 
 def test_a_table_is_read_in_parts(tmp_path):
@@ -358,7 +359,6 @@ UTC = pl.Datetime("us", "UTC")
         (pl.Int64(), pl.String()),
         (pl.Int64(), pl.Enum(["a"])),
         (pl.Enum(["a"]), pl.Enum(["b"])),
-        (pl.Enum(["a"]), pl.Categorical()),
         (pl.List(pl.Int64), pl.Int64()),
         (pl.List(pl.Int64), pl.String()),
         (pl.Datetime("us"), UTC),

@@ -16,6 +16,7 @@ from multilayer.data.table import read_frame_like, read_table
 from multilayer.devices import choose_device
 from multilayer.runs.checkpoint import Trained, load_trained
 from multilayer.runs.folder import find_checkpoint
+from multilayer.text_format import TextFormat
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,8 @@ def split_of(trained: Trained, split: Split, device: torch.device) -> Minibatche
 
 def rows_of_file(trained: Trained, path: str, device: torch.device) -> Minibatches:
     """The rows of a file with the columns of the run's data."""
-    table = read_table(read_frame_like(path, trained.columns), trained.columns, Path(path).name)
+    text = TextFormat.of(trained.config["data"])
+    frame = read_frame_like(path, trained.columns, text)
+    table = read_table(frame, trained.columns, Path(path).name)
     features, target = preprocess(trained.preprocessing, table)
     return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE, device=device)

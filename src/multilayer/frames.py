@@ -1,16 +1,18 @@
 """Tables in files: read and written by the ending of their name. No torch here."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from multilayer.csv_faults import check_header, checked_rows, find_fault
 from multilayer.errors import UserError, first_line, quoted
 from multilayer.runs.folder import beside
+from multilayer.text_format import Facts, TextFormat
 
 WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
 READABLE = (*WRITABLE, *(f"{text}.{packed}" for text in ("csv", "tsv") for packed in ("gz", "zst")))
@@ -28,6 +30,10 @@ takes more memory than a table of 100 MB."""
 VALUES_AT_A_TIME = 2**18
 """Of a table that is read in parts: enough to keep Python out of the way, and a megabyte."""
 
+TEXTS = (pl.String, pl.Categorical)
+UNPARSED = (pl.String, pl.Boolean)
+"""Types of a text file's columns whose values may be of another type in another file."""
+
 Schema = Mapping[str, pl.DataType]
 
 
@@ -39,28 +45,42 @@ class TableFile:
     """The table in a file, or in several one below the other, read a part at a time.
 
     path: the file, or several with wildcards.
+    text: how values are written, where they are text, and what is known of the columns.
     types_from_all: take the types of a text file's columns from all its rows, not the first ones.
-    words: columns of a text file that are read as they are written, whatever they hold.
 
     Raises `UserError` for a file that is missing, of another kind, or unreadable, and for files
     that do not go together; `OtherTypesError` where it must be read again with `types_from_all`.
     """
 
     def __init__(
-        self, path: str | Path, *, types_from_all: bool = False, words: Collection[str] = ()
+        self, path: str | Path, text: TextFormat | None = None, *, types_from_all: bool = False
     ) -> None:
         self.files = check_input(path)
+        self.text = text or TextFormat()
         self.types_from_all = types_from_all
-        self.words = words
-        self.schema = schema_of(self.files[0], types_from_all, words)
+        self.raw: dict[Path, Schema] = {}
+        self.facts: dict[Path, dict[str, Facts]] = {}
+        for file in self.files:
+            self.look_at(file)
+        self.schema = self.types_in(self.files[0])
         for file in self.files[1:]:
             self.schema = self.with_types_of(file)
         words = {name: pl.String() for name, dtype in self.schema.items() if dtype == pl.Null}
         self.schema = {**self.schema, **words}
 
+    @property
+    def spelled(self) -> dict[str, list[str]]:
+        """The words that stand for missing values in columns of numbers or dates."""
+        found: dict[str, list[str]] = {}
+        for facts in self.facts.values():
+            for name, own in facts.items():
+                if own["spelled"] and self.schema[name] != pl.String:
+                    found[name] = sorted({*found.get(name, []), *own["spelled"]})
+        return found
+
     def with_types_of(self, file: Path) -> Schema:
         """The schema that holds for another file too."""
-        other = schema_of(file, self.types_from_all, self.words)
+        other = self.types_in(file)
         problem = difference(self.schema, other)
         if problem:
             raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
@@ -76,6 +96,103 @@ class TableFile:
             f"{self.schema[unlike[0]]}, unlike {self.files[0]}"
         )
 
+    def types_in(self, file: Path) -> Schema:
+        """The names and types of a file's columns; Null for one of text without any value."""
+        is_text_file = text_ending(file) in SEPARATORS
+        types = dict(self.raw[file])
+        for name in self.facts[file]:
+            dtype = self.text.type_of(name, self.facts_of(name, file), is_text_file=is_text_file)
+            is_empty = dtype == pl.Null and not is_text_file  # of a type that holds all the same
+            types[name] = pl.String() if is_empty else dtype
+        return types
+
+    def facts_of(self, name: str, file: Path) -> Facts:
+        """What a column of text holds: in all files, if it is text in all, or else in this one."""
+        found = [facts[name] for facts in self.facts.values() if name in facts]
+        if len(found) < len(self.files):
+            return self.facts[file][name]
+        return {key: sum((each[key] for each in found[1:]), found[0][key]) for key in found[0]}
+
+    def look_at(self, file: Path) -> None:
+        """Take in the types that a file's columns have, and the facts of those of text."""
+        is_text_file = text_ending(file) in SEPARATORS
+        with refusing(file, may_be_types=not self.types_from_all):  # polars reads ahead
+            rows = self.scan(file)
+            self.raw[file] = schema = rows.collect_schema()
+            texts = [name for name, dtype in schema.items() if dtype in TEXTS]
+            n_rows, facts = self.text.facts(rows.head(ROWS_FOR_TYPES), texts)
+            own = {name: self.text.type_of(name, facts[name], is_text_file=True) for name in texts}
+            is_whole = n_rows < ROWS_FOR_TYPES
+            if not is_whole and (self.types_from_all or not is_text_file):
+                undecided = [name for name in texts if own[name] != pl.String]
+                facts |= self.text.facts(rows, undecided)[1]
+            elif not is_whole and pl.Null in own.values():
+                raise OtherTypesError
+        self.facts[file] = facts
+
+    def scan(self, file: Path) -> pl.LazyFrame:
+        """The rows of a file, of the types that its own rows have."""
+        if text_ending(file) not in SEPARATORS:
+            is_parquet = file.suffix.lower() == ".parquet"
+            rows = (
+                pl.scan_parquet(file, glob=False) if is_parquet else pl.scan_ipc(file, glob=False)
+            )
+            return with_plain_names(rows)
+        check_header(file, SEPARATORS[text_ending(file)])
+        names = self.scan_text(file, infer_schema=False).collect_schema()
+        rows = self.scan_text(
+            file,
+            schema_overrides={
+                each: pl.String() for each in names if each.strip() in self.text.words
+            },
+            infer_schema=self.text.is_plain,
+            infer_schema_length=None if self.types_from_all else ROWS_FOR_TYPES,
+        )
+        return with_plain_names(rows)
+
+    def scan_text(self, file: Path, **options: Any) -> pl.LazyFrame:
+        """A text file as polars reads it lazily."""
+        for name, value in POLARS_READS.items():
+            os.environ.setdefault(name, value)
+        return pl.scan_csv(
+            file,
+            separator=SEPARATORS[text_ending(file)],
+            null_values=["", *self.text.missing_words],
+            glob=False,
+            **options,
+        )
+
+    def rows(self, file: Path) -> pl.LazyFrame:
+        """The rows of one of the files, with text as it is written: see `typed`."""
+        if text_ending(file) not in SEPARATORS:
+            return self.scan(file)
+        raw = self.raw[file]
+        types = [raw[name] if raw[name] in UNPARSED else self.schema[name] for name in raw]
+        names = self.scan_text(file, infer_schema=False).collect_schema()
+        return with_plain_names(self.scan_text(file, schema=dict(zip(names, types, strict=True))))
+
+    def typed(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Some columns of `rows` in the types of the schema.
+
+        Raises `OtherTypesError` for text that is of another type than was thought.
+        """
+        columns = []
+        for raw in rows:
+            column = self.typed_column(raw)
+            dtype = self.schema[raw.name]
+            columns.append(column if column.dtype == dtype else column.cast(dtype))
+        return pl.DataFrame(dict(zip(rows.columns, columns, strict=True)))
+
+    def typed_column(self, column: pl.Series) -> pl.Series:
+        """A column without what stands for a missing value, text as what it is read as."""
+        if column.dtype not in TEXTS:
+            numbers = self.text.missing_numbers if column.dtype.is_numeric() else []
+            return without(column, numbers) if numbers else column
+        typed = self.text.typed(column, self.schema[column.name])
+        if typed is None:
+            raise OtherTypesError
+        return typed
+
     def batches(self, file: Path) -> Iterator[pl.DataFrame]:
         """The rows of one of the files in their order, some thousands at a time.
 
@@ -83,28 +200,42 @@ class TableFile:
         """
         n_rows = max(1, VALUES_AT_A_TIME // len(self.schema))
         with refusing(file, may_be_types=not self.types_from_all):
-            batches = scan(file, self.schema).collect_batches(chunk_size=n_rows)
+            batches = self.rows(file).collect_batches(chunk_size=n_rows)
             separator = SEPARATORS.get(text_ending(file))
-            yield from checked_rows(batches, file, separator) if separator else batches
+            for batch in checked_rows(batches, file, separator) if separator else batches:
+                yield self.typed(batch)
 
 
-def read_frame(path: str | Path, *, words: Collection[str] = ()) -> pl.DataFrame:
+def read_frame(path: str | Path, text: TextFormat | None = None) -> pl.DataFrame:
     """The whole table in a file, or in several that a path with wildcards names.
 
-    words: as in `TableFile`.
+    text: as in `TableFile`.
 
     Raises `UserError` as `TableFile` does.
     """
     try:
-        return whole(TableFile(path, words=words))
+        return whole(TableFile(path, text))
     except OtherTypesError:
-        return whole(TableFile(path, types_from_all=True, words=words))
+        return whole(TableFile(path, text, types_from_all=True))
 
 
 def whole(table: TableFile) -> pl.DataFrame:
     """All rows as one frame."""
     batches = [batch for file in table.files for batch in table.batches(file)]
     return pl.concat([pl.DataFrame(schema=table.schema), *batches], rechunk=True)
+
+
+def with_plain_names(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Rows whose columns are called as they are without the spaces around their names."""
+    names = {name: name.strip() for name in rows.collect_schema()}
+    padded = {name: plain for name, plain in names.items() if name != plain}
+    return rows.rename(padded) if padded else rows
+
+
+def without(column: pl.Series, numbers: Sequence[float]) -> pl.Series:
+    """A column with null in the place of some numbers."""
+    is_one = column.cast(pl.Float64, strict=False).is_in(numbers)
+    return column.set(is_one.fill_null(False), None)
 
 
 def check_input(path: str | Path) -> list[Path]:
@@ -151,60 +282,6 @@ def check_ending(path: Path, endings: Sequence[str]) -> Path:
     if not path.name[1:].lower().endswith(tuple(endings)):  # ".csv" alone is no ending
         raise UserError(f"{path}: its name must end in {', '.join(endings)}")
     return path
-
-
-def schema_of(file: Path, types_from_all: bool, words: Collection[str] = ()) -> Schema:
-    """The names and types of a file's columns; Null for one of a text file without any value.
-
-    words: as in `TableFile`.
-    """
-    separator = SEPARATORS.get(text_ending(file))
-    with refusing(file, may_be_types=not types_from_all):  # polars reads ahead of what it gives
-        if separator is None:
-            return scan(file).collect_schema()
-        check_header(file, separator)
-        n_rows_for_types = None if types_from_all else ROWS_FOR_TYPES
-        rows = scan(file, n_rows_for_types=n_rows_for_types, words=words)
-        schema = rows.collect_schema()
-        seen = rows if types_from_all else rows.head(ROWS_FOR_TYPES)
-        longer_than_any = "".join(schema) + "rows"  # so that no column is called like it
-        asked = seen.select(pl.len().alias(longer_than_any), pl.all().count())
-        facts = asked.collect(engine="streaming").row(0)
-    n_rows, *counts = facts
-    found = zip(schema, counts, strict=True)
-    empty = [name for name, count in found if count == 0 and name not in words]
-    if empty and n_rows == ROWS_FOR_TYPES and not types_from_all:
-        return schema_of(file, True, words)
-    return {**schema, **dict.fromkeys(empty, pl.Null())}
-
-
-def scan(
-    file: Path,
-    schema: Schema | None = None,
-    *,
-    n_rows_for_types: int | None = None,
-    words: Collection[str] = (),
-) -> pl.LazyFrame:
-    """A file as polars reads it lazily, with the types of a schema, or those that its rows have."""
-    separator = SEPARATORS.get(text_ending(file))
-    if separator is not None:
-        for name, value in POLARS_READS.items():
-            os.environ.setdefault(name, value)
-        return pl.scan_csv(
-            file,
-            separator=separator,
-            schema=schema,
-            schema_overrides=dict.fromkeys(words, pl.String()),
-            infer_schema_length=n_rows_for_types,
-            glob=False,
-        )
-    is_parquet = file.suffix.lower() == ".parquet"
-    rows = pl.scan_parquet(file, glob=False) if is_parquet else pl.scan_ipc(file, glob=False)
-    own = rows.collect_schema()
-    casts = [
-        pl.col(name).cast(dtype) for name, dtype in (schema or own).items() if own[name] != dtype
-    ]
-    return rows.with_columns(casts)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from multilayer.frames import check_input, check_output, write_frame
 from multilayer.modules import at_least_float32
 from multilayer.runs.checkpoint import Trained, load_trained
 from multilayer.runs.folder import find_checkpoint
+from multilayer.text_format import TextFormat
 
 
 def predict(config: dict[str, Any]) -> pl.DataFrame:
@@ -26,7 +27,8 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
     check_output(config["output"], inputs=check_input(config["input"]))
     device = choose_device(config["device"])
     trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
-    frame = read_frame_like(config["input"], trained.columns)
+    text = TextFormat.of(trained.config["data"])
+    frame = read_frame_like(config["input"], trained.columns, text)
     name = Path(config["input"]).name
     features = preprocessed_features(
         trained.preprocessing,

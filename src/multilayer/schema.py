@@ -89,6 +89,9 @@ class Data(Section):
     validation_path: str | None = None
     test_path: str | None = None
     group: str | None = None
+    missing: list[str | int | float | None] = []
+    decimal: Literal[".", ","] = "."
+    thousands: Literal[",", ".", " ", "'", "_"] | None = None
     target: str | None = None
     task: Literal["binary", "multiclass", "regression"] | None = None
     numbers: Literal["standard", "quantile"] = "standard"

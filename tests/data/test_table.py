@@ -12,6 +12,7 @@ from multilayer.data.intake import table_from_frame
 from multilayer.data.table import Columns, read_frame_like, read_table
 from multilayer.errors import UserError
 from multilayer.frames import WRITABLE, write_frame
+from multilayer.text_format import TextFormat
 
 FRAME = pl.DataFrame(
     {
@@ -181,7 +182,7 @@ def test_durations_are_no_labels():
 def test_words_are_no_target_for_regression():
     """Nothing is guessed from them."""
     message = error_of(pl.DataFrame({"x": [1, 2], "y": ["a", "b"]}), task="regression")
-    assert message == "f.csv: the target 'y' must hold numbers"
+    assert message.startswith("f.csv: the target 'y' must hold numbers, found 'a' in row 1")
 
 
 def test_target_of_one_class_is_told():
@@ -341,7 +342,7 @@ def test_a_category_of_which_no_value_is_known_is_told(tmp_path, caplog):
     columns = Columns(["c"], "y", "regression", [], {"c": ["a", "b"]})
     for name, values in (("some", ["a", "z"]), ("no", [None, None]), ("other", ["x", "z"])):
         pl.DataFrame({"c": values, "z": 0}).write_parquet(tmp_path / f"{name}.parquet")
-        read_frame_like(tmp_path / f"{name}.parquet", columns)
+        read_frame_like(tmp_path / f"{name}.parquet", columns, TextFormat())
     assert caplog.messages == [
         "other.parquet: column 'c' holds 'x', 'z', none of which is among the 2 labels of the "
         "training: 'a', 'b'"
@@ -353,7 +354,7 @@ def test_classes_in_another_file_are_those_of_the_training(tmp_path, classes):
     """Though the values of the target there are another type."""
     columns = Columns(["x"], "y", "binary", classes)
     (tmp_path / "f.csv").write_text(f"x,y\n1,{classes[0]}\n2,{classes[0]}\n")
-    frame = read_frame_like(tmp_path / "f.csv", columns)
+    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
     assert read_table(frame, columns, "f.csv").target.tolist() == [0, 0]
 
 
@@ -395,7 +396,7 @@ def test_how_many_labels_are_told_apart_is_said(tmp_path, caplog, rows_a_label, 
     [
         ("x", float("inf"), "column 'x' is infinite"),
         ("y", None, "the target 'y' is missing"),
-        ("code", "n/a", "column 'code' holds numbers, but 'n/a'"),
+        ("code", "?", r"column 'code' holds numbers, but '\?'"),
     ],
 )
 def test_of_several_files_the_one_with_the_fault_is_named(tmp_path, column, fault, message, stream):

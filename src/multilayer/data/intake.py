@@ -1,5 +1,6 @@
 """A table taken in a part at a time: numbers go straight into one matrix."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from multilayer.data.kinds import (
     refuse_infinite,
     refuse_nested,
 )
+from multilayer.data.slips import check_words, labels_that_may_be_missing, spelled_labels
 from multilayer.data.table import (
     Columns,
     Table,
@@ -36,6 +38,9 @@ from multilayer.data.table import (
 from multilayer.errors import UserError, did_you_mean
 from multilayer.frames import Schema
 from multilayer.losses import Task
+from multilayer.text_format import TextFormat
+
+log = logging.getLogger(__name__)
 
 Bools = npt.NDArray[np.bool_]
 RowNumbers = range | npt.NDArray[np.int64]
@@ -58,6 +63,7 @@ class Intake:
     categorical: columns that are categories whatever they hold.
     drop: columns to leave out.
     group: rows with one value in this column are a group; it is no feature.
+    text: how values were written where they were text, for what is said of slips.
     name: what messages call the table.
     dtype: of the numbers; float32 holds most tables.
 
@@ -77,6 +83,7 @@ class Intake:
         categorical: Sequence[str] = (),
         drop: Sequence[str] = (),
         group: str | None = None,
+        text: TextFormat | None = None,
         name: str,
         dtype: type[np.floating[Any]] = np.float32,
     ) -> None:
@@ -88,6 +95,7 @@ class Intake:
             check_names(key, given, list(schema), target, name)
         self.target, self.task, self.group, self.name = target, task, group, name
         self.categorical = categorical
+        self.text = text or TextFormat()
         self.dropped = dict.fromkeys(drop, "data.drop") | dict.fromkeys(grouping, "data.group")
         self.features = [label for label in schema if label not in {target, *self.dropped}]
         for label in (*self.features, target):
@@ -208,6 +216,7 @@ class Intake:
         frame: all columns that are not numbers, the target among them.
         """
         target, name = frame[self.target], self.name
+        self.check_words_beside(frame)
         task = self.task or task_of(target)
         classes = [] if task == "regression" else sorted_classes(target, name)
         if task == "binary" and len(classes) != 2:
@@ -226,6 +235,7 @@ class Intake:
             frame.select(self.others),
             target,
             categorical=self.categorical,
+            text=self.text,
             name=f"a sample of {name}" if self.is_sample else name,
             origin=self.origin,
         )
@@ -238,6 +248,22 @@ class Intake:
         columns = Columns(features, self.target, task, classes, kinds.categories, dropped)
         has_words = target.dtype in WORDS and columns.class_series.dtype != pl.String
         return replace(columns, has_odd_words=has_words)
+
+    def check_words_beside(self, frame: pl.DataFrame) -> None:
+        """Look for numbers and missing values among the words of the target and the group."""
+        for label in self.beside:
+            column = frame[label]
+            if column.dtype not in WORDS:
+                continue
+            said = None
+            if label == self.target and self.task in (None, "regression"):
+                otherwise = "data.task=multiclass"
+                said = check_words(column, self.text, self.origin, otherwise=otherwise)
+            spelled = spelled_labels(column.unique().cast(pl.String).drop_nulls().to_list())
+            if said is None and spelled:
+                said = labels_that_may_be_missing({label: spelled})
+            if said:
+                log.warning(f"{self.name}: {said}")
 
     def origin(self, row: int) -> tuple[str, int]:
         """The file of a row that was taken in, and its number there, from 1 on."""

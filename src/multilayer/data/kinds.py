@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from multilayer.data.slips import check_words, labels_that_may_be_missing, spelled_labels
 from multilayer.errors import UserError, did_you_mean
+from multilayer.text_format import TextFormat
 
 log = logging.getLogger(__name__)
-
-SHARE_OF_NUMBERS = 0.5
-"""A column of words of which so many are numbers is a column of numbers with slips in it."""
 
 TIMES = (pl.Date, pl.Datetime, pl.Duration, pl.Time)
 WORDS = (pl.String, pl.Categorical, pl.Enum)
@@ -120,6 +119,7 @@ def find_kinds(
     target: pl.Series,
     *,
     categorical: Sequence[str] = (),
+    text: TextFormat,
     name: str,
     origin: Callable[[int], tuple[str, int]],
 ) -> Kinds:
@@ -129,18 +129,24 @@ def find_kinds(
     numbers: the values `(N,)` of each column of numbers, of which `facts` are known.
     others: the other columns.
     categorical: columns that are categories whatever they hold.
+    text: how values were written where they were text.
     name: what messages call the table.
     origin: the file of a row, and its number there from 1 on.
 
     Raises `UserError` for words among numbers.
     """
     kinds = Kinds()
+    spelled = {}  # the labels of each category that may stand for missing values
     for label in labels:
         if label in numbers:
             reason = facts.reason_to_drop(label)
         else:
-            if label not in categorical:
-                refuse_slips(others[label], origin)
+            said = None
+            if label not in categorical and others[label].dtype in WORDS:
+                otherwise = f"data.categorical=[{label}]"
+                said = check_words(others[label], text, origin, otherwise=otherwise)
+            if said:
+                log.warning(f"{name}: {said}")
             reason = reason_to_drop(others[label], is_declared=label in categorical)
         if reason:
             kinds.dropped[label] = reason
@@ -152,11 +158,16 @@ def find_kinds(
         else:
             is_target = words_equal(others[label], target)
             kinds.categories[label] = labels_of(others[label])
+            found = spelled_labels(kinds.categories[label])
+            if found and said is None and label not in categorical:
+                spelled[label] = found
         if is_target:
             log.warning(
                 f"{name}: column {label!r} equals the target; leave it out with "
                 f"data.drop=[{label}] if it is not known where predictions are to be made"
             )
+    if spelled:
+        log.warning(f"{name}: {labels_that_may_be_missing(spelled)}")
     return kinds
 
 
@@ -221,26 +232,6 @@ def words_equal(column: pl.Series, target: pl.Series) -> bool:
     return all(
         column[part].cast(pl.String).equals(target[part].cast(pl.String))
         for part in (slice(FIRST_ROWS), slice(None))
-    )
-
-
-def refuse_slips(column: pl.Series, origin: Callable[[int], tuple[str, int]]) -> None:
-    """Raise `UserError` for words in a column that holds numbers otherwise.
-
-    origin: the file of a row, and its number there from 1 on.
-    """
-    if column.dtype not in (pl.String, pl.Categorical):
-        return
-    labels, counts = column.drop_nulls().value_counts().get_columns()
-    is_word = labels.cast(pl.String).cast(pl.Float64, strict=False).is_null()
-    n_words = sum(counts.filter(is_word).to_list())
-    if n_words == 0 or n_words > (1 - SHARE_OF_NUMBERS) * (len(column) - column.null_count()):
-        return
-    first = int(column.is_in(labels.filter(is_word).implode()).arg_true()[0])
-    name, row = origin(first)
-    raise UserError(
-        f"{name}: column {column.name!r} holds numbers, but {column[first]!r} in row {row}; "
-        f"leave such values empty, or take all for words with data.categorical=[{column.name}]"
     )
 
 

@@ -20,7 +20,7 @@ from multilayer.data.intake import Intake
 from multilayer.data.split import refuse_rare_class
 from multilayer.data.table import MAX_INTEGER_CLASSES, Columns, Split, Table, read_table
 from multilayer.errors import UserError
-from multilayer.frames import TableFile, refusing, scan, text_ending
+from multilayer.frames import TableFile, refusing, text_ending
 from multilayer.losses import Task
 
 PIECE_VALUES = 2**21
@@ -73,7 +73,9 @@ class TableStream:
         self.version = "".join(version_of(each) for each in file.files)
         self.columns = list(file.schema)
         width = len(self.columns)
-        self.pieces = [piece for each in file.files for piece in pieces_of(each, width)]
+        self.pieces = [
+            piece for each in file.files for piece in pieces_of(each, file.rows(each), width)
+        ]
         n_rows = sum(piece.n_rows for piece in self.pieces)
         most = HELD_OUT_BYTES / (4 * width * max(1, n_rows))
         held_out = [min(fractions.get(split, 0.0), most) for split in ("validation", "test")]
@@ -146,8 +148,8 @@ class TableStream:
         with refusing(piece.file):
             if state_of(piece.file) != self.states[piece.file]:
                 raise UserError(f"{piece.file}: it was written anew while it was being read")
-            rows = scan(piece.file, self.file.schema).select(self.columns)
-            return rows.slice(piece.start, piece.n_rows).collect()
+            rows = self.file.rows(piece.file).select(self.columns)
+            return self.file.typed(rows.slice(piece.start, piece.n_rows).collect())
 
     def training_rows(self, number: int, columns: Columns) -> Table:
         """The training rows of a piece."""
@@ -185,10 +187,10 @@ def not_parquet(file: Path) -> str:
     )
 
 
-def pieces_of(file: Path, width: int) -> Sequence[Piece]:
+def pieces_of(file: Path, rows: pl.LazyFrame, width: int) -> Sequence[Piece]:
     """A file of so many columns in pieces."""
     with refusing(file):
-        n = int(scan(file).select(pl.len()).collect().item())
+        n = int(rows.select(pl.len()).collect().item())
     step = max(1, PIECE_VALUES // width)
     return [Piece(file, start, min(step, n - start)) for start in range(0, n, step)]
 

@@ -1,9 +1,10 @@
 """A table in memory: what was read, as tensors, and the names that go with them."""
 
 import logging
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
@@ -15,15 +16,18 @@ import torch
 from torch import Tensor
 
 from multilayer.data.kinds import (
+    WORDS,
     Floats,
     as_text,
     in_float64,
     is_number,
     refuse_infinite,
 )
+from multilayer.data.slips import find_slip
 from multilayer.errors import UserError, quoted
 from multilayer.frames import read_frame
 from multilayer.losses import Task
+from multilayer.text_format import TextFormat
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +69,11 @@ class Columns:
         """The position of each feature that is a category, and the number of its labels."""
         return {self.features.index(name): len(own) for name, own in self.categories.items()}
 
-    @property
-    def words(self) -> list[str]:
-        """The columns whose labels are lost where a text file's values are taken for numbers.
+    def known_in(self, text: TextFormat) -> TextFormat:
+        """How another file is read whose values are written like those of the training.
 
-        >>> Columns(["a", "b"], "y", "binary", ["0", "1"], {"a": ["07"], "b": ["7", "8"]}).words
+        >>> columns = Columns(["a", "b"], "y", "binary", ["0", "1"], {"a": ["07"], "b": ["7"]})
+        >>> columns.known_in(TextFormat()).words
         ['a']
         """
         words = [
@@ -77,7 +81,17 @@ class Columns:
             for name, own in self.categories.items()
             if not are_read_alike(own, "true", "false")
         ]
-        return words + [self.target] * (not are_read_alike(self.classes, "True", "False"))
+        words += [self.target] * (not are_read_alike(self.classes, "True", "False"))
+        labels = {**self.categories, self.target: self.classes}
+        numbers = [name for name in self.features if name not in self.categories]
+        numbers += [self.target] * (self.task == "regression")
+        return replace(
+            text,
+            categorical=(),
+            words=[name.strip() for name in words],
+            verbatim=[name.strip() for name, own in labels.items() if not text.keeps(own)],
+            numbers=[name.strip() for name in numbers],
+        )
 
     @property
     def class_series(self) -> pl.Series:
@@ -196,28 +210,32 @@ def are_read_alike(labels: Sequence[str], *booleans: str) -> bool:
 def is_written_alike(label: str) -> bool:
     """Whether a label is a number that is written as it is where it was read as one.
 
-    >>> [is_written_alike(label) for label in ("7", "07", "0.5", ".5", "A1")]
-    [True, False, True, False, False]
+    >>> [is_written_alike(label) for label in ("7", "07", "0.5", ".5", "A1", "nan")]
+    [True, False, True, False, False, False]
     """
     for kind in (int, float):
         try:
-            if str(kind(label)) == label:
+            if str(kind(label)) == label and math.isfinite(kind(label)):
                 return True
         except ValueError:
             pass
     return False
 
 
-def read_frame_like(path: str | Path, columns: Columns) -> pl.DataFrame:
+def read_frame_like(path: str | Path, columns: Columns, text: TextFormat) -> pl.DataFrame:
     """The frame in a file that is not the one of the training, with its columns read as there.
+
+    text: how values were written in training.
 
     Warns of a category of which no value is known.
 
     Raises `UserError` as `read_frame` does, and for a file without rows.
     """
-    frame = read_frame(path, words=columns.words)
+    frame = read_frame(path, columns.known_in(text))
     if frame.height == 0:
         raise UserError(f"{Path(path).name} has a header and no rows")
+    names = [*columns.features, columns.target]  # of older runs, with the spaces around them
+    frame = frame.rename({name.strip(): name for name in names}, strict=False)
     for label, labels in columns.categories.items():
         if label in frame.columns:
             warn_of_unknown(frame[label], labels, Path(path).name)
@@ -311,22 +329,21 @@ def feature_tensor(frame: pl.DataFrame, columns: Columns, name: str) -> Tensor:
     return torch.from_numpy(matrix)
 
 
-def refuse_words(column: pl.Series, name: str) -> None:
-    """Raise `UserError` where a column that should hold numbers does not."""
+def refuse_words(column: pl.Series, name: str, what: str = "column") -> None:
+    """Raise `UserError` where a column that should hold numbers does not.
+
+    what: what it is called.
+    """
     is_empty = column.null_count() == len(column)  # which is read as words
-    if not (is_number(column.dtype) or is_empty):
-        raise UserError(
-            f"{name}: column {column.name!r} must hold numbers, found {first_word(column)}"
-        )
-
-
-def first_word(column: pl.Series) -> str:
-    """The first value of a column that is no number, and its row; else what it holds."""
-    if column.dtype != pl.String:
-        return str(column.dtype)
-    is_word = column.cast(pl.Float64, strict=False).is_null() & column.is_not_null()
-    row = is_word.arg_max()
-    return f"{column[row]!r} in row {row + 1}" if row is not None and is_word.any() else "words"
+    if is_number(column.dtype) or is_empty:
+        return
+    found = str(column.dtype)
+    if column.dtype in WORDS:
+        slip = find_slip(column, TextFormat(), ["numbers", "booleans", "dates"])
+        row = slip.row if slip else int(column.is_not_null().arg_max() or 0)
+        among = f" among {slip.kind}" if slip else ""
+        found = f"{str(column[row])!r} in row {row + 1}{among}; leave a missing value empty"
+    raise UserError(f"{name}: {what} {column.name!r} must hold numbers, found {found}")
 
 
 def codes_in(column: pl.Series, labels: Sequence[str]) -> Any:
@@ -396,6 +413,7 @@ def target_tensor(target: pl.Series, columns: Columns, name: str) -> Tensor:
     refuse_missing(target, name)
     if columns.task == "regression":
         if not target.dtype.is_numeric():
+            refuse_words(target, name, "the target")
             raise UserError(f"{name}: the target {target.name!r} must hold numbers")
         values = torch.from_numpy(np.array(target.cast(pl.Float64).to_numpy()))
         refuse_infinite(values.numpy(), target.name, name, "the target")

@@ -1,5 +1,6 @@
 """A table of the user's own, from a file."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,13 @@ from multilayer.data.datamodule import DataModule
 from multilayer.data.intake import Float64NeededError, Intake
 from multilayer.data.stream import TableStream
 from multilayer.data.table import Split, Table, joined, read_frame_like, read_table
+from multilayer.errors import quoted
 from multilayer.frames import OtherTypesError, TableFile
 from multilayer.losses import Task
 from multilayer.read_ahead import read_ahead
+from multilayer.text_format import TextFormat
+
+log = logging.getLogger(__name__)
 
 
 class TableData(DataModule):
@@ -29,6 +34,8 @@ class TableData(DataModule):
     categorical: columns that are categories though they hold numbers.
     drop: columns to leave out.
     group: rows with one value in this column stay together when rows are divided.
+    missing: what stands for a missing value, beside nothing at all and the usual words.
+    decimal, thousands: the decimal mark of numbers that are text, and what separates thousands.
     categories: "onehot", or "embedding" for vectors that the network learns.
     stream: whether the training rows are read while the network trains; for Parquet that is larger
         than memory.
@@ -46,6 +53,9 @@ class TableData(DataModule):
         categorical: Sequence[str] = (),
         drop: Sequence[str] = (),
         group: str | None = None,
+        missing: Sequence[str | float] = (),
+        decimal: str = ".",
+        thousands: str | None = None,
         categories: Literal["onehot", "embedding"] = "onehot",
         stream: bool = False,
         **split: Any,
@@ -62,11 +72,12 @@ class TableData(DataModule):
                 if value is not None:
                     raise ValueError(f"{name}={value} is for tables in memory; leave out stream")
         self.paths: dict[Split, str] = {name: path for name, path in paths.items() if path}  # type: ignore[misc]
-        self.target = target
+        self.target = target.strip()
         self.task = task
-        self.categorical = categorical
-        self.drop = drop
-        self.group = group
+        self.categorical = [name.strip() for name in categorical]
+        self.drop = [name.strip() for name in drop]
+        self.group = None if group is None else group.strip()
+        self.text = TextFormat(tuple(missing), decimal, thousands, categorical=self.categorical)
         self.categories = categories
         self.is_streamed = stream
 
@@ -76,7 +87,7 @@ class TableData(DataModule):
         tables: dict[Split, Table] = {"train": table}
         for split, other in self.paths.items():
             if split != "train":
-                frame = read_frame_like(other, table.columns)
+                frame = read_frame_like(other, table.columns, self.text)
                 tables[split] = read_table(frame, table.columns, Path(other).name)
         return joined(tables) if len(tables) > 1 else table
 
@@ -85,12 +96,21 @@ class TableData(DataModule):
         types_from_all = is_wide = False
         while True:
             try:
-                file = TableFile(self.paths["train"], types_from_all=types_from_all)
-                return self.read(file, is_wide=is_wide)
+                file = TableFile(self.paths["train"], self.text, types_from_all=types_from_all)
+                table = self.read(file, is_wide=is_wide)
             except OtherTypesError:
                 types_from_all = True
             except Float64NeededError:
                 is_wide = True
+            else:
+                break
+        for label, words in file.spelled.items():
+            if label not in table.columns.dropped:
+                name = Path(self.paths["train"]).name
+                log.warning(
+                    f"{name}: {quoted(words)} in column {label!r} counts as a missing value"
+                )
+        return table
 
     def read(self, file: TableFile, *, is_wide: bool) -> Table:
         """Read the training file; of a stream, a sample of its rows.
@@ -104,6 +124,7 @@ class TableData(DataModule):
             categorical=self.categorical,
             drop=self.drop,
             group=self.group,
+            text=self.text,
             name=Path(self.paths["train"]).name,
             dtype=np.float64 if is_wide else np.float32,
         )
