@@ -106,13 +106,14 @@ def test_three_steps_before_an_explosion_are_enough() -> None:
         judge_ramps(rates, [[2.0, 1.5, 1e6, 1e6]])
 
 
-def test_the_slope_is_that_of_a_line_over_the_rates_half_a_decade_around() -> None:
-    """Against numpy's least squares, for a noisy loss."""
-    rates = np.geomspace(1e-4, 1.0, 40)
-    loss = np.random.default_rng(0).normal(size=40)
-    loss[30] = -9.0  # rates above that of the lowest loss do not count
+@pytest.mark.parametrize("lowest", [30, 39])
+def test_the_slope_is_that_of_a_line_over_the_rates_half_a_decade_around(lowest: int) -> None:
+    """Against numpy's least squares, for a noisy loss; ends of the window belong to it."""
+    rates = np.geomspace(1e-4, 1.0, 41)
+    loss = 5 * np.random.default_rng(5).normal(size=41)
+    loss[lowest:] = [-9.0] + [-8.9] * (40 - lowest)  # rates beyond the lowest loss do not count
     slopes = []
-    for rate in rates[:31]:
+    for rate in rates[: lowest + 1]:
         near = (rates >= rate / 10**0.5 * 0.999) & (rates <= rate * 10**0.5 * 1.001)
         slopes.append(np.polyfit(np.log(rates[near]), loss[near], 1)[0])
     assert steepest(rates, loss) == rates[int(np.argmin(slopes))]
