@@ -23,16 +23,18 @@ from multilayer.errors import (
 )
 from multilayer.garbage import end_quickly, uncollected
 from multilayer.help import MEANING, help_of, usage
-
-INTERRUPTED = 130  # what a shell says of a program that Ctrl-C ended
+from multilayer.interrupts import exit_code, in_words, sigterm_raises
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    Returns 0 when done, 1 when the run failed, 2 when the input is wrong, 130 after Ctrl-C.
+    Returns 0 when done, 1 when the run failed, 2 when the input is wrong, 130 after Ctrl-C, 143
+    after SIGTERM.
     """
     end_quickly()
+    # Figures go to files. Jupyter exports a backend that only its own kernel knows.
+    os.environ["MPLBACKEND"] = "agg"
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
@@ -43,10 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in MEANING:
             raise UserError(unknown_name("command", words[0], MEANING))
-        return run(words[0], words[1:])
+        with sigterm_raises():
+            return run(words[0], words[1:])
     except UserError as error:
         print_error(error)
         return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"multilayer: {in_words(interrupt)}", file=sys.stderr)
+        return exit_code(interrupt)
 
 
 def run(command: str, arguments: list[str]) -> int:
@@ -110,7 +116,7 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         if SweepFolder.path is not None:
             print_sweep(SweepFolder.path)
-        return INTERRUPTED
+        raise
     except HydraException as error:  # a job that cannot be composed: none has started
         raise UserError(f"a job of the sweep: {first_line(error)}") from error
     except Exception as error:
@@ -166,10 +172,6 @@ def train_task(config: Any) -> float:
                 record_failure(folder, values, overrides, error)
             else:
                 remove_if_empty(folder)
-            raise
-        except KeyboardInterrupt:
-            if (folder / "checkpoints" / "last.ckpt").is_file():
-                print(f"to go on: add resume={os.path.relpath(folder)}", file=sys.stderr)
             raise
     if in_sweep:
         print_job(hydra.job.num, overrides, result.manifest, result.metrics)
@@ -237,11 +239,6 @@ def reported(job: int | None = None) -> Iterator[None]:
     """Say what went wrong at once; then end, or in a sweep leave the job to Hydra as failed."""
     try:
         yield
-    except KeyboardInterrupt as error:
-        print("multilayer: interrupted", file=sys.stderr)
-        if job is None:
-            raise SystemExit(INTERRUPTED) from error
-        raise
     except Exception as error:
         print_failure(error, job)
         if job is None:

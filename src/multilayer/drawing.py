@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multilayer.runs.folder import beside
+from multilayer.files import whole_file
 
 # Okabe and Ito 2008, which stay apart for colour-blind readers.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -71,6 +71,9 @@ def mark_turning_point(axes: Axes, epoch: float, best: float, last: float, sign:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG; it appears whole or not at all. Its folder is made if it is missing."""
-    with beside(path) as partial:
-        figure.savefig(partial, dpi=120, format="png")
+    """Write a PNG.
+
+    Raises `UserError` where it cannot be written.
+    """
+    with whole_file(path) as file:
+        figure.savefig(file, dpi=120, format="png")

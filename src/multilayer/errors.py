@@ -58,10 +58,12 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def print_error(error: UserError) -> None:
-    """One message on the standard error, each problem on a line of its own."""
+def print_error(error: UserError, job: int | str | None = None) -> None:
+    """One message on the standard error, each problem and note on a line of its own."""
     head = "multilayer: error: "
-    print(head + harmless(str(error)).replace("\n", "\n" + " " * len(head)), file=sys.stderr)
+    of_job = "" if job is None else f"job {job}: "
+    text = harmless("\n".join([f"{of_job}{error}", *getattr(error, "__notes__", ())]))
+    print(head + text.replace("\n", "\n" + " " * len(head)), file=sys.stderr)
 
 
 def print_failure(error: Exception, job: int | str | None = None) -> None:
@@ -70,7 +72,7 @@ def print_failure(error: Exception, job: int | str | None = None) -> None:
     job: its number in a sweep, or several in words.
     """
     if isinstance(error, UserError):
-        print_error(error if job is None else UserError(f"job {job}: {error}"))
+        print_error(error, job)
     else:
         print(harmless("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         if job is not None:

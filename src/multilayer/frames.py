@@ -11,8 +11,8 @@ import polars as pl
 
 from multilayer.csv_faults import check_header, checked_rows, find_fault
 from multilayer.errors import UserError, first_line, quoted
-from multilayer.runs.folder import beside
 from multilayer.text_format import Facts, TextFormat
+from multilayer.files import whole_file
 
 WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
 READABLE = (*WRITABLE, *(f"{text}.{packed}" for text in ("csv", "tsv") for packed in ("gz", "zst")))
@@ -344,19 +344,19 @@ def text_ending(path: Path) -> str:
 
 
 def write_frame(table: pl.DataFrame, path: str | Path) -> None:
-    """Write a table, beside its place first and then renamed.
+    """Write a table.
 
     Raises `UserError` where it cannot be written.
     """
     path = check_output(path)
     try:
-        with beside(path) as partial:
+        with whole_file(path) as file:
             match path.suffix.lower():
                 case ".parquet":
-                    table.write_parquet(partial)
+                    table.write_parquet(file)
                 case ".arrow":
-                    table.write_ipc(partial)
+                    table.write_ipc(file)
                 case ending:
-                    table.write_csv(partial, separator=SEPARATORS[ending])
-    except (pl.exceptions.PolarsError, OSError) as error:
+                    table.write_csv(file, separator=SEPARATORS[ending])
+    except pl.exceptions.PolarsError as error:
         raise UserError(f"{path}: cannot be written: {error}") from error

@@ -42,6 +42,11 @@ FLAGS = """\
   --hydra-help        Hydra's other flags
 """
 
+EXIT_CODES = """\
+  0 done, 1 the run failed, 2 the input or the disk is to be mended
+  130 after Ctrl-C, 143 after SIGTERM
+"""
+
 
 def usage() -> str:
     """The commands, a line each."""
@@ -60,7 +65,7 @@ def help_of(command: str, config_dir: str | None = None) -> str:
     if command == "train":
         parts.append("Groups and their choices:\n" + groups(config_dir))
     parts.append("Keys, with their defaults:\n" + keys(command))
-    parts.append("Flags:\n" + FLAGS)
+    parts += ["Flags:\n" + FLAGS, "Exit codes:\n" + EXIT_CODES]
     return "\n".join(parts)
 
 

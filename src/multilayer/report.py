@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from multilayer.errors import UserError
-from multilayer.runs.folder import write_text
+from multilayer.files import write_text
 from multilayer.sweeps.candidates import Candidate, make_candidates
 from multilayer.sweeps.comparison import compare
 from multilayer.sweeps.curves import Curves, read_curves
@@ -50,7 +50,7 @@ def report(config: dict[str, Any]) -> Report:
         write_tables(sweep.folder, *tables)
         pictures = draw_all(sweep, candidates, curves)
         write_text(path, to_markdown(sweep, candidates, words, findings, pictures))
-    except OSError as error:
+    except UserError as error:
         raise UserError(f"sweep={sweep.folder}: the report cannot be written: {error}") from error
     return Report(sweep, candidates, words, findings, path)
 

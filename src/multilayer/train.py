@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
@@ -31,6 +31,8 @@ from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.split import Split
 from multilayer.errors import UserError, did_you_mean
+from multilayer.files import in_one_line
+from multilayer.interrupts import behind_exit
 from multilayer.losses import Task
 from multilayer.metric_names import MORE_IS_BETTER, NEEDED
 from multilayer.metrics import METRICS, is_defined
@@ -90,11 +92,9 @@ def train(
         return train_stack_of_one(training, quiet=quiet)
     trainer, module, run = training.trainer, training.module, training.run
     check_resumed(resumed, module, config["trainer"]["max_epochs"])
-    run.writes = trainer.is_global_zero
-    run.write_config(training.config)
     log.info(f"data: {in_words(data)}")
     manifest = training.manifest
-    with recorded(run, manifest):
+    with recorded(run, training.config, manifest):
         # With a limit in time, nobody knows how many steps it will be.
         planned = 0 if config["trainer"]["max_time"] else training.n_steps
         manifest["compiled"] = compile_if_worthwhile(
@@ -121,10 +121,10 @@ def prepare(
     """
     config = with_absolute_paths(config)
     run = RunFolder(folder)
-    if run.manifest_file.exists() and "LOCAL_RANK" not in os.environ:
-        raise UserError(f"{folder} holds a run already: choose another folder, or resume={folder}")
     trainer = make_trainer(config, run, quiet=quiet)
     check_averaging(trainer.callbacks)  # type: ignore[attr-defined]
+    run.writes = trainer.is_global_zero
+    run.check_is_free()
     data.trainer = trainer
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()))
     module = make_trained_module(config, data, n_steps)
@@ -187,16 +187,24 @@ def root_device(trainer: pl.Trainer) -> torch.device:
 
 
 @contextmanager
-def recorded(run: RunFolder, manifest: dict[str, Any]) -> Iterator[None]:
-    """Write the manifest at the start and at the end, whichever end it is."""
-    run.write_manifest(manifest)
+def recorded(run: RunFolder, config: dict[str, Any], manifest: dict[str, Any]) -> Iterator[None]:
+    """Write config and manifest at the start, and the manifest at the end, whichever end it is.
+
+    Raises `UserError` where the folder is another run's, or takes no more.
+    """
+    run.begin(config, manifest)
     try:
         yield
-    except BaseException as error:
-        manifest |= describe_failure(error)
-        raise
-    finally:
         run.write_manifest(manifest)
+    except BaseException as error:
+        reason = in_one_line(error, run.path) if isinstance(error, Exception) else error
+        if run.can_be_resumed():
+            reason.add_note(f"to go on: multilayer train resume={os.path.relpath(run.path)}")
+        with suppress(UserError):  # what it failed of, perhaps
+            run.write_manifest(manifest | describe_failure(reason))
+        if reason is error:
+            raise
+        raise reason from error
 
 
 def fit(
@@ -211,9 +219,7 @@ def fit(
     try:
         trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
     except SystemExit as error:
-        if trainer.interrupted:  # Lightning turns Ctrl-C into an exit
-            raise KeyboardInterrupt from error
-        raise
+        raise behind_exit(error) from None
     finally:
         of_sweep = facts_of_sweep(trainer).get("lr_sweep_seconds", 0.0)
         manifest |= describe_fit(trainer, perf_counter() - start - of_sweep)

@@ -1,6 +1,5 @@
 """Writes the best and the last weights into the run folder."""
 
-import os
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -10,6 +9,7 @@ import torch
 
 from multilayer.callbacks.best_weights import copy_of, find_best_weights
 from multilayer.callbacks.epochs_only import EpochsOnly, hide_hooks_of_a_step, is_streamed
+from multilayer.runs.checkpoint_file import CheckpointFiles
 
 
 class Checkpoint(EpochsOnly, pl.callbacks.Checkpoint):
@@ -30,8 +30,10 @@ class Checkpoint(EpochsOnly, pl.callbacks.Checkpoint):
         self.written = monotonic()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Have a hook in a step only where rows are streamed."""
+        """Make the folders above, and have a hook in a step only where rows are streamed."""
         super().setup(trainer, pl_module, stage)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        trainer.strategy.checkpoint_io = CheckpointFiles()
         if not is_streamed(trainer):
             hide_hooks_of_a_step(self, Checkpoint)
 
@@ -67,13 +69,12 @@ class Checkpoint(EpochsOnly, pl.callbacks.Checkpoint):
 
     def write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write both files; each appears whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        save(trainer, self.folder / "last.ckpt", weights_only=False)
+        trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
         best = find_best_weights(trainer)
         if best and best.weights:
             current = copy_of(pl_module)
             pl_module.load_state_dict(best.weights)
-            save(trainer, self.folder / "best.ckpt", weights_only=True)
+            trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
             pl_module.load_state_dict(current)
 
     def state_dict(self) -> dict[str, Any]:
@@ -94,11 +95,3 @@ def is_last_epoch(trainer: pl.Trainer) -> bool:
     stops = trainer.should_stop and n_epochs >= (trainer.min_epochs or 0)
     enough_epochs = trainer.max_epochs not in (None, -1) and n_epochs >= trainer.max_epochs
     return stops or enough_epochs or 0 <= trainer.max_steps <= trainer.global_step
-
-
-def save(trainer: pl.Trainer, path: Path, *, weights_only: bool) -> None:
-    """Write beside the file, then rename."""
-    partial = path.with_suffix(".partial")
-    trainer.save_checkpoint(partial, weights_only=weights_only)
-    if trainer.is_global_zero:
-        os.replace(partial, path)

@@ -52,6 +52,11 @@ class Figures(EpochsOnly):
         self.epoch = 0
         self.drawn_epoch = 0
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Make the folders above now: if they are gone at the end, they were removed."""
+        super().setup(trainer, pl_module, stage)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw after epochs 1, 2, 4, 8, ..."""
         self.epoch = trainer.current_epoch + 1

@@ -33,6 +33,11 @@ class LearningCurves(EpochsOnly):
         self.folder = Path(folder)
         self.curves: dict[str, list[float]] = {"epoch": [], "train": [], "validation": []}
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Make the folders above now: if they are gone at the end, they were removed."""
+        super().setup(trainer, pl_module, stage)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the losses."""
         if is_fitting(trainer):

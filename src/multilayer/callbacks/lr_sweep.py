@@ -22,6 +22,7 @@ from multilayer.callbacks.untouched import trained_here
 from multilayer.data import DataModule
 from multilayer.drawing import save_figure
 from multilayer.errors import UserError
+from multilayer.files import write_text
 from multilayer.lockstep.memory import ready_memory
 from multilayer.lockstep.trial import freeze_unused
 from multilayer.lr_sweep.figure import draw_range, draw_sweep
@@ -31,7 +32,7 @@ from multilayer.lr_sweep.range_test import N_STEPS, RangeTest
 from multilayer.lr_sweep.regimes import Judgement
 from multilayer.lr_sweep.search import ramp_rates, sweep_rates
 from multilayer.modules import SupervisedModule
-from multilayer.runs.folder import RunFolder, write_text
+from multilayer.runs.folder import RunFolder
 from multilayer.runs.manifest import config_hash
 
 log = logging.getLogger(__name__)
@@ -161,11 +162,8 @@ class LearningRateSweep(EpochsOnly):
         if warning := found.warning():
             log.warning(f"lr_sweep: {warning}")
         figure = draw_sweep(found) if isinstance(found, Judgement) else draw_range(found)
-        try:
-            write_text(self.run.path / "lr_sweep.csv", found.table().write_csv())
-            save_figure(figure, self.run.path / "figures" / "lr_sweep.png")
-        except OSError as error:
-            raise UserError(f"callbacks.lr_sweep: {error}") from error
+        write_text(self.run.path / "lr_sweep.csv", found.table().write_csv())
+        save_figure(figure, self.run.path / "figures" / "lr_sweep.png")
         writer = tensorboard_writer(trainer)
         if writer:
             writer.add_figure("lr_sweep", figure)

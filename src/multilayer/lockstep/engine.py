@@ -9,6 +9,7 @@ from torch import Tensor
 
 from multilayer.data import Minibatches
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+from multilayer.interrupts import behind_exit
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.memory import ready_memory
 from multilayer.lockstep.progress import SweepProgress
@@ -105,7 +106,6 @@ def fit_stack(stack: Stack, config: dict[str, Any], leave: Leave, progress: Swee
         except BaseException as error:
             stack.count_within_epoch()
             stack.share_time()
-            # Lightning turns Ctrl-C into an exit.
-            if isinstance(error, SystemExit) and trainer.interrupted:
-                raise KeyboardInterrupt from error
+            if isinstance(error, SystemExit):
+                raise behind_exit(error) from None
             raise

@@ -1,7 +1,6 @@
 """What Hydra's launcher does: from lists of overrides to stacks, and back to Hydra's results."""
 
 import gc
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -30,8 +29,6 @@ from multilayer.runs.manifest import record_failure
 from multilayer.runs.summary import console
 from multilayer.schema import problems_in
 from multilayer.train import Result, objective
-
-log = logging.getLogger(__name__)
 
 
 class Launch:
@@ -68,11 +65,7 @@ class Launch:
         for job, error in plan.broken:
             self.fail(job, error)
         report(plan.broken)
-        try:
-            self.train_stacks(plan)
-        except KeyboardInterrupt:
-            print("multilayer: interrupted", file=sys.stderr)
-            raise
+        self.train_stacks(plan)
         for job, _ in plan.alone:
             self.returns[job.number] = self.run_alone(job)
         return [self.returns[number] for number in numbered]
@@ -162,10 +155,7 @@ class Launch:
     def fail(self, job: Job, error: Exception) -> None:
         """Leave the folder of a job that could not begin, and note it."""
         self.begin(job)
-        try:
-            record_failure(job.folder, job.config, job.overrides, error)
-        except OSError as problem:
-            log.warning(f"{job.folder}: no manifest written: {problem}")
+        record_failure(job.folder, job.config, job.overrides, error)
         self.note(job, error)
 
     def note(self, job: Job, outcome: Outcome) -> None:

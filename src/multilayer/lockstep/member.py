@@ -23,6 +23,7 @@ from torch.optim import SGD, Optimizer
 from multilayer.build import limited_batches
 from multilayer.data import Minibatches
 from multilayer.errors import UserError
+from multilayer.files import in_one_line
 from multilayer.lockstep.alike import difference
 from multilayer.lockstep.block import Block, Layout
 from multilayer.lockstep.template import key_generator
@@ -64,7 +65,7 @@ def guarded(method: Method) -> Method:
         try:
             method(member, *args, **arguments)
         except Exception as error:
-            member.failure = error
+            member.failure = in_one_line(error, member.training.run.path)
 
     return cast(Method, run)
 
@@ -103,11 +104,7 @@ class Member:
     @guarded
     def start(self) -> None:
         """Write what is known of the run, and do what Lightning does when a fit begins."""
-        try:
-            self.training.run.write_config(self.training.config)
-            self.training.run.write_manifest(self.training.manifest)
-        except OSError as error:  # the folder cannot be written
-            raise UserError(str(error)) from error
+        self.training.run.begin(self.training.config, self.training.manifest)
         trainer = self.trainer
         trainer.state.fn, trainer.state.status = TrainerFn.FITTING, TrainerStatus.RUNNING
         trainer.training = True
@@ -368,6 +365,9 @@ class Member:
             self.call("on_exception", exception=error)
             for logger in self.trainer.loggers:
                 logger.finalize("failed")
+        except UserError as other:  # a full disk is full for these too
+            if str(other) != str(error):
+                log.warning(f"{self.training.run.path}: {other}")
         except Exception:
             log.exception(f"{self.training.run.path} failed, and then its callbacks did")
 

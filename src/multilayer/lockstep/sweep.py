@@ -156,7 +156,7 @@ def write_failure(member: Member, error: BaseException) -> None:
     facts = describe_training(member) | describe_failure(error)
     try:
         member.training.run.write_manifest(member.training.manifest | facts)
-    except OSError as problem:  # which may be what it failed of
+    except UserError as problem:  # which may be what it failed of
         log.warning(f"{member.training.run.path}: no manifest written: {problem}")
 
 
@@ -171,7 +171,7 @@ def end_together(stack: Stack, leaving: Sequence[Member]) -> dict[Member, Outcom
         member.training.manifest.update(fit, compiled=bool(stack.runner.compiled))
         try:
             outcomes[member] = end(member, metrics)
-        except OSError as error:  # its folder; those of the others may be sound
+        except UserError as error:  # its folder; those of the others may be sound
             outcomes[member] = error
     return outcomes
 

@@ -1,9 +1,7 @@
 """Reading a checkpoint back, as plain data from a stranger."""
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
 from multilayer.errors import UserError
 from multilayer.modules import SupervisedModule
+from multilayer.runs.checkpoint_file import read_plain
 from multilayer.targets import check_stranger
 
 
@@ -49,18 +48,12 @@ def load_trained(path: Path, *, allowed: list[str]) -> Trained:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The plain data in a checkpoint file."""
-    try:
-        with warnings.catch_warnings():
-            # torch asks to be told of pickles that it does not know; these are refused anyway.
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise UserError(f"{path} is not a checkpoint: it holds more than plain data") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = "it is cut short, or a file of another kind"
-        raise UserError(f"{path} is not a checkpoint: {reason}") from error
-    if not isinstance(checkpoint, dict) or "multilayer" not in checkpoint:
+    """The plain data in a checkpoint file.
+
+    Raises `UserError` for a file that is damaged, or no checkpoint of ours.
+    """
+    checkpoint = read_plain(path)
+    if "multilayer" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of multilayer: it holds no config")
     return checkpoint
 

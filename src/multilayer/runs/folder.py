@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import yaml
 
 from multilayer.errors import UserError
+from multilayer.files import whole_file, write_text
 from multilayer.runs.small_file import load_yaml, read_small
 
 Metrics = dict[str, dict[str, float]]
@@ -42,6 +41,35 @@ class RunFolder:
             "figure_folder": str(self.path / "figures"),
         }
 
+    def begin(self, config: dict[str, Any], manifest: dict[str, Any]) -> None:
+        """Write what is known at the start. Of several runs that begin here at once, one does.
+
+        Raises `UserError` where the folder holds a run, or cannot be written.
+        """
+        if not self.writes:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with whole_file(self.manifest_file, replace=False) as file:
+                file.write(as_json(manifest).encode())
+        except OSError as error:
+            self.check_is_free()
+            self.writes = False
+            raise UserError(str(error)) from error
+        self.write_config(config)
+
+    def check_is_free(self) -> None:
+        """Raise `UserError` where the folder holds a run."""
+        if self.writes and self.manifest_file.exists():
+            self.writes = False  # the files are another run's
+            raise UserError(
+                f"{self.path} holds a run already: choose another folder, or resume={self.path}"
+            )
+
+    def can_be_resumed(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return (self.path / "checkpoints" / "last.ckpt").is_file()
+
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the config as plain YAML."""
         self.write(self.config_file, yaml.dump(config, Dumper=Dumper, sort_keys=False))
@@ -53,7 +81,7 @@ class RunFolder:
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, over an earlier one."""
-        self.write(self.manifest_file, json.dumps(manifest, indent=2) + "\n")
+        self.write(self.manifest_file, as_json(manifest))
 
     def write_metrics(self, metrics: Metrics) -> None:
         """Write the metrics of each split; what is not finite becomes null, as JSON has no NaN."""
@@ -61,11 +89,16 @@ class RunFolder:
             split: {name: value if isfinite(value) else None for name, value in values.items()}
             for split, values in metrics.items()
         }
-        self.write(self.metrics_file, json.dumps(finite, indent=2) + "\n")
+        self.write(self.metrics_file, as_json(finite))
 
     def write(self, path: Path, text: str) -> None:
-        """Write a text file of the run."""
+        """Write a text file of the run.
+
+        Raises `UserError` where it cannot be written.
+        """
         if self.writes:
+            if not self.path.is_dir():
+                raise UserError(f"{self.path}: the run folder was removed while the run trained")
             write_text(path, text)
 
     def read_manifest(self) -> dict[str, Any]:
@@ -92,14 +125,24 @@ def find_checkpoint(run: str | Path, key: str = "run") -> Path:
         if candidate.is_file():
             return candidate
     if (path / "manifest.json").is_file():
-        raise UserError(
-            f"{key}={run} has no checkpoint: it was stopped before its first epoch ended, or "
-            "trained without callbacks=checkpoint"
-        )
+        raise UserError(f"{key}={run} has no checkpoint: {why_no_checkpoint(RunFolder(path))}")
     raise UserError(
         f"{key}={run} is not a run folder: expected checkpoints/best.ckpt in it"
         + hint_at_runs(path)
     )
+
+
+def why_no_checkpoint(run: RunFolder) -> str:
+    """Why a run has none, by its manifest."""
+    manifest = run.read_manifest()
+    if manifest.get("status") == "running":
+        return (
+            "it still trains, or was killed before its first checkpoint, which is written after "
+            "callbacks.checkpoint.every_seconds"
+        )
+    if manifest.get("status") == "done":
+        return "it was trained without callbacks=checkpoint"
+    return f"it ended before its first checkpoint ({manifest.get('stop_reason')})"
 
 
 def hint_at_runs(path: Path) -> str:
@@ -114,23 +157,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file; it appears whole or not at all."""
-    with beside(path) as partial:
-        partial.write_text(text)
-
-
-@contextmanager
-def beside(path: Path) -> Iterator[Path]:
-    """A place beside a file, for what becomes that file at the end: nobody reads half of it.
-
-    The file's folder is made if it is missing. After an error nothing is left.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.unlink(missing_ok=True)  # a link would be written through
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def as_json(content: dict[str, Any]) -> str:
+    """JSON for a reader, and for programs."""
+    return json.dumps(content, indent=2) + "\n"

@@ -1,6 +1,7 @@
 """What a run's manifest says: where it came from, on what it ran, and how it ended."""
 
 import json
+import logging
 import shlex
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from multilayer.errors import UserError
+from multilayer.interrupts import Terminated
 from multilayer.runs.folder import RunFolder
+
+log = logging.getLogger(__name__)
 
 PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
@@ -57,14 +61,17 @@ def record_failure(
     run = RunFolder(folder)
     if run.manifest_file.exists():
         return
-    run.write_config(config)
-    run.write_manifest(start_manifest(config, overrides) | describe_failure(error))
+    try:
+        run.begin(config, start_manifest(config, overrides) | describe_failure(error))
+    except UserError as problem:  # which may be what the job failed of
+        log.warning(f"{folder}: no manifest written: {problem}")
 
 
 def describe_failure(error: BaseException) -> dict[str, Any]:
     """What the manifest says of a run that did not come to its end."""
     if isinstance(error, KeyboardInterrupt):
-        return {"status": "interrupted", "stop_reason": "interrupted by the user"}
+        by_whom = "a SIGTERM" if isinstance(error, Terminated) else "the user"
+        return {"status": "interrupted", "stop_reason": f"interrupted by {by_whom}"}
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return {"status": "failed", "stop_reason": f"{kind}{error}"}
 

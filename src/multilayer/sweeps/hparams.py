@@ -4,7 +4,6 @@ Written at the end of the sweep, when it is known what varied; without importing
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 )
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from multilayer.files import whole_file
 from multilayer.sweeps.reading import SweepRun, varied
 from multilayer.sweeps.settings import is_number
 
@@ -170,12 +170,8 @@ def set_value(field: Any, value: Value) -> None:
 
 
 def write_events(path: Path, events: Iterable[Event]) -> None:
-    """Write an event file; it appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial.{os.getpid()}")  # TensorBoard passes over such names
-    partial.unlink(missing_ok=True)  # a link would be written through
-    with partial.open("wb") as file:
+    """Write an event file."""
+    with whole_file(path) as file:
         writer = RecordWriter(file)
         for event in events:
             writer.write(event.SerializeToString())
-    os.replace(partial, path)

@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.table import Table
 
+from multilayer.errors import UserError
 from multilayer.runs.summary import console, format_number
 from multilayer.sweeps.reading import SweepRun, config_problem, read_sweep
 
@@ -36,7 +37,7 @@ def print_sweep(sweep: Path) -> None:
     described = [run for run in runs if config_problem(run) is None]
     try:
         write_hparams(described)
-    except OSError as error:  # a folder that cannot be written any more; the runs are done
+    except UserError as error:  # a folder that cannot be written any more; the runs are done
         log.warning(f"no table of the runs for TensorBoard: {error}")
     out = console()
     if described:

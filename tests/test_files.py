@@ -1,0 +1,340 @@
+"""Disks that fill up, folders that go, damaged files: one message, and nothing half-written."""
+
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Barrier, Thread
+from typing import Any
+
+import pytest
+import torch
+
+from multilayer.errors import UserError
+from multilayer.files import whole_file, write_text
+from multilayer.runs.checkpoint_file import read_plain
+from multilayer.runs.folder import RunFolder
+
+from .conftest import Run, only_folder
+
+QUICK = ["data=iris", "model.d_hidden=[64]", "trainer.max_epochs=3"]
+
+
+@contextmanager
+def no_file_above(n_bytes: int) -> Iterator[None]:
+    """As `ulimit -f` does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    """The limit is met in the middle of it; the message says what the limit is called."""
+    path = tmp_path / "a.json"
+    write_text(path, "before")
+    with no_file_above(2**12), pytest.raises(UserError, match=r"a\.json: .*ulimit -f"):
+        write_text(path, "x" * 2**13)
+    assert path.read_text() == "before"
+    assert files_in(tmp_path) == {"a.json"}
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut there is the file before or the whole new one; then the folder too."""
+    calls: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: calls.append(kind(descriptor)))
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("replace"), replace(*paths)))
+
+    def kind(descriptor: int) -> str:
+        size = os.fstat(descriptor).st_size
+        return "folder" if Path(f"/proc/self/fd/{descriptor}").is_dir() else f"{size} bytes"
+
+    write_text(tmp_path / "a", "four")
+    assert calls == ["4 bytes", "replace", "folder"]
+
+
+def test_what_is_read_while_a_file_is_written_is_the_one_before(tmp_path: Path) -> None:
+    """Also where it is longer than any buffer."""
+    path = tmp_path / "a"
+    write_text(path, "before")
+    with whole_file(path) as file:
+        file.write(b"x" * 2**20)
+        file.flush()
+        assert path.read_text() == "before"
+    assert len(path.read_text()) == 2**20
+
+
+def test_of_many_that_create_a_file_at_once_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads stand for processes; each has a number of its own."""
+    start, ended = Barrier(8), []
+    numbers = iter(range(8))
+    monkeypatch.setattr(os, "getpid", lambda: next(numbers))
+
+    def create(word: str) -> None:
+        start.wait()
+        try:
+            with whole_file(tmp_path / "manifest.json", replace=False) as file:
+                file.write(word.encode())
+        except FileExistsError:
+            ended.append("refused")
+        else:
+            ended.append(word)
+
+    threads = [Thread(target=create, args=(str(i),)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = [word for word in ended if word != "refused"]
+    assert ended.count("refused") == 7
+    assert (tmp_path / "manifest.json").read_text() == winner
+    assert files_in(tmp_path) == {"manifest.json"}
+
+
+def test_a_run_that_begins_second_changes_nothing(tmp_path: Path) -> None:
+    """It passed the test for a free folder, and then another was faster."""
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    for run in (first, second):
+        run.check_is_free()
+    first.begin({"seed": 1}, {"status": "running"})
+    with pytest.raises(UserError, match="holds a run already"):
+        second.begin({"seed": 2}, {"status": "other"})
+    second.write_manifest({"status": "failed"})  # as a stack does for a member that fails
+    assert first.read_config() == {"seed": 1}
+    assert first.read_manifest() == {"status": "running"}
+
+
+@pytest.mark.parametrize("engine", ["lightning", "lockstep"])
+def test_a_disk_that_takes_no_checkpoint_fails_the_run(
+    multilayer: Run, tmp_path: Path, engine: str
+) -> None:
+    """One message, the status in the manifest, and no part of a file."""
+    with no_file_above(2**13):
+        outcome = multilayer("train", *QUICK, f"engine={engine}")
+    assert outcome.code == 2
+    assert "last.ckpt: cannot be written: File too large" in outcome.err
+    assert "Traceback" not in outcome.err
+    folder = only_folder(tmp_path)
+    manifest = RunFolder(folder).read_manifest()
+    assert manifest["status"] == "failed"
+    assert "last.ckpt: cannot be written" in manifest["stop_reason"]
+    names = {name.partition("/")[0] for name in files_in(folder)}
+    assert names == {"config.yaml", "manifest.json", "tensorboard"}
+
+
+def test_event_files_that_cannot_grow_fail_the_run(multilayer: Run, tmp_path: Path) -> None:
+    """TensorBoard's own thread meets the limit; it says so in one line too."""
+    with no_file_above(2**10):
+        outcome = multilayer("train", *QUICK, "callbacks=none", "trainer.max_epochs=60")
+    assert outcome.code == 2
+    assert "cannot be written: File too large" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_checkpoints_do_not_go_through_tmpdir(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be full, or on another disk; here it is not there at all."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    outcome = multilayer("train", *QUICK)
+    assert outcome.code == 0, outcome.err
+    assert {"checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= files_in(only_folder(tmp_path))
+
+
+@pytest.mark.parametrize("callbacks", ["default", "[default,learning_curves,figures]", "none"])
+@pytest.mark.parametrize("engine", ["lightning", "lockstep"])
+def test_a_run_folder_that_is_removed_is_not_made_again(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callbacks: str, engine: str
+) -> None:
+    """One message; half a run would look like a whole one."""
+    from multilayer.modules import SupervisedModule
+
+    whole = SupervisedModule.end
+
+    def remove(*arguments: Any) -> Any:
+        shutil.rmtree(only_folder(tmp_path), ignore_errors=True)
+        return whole(*arguments)
+
+    target = "multilayer.modules.SupervisedModule.end"
+    if engine == "lockstep":
+        from multilayer.lockstep.stack import Stack
+
+        target, whole = "multilayer.lockstep.stack.Stack.end_validation", Stack.end_validation
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr(
+        target, lambda *a: remove(*a) if list(tmp_path.glob("runs/*/*")) else whole(*a)
+    )
+    words = [f"callbacks={callbacks}", f"engine={engine}", "logger=none"]
+    outcome = multilayer("train", *QUICK, *words)
+    assert outcome.code == 2, outcome.err
+    assert "removed" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
+@pytest.mark.parametrize("launcher", ["basic", "lockstep"])
+def test_sigterm_ends_a_sweep_as_ctrl_c_does(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+) -> None:
+    """Exit code 143, the reason in the manifest, a checkpoint, and how to go on."""
+
+    def send(self: Any, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("multilayer.callbacks.EarlyStopping.on_validation_end", send)
+    words = ["-m", f"hydra/launcher={launcher}", "seed=0,1", "hydra.sweep.dir=sweep"]
+    outcome = multilayer("train", *QUICK, *words)
+    assert outcome.code == 143
+    assert "interrupted by SIGTERM" in outcome.err
+    assert "Traceback" not in outcome.err
+    manifest = RunFolder("sweep/0").read_manifest()
+    assert manifest["status"] == "interrupted"
+    assert manifest["stop_reason"] == "interrupted by a SIGTERM"
+    assert (tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_sigterm_leaves_a_run_that_can_be_resumed(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is sent twice, as `timeout` does."""
+
+    def send(self: Any, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == 1:
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr("multilayer.callbacks.EarlyStopping.on_validation_end", send)
+        outcome = multilayer("train", *QUICK)
+    assert outcome.code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    folder = only_folder(tmp_path)
+    assert f"resume={folder.relative_to(tmp_path)}" in outcome.err
+    assert RunFolder(folder).read_manifest()["stop_reason"] == "interrupted by a SIGTERM"
+    outcome = multilayer("train", *QUICK, f"resume={folder}")
+    assert outcome.code == 0, outcome.err
+
+
+def test_figures_go_to_files_whatever_jupyter_exports(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend is that of a package that is not here; matplotlib would refuse to be imported."""
+    monkeypatch.setenv("MPLBACKEND", "module://no_such_package.backend_inline")
+    outcome = multilayer("train", *QUICK, "callbacks=[default,learning_curves]")
+    assert outcome.code == 0, outcome.err
+    assert os.environ["MPLBACKEND"] == "agg"
+
+
+def some_checkpoint() -> bytes:
+    """Weights and plain data, small, in torch's own format."""
+    generator = torch.Generator().manual_seed(0)
+    content = {
+        "state_dict": {
+            "weight": torch.randn(16, 8, generator=generator),
+            "bias": torch.randn(16, generator=generator),
+        },
+        "multilayer": {"config": {"seed": 0, "model": {"d_hidden": [16]}}, "threads": 1},
+    }
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    return bool(type(a) is type(b) and a == b)
+
+
+def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
+    """Anywhere in the file: in the weights, the pickle, the zip's own headers, the padding."""
+    sound = some_checkpoint()
+    path = tmp_path / "best.ckpt"
+    path.write_bytes(sound)
+    expected = read_plain(path)
+    places = random.Random(0).sample(range(8 * len(sound)), 600)
+    refused = 0
+    for place in places:
+        broken = bytearray(sound)
+        broken[place // 8] ^= 1 << place % 8
+        path.write_bytes(broken)
+        try:
+            found = read_plain(path)
+        except UserError:
+            refused += 1
+        else:
+            assert same(found, expected), f"bit {place}"
+    assert refused > 100
+
+
+def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    """At any length; and where a part of it is zeros, as after a power cut."""
+    sound = some_checkpoint()
+    path = tmp_path / "best.ckpt"
+    for length in random.Random(0).sample(range(len(sound)), 100):
+        for broken in {sound[:length], sound[:length] + bytes(len(sound) - length)} - {sound}:
+            path.write_bytes(broken)
+            with pytest.raises(UserError, match="damaged"):
+                read_plain(path)
+
+
+def test_a_flipped_weight_is_not_evaluated(
+    multilayer: Run, finished_run: Path, tmp_path: Path
+) -> None:
+    """By any command that reads a checkpoint; the message says which part."""
+    shutil.copytree(finished_run, tmp_path / "run")
+    for name in ("best.ckpt", "last.ckpt"):
+        path = tmp_path / "run" / "checkpoints" / name
+        weight = read_plain(path)["state_dict"]["network.0.linear.weight"].numpy().tobytes()
+        broken = bytearray(path.read_bytes())
+        broken[broken.index(weight) + 7] ^= 0x40
+        path.write_bytes(broken)
+    (tmp_path / "in.csv").write_text("a\n1\n")
+    for words in (
+        ["evaluate", "run=run"],
+        ["predict", "run=run", "input=in.csv", "output=out.csv"],
+        ["train", "data=iris", "trainer.max_epochs=30", "resume=run"],
+    ):
+        outcome = multilayer(*words)
+        assert outcome.code == 2, outcome.err
+        assert "is damaged" in outcome.err
+        assert "Traceback" not in outcome.err
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_says_so(
+    multilayer: Run, finished_run: Path, tmp_path: Path
+) -> None:
+    """Its manifest knows how it ended: whatever that was, it is not guessed."""
+    shutil.copytree(finished_run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    for status, words in (("running", "killed"), ("done", "callbacks=checkpoint")):
+        write_text(tmp_path / "run" / "manifest.json", json.dumps(manifest | {"status": status}))
+        outcome = multilayer("evaluate", "run=run")
+        assert outcome.code == 2
+        assert words in outcome.err
