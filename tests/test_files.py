@@ -338,3 +338,8 @@ def test_a_run_killed_before_its_first_checkpoint_says_so(
         outcome = multilayer("evaluate", "run=run")
         assert outcome.code == 2
         assert words in outcome.err
+    for damaged in ('{"sta', "[1]", "{}", "[" * 10**5):
+        (tmp_path / "run" / "manifest.json").write_text(damaged)
+        outcome = multilayer("evaluate", "run=run")
+        assert outcome.code == 2
+        assert "manifest.json is damaged" in outcome.err

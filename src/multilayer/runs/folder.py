@@ -134,15 +134,19 @@ def find_checkpoint(run: str | Path, key: str = "run") -> Path:
 
 def why_no_checkpoint(run: RunFolder) -> str:
     """Why a run has none, by its manifest."""
-    manifest = run.read_manifest()
-    if manifest.get("status") == "running":
+    try:
+        manifest = run.read_manifest()
+        status, reason = manifest["status"], manifest["stop_reason"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return "and its manifest.json is damaged"
+    if status == "running":
         return (
             "it still trains, or was killed before its first checkpoint, which is written after "
             "callbacks.checkpoint.every_seconds"
         )
-    if manifest.get("status") == "done":
+    if status == "done":
         return "it was trained without callbacks=checkpoint"
-    return f"it ended before its first checkpoint ({manifest.get('stop_reason')})"
+    return f"it ended before its first checkpoint ({reason})"
 
 
 def hint_at_runs(path: Path) -> str:
