@@ -11,8 +11,8 @@ import polars as pl
 
 from multilayer.csv_faults import check_header, checked_rows, find_fault
 from multilayer.errors import UserError, first_line, quoted
-from multilayer.text_format import Facts, TextFormat
 from multilayer.files import whole_file
+from multilayer.text_format import Facts, TextFormat
 
 WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
 READABLE = (*WRITABLE, *(f"{text}.{packed}" for text in ("csv", "tsv") for packed in ("gz", "zst")))
