@@ -19,6 +19,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command does, before torch
+
 import pytorch_lightning as pl
 import torch
 from benchmarking import Rates, measure, ratio, show, versions

@@ -1,8 +1,5 @@
 """How many CPU threads torch uses for a run."""
 
-from collections.abc import Sequence
-from statistics import median
-
 import torch
 from torch import nn
 
@@ -11,6 +8,11 @@ from torch import nn
 # hundred times more: 96 ms a step against 0.6 ms (64-128-64-10, 64 rows, 2 busy cores).
 SMALL_STEP = 50_000_000
 
+# The same of a block of a stack, for each thread: its members are divided among them. Two threads
+# are no faster than one below 8 million, and 1.5 times as fast at 18 (2 idle cores, 64-128-64-10).
+WORK_A_THREAD = 6_000_000
+
+# A block of fewer is one small matrix product after the other, as a single network is.
 MEMBERS_WORTH_THREADS = 4
 
 TORCHS_OWN = torch.get_num_threads()
@@ -19,64 +21,41 @@ TORCHS_OWN = torch.get_num_threads()
 def set_threads(choice: int | str, network: nn.Module, n_rows: int) -> int:
     """Use `choice` threads for minibatches of `n_rows`; returns their number.
 
-    "auto" is one where the steps are small, and as many as torch would use otherwise. Sums depend
-    in their last digit on the number, so that who evaluates a run uses as many as its training.
+    Sums depend in their last digit on the number, so that who evaluates a run uses as many as its
+    training.
     """
-    if choice == "auto":
-        choice = 1 if n_parameters(network) * n_rows < SMALL_STEP else TORCHS_OWN
-    torch.set_num_threads(int(choice))
-    return int(choice)
+    n_threads = threads_of_step(choice, n_parameters(network) * n_rows)
+    torch.set_num_threads(n_threads)
+    return n_threads
+
+
+def set_recorded_threads(n_threads: int) -> None:
+    """Use as many threads as a training did, as far as this machine has them.
+
+    More threads than cores wait for each other: a run from a machine of 64 cores would be
+    evaluated a hundred times slower on one of 4.
+    """
+    torch.set_num_threads(min(n_threads, TORCHS_OWN))
+
+
+def threads_of_step(choice: int | str, work: int, n_members: int = 1) -> int:
+    """How many threads a training step uses: `choice`, or for "auto" by the step's size alone.
+
+    Which number is faster depends on what else the machine does, too. Were it found by trial, the
+    same command would give other last digits each time.
+
+    work: parameters times rows of a minibatch, of all members together.
+
+    >>> threads_of_step("auto", 17_226 * 64), threads_of_step(3, 17_226 * 64)
+    (1, 3)
+    """
+    if choice != "auto":
+        return int(choice)
+    if n_members < MEMBERS_WORTH_THREADS:
+        return 1 if work < SMALL_STEP else TORCHS_OWN
+    return min(TORCHS_OWN, max(1, work // WORK_A_THREAD))
 
 
 def n_parameters(network: nn.Module) -> int:
     """The number of weights and biases that are trained."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-
-class ThreadTrial:
-    """Finds out by trial which number of CPU threads is faster, and looks again now and then.
-
-    Two threads on two idle cores are 1.7 times as fast as one for a stack of 16 small networks.
-    Beside one other busy process they take twice the time of one: each operation ends with a wait
-    for the slower of them. Which of the two it is changes while a training lasts.
-
-    >>> trial = ThreadTrial([1, 2])
-    >>> for _ in range(6):
-    ...     trial.note(trial.choose(), seconds=2.0 / trial.choose())
-    >>> trial.choose()
-    2
-    """
-
-    TRIALS = 3
-    CALLS_BETWEEN = 200
-
-    def __init__(self, candidates: Sequence[int]) -> None:
-        self.seconds: dict[int, list[float]] = {n: [] for n in candidates}
-        self.n_calls = 0
-
-    def choose(self) -> int:
-        """The number for the next piece of work."""
-        least_tried = min(self.seconds, key=lambda n: len(self.seconds[n]))
-        if len(self.seconds[least_tried]) < self.TRIALS:
-            return least_tried
-        return min(self.seconds, key=lambda n: median(self.seconds[n]))
-
-    def note(self, n_threads: int, seconds: float) -> None:
-        """Remember how long a piece of work took; all pieces are alike."""
-        self.seconds[n_threads].append(seconds)
-        self.n_calls += 1
-        if self.n_calls % self.CALLS_BETWEEN == 0:
-            self.start_over()
-
-    def start_over(self) -> None:
-        """Forget what was found, for the work has changed, or may have."""
-        self.seconds = {n: [] for n in self.seconds}
-
-
-def thread_counts(choice: int | str, device: torch.device, n_members: int) -> list[int]:
-    """The numbers of threads to be tried for a stack: what the user says, else one and all."""
-    if choice != "auto":
-        return [int(choice)]
-    # A block of few members is one small matrix product after the other.
-    worth_it = device.type == "cpu" and n_members >= MEMBERS_WORTH_THREADS
-    return sorted({1, TORCHS_OWN}) if worth_it else [1]

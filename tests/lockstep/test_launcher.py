@@ -339,7 +339,7 @@ def test_a_run_that_is_there_is_kept(multilayer: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("own", "words"),
     [
-        (["compile=auto"], "not compiled: the steps took"),
+        (["compile=auto"], "not compiled: too few steps for it to pay"),
         (["compile=false"], "not compiled: compile=false"),
         (["compile=true"], "compiling the step of 2 members, for 2 steps ahead"),
     ],
@@ -362,7 +362,7 @@ def test_where_compiling_fails_the_training_goes_on(
         raise RuntimeError("unknown processor\nand much more")
 
     monkeypatch.setattr("torch._inductor.standalone_compile", fail)
-    monkeypatch.setattr("multilayer.lockstep.steps.SECONDS_TO_COMPILE", 0.0)
+    monkeypatch.setattr("multilayer.lockstep.steps.STEPS_WORTH_COMPILING", 1)
     outcome = multilayer("train", *QUICK, "seed=0,1")
     assert outcome.code == 0, outcome.err
     assert "lockstep: compiling failed, and the training goes on without: unknown" in outcome.err

@@ -19,7 +19,6 @@ from multilayer.lockstep.steps import Runner
 from multilayer.lockstep.template import Template, draw_keys
 from multilayer.metrics import stacked_metrics
 from multilayer.modules import named
-from multilayer.threads import thread_counts
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +27,7 @@ class Stack:
     """Members that train together.
 
     members: all started, on one device, with networks of one shape and the same rows.
-    choice: whether to compile; see `Runner`.
-    threads: how many CPU threads, or "auto"; see `ThreadTrial`.
+    choice, threads: whether to compile, and how many CPU threads; see `Runner`.
     say: tells the user that the step is compiled.
     """
 
@@ -69,10 +67,7 @@ class Stack:
         self.step = Step(self.template, self.optimizer, self.number_names)
         self.block_size = self.step.most_members()
         self.seats = [self.seat(some) for some in in_blocks(self.members, self.block_size)]
-        n_threads = thread_counts(threads, self.device, len(self.seats[0].members))
-        self.runner = Runner(
-            self.step, choice=choice, n_threads=n_threads, device=self.device, say=say
-        )
+        self.runner = Runner(self.step, choice=choice, threads=threads, device=self.device, say=say)
 
     def seat(self, members: Sequence[Member | None]) -> Seats:
         """Take members into a block of their own."""

@@ -10,20 +10,22 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from multilayer.compilation import can_compile
+from multilayer.compilation import WITHOUT_TIMING, can_compile
 from multilayer.errors import first_line
 from multilayer.lockstep.block import Block, Step
-from multilayer.threads import ThreadTrial
+from multilayer.threads import threads_of_step
 
 log = logging.getLogger(__name__)
 
-# Measured on 2 CPU cores, 64-128-64-10: compiling takes 2 s where torch's cache on the disk knows
-# the graph and 6 to 10 s where not, and a compiled step takes a third of the time.
-SECONDS_TO_COMPILE = 6.0
-SHARE_SAVED = 0.65
+# Compiling takes 2 s where torch's cache on the disk knows the graph and 6 to 10 s where not. It
+# saves 2 ms a step of Python and of small operations, and as much again where a step is so large
+# (measured on 2 CPU cores; see docs/lockstep.md). That is estimated and not timed: whether a step
+# is compiled changes its last digits.
+STEPS_WORTH_COMPILING = 3_000
+WORK_THAT_DOUBLES_IT = 20_000_000
 
 # On the CPU one C++ function calls all kernels of a step: a third faster for a single member than
-# Python calling each. The number of threads changes while it runs.
+# Python calling each. All shapes share torch's setting of the number of threads.
 CONFIG_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
 
 Shape = tuple[int, ...]
@@ -34,7 +36,7 @@ class Runner:
     """Runs the steps of all blocks of a stack.
 
     choice: true or false to compile or not, or "auto".
-    n_threads: the numbers of CPU threads to try.
+    threads: how many CPU threads, or "auto".
     say: tells the user, before a compilation that takes some seconds.
     """
 
@@ -43,7 +45,7 @@ class Runner:
         step: Step,
         *,
         choice: bool | str,
-        n_threads: Sequence[int],
+        threads: int | str,
         device: torch.device,
         say: Callable[[str], None] = log.info,
     ) -> None:
@@ -51,11 +53,8 @@ class Runner:
         self.choice = choice
         self.device = device
         self.say = say
-        self.trial = ThreadTrial(n_threads)
+        self.threads = threads
         self.compiled: dict[Shape, Run] = {}
-        self.seconds: dict[Shape, float] = {}
-        self.seconds_in_all = 0.0
-        self.most_rows = 0
         self.has_failed = False
 
     def run(self, block: Block, inputs: Sequence[Tensor], n_ahead: int) -> tuple[Tensor, Tensor]:
@@ -65,27 +64,22 @@ class Runner:
             each member `(S, K, B)`, the numbers `(S, n_numbers, K)` and the keys `(S, K, 2)`.
         n_ahead: the steps of blocks of this shape until the end of the training.
         """
-        n_steps, *shape = inputs[2].shape
-        key = tuple(shape)
-        if key not in self.compiled and self.is_worthwhile(key, n_ahead):
+        key = tuple(inputs[2].shape[1:])
+        if key not in self.compiled and self.is_worthwhile(block, key, n_ahead):
             self.say(f"compiling the step of {len(block)} members, for {n_ahead:,} steps ahead")
             self.try_to_compile(key, block, inputs)
         usual = torch.get_num_threads()
-        n_threads = self.trial.choose()
-        torch.set_num_threads(n_threads)
-        start = perf_counter()
+        torch.set_num_threads(self.n_threads(block, key))
         found = [self.one(key, block, *inputs[:2], *each) for each in zip(*inputs[2:], strict=True)]
-        if self.device.type == "cuda":  # which has only been told what to do
-            torch.cuda.synchronize(self.device)
-        self.seconds_in_all += perf_counter() - start
-        seconds = (perf_counter() - start) / n_steps
         torch.set_num_threads(usual)
-        self.most_rows = max(self.most_rows, shape[-1])
-        if shape[-1] == self.most_rows:  # else it is the rest of an epoch, another kind of work
-            self.trial.note(n_threads, seconds)
-        self.seconds[key] = min(seconds, self.seconds.get(key, seconds))
         losses, outputs = zip(*found, strict=True)
         return torch.stack(losses), torch.stack(outputs)
+
+    def n_threads(self, block: Block, key: Shape) -> int:
+        """How many CPU threads a step of a shape uses."""
+        if self.device.type != "cpu":
+            return 1
+        return threads_of_step(self.threads, work(block, key), len(block))
 
     def one(
         self,
@@ -103,15 +97,12 @@ class Runner:
             return self.compiled[key](*tensors, features, target, rows, numbers, keys)
         return self.step(block, features[rows], target[rows], numbers, keys)
 
-    def is_worthwhile(self, key: Shape, n_ahead: int) -> bool:
+    def is_worthwhile(self, block: Block, key: Shape, n_ahead: int) -> bool:
         """Whether to compile for blocks and minibatches of a shape, decided by the work ahead."""
         if not self.choice or not can_compile(self.device):
             return False
-        if self.choice is True:
-            return True
-        if key not in self.seconds:  # the first steps say how long one takes
-            return False
-        return SHARE_SAVED * self.seconds[key] * n_ahead > SECONDS_TO_COMPILE
+        size = 1 + work(block, key) / WORK_THAT_DOUBLES_IT
+        return self.choice is True or n_ahead * size >= STEPS_WORTH_COMPILING
 
     def why_not(self) -> str | None:
         """Why nothing was compiled, at the end of the training; None where something was."""
@@ -121,10 +112,7 @@ class Runner:
             return None if self.has_failed else "not compiled: compile=false"
         if not can_compile(self.device):
             return "not compiled: there is no C++ compiler"
-        return (
-            f"not compiled: the steps took {self.seconds_in_all:.1f} s in all, "
-            f"and compiling takes about {SECONDS_TO_COMPILE:.0f} s"
-        )
+        return "not compiled: too few steps for it to pay; compile=true compiles all the same"
 
     def try_to_compile(self, key: Shape, block: Block, inputs: Sequence[Tensor]) -> None:
         """Compile for blocks and minibatches of a shape; go on without where that fails.
@@ -138,7 +126,6 @@ class Runner:
                 raise
             self.say(f"compiling failed, and the training goes on without: {first_line(error)}")
             self.choice, self.has_failed = False, True
-        self.trial.start_over()
 
     def compile(self, block: Block, inputs: Sequence[Tensor]) -> Run:
         """The step for blocks and minibatches of one shape, as one compiled function."""
@@ -162,7 +149,7 @@ class Runner:
             return run
 
         if self.device.type != "cpu":
-            compiled = compiled_with({})
+            compiled = compiled_with(WITHOUT_TIMING)
         else:
             try:  # without trying each of the processor's instructions, which takes a second
                 compiled = compiled_with(CONFIG_ON_CPU | {"cpp.vec_isa_ok": True})
@@ -171,6 +158,11 @@ class Runner:
                 compiled = compiled_with(CONFIG_ON_CPU)
         log.info(f"compiled the step of {len(block)} members in {perf_counter() - start:.1f} s")
         return compiled
+
+
+def work(block: Block, key: Shape) -> int:
+    """Parameters times rows of a minibatch, of all members of a block together."""
+    return block.weights.numel() * key[-1]
 
 
 def trace(step: Step, block: Block, example: Sequence[Tensor]) -> GraphModule:

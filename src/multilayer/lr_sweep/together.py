@@ -11,7 +11,6 @@ from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.steps import Runner
 from multilayer.lockstep.template import Template, draw_keys, key_generator
 from multilayer.lr_sweep.lesson import Lesson, Losses, Pupil, Rows, joined
-from multilayer.threads import thread_counts
 
 Advance = Callable[[int], None]
 
@@ -29,8 +28,7 @@ def train_together(
 ) -> Losses:
     """Train pupils whose networks are alike, block by block.
 
-    choice: whether to compile; see `Runner`.
-    threads: how many CPU threads, or "auto".
+    choice, threads: see `Runner`.
     advance: told how many pupils have ended.
     """
     template = Template([pupil.module for pupil in pupils])
@@ -40,8 +38,7 @@ def train_together(
     most = min(step.most_members(), max(1, ROWS_A_STEP // lesson.batch_size))
     blocks = equal_parts(len(pupils), most)
     device = pupils[0].module.device
-    n_threads = thread_counts(threads, device, len(blocks[0]))
-    runner = Runner(step, choice=choice, n_threads=n_threads, device=device)
+    runner = Runner(step, choice=choice, threads=threads, device=device)
     parts = []
     for number, places in enumerate(blocks):
         n_ahead = (len(blocks) - number) * lesson.n_steps

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from multilayer.build import make_module
@@ -14,6 +13,7 @@ from multilayer.errors import UserError
 from multilayer.modules import SupervisedModule
 from multilayer.runs.checkpoint_file import read_plain
 from multilayer.targets import check_stranger
+from multilayer.threads import set_recorded_threads
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def load_trained(path: Path, *, allowed: list[str]) -> Trained:
     fingerprint = about["data_fingerprint"]
     module = make_module(config, columns, preprocessing, data_fingerprint=fingerprint)
     load_weights(module, checkpoint["state_dict"], path)
-    torch.set_num_threads(about["threads"])
+    set_recorded_threads(about["threads"])
     return Trained(module.eval(), config, columns, preprocessing, fingerprint)
 
 
