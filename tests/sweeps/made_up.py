@@ -79,3 +79,8 @@ def found_in(folder: Path) -> dict[str, str]:
     sweep, candidates = opened(folder)
     comparisons = compare(candidates, sweep.sign)
     return {finding.title: finding.text for finding in find(sweep, candidates, comparisons, {})}
+
+
+def candidate(scores: list[float], name: str = "a") -> Candidate:
+    """A config with a score for each seed."""
+    return Candidate({"name": name}, [], {(seed,): score for seed, score in enumerate(scores)})
