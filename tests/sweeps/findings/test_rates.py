@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 from multilayer.sweeps.candidates import command_of
+from multilayer.sweeps.comparison import Comparison
+from multilayer.sweeps.findings.rates import clause, conclusion, rates_of_choices
 from multilayer.sweeps.table import runs_table
 
-from ..made_up import found_in, opened, write_run
+from ..made_up import candidate, found_in, opened, write_run
 
 TITLE = "learning rate and optimizer"
 
@@ -113,3 +116,110 @@ def test_a_run_that_finds_its_rate_is_trained_again_by_finding_it(tmp_path: Path
     sweep, candidates = opened(tmp_path)
     assert candidates[0].reported == {"optimizer.lr": "0.01"}
     assert command_of(candidates[0], sweep) == "multilayer train model.activation=relu"
+
+
+def paired(**p_values: float | None) -> dict[str, Comparison]:
+    """Paired tests by name; without a p-value there were two seeds."""
+    return {
+        name: Comparison(candidate([0.0]), 2 if p is None else 3, p=p)
+        for name, p in p_values.items()
+    }
+
+
+def test_the_conclusion_is_by_p_values_corrected_together() -> None:
+    """Each of two would be clear alone."""
+    assert conclusion(paired(a=0.03), [], "rate", False) == [
+        "a is clearly worse than at its best rate, as a paired test tells",
+        "compare each at its own rate",
+    ]
+    assert conclusion(paired(a=0.03, b=0.04), [], "rate", False) == [
+        "that the rates differ is no more than chance can do"
+    ]
+    assert conclusion(paired(a=0.01, b=0.04), [], "rate", False)[0] == (
+        "a and b are clearly worse than at their best rates, as a paired test tells"
+    )
+    assert conclusion(paired(a=0.001, b=0.4), [], "rate", False)[0].startswith("a is clearly")
+
+
+def test_what_diverges_is_evidence_beside_the_tests_or_without() -> None:
+    """Named once; chance is then no longer the whole story."""
+    own = "compare each at its own rate"
+    assert conclusion({}, ["a", "a"], "rate", False) == ["a diverges", own]
+    assert conclusion(paired(b=0.9), ["a"], "rate", False) == ["a diverges", own]
+    assert conclusion(paired(b=0.01), ["a"], "rate", False) == [
+        "a diverges",
+        "b is clearly worse than at its best rate, as a paired test tells",
+        own,
+    ]
+
+
+def test_without_evidence_nothing_is_concluded() -> None:
+    """Too few seeds for any one test are too few for all; nothing to test is one rate for all."""
+    assert conclusion(paired(a=0.001, b=None), [], "rate", False) == []
+    assert conclusion({}, [], "rate", True) == []
+    assert conclusion({}, [], "rate", False) == ["the same rate is best for each"]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [(["a"], "a is"), (["a", "b"], "a and b are"), (["a", "b", "c"], "a, b and c are")],
+)
+def test_names_are_listed(names: list[str], words: str) -> None:
+    """As in a sentence."""
+    assert clause(names, "is", "are") == words
+
+
+def test_the_best_of_a_choice_has_no_diverged_seed(tmp_path: Path) -> None:
+    """Its rate is that of the best config that can be relied on, with its mean."""
+    write_rates(tmp_path, {"sgd": [0.9, 0.5, 0.3], "adam": [0.4, 0.2, 0.8]}, 3)
+    values = {"optimizer": "adam", "optimizer__lr": 0.01, "seed": 3}
+    write_run(tmp_path / "100", status="diverged", **values)
+    text = found_in(tmp_path)[TITLE]
+    assert text.startswith("best is sgd with optimizer.lr=0.1 (0.40")
+    assert "at the edge), adam with optimizer.lr=0.001 (0.49" in text
+
+
+def test_a_config_that_failed_is_unknown_and_not_untried(tmp_path: Path) -> None:
+    """So that it is not said that one rate is best for each."""
+    write_rates(tmp_path, {"sgd": [0.9, None, 0.3], "adam": [0.4, 0.2, 0.5]}, 1)
+    for number, seed in enumerate(range(3)):
+        values = {"optimizer": "sgd", "optimizer__lr": 0.01, "seed": seed}
+        write_run(tmp_path / str(100 + number), status="failed", **values)
+    text = found_in(tmp_path)[TITLE]
+    assert "untried" not in text
+    assert "diverge" not in text
+    assert "the same" not in text
+
+
+def test_one_rate_that_is_best_for_each_is_told(tmp_path: Path) -> None:
+    """And needs no test."""
+    write_rates(tmp_path, {"sgd": [0.9, 0.3, 0.5], "adam": [0.4, 0.2, 0.8]}, 3)
+    assert found_in(tmp_path)[TITLE].endswith("; the same learning rate is best for each")
+
+
+def test_drawn_rates_of_one_range_are_one(tmp_path: Path) -> None:
+    """A search tries no rate twice; a hole is a range that was not tried."""
+    number = 0
+    for optimizer, best in (("sgd", 15), ("adam", 14)):
+        for k in range(16):
+            values = {"optimizer": optimizer, "optimizer__lr": 2.0**-k * (1 + (best == 14) / 9)}
+            write_run(tmp_path / str(number), 0.1 + abs(k - best), **values)
+            number += 1
+    assert found_in(tmp_path)[TITLE].endswith("; the same learning rate is best for each")
+
+
+def test_few_levels_make_a_choice_and_at_most_three_are_told_of(tmp_path: Path) -> None:
+    """Nine words are no choice; a level of which all failed leaves one, which is none."""
+    for number in range(18):
+        values = {
+            "optimizer__lr": 0.1 * 10 ** (number % 2),
+            "many": f"w{number % 9}",
+            **{f"choice_{k}": "ab"[(number >> k) % 2] for k in range(1, 5)},
+        }
+        write_run(tmp_path / str(number), 0.1 * number, **values)
+    sweep, candidates = opened(tmp_path)
+    found = list(rates_of_choices(candidates, sweep.settings, sweep.sign))
+    assert [each.title for each in found] == [f"learning rate and choice {k}" for k in range(1, 4)]
+    only = [each for each in candidates if each.choice["choice_1"] == "a"]
+    titles = {each.title for each in rates_of_choices(only, sweep.settings, sweep.sign)}
+    assert "learning rate and choice 1" not in titles

@@ -68,7 +68,7 @@ def values_beyond(setting: Setting, side: int) -> list[float | int]:
     if min(levels) >= 0:
         values = [value for value in values if value > 1e-9 * abs(end)] or [end / 2, end / 4]
     if setting.key.rpartition(".")[2] in SHARES:
-        values = [value for value in values if value < 1]
+        values = [value for value in values if value < 1 - 1e-9]  # 0.95 + 0.05 is below 1
     if all(isinstance(level, int) for level in setting.levels):
         least = 1 if min(levels) > 0 else min(values, default=0)
         whole = [round(value) for value in values if round(value) >= least]
