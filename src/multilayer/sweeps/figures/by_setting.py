@@ -118,7 +118,7 @@ def dots(setting: Setting, candidates: Sequence[Candidate]) -> Iterator[tuple[fl
     """The places of the runs, those of a config a little beside each other."""
     places = np.array([setting.place(level) for level in setting.levels])
     ruler = np.log(places) if setting.is_log else places
-    step = WIDTH * float(np.diff(np.sort(ruler)).min(initial=1.0)) if len(ruler) > 1 else 0.0
+    step = WIDTH * float(np.diff(np.sort(ruler)).min()) if len(ruler) > 1 else 0.0
     if len(places) > MOST_LEVELS:
         step = 0.0
     for candidate in candidates:
