@@ -5,6 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+
+from multilayer.evaluate import evaluate
+from multilayer.runs.checkpoint import read_checkpoint
 
 from .conftest import Run
 
@@ -24,6 +28,21 @@ def test_evaluate_prints_what_the_training_printed(multilayer: Run, tmp_path: Pa
     assert evaluated.code == 0, evaluated.err
     assert printed(evaluated.out) == printed(trained.out)
     assert "27 test rows" in evaluated.out
+
+
+def test_a_run_is_its_best_epoch_not_its_last(finished_run: Path, tmp_path: Path) -> None:
+    """Whatever lies in `last.ckpt`; that is evaluated where it is named."""
+    shutil.copytree(finished_run, tmp_path / "run")
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    checkpoint = read_checkpoint(last)
+    for name, value in checkpoint["state_dict"].items():
+        value.mul_(0 if name.startswith("network.") else 1)
+    torch.save(checkpoint, last)
+    expected = json.loads((tmp_path / "run/metrics.json").read_text())["test"]
+    question = {"split": "test", "data": {"path": None}, "device": "cpu", "allow": []}
+    found = evaluate({**question, "run": str(tmp_path / "run")}).metrics
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert evaluate({**question, "run": str(last)}).metrics["loss"] != expected["loss"]
 
 
 def test_a_checkpoint_file_is_enough(multilayer: Run, finished_run: Path, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from polars.testing import assert_frame_equal
 from sklearn.datasets import load_diabetes, load_iris
 
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+from multilayer.predict import predict
 
 from .conftest import Run
 from .test_evaluate import printed
+from .test_train import train_in
 
 
 @pytest.fixture
@@ -43,6 +45,25 @@ def test_predictions_are_those_of_the_evaluation(
     metrics = json.loads((finished_run / "metrics.json").read_text())
     rows = json.loads((finished_run / "manifest.json").read_text())["rows"]
     assert right == round(sum(metrics[split]["accuracy"] * n for split, n in rows.items()))
+
+
+def test_nothing_is_dropped_in_predictions(tmp_path: Path, flowers: pl.DataFrame) -> None:
+    """A network with dropout and batch normalization is rebuilt as it was evaluated.
+
+    Each row has the same prediction twice, and by itself as among the others.
+    """
+    words = ["data=iris", "model.dropout=0.5", "model.normalization=batch"]
+    train_in(tmp_path / "run", *words, "trainer.max_epochs=2")
+    question = {"run": str(tmp_path / "run"), "allow": [], "device": "cpu", "keep": False}
+    flowers.head(1).write_parquet(tmp_path / "one.parquet")
+
+    def predicted(name: str) -> pl.DataFrame:
+        words = {"input": str(tmp_path / name), "output": str(tmp_path / "out.parquet")}
+        return predict(question | words)
+
+    every = predicted("flowers.parquet")
+    assert_frame_equal(predicted("flowers.parquet"), every)
+    assert_frame_equal(predicted("one.parquet"), every.head(1), rel_tol=1e-5)
 
 
 def test_probabilities_sum_to_one_and_name_the_prediction(
