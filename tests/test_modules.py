@@ -18,8 +18,9 @@ from multilayer import (
     RegressionModule,
 )
 from multilayer.config import check_command_line
+from multilayer.epoch import Epoch
 from multilayer.errors import UserError
-from multilayer.modules import Epoch, named
+from multilayer.modules import named
 from multilayer.train import train
 
 from .lockstep.test_equivalence import scalars
@@ -167,7 +168,7 @@ def test_of_a_long_epoch_the_last_rows_are_kept(
     n_minibatches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the loss of all rows; what is kept has a bound."""
-    monkeypatch.setattr("multilayer.modules.MINIBATCHES_A_PACK", 16)
+    monkeypatch.setattr("multilayer.epoch.MINIBATCHES_A_PACK", 16)
     generator = torch.Generator().manual_seed(0)
     losses = torch.rand(n_minibatches, generator=generator, dtype=torch.float64)
     sizes = torch.randint(1, 9, (n_minibatches,), generator=generator)

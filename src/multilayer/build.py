@@ -14,9 +14,10 @@ from multilayer.data.minibatches import Batches
 from multilayer.data.table import Columns
 from multilayer.devices import accelerator_problem
 from multilayer.embeddings import CategoryEmbeddings
+from multilayer.epoch import KEPT_BYTES
 from multilayer.errors import UserError
 from multilayer.losses import Task, loss_for_task
-from multilayer.modules import KEPT_BYTES, MODULE_OF_TASK, SupervisedModule
+from multilayer.modules import MODULE_OF_TASK, SupervisedModule
 from multilayer.runs.folder import RunFolder
 from multilayer.targets import argument_problems, fill, make
 

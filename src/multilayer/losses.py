@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+from multilayer.errors import UserError
+
 Task = Literal["binary", "multiclass", "regression"]
 
 
@@ -38,6 +40,8 @@ class BinaryCrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits and target `(B,)` to the mean loss."""
+        check_outputs("binary", logits, target)
+        check_classes_on_cpu(target, n_classes=2)
         return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
 
 
@@ -74,6 +78,55 @@ class CrossEntropy(nn.CrossEntropyLoss):
             weight=weight_tensor(class_weights),
             label_smoothing=check_label_smoothing(label_smoothing),
         )
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Map logits `(B, n_classes)` and target `(B,)` to the mean loss."""
+        check_outputs("multiclass", logits, target)
+        check_classes_on_cpu(target, n_classes=logits.shape[1])
+        return super().forward(logits, target.long())
+
+
+def check_outputs(task: Task, output: Tensor, target: Tensor) -> None:
+    """Raise `UserError` where a minibatch's outputs and target are not as the task has them.
+
+    torch would broadcast them, or say less. No value is read, so that a GPU need not wait.
+    """
+    n_dimensions = 2 if task == "multiclass" else 1
+    if output.ndim == n_dimensions and target.shape == output.shape[:1]:
+        if task == "regression" or not target.is_floating_point() or task == "binary":
+            return
+        problem = "the target must hold class indices as whole numbers: use target.long()"
+    elif target.ndim == 2 and target.shape[1] == 1:
+        problem = "the target must have one value a row: use target.squeeze(1)"
+    elif target.ndim != 1:
+        problem = "the target must have one value a row"
+    elif task == "multiclass" and output.ndim != 2:
+        problem = "the network must give a logit for each class; a single one is for BinaryModule"
+    elif output.ndim != n_dimensions:
+        more = "; several are for MulticlassModule" if task == "binary" else ""
+        problem = f"the network must give one output a row{more}"
+    else:
+        problem = "outputs and target must have as many rows"
+    shapes = f"outputs {tuple(output.shape)} and target {tuple(target.shape)}, {target.dtype}"
+    raise UserError(f"{task}: {problem}; got {shapes}")
+
+
+def check_classes(target: Tensor, n_classes: int) -> None:
+    """Raise `UserError` where a target `(B,)` holds other than class indices."""
+    least, most = target.aminmax()
+    is_whole = not target.is_floating_point() or bool((target == target.round()).all())
+    if not (is_whole and least >= 0 and most < n_classes):
+        known = torch.isin(target, torch.arange(n_classes, device=target.device))
+        raise UserError(
+            f"the target holds {target[~known][0].item()}, but the {n_classes} classes are the "
+            f"whole numbers from 0 to {n_classes - 1}"
+        )
+
+
+def check_classes_on_cpu(target: Tensor, n_classes: int) -> None:
+    """The same where reading a value is no wait; it takes 5 us for a minibatch."""
+    if target.device.type == "cpu":
+        check_classes(target, n_classes)
 
 
 LOSS_OF_TASK: dict[Task, type[nn.Module]] = {

@@ -1,89 +1,34 @@
 """The LightningModules that train a network: one for each task, on one base."""
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from math import isnan
+from collections.abc import Callable, Iterable
+from copy import deepcopy
 from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics.utilities.distributed import gather_all_tensors
 
+from multilayer.arguments import check_arguments, check_batch, check_trainable
+from multilayer.data.minibatches import Minibatch
 from multilayer.data.preprocessing import Preprocessing
-from multilayer.losses import LOSS_OF_TASK, Task
-from multilayer.metric_names import NEEDED
+from multilayer.epoch import KEPT_BYTES, Epoch
+from multilayer.errors import UserError
+from multilayer.logged import log_in_fit, monitored
+from multilayer.losses import AutoLoss, Task, check_classes, check_outputs, loss_for_task
 from multilayer.metrics import metrics_of
 
 Batch = tuple[Tensor, Tensor]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
-
-KEPT_BYTES = 2**25
-"""Of an epoch that may be longer than memory."""
-
-MINIBATCHES_A_PACK, BYTES_A_PACK = 4096, 2**21
-"""When minibatches are put together: each takes 2 kB beside its values, and many small tensors that
-stay scatter the memory around them."""
-
-
-class Epoch:
-    """What the network gave for each minibatch of an epoch, kept on its device until the end.
-
-    kept_bytes: outputs and targets of the last rows are kept, in about so many bytes; None keeps
-        all. Losses are kept of all rows.
-    """
-
-    def __init__(self, kept_bytes: int | None = None) -> None:
-        self.kept_bytes = kept_bytes
-        self.losses: list[Tensor] = []
-        self.sizes: list[int] = []
-        self.outputs: list[Tensor] = []
-        self.targets: list[Tensor] = []
-        self.n_packs = 0
-        self.n_bytes_loose = 0
-
-    def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
-        """Keep a minibatch; no value is read, so that a GPU need not wait."""
-        self.losses.append(loss.detach())
-        self.sizes.append(len(target))
-        self.outputs.append(output.detach())
-        self.targets.append(target)
-        self.n_bytes_loose += output.nbytes + target.nbytes
-        if self.n_bytes_loose > BYTES_A_PACK or len(self.losses) >= MINIBATCHES_A_PACK:
-            self.pack()
-
-    def pack(self) -> None:
-        """Put the minibatches since the last pack together; forget the first rows of too many."""
-        self.losses, self.sizes = [self.mean_loss()], [sum(self.sizes)]
-        for values in (self.outputs, self.targets):
-            values[self.n_packs :] = [torch.cat(values[self.n_packs :])]
-        self.n_packs, self.n_bytes_loose = self.n_packs + 1, 0
-        sizes = [a.nbytes + b.nbytes for a, b in zip(self.outputs, self.targets, strict=True)]
-        while self.kept_bytes is not None and sum(sizes[1:]) >= self.kept_bytes:
-            del sizes[0], self.outputs[0], self.targets[0]
-            self.n_packs -= 1
-
-    def mean_loss(self) -> Tensor:
-        """The mean loss over the rows, a scalar."""
-        sizes = torch.tensor(self.sizes, device=self.losses[0].device)
-        return (torch.stack(self.losses) * sizes).sum() / sizes.sum()
-
-    def of_all_processes(self) -> "Epoch":
-        """The same of all processes that train together, with one minibatch from each."""
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self
-        together = Epoch()
-        together.losses = gather_all_tensors(self.mean_loss())
-        together.outputs = gather_all_tensors(torch.cat(self.outputs))
-        together.targets = gather_all_tensors(torch.cat(self.targets))
-        together.sizes = [len(target) for target in together.targets]
-        return together
+NEVER = sys.maxsize
+"""Epochs between two moves of a schedule that Lightning is not to move."""
 
 
 class SupervisedModule(pl.LightningModule, ABC):
@@ -95,12 +40,18 @@ class SupervisedModule(pl.LightningModule, ABC):
     scheduler: called with the optimizer; None keeps the rate.
     scheduler_interval: "epoch" or "step", how often the schedule moves on.
     monitor: the metric that `ReduceLROnPlateau` follows.
-    preprocessing: fitted, from raw columns to features; None where features come ready.
+    preprocessing: fitted, from raw columns to features; None takes over that of the first
+        `DataModule` it is used with, and features from elsewhere stay as they are.
     about: plain data that travels in the checkpoint under "multilayer".
     kept_bytes: what outputs and targets of a training epoch may take; the metrics of a longer one
         are those of its last rows. None keeps all.
 
-    The minibatches hold features that are preprocessed already; `forward` takes raw columns.
+    `forward` takes raw columns, and so do training, validation, test and prediction, with targets
+    in their own units. Only the minibatches of a `DataModule` are preprocessed already.
+
+    `lr`, where it is set, is the rate of the optimizer; `Tuner.lr_find` sets it.
+
+    Raises `UserError` for an argument of another kind, or a loss that is for another task.
     """
 
     task: Task
@@ -119,15 +70,17 @@ class SupervisedModule(pl.LightningModule, ABC):
         kept_bytes: int | None = KEPT_BYTES,
     ) -> None:
         super().__init__()
+        check_arguments(network, loss, optimizer, scheduler)
         self.network = network
-        self.loss = loss or LOSS_OF_TASK[self.task]()
+        self.loss = loss_for_task(loss or AutoLoss(), self.task)
         self.preprocessing = preprocessing or nn.Identity()
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.monitor = monitor
         self.about = about or {}
-        self.epochs = {"train": Epoch(kept_bytes), "validation": Epoch()}
+        self.lr: float | None = None
+        self.epochs = {"train": Epoch(kept_bytes), "validation": Epoch(), "test": Epoch()}
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Note the hook that is called, at once: 50 times a step, torch looks for weights, 1 us."""
@@ -144,6 +97,24 @@ class SupervisedModule(pl.LightningModule, ABC):
         """The targets of a minibatch as the metrics take them."""
         return target
 
+    def take_preprocessing(self, fitted: Preprocessing) -> None:
+        """Take over the preprocessing of the data that come, where this module has none."""
+        if not isinstance(self.preprocessing, Preprocessing):
+            self.preprocessing = deepcopy(fitted).to(self.device)
+
+    def check_data(self) -> None:
+        """Raise `UserError` where the data are preprocessed otherwise than this module expects."""
+        own = self.preprocessing
+        of_data: Any = getattr(self.trainer.datamodule, "preprocessing", own)  # type: ignore[attr-defined]
+        if isinstance(own, Preprocessing) and own is not of_data and not own.is_like(of_data):
+            raise UserError(
+                "preprocessing: the module has another one than the data; give the data the "
+                "module's, as in BuiltinData(..., preprocessing=module.preprocessing), or train a "
+                "new module"
+            )
+
+    on_fit_start = on_validation_start = on_test_start = on_predict_start = check_data
+
     def output(self, features: Tensor) -> Tensor:
         """The network's output."""
         return squeeze_single(self.network(features.to(self.device, cast(torch.dtype, self.dtype))))
@@ -155,6 +126,8 @@ class SupervisedModule(pl.LightningModule, ABC):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a minibatch."""
         loss = self.step(batch, self.epochs["train"])
+        if not loss.requires_grad:
+            check_trainable(self.network)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:
             self.log("train/loss_step", loss.detach())
@@ -164,21 +137,64 @@ class SupervisedModule(pl.LightningModule, ABC):
         """Keep the outputs of a validation minibatch."""
         self.step(batch, self.epochs["validation"])
 
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        """Keep the outputs of a test minibatch."""
+        self.step(batch, self.epochs["test"])
+
+    def predict_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> Tensor:
+        """Predictions for a minibatch, whatever is in it beside the features."""
+        if isinstance(batch, Minibatch):
+            return self.predictions(at_least_float32(self.output(batch.features)))
+        return self(batch[0] if isinstance(batch, tuple | list) else batch)  # type: ignore[no-any-return]
+
     def step(self, batch: Batch, epoch: Epoch) -> Tensor:
         """The loss of a minibatch, which is kept for the metrics of the epoch."""
-        features, target = batch
+        features, target = batch if isinstance(batch, Minibatch) else self.prepared(batch)
         output = self.output(features)
+        check_outputs(self.task, output, target)
         loss: Tensor = self.loss(output, target)
         epoch.add(loss, output, target)
         return loss
 
+    def prepared(self, batch: Batch) -> Minibatch:
+        """A minibatch of raw columns as the network and its loss take it."""
+        columns, target = check_batch(batch)
+        features = self.preprocessing(columns)
+        if self.task == "regression":
+            if isinstance(self.preprocessing, Preprocessing):
+                target = self.preprocessing.scale_target(target)
+            target = target.to(self.dtype)
+        return Minibatch(features, target)
+
     def on_train_epoch_end(self) -> None:
         """Log the training loss and metrics where no validation has done so."""
         self.log_values(self.end("train"))
+        if not self.trainer.enable_validation:
+            self.move_plateau()
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and metrics of both, so that callbacks find them side by side."""
         self.log_values(self.end("train") | self.end("validation"))
+
+    def on_validation_end(self) -> None:
+        """Move the schedule that follows a metric."""
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self.move_plateau()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the loss and metrics."""
+        self.log_values(self.end("test"))
+
+    def move_plateau(self) -> None:
+        """Let `ReduceLROnPlateau` see a new value of the metric that it follows.
+
+        Lightning would do so at the end of each epoch, with or without a validation in it, and
+        after the checkpoint of the epoch is written.
+        """
+        for config in self.trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau:
+                schedule: Any = config.scheduler
+                schedule.step(monitored(self.trainer, self.monitor))
 
     def end(self, split: str) -> dict[str, Tensor]:
         """The loss and every metric over an epoch, by the names to log; none of no minibatches.
@@ -199,8 +215,11 @@ class SupervisedModule(pl.LightningModule, ABC):
     @torch.no_grad()
     def summarize(self, epoch: Epoch) -> dict[str, Tensor]:
         """The loss and every metric over an epoch, as scalars on the device."""
-        predictions = self.predictions(at_least_float32(torch.cat(epoch.outputs)))
-        target = self.targets(torch.cat(epoch.targets))
+        outputs = at_least_float32(torch.cat(epoch.outputs))
+        target = torch.cat(epoch.targets)
+        if self.task != "regression":
+            check_classes(target, n_classes=outputs.shape[1] if outputs.ndim == 2 else 2)
+        predictions, target = self.predictions(outputs), self.targets(target)
         return {"loss": epoch.mean_loss(), **metrics_of(self.task, predictions, target)}
 
     @torch.no_grad()
@@ -217,15 +236,23 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer over the network's parameters, and its schedule."""
-        assert self.make_optimizer is not None, "a module to be trained needs an optimizer"
+        if self.make_optimizer is None:
+            raise UserError("optimizer: a module to be trained needs one, such as torch.optim.Adam")
+        check_trainable(self.network)
         optimizer = self.make_optimizer(self.network.parameters())
+        if self.lr is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr
         if self.make_scheduler is None:
             return optimizer
+        scheduler = self.make_scheduler(optimizer)
+        follows_metric = isinstance(scheduler, ReduceLROnPlateau)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
-                "scheduler": self.make_scheduler(optimizer),
+                "scheduler": scheduler,
                 "interval": self.scheduler_interval,
+                "frequency": NEVER if follows_metric else 1,  # see `move_plateau`
                 "monitor": self.monitor,
             },
         }
@@ -236,6 +263,8 @@ class SupervisedModule(pl.LightningModule, ABC):
         In a stack of lockstep's, weights are parts of a larger storage: only theirs is saved.
         """
         checkpoint["multilayer"] = self.about
+        if isinstance(self.preprocessing, Preprocessing):
+            checkpoint["preprocessing"] = self.preprocessing.options()
         count_minibatches(checkpoint)
         weights = checkpoint["state_dict"]
         weights.update({name: with_own_storage(value) for name, value in weights.items()})
@@ -245,31 +274,11 @@ class SupervisedModule(pl.LightningModule, ABC):
                 for parameter, own in optimizer["state"].items()
             }
 
-
-def log_in_fit(trainer: pl.Trainer, values: dict[str, Tensor]) -> None:
-    """Do what Lightning's `log_dict` does in a fit, at an epoch's end.
-
-    Lightning takes 0.3 ms for each value, which for ten of them is a tenth of an epoch of 1,257
-    rows: it prepares to accumulate them over minibatches and processes.
-    """
-    if trainer.sanity_checking or not values:
-        return
-    trainer.callback_metrics.update(values)
-    trainer.logged_metrics.update(values)
-    scalars = defined(values)
-    for logger in trainer.loggers:
-        logger.log_metrics({**scalars, "epoch": trainer.current_epoch}, trainer.global_step - 1)
-        logger.save()
-
-
-def defined(values: Mapping[str, Tensor]) -> dict[str, float]:
-    """The values as numbers, without metrics that are not defined for the rows."""
-    numbers = {name: float(value) for name, value in values.items()}
-    return {
-        name: value
-        for name, value in numbers.items()
-        if not (isnan(value) and name.rpartition("/")[2] in NEEDED)
-    }
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the preprocessing of a checkpoint, whose numbers are among its weights."""
+        options = checkpoint.get("preprocessing")
+        if options and not isinstance(self.preprocessing, Preprocessing):
+            self.preprocessing = Preprocessing(**options).to(self.device)
 
 
 def count_minibatches(checkpoint: dict[str, Any]) -> None:

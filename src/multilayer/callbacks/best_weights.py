@@ -10,6 +10,7 @@ from torch import Tensor
 
 from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.errors import UserError
+from multilayer.logged import is_fitting, monitored
 
 Mode = Literal["min", "max"]
 
@@ -108,11 +109,6 @@ def check_averaging(callbacks: Sequence[pl.Callback]) -> None:
         )
 
 
-def is_fitting(trainer: pl.Trainer) -> bool:
-    """Whether a validation belongs to a fit, and is not the check before it."""
-    return trainer.state.fn == "fit" and not trainer.sanity_checking
-
-
 def copy_of(pl_module: pl.LightningModule) -> dict[str, Tensor]:
     """A copy of all weights and buffers, on their device."""
     return {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
@@ -131,16 +127,3 @@ def is_better(value: float, best: float, mode: Mode, min_delta: float = 0.0) -> 
     """
     gain = best - value if mode == "min" else value - best
     return isfinite(value) and gain > min_delta
-
-
-def monitored(trainer: pl.Trainer, monitor: str) -> float:
-    """The current value of a logged metric.
-
-    Raises `UserError` for one that is not logged, with the names of those that are.
-    """
-    if monitor not in trainer.callback_metrics:
-        raise UserError(
-            f"no metric {monitor!r} to monitor; logged are "
-            f"{', '.join(sorted(trainer.callback_metrics))}"
-        )
-    return float(trainer.callback_metrics[monitor])

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.callbacks.turning_point import tensorboard_writer
 from multilayer.callbacks.untouched import trained_here, untouched
-from multilayer.modules import SupervisedModule, log_in_fit
+from multilayer.logged import log_in_fit
+from multilayer.modules import SupervisedModule
 
 N_BINS = 64
 """Of a histogram; TensorBoard draws half as many."""

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from multilayer.callbacks.best_weights import Mode, is_better, is_fitting, monitored, worst
+from multilayer.callbacks.best_weights import Mode, is_better, worst
 from multilayer.callbacks.epochs_only import EpochsOnly
+from multilayer.logged import is_fitting, monitored
 
 
 class EarlyStopping(EpochsOnly):

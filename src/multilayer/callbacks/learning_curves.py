@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from multilayer.callbacks.best_weights import find_best_weights, is_fitting, monitored
+from multilayer.callbacks.best_weights import find_best_weights
 from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.callbacks.turning_point import tensorboard_writer
 from multilayer.drawing import (
@@ -21,6 +21,7 @@ from multilayer.drawing import (
     save_figure,
     styled,
 )
+from multilayer.logged import is_fitting, monitored
 
 
 class LearningCurves(EpochsOnly):

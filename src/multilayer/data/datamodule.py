@@ -4,7 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from copy import copy, deepcopy
 from math import ceil
-from typing import Self
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -115,9 +115,19 @@ class DataModule(ABC, pl.LightningDataModule):
         """Read the whole table. It stays as it is, unless it says that it is ours."""
 
     def setup(self, stage: str | None = None) -> None:
-        """Load, split and preprocess, once; Lightning calls it before each of its stages."""
-        if self.rows:
-            return
+        """Load, split and preprocess, once; Lightning calls it before each of its stages.
+
+        It calls it before the callbacks' own, some of which copy the module: so the module is given
+        the preprocessing here.
+        """
+        if not self.rows:
+            self.prepare_rows()
+        module: Any = self.trainer.lightning_module if self.trainer else None
+        if hasattr(module, "take_preprocessing"):
+            module.take_preprocessing(self.preprocessing)
+
+    def prepare_rows(self) -> None:
+        """Load, split and preprocess."""
         table = self.load()
         self.columns = table.columns
         self.fingerprint = table.fingerprint(self.stream.version if self.stream else "")
@@ -248,6 +258,10 @@ class DataModule(ABC, pl.LightningDataModule):
 
     def test_dataloader(self) -> Minibatches:
         """For Lightning: the test rows, on the trainer's device."""
+        return self.minibatches("test", self.device())
+
+    def predict_dataloader(self) -> Minibatches:
+        """For Lightning: the test rows in their order, on the trainer's device."""
         return self.minibatches("test", self.device())
 
     def device(self) -> torch.device | None:

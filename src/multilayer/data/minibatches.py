@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from math import ceil
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from numpy.random import SeedSequence
@@ -13,6 +13,13 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.errors import UserError
 
 BatchSize = int | Literal["full"]
+
+
+class Minibatch(NamedTuple):
+    """Features `(B, D)` and target `(B,)` as the network and its loss take them: preprocessed."""
+
+    features: Tensor
+    target: Tensor
 
 
 class EpochShuffle:
@@ -53,7 +60,7 @@ class EpochShuffle:
 
 
 class Batches(ABC):
-    """Pairs of features `(B, D)` and target `(B,)`, an epoch each time it is iterated over.
+    """Minibatches of features `(B, D)` and target `(B,)`, an epoch each time it is iterated over.
 
     n_rows: how many rows an epoch has.
     batch_size: rows a minibatch; the last one of an epoch holds the rest.
@@ -73,7 +80,7 @@ class Batches(ABC):
         self.batch_sampler = None  # Lightning looks for one beside `sampler`
 
     @abstractmethod
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Minibatch]:
         """An epoch, from the minibatch on whose number `begin` gives."""
 
     def __len__(self) -> int:
@@ -157,7 +164,7 @@ class Minibatches(Batches):
         order = self.sampler.order()
         return order if self.rows is None else self.rows[order]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Minibatch]:
         order = self.order().to(self.features.device)
         for rows in torch.split(order, self.batch_size)[self.begin() :]:
             self.n_given += 1
@@ -166,4 +173,4 @@ class Minibatches(Batches):
             target = self.target.index_select(0, rows)
             if self.preprocessing is not None:
                 features = self.preprocessing(features)
-            yield features.to(self.device), target.to(self.device)
+            yield Minibatch(features.to(self.device), target.to(self.device))

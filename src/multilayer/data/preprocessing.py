@@ -98,6 +98,19 @@ class Preprocessing(nn.Module):
         """An unfitted one for a table's columns."""
         return cls(len(columns.features), n_labels=columns.n_labels, **options)
 
+    def options(self) -> dict[str, Any]:
+        """What makes another one, as plain data; its fitted numbers are in the `state_dict`."""
+        n_columns = len(self.number_columns) + len(self.n_labels)
+        return {"n_columns": n_columns, "n_labels": self.n_labels, "numbers": self.numbers}
+
+    def is_like(self, other: "Preprocessing") -> bool:
+        """Whether another one, on any device, maps columns and targets to the same."""
+        pairs = [(getattr(self, name), getattr(other, name)) for name in FITTED]
+        return self.options() == other.options() and all(
+            mine.shape == its.shape and torch.equal(mine.cpu().double(), its.cpu().double())
+            for mine, its in pairs
+        )
+
     @property
     def raw_dtype(self) -> torch.dtype:
         """The precision of the columns that it was fitted to, which decides what a tie is."""

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from multilayer.data.minibatches import Batches, EpochShuffle
+from multilayer.data.minibatches import Batches, EpochShuffle, Minibatch
 from multilayer.data.preprocessing import (
     Preprocessing,
     preprocessed_features,
@@ -57,13 +57,13 @@ class StreamedMinibatches(Batches):
         self.columns = columns
         self.preprocessing = preprocessing
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[Minibatch]:
         buffers = read_ahead(self.buffers(self.begin() * self.batch_size))
         for features, target in read_ahead(self.preprocessed(buffers)):
             for start in range(0, len(target), self.batch_size):
                 rows = slice(start, start + self.batch_size)
                 self.n_given += 1
-                yield features[rows].to(self.device), target[rows].to(self.device)
+                yield Minibatch(features[rows].to(self.device), target[rows].to(self.device))
 
     def preprocessed(
         self, buffers: Iterable[tuple[Tensor, Tensor]]

@@ -27,7 +27,7 @@ from multilayer.files import in_one_line
 from multilayer.lockstep.alike import difference
 from multilayer.lockstep.block import Block, Layout
 from multilayer.lockstep.template import key_generator
-from multilayer.modules import defined
+from multilayer.logged import defined
 from multilayer.train import Training
 
 log = logging.getLogger(__name__)
@@ -232,15 +232,11 @@ class Member:
         return any(config.interval == interval for config in self.trainer.lr_scheduler_configs)
 
     @guarded
-    def move_schedule(self, interval: str, *, by_metric: bool = False) -> None:
-        """Move on the schedules of an interval: those that follow a metric, or the others."""
+    def move_schedule(self, interval: str) -> None:
+        """Move on the schedules of an interval, but those that follow a metric."""
         for config in self.trainer.lr_scheduler_configs:
-            if config.interval != interval or config.reduce_on_plateau != by_metric:
-                continue
-            schedule: Any = config.scheduler
-            if by_metric:
-                schedule.step(self.trainer.callback_metrics[str(config.monitor)])
-            else:
+            if config.interval == interval and not config.reduce_on_plateau:
+                schedule: Any = config.scheduler
                 schedule.step()
 
     def note_schedule(self, n_steps: int) -> None:
@@ -287,6 +283,7 @@ class Member:
         all_values = {**values, **connector.update_eval_epoch_metrics()}  # those of callbacks too
         self.log(defined(all_values), step=n_steps - 1)  # Lightning counts steps from 0
         self.call("on_validation_end")
+        self.module.move_plateau()
         connector.reset_results()
         trainer.training = True
         self.module.train()
@@ -303,7 +300,6 @@ class Member:
         loop.epoch_progress.increment_processed()
         self.call("on_train_epoch_end")
         connector.on_epoch_end()
-        self.move_schedule("epoch", by_metric=True)
         loop.epoch_loop._batches_that_stepped -= 1  # what is logged is of the last step
         connector.update_train_epoch_metrics()
         loop.epoch_loop._batches_that_stepped += 1
@@ -334,7 +330,7 @@ class Member:
         if self.has_schedule("step"):
             moves = (n_steps, n_batches)
         elif any(config.reduce_on_plateau for config in self.trainer.lr_scheduler_configs):
-            moves = (n_epochs, 0)  # it moves after the end of the epoch
+            moves = (0, 0)  # the module moves it, not Lightning
         set_counts(loop.scheduler_progress, *moves)
         loop.batch_progress.is_last_batch = loop.val_loop.batch_progress.is_last_batch = all_given
         loop._batches_that_stepped = n_steps - all_given

@@ -1,0 +1,61 @@
+"""What a module is given, checked where it is given: a mistake is told before the training."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from multilayer.errors import UserError
+
+
+def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any) -> None:
+    """Raise `UserError` for a class where an object is needed, or the other way round."""
+    if not isinstance(network, nn.Module):
+        raise UserError(f"network: must be a torch.nn.Module, got {described(network)}")
+    if isinstance(loss, type) or not (loss is None or callable(loss)):
+        raise UserError(
+            f"loss: must be an object that is called with outputs and targets, such as "
+            f"torch.nn.MSELoss(), got {described(loss)}"
+        )
+    for name, given, kind, taken, example in (
+        ("optimizer", optimizer, Optimizer, "parameters", "torch.optim.Adam, lr=0.001"),
+        ("scheduler", scheduler, LRScheduler, "optimizer", "StepLR, step_size=10"),
+    ):
+        if isinstance(given, kind) or not (given is None or callable(given)):
+            raise UserError(
+                f"{name}: must be what makes one from the {taken}, such as "
+                f"functools.partial({example}), got {described(given)}"
+            )
+
+
+def described(value: Any) -> str:
+    """A value in a few words.
+
+    >>> described(nn.Linear), described(0.1)
+    ('the class Linear', 'an object of type float')
+    """
+    is_class = isinstance(value, type)
+    return (
+        f"the class {value.__name__}" if is_class else f"an object of type {type(value).__name__}"
+    )
+
+
+def check_trainable(network: nn.Module) -> None:
+    """Raise `UserError` where no weight of a network can be trained."""
+    weights = list(network.parameters())
+    if not any(weight.requires_grad for weight in weights):
+        has = f"all {len(weights)} of its parameters are frozen" if weights else "it has none"
+        raise UserError(
+            f"model: {type(network).__name__} has no weights to train: {has}; "
+            "set requires_grad=True for some"
+        )
+
+
+def check_batch(batch: Any) -> tuple[Tensor, Tensor]:
+    """The features and the target of a minibatch, which must be a pair of tensors."""
+    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
+    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise UserError(f"a minibatch must be two tensors, features and target, got {kinds}")
+    return parts[0], parts[1]

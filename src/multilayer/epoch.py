@@ -1,0 +1,66 @@
+"""What a network gave for the minibatches of an epoch, kept for its metrics."""
+
+import torch
+from torch import Tensor, distributed
+from torchmetrics.utilities.distributed import gather_all_tensors
+
+KEPT_BYTES = 2**25
+"""Of an epoch that may be longer than memory."""
+
+MINIBATCHES_A_PACK, BYTES_A_PACK = 4096, 2**21
+"""When minibatches are put together: each takes 2 kB beside its values, and many small tensors that
+stay scatter the memory around them."""
+
+
+class Epoch:
+    """What the network gave for each minibatch of an epoch, kept on its device until the end.
+
+    kept_bytes: outputs and targets of the last rows are kept, in about so many bytes; None keeps
+        all. Losses are kept of all rows.
+    """
+
+    def __init__(self, kept_bytes: int | None = None) -> None:
+        self.kept_bytes = kept_bytes
+        self.losses: list[Tensor] = []
+        self.sizes: list[int] = []
+        self.outputs: list[Tensor] = []
+        self.targets: list[Tensor] = []
+        self.n_packs = 0
+        self.n_bytes_loose = 0
+
+    def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
+        """Keep a minibatch; no value is read, so that a GPU need not wait."""
+        self.losses.append(loss.detach())
+        self.sizes.append(len(target))
+        self.outputs.append(output.detach())
+        self.targets.append(target)
+        self.n_bytes_loose += output.nbytes + target.nbytes
+        if self.n_bytes_loose > BYTES_A_PACK or len(self.losses) >= MINIBATCHES_A_PACK:
+            self.pack()
+
+    def pack(self) -> None:
+        """Put the minibatches since the last pack together; forget the first rows of too many."""
+        self.losses, self.sizes = [self.mean_loss()], [sum(self.sizes)]
+        for values in (self.outputs, self.targets):
+            values[self.n_packs :] = [torch.cat(values[self.n_packs :])]
+        self.n_packs, self.n_bytes_loose = self.n_packs + 1, 0
+        sizes = [a.nbytes + b.nbytes for a, b in zip(self.outputs, self.targets, strict=True)]
+        while self.kept_bytes is not None and sum(sizes[1:]) >= self.kept_bytes:
+            del sizes[0], self.outputs[0], self.targets[0]
+            self.n_packs -= 1
+
+    def mean_loss(self) -> Tensor:
+        """The mean loss over the rows, a scalar."""
+        sizes = torch.tensor(self.sizes, device=self.losses[0].device)
+        return (torch.stack(self.losses) * sizes).sum() / sizes.sum()
+
+    def of_all_processes(self) -> "Epoch":
+        """The same of all processes that train together, with one minibatch from each."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return self
+        together = Epoch()
+        together.losses = gather_all_tensors(self.mean_loss())
+        together.outputs = gather_all_tensors(torch.cat(self.outputs))
+        together.targets = gather_all_tensors(torch.cat(self.targets))
+        together.sizes = [len(target) for target in together.targets]
+        return together

@@ -1,0 +1,255 @@
+"""The modules with Lightning's own entry points: raw rows, plain loaders, tests, predictions."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.tuner.tuning import Tuner
+from torch import Tensor
+from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import DataLoader, TensorDataset
+
+from multilayer import (
+    MLP,
+    BinaryModule,
+    BuiltinData,
+    MulticlassModule,
+    RegressionModule,
+    SupervisedModule,
+    TableData,
+)
+from multilayer.errors import UserError
+from multilayer.metrics import metrics_of
+
+from .test_modules import adam, quiet_trainer
+
+FLATS = Path(__file__).parent / "golden" / "flats.csv"
+Loader = DataLoader[tuple[Tensor, ...]]
+
+
+def data_of(task: str) -> Any:
+    """Data whose features and target do not come ready: categories, gaps, large prices."""
+    if task == "regression":
+        return TableData(path=FLATS, target="price", batch_size=16)
+    if task == "binary":
+        return BuiltinData(name="breast_cancer")
+    return BuiltinData(name="wine")
+
+
+def module_for(data: Any, **arguments: Any) -> SupervisedModule:
+    """A module without a preprocessing, with the network that the data needs."""
+    data.setup()
+    kinds = {"regression": RegressionModule, "binary": BinaryModule, "multiclass": MulticlassModule}
+    torch.manual_seed(0)
+    network = MLP(data.preprocessing.n_features, data.columns.n_outputs, dropout=0.2)
+    return kinds[data.columns.task](network, **{"optimizer": adam} | arguments)
+
+
+def raw_rows(data: Any, split: str) -> tuple[Tensor, Tensor]:
+    """The rows of a split as they were read."""
+    table = data.load()
+    return table.features[data.rows[split]], table.target[data.rows[split]]
+
+
+def plain_loader(*tensors: Tensor) -> Loader:
+    return DataLoader(TensorDataset(*tensors), batch_size=16)
+
+
+def expected_metrics(module: SupervisedModule, rows: tuple[Tensor, Tensor]) -> dict[str, float]:
+    """The metrics of the predictions for raw rows, in the units of the target."""
+    with torch.no_grad():
+        found = metrics_of(module.task, module.eval()(rows[0]), rows[1])
+    return {name: float(value) for name, value in found.items()}
+
+
+def of_split(metrics: Any, split: str) -> dict[str, float]:
+    """What Lightning gives, without the split before each name and the loss."""
+    names = {name: float(value) for name, value in dict(metrics).items() if "/loss" not in name}
+    return {name.removeprefix(f"{split}/"): names[name] for name in names if split in name}
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_a_fit_takes_over_the_preprocessing_of_the_data(tmp_path: Path, task: str) -> None:
+    """Called on raw rows, the module is as good as the fit said, in the units of the target."""
+    data = data_of(task)
+    module = module_for(data)
+    trainer = quiet_trainer(tmp_path)
+    (before,) = trainer.validate(module, data, verbose=False)
+    rows = raw_rows(data, "validation")
+    assert of_split(before, "validation") == pytest.approx(expected_metrics(module, rows), rel=1e-4)
+    trainer.fit(module.train(), data)
+    expected = pytest.approx(expected_metrics(module, rows), rel=1e-4)
+    assert of_split(trainer.callback_metrics, "validation") == expected
+    (after,) = trainer.validate(module, data, verbose=False)
+    assert of_split(after, "validation") == expected
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_a_module_is_loaded_with_ones_own_network(tmp_path: Path, task: str) -> None:
+    """`load_from_checkpoint` brings the preprocessing; the predictions are the same to the bit."""
+    data = data_of(task)
+    module = module_for(data)
+    trainer = quiet_trainer(tmp_path, n_epochs=1)
+    trainer.fit(module, data)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    network = MLP(data.preprocessing.n_features, data.columns.n_outputs, dropout=0.2)
+    loaded = type(module).load_from_checkpoint(tmp_path / "own.ckpt", network=network)
+    columns, _ = raw_rows(data, "test")
+    assert torch.equal(loaded.eval()(columns), module.eval()(columns))
+    loaded.make_optimizer = adam
+    trainer = quiet_trainer(tmp_path, n_epochs=2)
+    trainer.fit(loaded.train(), data, ckpt_path=tmp_path / "own.ckpt")
+    assert trainer.current_epoch == 2
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_trainer_tests_and_predicts(tmp_path: Path, task: str) -> None:
+    """The test rows of the data, and rows of a plain loader, which are raw."""
+    data = data_of(task)
+    module = module_for(data)
+    trainer = quiet_trainer(tmp_path, n_epochs=1)
+    trainer.fit(module, data)
+    rows = raw_rows(data, "test")
+    expected = expected_metrics(module, rows)
+    for source in ({"datamodule": data}, {"dataloaders": plain_loader(*rows)}):
+        (found,) = trainer.test(module, verbose=False, **source)
+        assert of_split(found, "test") == pytest.approx(expected, rel=1e-4)
+        ours = module.evaluate(data.minibatches("test"))
+        assert found["test/loss"] == pytest.approx(ours["loss"], rel=1e-5)
+    with torch.no_grad():
+        expected_predictions = module.eval()(rows[0])
+    loaders: list[Any] = [plain_loader(*rows), plain_loader(rows[0]), DataLoader(rows[0], 7)]  # type: ignore[arg-type]
+    for loader in ({"datamodule": data}, *({"dataloaders": each} for each in loaders)):
+        predictions: Any = trainer.predict(module, **loader)
+        torch.testing.assert_close(torch.cat(predictions), expected_predictions)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32])
+def test_features_of_a_plain_loader_stay_as_they_are(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Without a preprocessing; numbers as numpy gives them are no error of torch's."""
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.randn(64, 3, generator=generator, dtype=torch.float64)
+    target = (10 * columns.sum(dim=1)).round()
+    loader = plain_loader(columns, target.to(dtype))
+    module = RegressionModule(MLP(3, 1), optimizer=adam)
+    trainer = quiet_trainer(tmp_path, n_epochs=3)
+    trainer.fit(module, loader, loader)
+    with torch.no_grad():
+        error = module.eval().network(columns.float())[:, 0] - target
+    (found,) = trainer.test(module, loader, verbose=False)
+    assert found["test/rmse"] == pytest.approx(float(error.square().mean().sqrt()), rel=1e-5)
+    assert found["test/loss"] == pytest.approx(found["test/rmse"] ** 2, rel=1e-5)
+
+
+def test_data_of_another_preprocessing_are_refused(tmp_path: Path) -> None:
+    """Whether they come to a fit, a test or with a checkpoint; the module's own is taken."""
+    data = BuiltinData(name="iris")
+    module = module_for(data)
+    trainer = quiet_trainer(tmp_path, n_epochs=1)
+    trainer.fit(module, data)
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    others = BuiltinData(name="iris", split_seed=1)
+    for use in (trainer.fit, trainer.test, trainer.predict, trainer.validate):
+        with pytest.raises(UserError, match=r"preprocessing=module\.preprocessing"):
+            use(module, datamodule=others)
+    fresh = module_for(others)
+    with pytest.raises(UserError, match=r"preprocessing=module\.preprocessing"):
+        quiet_trainer(tmp_path).fit(fresh, others, ckpt_path=tmp_path / "own.ckpt")
+    trainer.test(module, BuiltinData(name="iris", split_seed=1, preprocessing=module.preprocessing))  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")
+@pytest.mark.parametrize("source", ["data", "loader"])
+def test_lightnings_finder_sets_the_rate(tmp_path: Path, source: str) -> None:
+    """`Tuner.lr_find` leaves its rate in `lr`, and the next fit takes it and all its steps."""
+    data = BuiltinData(name="wine", batch_size=16)
+    module = module_for(data, optimizer=Adam)
+    rows: Any = {"datamodule": data}
+    if source == "loader":
+        rows = {"train_dataloaders": plain_loader(*raw_rows(data, "train"))}
+    trainer = quiet_trainer(tmp_path, n_epochs=4)
+    finder = Tuner(trainer).lr_find(module, num_training=25, **rows)
+    assert finder is not None
+    assert module.lr == finder.suggestion() is not None
+    trainer.fit(module, **rows)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == module.lr
+    assert trainer.global_step == 4 * 8  # of 125 rows, 8 minibatches an epoch
+
+
+class Rates(pl.Callback):
+    """Notes the metric of each validation, and the rate after so many of them."""
+
+    def __init__(self, monitor: str) -> None:
+        self.monitor = monitor
+        self.seen: list[float] = []
+        self.rates: dict[int, float] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self.seen.append(float(trainer.callback_metrics[self.monitor]))
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        self.rates[len(self.seen)] = trainer.optimizers[0].param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("monitor", ["validation/loss", "validation/accuracy", "train/loss"])
+@pytest.mark.parametrize(
+    "trainer",
+    [
+        {},
+        {"check_val_every_n_epoch": 2},
+        {"val_check_interval": 0.5},
+        {"val_check_interval": 3, "check_val_every_n_epoch": None},
+        {"max_steps": 41},
+        {"num_sanity_val_steps": 2},
+    ],
+    ids=str,
+)
+def test_plateau_moves_at_validations(
+    tmp_path: Path, monitor: str, trainer: dict[str, Any]
+) -> None:
+    """After each one, by the metric that is monitored, as torch's own does on the same values."""
+    mode = "max" if monitor.endswith("accuracy") else "min"
+    plateau = partial(ReduceLROnPlateau, mode=mode, patience=0, factor=0.5, threshold=0.2)
+    data = BuiltinData(name="wine", batch_size=32)
+    module = module_for(data, optimizer=adam, scheduler=plateau, monitor=monitor)
+    rates = Rates(monitor)
+    settings = {"num_sanity_val_steps": 0, "max_epochs": 12} | trainer
+    pl.Trainer(
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        callbacks=[rates],
+        **settings,
+    ).fit(module, data)
+    oracle = SGD([torch.zeros(1, requires_grad=True)], lr=1e-2)
+    expected = [1e-2]
+    schedule = plateau(oracle)
+    for value in rates.seen:
+        schedule.step(value)
+        expected.append(oracle.param_groups[0]["lr"])
+    assert len(rates.seen) > 3
+    assert len({*expected}) > 2
+    assert rates.rates == {n: pytest.approx(expected[n]) for n in rates.rates}
+
+
+@pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")
+def test_a_schedule_by_a_metric_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """Where nothing is validated; by the training loss it moves each epoch."""
+    data = BuiltinData(name="wine")
+    plateau = partial(ReduceLROnPlateau, patience=0, threshold=1e3, threshold_mode="abs")
+    module = module_for(data, scheduler=plateau)
+    loader = plain_loader(*raw_rows(data, "train"))
+    with pytest.raises(UserError, match=r"no metric 'validation/loss'.*train/loss"):
+        quiet_trainer(tmp_path).fit(module, loader)
+    module = module_for(data, scheduler=plateau, monitor="train/loss")
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(module, loader)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4)  # of 1e-2, twice
