@@ -22,8 +22,14 @@ from multilayer import (
     SupervisedModule,
     TableData,
 )
+from multilayer.build import make_data
+from multilayer.callbacks import Checkpoint
+from multilayer.config import check_command_line
 from multilayer.errors import UserError
 from multilayer.metrics import metrics_of
+from multilayer.predict import predictions_of
+from multilayer.runs.checkpoint import load_trained
+from multilayer.train import train
 
 from .test_modules import adam, quiet_trainer
 
@@ -253,3 +259,45 @@ def test_a_schedule_by_a_metric_that_is_not_there_is_told(tmp_path: Path) -> Non
     trainer = quiet_trainer(tmp_path)
     trainer.fit(module, loader)
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-4)  # of 1e-2, twice
+
+
+def test_a_resumed_run_goes_on_with_its_schedule(tmp_path: Path) -> None:
+    """Though it follows a metric: the rates, and so the weights, are those of the whole run."""
+    data = BuiltinData(name="wine", batch_size=32)
+    plateau = partial(
+        ReduceLROnPlateau, patience=0, factor=0.5, threshold=1e3, threshold_mode="abs"
+    )
+
+    def fit(n_epochs: int, folder: str, ckpt_path: Path | None = None) -> SupervisedModule:
+        module = module_for(data, scheduler=plateau)
+        trainer = quiet_trainer(tmp_path, n_epochs)
+        trainer.callbacks.append(Checkpoint(folder=tmp_path / folder))  # type: ignore[attr-defined]
+        trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        assert rate == pytest.approx(1e-2 * 0.5 ** (n_epochs - 1))
+        return module
+
+    fit(3, "half")
+    resumed = fit(5, "resumed", tmp_path / "half" / "last.ckpt").state_dict()
+    for name, value in fit(5, "whole").state_dict().items():
+        assert torch.equal(resumed[name], value)
+
+
+def test_dropout_is_left_out_of_the_predictions_of_a_run(tmp_path: Path) -> None:
+    """What `predict` loads evaluates: the same each time, and as good as the run has said."""
+    config = check_command_line("train", ["data=wine", "model.dropout=0.5", "trainer.max_epochs=3"])
+    assert config is not None
+    result = train(config, tmp_path, quiet=True)
+    trained = load_trained(tmp_path / "checkpoints" / "best.ckpt", allowed=[])
+    data = make_data(config)
+    data.setup()
+    columns, target = raw_rows(data, "test")
+    features, cpu = trained.preprocessing(columns), torch.device("cpu")
+    predictions = predictions_of(trained, features, cpu)
+    assert torch.equal(predictions_of(trained, features, cpu), predictions)
+    found = metrics_of("multiclass", predictions, target)
+    assert result.metrics["test"]["auroc"] == pytest.approx(float(found["auroc"]), rel=1e-5)
+    own = MLP(13, 3, d_hidden=config["model"]["d_hidden"], dropout=0.5)
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    loaded = MulticlassModule.load_from_checkpoint(path, network=own).eval()
+    torch.testing.assert_close(loaded(columns), predictions)
