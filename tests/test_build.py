@@ -1,5 +1,6 @@
 """What is counted and checked before a training, against the training itself."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,32 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 
-from multilayer import BuiltinData
+from multilayer import MLP, BuiltinData, RegressionModule
 from multilayer.build import (
     check_batch_normalization,
+    check_components,
+    check_shape,
     limited_batches,
+    make_all,
     make_loss,
+    make_module,
     make_network,
+    make_scheduler,
+    make_trainer,
+    make_whole_network,
     planned_steps,
+    training_arguments,
     with_balanced_weights,
 )
-from multilayer.data import Minibatches
+from multilayer.data import Minibatches, Preprocessing
+from multilayer.data.table import Columns
+from multilayer.embeddings import CategoryEmbeddings
 from multilayer.errors import UserError
+from multilayer.losses import CrossEntropy
+from multilayer.modules import KEPT_BYTES
+from multilayer.runs.folder import RunFolder
+
+from .test_train import config_of
 
 
 class Counts(pl.LightningModule):
@@ -165,3 +181,190 @@ def test_weights_that_are_given_stay_and_regression_has_none() -> None:
     assert with_balanced_weights(given, data) is given
     balanced = {"loss": {"class_weights": "balanced"}}
     assert with_balanced_weights(balanced, data)["loss"]["class_weights"] is None
+
+
+FLATS = Columns(["size", "city", "rooms"], "price", "regression", [], {"city": ["A", "B", "C"]})
+
+
+def fitted_to_flats() -> Preprocessing:
+    """Two numbers, of which one has gaps, and a city of three, of which one is rare."""
+    rows = [[50.0, 0, 2], [70.0, 1, torch.nan], [90.0, 0, 4], [60.0, 1, 3], [80.0, 2, 3]]
+    return Preprocessing.of(FLATS, rare_below=2).fit_(torch.tensor(rows), torch.arange(5.0))
+
+
+def test_a_network_is_as_wide_as_its_preprocessed_table() -> None:
+    """Two numbers, one gap and three features of the city; a vector in place of these three."""
+    one_hot = make_whole_network(config_of("model.d_hidden=[4]"), FLATS, fitted_to_flats())
+    assert isinstance(one_hot, MLP)
+    assert [layer.in_features for layer in linears(one_hot)] == [6, 4]
+    assert linears(one_hot)[-1].out_features == 1
+    words = ["data=table", "data.path=t.csv", "data.target=price", "data.categories=embedding"]
+    embedded = make_whole_network(config_of(*words, "model.d_hidden=[4]"), FLATS, fitted_to_flats())
+    assert isinstance(embedded, nn.Sequential)
+    first, after = embedded
+    assert isinstance(first, CategoryEmbeddings)
+    assert first.sizes == [3, 3]
+    assert [layer.in_features for layer in linears(after)] == [first.n_features, 4]
+    assert linears(after)[-1].out_features == 1
+
+
+def linears(network: nn.Module) -> list[nn.Linear]:
+    """The linear layers, first to last."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+
+
+def test_only_numbers_are_embedded_as_numbers() -> None:
+    """The features of gaps and categories pass beside them, and need no vectors."""
+    network: Any = make_whole_network(config_of("model=mlp_plr"), FLATS, fitted_to_flats())
+    assert network[0].n_numbers == 2
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_checking_the_shape_leaves_the_mode(training: bool) -> None:
+    """And takes the network in evaluation: batch normalization, of two rows, would move."""
+    network = MLP(6, 1, normalization="batch").train(training)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    check_shape(network, 6, FLATS)
+    assert network.training is training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            nn.Linear(6, 2),
+            r"1 outputs a row for the task regression, 2 rows gave the shape \(2, 2\)",
+        ),
+        (nn.Sequential(nn.Linear(6, 1), nn.Flatten(0), nn.Flatten(0)), None),  # (B,) is (B, 1)
+        (nn.Linear(5, 1), "does not take 6 features"),
+        (nn.Flatten(0), r"gave the shape \(12,\)"),
+    ],
+)
+def test_a_network_of_another_shape_is_refused(network: nn.Module, message: str | None) -> None:
+    """With what it takes or gives."""
+    if message is None:
+        check_shape(network, 6, FLATS)
+    else:
+        with pytest.raises(UserError, match=message):
+            check_shape(network, 6, FLATS)
+
+
+def test_a_vector_is_no_row_of_several_classes() -> None:
+    """`(B,)` stands for `(B, 1)` alone."""
+    columns = Columns(["a"], "y", "multiclass", ["x", "y", "z"])
+    with pytest.raises(UserError, match="3 outputs a row for the task multiclass"):
+        check_shape(nn.Sequential(nn.Linear(1, 1), nn.Flatten(0)), 1, columns)
+
+
+def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
+    """The task decides the class; the config, the columns and the fingerprint travel along."""
+    config = config_of("loss=huber", "data=diabetes", "scheduler=cosine", "monitor=validation/r2")
+    preprocessing = fitted_to_flats()
+    arguments = training_arguments(config, n_steps=40, is_streamed=True)
+    module = make_module(config, FLATS, preprocessing, data_fingerprint="f", **arguments)
+    assert isinstance(module, RegressionModule)
+    assert isinstance(module.loss, nn.HuberLoss)
+    assert module.preprocessing is preprocessing
+    assert module.about["config"] is config
+    assert Columns(**module.about["columns"]) == FLATS
+    assert module.about["data_fingerprint"] == "f"
+    assert (module.scheduler_interval, module.monitor) == ("step", "validation/r2")
+    assert module.epochs["train"].kept_bytes == KEPT_BYTES
+    in_memory = training_arguments(config, n_steps=40, is_streamed=False)
+    assert in_memory["kept_bytes"] is None
+    optimizer = arguments["optimizer"]([nn.Parameter(torch.zeros(1))])
+    scheduler = arguments["scheduler"](optimizer)
+    for _ in range(40):
+        optimizer.step()
+        scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([0.0])
+
+
+def test_weights_are_as_many_as_the_classes() -> None:
+    """Refused by the key, once the number of classes is known."""
+    config = config_of("loss=cross_entropy", "loss.class_weights=[1,2,3]")
+    assert isinstance(make_loss(config, "multiclass", 3), CrossEntropy)
+    with pytest.raises(UserError, match="loss: class_weights must hold 4 numbers, got 3"):
+        make_loss(config, "multiclass", 4)
+
+
+def test_a_schedule_may_be_told_the_number_of_epochs() -> None:
+    """Torch's own cosine counts in those."""
+    config = config_of("scheduler=step", "trainer.max_epochs=7")
+    config["scheduler"] |= {
+        "_target_": "torch.optim.lr_scheduler.CosineAnnealingLR",
+        "T_max": "n_epochs",
+    }
+    del config["scheduler"]["step_size"], config["scheduler"]["gamma"]
+    scheduler = make_scheduler(config, n_steps=70)(torch.optim.SGD([nn.Parameter(torch.ones(1))]))
+    assert scheduler.T_max == 7
+
+
+def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path) -> None:
+    """Lightning adds none; what watches rates needs a logger; a quiet one has no summary."""
+    run = RunFolder(tmp_path)
+
+    def names(*overrides: str, quiet: bool = False) -> set[str]:
+        trainer = make_trainer(config_of(*overrides), run, quiet=quiet)
+        assert trainer.default_root_dir == str(tmp_path)
+        return {type(item).__name__ for item in trainer.callbacks}  # type: ignore[attr-defined]
+
+    usual = names()
+    assert {"BestWeights", "EarlyStopping", "LearningRate", "NetworkSummary"} <= usual
+    assert names("logger=none") == usual - {"LearningRate"}
+    assert names(quiet=True) == usual - {"NetworkSummary"}
+    assert not names("callbacks=none", "logger=none")
+    assert make_trainer(config_of("trainer.max_epochs=3"), run).max_epochs == 3
+
+
+def test_components_that_are_null_are_left_out_and_others_need_a_target() -> None:
+    """Each is named by its key."""
+    relu = {"_target_": "torch.nn.ReLU"}
+    (made,) = make_all("callbacks", {"one": relu, "two": None})
+    assert isinstance(made, nn.ReLU)
+    with pytest.raises(UserError, match=r"callbacks\.two: has no _target_; choose the file of"):
+        make_all("callbacks", {"one": relu, "two": {"patience": 3}})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["scheduler=plateau", "scheduler.interval=step"], "follows a metric of whole epochs"),
+        (["data=diabetes", "loss=cross_entropy"], "loss: CrossEntropy is for multiclass"),
+        (["trainer=gpu"], r"trainer\.accelerator=gpu: .*; use trainer=auto or trainer=cpu"),
+    ],
+)
+def test_choices_that_do_not_fit_are_refused_before_data_is_read(
+    overrides: list[str], message: str
+) -> None:
+    """With the key, and what would do."""
+    if overrides == ["trainer=gpu"] and torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(UserError, match=message):
+        check_components(config_of(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "value", "message"),
+    [
+        ("optimizer", "lr", -1.0, "optimizer: Invalid learning rate"),
+        ("scheduler", "warmup", 2.0, "scheduler: warmup must be"),
+        ("model", "dropout", 2.0, "model: dropout must be"),
+    ],
+)
+def test_what_a_component_refuses_is_told_by_its_key(
+    key: str, name: str, value: float, message: str
+) -> None:
+    """Also in a config that was never checked, as that of a checkpoint."""
+    config = config_of("scheduler=cosine")
+    config[key][name] = value
+    with pytest.raises(UserError, match=message):
+        check_components(config)
+
+
+def test_components_that_fit_are_as_they_were() -> None:
+    """The network that was tried took no memory, and the config is the same."""
+    config, same = config_of(), config_of()
+    check_components(config)
+    assert config == same

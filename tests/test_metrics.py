@@ -322,3 +322,16 @@ def test_rows_count_beyond_what_float32_can_count():
     confidence = torch.full(labels.shape, 0.25)
     error = metrics.calibration_error(confidence, torch.zeros(1, 1))
     assert error.item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("task", METRICS)
+def test_metrics_are_taken_where_the_predictions_are(task):
+    """Nothing is made on another device: one that computes nothing stands for a GPU."""
+    shape = (2, 30, 3) if task == "multiclass" else (2, 30)
+    predictions = torch.empty(shape, device="meta")
+    target = torch.empty(2, 30, dtype=torch.int64, device="meta")
+    found = stacked_metrics(task, predictions, target.float() if task == "regression" else target)
+    assert found
+    for value in found.values():
+        assert value.shape == (2,)
+        assert value.device.type == "meta"

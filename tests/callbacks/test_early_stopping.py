@@ -107,7 +107,7 @@ def test_a_loss_that_is_not_finite_stops_at_once(value: float) -> None:
     assert n_epochs == 3
     assert stopping.diverged
     assert stopping.reason is not None
-    assert stopping.reason.startswith("diverged: validation/loss")
+    assert stopping.reason == f"diverged: validation/loss is {value} in epoch 3"
     assert best.best_epoch == 2
     assert module.weight.item() == 2
 
@@ -175,6 +175,15 @@ def test_any_loss_that_is_not_finite_is_a_divergence_and_no_other_metric_is(
     trainer.fit(LogsMore([4, 3, 2, 1], **{name: [1, -INF, 1, 1]}), BATCHES, BATCHES)
     assert stopping.diverged == diverges
     assert trainer.current_epoch == (2 if diverges else 4)
+
+
+def test_a_metric_that_is_never_a_number_never_improves() -> None:
+    """Patience counts from the first epoch."""
+    stopping = EarlyStopping(monitor="validation/r2", mode="max", patience=2)
+    trainer = trainer_with(stopping, max_epochs=5)
+    trainer.fit(LogsMore([5, 4, 3, 2, 1], validation_r2=[NAN] * 5), BATCHES, BATCHES)
+    assert trainer.current_epoch == 2
+    assert stopping.best_epoch == 0
 
 
 class StopsAt(pl.Callback):
