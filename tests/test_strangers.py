@@ -1,6 +1,10 @@
 """Run folders and checkpoints from strangers: they are data, and may not start anything."""
 
+import copy
+import math
 import pickle
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +134,143 @@ def test_weights_that_do_not_fit_are_told(
     outcome = multilayer("evaluate", "run=odd.ckpt")
     assert outcome.code == 2
     assert "weights do not fit" in outcome.err
+
+
+DELETED = object()
+
+WRONG = [
+    DELETED, None, "x", -1, 10**9, 1e300, math.nan, [], {}, [[]], [10**9], "y" * 10**5,
+    torch.zeros(3), {"_target_": "torch.nn.Linear"},
+]  # fmt: skip
+
+
+def keys_in(node: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path to each value of nested dicts and lists."""
+    if isinstance(node, dict | list):
+        for key in node if isinstance(node, dict) else range(len(node)):
+            yield (*above, key)
+            yield from keys_in(node[key], (*above, key))
+
+
+def with_value(content: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy with another value, or without one."""
+    content = copy.deepcopy(content)
+    parent = content
+    for key in path[:-1]:
+        parent = parent[key]
+    if value is DELETED:
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = value
+    return content
+
+
+GOLDEN = Path(__file__).parent / "golden"
+READ = ("epoch", "global_step", "state_dict", "multilayer")
+NOT_READ = ("trainer", "callbacks", "logger", "scheduler", "optimizer")
+"""Of the config, by those who evaluate and predict."""
+
+CHANGES = {"split_seed", "label_smoothing", "classes", "target"}
+"""Keys that may be other ones, or take their defaults: then these are other rows, say."""
+
+
+@pytest.mark.parametrize("run", ["finished", "table"])
+def test_a_crafted_checkpoint_is_refused_or_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str
+) -> None:
+    """Any of its values missing, of another type, huge, negative or nested, one at a time."""
+    content = {
+        key: value
+        for key, value in read_checkpoint(GOLDEN / run / "checkpoints" / "best.ckpt").items()
+        if key in READ
+    }
+    rows = torch.zeros(4, len(content["multilayer"]["columns"]["features"]))
+    path = tmp_path / "crafted.ckpt"
+    torch.save(content, path)
+    expected = load_trained(path, allowed=[]).module(rows)
+    paths = [
+        each
+        for each in keys_in(content)
+        if not (each[:2] == ("multilayer", "config") and each[2:3] and each[2] in NOT_READ)
+    ]
+    cases = random.Random(0).sample([(each, value) for each in paths for value in WRONG], 150)
+    n_refused = 0
+    for where, value in cases:
+        torch.save(with_value(content, where, value), path)
+        try:
+            found = load_trained(path, allowed=[]).module(rows)
+        except UserError:
+            n_refused += 1
+        else:
+            is_weight = where[0] == "state_dict"
+            assert is_weight or torch.equal(found, expected), (where, value)
+    assert n_refused > 50
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (("config", "model", "d_hidden"), [200_000, 200_000], "network of 4.,..., numbers"),
+        (("config", "model", "d_hidden"), [-3], "config.model.d_hidden"),
+        (("threads",), 100_000, "threads=100000"),
+        (("columns", "features"), ["a", "a"], "must differ"),
+        (("columns", "unheard_of"), 1, "unheard_of"),
+        (("config", "data", "_target_"), DELETED, "_target_"),
+        (("config", "data", "path"), None, None),
+    ],
+)
+def test_what_a_crafted_checkpoint_says_is_checked_before_it_is_built(
+    finished_run: Path, tmp_path: Path, where: tuple[str, ...], value: Any, message: str | None
+) -> None:
+    """No memory is taken for it, and no thread is started; a key more is nothing."""
+    before = torch.get_num_threads()
+    content = read_checkpoint(finished_run / "checkpoints" / "best.ckpt")
+    path = tmp_path / "crafted.ckpt"
+    torch.save(with_value(content, ("multilayer", *where), value), path)
+    if message is None:
+        assert load_trained(path, allowed=[])
+        return
+    with pytest.raises(UserError, match=message.replace(".,...,", r"[\d,]+")):
+        load_trained(path, allowed=[])
+    assert torch.get_num_threads() == before
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    """And one that is nested without an end in sight."""
+    content = read_checkpoint(finished_run / "checkpoints" / "best.ckpt")
+    config = content["multilayer"]["config"]
+    path = tmp_path / "crafted.ckpt"
+    deep: list[Any] = []
+    for _ in range(200):
+        deep = [deep]
+    for part, message in ((deep, "nested deeper"), ([config, config], "holds itself")):
+        config["more"] = part
+        torch.save(content, path)
+        with pytest.raises(UserError, match=message):
+            load_trained(path, allowed=[])
+
+
+def test_a_tensor_that_is_larger_than_the_file_is_refused(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    """A few bytes that say they are many: torch would copy each of them."""
+    content = read_checkpoint(finished_run / "checkpoints" / "best.ckpt")
+    content["state_dict"]["preprocessing.mean"] = torch.zeros(1).expand(10**12)
+    torch.save(content, tmp_path / "crafted.ckpt")
+    with pytest.raises(UserError, match="larger than what is stored"):
+        load_trained(tmp_path / "crafted.ckpt", allowed=[])
+
+
+def test_an_allowed_name_for_a_class_from_elsewhere_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`torch.nn` shows classes that live elsewhere, and so may a package that the user allows."""
+
+    class Elsewhere(torch.nn.Linear):
+        """As a class of another package that an allowed one imports."""
+
+    monkeypatch.setattr(torch.nn, "Borrowed", Elsewhere, raising=False)
+    node = {"model": {"_target_": "torch.nn.Borrowed"}}
+    with pytest.raises(UserError, match=r"torch\.nn\.Borrowed for model, which may not be loaded"):
+        check_stranger(node, [])
+    check_stranger(node, [Elsewhere.__module__])

@@ -94,17 +94,21 @@ def make_network(
 
 
 def make_whole_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
+    """The network for preprocessed rows of a table, which has run once to see that it fits them."""
+    network = assemble_network(config, columns, preprocessing)
+    check_shape(network, preprocessing.n_features, columns)
+    return network
+
+
+def assemble_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
     """The network for preprocessed rows of a table, with embeddings of categories before it."""
     n_features, sizes = preprocessing.n_features, preprocessing.category_sizes
     rest = {"n_outputs": columns.n_outputs, "n_numbers": preprocessing.n_numbers}
     if not sizes or config["data"].get("categories") != "embedding":
-        network = make_network(config["model"], n_features=n_features, **rest)
-    else:
-        first = CategoryEmbeddings(n_features - sum(sizes), sizes)
-        after = make_network(config["model"], n_features=first.n_features, **rest)
-        network = nn.Sequential(first, after)
-    check_shape(network, n_features, columns)
-    return network
+        return make_network(config["model"], n_features=n_features, **rest)
+    first = CategoryEmbeddings(n_features - sum(sizes), sizes)
+    after = make_network(config["model"], n_features=first.n_features, **rest)
+    return nn.Sequential(first, after)
 
 
 def check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:

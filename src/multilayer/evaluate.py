@@ -14,6 +14,7 @@ from multilayer.data.preprocessing import preprocess
 from multilayer.data.split import Split
 from multilayer.data.table import read_frame_like, read_table
 from multilayer.devices import choose_device
+from multilayer.errors import UserError, first_line
 from multilayer.runs.checkpoint import Trained, load_trained
 from multilayer.runs.folder import find_checkpoint
 from multilayer.text_format import TextFormat
@@ -50,7 +51,10 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
 def split_of(trained: Trained, split: Split, device: torch.device) -> Minibatches:
     """The rows of a split of the run's own data, read again."""
     data = make_data(trained.config, trained.preprocessing)
-    data.setup()
+    try:
+        data.setup()
+    except OSError as error:  # a path that no system has, say: it may be a stranger's
+        raise UserError(f"the run's data cannot be read: {first_line(error)}") from error
     if data.fingerprint != trained.data_fingerprint:
         log.warning("the data has changed since the training: these are other rows")
     return data.minibatches(split, device)

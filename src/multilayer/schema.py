@@ -46,11 +46,14 @@ BatchSize = Annotated[
     Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
 ]
 
-NumberOrAuto = Annotated[
-    Annotated[PositiveInt, Tag("number")] | Annotated[Literal["auto"], Tag("word")],
+MOST_THREADS = 1024
+"""Of torch: a hundred thousand of them end the process without a word."""
+
+Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
+ThreadsOrAuto = Annotated[
+    Annotated[Threads, Tag("number")] | Annotated[Literal["auto"], Tag("word")],
     Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
 ]
-
 
 ClassWeights = Annotated[
     Annotated[list[NonNegativeFloat], Tag("list")] | Annotated[Literal["balanced"], Tag("word")],
@@ -191,7 +194,7 @@ class TrainConfig(Command):
     seed: Seed
     engine: Literal["lightning", "lockstep"]
     compile: Literal["auto", True, False]
-    threads: NumberOrAuto
+    threads: ThreadsOrAuto
     monitor: str
     mode: Literal["min", "max"]
     resume: str | None
@@ -283,6 +286,10 @@ def is_unset(problem: Any, config: dict[str, Any]) -> bool:
     return bool(problem["type"] == "missing" and problem["loc"][0] in config)
 
 
+MOST_LETTERS = 200
+"""Of a value in a message."""
+
+
 def line(problem: Any) -> str:
     """One problem that pydantic found, as `key=value: what was expected`."""
     tags = ("number", "list", "word", "share", "endless")
@@ -292,8 +299,9 @@ def line(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{'.'.join(keys)}: it cannot be left out"
     expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
-    value = problem["input"]
-    return f"{'.'.join(keys)}={'null' if value is None else value}: {expected}"
+    value = "null" if problem["input"] is None else str(problem["input"])
+    shown = value if len(value) <= MOST_LETTERS else f"{value[:MOST_LETTERS]}..."
+    return f"{'.'.join(keys)}={shown}: {expected}"
 
 
 def missing_extras(loggers: dict[str, Any]) -> list[str]:

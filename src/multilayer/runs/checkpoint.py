@@ -1,17 +1,22 @@
 """Reading a checkpoint back, as plain data from a stranger."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from multilayer.build import make_module
+from multilayer.build import assemble_network, make_module
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
-from multilayer.errors import UserError
+from multilayer.errors import UserError, first_line
 from multilayer.modules import SupervisedModule
 from multilayer.runs.checkpoint_file import read_plain
+from multilayer.runs.checkpoint_schema import problems_of
 from multilayer.targets import check_stranger
 from multilayer.threads import set_recorded_threads
 
@@ -35,16 +40,75 @@ def load_trained(path: Path, *, allowed: list[str]) -> Trained:
     Raises `UserError` for a file that is no checkpoint of ours, or names what it may not.
     """
     checkpoint = read_checkpoint(path)
-    about = checkpoint["multilayer"]
-    config, columns = about["config"], Columns(**about["columns"])
+    config = checkpoint["multilayer"]["config"]
     check_stranger({name: config[name] for name in ("data", "model", "loss")}, allowed)
+    with refusing(path):
+        trained = rebuild(checkpoint)
+        check_predictions(trained)
+    set_recorded_threads(checkpoint["multilayer"]["threads"])
+    return trained
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Say in one line that a checkpoint cannot be used, whatever it makes torch stumble over."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{path}: the module cannot be rebuilt from it: {reason}") from error
+
+
+def rebuild(checkpoint: dict[str, Any]) -> Trained:
+    """The module of a checkpoint, with its weights."""
+    about, weights = checkpoint["multilayer"], checkpoint["state_dict"]
+    config, columns = about["config"], Columns(**about["columns"])
     preprocessing = Preprocessing.of(columns, numbers=config["data"].get("numbers", "standard"))
-    load_weights(preprocessing, part_of(checkpoint["state_dict"], "preprocessing."), path)
+    load_weights(preprocessing, part_of(weights, "preprocessing."))
+    check_width(config, columns, preprocessing, weights)
     fingerprint = about["data_fingerprint"]
     module = make_module(config, columns, preprocessing, data_fingerprint=fingerprint)
-    load_weights(module, checkpoint["state_dict"], path)
-    set_recorded_threads(about["threads"])
+    load_weights(module, weights)
     return Trained(module.eval(), config, columns, preprocessing, fingerprint)
+
+
+def check_width(
+    config: dict[str, Any],
+    columns: Columns,
+    preprocessing: Preprocessing,
+    weights: dict[str, Tensor],
+) -> None:
+    """Raise `UserError` where the config describes a network far larger than the weights.
+
+    It is built on torch's meta device, where weights take no memory.
+    """
+    with torch.device("meta"):
+        network = assemble_network(config, columns, preprocessing)
+    tensors = [*network.parameters(), *network.buffers()]
+    n = sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
+    n_stored = sum(value.numel() for value in weights.values())
+    if n > 2 * n_stored + 2**20:  # there may be some that are not stored
+        raise UserError(
+            f"the weights do not fit the config: it describes a network of {n:,} numbers, and "
+            f"{n_stored:,} are stored"
+        )
+
+
+@torch.no_grad()
+def check_predictions(trained: Trained) -> None:
+    """Raise `UserError` where raw rows do not come out as predictions of the task."""
+    columns = trained.columns
+    rows = torch.zeros(3, len(columns.features), dtype=trained.preprocessing.raw_dtype)
+    rows[1] = torch.nan
+    for position, n_labels in columns.n_labels.items():
+        rows[2, position] = n_labels  # one that is not known
+    for part in (rows, rows[:2]):  # what is as long as one of them would pass for a number
+        shape = tuple(trained.module(part).shape)
+        expected = (len(part), len(columns.classes))[: 2 if columns.task == "multiclass" else 1]
+        if shape != expected:
+            raise UserError(f"the module cannot be rebuilt: predictions have the shape {shape}")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -55,6 +119,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     checkpoint = read_plain(path)
     if "multilayer" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of multilayer: it holds no config")
+    problems = problems_of(checkpoint, path.stat().st_size)
+    if problems:
+        raise UserError("\n".join([f"{path} is not as multilayer writes checkpoints:", *problems]))
     return checkpoint
 
 
@@ -67,9 +134,9 @@ def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def load_weights(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+def load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
     """Load the weights, which must fit the network that the config describes."""
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise UserError(f"{path}: the weights do not fit the config: {error}") from error
+        raise UserError(f"the weights do not fit the config: {error}") from error
