@@ -382,6 +382,19 @@ def test_text_of_a_typed_file_stays_text(tmp_path: Path) -> None:
     assert read_frame(tmp_path / "t.parquet", known)["zip"].to_list() == [7, 8] * 30
 
 
+def test_a_table_of_a_spreadsheet_with_decimal_commas_is_read(tmp_path: Path) -> None:
+    """Its columns are separated by semicolons; a fault in a line is told with its row."""
+    rows = [f"{i},5;{'ab'[i % 2]};{i % 2}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["x;c;y", *rows]) + "\n")
+    with pytest.raises(UserError, match=r"by semicolons; they must .* say \"data\.decimal=','\""):
+        table_of(str(tmp_path / "t.csv"))
+    table = table_of(str(tmp_path / "t.csv"), decimal=",")
+    assert table.features[:, 0].tolist() == [i + 0.5 for i in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["x;c;y", *rows, "1,5;a"]) + "\n")
+    with pytest.raises(UserError, match="row 61 has 2 values, the header has 3 names"):
+        table_of(str(tmp_path / "t.csv"), decimal=",")
+
+
 def test_training_evaluation_and_prediction_read_alike(multilayer: Run, tmp_path: Path) -> None:
     """What the training was told of the file is not told again."""
     rng = np.random.default_rng(0)

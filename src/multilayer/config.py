@@ -1,6 +1,7 @@
 """Composing the config groups, and checking what the user wrote. No torch here."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
@@ -92,9 +93,21 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed += parser.parse_overrides([text])
         except HydraException as error:
-            problems.append(f"{text}: not of the form key=value ({first_line(error)})")
+            problems.append(f"{text}: not of the form key=value ({first_line(error)}){hint(text)}")
     raise_all(problems)
     return parsed
+
+
+def hint(text: str) -> str:
+    """How to write a value that is no word to Hydra: a shell takes one pair of quotes away.
+
+    >>> print(hint("data.decimal=,"))
+    ; a mark is written in quotes twice: "data.decimal=','"
+    """
+    is_mark = re.fullmatch(r"([\w.]+)=([^\w'\"]{1,2})", text)
+    return (
+        f"; a mark is written in quotes twice: \"{is_mark[1]}='{is_mark[2]}'\"" if is_mark else ""
+    )
 
 
 def is_sweep_by_itself(command: str, parsed: Sequence[Override]) -> bool:

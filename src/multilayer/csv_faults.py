@@ -37,6 +37,8 @@ def check_header(path: Path, separator: str) -> None:
         raise UserError(
             f"{path}: its columns are separated by {' and '.join(others.values())}; they must be "
             f"by {SEPARATORS_IN_WORDS[separator]}, and 0.5 written with a point"
+            + "; if it is written 0,5, say \"data.decimal=','\""
+            * (";" in others)
         )
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:

@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from glob import glob
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from multilayer.csv_faults import check_header, checked_rows, find_fault
+from multilayer.csv_faults import check_header, checked_rows, find_fault, lines_of
 from multilayer.errors import UserError, first_line, quoted
 from multilayer.files import whole_file
 from multilayer.text_format import Facts, TextFormat
@@ -116,7 +116,7 @@ class TableFile:
     def look_at(self, file: Path) -> None:
         """Take in the types that a file's columns have, and the facts of those of text."""
         is_text_file = text_ending(file) in SEPARATORS
-        with refusing(file, may_be_types=not self.types_from_all):  # polars reads ahead
+        with self.refusing(file):  # polars reads ahead
             rows = self.scan(file)
             self.raw[file] = schema = rows.collect_schema()
             texts = [name for name, dtype in schema.items() if dtype in TEXTS]
@@ -130,6 +130,22 @@ class TableFile:
                 raise OtherTypesError
         self.facts[file] = facts
 
+    def separator(self, file: Path) -> str | None:
+        """What is between the values of a text file; None for one of another kind.
+
+        Where commas are decimal, a table may be separated by semicolons, as spreadsheets do.
+        """
+        separator = SEPARATORS.get(text_ending(file))
+        if separator == "," and self.text.decimal == ",":
+            with refusing(file, separator=","):
+                return ";" if ";" in next(lines_of(file, 1), "") else ","
+        return separator
+
+    def refusing(self, file: Path) -> AbstractContextManager[None]:
+        """Say what is wrong with one of the files that polars cannot read."""
+        may_be_types = not self.types_from_all
+        return refusing(file, may_be_types=may_be_types, separator=self.separator(file))
+
     def scan(self, file: Path) -> pl.LazyFrame:
         """The rows of a file, of the types that its own rows have."""
         if text_ending(file) not in SEPARATORS:
@@ -138,7 +154,7 @@ class TableFile:
                 pl.scan_parquet(file, glob=False) if is_parquet else pl.scan_ipc(file, glob=False)
             )
             return with_plain_names(rows)
-        check_header(file, SEPARATORS[text_ending(file)])
+        check_header(file, str(self.separator(file)))
         names = self.scan_text(file, infer_schema=False).collect_schema()
         rows = self.scan_text(
             file,
@@ -156,7 +172,7 @@ class TableFile:
             os.environ.setdefault(name, value)
         return pl.scan_csv(
             file,
-            separator=SEPARATORS[text_ending(file)],
+            separator=str(self.separator(file)),
             null_values=["", *self.text.missing_words],
             glob=False,
             **options,
@@ -199,9 +215,9 @@ class TableFile:
         Raises as the class does.
         """
         n_rows = max(1, VALUES_AT_A_TIME // len(self.schema))
-        with refusing(file, may_be_types=not self.types_from_all):
+        with self.refusing(file):
             batches = self.rows(file).collect_batches(chunk_size=n_rows)
-            separator = SEPARATORS.get(text_ending(file))
+            separator = self.separator(file)
             for batch in checked_rows(batches, file, separator) if separator else batches:
                 yield self.typed(batch)
 
@@ -285,15 +301,17 @@ def check_ending(path: Path, endings: Sequence[str]) -> Path:
 
 
 @contextmanager
-def refusing(file: Path, *, may_be_types: bool = False) -> Iterator[None]:
+def refusing(
+    file: Path, *, may_be_types: bool = False, separator: str | None = None
+) -> Iterator[None]:
     """Say what is wrong with a file that polars cannot read.
 
     may_be_types: whether it may be a text file whose columns are of other types than was thought.
+    separator: what is between the values of a text file.
     """
     try:
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        separator = SEPARATORS.get(text_ending(file))
         try:
             fault = find_fault(file, separator, was_refused=not may_be_types) if separator else None
         except (pl.exceptions.PolarsError, OSError) as other:  # not even its lines can be read
