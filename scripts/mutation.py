@@ -57,6 +57,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "callbacks/early_stopping": [],
         "lr_sweep/range_test": [],
         "lr_sweep/regimes": [],
+        "epoch": ["test_modules"],
         "modules": [],
         "schedulers": [],
     },

@@ -167,6 +167,29 @@ def test_the_rows_of_two_buffers_have_orders_of_their_own(
     assert first != second
 
 
+def test_features_are_made_for_some_minibatches_at_a_time_across_buffers(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For three here, always, whatever a buffer leaves over; the minibatches are the same."""
+    whole, data = epoch_of(stream_of(path)), stream_of(path)
+    three = 3 * 64 * data.preprocessing.n_features
+    monkeypatch.setattr("multilayer.data.streamed_minibatches.PREPROCESSED_VALUES", three)
+    lengths = []
+    usual = StreamedMinibatches.preprocess
+
+    def noted(self: StreamedMinibatches, parts: list[tuple[Tensor, Tensor]]) -> tuple:
+        lengths.append(sum(len(target) for _, target in parts))
+        return usual(self, parts)
+
+    monkeypatch.setattr(StreamedMinibatches, "preprocess", noted)
+    parts = epoch_of(data)
+    assert len(lengths) > 10
+    assert set(lengths[:-1]) == {3 * 64}
+    for (x, y), (x2, y2) in zip(parts, whole, strict=True):
+        assert torch.equal(x, x2)
+        assert torch.equal(y, y2)
+
+
 def test_the_order_is_given_by_seed_and_epoch(path: Path) -> None:
     """Alike in a new process, say, and other for another seed."""
     first, again = epoch_of(stream_of(path), 3), epoch_of(stream_of(path), 3)
