@@ -200,6 +200,18 @@ def test_the_order_is_given_by_seed_and_epoch(path: Path) -> None:
     assert not torch.equal(first[0][0], other[0][0])
 
 
+def test_a_buffer_has_another_order_in_every_epoch(frame: pl.DataFrame, tmp_path: Path) -> None:
+    """And for every seed, also where its pieces cannot change places: here it has only one."""
+    frame[:PIECE].write_parquet(tmp_path / "t.parquet")
+    orders = []
+    for seed in (0, 1):
+        data = stream_of(tmp_path / "t.parquet", shuffle_seed=seed)
+        for epoch in (0, 1, 2):
+            orders.append(rows_in(data, torch.cat([x for x, _ in epoch_of(data, epoch)])))
+    assert len({tuple(order) for order in orders}) == 6
+    assert len({tuple(sorted(order)) for order in orders}) == 1
+
+
 @pytest.mark.parametrize("n_given", [0, 1, 7, 12, 30, 50])
 def test_an_epoch_goes_on_where_it_was_interrupted(
     path: Path, n_given: int, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,13 @@ from multilayer.data.preprocessing import (
     preprocess,
     preprocessed_target,
 )
-from multilayer.data.split import Split, SplitRule, split_rows
+from multilayer.data.split import (
+    Split,
+    SplitRule,
+    lacking_classes,
+    shared_rows,
+    split_rows,
+)
 from multilayer.data.stream import TableStream
 from multilayer.data.streamed_minibatches import StreamedMinibatches
 from multilayer.data.table import Columns, Table
@@ -138,6 +144,10 @@ class DataModule(ABC, pl.LightningDataModule):
             "validation": rows.validation,
             "test": rows.test,
         }
+        # A stream's training rows are in no memory: to compare them would take a second reading.
+        shared = shared_rows(table, rows) if self.stream is None else ""
+        for line in filter(None, (lacking_classes(table, rows), shared)):
+            log.warning(f"data: {line}")
         self.preprocessing = self.fitted_preprocessing or self.fit_preprocessing(table)
         if self.stream is None:
             self.features, self.targets = preprocess(self.preprocessing, table)

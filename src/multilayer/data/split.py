@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from multilayer.data.table import Split as Split
 from multilayer.data.table import Table
-from multilayer.errors import UserError
+from multilayer.errors import UserError, quoted
 
 Numbers = npt.NDArray[np.int64]
 
@@ -103,6 +104,42 @@ def refuse_rare_class(target: str, counts: Mapping[str, int], n_parts: int, part
         )
 
 
+def refuse_small_part(n_rows: int, strata: Numbers | None) -> None:
+    """Raise `ValueError` where a split would have too few rows.
+
+    strata: the classes that each split is to have rows of.
+    """
+    n_classes = 1 if strata is None else len(np.unique(strata))
+    if n_rows < n_classes:
+        rows = f"{max(0, n_rows)} row{'s' * (n_rows != 1)}"
+        raise ValueError(
+            f"a split would have {rows}" + f", fewer than the {n_classes} classes" * (n_classes > 1)
+        )
+
+
+def lacking_classes(table: Table, rows: Rows) -> str:
+    """Which classes each split has no row of, in one line; empty where it has all."""
+    known = range(len(table.columns.classes))
+    found = []
+    for split in get_args(Split):
+        there = set(table.target[getattr(rows, split)].tolist()) if known else set()
+        lacking = [table.columns.classes[k] for k in known if k not in there]
+        if lacking:
+            found.append(f"no {split} row is of class {quoted(lacking, 5)}")
+    return "; ".join(found)
+
+
+def shared_rows(table: Table, rows: Rows) -> str:
+    """How many held-out rows are equal to a training row, in one line; empty where none is."""
+    hashes = table.row_hashes()
+    shared = {
+        split: int(np.isin(hashes[part], hashes[rows.train]).sum())
+        for split, part in (("validation", rows.validation), ("test", rows.test))
+    }
+    counts = [f"{n:,} of {len(getattr(rows, split)):,} {split}" for split, n in shared.items() if n]
+    return f"{' and '.join(counts)} rows are the same as a training row" if counts else ""
+
+
 def divide(
     rows: Numbers,
     strata: Numbers | None,
@@ -114,10 +151,13 @@ def divide(
     """Divide rows into those that stay, and a part: a fold, or a fraction of `n_rows`.
 
     strata, groups: of all rows of the table.
+
+    Raises `ValueError` where there are too few rows or groups.
     """
     own_strata = None if strata is None else strata[rows]
     n_part = ceil(round(fraction * n_rows, 6))  # 0.07 * 100 is a little more than 7
     if rule.folds is None and groups is None:
+        refuse_small_part(min(n_part, len(rows) - n_part), own_strata)
         stay, part = train_test_split(
             rows, test_size=n_part, random_state=rule.seed, stratify=own_strata
         )
@@ -127,13 +167,18 @@ def divide(
         kind = GroupKFold if own_strata is None else StratifiedGroupKFold
     else:
         kind = KFold if own_strata is None else StratifiedKFold
+    n_units = len(rows) if own_groups is None else len(np.unique(own_groups))
     # Rows of one group stay together: as many folds as bring a fold near to the fraction.
-    n_folds = rule.folds or max(2, round(len(rows) / n_part))
+    n_folds = rule.folds or max(2, min(n_units, round(len(rows) / n_part)))
+    if n_units < n_folds:
+        units = "rows" if own_groups is None else "values of data.group"
+        raise ValueError(f"{n_units} {units} cannot be divided into {n_folds} folds")
     if own_strata is not None and np.bincount(own_strata)[np.unique(own_strata)].min() < n_folds:
         raise ValueError(f"{n_folds} folds need as many rows of each class")
     folds = list(
         kind(n_folds, shuffle=True, random_state=rule.seed).split(rows, own_strata, own_groups)
     )
     stay, part = folds[rule.fold if rule.folds else 0]
+    refuse_small_part(min(len(stay), len(part)), None)
     generator = np.random.default_rng(rule.seed)
     return rows[generator.permutation(stay)], rows[generator.permutation(part)]

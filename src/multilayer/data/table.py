@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
@@ -36,6 +37,9 @@ Split = Literal["train", "validation", "test"]
 VALUES_AT_A_TIME = 2**15
 """What goes through at once where a table is gone through: it stays in the processor's cache, and
 torch divides more among threads, which wait for each other where the machine has other work."""
+
+HASHED_VALUES = 2**20
+"""What is hashed at a time, since polars takes some time for each column: 4 MB."""
 
 MAX_INTEGER_CLASSES = 20
 """An integer target with more distinct values than this is taken for a number to regress on."""
@@ -171,6 +175,19 @@ class Table:
             name: n for name, n in zip(self.columns.features, counts.tolist(), strict=True) if n
         }
         return f"{sum(counts):,} values missing in {quoted(list(gaps))}" if gaps else ""
+
+    def row_hashes(self) -> npt.NDArray[np.uint64]:
+        """A number for each row, which equal rows share; a missing value is equal to another."""
+        matrix, target = self.features.numpy(), self.target.numpy()
+        n_rows = max(1, HASHED_VALUES // max(1, matrix.shape[1]))
+        hashes = [
+            pl.DataFrame(matrix[start : start + n_rows])
+            .with_columns(pl.Series("target", target[start : start + n_rows]))
+            .hash_rows()
+            .to_numpy()
+            for start in range(0, len(matrix), n_rows)
+        ]
+        return np.concatenate(hashes)
 
     def place(self, row: int) -> str:
         """What a message calls a row: by its number, in its own file if its split has one."""
