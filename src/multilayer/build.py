@@ -17,7 +17,7 @@ from multilayer.embeddings import CategoryEmbeddings
 from multilayer.epoch import KEPT_BYTES
 from multilayer.errors import UserError
 from multilayer.losses import Task, loss_for_task
-from multilayer.modules import MODULE_OF_TASK, SupervisedModule
+from multilayer.modules import DTYPES, MODULE_OF_TASK, SupervisedModule
 from multilayer.runs.folder import RunFolder
 from multilayer.targets import argument_problems, fill, make
 
@@ -190,7 +190,7 @@ def make_module(
     gives; without it the module can only predict.
     """
     network = make_whole_network(config, columns, preprocessing)
-    return MODULE_OF_TASK[columns.task](
+    module = MODULE_OF_TASK[columns.task](
         network,
         loss=make_loss(config, columns.task, len(columns.classes)),
         preprocessing=preprocessing,
@@ -201,6 +201,8 @@ def make_module(
         },
         **training,
     )
+    # Lightning would do so after it has loaded a checkpoint, and so round what it holds.
+    return module.to(DTYPES.get(str(config["trainer"]["precision"]), torch.float32))
 
 
 def training_arguments(config: Config, *, n_steps: int, is_streamed: bool) -> dict[str, Any]:

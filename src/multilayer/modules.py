@@ -4,7 +4,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytorch_lightning as pl
 import torch
@@ -29,6 +29,9 @@ MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
 NEVER = sys.maxsize
 """Epochs between two moves of a schedule that Lightning is not to move."""
+
+DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
+"""Of the weights, by `trainer.precision`; float32 where it is none of these."""
 
 
 class SupervisedModule(pl.LightningModule, ABC):
@@ -152,7 +155,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         features, target = batch if isinstance(batch, Minibatch) else self.prepared(batch)
         output = self.output(features)
         check_outputs(self.task, output, target)
-        loss: Tensor = self.loss(output, target)
+        loss = self.loss_of(output, target)
         epoch.add(loss, output, target)
         return loss
 
@@ -165,6 +168,18 @@ class SupervisedModule(pl.LightningModule, ABC):
                 target = self.preprocessing.scale_target(target)
             target = target.to(self.dtype)
         return Minibatch(features, target)
+
+    def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss, in float32 or wider: in bfloat16 it would have three digits."""
+        loss: Tensor = self.loss(at_least_float32(output), target)
+        return loss
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow a change of precision, but keep the loss in float32 or wider."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if {each.dtype for each in self.loss.buffers()} & {torch.float16, torch.bfloat16}:
+            self.loss.float()
+        return self
 
     def on_train_epoch_end(self) -> None:
         """Log the training loss and metrics where no validation has done so."""

@@ -161,7 +161,9 @@ class Trainer(Section):
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     devices: DeviceCount = 1
-    precision: Literal["32-true", "32", 32, "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Literal["32-true", "32", 32, "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = (
+        "32-true"
+    )
     max_epochs: Epochs | None = 1
     min_epochs: NonNegativeInt | None = None
     max_steps: Epochs = -1

@@ -98,7 +98,7 @@ def look_at(module: SupervisedModule, features: Tensor, target: Tensor) -> Found
     with untouched(module), torch.enable_grad():
         with hidden_values(module.network) as hidden:
             output = module.output(features)
-        loss: Tensor = module.loss(output, target)
+        loss = module.loss_of(output, target)
         gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     found = dict(zip(trained, gradients, strict=True))
     return Found(

@@ -48,7 +48,7 @@ def ramp(pupil: Pupil, lesson: Lesson, rates: Sequence[float]) -> list[float]:
 def take_step(pupil: Pupil, lesson: Lesson, minibatch: Tensor) -> float:
     """One step on some rows, but where their loss is not finite; returns the loss before it."""
     rows = minibatch.to(lesson.features.device)
-    loss = pupil.module.loss(pupil.module.output(lesson.features[rows]), lesson.target[rows])
+    loss = pupil.module.loss_of(pupil.module.output(lesson.features[rows]), lesson.target[rows])
     value = float(loss.detach())
     if isfinite(value):
         pupil.optimizer.zero_grad()
