@@ -51,7 +51,7 @@ WRONG = [
     (["train", "trainer.limit_train_batches=1.5"], ["limit_train_batches=1.5"]),
     (["train", "trainer.max_epochs=0"], ["trainer.max_epochs=0"]),
     (["train", "trainer.devices=0"], ["trainer.devices=0"]),
-    (["train", "trainer.precision=64-true"], ["trainer.precision=64-true", "bf16-mixed"]),
+    (["train", "trainer.precision=16-true"], ["trainer.precision=16-true", "bf16-true"]),
     (["train", "optimizer.lr=${foo}"], ["foo"]),
     (["train", "~seed"], ["seed"]),
     (["train", "~compile"], ["compile", "cannot be left out"]),
