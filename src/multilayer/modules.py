@@ -166,7 +166,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         if self.task == "regression":
             if isinstance(self.preprocessing, Preprocessing):
                 target = self.preprocessing.scale_target(target)
-            target = target.to(self.dtype)
+            target = target.to(torch.promote_types(cast(torch.dtype, self.dtype), torch.float32))
         return Minibatch(features, target)
 
     def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
