@@ -335,3 +335,22 @@ def test_metrics_are_taken_where_the_predictions_are(task):
     for value in found.values():
         assert value.shape == (2,)
         assert value.device.type == "meta"
+
+
+def test_what_is_undefined_for_one_member_is_defined_for_the_others():
+    """Each by its own targets: one that is constant, one of a single class."""
+    generator = torch.Generator().manual_seed(0)
+    predictions = torch.rand(3, 20, generator=generator)
+    values = torch.rand(3, 20, generator=generator)
+    values[1] = 0.6
+    found = stacked_metrics("regression", predictions, values)
+    assert found["r2"].isnan().tolist() == [False, True, False]
+    assert found["r2"][2].item() == pytest.approx(r2_score(values[2], predictions[2]), rel=1e-5)
+    assert found["rmse"].isfinite().all()
+    labels = (values > 0.5).long()
+    found = stacked_metrics("binary", predictions, labels)
+    assert labels[1].all()
+    assert found["auroc"].isnan().tolist() == [False, True, False]
+    for k in (0, 2):
+        expected = roc_auc_score(labels[k], predictions[k])
+        assert found["auroc"][k].item() == pytest.approx(expected)
