@@ -4,7 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+from sklearn.model_selection import (
+    GroupKFold,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    train_test_split,
+)
 
 from multilayer.data import BuiltinData, DataModule
 from multilayer.data.split import SplitRule, split_rows
@@ -96,6 +102,17 @@ def test_folds_are_scikit_learn_s(task, fold):
     _, test = list(folds.split(target, target))[fold]
     rows = split_rows(table_of(target, task), SplitRule(3, **SHARES, folds=4, fold=fold))
     assert rows.test.sort().values.tolist() == test.tolist()
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_groups_are_divided_by_scikit_learn_s_first_fold(task):
+    """Of as many folds as bring one near to the fraction: ten for a tenth."""
+    target = torch.tensor(CLASSES) if task == "multiclass" else torch.arange(1000.0)
+    groups = torch.arange(1000) % 90
+    kind = StratifiedGroupKFold if task == "multiclass" else GroupKFold
+    folds = kind(10, shuffle=True, random_state=3).split(target, target, groups)
+    rows = split_rows(replace(table_of(target, task), groups=groups), SplitRule(3, **SHARES))
+    assert rows.test.sort().values.tolist() == next(iter(folds))[1].tolist()
 
 
 @pytest.mark.parametrize(("grouped", "folds"), [(False, 5), (True, None), (True, 5)])

@@ -117,6 +117,20 @@ def test_what_is_kept_in_memory_has_a_bound(path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("room", [10**6, 500])
+def test_a_stream_is_divided_in_the_shares_asked_for_as_far_as_they_fit(
+    path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """Within five standard errors; of a larger file as many rows as there is room for."""
+    monkeypatch.setattr("multilayer.data.stream.HELD_OUT_BYTES", 5 * 4 * room)
+    data = stream_of(path, validation_fraction=0.2, test_fraction=0.05)
+    counts = count_rows(data)
+    assert sum(counts.values()) == N
+    for split, share in (("validation", min(0.2, room / N)), ("test", 0.05)):
+        expected, error = share * N, np.sqrt(N * share * (1 - share))
+        assert abs(counts[split] - expected) < 5 * error, split
+
+
 def test_rows_of_all_over_the_file_are_shuffled(path: Path) -> None:
     """A minibatch has rows of several pieces, and no epoch has the order of another."""
     data = stream_of(path)
