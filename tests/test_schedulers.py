@@ -191,3 +191,12 @@ def test_plateau_keeps_the_rate_while_it_improves():
     for epoch in range(20):
         scheduler.step(1.0 / (1 + epoch))
     assert optimizer.param_groups[0]["lr"] == LR
+
+
+@pytest.mark.parametrize("name", ["cosine", "one_cycle"])
+def test_a_schedule_by_epochs_is_as_long_as_the_training(name):
+    """It ends low after `max_epochs` moves, though the training has many more steps."""
+    overrides = ["scheduler.interval=epoch", "trainer.max_epochs=10"]
+    rates = rates_of(*scheduled(name, *overrides, n_steps=1000), 10)
+    assert max(rates) == pytest.approx(LR, rel=0.1)
+    assert rates[-1] < 0.05 * LR

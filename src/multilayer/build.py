@@ -7,16 +7,19 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from multilayer.arguments import check_trainable
 from multilayer.data import DataModule, Preprocessing
 from multilayer.data.minibatches import Batches
 from multilayer.data.table import Columns
-from multilayer.devices import accelerator_problem
+from multilayer.devices import accelerator_problem, free_memory, trainer_device
 from multilayer.embeddings import CategoryEmbeddings
 from multilayer.epoch import KEPT_BYTES
 from multilayer.errors import UserError
 from multilayer.losses import Task, loss_for_task
+from multilayer.memory import copies_in_training, size_problem
 from multilayer.modules import DTYPES, MODULE_OF_TASK, SupervisedModule
 from multilayer.runs.folder import RunFolder
 from multilayer.targets import argument_problems, fill, make
@@ -45,7 +48,8 @@ def check_components(config: Config) -> None:
     if data.task is not None:
         make_loss(config, data.task)
     with torch.device("meta"):
-        make_network(config["model"], n_features=2, n_outputs=2)
+        network = make_network(config["model"], n_features=2, n_outputs=2)
+    check_trainable(network)
     optimizer = call("optimizer", make_optimizer(config), [torch.zeros(1)])
     scheduler = call("scheduler", make_scheduler(config, n_steps=100), optimizer)
     if isinstance(scheduler, ReduceLROnPlateau) and config["scheduler"]["interval"] == "step":
@@ -53,6 +57,24 @@ def check_components(config: Config) -> None:
             "scheduler.interval=step: this schedule follows a metric of whole epochs; "
             "give scheduler.interval=epoch"
         )
+
+
+def check_size(config: Config, columns: Columns, preprocessing: Preprocessing) -> None:
+    """Raise `UserError` where the network for a table is too large for the memory, unmade yet."""
+    n_weights = count_weights(config, columns, preprocessing)
+    device = trainer_device(config["trainer"]["accelerator"])
+    for place, n_copies in ((torch.device("cpu"), 1), (device, copies_in_training(config))):
+        problem = size_problem(n_weights, config, free=free_memory(place), n_copies=n_copies)
+        if problem:
+            raise UserError(problem)
+
+
+def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing) -> int:
+    """How many weights the network for a table has; embeddings of categories are left out."""
+    n_features = preprocessing.n_features
+    with torch.device("meta"):
+        network = make_network(config["model"], n_features=n_features, n_outputs=columns.n_outputs)
+    return sum(weight.numel() for weight in network.parameters() if not is_lazy(weight))
 
 
 def call(key: str, factory: Callable[[Any], Any], argument: Any) -> Any:
@@ -170,8 +192,13 @@ def make_optimizer(config: Config) -> Any:
 
 
 def make_scheduler(config: Config, *, n_steps: int) -> Any:
-    """What makes the schedule from an optimizer, for a training of so many steps."""
-    words = {"n_steps": n_steps, "n_epochs": config["trainer"]["max_epochs"]}
+    """What makes the schedule from an optimizer, for a training of so many steps.
+
+    `n_steps` in its node becomes how often it moves: as many times, or once an epoch.
+    """
+    n_epochs = config["trainer"]["max_epochs"] or -1
+    by_epoch = config["scheduler"]["interval"] == "epoch" and n_epochs > 0
+    words = {"n_steps": n_epochs if by_epoch else n_steps, "n_epochs": n_epochs}
     node = fill(config["scheduler"], words)
     return make("scheduler", {key: value for key, value in node.items() if key != "interval"})
 

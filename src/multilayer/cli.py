@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from multilayer.errors import (
+    PRINTED_FIRST,
     UserError,
     first_line,
     print_error,
@@ -111,6 +112,7 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to us, where it would print and exit
     sys.argv[1:] = arguments  # where Hydra looks for them
     SweepFolder.path = None
+    PRINTED_FIRST.clear()
     hydra_main = hydra.main(
         version_base="1.3", config_path=str(root_dir(command)), config_name=command
     )

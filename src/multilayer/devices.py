@@ -1,11 +1,9 @@
 """Which device to use, and whether it is there."""
 
-import os
-from pathlib import Path
-
 import torch
 
 from multilayer.errors import UserError
+from multilayer.memory import free_memory_of_machine
 
 
 def accelerator_problem(accelerator: str) -> str | None:
@@ -40,15 +38,4 @@ def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on a device, on the CPU within the bounds of a container."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    memory = Path("/proc/meminfo")
-    if not memory.exists():  # no Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    fields = dict(line.split(":") for line in memory.read_text().splitlines())
-    free = int(fields["MemAvailable"].split()[0]) * 1024  # it is said in kB
-    group = Path("/sys/fs/cgroup")  # a container's own, version 2
-    try:
-        bound = int((group / "memory.max").read_text())
-        used = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # there is none, or it is "max"
-        return free
-    return min(free, bound - int(used["anon"]))
+    return free_memory_of_machine()

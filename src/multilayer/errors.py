@@ -66,18 +66,28 @@ def print_error(error: UserError, job: int | str | None = None) -> None:
     print(head + text.replace("\n", "\n" + " " * len(head)), file=sys.stderr)
 
 
+PRINTED_FIRST: dict[str, int | str | None] = {}
+"""For which job of the sweep each message was printed first."""
+
+
 def print_failure(error: Exception, job: int | str | None = None) -> None:
     """Say why a run failed: a message for what the user can mend, else the traceback.
 
     job: its number in a sweep, or several in words.
     """
     if isinstance(error, UserError):
-        print_error(error, job)
+        first = PRINTED_FIRST.setdefault(str(error), job)
+        print_error(error if job in (None, first) else UserError(f"as job {first}"), job)
     else:
         print(harmless("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         if job is not None:
             print(f"multilayer: job {job} failed", file=sys.stderr)
-    vars(error)["was_printed"] = True  # which goes with it to another process
+    note_printed(error)
+
+
+def note_printed(error: Exception) -> None:
+    """Let nobody say it again; the note goes with it to another process."""
+    vars(error)["was_printed"] = True
 
 
 def was_printed(error: Exception) -> bool:

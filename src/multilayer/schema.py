@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from multilayer.errors import did_you_mean
+from multilayer.memory import hidden_size_problem
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 PartialShare = Annotated[float, Field(gt=0, lt=1)]
@@ -251,6 +252,7 @@ def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False)
     problems = missing_extras(config.get("logger") or {})
     if command == "train":
         problems += missing_path(config["data"])
+        problems += filter(None, [hidden_size_problem(config)])
     return problems + (process_problems(config["trainer"], in_sweep) if command == "train" else [])
 
 

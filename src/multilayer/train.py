@@ -16,6 +16,7 @@ import torch
 from multilayer.build import (
     check_batch_normalization,
     check_components,
+    check_size,
     make_data,
     make_module,
     make_trainer,
@@ -134,6 +135,7 @@ def prepare(
 
 def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) -> SupervisedModule:
     """The module to be trained; its weights and all that is random after depend on the seed."""
+    check_size(config, data.columns, data.preprocessing)
     pl.seed_everything(config["seed"], verbose=False)
     module = make_module(
         with_balanced_weights(config, data),

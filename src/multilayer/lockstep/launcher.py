@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.config import plain, raise_all
 from multilayer.data import DataModule
-from multilayer.errors import UserError, first_line, print_failure
+from multilayer.errors import UserError, first_line, note_printed, print_failure
 from multilayer.lockstep.alike import alike
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
 from multilayer.lockstep.progress import SweepProgress
@@ -202,10 +202,18 @@ def hydras_reason_to_be_alone(config: DictConfig) -> str | None:
     return None
 
 
+def message_of(error: Exception) -> object:
+    """What makes two errors one for the user: the words, or of a failure the error itself."""
+    return str(error) if isinstance(error, UserError) else error
+
+
 def report(ended: Sequence[tuple[Job, Outcome]]) -> None:
     """Print each error once, with the jobs that it ended."""
     failures = {job.number: error for job, error in ended if isinstance(error, Exception)}
-    for error in dict.fromkeys(failures.values()):
-        numbers = [number for number, other in failures.items() if other is error]
-        print_failure(error, in_numbers(numbers))
-        clear_frames(error.__traceback__)  # which hold the whole stack
+    alike = {number: message_of(error) for number, error in failures.items()}
+    for message in dict.fromkeys(alike.values()):
+        numbers = [number for number, other in alike.items() if other == message]
+        print_failure(failures[numbers[0]], in_numbers(numbers))
+        for number in numbers:
+            note_printed(failures[number])
+            clear_frames(failures[number].__traceback__)  # which hold the whole stack

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import (
     BaseFinetuning,
     BatchSizeFinder,
@@ -21,7 +20,7 @@ from pytorch_lightning.callbacks import (
     StochasticWeightAveraging,
 )
 
-from multilayer.build import check_components, make_data, make_network
+from multilayer.build import check_components, count_weights, make_data
 from multilayer.callbacks import BestWeights, Checkpoint, LearningRate
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows
@@ -252,13 +251,7 @@ def hook_problem(name: str, node: Config | None) -> str | None:
 def members_that_fit(config: Config, data: DataModule) -> int:
     """How many members the memory of the device takes, by a share of what is free."""
     columns = data.columns
-    with torch.device("meta"):
-        network = make_network(
-            config["model"],
-            n_features=data.preprocessing.n_features,
-            n_outputs=columns.n_outputs,
-        )
-    n_weights = sum(parameter.numel() for parameter in network.parameters())
+    n_weights = count_weights(config, columns, data.preprocessing)
     n_rows = sum(count_rows(data).values())
     # Weights, gradients, the best weights and at most three numbers of the optimizer's for each;
     # the outputs of an epoch, and the order of its rows.
