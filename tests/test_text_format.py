@@ -4,6 +4,7 @@ import gzip
 import logging
 import re
 import subprocess
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multilayer.data import TableData
+from multilayer.data import Preprocessing, TableData
 from multilayer.data.slips import missing, remedy
 from multilayer.data.table import Columns, Table, feature_tensor, read_frame_like, read_table
 from multilayer.errors import UserError
@@ -212,6 +213,40 @@ def test_times_are_the_same_numbers_in_text_as_in_parquet(
     assert tables[0].columns == tables[1].columns
     assert tables[0].columns.categories == {}
     torch.testing.assert_close(tables[0].features, tables[1].features)
+
+
+@pytest.mark.parametrize(("then", "now"), [("2024-05-01", "2024"), ("2024", "2024-05-01")])
+def test_dates_are_no_numbers_of_another_kind(tmp_path: Path, then: str, now: str) -> None:
+    """A year is not taken for a day, nor a day for a year; an older run cannot tell."""
+    (tmp_path / "t.csv").write_text("t,x,y\n" + f"{then},1.5,0\n,2.5,1\n" * 30)
+    (tmp_path / "f.csv").write_text(f"t,x,y\n{now},1.5,0\n")
+    columns = table_of(str(tmp_path / "t.csv")).columns
+    columns = Columns(**columns.to_dict())
+    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    with pytest.raises(UserError, match=r"column 't' holds \w+, in training it held \w+"):
+        feature_tensor(frame, columns, "f.csv")
+    assert feature_tensor(frame, replace(columns, times=None), "f.csv").shape == (1, 2)
+    (tmp_path / "f.csv").write_text("t,x,y\n,1.5,0\n")
+    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    assert feature_tensor(frame, columns, "f.csv")[:, 0].isnan().all()
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_file_without_any_value_of_a_number_is_read(tmp_path: Path, form: str) -> None:
+    """They are missing, though the file cannot tell that they are numbers."""
+    path = written(pl.DataFrame({"x": ["NA"] * 40}), tmp_path, form)
+    columns = Columns(["x"], "y", "regression", [])
+    frame = read_frame_like(path, columns, TextFormat())
+    assert feature_tensor(frame, columns, "t").isnan().all()
+
+
+def test_a_table_that_is_read_otherwise_than_in_training_is_refused(tmp_path: Path) -> None:
+    """As one of an older version, which took its numbers for a category."""
+    path = written(numbers_with("NA", 2), tmp_path, "csv")
+    older = Columns(["x", "c"], "y", "binary", ["0", "1"], {"x": ["1", "NA"], "c": ["a", "b", "c"]})
+    data = TableData(path=path, target="y", preprocessing=Preprocessing.of(older))
+    with pytest.raises(UserError, match="not read as it was in the training"):
+        data.setup()
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ class TextFormat:
         if name in self.categorical:
             return pl.String() if facts["n"] or facts["n_missing"] else pl.Null()
         if facts["n"] == 0:
-            return pl.Null()
+            return pl.Float64() if name in self.numbers and facts["n_missing"] else pl.Null()
         dtype = next((each for each in TYPES if facts[str(each)] == facts["n"]), pl.String())
         is_plain = dtype == pl.Boolean or facts["n_plain"] == facts["n"]
         if is_text_file or name in self.numbers or facts["n_missing"] or not is_plain:

@@ -148,7 +148,13 @@ class DataModule(ABC, pl.LightningDataModule):
         shared = shared_rows(table, rows) if self.stream is None else ""
         for line in filter(None, (lacking_classes(table, rows), shared)):
             log.warning(f"data: {line}")
-        self.preprocessing = self.fitted_preprocessing or self.fit_preprocessing(table)
+        fitted = self.fitted_preprocessing
+        if fitted is not None and not fitted.takes(table.columns):
+            raise UserError(
+                "the data is not read as it was in the training: other columns are numbers, or "
+                "categories, or a category has other labels; a file can be given as data.path=FILE"
+            )
+        self.preprocessing = fitted or self.fit_preprocessing(table)
         if self.stream is None:
             self.features, self.targets = preprocess(self.preprocessing, table)
         else:

@@ -21,6 +21,7 @@ from multilayer.data.kinds import (
     in_float64,
     is_number,
     is_rounded,
+    kind_of_time,
     refuse_infinite,
     refuse_nested,
 )
@@ -109,6 +110,8 @@ class Intake:
             for position, label in enumerate(self.features)
             if is_number(schema[label]) and label not in categorical
         }
+        kinds = {label: kind_of_time(schema[label]) for label in self.numbers}
+        self.times = {label: kind for label, kind in kinds.items() if kind != "numbers"}
         self.others = [label for label in self.features if label not in self.numbers]
         self.beside = [target, *grouping]
         self.facts = NumberFacts({name: schema[name] for name in self.numbers})
@@ -247,7 +250,8 @@ class Intake:
             raise UserError(f"{name} has no feature columns beside the target{without}")
         columns = Columns(features, self.target, task, classes, kinds.categories, dropped)
         has_words = target.dtype in WORDS and columns.class_series.dtype != pl.String
-        return replace(columns, has_odd_words=has_words)
+        times = {label: kind for label, kind in self.times.items() if label in features}
+        return replace(columns, has_odd_words=has_words, times=times)
 
     def check_words_beside(self, frame: pl.DataFrame) -> None:
         """Look for numbers and missing values among the words of the target and the group."""

@@ -111,6 +111,13 @@ def is_number(dtype: pl.DataType) -> bool:
     return dtype.is_numeric() or dtype == pl.Boolean or dtype in TIMES
 
 
+def kind_of_time(dtype: pl.DataType) -> str:
+    """What the values of a column of numbers are, in words: those of one kind may be compared."""
+    if dtype in (pl.Date, pl.Datetime):
+        return "dates"
+    return {pl.Time: "times of day", pl.Duration: "durations"}.get(dtype.base_type(), "numbers")
+
+
 def find_kinds(
     labels: Sequence[str],
     facts: NumberFacts,

@@ -116,6 +116,11 @@ class Preprocessing(nn.Module):
         """The precision of the columns that it was fitted to, which decides what a tie is."""
         return self.median.dtype
 
+    def takes(self, columns: Columns) -> bool:
+        """Whether a table's columns are numbers and categories where it expects them."""
+        n_columns = len(self.number_columns) + len(self.n_labels)
+        return (n_columns, self.n_labels) == (len(columns.features), columns.n_labels)
+
     @property
     def n_numbers(self) -> int:
         """How many of its features are numbers; they come first."""

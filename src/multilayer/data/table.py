@@ -22,6 +22,7 @@ from multilayer.data.kinds import (
     as_text,
     in_float64,
     is_number,
+    kind_of_time,
     refuse_infinite,
 )
 from multilayer.data.slips import find_slip
@@ -53,6 +54,7 @@ class Columns:
     categories: the labels of each feature that is a category; all other features are numbers.
     dropped: the columns that are left out, and why.
     has_odd_words: whether the classes are words, although they are written as numbers are.
+    times: the features that are times, and of what kind; None where an older run does not know.
     """
 
     features: list[str]
@@ -61,7 +63,9 @@ class Columns:
     classes: list[str]
     categories: dict[str, list[str]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
-    has_odd_words: bool = field(default=False, repr=False)  # no part of the fingerprint
+    # No part of the fingerprint, which older versions made without them:
+    has_odd_words: bool = field(default=False, repr=False)
+    times: dict[str, str] | None = field(default=None, repr=False, compare=False)
 
     @property
     def n_outputs(self) -> int:
@@ -334,6 +338,7 @@ def feature_tensor(frame: pl.DataFrame, columns: Columns, name: str) -> Tensor:
     numbers = [label for label in columns.features if label not in columns.categories]
     for label in numbers:
         refuse_words(frame[label], name)
+        refuse_other_kind(frame[label], columns.times, name)
     matrix = np.empty((frame.height, len(columns.features)))
     for position, label in enumerate(columns.features):
         labels = columns.categories.get(label)
@@ -361,6 +366,17 @@ def refuse_words(column: pl.Series, name: str, what: str = "column") -> None:
         among = f" among {slip.kind}" if slip else ""
         found = f"{str(column[row])!r} in row {row + 1}{among}; leave a missing value empty"
     raise UserError(f"{name}: {what} {column.name!r} must hold numbers, found {found}")
+
+
+def refuse_other_kind(column: pl.Series, times: Mapping[str, str] | None, name: str) -> None:
+    """Raise `UserError` for dates where training had numbers, say: they do not mean the same."""
+    if times is None or column.null_count() == len(column):
+        return
+    found, expected = kind_of_time(column.dtype), times.get(column.name, "numbers")
+    if found != expected:
+        raise UserError(
+            f"{name}: column {column.name!r} holds {found}, in training it held {expected}"
+        )
 
 
 def codes_in(column: pl.Series, labels: Sequence[str]) -> Any:
