@@ -337,12 +337,19 @@ def test_more_folds_than_rows_of_a_class_are_told():
 
 
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
-@pytest.mark.parametrize(("n_groups", "folds"), [(2, 7), (6, 7), (1, None)])
-def test_more_folds_than_groups_are_told(task, n_groups, folds):
+@pytest.mark.parametrize(
+    ("n_groups", "folds", "message"),
+    [
+        (2, 7, "2 different values, fewer than the 7 folds .*; leave out data.group"),
+        (6, 7, "6 different values, fewer than the 7 folds .*; give data.folds=6, or leave out"),
+        (2, 2, "2 different values, fewer than the 3 splits .*; leave out data.group"),
+        (1, None, "1 different value, fewer than the 3 splits .*; leave out data.group"),
+    ],
+)
+def test_more_folds_than_groups_are_told(task, n_groups, folds, message):
     """With both numbers; also where every fold would have rows of each class."""
     target = torch.tensor(CLASSES) if task == "multiclass" else torch.randn(1000)
     table = replace(table_of(target, task), groups=torch.arange(1000) % n_groups)
-    message = rf"{n_groups} values of data\.group cannot be divided into {folds or 2} folds"
     with pytest.raises(UserError, match=message):
         split_rows(table, SplitRule(0, folds=folds))
 

@@ -74,6 +74,8 @@ def split_rows(table: Table, rule: SplitRule) -> Rows:
             rule.folds or 3 - len(given),
             "folds" if rule.folds else "splits",
         )
+    if groups is not None:
+        refuse_few_groups(len(np.unique(groups)), rule.folds)
     try:
         test = given.get("test")
         if test is None:
@@ -138,6 +140,17 @@ def shared_rows(table: Table, rows: Rows) -> str:
     }
     counts = [f"{n:,} of {len(getattr(rows, split)):,} {split}" for split, n in shared.items() if n]
     return f"{' and '.join(counts)} rows are the same as a training row" if counts else ""
+
+
+def refuse_few_groups(n_groups: int, folds: int | None) -> None:
+    """Raise `UserError` where there are fewer groups than splits, or folds."""
+    needed, parts = max((3, "splits"), (folds or 0, "folds"))
+    if n_groups < needed:
+        advice = f"give data.folds={n_groups}, or " if n_groups >= 3 else ""
+        raise UserError(
+            f"data.group has {n_groups} different value{'s' * (n_groups != 1)}, fewer than the "
+            f"{needed} {parts} whose rows are to have none in common; {advice}leave out data.group"
+        )
 
 
 def divide(
