@@ -57,8 +57,9 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "callbacks/early_stopping": [],
         "lr_sweep/range_test": [],
         "lr_sweep/regimes": [],
-        "epoch": ["test_modules"],
-        "modules": [],
+        "epoch": [],
+        "logged": [],
+        "modules": ["test_lightning_use"],
         "schedulers": [],
     },
     "lockstep": {
