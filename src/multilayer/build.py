@@ -19,6 +19,7 @@ from multilayer.embeddings import CategoryEmbeddings
 from multilayer.epoch import KEPT_BYTES
 from multilayer.errors import UserError
 from multilayer.losses import Task, loss_for_task
+from multilayer.masking import masked_config
 from multilayer.memory import copies_in_training, size_problem
 from multilayer.modules import DTYPES, MODULE_OF_TASK, SupervisedModule
 from multilayer.runs.folder import RunFolder
@@ -222,7 +223,7 @@ def make_module(
         loss=make_loss(config, columns.task, len(columns.classes)),
         preprocessing=preprocessing,
         about={
-            "config": config,
+            "config": masked_config(config),
             "columns": columns.to_dict(),
             "data_fingerprint": data_fingerprint,
         },
@@ -296,15 +297,17 @@ def limited_batches(trainer: Config, n_batches: int) -> int:
     return n_limited
 
 
-def planned_steps(trainer: Config, n_batches: int) -> int:
+def planned_steps(trainer: Config, n_batches: int, n_epochs: int = 0, n_steps: int = 0) -> int:
     """The optimizer steps of a whole training with so many minibatches an epoch.
+
+    n_epochs, n_steps: of a training that goes on, those that it has had.
 
     Raises `UserError` where the training has no planned end.
     """
     n_per_epoch = -(-limited_batches(trainer, n_batches) // trainer["accumulate_grad_batches"])
     ends: list[int] = []
     if trainer["max_epochs"] not in (None, -1):
-        ends.append(trainer["max_epochs"] * n_per_epoch)
+        ends.append(n_steps + (trainer["max_epochs"] - n_epochs) * n_per_epoch)
     if trainer["max_steps"] != -1:
         ends.append(int(trainer["max_steps"]))
     if not ends:

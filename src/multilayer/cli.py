@@ -107,8 +107,10 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     from hydra.errors import HydraException
 
     from multilayer.config_folder import root_dir
+    from multilayer.resumed_config import use_config_loader
     from multilayer.sweeps.summary import SweepFolder, print_sweep
 
+    use_config_loader()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to us, where it would print and exit
     sys.argv[1:] = arguments  # where Hydra looks for them
     SweepFolder.path = None
@@ -147,10 +149,9 @@ def train_task(config: Any) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from multilayer.config import plain, raise_all
+    from multilayer.config import check_values, plain
     from multilayer.runs.manifest import record_failure
     from multilayer.runs.summary import print_job, print_run
-    from multilayer.schema import problems_in
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
@@ -170,7 +171,7 @@ def train_task(config: Any) -> float:
             logging.getLogger("multilayer").setLevel(logging.WARNING)
         try:
             # Of a sweep only one job was checked before.
-            raise_all(problems_in("train", values, in_sweep=in_sweep))
+            check_values("train", values, in_sweep=in_sweep)
             result = train(values, folder, overrides, quiet=in_sweep)
         except Exception as error:
             if in_sweep:

@@ -26,7 +26,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.config_folder import conf_dir, root_dir
+from multilayer.environment import resolve, with_references
 from multilayer.errors import UserError, did_you_mean, first_line
+from multilayer.resumed_config import ConfigLoader as ResumingLoader
+from multilayer.resumed_config import use_config_loader
 from multilayer.schema import problems_in
 
 Plain = dict[str, Any]
@@ -77,6 +80,7 @@ def hydra_at(root: Path, config_dir: str | None) -> Iterator[None]:
         folder = f"file://{Path(config_dir).resolve()}"
         search_path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
     setbase("1.3")
+    use_config_loader()
     Hydra.create_main_hydra2(task_name="multilayer", config_search_path=search_path)
     try:
         yield
@@ -169,8 +173,9 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
         for override in parsed
         if override not in wrong and not override.key_or_group.startswith(groups)
     ]
-    changes = [item for item in right if item not in choices and changes_key(item)]
-    config = compose_job(command, [override for override in right if override not in changes])
+    start = [item for item in right if command == "train" and item.key_or_group == "resume"]
+    changes = [item for item in right if item not in choices + start and changes_key(item)]
+    config = compose_job(command, [item for item in right if item not in changes], right)
     keys = set(dotted_keys(OmegaConf.to_container(config, resolve=False)))
     unknown = [override for override in changes if is_unknown_key(override, keys)]
     change(config, [override for override in changes if override not in unknown])
@@ -179,9 +184,14 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
         + [unknown_key(override.key_or_group, keys) for override in unknown]
         + missing_values(config)
         + rate_beside_sweep(right, config)
-        + problems_in(command, plain(config), in_sweep=in_sweep)
+        + problems_in(command, resolve(plain(config)), in_sweep=in_sweep)
     )
     return plain(config)
+
+
+def check_values(command: str, config: Plain, *, in_sweep: bool = False) -> None:
+    """Raise one `UserError` with every value of a config that is not what it may be."""
+    raise_all(problems_in(command, resolve(config), in_sweep=in_sweep))
 
 
 def is_group(override: Override) -> bool:
@@ -249,13 +259,18 @@ def choices_with(group: str, name: str) -> list[str]:
     ]
 
 
-def compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
-    """Compose a command's config; what Hydra refuses becomes a `UserError`.
+def compose_job(
+    command: str, overrides: Sequence[Override], all_overrides: Sequence[Override]
+) -> DictConfig:
+    """Compose a command's config of some of its overrides; what Hydra refuses is a `UserError`.
 
     A config may refer to what Hydra knows of the job, by `${hydra:job.num}` say; here it is that
     of a first job.
     """
     words = [override.input_line or "" for override in overrides]
+    loader = config_loader()
+    assert isinstance(loader, ResumingLoader)
+    loader.words = all_overrides
     try:
         config = compose(command, words, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
@@ -279,6 +294,8 @@ def change(config: DictConfig, overrides: Sequence[Override]) -> None:
 def rate_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list[str]:
     """The problem with naming a learning rate where a callback is to find one."""
     if not finds_rate(config.get("callbacks")):
+        return []
+    if config.get("resume") is not None:  # the run has its rate
         return []
     return [
         f"{override.input_line}: callbacks=lr_sweep finds the rate; leave one of them out"
@@ -305,10 +322,13 @@ def missing_values(config: DictConfig) -> list[str]:
 def plain(config: DictConfig) -> Plain:
     """The config as plain data without Hydra's own, every reference resolved.
 
+    But strings out of the environment stay references: they may be secrets; see `environment`.
+
     Raises `UserError` where a reference leads nowhere.
     """
     try:
-        return {str(key): plain_value(config, str(key)) for key in config if key != "hydra"}
+        values = {str(key): plain_value(config, str(key)) for key in config if key != "hydra"}
+        return with_references(config, values)
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from error
 

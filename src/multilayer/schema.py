@@ -201,6 +201,7 @@ class TrainConfig(Command):
     monitor: str
     mode: Literal["min", "max"]
     resume: str | None
+    allow: list[str]
 
 
 class EvaluateConfig(Command):

@@ -6,11 +6,17 @@ from functools import partial
 from pkgutil import resolve_name
 from typing import Any
 
+import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import Profiler
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from multilayer.config import choices_with
 from multilayer.data import DataModule
+from multilayer.environment import looked_up
 from multilayer.errors import UserError, did_you_mean
 from multilayer.losses import AutoLoss
 
@@ -26,6 +32,18 @@ ALLOWED = (
 
 SAFE_TO_REBUILD = (nn.Module, DataModule, AutoLoss)
 """All that evaluating and predicting rebuild from such a config."""
+
+TO_GO_ON: dict[str, tuple[type, ...]] = {
+    "optimizer": (Optimizer,),
+    "scheduler": (LRScheduler, ReduceLROnPlateau),
+    "trainer": (pl.Trainer, Profiler),
+    "callbacks": (pl.Callback,),
+    "logger": (Logger,),
+}
+"""What going on with the training rebuilds too, by group."""
+
+OF_TRAINER = ("pytorch_lightning.profilers", "pytorch_lightning.trainer")
+"""Where the trainer's own come from; the trainer itself is named `pytorch_lightning.Trainer`."""
 
 # How constructors refuse their arguments.
 REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException)
@@ -65,7 +83,7 @@ def build(key: str, node: Any) -> Any:
         return {name: build(f"{key}.{name}", value) for name, value in node.items()}
     if isinstance(node, list):
         return [build(f"{key}[{index}]", value) for index, value in enumerate(node)]
-    return node
+    return looked_up(key, node)
 
 
 def fill(node: Any, values: Mapping[str, Any]) -> Any:
@@ -163,16 +181,16 @@ def check_stranger(config: Node, allowed: Sequence[str]) -> None:
 
     Raises `UserError`.
     """
-    packages = (*ALLOWED, *allowed)
     for key, node in nodes("", config):
-        path = str(node["_target_"])
-        if not is_below(path, packages):
+        path, group = str(node["_target_"]), key.partition(".")[0]
+        packages = (*ALLOWED, *allowed, *(OF_TRAINER if group == "trainer" else ()))
+        if not is_below(path, packages) and (key, path) != ("trainer", "pytorch_lightning.Trainer"):
             raise UserError(
                 f"the run's config names {path} for {key}, which is not on the list of what may "
                 f"be loaded; if you trust the run, add allow=[{path.rpartition('.')[0] or path}]"
             )
         found = resolve(key, path)
-        if not is_below(f"{found.__module__}.", packages) or not is_rebuilt(found):
+        if not is_below(f"{found.__module__}.", packages) or not is_rebuilt(found, group, allowed):
             raise UserError(f"the run's config names {path} for {key}, which may not be loaded")
 
 
@@ -185,6 +203,9 @@ def is_below(path: str, packages: Sequence[str]) -> bool:
     return any(path.startswith(f"{package}.") for package in packages)
 
 
-def is_rebuilt(found: Any) -> bool:
-    """Whether it is a class of network, loss or data set."""
-    return inspect.isclass(found) and issubclass(found, SAFE_TO_REBUILD)
+def is_rebuilt(found: Any, group: str, allowed: Sequence[str]) -> bool:
+    """Whether it is a class that is rebuilt for a group; a schedule may be made by a function."""
+    if inspect.isfunction(found):
+        makers = ("multilayer.schedulers", *allowed)
+        return group in ("scheduler", "optimizer") and is_below(f"{found.__module__}.", makers)
+    return inspect.isclass(found) and issubclass(found, TO_GO_ON.get(group, SAFE_TO_REBUILD))

@@ -31,6 +31,7 @@ from multilayer.compilation import compile_if_worthwhile
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.split import Split
+from multilayer.environment import looked_up
 from multilayer.errors import UserError, did_you_mean
 from multilayer.files import in_one_line
 from multilayer.interrupts import behind_exit
@@ -38,8 +39,9 @@ from multilayer.losses import Task
 from multilayer.metric_names import MORE_IS_BETTER, NEEDED
 from multilayer.metrics import METRICS, is_defined
 from multilayer.modules import SupervisedModule
-from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.runs.folder import Metrics, RunFolder, find_checkpoint
+from multilayer.resumed_numbers import load
+from multilayer.resumption import Resumed, command_to_go_on, open_resumed
+from multilayer.runs.folder import Metrics, RunFolder
 from multilayer.runs.manifest import describe_failure, start_manifest
 from multilayer.threads import set_threads
 
@@ -82,17 +84,18 @@ def train(
 
     Raises `UserError` before anything is written, where the config or the data is wrong.
     """
+    resumed = open_resumed(config)
     check_components(config)
-    resumed = find_last(config["resume"])
     data = make_data(config)
     data.setup()
-    training = prepare(config, folder, overrides, data, quiet=quiet)
+    training = prepare(config, folder, overrides, data, quiet=quiet, resumed=resumed)
     if config["engine"] == "lockstep":
         from multilayer.lockstep.sweep import train_stack_of_one
 
         return train_stack_of_one(training, quiet=quiet)
     trainer, module, run = training.trainer, training.module, training.run
-    check_resumed(resumed, module, config["trainer"]["max_epochs"])
+    if resumed is not None:
+        load(resumed, training.config, module, trainer)
     log.info(f"data: {in_words(data)}")
     manifest = training.manifest
     with recorded(run, training.config, manifest):
@@ -101,7 +104,7 @@ def train(
         manifest["compiled"] = compile_if_worthwhile(
             module.network, config["compile"], n_steps=planned, device=root_device(trainer)
         )
-        fit(trainer, module, data, resumed, manifest)
+        fit(trainer, module, data, resumed.path if resumed else None, manifest)
         metrics = evaluate_splits(module.to(root_device(trainer)), data)
         manifest |= describe_end(trainer, metrics)
         run.write_metrics(metrics)
@@ -115,8 +118,11 @@ def prepare(
     data: DataModule,
     *,
     quiet: bool,
+    resumed: Resumed | None = None,
 ) -> Training:
     """Build what a run needs, from its config and its data; nothing is written yet.
+
+    resumed: what it goes on from.
 
     Raises `UserError`.
     """
@@ -127,7 +133,8 @@ def prepare(
     run.writes = trainer.is_global_zero
     run.check_is_free()
     data.trainer = trainer
-    n_steps = planned_steps(config["trainer"], len(data.train_minibatches()))
+    n_done = (resumed.n_epochs, resumed.n_steps_before) if resumed else (0, 0)
+    n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
     module = make_trained_module(config, data, n_steps)
     manifest = start_manifest(config, overrides) | describe_start(data, trainer)
     return Training(config, run, data, module, trainer, manifest, n_steps)
@@ -179,8 +186,15 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     """The config with the data's files by their full names: the run is found from anywhere."""
     data = config["data"]
     names = ("path", "train_path", "validation_path", "test_path")
-    paths = {name: os.path.abspath(data[name]) for name in names if data.get(name)}
+    paths = {name: absolute(data[name]) for name in names if data.get(name)}
     return config | {"data": data | paths}
+
+
+def absolute(path: str) -> str:
+    """A path by its full name; what refers to the environment stays so."""
+    if Path(looked_up("data.path", path)).is_absolute() and looked_up("", path) != path:
+        return path
+    return os.path.abspath(path)
 
 
 def root_device(trainer: pl.Trainer) -> torch.device:
@@ -201,7 +215,7 @@ def recorded(run: RunFolder, config: dict[str, Any], manifest: dict[str, Any]) -
     except BaseException as error:
         reason = in_one_line(error, run.path) if isinstance(error, Exception) else error
         if run.can_be_resumed():
-            reason.add_note(f"to go on: multilayer train resume={os.path.relpath(run.path)}")
+            reason.add_note(f"to go on: {command_to_go_on(run.path, config)}")
         with suppress(UserError):  # what it failed of, perhaps
             run.write_manifest(manifest | describe_failure(reason))
         if reason is error:
@@ -281,33 +295,3 @@ def objective(monitor: str, metrics: Metrics) -> float:
     """The monitored metric of the best weights; NaN where there is none of that name."""
     split, _, name = monitor.partition("/")
     return metrics.get(split, {}).get(name, nan)
-
-
-def check_resumed(path: Path | None, module: SupervisedModule, max_epochs: int) -> None:
-    """Raise `UserError` where a run cannot go on from a checkpoint as it is configured now."""
-    if path is None:
-        return
-    checkpoint = read_checkpoint(path)
-    before, now = checkpoint["multilayer"], module.about
-    for key in ("model", "optimizer"):
-        changed = before["config"][key]["_target_"] != now["config"][key]["_target_"]
-        if changed or (key == "model" and before["config"][key] != now["config"][key]):
-            raise UserError(f"resume: {path} was trained with another {key}; give it as it was")
-    if before["data_fingerprint"] != now["data_fingerprint"]:
-        raise UserError(f"resume: {path} was trained on other data; give it as it was")
-    if 0 < max_epochs <= checkpoint["epoch"]:
-        raise UserError(
-            f"resume: {path} has {checkpoint['epoch']} epochs already, trainer.max_epochs is "
-            f"{max_epochs}; give a larger one"
-        )
-
-
-def find_last(resume: str | None) -> Path | None:
-    """The checkpoint to go on from: a file, or the last one of a run folder."""
-    if resume is None:
-        return None
-    last = Path(resume) / "checkpoints" / "last.ckpt"
-    path = last if last.is_file() else find_checkpoint(resume, key="resume")
-    if path.name == "best.ckpt":
-        raise UserError(f"resume={resume}: best.ckpt holds weights alone; go on from a last.ckpt")
-    return path

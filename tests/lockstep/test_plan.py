@@ -61,7 +61,6 @@ def test_jobs_of_other_shapes_are_stacks_of_their_own(own: list[str], jobs: Make
         (["+trainer.val_check_interval=0.5"], "trainer.val_check_interval=0.5"),
         (["trainer.max_time=00:00:01:00"], "trainer.max_time=00:00:01:00"),
         (["debug=detect_anomaly"], "trainer.detect_anomaly=True"),
-        (["resume=runs/x"], "it goes on from a checkpoint"),
         (["optimizer._target_=torch.optim.NAdam"], "optimizer torch.optim.NAdam"),
         (
             ["+callbacks.timer._target_=pytorch_lightning.callbacks.Timer"],
@@ -87,6 +86,14 @@ def test_what_cannot_stack_is_alone_and_says_why(overrides: list[str], reason: s
     found = reason_to_be_alone(config)
     assert found is not None
     assert found.startswith(reason)
+
+
+def test_a_job_that_goes_on_is_alone() -> None:
+    """A stack begins with its first epoch."""
+    config = check_command_line("train", ["data=iris"])
+    assert config is not None
+    found = reason_to_be_alone(config | {"resume": "runs/x"})
+    assert found == "it goes on from a checkpoint (resume)"
 
 
 def test_a_stack_is_bounded(jobs: MakeJobs) -> None:

@@ -33,7 +33,8 @@ class Checkpoint(EpochsOnly, pl.callbacks.Checkpoint):
         """Make the folders above, and have a hook in a step only where rows are streamed."""
         super().setup(trainer, pl_module, stage)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        trainer.strategy.checkpoint_io = CheckpointFiles()
+        if not isinstance(trainer.strategy.checkpoint_io, CheckpointFiles):  # as in `resume`
+            trainer.strategy.checkpoint_io = CheckpointFiles()
         if not is_streamed(trainer):
             hide_hooks_of_a_step(self, Checkpoint)
 

@@ -98,10 +98,9 @@ class LearningRateSweep(EpochsOnly):
         check_known(trainer, module, data)
         start = perf_counter()
         if self.is_resumed:
-            log.info("lr_sweep: not again, for the run is resumed; its rate stays")
+            log.info("lr_sweep: not again, for the run is resumed; its config has the rate")
         else:
             self.suggested = self.find_once(trainer, module, data)
-        if self.suggested is not None:
             self.take_up(trainer, module, self.suggested)
         self.facts["lr_sweep_seconds"] = round(perf_counter() - start, 3)
 

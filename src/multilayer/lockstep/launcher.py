@@ -16,7 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.config import plain, raise_all
+from multilayer.config import check_values, plain
 from multilayer.data import DataModule
 from multilayer.errors import UserError, first_line, note_printed, print_failure
 from multilayer.lockstep.alike import alike
@@ -27,7 +27,6 @@ from multilayer.lockstep.trial import CannotStackError, try_step
 from multilayer.quiet import quieten_lightning
 from multilayer.runs.manifest import record_failure
 from multilayer.runs.summary import console
-from multilayer.schema import problems_in
 from multilayer.train import Result, objective
 
 
@@ -133,7 +132,7 @@ class Launch:
         words = list(config.hydra.overrides.task)
         job = Job(number, values, folder, words, hydras_reason_to_be_alone(config))
         try:
-            raise_all(problems_in("train", values, in_sweep=True))
+            check_values("train", values, in_sweep=True)
         except UserError as error:
             self.fail(job, error)
             report([(job, error)])

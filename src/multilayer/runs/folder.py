@@ -10,6 +10,7 @@ import yaml
 
 from multilayer.errors import UserError
 from multilayer.files import whole_file, write_text
+from multilayer.masking import masked_config
 from multilayer.runs.small_file import load_yaml, read_small
 
 Metrics = dict[str, dict[str, float]]
@@ -71,8 +72,9 @@ class RunFolder:
         return (self.path / "checkpoints" / "last.ckpt").is_file()
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Write the config as plain YAML."""
-        self.write(self.config_file, yaml.dump(config, Dumper=Dumper, sort_keys=False))
+        """Write the config as plain YAML, without secrets."""
+        plain = masked_config(config)
+        self.write(self.config_file, yaml.dump(plain, Dumper=Dumper, sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
         """The config as it was written."""
@@ -132,21 +134,45 @@ def find_checkpoint(run: str | Path, key: str = "run") -> Path:
     )
 
 
+def find_last(run: str | Path) -> Path:
+    """The checkpoint to go on from: the file itself, or the last one of a run folder.
+
+    Raises `UserError` where there is none.
+    """
+    last = Path(run) / "checkpoints" / "last.ckpt"
+    path = last if last.is_file() else find_checkpoint(run, key="resume")
+    if path.name == "best.ckpt":
+        raise UserError(f"resume={run}: best.ckpt holds weights alone; go on from a last.ckpt")
+    return path
+
+
 def why_no_checkpoint(run: RunFolder) -> str:
-    """Why a run has none, by its manifest."""
+    """Why a run has none, by its manifest and config."""
     try:
         manifest = run.read_manifest()
         status, reason = manifest["status"], manifest["stop_reason"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "and its manifest.json is damaged"
+    writes_one = writes_checkpoints(run)
+    if writes_one is False or (writes_one is None and status == "done"):
+        return "it was trained without callbacks=checkpoint"
     if status == "running":
         return (
             "it still trains, or was killed before its first checkpoint, which is written after "
             "callbacks.checkpoint.every_seconds"
         )
-    if status == "done":
-        return "it was trained without callbacks=checkpoint"
+    if status in ("done", "diverged"):
+        return "they were removed: it came to its end, and was trained with callbacks=checkpoint"
     return f"it ended before its first checkpoint ({reason})"
+
+
+def writes_checkpoints(run: RunFolder) -> bool | None:
+    """Whether a run has a callback that does; None where its config cannot be read."""
+    try:
+        nodes = run.read_config()["callbacks"].values()
+        return any(str(node["_target_"]).endswith("Checkpoint") for node in nodes if node)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+        return None
 
 
 def hint_at_runs(path: Path) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from multilayer.errors import UserError
 from multilayer.interrupts import Terminated
+from multilayer.masking import masked, masked_config, masked_words
 from multilayer.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -23,10 +24,11 @@ PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetr
 
 
 def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The manifest of a run that starts now."""
+    """The manifest of a run that starts now, without secrets."""
+    overrides = masked_words(overrides)
     return {
         "command": shlex.join(["multilayer", "train", *overrides]),
-        "overrides": list(overrides),
+        "overrides": overrides,
         "seed": config["seed"],
         "git": git_state(Path.cwd()),
         "versions": versions(),
@@ -34,7 +36,7 @@ def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str
         "data_fingerprint": None,
         "rows": None,
         "compiled": None,
-        "config_hash": config_hash(config),
+        "config_hash": config_hash(masked_config(config)),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "fit_seconds": None,
         "steps": None,
@@ -73,7 +75,7 @@ def describe_failure(error: BaseException) -> dict[str, Any]:
         by_whom = "a SIGTERM" if isinstance(error, Terminated) else "the user"
         return {"status": "interrupted", "stop_reason": f"interrupted by {by_whom}"}
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return {"status": "failed", "stop_reason": f"{kind}{error}"}
+    return {"status": "failed", "stop_reason": masked("", f"{kind}{error}")}
 
 
 def config_hash(config: dict[str, Any]) -> str:

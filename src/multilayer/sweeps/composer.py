@@ -8,8 +8,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from multilayer.resumed_config import ConfigLoader
 
-class JobComposer(ConfigLoaderImpl):
+
+class JobComposer(ConfigLoader):
     """Hydra's loader, but jobs that choose the same files share the reading and merging of them.
 
     Hydra takes 0.1 s to compose a job, and does it twice: the sweeper to check it, and the
@@ -30,6 +32,8 @@ class JobComposer(ConfigLoaderImpl):
         if words in self.jobs:
             return self.jobs.pop(words)
         parsed = OverridesParser.create(config_loader=self).parse_overrides(list(words))
+        if any(override.key_or_group == "resume" for override in parsed):
+            return super().load_sweep_config(master_config, list(words))
         values = [override for override in parsed if self.is_value(override)]
         rest = tuple(str(item.input_line) for item in parsed if item not in values)
         if rest not in self.bases:

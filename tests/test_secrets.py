@@ -1,0 +1,196 @@
+"""Secrets in a config: references to the environment stay so, and the rest is masked."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+from pytorch_lightning.loggers import CSVLogger
+
+from multilayer.environment import with_references
+from multilayer.errors import UserError
+from multilayer.masking import masked_config, masked_words
+from multilayer.runs.checkpoint import read_checkpoint
+
+from .conftest import Run, only_folder
+from .test_train import config_of, train_in
+
+QUICK = ["data=iris", "trainer.max_epochs=1", "compile=false", "logger=csv"]
+
+SECRET = "hunter2"
+
+
+class Tracker(CSVLogger):
+    """A logger that wants an address and a key."""
+
+    seen: tuple[str, Any] = ("", None)
+
+    def __init__(self, tracking_uri: str, api_key: Any = None, **rest: Any) -> None:
+        Tracker.seen = tracking_uri, api_key
+        super().__init__(**rest)
+
+
+@pytest.fixture
+def tracker(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Overrides that add the logger, with an address out of the environment."""
+    monkeypatch.setenv("TRACKER", f"https://me:{SECRET}@example.org")
+    Tracker.seen = "", None
+    return [
+        *QUICK,
+        f"logger.csv._target_={__name__}.Tracker",
+        "+logger.csv.tracking_uri='${oc.env:TRACKER}/x'",
+    ]
+
+
+def files_with(text: str, folder: Path) -> list[str]:
+    """The files below a folder that hold a text; checkpoints are not packed."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [str(path) for path in files if text.encode() in path.read_bytes()]
+
+
+def test_what_comes_from_the_environment_is_used_and_not_written(
+    tracker: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run folder has the reference, and a run that goes on looks it up anew."""
+    train_in(tmp_path / "run", *tracker)
+    assert Tracker.seen[0] == f"https://me:{SECRET}@example.org/x"
+    assert files_with(SECRET, tmp_path / "run") == []
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    last = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    assert config["logger"]["csv"]["tracking_uri"] == "${oc.env:TRACKER}/x"
+    assert last["multilayer"]["config"] == config
+
+    monkeypatch.setenv("TRACKER", "https://you:another@example.org")
+    on = [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2", f"allow=[{__name__}]"]
+    with pytest.raises(UserError, match=r"logger\.csv\.tracking_uri=.*give it again"):
+        train_in(tmp_path / "refused", *on)  # a stranger's run might send any variable anywhere
+    train_in(tmp_path / "on", *on, "logger.csv.tracking_uri='${oc.env:TRACKER}/x'")
+    assert Tracker.seen[0] == "https://you:another@example.org/x"
+    assert files_with("another", tmp_path / "on") == []
+
+
+def test_a_reference_of_our_own_files_is_looked_up_in_a_run_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's address, as conf/logger/mlflow.yaml has it."""
+    pytest.importorskip("mlflow", reason="an extra")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{SECRET}.db")
+    words = ["data=iris", "trainer.max_epochs=1", "compile=false", "logger=mlflow"]
+    train_in(tmp_path / "run", *words)
+    train_in(tmp_path / "on", f"resume={tmp_path / 'run'}", "trainer.max_epochs=2")
+    assert files_with(SECRET, tmp_path / "run") == files_with(SECRET, tmp_path / "on") == []
+
+
+def test_the_reference_of_mlflows_address_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Word for word, though Hydra has resolved it to be checked."""
+    monkeypatch.setattr("multilayer.schema.missing_extras", lambda loggers: [])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://me:{SECRET}@example.org")
+    address = config_of("logger=mlflow")["logger"]["mlflow"]["tracking_uri"]
+    assert address == '${oc.env:MLFLOW_TRACKING_URI,"sqlite:///mlflow.db"}'
+
+
+def test_references_through_other_keys_stay_references() -> None:
+    """What is no string is a value: a number is no secret, and has to be there to train again."""
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create(
+        {
+            "own": "${oc.env:HOST,'a\"b'}",
+            "logger": {"a": ["${own}/x", 1], "b": {"c": "${oc.decode:${oc.env:N,3}}"}},
+        }
+    )
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved, dict)
+    found = with_references(config, {str(key): value for key, value in resolved.items()})
+    assert found["logger"] == {"a": ['${oc.env:HOST,"a\\"b"}/x', 1], "b": {"c": 3}}
+    again = OmegaConf.to_container(OmegaConf.create(found), resolve=True)
+    assert isinstance(again, dict)
+    assert again["logger"] == resolved["logger"]
+
+
+def test_a_table_by_a_variable_is_read_by_every_command(
+    multilayer: Run, iris_csv: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its path is looked up where it is read; without the variable it is told which is missing."""
+    monkeypatch.setenv("TABLES", str(iris_csv.parent))
+    words = ["data=table", "data.path='${oc.env:TABLES}/iris.csv'", "data.target=species"]
+    outcome = multilayer("train", *words, "trainer.max_epochs=1", "trainer=cpu")
+    assert outcome.code == 0, outcome.err
+    run = only_folder(tmp_path)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["data"]["path"] == "${oc.env:TABLES}/iris.csv"
+    assert multilayer("evaluate", f"run={run}").code == 0
+    words = [f"input={iris_csv}", "output=predictions.csv"]
+    on = ["train", f"resume={run}", "trainer.max_epochs=2"]
+    assert "data.path=${oc.env:TABLES}/iris.csv" in multilayer(*on).err
+    assert multilayer(*on, "data.path='${oc.env:TABLES}/iris.csv'").code == 0
+    monkeypatch.delenv("TABLES")
+    outcome = multilayer("evaluate", f"run={run}")
+    assert outcome.code == 2
+    assert "TABLES" in outcome.err
+    assert multilayer("predict", f"run={run}", *words).code == 0
+    assert pl.read_csv("predictions.csv").height == 150
+
+
+def test_a_secret_that_is_named_is_used_and_masked(tracker: list[str], tmp_path: Path) -> None:
+    """In the config, the checkpoints, and the command; going on asks for it again."""
+    secrets = [
+        "+logger.csv.api_key=hunter2",
+        "+logger.csv.tracking_uri='https://me:hunter2@example.org/x?a=1&token=hunter2'",
+    ]
+    train_in(tmp_path / "run", *tracker[:-1], *secrets)
+    assert Tracker.seen == ("https://me:hunter2@example.org/x?a=1&token=hunter2", SECRET)
+    assert files_with(SECRET, tmp_path / "run") == []
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["overrides"][-2:] == [
+        "+logger.csv.api_key=***",
+        "+logger.csv.tracking_uri='https://***@example.org/x?a=1&token=***'",
+    ]
+    on = [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2", f"allow=[{__name__}]"]
+    with pytest.raises(UserError) as error:
+        train_in(tmp_path / "refused", *on)
+    keys = {line.partition("=")[0] for line in str(error.value).splitlines()}
+    assert keys == {"logger.csv.tracking_uri", "logger.csv.api_key"}
+    train_in(tmp_path / "on", *on, *(word.removeprefix("+") for word in secrets))
+    assert Tracker.seen[1] == SECRET
+
+
+@pytest.mark.parametrize(
+    ("word", "written"),
+    [
+        ("logger.x.password=a", "logger.x.password=***"),
+        ("+logger.x.auth_token='a b'", "+logger.x.auth_token=***"),
+        ("logger.x.client_secret=1234", "logger.x.client_secret=***"),
+        ("+logger.x={api_key: abc, project: p}", "+logger.x={api_key: ***, project: p}"),
+        (
+            "logger.x.uri='postgresql://me:p%40ss@host/db'",
+            "logger.x.uri='postgresql://***@host/db'",
+        ),
+        (
+            "logger.x.uris=[http://t0k3n@a/b,http://c/d]",
+            "logger.x.uris=[http://***@a/b,http://c/d]",
+        ),
+        ("logger.x.api_key=${oc.env:KEY}", "logger.x.api_key=${oc.env:KEY}"),
+        ("logger.x.token=null", "logger.x.token=null"),
+        ("model.d_hidden=[64]", "model.d_hidden=[64]"),
+        ("data.path=/home/me@work/t.csv", "data.path=/home/me@work/t.csv"),
+        ("monitor=validation/loss", "monitor=validation/loss"),
+        ("model.n_tokens=8", "model.n_tokens=8"),
+        ("~logger", "~logger"),
+    ],
+)
+def test_words_are_written_without_secrets(word: str, written: str) -> None:
+    """And otherwise as they are."""
+    assert masked_words([word]) == [written]
+
+
+def test_our_own_configs_hold_nothing_that_is_masked() -> None:
+    """No key of ours is taken for a secret."""
+    for words in (
+        [],
+        ["callbacks=[default,lr_sweep,figures,diagnostics]", "logger=[csv,tensorboard]"],
+    ):
+        config = config_of(*words)
+        assert masked_config(config) == config
