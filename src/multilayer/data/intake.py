@@ -25,12 +25,12 @@ from multilayer.data.kinds import (
     refuse_infinite,
     refuse_nested,
 )
+from multilayer.data.labels import codes_in
 from multilayer.data.slips import check_words, labels_that_may_be_missing, spelled_labels
 from multilayer.data.table import (
     Columns,
     Table,
     blocks,
-    codes_in,
     refuse_missing,
     sorted_classes,
     target_tensor,
