@@ -266,7 +266,7 @@ def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
     assert isinstance(module, RegressionModule)
     assert isinstance(module.loss, nn.HuberLoss)
     assert module.preprocessing is preprocessing
-    assert module.about["config"] is config
+    assert module.about["config"] == config
     assert Columns(**module.about["columns"]) == FLATS
     assert module.about["data_fingerprint"] == "f"
     assert (module.scheduler_interval, module.monitor) == ("step", "validation/r2")
