@@ -275,3 +275,18 @@ class Hooked(nn.Sequential):
 def double(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     """Twice a layer's output."""
     return 2 * output
+
+
+class Reveals(nn.Module):
+    """Shows its masks of dropout: those of two layers, and of another use of the first."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_features, n_outputs)
+        self.first, self.second = nn.Dropout(0.5), nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to the masks `(B, n_outputs)`, of which there may be three."""
+        uses = (self.first, self.second, self.first)[: self.linear.out_features]
+        masks = [use(torch.ones_like(x[:, :1])) for use in uses]
+        return torch.cat(masks, dim=1) + 0 * self.linear(x)

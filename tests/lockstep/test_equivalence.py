@@ -293,8 +293,11 @@ def test_checkpoints_give_the_metrics_that_were_written(jobs: MakeJobs) -> None:
             assert found.metrics == pytest.approx(result.metrics[split], rel=1e-4)
 
 
-def test_dropout_agrees_in_distribution(jobs: MakeJobs) -> None:
-    """Over seeds the losses differ by less than three standard errors, and dropout is at work."""
+def test_losses_with_dropout_agree_in_their_mean(jobs: MakeJobs) -> None:
+    """Over seeds they differ by less than three standard errors, and dropout is at work.
+
+    That no two masks are alike is tested in tests/lockstep/test_stack.py: a mean cannot show it.
+    """
     shared = ["data=wine", "trainer.max_epochs=6", "data.batch_size=16", "optimizer.lr=0.01"]
     stack = jobs(
         [*shared, "loss=cross_entropy"],

@@ -1,10 +1,13 @@
 """What happens to one member changes nothing for the others."""
 
+import json
+
 import pytest
 import torch
 
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.stack import Stack
+from multilayer.train import train
 
 from .conftest import MakeJobs, train_stacked
 
@@ -68,6 +71,23 @@ def test_with_compaction_the_others_are_equal_to_rounding(
         expected = weights(quiet[number])
         for name, value in weights(trouble[number]).items():
             torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_those_in_trouble_end_with_weights_of_their_own(jobs: MakeJobs) -> None:
+    """Each has the last finite weights of its job trained alone for as many steps."""
+    _, trouble = without_and_with_trouble(jobs)
+    for number in (1, 3, 4):
+        n_steps = json.loads((trouble[number].folder / "manifest.json").read_text())["steps"]
+        assert n_steps > 0
+        words = [*trouble[number].overrides, f"trainer.max_steps={n_steps}"]
+        (alone,) = jobs(words, [[]], f"alone{number}")
+        train(alone.config, alone.folder, quiet=True)
+        found, expected = weights(trouble[number]), weights(alone)
+        for name, value in found.items():
+            assert value.isfinite().all(), (number, name)
+            torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-6)
+    largest = max(value.abs().max() for value in weights(trouble[3]).values() if value.numel())
+    assert largest > 1e30  # of the one with a rate of 1e38
 
 
 def test_a_member_that_diverges_keeps_its_last_finite_weights(jobs: MakeJobs) -> None:

@@ -4,6 +4,9 @@ import pytest
 
 from multilayer.config import check_command_line
 from multilayer.lockstep.plan import Job, make_plan, members_that_fit, reason_to_be_alone
+from multilayer.lockstep.progress import SweepProgress
+from multilayer.lockstep.sweep import prepare_jobs, train_together
+from multilayer.train import Result
 
 from .conftest import MakeJobs
 
@@ -47,9 +50,21 @@ def test_jobs_that_differ_elementwise_stack(own: list[str], jobs: MakeJobs) -> N
     ],
 )
 def test_jobs_of_other_shapes_are_stacks_of_their_own(own: list[str], jobs: MakeJobs) -> None:
-    """Two stacks, and both train."""
-    plan = make_plan(jobs(["data=iris"], [words.split() for words in own * 2]))
-    assert [len(stack) for stack, _ in plan.stacks] == [2, 2]
+    """Two stacks, each of its own kind, and both train: equal jobs end the same."""
+    quick = ["data=iris", "trainer.max_epochs=1", "callbacks=none", "logger=none"]
+    plan = make_plan(jobs(quick, [words.split() for words in own * 2]))
+    assert [[job.number for job in stack] for stack, _ in plan.stacks] == [[0, 2], [1, 3]]
+    for stack, data in plan.stacks:
+        ready, broken = prepare_jobs(stack, data)
+        assert not broken
+        with SweepProgress(2, shown=False) as progress:
+            one, other = train_together([training for _, training in ready], progress)
+        assert isinstance(one, Result)
+        assert isinstance(other, Result)
+        assert one.metrics == other.metrics
+        assert one.manifest["status"] == "done"
+        assert one.manifest["members"] == 2
+        assert one.manifest["steps"] > 0
 
 
 @pytest.mark.parametrize(

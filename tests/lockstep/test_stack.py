@@ -2,7 +2,7 @@
 
 import gc
 import json
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Any
 
 import pytest
@@ -12,23 +12,32 @@ from multilayer.build import make_data
 from multilayer.data.datamodule import DataModule
 from multilayer.lockstep.block import Layout
 from multilayer.lockstep.member import Member
+from multilayer.lockstep.plan import Job
 from multilayer.lockstep.seats import in_blocks
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.steps import Runner
-from multilayer.train import prepare, train
+from multilayer.lockstep.template import draw_keys
+from multilayer.train import Training, prepare, train
 
 from .conftest import MakeJobs, train_stacked
+
+REVEALS = ["model=sequential", "~model._args_", "model._target_=tests.lockstep.networks.Reveals"]
+REVEALS += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
+
+
+def prepared(made: list[Job]) -> list[Training]:
+    """Runs that share their data, each with its own order of the rows."""
+    data: DataModule = make_data(made[0].config)
+    data.setup()
+    return [
+        prepare(job.config, job.folder, (), data.in_another_order(job.number), quiet=True)
+        for job in made
+    ]
 
 
 def make_stack(jobs: MakeJobs, shared: list[str], n_members: int) -> Stack:
     """A stack that is ready for its first epoch."""
-    made = jobs(shared, [[]] * n_members)
-    data: DataModule = make_data(made[0].config)
-    data.setup()
-    members = [
-        Member(prepare(job.config, job.folder, (), data.in_another_order(job.number), quiet=True))
-        for job in made
-    ]
+    members = [Member(training) for training in prepared(jobs(shared, [[]] * n_members))]
     for member in members:
         member.start()
     return Stack(members, choice=False)
@@ -182,3 +191,38 @@ def test_the_time_of_an_epoch_that_is_cut_short_is_shared_too(
         train(job.config, job.folder, quiet=True)
     manifest = json.loads((job.folder / "manifest.json").read_text())
     assert (manifest["fit_seconds"], manifest["stack_seconds"]) == (10.0, 10.0)
+
+
+def test_masks_of_dropout_have_nothing_in_common(
+    jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of members with other seeds, of steps, of layers, and of the uses of a layer."""
+    seen: list[torch.Tensor] = []
+    run = Runner.run
+
+    def looking(runner: Runner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        losses, outputs = run(runner, *arguments)
+        seen.append(outputs != 0)
+        return losses, outputs
+
+    monkeypatch.setattr(Runner, "run", looking)
+    words = ["data=iris", "data.batch_size=26", "callbacks=none", "trainer.max_epochs=6"]
+    words += ["trainer.log_every_n_steps=100", *REVEALS]
+    train_stacked(jobs(words, [["seed=0"], ["seed=1"], ["seed=2"]]))
+    masks = torch.stack(seen).double() * 2 - 1  # 6 calls, 4 steps, 3 members, 26 rows, 3 uses
+    assert masks.shape == (6, 4, 3, 26, 3)
+    for dim in (0, 1, 2, 4):  # rows and columns of one mask: tests/lockstep/test_template.py
+        pairs = [
+            masks.select(dim, i) * masks.select(dim, j)
+            for i, j in combinations(range(masks.shape[dim]), 2)
+        ]
+        for pair in pairs:
+            assert abs(pair.mean()) < 5 / pair.numel() ** 0.5, dim
+
+
+def test_members_of_one_seed_have_the_same_masks(jobs: MakeJobs) -> None:
+    """Whatever else differs, so that a sweep over rates compares like with like."""
+    made = jobs(["data=iris"], [["seed=4"], ["seed=4", "optimizer.lr=0.5"], ["seed=5"]])
+    keys = [draw_keys(Member(each).dropout_keys, 3) for each in prepared(made)]
+    assert torch.equal(keys[0], keys[1])
+    assert not torch.equal(keys[0], keys[2])
