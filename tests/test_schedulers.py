@@ -9,6 +9,9 @@ from multilayer.build import make_scheduler
 from multilayer.config import check_command_line
 from multilayer.config_folder import conf_dir
 from multilayer.schedulers import cosine, one_cycle
+from multilayer.train import train
+
+from .lockstep.test_equivalence import scalars
 
 LR = 0.5
 
@@ -200,3 +203,25 @@ def test_a_schedule_by_epochs_is_as_long_as_the_training(name):
     rates = rates_of(*scheduled(name, *overrides, n_steps=1000), 10)
     assert max(rates) == pytest.approx(LR, rel=0.1)
     assert rates[-1] < 0.05 * LR
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_plateau_follows_the_metric_that_is_monitored(tmp_path, every):
+    """From the command's config: at validations, and not by the loss."""
+    overrides = ["data=wine", "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01"]
+    overrides += ["monitor=validation/accuracy", "mode=max", "callbacks.early_stopping=null"]
+    overrides += [f"trainer.check_val_every_n_epoch={every}", "trainer.max_epochs=10"]
+    config = check_command_line("train", overrides)
+    train(config, tmp_path, quiet=True)
+    curves = scalars(tmp_path)
+    optimizer = optimizer_at(0.01)
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.5, patience=0
+    )
+    rates = [0.01]
+    for _, accuracy in curves["validation/accuracy"]:
+        schedule.step(accuracy)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[-1] < 0.01
+    found = [rate for _, rate in curves["lr-Adam"]]
+    assert found == pytest.approx([rates[epoch // every] for epoch in range(10)])

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from multilayer.arguments import check_arguments, check_batch, check_trainable
+from multilayer.checkpoint_state import count_minibatches, keep_own_storage
 from multilayer.data.minibatches import Minibatch
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.epoch import KEPT_BYTES, Epoch
@@ -107,9 +108,11 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def check_data(self) -> None:
         """Raise `UserError` where the data are preprocessed otherwise than this module expects."""
-        own = self.preprocessing
-        of_data: Any = getattr(self.trainer.datamodule, "preprocessing", own)  # type: ignore[attr-defined]
-        if isinstance(own, Preprocessing) and own is not of_data and not own.is_like(of_data):
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        own, other = self.preprocessing, getattr(datamodule, "preprocessing", None)
+        if not (isinstance(own, Preprocessing) and isinstance(other, Preprocessing)):
+            return
+        if own is not other and not own.is_like(other):
             raise UserError(
                 "preprocessing: the module has another one than the data; give the data the "
                 "module's, as in BuiltinData(..., preprocessing=module.preprocessing), or train a "
@@ -273,47 +276,18 @@ class SupervisedModule(pl.LightningModule, ABC):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to rebuild the module from the checkpoint alone.
-
-        In a stack of lockstep's, weights are parts of a larger storage: only theirs is saved.
-        """
+        """Add what is needed to rebuild the module from the checkpoint alone."""
         checkpoint["multilayer"] = self.about
         if isinstance(self.preprocessing, Preprocessing):
             checkpoint["preprocessing"] = self.preprocessing.options()
         count_minibatches(checkpoint)
-        weights = checkpoint["state_dict"]
-        weights.update({name: with_own_storage(value) for name, value in weights.items()})
-        for optimizer in checkpoint.get("optimizer_states", []):
-            optimizer["state"] = {
-                parameter: {name: with_own_storage(value) for name, value in own.items()}
-                for parameter, own in optimizer["state"].items()
-            }
+        keep_own_storage(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make room for the preprocessing of a checkpoint, whose numbers are among its weights."""
         options = checkpoint.get("preprocessing")
         if options and not isinstance(self.preprocessing, Preprocessing):
             self.preprocessing = Preprocessing(**options).to(self.device)
-
-
-def count_minibatches(checkpoint: dict[str, Any]) -> None:
-    """Let our minibatches count as given where they were trained on.
-
-    After Ctrl-C or an error within a step, one was given that the weights have not seen; a run that
-    is resumed would pass over it.
-    """
-    loop = checkpoint.get("loops", {}).get("fit_loop")
-    if loop:
-        n_trained = loop["epoch_loop.batch_progress"]["current"]["processed"]
-        for state in loop["state_dict"].get("combined_loader", []):
-            if "n_given" in state:
-                state["n_given"] = n_trained
-
-
-def with_own_storage(value: Any) -> Any:
-    """A tensor, copied where it is a part of a larger one; anything else as it is."""
-    is_part = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
-    return value.clone() if is_part else value
 
 
 class BinaryModule(SupervisedModule):

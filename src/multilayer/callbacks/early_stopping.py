@@ -61,7 +61,8 @@ class EarlyStopping(EpochsOnly):
                 if self.best_epoch
                 else "was not a finite number"
             )
-            self.reason = f"early stopping: {self.monitor} {so_far} for {self.patience} epochs"
+            n_epochs = epoch - self.best_epoch
+            self.reason = f"early stopping: {self.monitor} {so_far} for {n_epochs} epochs"
         trainer.should_stop = trainer.should_stop or self.reason is not None
 
     def stop_if_diverged(self, trainer: pl.Trainer, epoch: int) -> None:
