@@ -142,6 +142,17 @@ def test_a_slip_in_the_target_is_told(tmp_path: Path) -> None:
         table_of(path)
 
 
+def test_classes_may_be_numbers_and_words(tmp_path: Path) -> None:
+    """A few labels are classes; a word that may hide a missing value is none."""
+    frame = pl.DataFrame({"x": [i / 7 for i in range(60)], "y": ["10", "11", "K"] * 20})
+    assert table_of(written(frame, tmp_path, "csv")).columns.classes == ["10", "11", "K"]
+    frame = frame.with_columns(pl.col("y").replace("K", "?"))
+    with pytest.raises(UserError, match=r"column 'y' holds numbers, but '\?' in row 3"):
+        table_of(written(frame, tmp_path, "csv"))
+    classes = table_of(written(frame, tmp_path, "csv"), task="multiclass").columns.classes
+    assert classes == ["10", "11", "?"]
+
+
 def test_many_missing_values_bring_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,6 +200,17 @@ def test_a_slip_among_booleans_is_told_with_its_row(tmp_path: Path, word: str) -
     frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
     with pytest.raises(UserError, match=f"must hold numbers, found '{word}' in row 3 among bool"):
         feature_tensor(frame, columns, "f.csv")
+
+
+def test_a_file_that_writes_numbers_otherwise_than_the_training_is_told(tmp_path: Path) -> None:
+    """It is the run that knows how they are written."""
+    (tmp_path / "f.csv").write_text('x\n7\n"1,022"\n')
+    columns = Columns(["x"], "y", "regression", [])
+    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    with pytest.raises(UserError, match=r"'1,022' in row 2 among numbers; write numbers as they"):
+        feature_tensor(frame, columns, "f.csv")
+    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat(thousands=","))
+    assert feature_tensor(frame, columns, "f.csv").tolist() == [[7.0], [1022.0]]
 
 
 STARTS = datetime(2024, 2, 28, 23, 59, 30)

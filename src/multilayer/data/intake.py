@@ -28,6 +28,7 @@ from multilayer.data.kinds import (
 from multilayer.data.labels import codes_in
 from multilayer.data.slips import check_words, labels_that_may_be_missing, spelled_labels
 from multilayer.data.table import (
+    MAX_INTEGER_CLASSES,
     Columns,
     Table,
     blocks,
@@ -259,11 +260,16 @@ class Intake:
             column = frame[label]
             if column.dtype not in WORDS:
                 continue
+            labels = column.unique().cast(pl.String).drop_nulls().to_list()
+            spelled = spelled_labels(labels)
+            # A few numbers among words are classes, unless a word may hide a missing value.
+            may_be_classes = (
+                self.task is None and not spelled and len(labels) <= MAX_INTEGER_CLASSES
+            )
             said = None
-            if label == self.target and self.task in (None, "regression"):
+            if label == self.target and self.task in (None, "regression") and not may_be_classes:
                 otherwise = "data.task=multiclass"
                 said = check_words(column, self.text, self.origin, otherwise=otherwise)
-            spelled = spelled_labels(column.unique().cast(pl.String).drop_nulls().to_list())
             if said is None and spelled:
                 said = labels_that_may_be_missing({label: spelled})
             if said:

@@ -1,6 +1,7 @@
 """A table in memory: what was read, as tensors, and the names that go with them."""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
@@ -31,7 +32,7 @@ from multilayer.data.slips import find_slip
 from multilayer.errors import UserError, quoted
 from multilayer.frames import read_frame
 from multilayer.losses import Task
-from multilayer.text_format import TextFormat
+from multilayer.text_format import MARKED, TextFormat
 
 log = logging.getLogger(__name__)
 
@@ -336,7 +337,11 @@ def refuse_words(column: pl.Series, name: str, what: str = "column") -> None:
         slip = find_slip(column, TextFormat(), ["numbers", "booleans", "dates"])
         row = slip.row if slip else int(column.is_not_null().arg_max() or 0)
         among = f" among {slip.kind}" if slip else ""
-        found = f"{str(column[row])!r} in row {row + 1}{among}; leave a missing value empty"
+        word = str(column[row])
+        todo = "leave it empty if it is missing"
+        if re.match(MARKED, word):
+            todo = "write numbers as they were written for the training"
+        found = f"{word!r} in row {row + 1}{among}; {todo}"
     raise UserError(f"{name}: {what} {column.name!r} must hold numbers, found {found}")
 
 
