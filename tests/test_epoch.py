@@ -84,3 +84,30 @@ def test_the_epoch_of_all_processes_is_that_of_one_where_there_is_one() -> None:
         distributed.destroy_process_group()
     assert together.sizes == [sum(SIZES)]
     check(together)
+
+
+@pytest.mark.parametrize(
+    ("kept_bytes", "n_rows"), [(None, 48), (1, 8), (128, 8), (256, 16), (257, 24), (10**6, 48)]
+)
+def test_of_a_long_epoch_as_many_packs_are_kept_as_have_the_bytes(
+    monkeypatch: pytest.MonkeyPatch, kept_bytes: int | None, n_rows: int
+) -> None:
+    """The last ones, of 8 rows and 128 bytes each; the loss is that of all rows."""
+    monkeypatch.setattr("multilayer.epoch.BYTES_A_PACK", 100)
+    epoch = Epoch(kept_bytes)
+    for number in range(12):
+        rows = torch.arange(4 * number, 4 * number + 4)
+        epoch.add(torch.tensor(float(number)), torch.stack([rows, -rows], dim=1).float(), rows)
+    expected = torch.arange(48)[-n_rows:]
+    assert torch.equal(torch.cat(epoch.targets), expected)
+    assert torch.equal(torch.cat(epoch.outputs), torch.stack([expected, -expected], dim=1).float())
+    assert epoch.n_packs == n_rows // 8
+    assert epoch.mean_loss().item() == pytest.approx(5.5)
+
+
+def test_the_loss_is_taken_where_the_network_is() -> None:
+    """A device that computes nothing stands for a GPU."""
+    epoch = Epoch()
+    for _ in range(2):
+        epoch.add(*(torch.zeros(shape, device="meta") for shape in ((), (3, 2), (3,))))
+    assert epoch.mean_loss().device.type == "meta"
