@@ -16,6 +16,7 @@ from multilayer.errors import UserError
 from multilayer.modules import SupervisedModule
 from multilayer.resumption import CUTS_EPOCHS, Resumed
 from multilayer.runs.checkpoint_file import CheckpointFiles
+from multilayer.runs.training_state import check_training_state
 
 Config = dict[str, Any]
 
@@ -62,6 +63,7 @@ def load(resumed: Resumed, config: Config, module: SupervisedModule, trainer: pl
     if resumed.has_changed(SETS_RATE):
         check_step(resumed.before, config)
         checkpoint |= with_new_numbers(resumed, config, module)
+    check_training_state(checkpoint, module, trainer)
     trainer.strategy.checkpoint_io = LoadedCheckpoint(checkpoint)
 
 
