@@ -90,6 +90,7 @@ def test_the_state_of_every_optimizer_fits_itself(tmp_path: Path, optimizer: str
     from multilayer.train import train
 
     words = ["data=iris", "trainer=cpu", "trainer.max_epochs=1", f"optimizer={optimizer}"]
+    words.append("optimizer.lr=0")  # which is 0.0 after a step of the schedule
     config = check_command_line("train", words)
     assert config is not None
     train(config, tmp_path / "run", words, quiet=True)

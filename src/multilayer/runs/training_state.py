@@ -63,7 +63,9 @@ def problems_of_optimizer(stored: dict[str, Any], fresh: Any) -> Iterator[str | 
     if len(groups) != len(fresh["param_groups"]):
         yield f"{key}.param_groups: other groups of weights"
     for group, like in zip(groups, fresh["param_groups"], strict=False):
-        yield difference(f"{key}.param_groups", group, like)
+        # A schedule makes 0.0 of `optimizer.lr=0`.
+        numbers = {name: float(each) if type(each) is int else each for name, each in like.items()}
+        yield difference(f"{key}.param_groups", group, numbers)
         if group["params"] != like["params"]:
             yield f"{key}.param_groups.params: other weights"
     for index, state in stored["state"].items():
