@@ -134,8 +134,9 @@ def lacking_classes(table: Table, rows: Rows) -> str:
 def shared_rows(table: Table, rows: Rows) -> str:
     """How many held-out rows are equal to a training row, in one line; empty where none is."""
     hashes = table.row_hashes()
+    train = hashes[rows.train.numpy()].implode()
     shared = {
-        split: int(np.isin(hashes[part], hashes[rows.train]).sum())
+        split: int(hashes[part.numpy()].is_in(train).sum())
         for split, part in (("validation", rows.validation), ("test", rows.test))
     }
     counts = [f"{n:,} of {len(getattr(rows, split)):,} {split}" for split, n in shared.items() if n]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 from torch import Tensor
@@ -183,7 +182,7 @@ class Table:
         }
         return f"{sum(counts):,} values missing in {quoted(list(gaps))}" if gaps else ""
 
-    def row_hashes(self) -> npt.NDArray[np.uint64]:
+    def row_hashes(self) -> pl.Series:
         """A number for each row, which equal rows share; a missing value is equal to another."""
         matrix, target = self.features.numpy(), self.target.numpy()
         n_rows = max(1, HASHED_VALUES // max(1, matrix.shape[1]))
@@ -191,10 +190,9 @@ class Table:
             pl.DataFrame(matrix[start : start + n_rows])
             .with_columns(pl.Series("target", target[start : start + n_rows]))
             .hash_rows()
-            .to_numpy()
             for start in range(0, len(matrix), n_rows)
         ]
-        return np.concatenate(hashes)
+        return pl.concat(hashes)
 
     def place(self, row: int) -> str:
         """What a message calls a row: by its number, in its own file if its split has one."""
