@@ -351,6 +351,17 @@ def test_limits_count_steps_and_not_minibatches(tmp_path: Path) -> None:
     assert weights_of(tmp_path / "on", "last.ckpt")
 
 
+@pytest.mark.parametrize("max_epochs", [-1, 50])
+def test_a_limit_in_steps_costs_no_epoch(tmp_path: Path, max_epochs: int) -> None:
+    """The run ends as the one that went through; Lightning would count an epoch without a step."""
+    words = [*SMALL, f"trainer.max_epochs={max_epochs}", "data.batch_size=32", "model.dropout=0.2"]
+    train_in(tmp_path / "run", *words, "trainer.max_steps=8")
+    whole = train_in(tmp_path / "whole", *words, "trainer.max_steps=12")
+    result = go_on(tmp_path / "run", tmp_path / "on", "trainer.max_steps=12")
+    assert same(*(weights_of(tmp_path / name, "last.ckpt") for name in ("whole", "on")))
+    assert result.manifest["best_epoch"] == whole.manifest["best_epoch"]
+
+
 def test_a_run_that_was_out_of_patience_needs_more(tmp_path: Path) -> None:
     """The number that is told is enough for an epoch."""
     train_in(tmp_path / "run", *SMALL, "optimizer.lr=0", "callbacks.early_stopping.patience=2")

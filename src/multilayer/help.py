@@ -19,6 +19,7 @@ EXAMPLES = {
   multilayer train data=table data.path=my.csv data.target=price
   multilayer train experiment=pass_class
   multilayer train -m optimizer.lr=1e-3,1e-2,1e-1 seed=0,1,2
+  multilayer train resume=RUN trainer.max_epochs=100  go on with a run, and train longer
 """,
     "evaluate": """\
   multilayer evaluate run=RUN                         the test rows of the run's own data

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loops.loop import _Loop
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -65,6 +66,24 @@ def load(resumed: Resumed, config: Config, module: SupervisedModule, trainer: pl
         checkpoint |= with_new_numbers(resumed, config, module)
     check_training_state(checkpoint, module, trainer)
     trainer.strategy.checkpoint_io = LoadedCheckpoint(checkpoint)
+    if resumed.n_steps_within is None:
+        begin_next_epoch(trainer)
+
+
+def begin_next_epoch(trainer: pl.Trainer) -> None:
+    """Have the loops begin with a new epoch once they are restored.
+
+    Lightning takes every training with `max_steps` for one that was interrupted within an epoch,
+    and would count one more in which nothing is trained.
+    """
+    loop = trainer.fit_loop
+    restore = loop.load_state_dict
+
+    def restore_at_end_of_epoch(*args: Any) -> None:
+        restore(*args)
+        _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
+
+    vars(loop)["load_state_dict"] = restore_at_end_of_epoch
 
 
 def check_step(before: Config, now: Config) -> None:
