@@ -112,3 +112,46 @@ def test_what_is_remembered_has_torchs_names() -> None:
             if isinstance(value, torch.Tensor) and value.ndim
         }
         assert set(stack_optimizer([optimizer]).state_names) == remembered
+
+
+def test_numbers_that_are_0_for_all_are_left_out() -> None:
+    """What they would do is not even computed; one member's is enough for it."""
+    parameter = [torch.nn.Parameter(torch.zeros(4))]
+
+    def left_out(kind: type[Optimizer], *numbers: dict[str, Any]) -> list[str]:
+        return stack_optimizer([kind(parameter, **each) for each in numbers]).left_out
+
+    assert left_out(SGD, {"lr": 1}, {"lr": 2}) == ["weight_decay", "momentum"]
+    assert left_out(SGD, {"lr": 1}, {"lr": 2, "momentum": 0.1}) == ["weight_decay"]
+    assert left_out(Adam, {"lr": 1, "weight_decay": 0.1}, {"lr": 2}) == ["momentum"]  # has none
+    stacked = stack_optimizer([SGD(parameter, lr=1, weight_decay=0.1)])
+    assert stacked.decays
+    assert not stack_optimizer([SGD(parameter, lr=1)]).decays
+
+
+@pytest.mark.parametrize("kind", STACKED)
+def test_the_names_of_its_numbers_are_known_beforehand(kind: type[Optimizer]) -> None:
+    """In the order in which they are given to each step."""
+    optimizer = kind([torch.nn.Parameter(torch.zeros(4))], lr=0.1)
+    stacked = stack_optimizer([optimizer])
+    group = {
+        name: torch.full((2, 3), group_of(optimizer)[name], dtype=torch.float64)
+        for name in stacked.varying
+    }
+    numbers = stacked.numbers(group, torch.tensor([[1], [2]]))
+    assert stacked.number_names() == tuple(numbers)
+    assert all(each.expand(2, 3).dtype == torch.float64 for each in numbers.values())
+    assert "lr" in stacked.varying
+
+
+def test_adagrads_sum_has_torchs_name_and_start() -> None:
+    """Each member's own; a checkpoint is looked into for it."""
+    optimizers = [
+        Adagrad([torch.nn.Parameter(torch.zeros(2))], initial_accumulator_value=start)
+        for start in (0.0, 0.5)
+    ]
+    stacked = stack_optimizer(optimizers)
+    groups = [group_of(each) for each in optimizers]
+    (state,) = stacked.initial_state(torch.zeros(2, 2), groups).items()
+    assert state[0] == "sum"
+    assert state[1].tolist() == [[0.0, 0.0], [0.5, 0.5]]
