@@ -19,7 +19,7 @@ import torch
 
 from multilayer.errors import UserError
 from multilayer.files import whole_file, write_text
-from multilayer.runs.checkpoint_file import read_plain
+from multilayer.runs.checkpoint_file import CheckpointFiles, read_plain
 from multilayer.runs.folder import RunFolder
 
 from .conftest import Run, only_folder
@@ -138,6 +138,18 @@ def test_a_disk_that_takes_no_checkpoint_fails_the_run(
     assert "last.ckpt: cannot be written" in manifest["stop_reason"]
     names = {name.partition("/")[0] for name in files_in(folder)}
     assert names == {"config.yaml", "manifest.json", "tensorboard"}
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, 64, 500, 1000, 1500, 2000])
+def test_a_checkpoint_that_finds_no_room_is_one_kind_of_error(tmp_path: Path, n_bytes: int) -> None:
+    """Wherever in the file it is; torch has an error of its own for some places."""
+    content = {"weights": torch.zeros(300), "more": torch.ones(200)}
+    with (
+        no_file_above(n_bytes),
+        pytest.raises(UserError, match=r"a\.ckpt: cannot be written: File"),
+    ):
+        CheckpointFiles().save_checkpoint(content, tmp_path / "a.ckpt")
+    assert files_in(tmp_path) == set()
 
 
 def test_event_files_that_cannot_grow_fail_the_run(multilayer: Run, tmp_path: Path) -> None:

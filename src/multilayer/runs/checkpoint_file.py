@@ -2,6 +2,7 @@
 
 import warnings
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
@@ -27,8 +28,10 @@ class CheckpointFiles(TorchCheckpointIO):
 
         Raises `UserError` where it cannot be written.
         """
+        content = BytesIO()  # a full disk in its midst would be a RuntimeError of torch's own
+        torch.save(checkpoint, content)
         with whole_file(Path(path)) as file:
-            torch.save(checkpoint, file)
+            file.write(content.getbuffer())
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
