@@ -1,5 +1,6 @@
 """The layers of a template against torch's."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +13,9 @@ from multilayer.lockstep.template import (
     SmoothedBinaryCrossEntropy,
     SoftmaxCrossEntropy,
     Template,
+    draw_keys,
     hashed,
+    key_generator,
     shared_module,
 )
 from multilayer.losses import BinaryCrossEntropy, CrossEntropy
@@ -154,3 +157,46 @@ def test_a_hash_is_spread_over_all_values() -> None:
     expected = 2**16 / 256
     chi_squared = float(((counts - expected) ** 2 / expected).sum())
     assert 255 - 5 * (2 * 255) ** 0.5 < chi_squared < 255 + 5 * (2 * 255) ** 0.5
+
+
+def test_a_hash_is_the_one_that_is_documented() -> None:
+    """Written out in whole numbers: a run that is resumed by a later version has the same masks."""
+    key = [-1_234_567, 987_654_321]
+    found = hashed(torch.zeros(3, 50), torch.tensor(key, dtype=torch.int32)).flatten().tolist()
+    whole = 2**32
+    for place, value in enumerate(found):
+        bits = (place * 0x9E3779B1 + key[0]) % whole
+        bits = (bits ^ bits >> 16) * (key[1] | 1) % whole
+        bits = (bits ^ bits >> 15) * 0x846CA68B % whole
+        assert value % whole == bits
+
+
+def test_keys_are_drawn_one_after_the_other() -> None:
+    """However many at a time; over all of int32; from the seed alone."""
+    one, other = key_generator(3), key_generator(3)
+    drawn = draw_keys(one, 1000)
+    assert torch.equal(drawn, torch.cat([draw_keys(other, 1), draw_keys(other, 999)]))
+    assert not torch.equal(drawn, draw_keys(key_generator(4), 1000))
+    assert drawn.dtype == torch.int32
+    assert drawn.shape == (1000, 2)
+    assert drawn.min() < -0.99 * 2**31
+    assert drawn.max() > 0.99 * 2**31
+    assert (
+        drawn[0].tolist()
+        == np.random.default_rng((3, 1)).integers(-(2**31), 2**31, size=2, dtype=np.int32).tolist()
+    )
+
+
+def test_dropout_without_a_rate_is_no_layer_at_all_and_none_drops_in_evaluation() -> None:
+    """One member's rate is enough for a layer; the others then keep all."""
+    assert isinstance(shared_module([nn.Dropout(0.0), nn.Dropout(0.0)]), nn.Identity)
+    dropout = shared_module([nn.Dropout(0.0), nn.Dropout(0.5)])
+    assert isinstance(dropout, HashedDropout)
+    assert dropout.key.shape == (2, 2)
+    rates = dropout.threshold, dropout.scale
+    dropout.key = torch.tensor([1, 2], dtype=torch.int32)
+    for k, n_kept in enumerate([1.0, 0.5]):
+        dropout.threshold, dropout.scale = rates[0][k], rates[1][k]
+        found = dropout.train()(torch.ones(100, 100))
+        assert (found != 0).double().mean() == pytest.approx(n_kept, abs=0.03)
+        assert torch.equal(dropout.eval()(torch.ones(5)), torch.ones(5))
