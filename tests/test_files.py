@@ -140,10 +140,11 @@ def test_a_disk_that_takes_no_checkpoint_fails_the_run(
     assert names == {"config.yaml", "manifest.json", "tensorboard"}
 
 
-@pytest.mark.parametrize("n_bytes", [0, 1, 64, 500, 1000, 1500, 2000])
+@pytest.mark.parametrize("n_bytes", [0, 1, 500, 2000, 5000, 7500, 12_000, 20_000])
 def test_a_checkpoint_that_finds_no_room_is_one_kind_of_error(tmp_path: Path, n_bytes: int) -> None:
     """Wherever in the file it is; torch has an error of its own for some places."""
-    content = {"weights": torch.zeros(300), "more": torch.ones(200)}
+    content = {"weights": torch.zeros(3000), "more": torch.ones(2000)}
+    content |= {str(n): torch.zeros(9) for n in range(20)}
     with (
         no_file_above(n_bytes),
         pytest.raises(UserError, match=r"a\.ckpt: cannot be written: File"),
