@@ -200,3 +200,13 @@ def test_dropout_without_a_rate_is_no_layer_at_all_and_none_drops_in_evaluation(
         found = dropout.train()(torch.ones(100, 100))
         assert (found != 0).double().mean() == pytest.approx(n_kept, abs=0.03)
         assert torch.equal(dropout.eval()(torch.ones(5)), torch.ones(5))
+
+
+def test_a_layer_that_is_used_three_times_has_three_masks() -> None:
+    """In one step; the next one begins anew with a key of its own."""
+    dropout = shared_module([nn.Dropout(0.5)])
+    dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
+    dropout.key = torch.tensor([1, 2], dtype=torch.int32)
+    first, second, third = (dropout(torch.ones(1000)) for _ in range(3))
+    for one, other in ((first, second), (second, third), (first, third)):
+        assert ((one != 0) == (other != 0)).double().mean() == pytest.approx(0.5, abs=0.08)
