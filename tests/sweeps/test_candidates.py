@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from multilayer.report import report
 from multilayer.sweeps.candidates import Candidate, as_range, command_of, is_one_number
@@ -190,3 +191,51 @@ def test_words_that_a_shell_takes_otherwise_are_quoted(tmp_path: Path) -> None:
     sweep, candidates = opened(tmp_path)
     words = "multilayer train optimizer.lr=0.1 'model.d_hidden=[8, 4]'"
     assert command_of(candidates[0], sweep) == words
+
+
+def write_found_rate(folder: Path, lr: float, callbacks: dict[str, Any]) -> None:
+    """A rate of the config that no override says."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config |= {"optimizer": {"lr": lr}, "callbacks": callbacks}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def test_a_run_that_finds_its_rate_is_trained_again_by_finding_it(tmp_path: Path) -> None:
+    """A rate beside the callback that looks for one would be refused."""
+    for number, activation in enumerate(["relu", "tanh"]):
+        folder = tmp_path / str(number)
+        write_run(folder, 0.5 + number, model__activation=activation)
+        finds = {"lr_sweep": {"_target_": "multilayer.callbacks.LearningRateSweep"}}
+        write_found_rate(folder, 0.01 * (1 + number), finds)
+    sweep, candidates = opened(tmp_path)
+    assert candidates[0].reported == {"optimizer.lr": "0.01"}
+    assert command_of(candidates[0], sweep) == "multilayer train model.activation=relu"
+
+
+def test_a_rate_that_no_override_says_is_part_of_the_command(tmp_path: Path) -> None:
+    """Where all runs of the config have the same."""
+    rates = [("relu", 0.1, 0), ("relu", 0.1, 1), ("tanh", 0.2, 0), ("tanh", 0.3, 1)]
+    for number, (activation, lr, seed) in enumerate(rates):
+        folder = tmp_path / str(number)
+        write_run(folder, lr, model__activation=activation, seed=seed)
+        write_found_rate(folder, lr, {"other": {"_target_": "multilayer.callbacks.Figures"}})
+    sweep, candidates = opened(tmp_path)
+    assert [each.reported for each in candidates] == [
+        {"optimizer.lr": "0.1"},
+        {"optimizer.lr": "0.2 to 0.3"},
+    ]
+    assert [command_of(each, sweep) for each in candidates] == [
+        "multilayer train model.activation=relu optimizer.lr=0.1",
+        "multilayer train model.activation=tanh",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hydra", "end"), [("[hydra.mode=MULTIRUN]", "=0.1"), ("[]", "=0.1 hydra.mode=RUN")]
+)
+def test_a_file_that_starts_a_sweep_is_kept_from_it(tmp_path: Path, hydra: str, end: str) -> None:
+    """Where the sweep was not started by -m, which Hydra notes as a mode."""
+    write_grid(tmp_path, {0.1: [0.1], 1.0: [0.2]})
+    (tmp_path / "multirun.yaml").write_text(f"hydra: {{overrides: {{hydra: {hydra}, task: []}}}}")
+    sweep, candidates = opened(tmp_path)
+    assert command_of(candidates[0], sweep).endswith(f"optimizer.lr=0.1 seed=0{end[4:]}")

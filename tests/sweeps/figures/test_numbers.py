@@ -69,6 +69,7 @@ def test_where_all_have_a_diverged_seed_nothing_is_marked_as_best(tmp_path: Path
     assert best_run(candidates, sweep.metric, 1) is None
     heat = draw_heat_map(across, up, candidates, sweep.metric, 1).axes[0]
     assert "framed" not in heat.get_title(loc="left")
+    assert all(patch.get_fill() for patch in heat.patches)  # no frame
     for figure in (
         draw_setting(across, candidates, Colours(), sweep.metric, 1),
         draw_parallel([across, up], candidates, sweep.metric, 1),

@@ -104,20 +104,6 @@ def test_rates_that_were_found_are_reported(tmp_path: Path) -> None:
     assert "tanh with optimizer.lr=0.2 to 0.3" in text
 
 
-def test_a_run_that_finds_its_rate_is_trained_again_by_finding_it(tmp_path: Path) -> None:
-    """A rate beside the callback that looks for one would be refused."""
-    for number, activation in enumerate(["relu", "tanh"]):
-        folder = tmp_path / str(number)
-        write_run(folder, 0.5 + number, model__activation=activation)
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        config["optimizer"] = {"lr": 0.01 * (1 + number)}
-        config["callbacks"] = {"lr_sweep": {"_target_": "multilayer.callbacks.LearningRateSweep"}}
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    sweep, candidates = opened(tmp_path)
-    assert candidates[0].reported == {"optimizer.lr": "0.01"}
-    assert command_of(candidates[0], sweep) == "multilayer train model.activation=relu"
-
-
 def paired(**p_values: float | None) -> dict[str, Comparison]:
     """Paired tests by name; without a p-value there were two seeds."""
     return {
@@ -223,3 +209,12 @@ def test_few_levels_make_a_choice_and_at_most_three_are_told_of(tmp_path: Path) 
     only = [each for each in candidates if each.choice["choice_1"] == "a"]
     titles = {each.title for each in rates_of_choices(only, sweep.settings, sweep.sign)}
     assert "learning rate and choice 1" not in titles
+
+
+def test_a_choice_of_which_each_config_diverged_has_no_best_rate(tmp_path: Path) -> None:
+    """However good its other seeds are; one choice alone is then nothing to compare."""
+    write_rates(tmp_path, {"sgd": [0.9, 0.5, 0.3], "adam": [0.4, None, None]}, 3)
+    values = {"optimizer": "adam", "optimizer__lr": 0.001, "seed": 3}
+    write_run(tmp_path / "100", status="diverged", **values)
+    sweep, candidates = opened(tmp_path)
+    assert list(rates_of_choices(candidates, sweep.settings, sweep.sign)) == []
