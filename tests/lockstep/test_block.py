@@ -35,7 +35,10 @@ def step_of(
     """A step and a block of modules, which take momentum and each its own rate."""
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.SGD(
-            [each for each in module.parameters() if each.requires_grad], lr=rate, momentum=0.9
+            [each for each in module.parameters() if each.requires_grad],
+            lr=rate,
+            momentum=0.9,
+            weight_decay=0.1,
         )
         for module, rate in zip(own, RATES, strict=False)
     ]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from multilayer.lockstep.steps import Runner, work
+from multilayer.lockstep.steps import Runner, trace, work
 
 from .test_block import NO_KEYS, modules, numbers_of, step_of
 
@@ -94,3 +94,20 @@ def test_a_call_gives_the_losses_and_outputs_of_its_steps() -> None:
         assert torch.equal(outputs[i], output)
     assert torch.equal(block.weights, other.weights)
     assert runner.why_not() == "not compiled: compile=false"
+
+
+def test_a_traced_step_does_what_the_step_does() -> None:
+    """On tensors alone, which it changes in place; it is what is compiled."""
+    step, block, optimizers = step_of(modules())
+    _, other, _ = step_of(modules())
+    features, target, numbers = torch.randn(8, 2), torch.randn(8), numbers_of(step, optimizers, 0)
+    rows = torch.stack([torch.randperm(8)[:6] for _ in range(3)])
+    example = [*block.tensors(), features, target, rows, numbers, NO_KEYS]
+    graph = trace(step, block, example)
+    assert step.traced is False
+    losses, outputs = graph(*example)
+    expected = step(other, features[rows], target[rows], numbers, NO_KEYS)
+    torch.testing.assert_close(losses, expected[0])
+    torch.testing.assert_close(outputs, expected[1])
+    for mine, its in zip(block.tensors(), other.tensors(), strict=True):
+        torch.testing.assert_close(mine, its)
