@@ -229,7 +229,7 @@ def test_the_table_for_tensorboard_is_not_written_where_a_link_leads(
     (own / f".partial.{os.getpid()}").symlink_to(canary / "secret.txt")
     write_hparams(read_sweep(tmp_path / "sweep"))
     assert state(canary) == before
-    assert [path.name for path in own.iterdir()] == ["events.out.tfevents.9999999999.hparams"]
+    assert (own / "events.out.tfevents.9999999999.hparams").is_file()
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
