@@ -131,6 +131,15 @@ def test_a_clear_best_is_suggested_itself() -> None:
     assert suggest(np.array(RATES), score, start=1.0) == 0.01
 
 
+@pytest.mark.parametrize(("best", "expected"), [(0, 0.00124), (3, 0.967)])
+def test_no_suggestion_is_rounded_to_a_rate_beyond_those_tried(best: int, expected: float) -> None:
+    """0.0012 and 0.97, to two digits, were not tried."""
+    rates = np.array([0.00124, 0.01, 0.1, 0.967])
+    score = np.full(4, 9.0)
+    score[best] = 0.5
+    assert suggest(rates, score, start=1.0) == expected
+
+
 def test_a_loss_of_nothing_does_not_hide_what_is_nearly_as_good() -> None:
     """1e-9 is not a billion times better than 1e-3 where both fell from 1."""
     score = np.array([9.0, 1e-9, 1e-4, 9.0])

@@ -55,7 +55,7 @@ class RangeTest:
     @property
     def suggested(self) -> float:
         """The rate to take, with two digits."""
-        return two_digits(min(BEYOND * self.steepest, self.max_lr))
+        return min(two_digits(BEYOND * self.steepest), self.max_lr)
 
     def warning(self) -> str | None:
         """What to try where the loss falls fastest on the edge of what was tried."""

@@ -200,7 +200,7 @@ def suggest(rates: Array, score: Array, start: float) -> float:
     scale = max(abs(best), LEAST_LOSS * (start - best), 1e-12)
     weights = np.exp(-(score - best) / (NEARLY_BEST * scale))
     mean = float(np.exp((weights * np.log(rates)).sum() / weights.sum()))
-    return two_digits(mean)
+    return float(np.clip(two_digits(mean), rates.min(), rates.max()))  # rounding may leave them
 
 
 def two_digits(value: float) -> float:
