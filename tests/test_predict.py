@@ -93,6 +93,45 @@ def test_the_inputs_columns_are_kept_or_left_out(
     assert kept["flower"].to_list() == flowers["flower"].to_list()
 
 
+@pytest.mark.parametrize("missing", ["[]", "[-1,'?']"])
+def test_the_inputs_columns_stay_as_they_are_written(
+    multilayer: Run, tmp_path: Path, missing: str
+) -> None:
+    """Only predictions are added: no zero, no space and no word of the user's own is lost."""
+    Path("t.csv").write_text("x,y\n" + "0.25,a\n1.25,b\n" * 30)
+    own = [
+        "id, score,flag,note,x,when",
+        "00000,-1,TRUE, a,2.50,2026-01-02 03:04",
+        "00001,?,false,NA,1e3,",
+    ]
+    Path("new.csv").write_text("\n".join([*own, "", ""]))
+    table = ["data=table", "data.path=t.csv", "data.target=y", f"data.missing={missing}"]
+    assert multilayer("train", *table, "trainer.max_epochs=1", "hydra.run.dir=run").code == 0
+    outcome = multilayer("predict", "run=run", "input=new.csv", "output=p.csv")
+    assert outcome.code == 0, outcome.err
+    lines = Path("p.csv").read_text().splitlines()
+    assert [line[: len(start)] for line, start in zip(lines, own, strict=True)] == own
+    assert lines[0] == f"{own[0]},prediction,probability_a,probability_b"
+    typed = pl.DataFrame(
+        {"x": ["NA", "1"], "n": [-1, 2], "e": pl.Series(["?", "u "], dtype=pl.Enum(["?", "u "]))}
+    )
+    typed.write_parquet("new.parquet")
+    assert multilayer("predict", "run=run", "input=new.parquet", "output=p.parquet").code == 0
+    assert_frame_equal(pl.read_parquet("p.parquet").select(typed.columns), typed)
+
+
+def test_files_of_unlike_types_are_predicted_on_together(multilayer: Run, tmp_path: Path) -> None:
+    """Numbers that are text in one file alone; the names are those of the first file."""
+    pl.DataFrame({"x": [0.0, 1.0] * 30, "y": ["a", "b"] * 30}).write_parquet("t.parquet")
+    table = ["data=table", "data.path=t.parquet", "data.target=y", "hydra.run.dir=run"]
+    assert multilayer("train", *table, "trainer.max_epochs=1").code == 0
+    pl.DataFrame({"x": [0.5]}).write_parquet("new-1.parquet")
+    Path("new-2.csv").write_text(" x\n2.50\n")
+    outcome = multilayer("predict", "run=run", "input=new-*", "output=p.csv")
+    assert outcome.code == 0, outcome.err
+    assert pl.read_csv("p.csv", infer_schema=False)["x"].to_list() == ["0.5", "2.50"]
+
+
 def test_missing_values_are_predicted_on(
     multilayer: Run, finished_run: Path, flowers: pl.DataFrame, tmp_path: Path
 ) -> None:

@@ -173,9 +173,8 @@ class TableFile:
         return pl.scan_csv(
             file,
             separator=str(self.separator(file)),
-            null_values=["", *self.text.missing_words],
             glob=False,
-            **options,
+            **{"null_values": ["", *self.text.missing_words], **options},
         )
 
     def rows(self, file: Path) -> pl.LazyFrame:
@@ -221,6 +220,15 @@ class TableFile:
             for batch in checked_rows(batches, file, separator) if separator else batches:
                 yield self.typed(batch)
 
+    def as_written(self, file: Path) -> pl.DataFrame:
+        """The rows of one of the files as they stand there, with text as text."""
+        separator = self.separator(file)
+        with self.refusing(file):
+            if not separator:
+                return self.scan(file).collect()
+            rows = self.scan_text(file, infer_schema=False, null_values=[""])
+            return pl.concat([*checked_rows(rows.collect_batches(), file, separator)])
+
 
 def read_frame(path: str | Path, text: TextFormat | None = None) -> pl.DataFrame:
     """The whole table in a file, or in several that a path with wildcards names.
@@ -233,6 +241,18 @@ def read_frame(path: str | Path, text: TextFormat | None = None) -> pl.DataFrame
         return whole(TableFile(path, text))
     except OtherTypesError:
         return whole(TableFile(path, text, types_from_all=True))
+
+
+def read_as_written(path: str | Path, text: TextFormat) -> pl.DataFrame:
+    """The same table with every value as it stands in the file: in a text file all are text."""
+    table = TableFile(path, text, types_from_all=True)
+    parts = [table.as_written(file) for file in table.files]
+    for part in parts[1:]:
+        part.columns = parts[0].columns  # but for the spaces around them
+    try:
+        return pl.concat(parts, how="vertical_relaxed")
+    except pl.exceptions.SchemaError:  # a column is text in one file alone
+        return pl.concat([part.cast(pl.String) for part in parts])
 
 
 def whole(table: TableFile) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from multilayer.data.preprocessing import preprocessed_features
 from multilayer.data.table import Columns, feature_tensor, read_frame_like
 from multilayer.devices import choose_device
 from multilayer.errors import UserError, quoted
-from multilayer.frames import check_input, check_output, write_frame
+from multilayer.frames import check_input, check_output, read_as_written, write_frame
 from multilayer.modules import at_least_float32
 from multilayer.runs.checkpoint import Trained, load_trained
 from multilayer.runs.folder import find_checkpoint
@@ -37,7 +37,10 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
         lambda row: f"row {row + 1} of {name}",
     )
     predicted = to_frame(predictions_of(trained, features, device), trained.columns)
-    table = joined(frame, predicted) if config["keep"] else predicted
+    table = predicted
+    if config["keep"]:
+        written = read_as_written(config["input"], trained.columns.known_in(text))
+        table = joined(written, predicted)
     write_frame(table, config["output"])
     return table
 
