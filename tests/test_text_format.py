@@ -475,3 +475,33 @@ def test_training_evaluation_and_prediction_read_alike(multilayer: Run, tmp_path
     found = pl.read_csv("p.tsv", separator="\t")
     right = (found["prediction"] == pl.Series(np.where(x > 0, "yes", "no"))).mean()
     assert right > 0.95
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [("${}", "without their signs"), ("{}%", "without their signs"), ("{},5", "data.decimal=','")],
+)
+def test_a_target_of_marked_numbers_is_not_taken_for_classes(
+    tmp_path: Path, form: str, said: str
+) -> None:
+    """However few there are; some marked numbers among words, and plain ones as text, are."""
+    frame = pl.DataFrame({"x": range(60), "y": [form.format(i % 5) for i in range(60)]})
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        table_of(written(frame, tmp_path, "parquet"))
+    assert "data.task=multiclass" in str(error.value)
+    table = table_of(written(frame, tmp_path, "parquet"), task="multiclass")
+    assert len(table.columns.classes) == 5
+    mixture = frame.with_columns(y=pl.concat([pl.Series("y", ["free"]), frame["y"][1:]]))
+    assert len(table_of(written(mixture, tmp_path, "parquet")).columns.classes) == 6
+    plain = frame.with_columns(y=pl.col("y").str.extract(r"(\d)"))
+    assert len(table_of(written(plain, tmp_path, "parquet")).columns.classes) == 5
+
+
+def test_a_missing_word_and_spaces_in_an_enum(tmp_path: Path) -> None:
+    """As in any other column of words; the labels stay in their order."""
+    labels = pl.Enum(["w ", "?", " u", "v", "u"])
+    column = pl.Series("c", ["w ", "?", " u", "v", "u", None] * 10, dtype=labels)
+    path = written(pl.DataFrame({"c": column, "y": [0.5, 1.5, 2.5] * 20}), tmp_path, "parquet")
+    frame = read_frame(path, TextFormat(missing=("?",)))
+    assert frame.schema["c"] == pl.Enum(["w", "u", "v"])
+    assert frame["c"].head(6).to_list() == ["w", None, "u", "v", "u", None]

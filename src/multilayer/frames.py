@@ -1,7 +1,7 @@
 """Tables in files: read and written by the ending of their name. No torch here."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from glob import glob
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 
 from multilayer.csv_faults import check_header, checked_rows, find_fault, lines_of
-from multilayer.errors import UserError, first_line, quoted
+from multilayer.errors import UserError, first_line
 from multilayer.files import whole_file
+from multilayer.schemas import Schema, difference, wider
 from multilayer.text_format import Facts, TextFormat
 
 WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
@@ -33,8 +34,6 @@ VALUES_AT_A_TIME = 2**18
 TEXTS = (pl.String, pl.Categorical)
 UNPARSED = (pl.String, pl.Boolean)
 """Types of a text file's columns whose values may be of another type in another file."""
-
-Schema = Mapping[str, pl.DataType]
 
 
 class OtherTypesError(Exception):
@@ -99,12 +98,19 @@ class TableFile:
     def types_in(self, file: Path) -> Schema:
         """The names and types of a file's columns; Null for one of text without any value."""
         is_text_file = text_ending(file) in SEPARATORS
-        types = dict(self.raw[file])
+        types = {name: self.plain(name, dtype) for name, dtype in self.raw[file].items()}
         for name in self.facts[file]:
             dtype = self.text.type_of(name, self.facts_of(name, file), is_text_file=is_text_file)
             is_empty = dtype == pl.Null and not is_text_file  # of a type that holds all the same
             types[name] = pl.String() if is_empty else dtype
         return types
+
+    def plain(self, name: str, dtype: pl.DataType) -> pl.DataType:
+        """An enum without the spaces around its labels and what stands for a missing value."""
+        if not isinstance(dtype, pl.Enum):
+            return dtype
+        labels = pl.DataFrame({name: dtype.categories}).select(self.text.text(name)).to_series()
+        return pl.Enum(labels.drop_nulls().unique(maintain_order=True))
 
     def facts_of(self, name: str, file: Path) -> Facts:
         """What a column of text holds: in all files, if it is text in all, or else in this one."""
@@ -200,7 +206,7 @@ class TableFile:
 
     def typed_column(self, column: pl.Series) -> pl.Series:
         """A column without what stands for a missing value, text as what it is read as."""
-        if column.dtype not in TEXTS:
+        if column.dtype not in (*TEXTS, pl.Enum):
             numbers = self.text.missing_numbers if column.dtype.is_numeric() else []
             return without(column, numbers) if numbers else column
         typed = self.text.typed(column, self.schema[column.name])
@@ -339,40 +345,6 @@ def refusing(
         if may_be_types and separator and not fault:
             raise OtherTypesError from error
         raise UserError(f"{file}: {fault or f'cannot be read: {first_line(error)}'}") from error
-
-
-def difference(first: Schema, other: Schema) -> str | None:
-    """In what the names of two tables' columns differ; None where they do not."""
-    lacking = [name for name in first if name not in other]
-    if lacking:
-        return f"it lacks {quoted(lacking)}"
-    more = [name for name in other if name not in first]
-    if more:
-        return f"it has {quoted(more)}"
-    if list(first) != list(other):
-        return "it has its columns in another order"
-    return None
-
-
-def wider(first: pl.DataType, other: pl.DataType) -> pl.DataType | None:
-    """The type that holds the values of both; None where they are of two kinds."""
-    kinds = {kind_of(dtype) for dtype in (first, other) if dtype != pl.Null}
-    if len(kinds) > 1:
-        return None
-    one, two = (pl.DataFrame(schema={"": dtype}) for dtype in (first, other))
-    try:
-        return pl.concat([one, two], how="vertical_relaxed").schema[""]
-    except pl.exceptions.SchemaError:  # two enums, say, or times of two time zones
-        return None
-
-
-def kind_of(dtype: pl.DataType) -> type[pl.DataType]:
-    """One type for all those whose values mean the same: numbers, dates, words."""
-    if dtype.is_numeric() or dtype == pl.Boolean:
-        return pl.Float64
-    if dtype in (pl.Date, pl.Datetime):
-        return pl.Datetime
-    return pl.String if dtype in (pl.Categorical, pl.Enum) else dtype.base_type()
 
 
 def text_ending(path: Path) -> str:

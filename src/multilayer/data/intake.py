@@ -1,6 +1,7 @@
 """A table taken in a part at a time: numbers go straight into one matrix."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -38,9 +39,9 @@ from multilayer.data.table import (
     task_of,
 )
 from multilayer.errors import UserError, did_you_mean
-from multilayer.frames import Schema
 from multilayer.losses import Task
-from multilayer.text_format import TextFormat
+from multilayer.schemas import Schema
+from multilayer.text_format import MARKED, TextFormat
 
 log = logging.getLogger(__name__)
 
@@ -264,7 +265,10 @@ class Intake:
             spelled = spelled_labels(labels)
             # A few numbers among words are classes, unless a word may hide a missing value.
             may_be_classes = (
-                self.task is None and not spelled and len(labels) <= MAX_INTEGER_CLASSES
+                self.task is None
+                and not spelled
+                and len(labels) <= MAX_INTEGER_CLASSES
+                and not all(re.match(MARKED, word) for word in labels)
             )
             said = None
             if label == self.target and self.task in (None, "regression") and not may_be_classes:
