@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from multilayer.data import TableData
+from multilayer.data.intake import table_from_frame
+from multilayer.data.kinds import is_rounded
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import read_table
 from multilayer.errors import UserError
@@ -279,3 +281,43 @@ def test_json_has_all_digits_of_a_metric(tmp_path: Path) -> None:
     metrics = run_on(frame, tmp_path).metrics["test"]
     assert metrics["mae"] <= metrics["rmse"] < 2e25
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"] == metrics
+
+
+@pytest.mark.parametrize("share", [0.003, 0.01, 0.05, 0.09, 0.3])
+@pytest.mark.parametrize("offset", [1e9, 1_700_000_000.0])
+@pytest.mark.parametrize("stream", [False, True])
+def test_rare_rows_far_from_0_keep_their_difference(
+    tmp_path: Path, share: float, offset: float, stream: bool
+) -> None:
+    """Most rows are exact in float32; of those that are not, none is lost, wherever it is."""
+    n = 3000
+    rare = 5.0 * (np.arange(n) % round(1 / share) == 1)
+    frame = pl.DataFrame(
+        {"x": offset + rare, "z": np.where(np.arange(n) == 7, -1.0, drawn(n)), "y": offset + rare}
+    )
+    frame.write_parquet(tmp_path / "t.parquet")
+    data = data_of(tmp_path / "t.parquet", stream=stream)
+    for split in ("train", "validation", "test"):
+        if split != "train" or not stream:
+            features, target = data.rows_of(split)
+            assert_allclose(features[:, 0], target, atol=1e-5)
+            assert len(target.unique()) == 2 or share == 0.003
+    assert data.preprocessing.target_scale.item() == pytest.approx(rare.std(), rel=0.3)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.where(np.arange(N) < 0.6 * N, 100.0, 80 + 10 * drawn()),
+        np.where(np.arange(N) < 0.4 * N, 0.0, 100 + 15 * drawn()),
+        np.where(np.arange(N) % 50 == 0, -1e12 / 3, drawn()),
+        np.exp(5 * drawn()),
+        1e3 * np.arange(N) / 3,
+    ],
+    ids=["capped", "many zeros", "sentinel", "heavy tail", "sorted"],
+)
+def test_caps_outliers_and_tails_need_no_float64(values: Any) -> None:
+    """Their differences are as float32 has them."""
+    assert not is_rounded(values)
+    table = table_from_frame(pl.DataFrame({"x": values, "y": drawn(seed=1)}), target="y", name="t")
+    assert table.features.dtype == torch.float32

@@ -156,6 +156,7 @@ class Intake:
         for label, values in numbers.items():
             refuse_infinite(values, label, name, rows_before=before)
             self.note_size(values)
+            self.facts.note_rounding(label, values)
         rows: RowNumbers = range(before, before + batch.height)
         if chosen is not None:
             self.is_sample = self.is_sample or not chosen.all()

@@ -32,6 +32,8 @@ ROWS_TO_JUDGE = 128
 """Rows of each part of a table, at least, by which it is judged whether float32 holds a column."""
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_STEP = 2.0**-24
+"""What float32 changes in a value, at most, as a share of the value."""
 
 Floats = npt.NDArray[np.floating[Any]]
 Float64s = npt.NDArray[np.float64]
@@ -82,6 +84,18 @@ class NumberFacts:
                 parts.append(batch[label])
             else:
                 del self.row_numbers[label]
+
+    def note_rounding(self, label: str, values: Float64s) -> None:
+        """Keep that of the next values `(B,)` of a column which float32 rounds most.
+
+        A sample may have none of the rows that it rounds.
+        """
+        values = values[np.isfinite(values)]
+        middle, spread = middle_and_spread(values[:: max(1, len(values) // ROWS_TO_JUDGE)])
+        largest = np.abs(values).max(initial=0.0)
+        if not largest * FLOAT32_STEP <= ROUNDING * spread:  # most columns are done here
+            worst = rounding(values, middle, spread).argmax()
+            self.samples[label].append(values[[worst]])
 
     def reason_to_drop(self, label: str) -> str | None:
         """Why nothing can be learnt from a column, if so."""
@@ -272,22 +286,44 @@ def in_float64(column: pl.Series) -> Float64s:
 
 
 def is_rounded(values: Float64s) -> bool:
-    """Whether float32 would round a column `(N,)` by more than `ROUNDING` of its spread.
-
-    Both are taken of most of the values alone: a few that are far away do not hide it.
+    """Whether float32 would move a value of a column `(N,)` by more than `ROUNDING` of its spread.
 
     >>> is_rounded(np.array([1.5, 2.0, 3.1])), is_rounded(1e9 + np.array([1.5, 2.0, 3.1]))
     (False, True)
+    >>> is_rounded(np.array([1e9] * 99 + [1e9 + 5]))
+    True
     """
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return False
     if np.abs(values).max() > FLOAT32_MAX:
         return True
-    rounded_by = np.quantile(np.abs(values - values.astype(np.float32)), 0.9)
-    low, high = np.quantile(values, [0.25, 0.75])
-    spread = (high - low) or values.std() or np.inf
-    return bool(rounded_by > ROUNDING * spread)
+    return bool(rounding(values, *middle_and_spread(values)).max() > ROUNDING)
+
+
+def middle_and_spread(values: Float64s) -> tuple[float, float]:
+    """The median of a column `(N,)`, and twice the median distance of those that differ from it.
+
+    Most values may be equal. NaN is left out; of nothing else the median is NaN.
+    """
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return np.nan, 0.0
+    middle = np.partition(values, len(values) // 2)[len(values) // 2]
+    distances = np.abs(values - middle)
+    distances = distances[distances > 0]
+    return middle, 2 * float(np.median(distances)) if len(distances) else 0.0
+
+
+def rounding(values: Float64s, middle: float, spread: float) -> Float64s:
+    """How far float32 moves each value `(B,)` of a column, as a share of the column's spread.
+
+    A value far away is compared with its distance: neither does it hide what is done to others.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = np.abs(values - values.astype(np.float32))
+        within = spread + np.abs(values - middle)
+        return np.divide(moved, within, out=np.zeros_like(moved), where=within > 0)
 
 
 def in_days(column: pl.Series) -> pl.Series:
