@@ -15,12 +15,14 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from multilayer.data import Preprocessing, TableData
-from multilayer.data.slips import missing, remedy
+from multilayer.data.slips import Slip, missing, remedy
 from multilayer.data.table import Columns, Table, feature_tensor, read_frame_like, read_table
 from multilayer.errors import UserError
 from multilayer.frames import read_frame
+from multilayer.pasted import names
 from multilayer.text_format import PLACEHOLDERS, SPELLED_MISSING, TextFormat
 
 from .conftest import Run
@@ -51,6 +53,16 @@ def written(frame: pl.DataFrame, folder: Path, form: str) -> str:
 def table_of(path: str, *, stream: bool = False, **options: object) -> Table:
     """What is read of a file that predicts `y`."""
     return TableData(path=path, target="y", stream=stream, **options).load()  # type: ignore[arg-type]
+
+
+def pasted(words: list[str]) -> list[dict[str, object]]:
+    """What an interactive shell, Hydra and OmegaConf make of words of the command line."""
+    command = "set -o history -o histexpand\nprintf '%s\\0' " + " ".join(words)
+    done = subprocess.run(["bash"], input=command, check=True, capture_output=True, text=True)
+    parser = OverridesParser.create()
+    overrides = [parser.parse_override(each) for each in done.stdout.split("\0")[:-1]]
+    found = [{o.key_or_group.removeprefix("data."): o.value()} for o in overrides]
+    return [OmegaConf.to_container(OmegaConf.create(each), resolve=True) for each in found]  # type: ignore[misc]
 
 
 def numbers_with(word: str, row: int, n: int = 60) -> pl.DataFrame:
@@ -384,14 +396,81 @@ def test_numbers_are_read_with_the_marks_that_were_given(
 )
 def test_what_to_say_works_when_it_is_pasted(word: str, values: list[dict[str, object]]) -> None:
     """Through a shell and Hydra to the value that is meant."""
-    pasted = re.findall(r'"data\.(?:[^"\\]|\\.)*"', remedy(word, TextFormat()))
-    command = ["sh", "-c", f"printf '%s\\n' {' '.join(pasted)}"]
-    taken = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    parser = OverridesParser.create()
-    overrides = [parser.parse_override(each) for each in taken]
-    found = [{o.key_or_group.removeprefix("data."): o.value()} for o in overrides]
+    slip = Slip("numbers", word, 0, 1, [word], has_decimals=False)
+    found = pasted(re.findall(r'"data\.(?:[^"\\]|\\.)*"', remedy(slip, TextFormat())))
     expected = [{key: value} for each in values for key, value in each.items()]
     assert found == expected
+
+
+LETTERS = "a1 .,'\"!$`{}[]()=#%&*?~\\:;<>|@ßé-_+"
+WORDS = ["true", "Null", "NaN", "1", "1e5", "${a}", "-", "#VALUE!"]
+ODD = st.text(st.sampled_from(LETTERS), min_size=1, max_size=9) | st.sampled_from(WORDS)
+ODD = ODD.filter(lambda name: not ("${" in name and "\\" in name))  # OmegaConf is not one-to-one
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(ODD, min_size=1, max_size=5))
+def test_a_list_of_odd_names_is_the_same_when_it_is_pasted(columns: list[str]) -> None:
+    """As `data.drop`; what is missing is said likewise."""
+    assert pasted([names("drop", *columns), missing(*columns)]) == [
+        {"drop": columns},
+        {"missing": columns},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("drop=[1]", ["1"]), ("group=true", "true"), ("target=1", "1")]
+)
+def test_a_name_that_is_no_word_to_hydra_is_told_how_to_write(
+    multilayer: Run, word: str, value: object
+) -> None:
+    """The hint is taken as it stands."""
+    outcome = multilayer("train", "data=table", "data.path=t.csv", "data.target=y", f"data.{word}")
+    assert outcome.code == 2
+    (hint,) = re.findall(r'goes in quotes: (".*")', outcome.err)
+    assert pasted([hint]) == [{word.partition("=")[0]: value}]
+
+
+@pytest.mark.parametrize(
+    ("values", "word", "decimal", "said"),
+    [
+        ("{}.126", "1,5", ".", "write it as 1.5, as the other numbers are, or"),
+        ("{},126", "1.5", ",", "write it as 1,5, as the other numbers are, or"),
+        ("{}.12", "1,5", ",", "\"data.decimal='.'\", or"),
+        ("2026-03-{:02}", "0", ".", "\"data.missing=['0']\", or"),
+        ("2026-03-{:02}", "-999", ".", "\"data.missing=['-999']\", or"),
+        ("{:02}:30", "25:05", ".", "\"data.missing=['25:05']\", or"),
+        ("{:02}:30", "?", ".", "\"data.missing=['?']\", or"),
+    ],
+)
+def test_a_remedy_is_one(tmp_path: Path, values: str, word: str, decimal: str, said: str) -> None:
+    """It suits what the other values are, and does not lead from one refusal to the next."""
+    x = [values.format(i % 20 + 1) for i in range(60)]
+    frame = pl.DataFrame({"x": [*x[:-1], word], "y": [0, 1] * 30})
+    with pytest.raises(UserError, match=re.escape(said)):
+        table_of(written(frame, tmp_path, "tsv"), decimal=decimal)
+
+
+def test_another_label_among_booleans_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It makes a category of them."""
+    frame = pl.DataFrame({"x": [*["True", "False"] * 29, "True", "maybe"], "y": [0, 1] * 30})
+    with caplog.at_level(logging.WARNING):
+        table = table_of(written(frame, tmp_path, "csv"))
+    assert table.columns.categories == {"x": ["False", "True", "maybe"]}
+    assert "of its values 98% are booleans, the others 'maybe'" in caplog.text
+
+
+@pytest.mark.parametrize("space", [" ", "\xa0", "\u202f", "\u2009"])
+def test_any_space_may_separate_thousands(tmp_path: Path, space: str) -> None:
+    """One word stands for all of them, and is the one that is told."""
+    frame = pl.DataFrame({"x": [f"{i}{space}022" for i in range(1, 61)], "y": [0, 1] * 30})
+    path = written(frame, tmp_path, "csv")
+    with pytest.raises(UserError, match=re.escape("say \"data.thousands=' '\"")):
+        table_of(path)
+    x = table_of(path, thousands=" ").features[:, 0]
+    assert x.tolist() == [1000 * i + 22 for i in range(1, 61)]
 
 
 @pytest.mark.parametrize("word", ["$5", "5 %", "1,022 €", "-£5"])

@@ -21,6 +21,7 @@ from pydantic import (
 
 from multilayer.errors import did_you_mean
 from multilayer.memory import hidden_size_problem
+from multilayer.pasted import in_quotes, override
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 PartialShare = Annotated[float, Field(gt=0, lt=1)]
@@ -306,7 +307,19 @@ def line(problem: Any) -> str:
     expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
     value = "null" if problem["input"] is None else str(problem["input"])
     shown = value if len(value) <= MOST_LETTERS else f"{value[:MOST_LETTERS]}..."
-    return f"{'.'.join(keys)}={shown}: {expected}"
+    return f"{'.'.join(keys)}={shown}: {expected}{as_name(problem)}"
+
+
+def as_name(problem: Any) -> str:
+    """How to give a column whose name Hydra takes for a number, say."""
+    section, *keys = problem["loc"]
+    value = str(problem["input"])
+    if section != "data" or problem["type"] != "string_type" or problem["input"] is None:
+        return ""
+    name = in_quotes(value.lower() if isinstance(problem["input"], bool) else value)
+    return (
+        f"; a name like it goes in quotes: {override(keys[0], f'[{name}]' if keys[1:] else name)}"
+    )
 
 
 def missing_extras(loggers: dict[str, Any]) -> list[str]:

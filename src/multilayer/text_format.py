@@ -28,6 +28,9 @@ MARKED = (
 )
 """Numbers with signs or marks between digits, of which some are no part of a plain number."""
 
+SPACES = "[ \u00a0\u2007\u2009\u202f]"
+"""Those that separate thousands: a plain one, those that do not break, and thin ones."""
+
 TYPES = (
     *(pl.Int64(), pl.Float64(), pl.Boolean()),
     *(pl.Date(), pl.Datetime("us"), pl.Time()),
@@ -140,9 +143,10 @@ class TextFormat:
         if self.is_plain:
             return text
         point, comma = re.escape(self.decimal), re.escape(self.thousands or "")
+        comma = SPACES if comma == r"\ " else comma
         grouped = rf"\d{{1,3}}(?:{comma}\d{{3}})+|" if comma else ""
         number = rf"^[+-]?(?:(?:{grouped}\d+)(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?$"
-        plain = text.str.replace_all(self.thousands, "", literal=True) if self.thousands else text
+        plain = text.str.replace_all(comma, "") if comma else text
         plain = plain.str.replace(self.decimal, ".", literal=True)
         return pl.when(text.str.contains(number)).then(plain)
 

@@ -1,18 +1,24 @@
 """Values that do not fit the others of their column: what is said of them."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from multilayer.errors import UserError, quoted
+from multilayer.pasted import in_quotes, override
 from multilayer.text_format import MARKED, PLACEHOLDERS, TextFormat, is_spelled_missing
 
 SHARE_THAT_FITS = 0.5
 """Of a column's words; where so many are numbers, or dates, the others are slips."""
 
-KINDS = {"numbers": pl.Float64(), "dates": pl.Datetime("us"), "booleans": pl.Boolean()}
+KINDS = {
+    "numbers": pl.Float64(),
+    "dates": pl.Datetime("us"),
+    "times of day": pl.Time(),
+    "booleans": pl.Boolean(),
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Slip:
     row: its row, from 0 on.
     share: how many of the values do fit, of those that are not missing.
     words: all values that do not fit, each once, in the order of their text.
+    has_decimals: whether as many numbers that fit have the decimal mark as others do not fit.
     """
 
     kind: str
@@ -31,9 +38,12 @@ class Slip:
     row: int
     share: float
     words: list[str]
+    has_decimals: bool
 
 
-def find_slip(column: pl.Series, text: TextFormat, kinds: Sequence[str]) -> Slip | None:
+def find_slip(
+    column: pl.Series, text: TextFormat, kinds: Collection[str] = KINDS.keys()
+) -> Slip | None:
     """The first value of a column of text that is of another kind than most.
 
     Missing values that are spelled out are slips only where there are no others. None where all
@@ -61,23 +71,25 @@ def find_slip(column: pl.Series, text: TextFormat, kinds: Sequence[str]) -> Slip
     n_other = sum(found.filter(~is_like[kind] & ~found["is_missing"])["n"])
     row = column.cast(pl.String).is_in(words.implode()).arg_max() or 0
     share = n_like[kind] / (n_like[kind] + n_other)
-    return Slip(kind, str(column[row]), int(row), share, words.to_list())
+    decimal = found[kind] & found["label"].str.contains(text.decimal, literal=True)
+    has_decimals = sum(found.filter(decimal)["n"]) >= sum((bad if worst.is_empty() else worst)["n"])
+    return Slip(kind, str(column[row]), int(row), share, words.to_list(), has_decimals)
 
 
 def check_words(
     column: pl.Series, text: TextFormat, origin: Callable[[int], tuple[str, int]], *, otherwise: str
 ) -> str | None:
-    """What is to be said of a column of text in which there are numbers or dates; None if nothing.
+    """What is to be said of a column of text in which there are numbers, say; None if nothing.
 
     origin: the file of a row, and its number there from 1 on.
     otherwise: the word of the command line that takes all values for words.
 
-    Raises `UserError` where most values are numbers or dates: then the others are slips.
+    Raises `UserError` where most values are numbers, dates or times: then the others are slips.
     """
-    slip = find_slip(column, text, ["numbers", "dates"])
+    slip = find_slip(column, text)
     if slip is None:
         return None
-    if slip.share < SHARE_THAT_FITS:
+    if slip.share < SHARE_THAT_FITS or slip.kind == "booleans":  # which a third label may join
         return (
             f"column {column.name!r} is taken for words: of its values {slip.share:.0%} are "
             f"{slip.kind}, the others {quoted(slip.words, 3)}; if these stand for missing values, "
@@ -86,51 +98,46 @@ def check_words(
     name, row = origin(slip.row)
     raise UserError(
         f"{name}: column {column.name!r} holds {slip.kind}, but {slip.word!r} in row {row}; "
-        f"{remedy(slip.word, text)}, or take all for words with {otherwise}"
+        f"{remedy(slip, text)}, or take all for words with {otherwise}"
     )
 
 
-def remedy(word: str, text: TextFormat) -> str:
-    """What to do about a value that is no number.
+def remedy(slip: Slip, text: TextFormat) -> str:
+    """What to do about a value that does not fit.
 
-    >>> remedy("1,022", TextFormat())
+    >>> remedy(Slip("numbers", "1,022", 0, 1, [], has_decimals=False), TextFormat())
     'say "data.thousands=\\',\\'" if it is 1022, "data.decimal=\\',\\'" if it is 1.022'
-    >>> remedy("?", TextFormat())
+    >>> remedy(Slip("numbers", "1,5", 0, 1, [], has_decimals=True), TextFormat())
+    'write it as 1.5, as the other numbers are'
+    >>> remedy(Slip("dates", "?", 0, 1, [], has_decimals=False), TextFormat())
     'if it stands for a missing value, say "data.missing=[\\'?\\']"'
     """
-    if not re.match(MARKED, word):
+    word = slip.word
+    if slip.kind != "numbers" or not re.match(MARKED, word):
         return f"if it stands for a missing value, say {missing(word)}"
-    marks = re.findall(r"[.,'\s]", word)
+    marks = [" " if mark.isspace() else mark for mark in re.findall(r"[.,'\s]", word)]
     if re.search("[%$€£¥]", word) or not marks:
         return "write such numbers without their signs"
-    whole, fraction = word.replace(marks[0], ""), word.replace(marks[0], ".")
+    whole, parts = re.sub(r"[.,'\s]", "", word), re.split(r"[.,'\s]", word)
     thousands, decimal = (override(key, in_quotes(marks[0])) for key in ("thousands", "decimal"))
+    if slip.has_decimals:
+        is_decimal = f"write it as {text.decimal.join(parts)}, as the other numbers are"
+    else:
+        is_decimal = f"say {decimal}"
     if len(set(marks)) == 2:
         return f"say {thousands} {override('decimal', in_quotes(marks[-1]))}"
     if len(marks) > 1 or marks[0] not in ".,":
         return f"say {thousands}"
     if not re.search(r"[.,]\d{3}$", word):
-        return f"say {decimal}"
-    return f"say {thousands} if it is {whole}, {decimal} if it is {fraction}"
+        return is_decimal
+    if slip.has_decimals:
+        return f"say {thousands} if it is {whole}, {is_decimal} if it is {'.'.join(parts)}"
+    return f"say {thousands} if it is {whole}, {decimal} if it is {'.'.join(parts)}"
 
 
 def missing(*words: str) -> str:
     """The word of the command line that says what stands for a missing value."""
     return override("missing", f"[{','.join(in_quotes(word) for word in words)}]")
-
-
-def in_quotes(value: str) -> str:
-    """A value as Hydra takes it literally.
-
-    >>> in_quotes("'")
-    "'\\\\''"
-    """
-    return "'" + value.replace("'", r"\'") + "'"
-
-
-def override(key: str, value: str) -> str:
-    """A word of the command line, to be pasted into a shell."""
-    return '"' + re.sub(r'(["$`\\])', r"\\\1", f"data.{key}={value}") + '"'
 
 
 def spelled_labels(labels: Sequence[str]) -> list[str]:
