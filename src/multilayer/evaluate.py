@@ -10,7 +10,7 @@ import torch
 from multilayer.build import make_data
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.minibatches import Minibatches
-from multilayer.data.preprocessing import preprocess
+from multilayer.data.preprocessing import preprocess, refuse_far_targets
 from multilayer.data.split import Split
 from multilayer.data.table import read_frame_like, read_table
 from multilayer.devices import choose_device
@@ -65,5 +65,7 @@ def rows_of_file(trained: Trained, path: str, device: torch.device) -> Minibatch
     text = TextFormat.of(trained.config["data"])
     frame = read_frame_like(path, trained.columns, text)
     table = read_table(frame, trained.columns, Path(path).name)
+    if table.columns.task == "regression":
+        refuse_far_targets(trained.preprocessing, table)
     features, target = preprocess(trained.preprocessing, table)
     return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE, device=device)

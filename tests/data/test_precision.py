@@ -321,3 +321,40 @@ def test_caps_outliers_and_tails_need_no_float64(values: Any) -> None:
     assert not is_rounded(values)
     table = table_from_frame(pl.DataFrame({"x": values, "y": drawn(seed=1)}), target="y", name="t")
     assert table.features.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("unit", "far", "row"),
+    [(1.0, [0.1, 1e39, *drawn(20)], 2), (1e6, 1e9 + 3 * drawn(20), None), (1.0, [-2e40] * 5, 1)],
+    ids=["one beyond float32", "differences rounded away", "all beyond float32"],
+)
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_targets_too_far_from_the_training_rows_are_told(
+    tmp_path: Path, unit: float, far: Any, row: int | None, split: str
+) -> None:
+    """Their errors would be infinite, or their differences those of float32."""
+    x = drawn()
+    run_on(pl.DataFrame({"x": x, "y": unit * x}), tmp_path, "trainer.max_epochs=1")
+    other = tmp_path / "other.parquet"
+    pl.DataFrame({"x": drawn(len(far)), "y": far}).write_parquet(other)
+    number = row or r"\d+"
+    message = rf"the target 'y' is \S+ in row {number}{{}}: too far from the training rows"
+    with pytest.raises(UserError, match=message.format(f" of the {split} rows")):
+        data_of(tmp_path / "t.parquet", **{f"{split}_path": str(other)})
+    words = {"run": str(tmp_path / "run"), "device": "auto", "allow": [], "split": "test"}
+    with pytest.raises(UserError, match=message.format("")):
+        evaluate({**words, "data": {"path": str(other)}})
+
+
+def test_targets_of_a_file_that_need_float64_keep_their_differences(tmp_path: Path) -> None:
+    """Though those of the training are held in float32; far away alone is no reason to refuse."""
+    y = 1e9 * (drawn() + 1)
+    pl.DataFrame({"x": drawn(), "y": y.round(-6)}).write_parquet(tmp_path / "t.parquet")
+    near = pl.DataFrame({"x": drawn(20), "y": 1e9 + 1e4 * drawn(20)})
+    near.write_parquet(tmp_path / "near.parquet")
+    data = data_of(tmp_path / "t.parquet", test_path=str(tmp_path / "near.parquet"))
+    target = data.preprocessing.unscale_target(data.rows_of("test")[1])
+    assert_allclose(target.double() - 1e9, near["y"] - 1e9, atol=10)
+    far = near.with_columns(y=1e12 + 1e11 * drawn(20))
+    far.write_parquet(tmp_path / "far.parquet")
+    data_of(tmp_path / "t.parquet", test_path=str(tmp_path / "far.parquet"))

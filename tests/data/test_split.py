@@ -415,6 +415,18 @@ def test_rows_that_two_splits_share_are_counted(caplog, value, other):
     ]
 
 
+def test_only_the_training_rows_that_are_used_are_compared(caplog):
+    """With `train_rows` the others are in no split."""
+    table = table_of(torch.arange(120.0) + 1, "regression")
+    data, _ = lines_of(caplog, table)
+    unused, copy = data.rows["train"][-1], data.rows["test"][0]
+    table.features[copy], table.target[copy] = table.features[unused], table.target[unused]
+    assert len(lines_of(caplog, table)[1]) == 1
+    assert lines_of(caplog, table, train_rows=5)[1] == []
+    classes = table_of([0] * 60 + [1] * 60)
+    assert lines_of(caplog, classes, train_rows=1)[1][0].startswith("no train row is of class ")
+
+
 @pytest.mark.parametrize(("folds", "fold"), [(5, 5), (5, -1), (1, 0)])
 def test_a_fold_that_is_none_is_told(folds, fold):
     """Folds are counted from 0."""

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from copy import copy, deepcopy
+from dataclasses import replace
 from math import ceil
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from multilayer.data.preprocessing import (
     Preprocessing,
     preprocess,
     preprocessed_target,
+    refuse_far_targets,
 )
 from multilayer.data.split import (
     Split,
@@ -139,11 +141,8 @@ class DataModule(ABC, pl.LightningDataModule):
         self.fingerprint = table.fingerprint(self.stream.version if self.stream else "")
         self.gaps = table.gaps_in_words()
         rows = split_rows(table, self.split_rule)
-        self.rows = {
-            "train": rows.train[: self.train_rows],
-            "validation": rows.validation,
-            "test": rows.test,
-        }
+        rows = replace(rows, train=rows.train[: self.train_rows])
+        self.rows = {"train": rows.train, "validation": rows.validation, "test": rows.test}
         # A stream's training rows are in no memory: to compare them would take a second reading.
         shared = shared_rows(table, rows) if self.stream is None else ""
         for line in filter(None, (lacking_classes(table, rows), shared)):
@@ -155,6 +154,8 @@ class DataModule(ABC, pl.LightningDataModule):
                 "categories, or a category has other labels; a file can be given as data.path=FILE"
             )
         self.preprocessing = fitted or self.fit_preprocessing(table)
+        if table.columns.task == "regression":
+            refuse_far_targets(self.preprocessing, table)
         if self.stream is None:
             self.features, self.targets = preprocess(self.preprocessing, table)
         else:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from multilayer.data.kinds import ROUNDING
+from multilayer.data.kinds import ROUNDING, is_rounded
 from multilayer.data.table import Columns, Table, blocks
 from multilayer.errors import UserError
 
@@ -382,6 +382,28 @@ def preprocessed_target(preprocessing: Preprocessing, table: Table) -> Tensor:
     """The target of all rows as the loss takes it, `(N,)`; class indices stay."""
     is_number = table.target.is_floating_point()
     return preprocessing.scale_target(table.target) if is_number else table.target
+
+
+def refuse_far_targets(preprocessing: Preprocessing, table: Table) -> None:
+    """Raise `UserError` for targets of a split that are too far from the training rows.
+
+    Scaled as those are, they would be infinite in float32, or no longer differ as they do. The
+    median of the training rows themselves is within a standard deviation of their mean.
+    """
+    mean, scale = (
+        each.double().cpu() for each in (preprocessing.target_mean, preprocessing.target_scale)
+    )
+    for rows in table.given.values() or [torch.arange(len(table.target))]:
+        scaled = (table.target[rows].double() - mean) / scale
+        far = scaled.float().isinf().nonzero().flatten()
+        if not len(far) and len(rows) and scaled.median().abs() > 1 and is_rounded(scaled.numpy()):
+            far = scaled.abs().argmax()[None]
+        for row in rows[far[:1]].tolist():
+            raise UserError(
+                f"the target {table.columns.target!r} is {table.target[row]:g} in "
+                f"{table.place(row)}: too far from the training rows, whose mean is {mean:g} and "
+                f"standard deviation {scale:g}; is it in the same unit?"
+            )
 
 
 def quantiles_of(values: Values) -> Values:

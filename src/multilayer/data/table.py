@@ -18,6 +18,7 @@ from multilayer.data.kinds import (
     Floats,
     in_float64,
     is_number,
+    is_rounded,
     kind_of_time,
     refuse_infinite,
 )
@@ -261,9 +262,14 @@ def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
 def joined(tables: Mapping[Split, Table]) -> Table:
     """Tables of the same columns, one below the other; those after the first are splits given.
 
-    All have the precision of the first, which decides what a tie is.
+    All have the precision of the first, which decides what a tie is; but targets of another that
+    it would round stay as they are.
     """
     first = next(iter(tables.values()))
+    is_wide = first.columns.task == "regression" and any(
+        is_rounded(table.target.numpy()) for table in tables.values()
+    )
+    target_type = torch.float64 if is_wide else first.target.dtype
     start, given = 0, dict(first.given)
     for split, table in tables.items():
         end = start + len(table.target)
@@ -272,7 +278,7 @@ def joined(tables: Mapping[Split, Table]) -> Table:
         start = end
     return Table(
         torch.cat([table.features.to(first.features.dtype) for table in tables.values()]),
-        torch.cat([table.target.to(first.target.dtype) for table in tables.values()]),
+        torch.cat([table.target.to(target_type) for table in tables.values()]),
         first.columns,
         given=given,
         is_ours=True,
