@@ -38,7 +38,7 @@ def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Ten
     probability of class 1 in a binary task, of the likeliest class otherwise.
 
     >>> metrics_of("regression", torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))["mae"]
-    tensor(0.5000)
+    tensor(0.5000, dtype=torch.float64)
     """
     stacked = stacked_metrics(task, predictions.unsqueeze(0), target.unsqueeze(0))
     return {name: value[0] for name, value in stacked.items()}

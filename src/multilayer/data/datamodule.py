@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from multilayer.data.minibatches import Batches, BatchSize, EpochShuffle, Minibatches
+from multilayer.data.minibatches import Batches, BatchSize, EpochShuffle, Minibatch, Minibatches
 from multilayer.data.preprocessing import (
     NumberScaling,
     Preprocessing,
@@ -191,7 +191,7 @@ class DataModule(ABC, pl.LightningDataModule):
         other.shuffle_seed = shuffle_seed
         return other
 
-    def rows_of(self, split: Split, at_most: int | None = None) -> tuple[Tensor, Tensor]:
+    def rows_of(self, split: Split, at_most: int | None = None) -> Minibatch:
         """A copy of the rows of a split: preprocessed features `(N, D)` and target `(N,)`.
 
         at_most: no more than so many of them, evenly spread; None for all.
@@ -201,7 +201,7 @@ class DataModule(ABC, pl.LightningDataModule):
             rows = rows[:: ceil(len(rows) / at_most)]
         features = self.features[rows]
         late = self.late_preprocessing
-        return features if late is None else late(features), self.targets[rows]
+        return Minibatch(features if late is None else late(features), self.targets[rows])
 
     def minibatches(self, split: Split, device: torch.device | None = None) -> Minibatches:
         """The rows of a split in their order, for evaluation."""

@@ -11,11 +11,9 @@ from torch.optim import Optimizer
 
 from multilayer.build import limited_batches, planned_steps
 from multilayer.data import DataModule
-from multilayer.data.minibatches import EpochShuffle
+from multilayer.data.minibatches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
 from multilayer.modules import SupervisedModule
-
-Rows = tuple[Tensor, Tensor]
 
 MOST_ROWS = 8192
 """Rows whose loss is looked at."""
@@ -46,8 +44,8 @@ class Lesson:
     batch_size: int
     n_rows: int
     n_steps: int
-    train: Rows
-    validation: Rows
+    train: Minibatch
+    validation: Minibatch
     clip: float | None = None
 
     def epochs(self, seeds: Sequence[int]) -> Iterator[Tensor]:
@@ -133,7 +131,7 @@ def make_lesson(trainer: pl.Trainer, data: DataModule) -> Lesson:
     )
 
 
-def rows_on(device: torch.device, data: DataModule, split: Split) -> Rows:
+def rows_on(device: torch.device, data: DataModule, split: Split) -> Minibatch:
     """Rows of a split whose loss is looked at, on a device."""
     features, target = data.rows_of(split, MOST_ROWS)
-    return features.to(device), target.to(device)
+    return Minibatch(features.to(device), target.to(device))

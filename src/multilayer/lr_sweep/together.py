@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from multilayer.data.minibatches import Minibatch
 from multilayer.lockstep.block import Block, Step, make_block
 from multilayer.lockstep.calls import calls, rows_of_call
 from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.steps import Runner
 from multilayer.lockstep.template import Template, draw_keys, key_generator
-from multilayer.lr_sweep.lesson import Lesson, Losses, Pupil, Rows, joined
+from multilayer.lr_sweep.lesson import Lesson, Losses, Pupil, joined
 
 Advance = Callable[[int], None]
 
@@ -86,7 +87,7 @@ def train_block(
     return Losses(before, look(step, block, lesson.train), torch.stack(validation, dim=1))
 
 
-def look(step: Step, block: Block, rows: Rows) -> Tensor:
+def look(step: Step, block: Block, rows: Minibatch) -> Tensor:
     """The losses `(K,)` of rows, on the CPU; NaN for those that have left."""
     loss, _ = step.evaluate(block, *rows)
     return torch.where(block.alive, loss, torch.nan).float().cpu()
