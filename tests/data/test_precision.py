@@ -358,3 +358,24 @@ def test_targets_of_a_file_that_need_float64_keep_their_differences(tmp_path: Pa
     far = near.with_columns(y=1e12 + 1e11 * drawn(20))
     far.write_parquet(tmp_path / "far.parquet")
     data_of(tmp_path / "t.parquet", test_path=str(tmp_path / "far.parquet"))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_whole_numbers_that_float64_rounds_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stream: bool
+) -> None:
+    """Once each, as a feature and as a target; of those far apart the last digits do not matter."""
+    near = [2**60 + int(500 * each) for each in drawn()]
+    far = [int(1e18 * each) for each in drawn()]
+    small = [10**15 + int(500 * each) for each in drawn()]
+    frame = pl.DataFrame({"near": [None, *near[1:]], "far": far, "small": small, "y": near})
+    frame.write_parquet(tmp_path / "t.parquet")
+    data_of(tmp_path / "t.parquet", stream=stream)
+    found = [line for line in caplog.messages if "float64 rounds" in line]
+    assert [line.split(":")[1] for line in found] == [" column 'near'", " column 'y'"]
+    assert "by up to 127; subtract 11529" in found[0]
+    caplog.clear()
+    shifted = frame.with_columns(pl.col("near", "y") - min(near))
+    shifted.write_parquet(tmp_path / "t.parquet")
+    data_of(tmp_path / "t.parquet", stream=stream)
+    assert "float64 rounds" not in caplog.text

@@ -142,7 +142,10 @@ def test_table_without_features_is_told():
 def test_infinite_feature_is_told_with_its_row(value):
     """Rows are counted from 1, the header aside."""
     frame = pl.DataFrame({"x": [1, 2, 3], "z": [1.0, 2.0, value], "y": ["a", "b", "a"]})
-    assert error_of(frame) == "f.csv: column 'z' is infinite in row 3"
+    assert error_of(frame) == (
+        "f.csv: column 'z' is infinite in row 3, or beyond 1.8e308, the largest float64; correct "
+        "it, or leave it empty if missing"
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,7 +170,8 @@ def test_target_that_is_not_finite_is_told_with_its_row(value):
     """No loss is finite there."""
     message = error_of(pl.DataFrame({"x": [1, 2, 3], "y": [0.5, 1.0, value]}))
     assert message in (
-        "f.csv: the target 'y' is infinite in row 3",
+        "f.csv: the target 'y' is infinite in row 3, or beyond 1.8e308, the largest float64; "
+        "correct it, or leave out the row",
         "f.csv: the target 'y' is missing in row 3",  # a fair word for NaN
     )
 

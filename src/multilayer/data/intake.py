@@ -23,6 +23,7 @@ from multilayer.data.kinds import (
     is_number,
     is_rounded,
     kind_of_time,
+    lost_digits,
     refuse_infinite,
     refuse_nested,
 )
@@ -119,6 +120,7 @@ class Intake:
         self.facts = NumberFacts({name: schema[name] for name in self.numbers})
         self.matrix: Floats = np.empty((0, len(self.features)), dtype)
         self.is_beyond_float32 = False
+        self.said_of_digits: dict[str, str] = {}
         self.n_seen = self.n_rows = 0
         self.parts: list[pl.DataFrame] = []
         self.origins: list[tuple[str, RowNumbers]] = []
@@ -157,6 +159,8 @@ class Intake:
             refuse_infinite(values, label, name, rows_before=before)
             self.note_size(values)
             self.facts.note_rounding(label, values)
+            if said := lost_digits(batch[label]):
+                self.said_of_digits.setdefault(label, said)
         rows: RowNumbers = range(before, before + batch.height)
         if chosen is not None:
             self.is_sample = self.is_sample or not chosen.all()
@@ -206,6 +210,10 @@ class Intake:
         if self.group is not None:
             groups = frame[self.group].rank("dense").cast(pl.Int64).to_torch()
         target = target_tensor(frame[self.target], columns, self.name)
+        if columns.task == "regression" and (said := lost_digits(frame[self.target])):
+            self.said_of_digits[self.target] = said
+        for said in self.said_of_digits.values():
+            log.warning(f"{self.name}: {said}")
         if is_float32 and target.is_floating_point() and not is_rounded(target.numpy()):
             target = target.float()
         return Table(

@@ -126,6 +126,11 @@ def is_number(dtype: pl.DataType) -> bool:
     return dtype.is_numeric() or dtype == pl.Boolean or dtype in TIMES
 
 
+def is_fractional(dtype: pl.DataType) -> bool:
+    """Whether the numbers of a column have decimals: in text they would be read as floats."""
+    return dtype.is_float() or (isinstance(dtype, pl.Decimal) and dtype.scale > 0)
+
+
 def kind_of_time(dtype: pl.DataType) -> str:
     """What the values of a column of numbers are, in words: those of one kind may be compared."""
     if dtype in (pl.Date, pl.Datetime):
@@ -348,4 +353,29 @@ def refuse_infinite(
     """
     rows = np.flatnonzero(np.isinf(values))
     if rows.size:
-        raise UserError(f"{name}: {what} {label!r} is infinite in row {rows_before + rows[0] + 1}")
+        raise UserError(
+            f"{name}: {what} {label!r} is infinite in row {rows_before + rows[0] + 1}, or beyond "
+            "1.8e308, the largest float64; correct it, "
+            + ("or leave out the row" if what == "the target" else "or leave it empty if missing")
+        )
+
+
+def lost_digits(column: pl.Series) -> str | None:
+    """What is said where float64 rounds the whole numbers of a column too coarsely.
+
+    >>> lost_digits(pl.Series("id", [2**60 + 1, 2**60 + 3])).partition("; ")[2]
+    'subtract 1152921504606846976 in the file, say'
+    """
+    if not column.dtype.is_integer():
+        return None
+    values = in_float64(column)
+    if np.fmax.reduce(np.abs(values), initial=0.0) <= 2**53:
+        return None
+    moved = (column.cast(pl.Int128) - column.cast(pl.Float64).cast(pl.Int128)).abs().max()
+    middle, spread = middle_and_spread(values)
+    if not isinstance(moved, int) or moved <= ROUNDING * spread:
+        return None
+    return (
+        f"column {column.name!r}: float64 rounds its whole numbers, near {middle:g}, by up to "
+        f"{moved}; subtract {int(middle)} in the file, say"
+    )

@@ -17,6 +17,7 @@ from rich.progress import track
 from torch import Tensor
 
 from multilayer.data.intake import Intake
+from multilayer.data.kinds import is_fractional
 from multilayer.data.split import refuse_rare_class
 from multilayer.data.table import MAX_INTEGER_CLASSES, Columns, Split, Table, read_table
 from multilayer.errors import UserError
@@ -210,7 +211,7 @@ class Classes:
 
         name: what messages call the table.
         """
-        if self.task == "regression" or (self.task is None and target.dtype.is_float()):
+        if self.task == "regression" or (self.task is None and is_fractional(target.dtype)):
             return []
         rows = pl.DataFrame({"class": target}).with_row_index("row").drop_nulls()
         found = rows.group_by("class").agg(pl.col("row").min(), n=pl.len())

@@ -17,6 +17,7 @@ from multilayer.data.kinds import (
     WORDS,
     Floats,
     in_float64,
+    is_fractional,
     is_number,
     is_rounded,
     kind_of_time,
@@ -289,7 +290,7 @@ def task_of(target: pl.Series) -> Task:
     """The task that a target column asks for."""
     n_values = target.drop_nulls().n_unique()
     is_number = target.dtype.is_numeric()
-    if target.dtype.is_float() or (is_number and n_values > MAX_INTEGER_CLASSES):
+    if is_fractional(target.dtype) or (is_number and n_values > MAX_INTEGER_CLASSES):
         return "regression"
     return "binary" if n_values == 2 else "multiclass"
 
