@@ -36,6 +36,7 @@ def multilayer(
     """Runs `multilayer ARGUMENTS` in an empty folder of its own."""
     # Hydra's log handler keeps the stream of the test that it was made in.
     monkeypatch.setattr(logging.root, "handlers", list(logging.root.handlers))
+    logging.getLogger("multilayer").setLevel(logging.NOTSET)  # which a sweep raises, for its end
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # undone after the test; the command sets it
 
