@@ -584,3 +584,45 @@ def test_a_missing_word_and_spaces_in_an_enum(tmp_path: Path) -> None:
     frame = read_frame(path, TextFormat(missing=("?",)))
     assert frame.schema["c"] == pl.Enum(["w", "u", "v"])
     assert frame["c"].head(6).to_list() == ["w", None, "u", "v", "u", None]
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_a_slip_in_one_of_several_files_is_told_with_its_row(tmp_path: Path, place: int) -> None:
+    """In its own file, wherever that is among the others."""
+    for i in (1, 2, 3):
+        frame = numbers_with("?" if i == place else "0.5", 30)
+        written(frame, tmp_path, "csv")
+        (tmp_path / "t.csv").rename(tmp_path / f"w-{i}.csv")
+    expected = f"w-{place}.csv: column 'x' holds numbers, but '?' in row 31; if it stands for"
+    with pytest.raises(UserError, match=re.escape(expected)):
+        table_of(str(tmp_path / "w-*.csv"))
+    assert len(table_of(str(tmp_path / "w-*.csv"), missing=["?"]).target) == 180
+
+
+def test_a_target_of_numbers_as_text_may_be_regressed_on(tmp_path: Path) -> None:
+    """In a file that has types; without a word they are classes."""
+    values = [f"{i / 7:.3f}" for i in range(60)]
+    path = written(pl.DataFrame({"x": range(60), "y": values}), tmp_path, "parquet")
+    table = table_of(path, task="regression")
+    assert table.target.tolist() == pytest.approx([float(value) for value in values])
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [
+        ("2024-05-{:02}", "01/01/2020", "must hold dates, found '01/01/2020' in row 2 among dates"),
+        ("2024-05-{:02}", "?", "write dates as 2026-03-01, and leave it empty if it is missing"),
+        ("{:02}:30", "25:05", "write times of day as 13:45, and leave it empty if it is missing"),
+    ],
+)
+def test_a_slip_among_times_of_another_file_is_told(
+    tmp_path: Path, then: str, now: str, said: str
+) -> None:
+    """What such a column must hold is what it held in training."""
+    times = [then.format(i % 20 + 1) for i in range(60)]
+    frame = pl.DataFrame({"t": times, "y": [0, 1] * 30})
+    columns = table_of(written(frame, tmp_path, "csv")).columns
+    (tmp_path / "f.csv").write_text(f"t\n{times[0]}\n{now}\n")
+    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    with pytest.raises(UserError, match=re.escape(said)):
+        feature_tensor(frame, columns, "f.csv")

@@ -83,7 +83,7 @@ class TableFile:
         problem = difference(self.schema, other)
         if problem:
             raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
-        both = {name: wider(dtype, other[name]) for name, dtype in self.schema.items()}
+        both = {name: self.wider(dtype, other[name]) for name, dtype in self.schema.items()}
         types = {name: dtype for name, dtype in both.items() if dtype is not None}
         unlike = [name for name in both if name not in types]
         if not unlike:
@@ -94,6 +94,13 @@ class TableFile:
             f"{file}: its column {unlike[0]!r} holds {other[unlike[0]]} instead of "
             f"{self.schema[unlike[0]]}, unlike {self.files[0]}"
         )
+
+    def wider(self, first: pl.DataType, other: pl.DataType) -> pl.DataType | None:
+        """The type for the values of two files; of text, words where one of them has words."""
+        are_text = all(text_ending(file) in SEPARATORS for file in self.files)
+        if self.types_from_all and are_text and pl.String in (first, other):
+            return pl.String()
+        return wider(first, other)
 
     def types_in(self, file: Path) -> Schema:
         """The names and types of a file's columns; Null for one of text without any value."""

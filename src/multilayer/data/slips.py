@@ -20,6 +20,8 @@ KINDS = {
     "booleans": pl.Boolean(),
 }
 
+EXAMPLES = {"dates": "2026-03-01", "times of day": "13:45"}
+
 
 @dataclass(frozen=True)
 class Slip:
@@ -100,6 +102,22 @@ def check_words(
         f"{name}: column {column.name!r} holds {slip.kind}, but {slip.word!r} in row {row}; "
         f"{remedy(slip, text)}, or take all for words with {otherwise}"
     )
+
+
+def first_slip(column: pl.Series, kind: str) -> str:
+    """What is wrong with a column of text that is of another kind than it was in training.
+
+    kind: what it was then.
+    """
+    slip = find_slip(column, TextFormat())
+    row = slip.row if slip else int(column.is_not_null().arg_max() or 0)
+    among = f" among {slip.kind}" if slip else ""
+    todo = "leave it empty if it is missing"
+    if kind in EXAMPLES:
+        todo = f"write {kind} as {EXAMPLES[kind]}, and {todo}"
+    elif re.match(MARKED, str(column[row])):
+        todo = "write numbers as they were written for the training"
+    return f"{str(column[row])!r} in row {row + 1}{among}; {todo}"
 
 
 def remedy(slip: Slip, text: TextFormat) -> str:

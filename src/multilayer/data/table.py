@@ -1,7 +1,6 @@
 """A table in memory: what was read, as tensors, and the names that go with them."""
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
@@ -29,11 +28,11 @@ from multilayer.data.labels import (
     codes_of,
     warn_of_unknown,
 )
-from multilayer.data.slips import find_slip
+from multilayer.data.slips import first_slip
 from multilayer.errors import UserError, quoted
 from multilayer.frames import read_frame
 from multilayer.losses import Task
-from multilayer.text_format import MARKED, TextFormat
+from multilayer.text_format import TextFormat
 
 log = logging.getLogger(__name__)
 
@@ -315,7 +314,7 @@ def feature_tensor(frame: pl.DataFrame, columns: Columns, name: str) -> Tensor:
         raise UserError(f"{name} lacks {quoted(missing)}; it has {quoted(frame.columns)}")
     numbers = [label for label in columns.features if label not in columns.categories]
     for label in numbers:
-        refuse_words(frame[label], name)
+        refuse_words(frame[label], name, kind=(columns.times or {}).get(label, "numbers"))
         refuse_other_kind(frame[label], columns.times, name)
     matrix = np.empty((frame.height, len(columns.features)))
     for position, label in enumerate(columns.features):
@@ -329,25 +328,19 @@ def feature_tensor(frame: pl.DataFrame, columns: Columns, name: str) -> Tensor:
     return torch.from_numpy(matrix)
 
 
-def refuse_words(column: pl.Series, name: str, what: str = "column") -> None:
-    """Raise `UserError` where a column that should hold numbers does not.
+def refuse_words(
+    column: pl.Series, name: str, what: str = "column", *, kind: str = "numbers"
+) -> None:
+    """Raise `UserError` where a column that should hold numbers, or dates, does not.
 
     what: what it is called.
+    kind: what it held in training.
     """
     is_empty = column.null_count() == len(column)  # which is read as words
     if is_number(column.dtype) or is_empty:
         return
-    found = str(column.dtype)
-    if column.dtype in WORDS:
-        slip = find_slip(column, TextFormat(), ["numbers", "booleans", "dates"])
-        row = slip.row if slip else int(column.is_not_null().arg_max() or 0)
-        among = f" among {slip.kind}" if slip else ""
-        word = str(column[row])
-        todo = "leave it empty if it is missing"
-        if re.match(MARKED, word):
-            todo = "write numbers as they were written for the training"
-        found = f"{word!r} in row {row + 1}{among}; {todo}"
-    raise UserError(f"{name}: {what} {column.name!r} must hold numbers, found {found}")
+    found = first_slip(column, kind) if column.dtype in WORDS else str(column.dtype)
+    raise UserError(f"{name}: {what} {column.name!r} must hold {kind}, found {found}")
 
 
 def refuse_other_kind(column: pl.Series, times: Mapping[str, str] | None, name: str) -> None:

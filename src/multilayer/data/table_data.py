@@ -77,7 +77,13 @@ class TableData(DataModule):
         self.categorical = [name.strip() for name in categorical]
         self.drop = [name.strip() for name in drop]
         self.group = None if group is None else group.strip()
-        self.text = TextFormat(tuple(missing), decimal, thousands, categorical=self.categorical)
+        self.text = TextFormat(
+            tuple(missing),
+            decimal,
+            thousands,
+            categorical=self.categorical,
+            numbers=[self.target] if task == "regression" else [],
+        )
         self.categories = categories
         self.is_streamed = stream
 
