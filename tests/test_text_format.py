@@ -626,3 +626,14 @@ def test_a_slip_among_times_of_another_file_is_told(
     frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
     with pytest.raises(UserError, match=re.escape(said)):
         feature_tensor(frame, columns, "f.csv")
+
+
+@pytest.mark.parametrize("row", [2, 50])
+def test_not_a_number_is_told_wherever_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, row: int
+) -> None:
+    """Behind the rows that the types are taken from too."""
+    with caplog.at_level(logging.WARNING):
+        table = table_of(written(numbers_with("nan", row), tmp_path, "csv"))
+    assert table.features[:, 0].isnan().sum() == 1
+    assert "'nan' in column 'x' counts as a missing value" in caplog.text

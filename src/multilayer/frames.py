@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from multilayer.csv_faults import check_header, checked_rows, find_fault, lines_of
 from multilayer.errors import UserError, first_line
@@ -59,6 +60,7 @@ class TableFile:
         self.types_from_all = types_from_all
         self.raw: dict[Path, Schema] = {}
         self.facts: dict[Path, dict[str, Facts]] = {}
+        self.with_nan: set[str] = set()  # columns of numbers in which polars has read some
         for file in self.files:
             self.look_at(file)
         self.schema = self.types_in(self.files[0])
@@ -70,7 +72,7 @@ class TableFile:
     @property
     def spelled(self) -> dict[str, list[str]]:
         """The words that stand for missing values in columns of numbers or dates."""
-        found: dict[str, list[str]] = {}
+        found = {name: ["nan"] for name in self.with_nan}
         for facts in self.facts.values():
             for name, own in facts.items():
                 if own["spelled"] and self.schema[name] != pl.String:
@@ -231,6 +233,9 @@ class TableFile:
             batches = self.rows(file).collect_batches(chunk_size=n_rows)
             separator = self.separator(file)
             for batch in checked_rows(batches, file, separator) if separator else batches:
+                if separator:
+                    floats = batch.select(cs.float())
+                    self.with_nan.update(each.name for each in floats if each.is_nan().any())
                 yield self.typed(batch)
 
     def as_written(self, file: Path) -> pl.DataFrame:
