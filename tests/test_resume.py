@@ -569,3 +569,53 @@ def test_the_command_to_go_on_works_as_it_is_printed(
     assert outcome.code == 0, outcome.err
     assert RunFolder("on").read_manifest()["steps"] == 3 * 2
     assert config_in(Path("on"))["model"]["d_hidden"] == [4]
+
+
+def test_a_rate_that_a_callback_found_stays(tmp_path: Path) -> None:
+    """The rate of a run whose config says another one goes on, and is not searched again."""
+    finder = "_target_:pytorch_lightning.callbacks.LearningRateFinder,num_training_steps:20"
+    words = [*SMALL, "data.batch_size=16", "trainer.max_epochs=2"]
+    train_in(tmp_path / "run", *words, f"+callbacks.find={{{finder}}}")
+    found = rate_in(tmp_path / "run")
+    assert found != pytest.approx(0.001)
+    for name, changes in {
+        "without": ["~callbacks.find", "trainer.gradient_clip_val=5.0"],
+        "with": ["optimizer.weight_decay=0.1", "data.batch_size=8"],
+    }.items():
+        go_on(tmp_path / "run", tmp_path / name, "trainer.max_epochs=3", *changes)
+        assert rate_in(tmp_path / name) == found
+    with pytest.raises(UserError, match=r"give the one to start from, as optimizer.lr="):
+        go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=3", "scheduler=cosine")
+
+
+def test_a_batch_size_is_not_searched_in_the_middle(
+    full_batch: dict[str, Path], tmp_path: Path
+) -> None:
+    """No checkpoint has the one that was found."""
+    find = "+callbacks.find={_target_:pytorch_lightning.callbacks.BatchSizeFinder}"
+    with pytest.raises(UserError, match=r"give ~callbacks.find and .* data.batch_size=SIZE"):
+        go_on(full_batch["adam"], tmp_path / "on", "trainer.max_epochs=4", find)
+
+
+def rate_in(run: Path) -> float:
+    """The rate at the end of a run."""
+    (state,) = read_checkpoint(run / "checkpoints" / "last.ckpt")["optimizer_states"]
+    return float(state["param_groups"][0]["lr"])
+
+
+@pytest.mark.parametrize(
+    ("own", "change"),
+    [
+        (["optimizer=sgd", "optimizer.momentum=0.9"], "optimizer.momentum=0"),
+        (["optimizer=adam", "optimizer.amsgrad=true"], "optimizer.amsgrad=false"),
+        (["optimizer=rmsprop", "optimizer.momentum=0.5"], "optimizer.momentum=0"),
+        (["optimizer=rmsprop", "optimizer.centered=true"], "optimizer.centered=false"),
+    ],
+)
+def test_what_an_optimizer_gathered_may_be_needed_no_more(
+    tmp_path: Path, own: list[str], change: str
+) -> None:
+    """Momentum and the like are turned off from the next step on."""
+    train_in(tmp_path / "run", *SMALL, "trainer.max_epochs=1", "data.batch_size=full", *own)
+    go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=3", change)
+    assert RunFolder(tmp_path / "on").read_manifest()["steps"] == 3

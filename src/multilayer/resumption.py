@@ -226,7 +226,7 @@ def why_callback_fixed(key: str, resumed: Resumed, config: Config) -> str | None
     _, name, *argument = key.split(".")
     node = config["callbacks"].get(name) or {}
     module, _, kind = str(node.get("_target_")).rpartition(".")
-    if kind == "LearningRateSweep":
+    if kind in ("LearningRateSweep", "LearningRateFinder"):
         return "rates are tried before a training begins; give optimizer.lr=RATE instead"
     has_state = any(state.startswith(kind) for state in resumed.checkpoint["callbacks"])
     if not has_state or argument in ([], ["_target_"]):

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from multilayer.errors import UserError, first_line
+from multilayer.errors import UserError
 from multilayer.modules import SupervisedModule
 
 
@@ -18,10 +18,7 @@ def check_training_state(
     checkpoint: dict[str, Any], module: SupervisedModule, trainer: pl.Trainer
 ) -> None:
     """Raise `UserError` where a training cannot go on from what a checkpoint holds."""
-    try:
-        problem = next(filter(None, problems(checkpoint, module, trainer)), None)
-    except Exception as error:  # of what is so odd that it cannot even be compared
-        problem = f"{type(error).__name__}: {first_line(error)}"
+    problem = next(filter(None, problems(checkpoint, module, trainer)), None)
     if problem:
         raise UserError(f"resume: the checkpoint holds no training that fits this one: {problem}")
 
@@ -30,6 +27,8 @@ def problems(
     checkpoint: dict[str, Any], module: SupervisedModule, trainer: pl.Trainer
 ) -> Iterator[str | None]:
     """What does not fit, one after the other."""
+    parts: dict[str, Any] = {"state_dict": {}, "loops": {"fit_loop": {}}, "callbacks": {}}
+    yield dict_difference("checkpoint", checkpoint, parts)
     weights = module.state_dict()
     yield difference("state_dict", checkpoint["state_dict"], weights)
     yield difference(
@@ -40,18 +39,24 @@ def problems(
         stored = checkpoint["callbacks"].get(callback.state_key)
         if stored is not None:
             yield difference(key, stored, callback.state_dict())
-            if isinstance(stored, dict) and stored.get("weights"):
+            if isinstance(stored, dict) and stored.get("weights", {}) != {}:
                 yield difference(f"{key}.weights", stored["weights"], weights)
     made: Any = module.configure_optimizers()
-    (optimizer,) = checkpoint["optimizer_states"]
+    optimizer = only(checkpoint.get("optimizer_states"))
+    yield dict_difference("optimizer_states", optimizer, {"state": {}, "param_groups": []})
     yield from problems_of_optimizer(optimizer, state_after_a_step(module))
     if isinstance(made, dict):
         schedule = made["lr_scheduler"]["scheduler"]
-        (stored,) = checkpoint["lr_schedulers"]
+        stored = only(checkpoint.get("lr_schedulers"))
         yield difference("lr_schedulers", stored, schedule.state_dict())
         for name in stored:
-            if callable(getattr(schedule, name, None)):
+            if callable(getattr(schedule, str(name), None)):
                 yield f"lr_schedulers.{name} would take the place of a function"
+
+
+def only(states: Any) -> Any:
+    """The one state in a list; None where it is no list of one."""
+    return states[0] if isinstance(states, list) and len(states) == 1 else None
 
 
 def problems_of_optimizer(stored: dict[str, Any], fresh: Any) -> Iterator[str | None]:
@@ -68,8 +73,12 @@ def problems_of_optimizer(stored: dict[str, Any], fresh: Any) -> Iterator[str | 
         yield difference(f"{key}.param_groups", group, numbers)
         if group["params"] != like["params"]:
             yield f"{key}.param_groups.params: other weights"
+    known = {index for group in fresh["param_groups"] for index in group["params"]}
     for index, state in stored["state"].items():
-        if state:
+        if index not in known:
+            yield f"{key}.state.{index} is of no weight"
+        # Without momentum, say, nothing is gathered, and what was is not looked at.
+        if state != {} and index in fresh["state"]:
             yield difference(f"{key}.state.{index}", state, fresh["state"][index])
 
 
