@@ -619,3 +619,46 @@ def test_what_an_optimizer_gathered_may_be_needed_no_more(
     train_in(tmp_path / "run", *SMALL, "trainer.max_epochs=1", "data.batch_size=full", *own)
     go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=3", change)
     assert RunFolder(tmp_path / "on").read_manifest()["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\0", b"data: [", b"x: !!python/name:os.system", b"a: &a [1]\nb: *a", b"[" * 3000, b"\xff",
+        b"x" * 2**21, b"3", b"",
+    ],
+    ids=lambda it: repr(it[:9]),
+)  # fmt: skip
+def test_a_damaged_config_is_one_message(
+    full_batch: dict[str, Path], tmp_path: Path, content: bytes
+) -> None:
+    """With the name of the file, whatever is in it."""
+    run = stranger(full_batch["adam"], tmp_path / "run")
+    (run / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"config.yaml is damaged"):
+        go_on(run, tmp_path / "on", "trainer.max_epochs=5")
+    assert not (tmp_path / "on").exists()
+
+
+@pytest.mark.parametrize(
+    ("group", "value", "expected"),
+    [
+        ("trainer", {}, "trainer: it has no _target_"),
+        ("trainer", {"_target_": "pytorch_lightning.Trainer"}, "trainer.accelerator: it is miss"),
+        ("callbacks", {"progress": "abc"}, "callbacks.progress: it has no _target_"),
+        ("optimizer", {"_target_": 3}, "optimizer: it has no _target_"),
+        ("seed", None, "seed=null: must be a valid integer"),
+        ("seed", "gone", "seed: it cannot be left out"),
+    ],
+)
+def test_a_config_of_the_wrong_shape_is_refused_by_name(
+    full_batch: dict[str, Path], tmp_path: Path, group: str, value: Any, expected: str
+) -> None:
+    """It is compared before anything is made of it."""
+    run = stranger(full_batch["adam"], tmp_path / "run")
+    config = config_in(run) | {group: value}
+    if value == "gone":
+        del config[group]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(UserError, match=rf"config.yaml is damaged: {expected}"):
+        go_on(run, tmp_path / "on", "trainer.max_epochs=5")

@@ -12,18 +12,29 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
 
 from multilayer.config_folder import conf_dir
 from multilayer.environment import OTHER_REFERENCE
 from multilayer.errors import UserError
 from multilayer.masking import MASK
 from multilayer.runs.folder import RunFolder, find_last
+from multilayer.schema import TrainConfig, line
 
 Plain = dict[str, Any]
 
 ONE = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
 SEVERAL = ("callbacks", "logger")
 GROUPS = (*ONE, *SEVERAL)
+
+NEEDED = {
+    "scheduler": ("interval",),
+    "trainer": (
+        "accelerator", "devices", "strategy", "precision", "max_epochs", "min_epochs", "max_steps",
+        "max_time", "gradient_clip_val", "accumulate_grad_batches", "limit_train_batches",
+    ),
+}  # fmt: skip
+"""What each run has, whatever its classes."""
 
 
 class ConfigLoader(ConfigLoaderImpl):
@@ -145,7 +156,45 @@ def read_own_config(run: str) -> Plain:
         config = read_checkpoint(checkpoint)["multilayer"]["config"]
     if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in GROUPS):
         raise UserError(f"resume={run}: {source} is damaged, or the config of something else")
+    check_own(config, source)
     return dict(config)
+
+
+def check_own(config: Plain, source: Path) -> None:
+    """Raise `UserError` where a run's config has another shape than any that was trained with.
+
+    A value that refers to another, or to the environment, is looked at once it is known.
+    """
+    problems = [*problems_of_nodes(config)]
+    if not problems:
+        listed = {key: config[key] for key in TrainConfig.model_fields if key in config}
+        try:
+            TrainConfig.model_validate({"allow": [], **listed})
+        except ValidationError as error:
+            problems += [line(each) for each in error.errors() if not is_reference(each["input"])]
+    if problems:
+        raise UserError("\n".join(f"{source} is damaged: {each}" for each in problems))
+
+
+def is_reference(value: Any) -> bool:
+    """Whether a value is known only once what it refers to is looked up."""
+    return isinstance(value, str) and "${" in value
+
+
+def problems_of_nodes(config: Plain) -> Iterator[str]:
+    """The objects of a config that have no class, or lack a key that each run has."""
+    nodes = {group: config[group] for group in ONE}
+    for group in SEVERAL:  # where one has no class, nothing is made of it
+        for name, each in config[group].items():
+            if each is not None:
+                nodes[f"{group}.{name}"] = (
+                    {"_target_": ""} | each if isinstance(each, dict) else each
+                )
+    for key, node in nodes.items():
+        if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+            yield f"{key}: it has no _target_ that is a word"
+    for group, keys in NEEDED.items():
+        yield from (f"{group}.{key}: it is missing" for key in keys if key not in config[group])
 
 
 def chosen(group: str, own: Plain, composed: Plain) -> Plain:

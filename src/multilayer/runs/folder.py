@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from multilayer.errors import UserError
+from multilayer.errors import UserError, first_line
 from multilayer.files import whole_file, write_text
 from multilayer.masking import masked_config
 from multilayer.runs.small_file import load_yaml, read_small
@@ -77,8 +77,16 @@ class RunFolder:
         self.write(self.config_file, yaml.dump(plain, Dumper=Dumper, sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
-        """The config as it was written."""
-        config: dict[str, Any] = load_yaml(read_small(self.config_file))
+        """The config as it was written.
+
+        Raises `UserError` where the file cannot be read, or is none of ours.
+        """
+        try:
+            config = load_yaml(read_small(self.config_file))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{self.config_file} is damaged: {first_line(error)}") from error
+        if not isinstance(config, dict):
+            raise UserError(f"{self.config_file} is damaged: it holds no keys with values")
         return config
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
@@ -171,7 +179,7 @@ def writes_checkpoints(run: RunFolder) -> bool | None:
     try:
         nodes = run.read_config()["callbacks"].values()
         return any(str(node["_target_"]).endswith("Checkpoint") for node in nodes if node)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError):
+    except (UserError, LookupError, TypeError, AttributeError):
         return None
 
 
