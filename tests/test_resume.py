@@ -662,3 +662,13 @@ def test_a_config_of_the_wrong_shape_is_refused_by_name(
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match=rf"config.yaml is damaged: {expected}"):
         go_on(run, tmp_path / "on", "trainer.max_epochs=5")
+
+
+def test_averaged_weights_are_not_trained_on_without_their_callback(tmp_path: Path) -> None:
+    """The weights of such a checkpoint are the averaged ones."""
+    ema = "callbacks.ema={_target_:pytorch_lightning.callbacks.EMAWeightAveraging}"
+    train_in(tmp_path / "run", *SMALL, "trainer.max_epochs=2", f"+{ema}")
+    for change in ("callbacks=default", "~callbacks.ema"):
+        with pytest.raises(UserError, match=r"callbacks.ema.*averaged weights"):
+            go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=3", change)
+    go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=3")

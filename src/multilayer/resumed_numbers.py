@@ -7,11 +7,11 @@ from math import isclose
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import LearningRateFinder
+from pytorch_lightning.callbacks import LearningRateFinder, WeightAveraging
 from pytorch_lightning.loops.loop import _Loop
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from multilayer.build import make_optimizer
+from multilayer.build import has, make_optimizer
 from multilayer.errors import UserError
 from multilayer.modules import SupervisedModule
 from multilayer.resumption import CUTS_EPOCHS, Resumed
@@ -54,6 +54,7 @@ def load(resumed: Resumed, config: Config, module: SupervisedModule, trainer: pl
     }
     checkpoint |= with_new_numbers(resumed, config, module)
     search_no_more(config, trainer)
+    check_still_averaged(resumed, trainer)
     try:
         check_training_state(checkpoint, module, trainer)
     except UserError as error:
@@ -95,6 +96,22 @@ def search_no_more(config: Config, trainer: pl.Trainer) -> None:
             )
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [each for each in callbacks if not isinstance(each, LearningRateFinder)]
+
+
+def check_still_averaged(resumed: Resumed, trainer: pl.Trainer) -> None:
+    """Raise `UserError` where averaged weights would be trained on: they are the checkpoint's."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    if "current_model_state" not in resumed.checkpoint or has(callbacks, WeightAveraging):
+        return
+    names = [
+        f"callbacks.{name}"
+        for name, node in resumed.before["callbacks"].items()
+        if node and node["_target_"].endswith("WeightAveraging")
+    ]
+    raise UserError(
+        f"{', '.join(names) or 'callbacks'}: {resumed.path} holds averaged weights, which only the "
+        "callback that averaged them can go on from; keep it"
+    )
 
 
 def with_new_numbers(resumed: Resumed, config: Config, module: SupervisedModule) -> dict[str, Any]:
