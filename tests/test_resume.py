@@ -672,3 +672,17 @@ def test_averaged_weights_are_not_trained_on_without_their_callback(tmp_path: Pa
         with pytest.raises(UserError, match=r"callbacks.ema.*averaged weights"):
             go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=3", change)
     go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=3")
+
+
+def test_a_run_goes_on_in_a_folder_of_its_own(full_batch: dict[str, Path]) -> None:
+    """Who names the run's own is told to name another one."""
+    run = full_batch["adam"]
+    with pytest.raises(UserError, match=r"choose another folder, as hydra.run.dir=FOLDER"):
+        go_on(run, run, "trainer.max_epochs=4")
+
+
+def test_no_patience_at_all_is_what_is_wrong(full_batch: dict[str, Path], tmp_path: Path) -> None:
+    """However often the run has improved."""
+    words = ["callbacks.early_stopping.patience=0", "trainer.max_epochs=4"]
+    with pytest.raises(UserError, match="patience must be at least 1, got 0"):
+        go_on(full_batch["adam"], tmp_path / "on", *words, "trainer.min_epochs=0")

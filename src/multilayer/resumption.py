@@ -284,5 +284,5 @@ def no_patience_left(resumed: Resumed, config: Config) -> list[str]:
         for name, node in config["callbacks"].items()
         if node
         and node["_target_"] == "multilayer.callbacks.EarlyStopping"
-        and n >= node.get("patience", 10)
+        and n >= node.get("patience", 10) > 0
     ]

@@ -64,7 +64,8 @@ class RunFolder:
         if self.writes and self.manifest_file.exists():
             self.writes = False  # the files are another run's
             raise UserError(
-                f"{self.path} holds a run already: choose another folder, or resume={self.path}"
+                f"{self.path} holds a run already: choose another folder, as hydra.run.dir=FOLDER; "
+                f"resume={self.path} goes on from it in a new one"
             )
 
     def can_be_resumed(self) -> bool:
