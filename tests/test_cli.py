@@ -221,3 +221,10 @@ def test_the_scripts_of_a_clone_do_the_same(tmp_path: Path) -> None:
         )
         assert done.returncode == 0
         assert f"multilayer {command}" in done.stdout
+
+
+def test_a_key_that_is_there_already_needs_no_plus(multilayer: Run) -> None:
+    """Hydra says what is wrong, and we what to do."""
+    outcome = multilayer("train", "data=iris", "+optimizer.amsgrad=true")
+    assert outcome.code == 2
+    assert "'optimizer.amsgrad'. Leave out the +" in outcome.err

@@ -288,7 +288,9 @@ def change(config: DictConfig, overrides: Sequence[Override]) -> None:
     try:
         ConfigLoaderImpl._apply_overrides_to_config(list(overrides), config)
     except HydraException as error:
-        raise UserError(first_line(error)) from error
+        is_there = "An item is already at" in str(error)
+        hint = " Leave out the +, or write ++." if is_there else ""
+        raise UserError(first_line(error) + hint) from error
 
 
 def rate_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list[str]:
