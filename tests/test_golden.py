@@ -73,22 +73,15 @@ def test_splits_and_fingerprint_of_a_table(multilayer: Run, golden: Golden) -> N
         assert metrics[0][split] == pytest.approx(metrics[1][split], rel=1e-4)
 
 
-def test_predict(multilayer: Run, golden: Golden, tmp_path: Path) -> None:
-    """A number in the target's units, for rows with gaps and categories."""
-    folder, table = golden("table"), golden("flats.csv")
+@pytest.mark.parametrize(("run", "table"), [("table", "flats.csv"), ("finished", "iris.csv")])
+def test_predict(multilayer: Run, golden: Golden, iris_csv: Path, run: str, table: str) -> None:
+    """Prices in the target's units, for rows with gaps and categories; classes, probabilities."""
+    folder = golden(run)
+    golden("flats.csv")
     predict = ["predict", f"run={folder}", f"input={table}", "output=now.csv", "keep=false"]
     assert multilayer(*predict).code == 0
     now, then = (pl.read_csv(path) for path in ("now.csv", folder / "expected_predictions.csv"))
     assert_frame_equal(now, then, rel_tol=1e-5)
-
-
-def test_predict_classes(multilayer: Run, golden: Golden, iris_csv: Path) -> None:
-    """The likeliest class and the probabilities of all."""
-    folder = golden("finished")
-    predict = ["predict", f"run={folder}", f"input={iris_csv}", "output=now.csv", "keep=false"]
-    assert multilayer(*predict).code == 0
-    now, then = (pl.read_csv(path) for path in ("now.csv", folder / "expected_predictions.csv"))
-    assert_frame_equal(now, then, abs_tol=1e-5)
 
 
 def test_resume(multilayer: Run, golden: Golden, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a module is given, checked where it is given: a mistake is told before the training."""
+"""Checks of a module's arguments: a mistake is one message before the training."""
 
 from typing import Any
 

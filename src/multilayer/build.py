@@ -193,7 +193,7 @@ def make_optimizer(config: Config) -> Any:
 
 
 def make_scheduler(config: Config, *, n_steps: int) -> Any:
-    """What makes the schedule from an optimizer, for a training of so many steps.
+    """What makes the schedule from an optimizer, for a training of `n_steps` steps.
 
     `n_steps` in its node becomes how often it moves: as many times, or once an epoch.
     """

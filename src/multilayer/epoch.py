@@ -15,8 +15,8 @@ stay scatter the memory around them."""
 class Epoch:
     """What the network gave for each minibatch of an epoch, kept on its device until the end.
 
-    kept_bytes: outputs and targets of the last rows are kept, in about so many bytes; None keeps
-        all. Losses are kept of all rows.
+    kept_bytes: outputs and targets of the last rows are kept, up to about this many bytes; None
+        keeps all. Losses are kept of all rows.
     """
 
     def __init__(self, kept_bytes: int | None = None) -> None:

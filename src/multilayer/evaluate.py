@@ -53,7 +53,7 @@ def split_of(trained: Trained, split: Split, device: torch.device) -> Minibatche
     data = make_data(trained.config, trained.preprocessing)
     try:
         data.setup()
-    except OSError as error:  # a path that no system has, say: it may be a stranger's
+    except OSError as error:  # such as a path that no system has: it may be a stranger's
         raise UserError(f"the run's data cannot be read: {first_line(error)}") from error
     if data.fingerprint != trained.data_fingerprint:
         log.warning("the data has changed since the training: these are other rows")

@@ -266,7 +266,7 @@ def read_as_written(path: str | Path, text: TextFormat) -> pl.DataFrame:
     table = TableFile(path, text, types_from_all=True)
     parts = [table.as_written(file) for file in table.files]
     for part in parts[1:]:
-        part.columns = parts[0].columns  # but for the spaces around them
+        part.columns = parts[0].columns  # except for the spaces around them
     try:
         return pl.concat(parts, how="vertical_relaxed")
     except pl.exceptions.SchemaError:  # a column is text in one file alone

@@ -10,7 +10,7 @@ MOST_BITS = 10_000
 def harmless(text: str, keep: str = "\n\t") -> str:
     r"""Text without what a terminal would obey, or what turns the order of letters.
 
-    Such letters are shown as Python writes them, but for those to `keep`: lines stay lines.
+    Such letters are shown as Python writes them, except those to `keep`: lines stay lines.
 
     >>> print(harmless("\x1b[31mred, \u202eder"))
     \x1b[31mred, \u202eder

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
-"""What is there on a machine with a GPU that has memory of its own."""
+"""Files that exist on a machine with a GPU that has its own memory."""
 
 
 def free_memory_of_machine() -> int:

@@ -200,7 +200,7 @@ def problems_of_nodes(config: Plain) -> Iterator[str]:
 def chosen(group: str, own: Plain, composed: Plain) -> Plain:
     """A group of the run's config after a choice was made in it.
 
-    Where the run has an object of the same class already, it stays as it is, but for what the
+    Where the run has an object of the same class already, it stays as it is, except for what the
     choice says otherwise than our other files do: `trainer=cpu` changes the device, and
     `optimizer=adam` nothing in a run with Adam.
     """

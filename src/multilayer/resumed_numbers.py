@@ -196,7 +196,7 @@ def at_this_step(schedule: Any, resumed: Resumed, config: Config) -> dict[str, A
 
 
 def go_through(schedule: Any, n: int) -> None:
-    """Move a schedule on so many times.
+    """Move a schedule on `n` times.
 
     Raises `UserError` where it is shorter.
     """

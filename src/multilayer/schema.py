@@ -311,7 +311,7 @@ def line(problem: Any) -> str:
 
 
 def as_name(problem: Any) -> str:
-    """How to give a column whose name Hydra takes for a number, say."""
+    """How to give a column whose name Hydra takes for another type, such as a number."""
     section, *keys = problem["loc"]
     value = str(problem["input"])
     if section != "data" or problem["type"] != "string_type" or problem["input"] is None:

@@ -30,7 +30,7 @@ def wider(first: pl.DataType, other: pl.DataType) -> pl.DataType | None:
     one, two = (pl.DataFrame(schema={"": dtype}) for dtype in (first, other))
     try:
         return pl.concat([one, two], how="vertical_relaxed").schema[""]
-    except pl.exceptions.SchemaError:  # two enums, say, or times of two time zones
+    except pl.exceptions.SchemaError:  # such as two enums, or times of two time zones
         return None
 
 

@@ -11,7 +11,7 @@ from multilayer.pasted import in_quotes, override
 from multilayer.text_format import MARKED, PLACEHOLDERS, TextFormat, is_spelled_missing
 
 SHARE_THAT_FITS = 0.5
-"""Of a column's words; where so many are numbers, or dates, the others are slips."""
+"""Share of a column's words; where this many are numbers or dates, the others are slips."""
 
 KINDS = {
     "numbers": pl.Float64(),

@@ -344,7 +344,7 @@ def refuse_words(
 
 
 def refuse_other_kind(column: pl.Series, times: Mapping[str, str] | None, name: str) -> None:
-    """Raise `UserError` for dates where training had numbers, say: they do not mean the same."""
+    """Raise `UserError` where a column holds dates and training had numbers, or the reverse."""
     if times is None or column.null_count() == len(column):
         return
     found, expected = kind_of_time(column.dtype), times.get(column.name, "numbers")

@@ -98,7 +98,7 @@ def check_columns(columns: Columns) -> None:
 
 
 def problems_of(checkpoint: dict[str, Any], n_bytes: int) -> list[str]:
-    """What is wrong with the content of a checkpoint file of so many bytes, one line each."""
+    """What is wrong with the content of a checkpoint file of `n_bytes` bytes, one line each."""
     problem = problem_of_extent(checkpoint.get("multilayer"), n_bytes)
     if problem:
         return [problem]

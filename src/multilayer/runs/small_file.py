@@ -44,7 +44,7 @@ def load_yaml(text: str) -> Any:
     try:
         check_events(text)
         return yaml.load(text, Loader)  # noqa: S506 - it is safe
-    except Exception as error:  # of a tag with a wrong value, say: whatever Python then raises
+    except Exception as error:  # a tag with a wrong value raises whatever Python then does
         raise yaml.YAMLError(str(error)) from error
 
 

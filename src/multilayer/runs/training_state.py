@@ -77,7 +77,7 @@ def problems_of_optimizer(stored: dict[str, Any], fresh: Any) -> Iterator[str | 
     for index, state in stored["state"].items():
         if index not in known:
             yield f"{key}.state.{index} is of no weight"
-        # Without momentum, say, nothing is gathered, and what was is not looked at.
+        # Without momentum, for example, nothing is gathered, and what was is not used.
         if state != {} and index in fresh["state"]:
             yield difference(f"{key}.state.{index}", state, fresh["state"][index])
 

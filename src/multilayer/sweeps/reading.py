@@ -161,7 +161,7 @@ def read_sweep(sweep: Path) -> list[SweepRun]:
 def read_folders(sweep: Path) -> dict[str, SweepRun | str]:
     """Each run that has begun by its name, or why it cannot be read.
 
-    Folders of one name, each in a folder of its own, are called by both.
+    Folders of one name, each in its own folder, are called by both.
     """
     begun = sorted({path.parent for name in RUN_FILES for path in files_of_runs(sweep, name)})
     n_of_name = Counter(path.name for path in begun)
