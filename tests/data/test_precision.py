@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 
 from multilayer.data import TableData
 from multilayer.data.intake import table_from_frame
-from multilayer.data.kinds import is_rounded
+from multilayer.data.kinds import NumberFacts, is_rounded
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import read_table
 from multilayer.errors import UserError
@@ -379,3 +379,22 @@ def test_whole_numbers_that_float64_rounds_are_told(
     shifted.write_parquet(tmp_path / "t.parquet")
     data_of(tmp_path / "t.parquet", stream=stream)
     assert "float64 rounds" not in caplog.text
+
+
+def test_a_column_that_begins_near_0_and_goes_on_far_from_it_needs_float64() -> None:
+    """A single value that float32 rounds, among others that it holds, is in no sample of rows."""
+    far = 1e7 + np.arange(10_000.0) % 5
+    far[5_001] += 0.5
+    facts = NumberFacts({"a": pl.Float64()})
+    for values in (drawn(1_000), far, far):
+        facts.note_rounding("a", values)
+        facts.note({"a": values}, pl.DataFrame({"a": values}))
+    assert facts.needs_float64()
+
+
+def test_numbers_of_a_part_of_a_table_are_known() -> None:
+    """Those of parts with gaps too."""
+    facts = NumberFacts({"a": pl.Float64()})
+    for values in ([3.0, np.nan, 1.0], [2.0, 4.0], [np.nan, np.nan]):
+        facts.note({"a": np.array(values)}, pl.DataFrame({"a": values}))
+    assert (facts.low["a"], facts.high["a"], facts.n_missing["a"]) == (1, 4, 3)

@@ -18,6 +18,7 @@ from multilayer.data.kinds import (
     Floats,
     NumberFacts,
     check_names,
+    extent,
     find_kinds,
     in_float64,
     is_number,
@@ -144,6 +145,8 @@ class Intake:
         """
         before = self.n_seen if rows_before is None else rows_before
         self.n_seen += batch.height
+        if batch.height == 0:
+            return
         name = name or self.name
         target = batch[self.target]
         refuse_missing(target, name, rows_before=before)
@@ -151,15 +154,12 @@ class Intake:
             what = f"data.group {self.group!r}"
             refuse_missing(batch[self.group], name, what, rows_before=before)
         if target.dtype.is_float():
-            values = in_float64(target)
-            refuse_infinite(values, self.target, name, "the target", rows_before=before)
-            self.note_size(values)
+            self.check_size(in_float64(target), self.target, name, before, "the target")
         numbers = {label: in_float64(batch[label]) for label in self.numbers}
         for label, values in numbers.items():
-            refuse_infinite(values, label, name, rows_before=before)
-            self.note_size(values)
+            largest = self.check_size(values, label, name, before)
             self.facts.note_rounding(label, values)
-            if said := lost_digits(batch[label]):
+            if largest > 2**53 and (said := lost_digits(batch[label])):
                 self.said_of_digits.setdefault(label, said)
         rows: RowNumbers = range(before, before + batch.height)
         if chosen is not None:
@@ -170,10 +170,19 @@ class Intake:
         self.origins.append((name, rows))
         self.keep(numbers, batch)
 
-    def note_size(self, values: Float64s) -> None:
-        """Note whether the next values of a column `(B,)` are beyond what float32 holds."""
-        largest = np.fmax.reduce(np.abs(values), initial=0.0)
-        self.is_beyond_float32 |= bool(largest > FLOAT32_MAX)
+    def check_size(
+        self, values: Float64s, label: str, name: str, rows_before: int, what: str = "column"
+    ) -> float:
+        """The largest absolute value in a column `(B,)`; note whether float32 holds it.
+
+        Raises `UserError` for an infinite one.
+        """
+        low, high = extent(values)
+        largest = max(-low, high)
+        if largest == np.inf:
+            refuse_infinite(values, label, name, what, rows_before=rows_before)
+        self.is_beyond_float32 |= largest > FLOAT32_MAX
+        return largest
 
     def keep(self, numbers: Mapping[str, Float64s], batch: pl.DataFrame) -> None:
         """Keep the rows of a batch: its numbers as features, and its other columns."""
@@ -237,7 +246,7 @@ class Intake:
             raise UserError(
                 f"{name}: column {target.name!r} has {len(classes)} classes, binary needs 2"
             )
-        if task == "regression" and target.n_unique() == 1:
+        if task == "regression" and target.min() == target.max():
             raise UserError(
                 f"{name}: the target {target.name!r} is {target[0]} in every row: there is nothing "
                 "to learn"

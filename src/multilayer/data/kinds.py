@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,7 @@ class NumberFacts:
         self.high = dict.fromkeys(numbers, np.nan)
         self.n_missing = dict.fromkeys(numbers, 0)
         self.samples: dict[str, list[Float64s]] = {label: [] for label in numbers}
+        self.first: dict[str, Distribution] = {}  # of the first rows of each column
         # Whole numbers that no row shares with another, so far.
         self.row_numbers: dict[str, list[pl.Series]] = {
             label: [] for label, dtype in numbers.items() if dtype.is_integer()
@@ -76,9 +77,11 @@ class NumberFacts:
         self.n_rows += batch.height
         every = max(1, batch.height // ROWS_TO_JUDGE)
         for label, values in numbers.items():
-            self.low[label] = np.fmin(self.low[label], np.fmin.reduce(values))
-            self.high[label] = np.fmax(self.high[label], np.fmax.reduce(values))
-            self.n_missing[label] += int(np.isnan(values).sum())
+            low, high = extent(values)
+            self.low[label] = np.fmin(self.low[label], low)
+            self.high[label] = np.fmax(self.high[label], high)
+            if np.isnan(values.min()):
+                self.n_missing[label] += int(np.isnan(values).sum())
             self.samples[label].append(values[::every].copy())
         for label, parts in list(self.row_numbers.items()):
             if batch[label].n_unique() == batch.height:
@@ -91,12 +94,15 @@ class NumberFacts:
 
         A sample may have none of the rows that it rounds.
         """
-        values = values[np.isfinite(values)]
-        middle, spread = middle_and_spread(values[:: max(1, len(values) // ROWS_TO_JUDGE)])
-        largest = np.abs(values).max(initial=0.0)
-        if not largest * FLOAT32_STEP <= ROUNDING * spread:  # most columns are done here
-            worst = rounding(values, middle, spread).argmax()
-            self.samples[label].append(values[[worst]])
+        if label not in self.first:
+            first = Distribution.of(values[:: max(1, len(values) // ROWS_TO_JUDGE)])
+            if first is None:
+                return
+            self.first[label] = first
+        first = self.first[label]
+        if not first.fits_float32:  # most columns do
+            values = values[np.isfinite(values)]
+            self.samples[label].append(values[first.rounding(values).argsort()[-1:]])
 
     def reason_to_drop(self, label: str) -> str | None:
         """Why nothing can be learnt from a column, if so."""
@@ -108,12 +114,18 @@ class NumberFacts:
         return ONE_VALUE if is_exact else f"{ONE_VALUE}, to the 15 digits of float64"
 
     def needs_float64(self) -> bool:
-        """Whether float32 would round one of the columns too coarsely."""
-        return any(
-            self.low[label] != self.high[label] and is_rounded(np.concatenate(parts))
-            for label, parts in self.samples.items()
-            if parts
-        )
+        """Whether float32 would round one of the columns too coarsely, or may do so."""
+        return any(self.is_rounded(label) for label in self.first)
+
+    def is_rounded(self, label: str) -> bool:
+        """Whether float32 would round a column too coarsely, or may do so."""
+        if self.low[label] == self.high[label] or not self.samples[label]:
+            return False
+        values = np.concatenate(self.samples[label])
+        whole = Distribution.of(values)
+        # Where the first rows fitted and the others do not, nobody has looked at each value.
+        was_looked_at = whole is None or whole.fits_float32 or not self.first[label].fits_float32
+        return is_rounded(values) or not was_looked_at
 
     def are_row_numbers(self, label: str) -> bool:
         """Whether a column has another whole number in every row."""
@@ -291,6 +303,52 @@ def in_float64(column: pl.Series) -> Float64s:
     return column.cast(pl.Float64, strict=False).to_numpy()
 
 
+def extent(values: Float64s) -> tuple[float, float]:
+    """The smallest and the largest value of a column `(B,)`; NaN is left out."""
+    low, high = values.min(), values.max()
+    return (np.fmin.reduce(values), np.fmax.reduce(values)) if np.isnan(low) else (low, high)
+
+
+class Distribution(NamedTuple):
+    """Where the values of a column lie.
+
+    middle: the median.
+    spread: twice the median distance from it, of those values that differ: most may be equal.
+    """
+
+    middle: float
+    spread: float
+
+    @classmethod
+    def of(cls, values: Float64s) -> Self | None:
+        """That of a column `(B,)`; None where it has no finite value."""
+        values = values[np.isfinite(values)]
+        if len(values) == 0:
+            return None
+        middle = np.partition(values, len(values) // 2)[len(values) // 2]
+        distances = np.abs(values - middle)
+        distances = distances[distances > 0]
+        return cls(middle, 2 * float(np.median(distances)) if len(distances) else 0.0)
+
+    @property
+    def fits_float32(self) -> bool:
+        """Whether float32 rounds no value too coarsely, however far away it may be.
+
+        A value at the distance d from the middle m moves by at most (|m| + d) `FLOAT32_STEP`.
+        """
+        return bool(abs(self.middle) * FLOAT32_STEP <= ROUNDING * self.spread)
+
+    def rounding(self, values: Float64s) -> Float64s:
+        """How far float32 moves each value `(B,)` of the column, as a share of its spread.
+
+        A value far away is compared with its distance: neither does it hide what is done to others.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved = np.abs(values - values.astype(np.float32))
+            within = self.spread + np.abs(values - self.middle)
+            return np.divide(moved, within, out=np.zeros_like(moved), where=within > 0)
+
+
 def is_rounded(values: Float64s) -> bool:
     """Whether float32 would move a value of a column `(N,)` by more than `ROUNDING` of its spread.
 
@@ -300,36 +358,12 @@ def is_rounded(values: Float64s) -> bool:
     True
     """
     values = values[np.isfinite(values)]
-    if len(values) == 0:
+    column = Distribution.of(values)
+    if column is None:
         return False
     if np.abs(values).max() > FLOAT32_MAX:
         return True
-    return bool(rounding(values, *middle_and_spread(values)).max() > ROUNDING)
-
-
-def middle_and_spread(values: Float64s) -> tuple[float, float]:
-    """The median of a column `(N,)`, and twice the median distance of those that differ from it.
-
-    Most values may be equal. NaN is left out; of nothing else the median is NaN.
-    """
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
-        return np.nan, 0.0
-    middle = np.partition(values, len(values) // 2)[len(values) // 2]
-    distances = np.abs(values - middle)
-    distances = distances[distances > 0]
-    return middle, 2 * float(np.median(distances)) if len(distances) else 0.0
-
-
-def rounding(values: Float64s, middle: float, spread: float) -> Float64s:
-    """How far float32 moves each value `(B,)` of a column, as a share of the column's spread.
-
-    A value far away is compared with its distance: neither does it hide what is done to others.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        moved = np.abs(values - values.astype(np.float32))
-        within = spread + np.abs(values - middle)
-        return np.divide(moved, within, out=np.zeros_like(moved), where=within > 0)
+    return not column.fits_float32 and bool(column.rounding(values).max() > ROUNDING)
 
 
 def in_days(column: pl.Series) -> pl.Series:
@@ -369,10 +403,11 @@ def lost_digits(column: pl.Series) -> str | None:
     if not column.dtype.is_integer():
         return None
     values = in_float64(column)
-    if np.fmax.reduce(np.abs(values), initial=0.0) <= 2**53:
+    distribution = Distribution.of(values)
+    if distribution is None or np.nanmax(np.abs(values)) <= 2**53:
         return None
     moved = (column.cast(pl.Int128) - column.cast(pl.Float64).cast(pl.Int128)).abs().max()
-    middle, spread = middle_and_spread(values)
+    middle, spread = distribution
     if not isinstance(moved, int) or moved <= ROUNDING * spread:
         return None
     return (

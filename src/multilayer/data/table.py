@@ -287,9 +287,10 @@ def joined(tables: Mapping[Split, Table]) -> Table:
 
 def task_of(target: pl.Series) -> Task:
     """The task that a target column asks for."""
+    if is_fractional(target.dtype):
+        return "regression"
     n_values = target.drop_nulls().n_unique()
-    is_number = target.dtype.is_numeric()
-    if is_fractional(target.dtype) or (is_number and n_values > MAX_INTEGER_CLASSES):
+    if target.dtype.is_numeric() and n_values > MAX_INTEGER_CLASSES:
         return "regression"
     return "binary" if n_values == 2 else "multiclass"
 
