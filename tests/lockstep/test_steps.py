@@ -111,3 +111,134 @@ def test_a_traced_step_does_what_the_step_does() -> None:
     torch.testing.assert_close(outputs, expected[1])
     for mine, its in zip(block.tensors(), other.tensors(), strict=True):
         torch.testing.assert_close(mine, its)
+
+
+class Compiler:
+    """In the place of torch's: it runs the graph as it is, and notes what it is asked for.
+
+    n_failures: how many times it fails first.
+    """
+
+    def __init__(self, n_failures: int = 0) -> None:
+        self.n_failures = n_failures
+        self.examples: list[list[Any]] = []
+        self.configs: list[dict[str, Any]] = []
+
+    def __call__(
+        self, graph: Any, example: list[Any], *, dynamic_shapes: str, options: dict[str, Any]
+    ) -> Any:
+        """As `torch._inductor.standalone_compile`."""
+        assert dynamic_shapes == "from_example_inputs"
+        self.examples.append(example)
+        self.configs.append(options["config_patches"])
+        if len(self.configs) <= self.n_failures:
+            raise RuntimeError("no such processor\nand more")
+        return graph
+
+
+FAST = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
+
+
+def compiling(
+    monkeypatch: pytest.MonkeyPatch, n_failures: int = 0, **options: Any
+) -> tuple[Runner, Compiler, list[str]]:
+    """A runner with such a compiler, and what it says."""
+    compiler, said = Compiler(n_failures), []
+    monkeypatch.setattr("torch._inductor.standalone_compile", compiler)
+    monkeypatch.setattr("multilayer.lockstep.steps.can_compile", lambda device: True)
+    return runner_of(**{"say": said.append} | options), compiler, said
+
+
+def steps_of(n_steps: int, n_rows: int) -> list[torch.Tensor]:
+    """The inputs of a call; every member has rows and numbers of its own."""
+    step, _, optimizers = step_of(modules())
+    torch.manual_seed(0)
+    rows = torch.stack([torch.randperm(8)[:n_rows] for _ in range(3 * n_steps)])
+    numbers = torch.stack([numbers_of(step, optimizers, n) for n in range(n_steps)])
+    return [
+        *(torch.randn(8, 2), torch.randn(8)),
+        rows.view(n_steps, 3, n_rows),
+        numbers,
+        NO_KEYS.expand(n_steps, 3, 2),
+    ]
+
+
+def test_a_step_is_compiled_once_for_each_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was compiled is what runs, in every call with minibatches of that size."""
+    runner, compiler, said = compiling(monkeypatch, choice=True)
+    (_, block, _), (_, other, _) = step_of(modules()), step_of(modules())
+    for n_rows in (6, 6, 4):
+        inputs = steps_of(2, n_rows)
+        found = runner.run(block, inputs, 2_000)
+        expected = runner_of(choice=False).run(other, inputs, 2_000)
+        for mine, its in zip(found, expected, strict=True):
+            torch.testing.assert_close(mine, its)
+    assert said == ["compiling the step of 3 members, for 2,000 steps ahead"] * 2
+    assert [*runner.compiled] == [(3, 6), (3, 4)]
+    assert compiler.configs == [FAST | {"cpp.vec_isa_ok": True}] * 2
+    assert [each[-3].shape for each in compiler.examples] == [(3, 6), (3, 4)]
+    assert runner.why_not() is None
+
+
+def test_what_was_compiled_takes_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the step itself, which is slower by far."""
+    runner, _, _ = compiling(monkeypatch, choice=True)
+    _, block, _ = step_of(modules())
+    expected = torch.full((3,), 7.0), torch.full((3, 6), 8.0)
+    runner.compiled[3, 6] = lambda *tensors: expected
+    losses, outputs = runner.run(block, steps_of(2, 6), 1)
+    assert torch.equal(losses, torch.full((2, 3), 7.0))
+    assert torch.equal(outputs, torch.full((2, 3, 6), 8.0))
+
+
+def test_a_compiler_that_does_not_know_all_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then torch tries what the processor has, which takes longer."""
+    runner, compiler, said = compiling(monkeypatch, n_failures=1, choice=True)
+    _, block, _ = step_of(modules())
+    runner.run(block, steps_of(1, 6), 1)
+    assert compiler.configs == [FAST | {"cpp.vec_isa_ok": True}, FAST]
+    assert len(said) == 1
+    assert runner.why_not() is None
+
+
+def test_another_device_is_compiled_for_without_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A choice by a clock would give other digits on a busy machine."""
+    runner, compiler, _ = compiling(monkeypatch, choice=True, device=torch.device("cuda"))
+    _, block, _ = step_of(modules())
+    runner.run(block, steps_of(1, 6), 1)
+    assert compiler.configs == [{"deterministic": True}]
+
+
+def test_a_training_goes_on_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said once, and not tried again; who asks for it by name gets the error."""
+    runner, compiler, said = compiling(monkeypatch, n_failures=9)
+    (_, block, _), (_, other, _) = step_of(modules()), step_of(modules())
+    inputs = steps_of(1, 6)
+    for _ in range(2):
+        losses, _ = runner.run(block, inputs, 10**6)
+        expected, _ = runner_of(choice=False).run(other, inputs, 1)
+        assert torch.equal(losses, expected)
+    assert said == [
+        "compiling the step of 3 members, for 1,000,000 steps ahead",
+        "compiling failed, and the training goes on without: no such processor",
+    ]
+    assert len(compiler.configs) == 2
+    assert runner.why_not() is None
+    runner, _, _ = compiling(monkeypatch, n_failures=9, choice=True)
+    with pytest.raises(RuntimeError, match="no such processor"):
+        runner.run(block, inputs, 1)
+
+
+def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a training."""
+    runner, compiler, said = compiling(monkeypatch)
+    _, block, _ = step_of(modules())
+    runner.run(block, steps_of(1, 6), 1)
+    assert not compiler.configs
+    assert not said
+    assert runner.why_not() == (
+        "not compiled: too few steps for it to pay; compile=true compiles all the same"
+    )
+    assert runner_of(choice=False).why_not() == "not compiled: compile=false"
+    monkeypatch.setattr("multilayer.lockstep.steps.can_compile", lambda device: False)
+    assert runner.why_not() == "not compiled: there is no C++ compiler"
