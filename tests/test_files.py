@@ -180,13 +180,13 @@ def test_a_run_folder_that_is_removed_is_not_made_again(
     """One message; half a run would look like a whole one."""
     from multilayer.modules import SupervisedModule
 
-    whole = SupervisedModule.end
+    whole = SupervisedModule.new_values
 
     def remove(*arguments: Any) -> Any:
         shutil.rmtree(only_folder(tmp_path), ignore_errors=True)
         return whole(*arguments)
 
-    target = "multilayer.modules.SupervisedModule.end"
+    target = "multilayer.modules.SupervisedModule.new_values"
     if engine == "lockstep":
         from multilayer.lockstep.stack import Stack
 

@@ -1,5 +1,6 @@
 """The modules with Lightning's own entry points: raw rows, plain loaders, tests, predictions."""
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.tuner.tuning import Tuner
 from torch import Tensor
 from torch.optim import SGD, Adam
@@ -301,3 +303,155 @@ def test_dropout_is_left_out_of_the_predictions_of_a_run(tmp_path: Path) -> None
     path = tmp_path / "checkpoints" / "best.ckpt"
     loaded = MulticlassModule.load_from_checkpoint(path, network=own).eval()
     torch.testing.assert_close(loaded(columns), predictions)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_each_of_several_loaders_has_its_own_metrics(tmp_path: Path, task: str) -> None:
+    """Named as Lightning names them, in a fit, a validation and a test."""
+    data = data_of(task)
+    module = module_for(data)
+    parts = [raw_rows(data, "validation"), raw_rows(data, "test")]
+    loaders = [plain_loader(*rows) for rows in parts]
+    trainer = quiet_trainer(tmp_path, n_epochs=2)
+    module.take_preprocessing(data.preprocessing)
+    trainer.fit(module, plain_loader(*raw_rows(data, "train")), loaders)
+    found: dict[str, list[Any]] = {"validation": [dict(trainer.callback_metrics)]}
+    assert "train/loss" in trainer.callback_metrics
+    for split, run in (("test", trainer.test), ("validation", trainer.validate)):
+        results: Any = run(module, loaders, verbose=False)
+        found[split] = [*found.get(split, []), *results]
+    for split, results in found.items():
+        for result in results:
+            for index, rows in enumerate(parts):
+                ending = f"/dataloader_idx_{index}"
+                named = {
+                    name.removesuffix(ending): value
+                    for name, value in result.items()
+                    if name.startswith(split) and name.endswith(ending)
+                }
+                loss = float(named[f"{split}/loss"])
+                assert loss == pytest.approx(module.evaluate(plain_loader(*rows))["loss"], rel=1e-5)
+                expected = pytest.approx(expected_metrics(module, rows), rel=1e-4)
+                assert of_split(named, split) == expected
+
+
+def test_a_metric_that_one_of_several_loaders_lacks_is_not_logged(tmp_path: Path) -> None:
+    """One has rows of one class: it has no AUROC, and the other has."""
+    data = BuiltinData(name="breast_cancer")
+    module = module_for(data)
+    module.take_preprocessing(data.preprocessing)
+    columns, target = raw_rows(data, "validation")
+    loaders = [
+        plain_loader(columns, target),
+        plain_loader(columns[target == 1], target[target == 1]),
+    ]
+    trainer = quiet_trainer(tmp_path, n_epochs=1)
+    logger = CSVLogger(tmp_path, name="", version="")
+    trainer.loggers = [logger]
+    trainer.fit(module, loaders[0], loaders)
+    header = (tmp_path / "metrics.csv").read_text().partition("\n")[0]
+    assert "validation/auroc/dataloader_idx_0" in header
+    assert "validation/auroc/dataloader_idx_1" not in header
+    assert "validation/accuracy/dataloader_idx_1" in header
+
+
+@pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")
+@pytest.mark.parametrize("n", [2, 5])
+def test_features_of_another_width_are_one_message(tmp_path: Path, n: int) -> None:
+    """With both widths, in a call, a fit and a prediction, with a preprocessing or without."""
+    loader = plain_loader(torch.randn(20, n), torch.zeros(20).long())
+    alone = MulticlassModule(MLP(4, 3), optimizer=adam)
+    fitted = module_for(BuiltinData(name="iris"))
+    quiet_trainer(tmp_path, n_epochs=1).fit(fitted, BuiltinData(name="iris"))
+    for module in (alone, fitted):
+        for use in (quiet_trainer(tmp_path).fit, quiet_trainer(tmp_path).predict):
+            with pytest.raises(UserError, match=rf"shape \(16, {n}\).*takes \(B, 4\)"):
+                use(module, loader)
+        with pytest.raises(UserError, match=rf"shape \(1, {n}\).*takes \(B, 4\)"):
+            module(torch.zeros(1, n))
+    with pytest.raises(UserError, match=r"must be \(B, n_features\), got \(4,\)"):
+        alone(torch.zeros(4))
+
+
+def test_a_column_for_several_is_not_repeated() -> None:
+    """torch would stretch it over all that the preprocessing knows."""
+    data = BuiltinData(name="iris")
+    data.setup()
+    with pytest.raises(UserError, match=r"shape \(3, 1\).*takes \(B, 4\)"):
+        data.preprocessing(torch.zeros(3, 1))
+
+
+def test_an_error_of_the_networks_own_stays_one(tmp_path: Path) -> None:
+    """Where the features are as it takes them, nobody is told to change them."""
+
+    class Broken(MLP):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) @ torch.zeros(7, 7)
+
+    with pytest.raises(RuntimeError, match="cannot be multiplied") as caught:
+        MulticlassModule(Broken(4, 3))(torch.zeros(2, 4))
+    assert not isinstance(caught.value, UserError)
+
+
+@pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")
+def test_a_last_minibatch_of_one_row_is_told_to_batch_normalization(tmp_path: Path) -> None:
+    """With what to do; without such a layer it is trained on."""
+    loader = plain_loader(torch.randn(17, 4), torch.arange(17) % 3)
+    module = MulticlassModule(MLP(4, 3, normalization="batch"), optimizer=adam)
+    with pytest.raises(UserError, match=r"one row.*drop_last=True"):
+        quiet_trainer(tmp_path).fit(module, loader)
+    trainer = quiet_trainer(tmp_path, n_epochs=1)
+    trainer.fit(MulticlassModule(MLP(4, 3), optimizer=adam), loader)
+    assert trainer.global_step == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")
+def test_minibatches_of_another_kind_are_told(tmp_path: Path) -> None:
+    """Dicts, for one, whose keys nobody has named."""
+    rows = [{"x": torch.zeros(4), "y": torch.tensor(0)}] * 4
+    loader: Any = DataLoader(rows, batch_size=2)  # type: ignore[arg-type]
+    module = MulticlassModule(MLP(4, 3), optimizer=adam)
+    trainer = quiet_trainer(tmp_path)
+    for use in (trainer.fit, trainer.validate, trainer.test, trainer.predict):
+        with pytest.raises(UserError, match=r"a minibatch must be .* got dict"):
+            use(module, loader)
+
+
+@pytest.mark.parametrize("interval", [1.0, 0.5, 2])
+def test_training_metrics_are_of_the_whole_epoch(tmp_path: Path, interval: float) -> None:
+    """However often it is validated in the midst, and though an error ended the fit before."""
+    torch.manual_seed(0)
+    rows = torch.randn(65, 4), torch.arange(65) % 3  # the last minibatch has one row
+    module = MulticlassModule(MLP(4, 3), optimizer=partial(SGD, lr=0.0))
+    expected = {f"train/{name}": n for name, n in module.evaluate([rows]).items()}
+
+    class Stop(pl.Callback):
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            raise KeyError("in the first minibatch")
+
+    for callbacks in ([Stop()], []):
+        trainer = quiet_trainer(
+            tmp_path,
+            n_epochs=1,
+            callbacks=callbacks,
+            val_check_interval=interval,
+            num_sanity_val_steps=0,
+        )
+        with suppress(KeyError):
+            trainer.fit(module, plain_loader(*rows), plain_loader(*rows))
+    found = {name: float(trainer.callback_metrics[name]) for name in expected}
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+def test_a_compiled_module_trains_as_the_module_itself(tmp_path: Path) -> None:
+    """`torch.compile` of the whole of it, with minibatches of different sizes."""
+    rows = torch.randn(65, 4, generator=torch.Generator().manual_seed(0)), torch.arange(65) % 3
+    found = []
+    for change in (lambda it: it, partial(torch.compile, backend="eager")):
+        torch.manual_seed(0)
+        module: Any = change(MulticlassModule(MLP(4, 3), optimizer=adam))
+        trainer = quiet_trainer(tmp_path, n_epochs=2)
+        trainer.fit(module, plain_loader(*rows), plain_loader(*rows))
+        found.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+    assert found[0] == pytest.approx(found[1], rel=1e-6)

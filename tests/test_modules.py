@@ -1,6 +1,7 @@
 """The LightningModules, used as a researcher would who imports them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def adam(parameters: object) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=1e-2)  # type: ignore[arg-type]
 
 
-def quiet_trainer(tmp_path: Path, n_epochs: int = 3) -> pl.Trainer:
+def quiet_trainer(tmp_path: Path, n_epochs: int = 3, **settings: Any) -> pl.Trainer:
     return pl.Trainer(
         accelerator="cpu",
         max_epochs=n_epochs,
@@ -39,6 +40,7 @@ def quiet_trainer(tmp_path: Path, n_epochs: int = 3) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
+        **settings,
     )
 
 

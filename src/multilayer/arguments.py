@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from multilayer.errors import UserError
+from multilayer.errors import UserError, first_line
 
 
 def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any) -> None:
@@ -59,3 +59,28 @@ def check_batch(batch: Any) -> tuple[Tensor, Tensor]:
         kinds = ", ".join(type(part).__name__ for part in parts)
         raise UserError(f"a minibatch must be two tensors, features and target, got {kinds}")
     return parts[0], parts[1]
+
+
+def features_of(batch: Any) -> Tensor:
+    """The features of a minibatch, which may hold more."""
+    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    if not isinstance(first, Tensor):
+        kind = type(first).__name__
+        raise UserError(f"a minibatch must be a tensor of features, or begin with it, got {kind}")
+    return first
+
+
+def with_reason(error: Exception, network: nn.Module, features: Tensor) -> Exception:
+    """What torch refused a minibatch for, as a `UserError` where that is its shape."""
+    shape = tuple(features.shape)
+    widths = [each.in_features for each in network.modules() if isinstance(each, nn.Linear)]
+    if widths and (features.ndim != 2 or shape[1] != widths[0]):
+        return UserError(
+            f"features of the shape {shape} do not fit the network, whose first layer takes "
+            f"(B, {widths[0]}): {first_line(error)}"
+        )
+    if shape[:1] == (1,) and isinstance(error, ValueError):  # as batch normalization raises
+        return UserError(
+            f"a minibatch of one row: {first_line(error)}; use DataLoader(..., drop_last=True)"
+        )
+    return error

@@ -25,11 +25,14 @@ class Epoch:
         self.sizes: list[int] = []
         self.outputs: list[Tensor] = []
         self.targets: list[Tensor] = []
+        self.has_news = False
         self.n_packs = 0
         self.n_bytes_loose = 0
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
         """Keep a minibatch; no value is read, so that a GPU need not wait."""
+        self.has_news = True
         self.losses.append(loss.detach())
         self.sizes.append(len(target))
         self.outputs.append(output.detach())

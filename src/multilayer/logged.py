@@ -37,7 +37,7 @@ def defined(values: Mapping[str, Tensor]) -> dict[str, float]:
     return {
         name: value
         for name, value in numbers.items()
-        if not (isnan(value) and name.rpartition("/")[2] in NEEDED)
+        if not (isnan(value) and NEEDED.keys() & name.split("/"))
     }
 
 

@@ -8,19 +8,24 @@ from typing import Any, Self, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from multilayer.arguments import check_arguments, check_batch, check_trainable
+from multilayer.arguments import (
+    check_arguments,
+    check_batch,
+    check_trainable,
+    features_of,
+    with_reason,
+)
 from multilayer.checkpoint_state import count_minibatches, keep_own_storage
 from multilayer.data.minibatches import Minibatch
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.epoch import KEPT_BYTES, Epoch
 from multilayer.errors import UserError
-from multilayer.logged import log_in_fit, monitored
+from multilayer.logged import is_fitting, log_in_fit, monitored
 from multilayer.losses import AutoLoss, Task, check_classes, check_outputs, loss_for_task
 from multilayer.metrics import metrics_of
 
@@ -84,7 +89,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.monitor = monitor
         self.about = about or {}
         self.lr: float | None = None
-        self.epochs = {"train": Epoch(kept_bytes), "validation": Epoch(), "test": Epoch()}
+        self.epochs = {"train": [Epoch(kept_bytes)]}  # by split, one for each loader
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Note the hook that is called, at once: 50 times a step, torch looks for weights, 1 us."""
@@ -123,7 +128,13 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def output(self, features: Tensor) -> Tensor:
         """The network's output."""
-        return squeeze_single(self.network(features.to(self.device, cast(torch.dtype, self.dtype))))
+        features = features.to(self.device, cast(torch.dtype, self.dtype))
+        if features.ndim < 2:
+            raise UserError(f"features must be (B, n_features), got {tuple(features.shape)}")
+        try:
+            return squeeze_single(self.network(features))
+        except (RuntimeError, ValueError) as error:
+            raise with_reason(error, self.network, features) from error
 
     def forward(self, columns: Tensor) -> Tensor:
         """Predictions for raw columns `(B, n_features)`, in float32 or wider."""
@@ -131,7 +142,7 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a minibatch."""
-        loss = self.step(batch, self.epochs["train"])
+        loss = self.step(batch, self.epochs["train"][0])
         if not loss.requires_grad:
             check_trainable(self.network)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -139,19 +150,19 @@ class SupervisedModule(pl.LightningModule, ABC):
             self.log("train/loss_step", loss.detach())
         return loss
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Keep the outputs of a validation minibatch."""
-        self.step(batch, self.epochs["validation"])
+        self.step(batch, self.epochs["validation"][dataloader_idx])
 
-    def test_step(self, batch: Batch, batch_index: int) -> None:
+    def test_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Keep the outputs of a test minibatch."""
-        self.step(batch, self.epochs["test"])
+        self.step(batch, self.epochs["test"][dataloader_idx])
 
     def predict_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> Tensor:
         """Predictions for a minibatch, whatever is in it beside the features."""
         if isinstance(batch, Minibatch):
             return self.predictions(at_least_float32(self.output(batch.features)))
-        return self(batch[0] if isinstance(batch, tuple | list) else batch)  # type: ignore[no-any-return]
+        return self(features_of(batch))  # type: ignore[no-any-return]
 
     def step(self, batch: Batch, epoch: Epoch) -> Tensor:
         """The loss of a minibatch, which is kept for the metrics of the epoch."""
@@ -184,24 +195,37 @@ class SupervisedModule(pl.LightningModule, ABC):
             self.loss.float()
         return self
 
+    def on_train_epoch_start(self) -> None:
+        """Forget the epoch before, which an error may have ended."""
+        self.epochs["train"] = [Epoch(self.epochs["train"][0].kept_bytes)]
+
+    def on_validation_epoch_start(self) -> None:
+        """Keep the outputs of each loader apart."""
+        self.epochs["validation"] = [Epoch() for _ in self.trainer.num_val_batches]
+
+    def on_test_epoch_start(self) -> None:
+        """Keep the outputs of each loader apart."""
+        self.epochs["test"] = [Epoch() for _ in self.trainer.num_test_batches]
+
     def on_train_epoch_end(self) -> None:
         """Log the training loss and metrics where no validation has done so."""
-        self.log_values(self.end("train"))
+        self.log_values(self.new_values("train"))
         if not self.trainer.enable_validation:
             self.move_plateau()
 
     def on_validation_epoch_end(self) -> None:
         """Log the loss and metrics of both, so that callbacks find them side by side."""
-        self.log_values(self.end("train") | self.end("validation"))
+        splits = ("train", "validation") if is_fitting(self.trainer) else ("validation",)
+        self.log_values(self.new_values(*splits))
 
     def on_validation_end(self) -> None:
         """Move the schedule that follows a metric."""
-        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+        if is_fitting(self.trainer):
             self.move_plateau()
 
     def on_test_epoch_end(self) -> None:
         """Log the loss and metrics."""
-        self.log_values(self.end("test"))
+        self.log_values(self.new_values("test"))
 
     def move_plateau(self) -> None:
         """Let `ReduceLROnPlateau` see a new value of the metric that it follows.
@@ -214,21 +238,28 @@ class SupervisedModule(pl.LightningModule, ABC):
                 schedule: Any = config.scheduler
                 schedule.step(monitored(self.trainer, self.monitor))
 
-    def end(self, split: str) -> dict[str, Tensor]:
-        """The loss and every metric over an epoch, by the names to log; none of no minibatches.
+    def new_values(self, *splits: str) -> dict[str, Tensor]:
+        """The loss and every metric of the epochs so far, by the names to log.
 
-        Those of training are taken while the weights move.
+        Those of training are taken while the weights move. Where nothing came after the last call,
+        there are none.
         """
-        epoch = self.epochs[split]
-        self.epochs[split] = Epoch(epoch.kept_bytes)
-        return named(split, self.summarize(epoch.of_all_processes())) if epoch.losses else {}
+        values: dict[str, Tensor] = {}
+        for split in splits:
+            epochs = self.epochs[split]
+            for index, epoch in enumerate(epochs):
+                if epoch.has_news:
+                    epoch.has_news = False
+                    found = self.summarize(epoch.of_all_processes())
+                    values |= named(split, found, f"/dataloader_idx_{index}" * (len(epochs) > 1))
+        return values
 
     def log_values(self, values: dict[str, Tensor]) -> None:
         """Log scalars that are the same in all processes."""
-        if self.trainer.state.fn == TrainerFn.FITTING:
+        if self.trainer.state.fn == "fit":
             log_in_fit(self.trainer, values)
         else:  # Lightning returns and prints what was logged so
-            self.log_dict(values, sync_dist=True)
+            self.log_dict(values, sync_dist=True, add_dataloader_idx=False)
 
     @torch.no_grad()
     def summarize(self, epoch: Epoch) -> dict[str, Tensor]:
@@ -348,10 +379,10 @@ def squeeze_single(output: Tensor) -> Tensor:
     return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
 
 
-def named(split: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
+def named(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, Tensor]:
     """The values with the split before each name.
 
     >>> named("train", {"loss": torch.tensor(1.0)})
     {'train/loss': tensor(1.)}
     """
-    return {f"{split}/{name}": value for name, value in values.items()}
+    return {f"{split}/{name}{ending}": value for name, value in values.items()}

@@ -215,7 +215,16 @@ class Preprocessing(nn.Module):
         return torch.cat(slots)
 
     def forward(self, columns: Tensor) -> Tensor:
-        """Map raw columns `(B, n_columns)` to features `(B, n_features)`."""
+        """Map raw columns `(B, n_columns)` to features `(B, n_features)`.
+
+        Raises `UserError` for another number of columns, one of which torch would repeat.
+        """
+        n_columns = len(self.number_columns) + len(self.n_labels)
+        if columns.ndim != 2 or columns.shape[1] != n_columns:
+            raise UserError(
+                f"features of the shape {tuple(columns.shape)} do not fit the preprocessing, which "
+                f"takes (B, {n_columns}), the columns that it was fitted to"
+            )
         columns = columns.to(self.median.device)
         raw = columns if not self.n_labels else columns[:, self.number_columns]
         raw = raw.to(self.raw_dtype)
