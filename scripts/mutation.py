@@ -32,7 +32,6 @@ TABLES = ["data/test_table"]
 STREAMS = ["data/test_stream"]
 STACKS = ["lockstep/test_stack", "lockstep/test_equivalence", "lockstep/test_independence"]
 STATISTICS = ["sweeps/test_comparison"]
-RATES = ["sweeps/findings/test_edges", "sweeps/findings/test_rates"]
 
 AREAS: dict[str, dict[str, list[str]]] = {
     "data": {
@@ -67,7 +66,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "lockstep/calls": STACKS,
         "lockstep/optimizers": [],
         "lockstep/seats": STACKS,
-        "lockstep/steps": STACKS,
+        "lockstep/steps": [],
         "lockstep/template": [],
     },
     "report": {
@@ -75,7 +74,6 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "sweeps/comparison": STATISTICS,
         "sweeps/folding": STATISTICS,
         "sweeps/verdict": STATISTICS,
-        "sweeps/findings/bounds": RATES,
         "sweeps/findings/edges": [],
         "sweeps/findings/effects": [],
         "sweeps/findings/fit": [],
