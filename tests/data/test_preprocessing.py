@@ -1,15 +1,19 @@
 """Preprocessing against scikit-learn, fitted on the training rows alone."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
+from torch import Tensor, nn
 
 from multilayer.data.datamodule import DataModule
-from multilayer.data.preprocessing import Preprocessing
+from multilayer.data.preprocessing import Preprocessing, preprocess, refuse_far_targets
 from multilayer.data.table import Columns, Table
+from multilayer.errors import UserError
 
 
 def columns(n_rows=61, n_features=4):
@@ -348,3 +352,180 @@ def test_rows_that_are_not_named_are_not_looked_at(numbers) -> None:
     alone = Preprocessing(5, **options).fit_(x[rows], y[rows])
     for name, value in some.state_dict().items():
         torch.testing.assert_close(value, alone.state_dict()[name], rtol=0, atol=0)
+
+
+def test_features_are_float32_whatever_the_columns_are() -> None:
+    """Whole numbers and float64, scaled by quantiles or not, with gaps and categories."""
+    numbers = torch.tensor([[1.0, 0.0], [torch.nan, 1.0], [4.0, 0.0]])
+    for x in (numbers.double(), numbers.half(), numbers.nan_to_num().long()):
+        for how in ("standard", "quantile"):
+            preprocessing = Preprocessing(2, n_labels={1: 2}, numbers=how).fit_(x)
+            assert preprocessing(x).dtype == torch.float32
+            is_wide = x.dtype != torch.float16
+            assert preprocessing.raw_dtype == (torch.float64 if is_wide else torch.float32)
+
+
+def test_only_scaling_by_quantiles_keeps_any() -> None:
+    """A checkpoint of standard scores has no thousand numbers for each column."""
+    assert Preprocessing(4).quantiles.shape == (4, 0)
+    assert Preprocessing(4).fit_(columns()).quantiles.shape == (4, 0)
+    assert Preprocessing(4, numbers="quantile").fit_(columns()).quantiles.shape == (4, 61)
+
+
+def test_standard_scores_are_undone() -> None:
+    """In the precision of the columns."""
+    x = 1e9 + torch.tensor([[1.0, 10.0], [3.0, 20.0], [8.0, 60.0]], dtype=torch.float64)
+    preprocessing = Preprocessing(2).fit_(x)
+    found = preprocessing.unscale_numbers(preprocessing(x))
+    torch.testing.assert_close(found, x, rtol=0, atol=1e-5)
+
+
+def test_a_target_far_from_0_comes_back_with_its_digits() -> None:
+    """What the network says in float32 is scaled in the precision that the target needs."""
+    y = 1e9 + torch.tensor([1.0, 3.0, 8.0], dtype=torch.float64)
+    preprocessing = Preprocessing(1).fit_(torch.zeros(3, 1), y)
+    scaled = preprocessing.scale_target(y)
+    assert scaled.dtype == torch.float32
+    torch.testing.assert_close(preprocessing.unscale_target(scaled), y, rtol=0, atol=1e-5)
+    in_float32 = preprocessing.scale_target(y.float())  # as far as that has its digits
+    assert torch.equal(in_float32, preprocessing.scale_target(y.float().double()))
+
+
+def test_columns_of_categories_follow_one_after_the_other() -> None:
+    """The features of the third begin after those of both before it."""
+    codes = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [0.0, 0.0, 0.0]])
+    preprocessing = Preprocessing(3, n_labels={0: 2, 1: 2, 2: 3}).fit_(codes)
+    expected = [[1, 0, 0, 1, 0, 0, 1], [0, 1, 1, 0, 0, 1, 0], [1, 0, 1, 0, 1, 0, 0]]
+    assert preprocessing(codes).tolist() == expected
+
+
+def test_it_is_made_again_by_its_options_and_state() -> None:
+    """And it is like another one that maps to the same, and like no other."""
+    x = torch.column_stack([columns(), torch.arange(61.0) % 5])
+    names = [*"abcde"]
+    table = Columns(names, "y", "regression", [], {"e": [*"vwxyz"]})
+    options: dict[str, Any] = {"numbers": "quantile", "rare_below": 13, "most_labels": 3}
+    fitted = Preprocessing.of(table, **options).fit_(x, x[:, 0].nan_to_num())
+    assert fitted.n_told_apart == [1]
+    again = Preprocessing(**fitted.options())
+    assert not again.is_like(fitted)
+    again.load_state_dict(fitted.state_dict())
+    assert torch.equal(again(x), fitted(x))
+    assert again.is_like(fitted)
+    assert again.double().is_like(fitted)
+    for name, value in fitted.state_dict().items():
+        again.load_state_dict(fitted.state_dict())
+        setattr(again, name, value + 1)
+        assert not again.is_like(fitted)
+    assert not Preprocessing(4).is_like(Preprocessing(4, numbers="quantile"))
+    assert not Preprocessing(4).is_like(Preprocessing(4, n_labels={3: 2}))
+
+
+def test_a_state_without_one_of_its_numbers_is_refused_by_name() -> None:
+    """As torch refuses it for a weight."""
+    state = Preprocessing(4).fit_(columns()).state_dict()
+    del state["mean"]
+    with pytest.raises(RuntimeError, match=r'Missing key.*"mean"'):
+        Preprocessing(4).load_state_dict(state)
+
+
+def test_it_moves_with_its_module_and_keeps_its_precision() -> None:
+    """The precision of a network is no matter of the columns'."""
+    wide = Preprocessing(4).fit_(columns().double(), torch.arange(61.0).double())
+    both = nn.Sequential(wide, nn.Linear(8, 1))
+    dtypes = {name: value.dtype for name, value in wide.state_dict().items()}
+    both.half()
+    assert both[1].weight.dtype == torch.float16
+    assert {name: value.dtype for name, value in wide.state_dict().items()} == dtypes
+    assert not wide.mean.is_meta
+    both.to("meta")
+    assert {value.device.type for value in wide.state_dict().values()} == {"meta"}
+    assert both[1].weight.is_meta
+
+
+def test_only_a_device_without_float64_leaves_it_where_it_is() -> None:
+    """Where it has numbers in float64: it then works on the CPU."""
+
+    class OnMps:  # what a move to such a device gives
+        device = torch.device("mps")
+
+        def __init__(self, value: Tensor) -> None:
+            self.dtype = value.dtype
+
+    wide, narrow = (Preprocessing(1).fit_(torch.ones(2, 1, dtype=d)) for d in FLOATS)
+    for preprocessing in (wide, narrow):
+        preprocessing._apply(OnMps)
+    assert isinstance(wide.mean, Tensor)
+    assert isinstance(narrow.mean, OnMps)
+
+
+FLOATS = torch.float64, torch.float32
+
+
+def table_of(features: Tensor, target: Tensor, **options: Any) -> Table:
+    """A table of columns `a`, `b` and so on."""
+    names = [*"abcdef"[: features.shape[1]]]
+    return Table(features, target, Columns(names, "y", "regression", []), **options)
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("has_gaps", [True, False])
+def test_a_table_is_preprocessed_where_it_lies(is_ours, dtype, has_gaps) -> None:
+    """If it is ours, and its features take no more room: a large table is in memory once."""
+    x = torch.randn(20, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    if has_gaps:
+        x[3, 1] = torch.nan
+    preprocessing = Preprocessing(3).fit_(x)
+    expected, before = preprocessing(x), x.clone()
+    features, target = preprocess(preprocessing, table_of(x, torch.arange(20.0), is_ours=is_ours))
+    assert torch.equal(features, expected)
+    assert torch.equal(target, torch.arange(20.0))
+    lies_there = is_ours and dtype == torch.float32 and not has_gaps
+    assert (features.data_ptr() == x.data_ptr()) is lies_there
+    assert lies_there or torch.equal(x.nan_to_num(), before.nan_to_num())
+
+
+@pytest.mark.parametrize(("value", "what"), [(1e300, "1e\\+300"), (float("inf"), "beyond float32")])
+def test_a_number_too_far_away_is_named_with_its_column_and_row(value, what) -> None:
+    """By the raw column, though a category comes before it, and by the row of the whole table."""
+    x = torch.tensor([[0.0, 1.0, 5.0]]).repeat(100_000, 1).double()
+    x[::2] += torch.tensor([1.0, 1.0, 1.0])
+    preprocessing = Preprocessing(3, n_labels={0: 2}).fit_(x)
+    x[90_000, 2] = value
+    message = f"'c' is {what} in row 90001: too far .* mean is 5.5 and standard deviation 0.5$"
+    with pytest.raises(UserError, match=message):
+        preprocess(preprocessing, table_of(x, torch.zeros(100_000)))
+
+
+def test_targets_too_far_away_are_named_with_their_row() -> None:
+    """The first whose score is beyond float32, or the farthest where all are rounded to a few."""
+    train = torch.tensor([1.0, 3.0])
+    preprocessing = Preprocessing(1).fit_(torch.zeros(2, 1), train)
+    x = torch.zeros(4, 1)
+    for far, row in [
+        (torch.tensor([2.0, 1e300, 2.0, -1e301], dtype=torch.float64), 2),
+        (1e12 + torch.tensor([0.0, 7.0, 9.0, 1.0], dtype=torch.float64), 3),
+    ]:
+        with pytest.raises(UserError, match=f"'y' is 1e\\+.* in row {row}: .* mean is 2 and .* 1;"):
+            refuse_far_targets(preprocessing, table_of(x, far))
+    for near in (
+        torch.tensor([1.0, 2.0, 1e9, 3.0]),
+        torch.tensor([5e3, 5e3, 5e3, 5e3]),
+        torch.empty(0),
+    ):
+        refuse_far_targets(preprocessing, table_of(x[: len(near)], near))
+    wide = Preprocessing(1).fit_(torch.zeros(2, 1), 1e6 * train)  # whose scores are small
+    refuse_far_targets(wide, table_of(x, torch.tensor([1e6, 2e6, 4e6, 3e6])))
+
+
+def test_a_mean_that_float32_moves_is_kept_in_float64() -> None:
+    """By more than one part in 10,000 of the deviation; the columns may be of float32."""
+    near = torch.tensor([[1e4], [1e4 + 100], [1e4 + 333]])
+    far = torch.tensor([[1e7], [1e7 + 1], [1e7 + 3]])
+    constant = torch.full((3, 1), 16_777_217.0, dtype=torch.float64)
+    assert Preprocessing(1).fit_(near).mean.dtype == torch.float32
+    assert Preprocessing(1).fit_(far).mean.dtype == torch.float64
+    assert Preprocessing(1).fit_(constant).mean.dtype == torch.float64
+    found = Preprocessing(1).fit_(far)(far).double()
+    torch.testing.assert_close(found[:, 0].mean(), torch.tensor(0.0).double(), rtol=0, atol=1e-6)
