@@ -270,7 +270,7 @@ def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
     assert Columns(**module.about["columns"]) == FLATS
     assert module.about["data_fingerprint"] == "f"
     assert (module.scheduler_interval, module.monitor) == ("step", "validation/r2")
-    assert module.epochs["train"].kept_bytes == KEPT_BYTES
+    assert module.epochs["train"][0].kept_bytes == KEPT_BYTES
     in_memory = training_arguments(config, n_steps=40, is_streamed=False)
     assert in_memory["kept_bytes"] is None
     optimizer = arguments["optimizer"]([nn.Parameter(torch.zeros(1))])

@@ -235,7 +235,7 @@ def test_a_sweep_that_cannot_be_read_at_all_is_an_error(multilayer: Run, tmp_pat
     (tmp_path / "sweep" / "0" / "config.yaml").write_text("a: [1")
     outcome = multilayer("report", "sweep=sweep")
     assert outcome.code == 2
-    assert "no run can be read (0: config.yaml is broken)" in outcome.err
+    assert "no run can be read (0: config.yaml is damaged)" in outcome.err
 
 
 def test_a_report_that_cannot_be_written_is_a_message(multilayer: Run, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_pickle_is_not_loaded(multilayer: Run, tmp_path: Path) -> None:
     for name in ("pickle.ckpt", "torch.ckpt"):
         outcome = multilayer("evaluate", f"run={name}")
         assert outcome.code == 2
-        assert f"{name} is not a checkpoint" in outcome.err
+        assert f"{name} is damaged, or not a checkpoint" in outcome.err
     assert not (tmp_path / "exploded").exists()
 
 
@@ -113,7 +113,7 @@ def test_a_file_that_is_no_checkpoint_is_told(
     (tmp_path / "x.ckpt").write_bytes(content)
     outcome = multilayer("evaluate", "run=x.ckpt")
     assert outcome.code == 2
-    assert "x.ckpt is not a checkpoint" in outcome.err
+    assert "x.ckpt is damaged, or not a checkpoint" in outcome.err
 
 
 def test_a_checkpoint_of_another_program_is_told(multilayer: Run, tmp_path: Path) -> None:
@@ -216,6 +216,9 @@ def test_a_crafted_checkpoint_is_refused_or_changes_nothing(
         (("columns", "features"), ["a", "a"], "must differ"),
         (("columns", "unheard_of"), 1, "unheard_of"),
         (("config", "data", "_target_"), DELETED, "_target_"),
+        (("config", "loss"), {"_target_": "torch.nn.Identity"}, "takes 2 positional arguments"),
+        (("config", "model"), {"_target_": "torch.nn.LSTM", "_args_": [4, 3]}, "got a tuple"),
+        (("config", "model"), {"_target_": "torch.nn.MSELoss"}, "missing 1 required"),
         (("config", "data", "path"), None, None),
     ],
 )

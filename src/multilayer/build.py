@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -140,10 +140,13 @@ def check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
     training = network.training
     try:
         with torch.no_grad():
-            shape = tuple(network.eval()(torch.zeros(2, n_features)).shape)
-    except RuntimeError as error:
+            output = network.eval()(torch.zeros(2, n_features))
+    except (RuntimeError, TypeError) as error:
         raise UserError(f"model: it does not take {n_features} features: {error}") from error
     network.train(training)
+    if not isinstance(output, Tensor):
+        raise UserError(f"model: it must give a tensor, got a {type(output).__name__}")
+    shape = tuple(output.shape)
     if shape != (2, n_outputs) and (shape, n_outputs) != ((2,), 1):
         raise UserError(
             f"model: it must give {n_outputs} outputs a row for the task {columns.task}, "

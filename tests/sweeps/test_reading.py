@@ -117,7 +117,7 @@ def test_what_cannot_be_read_says_which_file(tmp_path: Path) -> None:
     (tmp_path / "3" / "manifest.json").write_text("{}")
     assert open_sweep(tmp_path).broken == {
         "1": "manifest.json is missing",
-        "2": "metrics.json is broken",
+        "2": "metrics.json is damaged",
         "3": "manifest.json is not that of a run",
     }
 
@@ -134,13 +134,13 @@ def test_what_cannot_be_read_says_which_file(tmp_path: Path) -> None:
             b'{"status": "done", "overrides": null}',
             "manifest.json is not that of a run",
         ),
-        ("manifest.json", b"\xff\xfe\x00", "manifest.json is broken"),
+        ("manifest.json", b"\xff\xfe\x00", "manifest.json is damaged"),
         (
             "manifest.json",
             b'{"status": "done", "overrides": [], "best_epoch": "x"}',
             "manifest.json is not that of a run",
         ),
-        ("metrics.json", b"[" * 100_000, "metrics.json is broken"),
+        ("metrics.json", b"[" * 100_000, "metrics.json is damaged"),
         ("config.yaml", b"monitor: 3\nmode: min", "config.yaml is not that of a run"),
         (
             "config.yaml",

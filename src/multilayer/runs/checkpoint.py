@@ -1,7 +1,5 @@
 """Reading a checkpoint back, as plain data from a stranger."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,16 @@ from torch.nn.parameter import is_lazy
 from multilayer.build import assemble_network, make_module
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
-from multilayer.errors import UserError, first_line
+from multilayer.errors import UserError
 from multilayer.modules import SupervisedModule
 from multilayer.runs.checkpoint_file import read_plain
 from multilayer.runs.checkpoint_schema import problems_of
+from multilayer.runs.small_file import refusing
 from multilayer.targets import check_stranger
 from multilayer.threads import set_recorded_threads
+
+REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
+"""What torch raises for tensors that do not fit each other, a network or a loss."""
 
 
 @dataclass(frozen=True)
@@ -42,23 +44,11 @@ def load_trained(path: Path, *, allowed: list[str]) -> Trained:
     checkpoint = read_checkpoint(path)
     config = checkpoint["multilayer"]["config"]
     check_stranger({name: config[name] for name in ("data", "model", "loss")}, allowed)
-    with refusing(path):
+    with refusing(path, "does not give a module that predicts", *REFUSALS):
         trained = rebuild(checkpoint)
         check_predictions(trained)
     set_recorded_threads(checkpoint["multilayer"]["threads"])
     return trained
-
-
-@contextmanager
-def refusing(path: Path) -> Iterator[None]:
-    """Say in one line that a checkpoint cannot be used, whatever it makes torch stumble over."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"{path}: the module cannot be rebuilt from it: {reason}") from error
 
 
 def rebuild(checkpoint: dict[str, Any]) -> Trained:
@@ -98,7 +88,7 @@ def check_width(
 
 @torch.no_grad()
 def check_predictions(trained: Trained) -> None:
-    """Raise `UserError` where raw rows do not come out as predictions of the task."""
+    """Raise an error where raw rows do not come out as predictions of the task, or with no loss."""
     columns = trained.columns
     rows = torch.zeros(3, len(columns.features), dtype=trained.preprocessing.raw_dtype)
     rows[1] = torch.nan
@@ -108,7 +98,9 @@ def check_predictions(trained: Trained) -> None:
         shape = tuple(trained.module(part).shape)
         expected = (len(part), len(columns.classes))[: 2 if columns.task == "multiclass" else 1]
         if shape != expected:
-            raise UserError(f"the module cannot be rebuilt: predictions have the shape {shape}")
+            raise UserError(f"its predictions have the shape {shape}, expected {expected}")
+    target = torch.zeros(3) if columns.task == "regression" else torch.zeros(3).long()
+    trained.module.evaluate([(rows, target)])
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

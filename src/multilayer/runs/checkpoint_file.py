@@ -1,5 +1,6 @@
 """Checkpoint files: written whole, verified when they are read, and plain data only."""
 
+import os
 import warnings
 import zipfile
 from io import BytesIO
@@ -12,6 +13,7 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 
 from multilayer.errors import UserError
 from multilayer.files import whole_file
+from multilayer.runs.small_file import refusing
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -48,47 +50,39 @@ def read_plain(path: Path) -> dict[str, Any]:
 
     Raises `UserError`.
     """
-    try:
-        with path.open("rb") as file:
-            verify(file, path)
-            file.seek(0)
-            with warnings.catch_warnings():
-                # torch asks to be told of pickles that it does not know; these are refused anyway.
-                warnings.filterwarnings("ignore", message="Detected pickle protocol")
-                content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnpicklingError as error:
-        raise UserError(f"{path} is not a checkpoint: it holds more than plain data") from error
-    except UserError:
-        raise
-    except Exception as error:  # torch raises whatever a crafted file makes it stumble over
-        raise UserError(f"{path} is not a checkpoint: torch cannot read it") from error
+    # zipfile and torch raise whatever a damaged or crafted file makes them stumble over.
+    with refusing(path, "is damaged, or not a checkpoint", Exception), path.open("rb") as file:
+        verify(file)
+        file.seek(0)
+        content = load_plain(file)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a checkpoint: it holds no dict")
     return content
 
 
-def verify(file: BinaryIO, path: Path) -> None:
+def verify(file: BinaryIO) -> None:
     """Read a file of torch's format through, which is a zip, and compare its checksums.
 
     torch itself does not look at them: one flipped bit is another weight.
-
-    Raises `UserError`.
     """
-    size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(file) as parts:
-            # Else a few bytes could become any number of them.
-            if sum(part.file_size for part in parts.infolist()) > size:
-                raise zipfile.BadZipFile
-            damaged = parts.testzip()
-    except Exception as error:  # zipfile raises six kinds of errors for what is no zip
-        raise UserError(
-            f"{path} is not a checkpoint: it is damaged, cut short, or a file of another kind"
-        ) from error
+    with zipfile.ZipFile(file) as parts:
+        # Else a few bytes could become any number of them.
+        if sum(part.file_size for part in parts.infolist()) > os.fstat(file.fileno()).st_size:
+            raise zipfile.BadZipFile("its parts are larger than the file")
+        damaged = parts.testzip()
     if damaged is not None:
-        raise UserError(
-            f"{path} is damaged: {damaged} in it does not match its checksum; use a copy of the "
-            "file, or another checkpoint of the run"
+        raise zipfile.BadZipFile(
+            f"{damaged} in it does not match its checksum; use a copy of the file, or another "
+            "checkpoint of the run"
         )
+
+
+def load_plain(file: BinaryIO) -> Any:
+    """What torch reads from a file; never code."""
+    with warnings.catch_warnings():
+        # torch asks to be told of pickles that it does not know; these are refused anyway.
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:  # it advises to load such a file all the same
+            raise ValueError("it holds more than plain data") from error

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from multilayer.errors import UserError, first_line
+from multilayer.errors import UserError
 from multilayer.files import whole_file, write_text
 from multilayer.masking import masked_config
-from multilayer.runs.small_file import load_yaml, read_small
+from multilayer.runs.small_file import load_yaml, read_json, read_small, refusing
 
 Metrics = dict[str, dict[str, float]]
 
@@ -82,10 +82,8 @@ class RunFolder:
 
         Raises `UserError` where the file cannot be read, or is none of ours.
         """
-        try:
+        with refusing(self.config_file, "is damaged", ValueError):
             config = load_yaml(read_small(self.config_file))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"{self.config_file} is damaged: {first_line(error)}") from error
         if not isinstance(config, dict):
             raise UserError(f"{self.config_file} is damaged: it holds no keys with values")
         return config
@@ -112,12 +110,12 @@ class RunFolder:
                 raise UserError(f"{self.path}: the run folder was removed while the run trained")
             write_text(path, text)
 
-    def read_manifest(self) -> dict[str, Any]:
-        """The manifest as it is now."""
+    def read_manifest(self) -> Any:
+        """The manifest as it is now; `UserError` where it cannot be read."""
         return read_json(self.manifest_file)
 
-    def read_metrics(self) -> dict[str, Any]:
-        """The metrics; empty while there are none."""
+    def read_metrics(self) -> Any:
+        """The metrics, likewise; empty while there are none."""
         return read_json(self.metrics_file) if self.metrics_file.exists() else {}
 
 
@@ -160,7 +158,7 @@ def why_no_checkpoint(run: RunFolder) -> str:
     try:
         manifest = run.read_manifest()
         status, reason = manifest["status"], manifest["stop_reason"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (UserError, LookupError, TypeError):
         return "and its manifest.json is damaged"
     writes_one = writes_checkpoints(run)
     if writes_one is False or (writes_one is None and status == "done"):
@@ -188,12 +186,6 @@ def hint_at_runs(path: Path) -> str:
     """Name a run folder below `path`, for who gave the folder of a sweep or of a day."""
     below = sorted(path.glob("*/manifest.json")) + sorted(path.glob("*/*/manifest.json"))
     return f"; did you mean {os.path.relpath(below[-1].parent)}?" if below else ""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file."""
-    content: dict[str, Any] = json.loads(read_small(path))
-    return content
 
 
 def as_json(content: dict[str, Any]) -> str:

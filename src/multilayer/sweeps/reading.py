@@ -9,11 +9,10 @@ from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from multilayer.errors import UserError
 from multilayer.harmless import harmless, harmless_data
 from multilayer.runs.folder import RunFolder
-from multilayer.runs.small_file import load_yaml, read_small
+from multilayer.runs.small_file import load_yaml, read_small, refusing
 from multilayer.sweeps.settings import MOST, is_number
 
 RUN_FILES = ("manifest.json", "config.yaml")
@@ -64,7 +63,9 @@ class SweepRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config."""
-        return load_config(read_small(self.folder.config_file))
+        file = self.folder.config_file
+        with refusing(file, "is damaged", ValueError):
+            return load_config(read_small(file))
 
     @property
     def seconds(self) -> float | None:
@@ -108,7 +109,7 @@ def load_config(text: str) -> dict[str, Any]:
     try:
         for block in blocks:
             config |= load_block(block) or {}
-    except (yaml.YAMLError, TypeError, ValueError):  # written by hand, or broken
+    except (TypeError, ValueError):  # written by hand, or damaged
         config = load_block(text)
     return config
 
@@ -123,17 +124,14 @@ def config_problem(run: SweepRun) -> str | None:
     """Why a run's config is none of ours; None where it is one."""
     try:
         is_ours = is_config(run.config)
-    except FileNotFoundError:
-        return "config.yaml is missing"
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        return reason("config.yaml", error)
+    except UserError as error:
+        return reason(run.folder.config_file, error)
     return None if is_ours else "config.yaml is not that of a run"
 
 
-def reason(name: str, error: Exception) -> str:
-    """Why a file could not be read: what is broken is so in a way that nobody asks for."""
-    by_us = isinstance(error, OSError) and error.errno is None
-    return str(error) if by_us else f"{name} is broken"
+def reason(path: Path, error: UserError) -> str:
+    """Why a file could not be read, without its folder and what a library says of the damage."""
+    return str(error).replace(str(path), path.name, 1).partition(":")[0]
 
 
 def is_config(content: Any) -> bool:
@@ -193,17 +191,15 @@ def read_run(folder: RunFolder, name: str) -> SweepRun | str:
     """A run, or why there is none: which of its files is missing, or not what a run writes."""
     found: list[Any] = []
     for file, read, is_ours in (
-        ("manifest.json", folder.read_manifest, is_manifest),
-        ("metrics.json", folder.read_metrics, is_metrics),
+        (folder.manifest_file, folder.read_manifest, is_manifest),
+        (folder.metrics_file, folder.read_metrics, is_metrics),
     ):
         try:
             found.append(harmless_data(read()))
-        except FileNotFoundError:
-            return f"{file} is missing"
-        except (OSError, ValueError, RecursionError) as error:
+        except UserError as error:
             return reason(file, error)
         if not is_ours(found[-1]):
-            return f"{file} is not that of a run"
+            return f"{file.name} is not that of a run"
     return SweepRun(folder, name, *found)
 
 
@@ -296,7 +292,7 @@ def noted_by_hydra(sweep: Path) -> dict[str, Any]:
     """What Hydra notes of itself in a sweep's multirun.yaml; empty where it cannot be read."""
     try:
         noted = load_block(read_small(sweep / "multirun.yaml"))["hydra"]
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+    except (ValueError, LookupError, TypeError):
         return {}
     return noted if isinstance(noted, dict) else {}
 
