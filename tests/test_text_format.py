@@ -21,12 +21,13 @@ from multilayer.data import Preprocessing, TableData
 from multilayer.data.slips import Slip, missing, remedy
 from multilayer.data.table import Columns, Table, feature_tensor, read_frame_like, read_table
 from multilayer.errors import UserError
-from multilayer.frames import read_frame
 from multilayer.pasted import names
+from multilayer.text_column import TextColumn, facts_of
 from multilayer.text_format import PLACEHOLDERS, SPELLED_MISSING, TextFormat
 
 from .conftest import Run
 from .test_evaluate import printed
+from .test_frames import read_frame
 
 FORMATS = ["csv", "csv.gz", "tsv", "parquet", "stream"]
 SPELLINGS = ["nan", "NaN", "NAN", "-nan", "NA", "N/A", "n/a", "null", "NULL", "None", "#N/A"]
@@ -120,11 +121,11 @@ def test_an_infinite_number_is_told_in_any_spelling(tmp_path: Path, word: str, f
 @given(st.lists(st.sampled_from([*SPELLED_MISSING, "1", "2.5", "-3e2", ""]), min_size=1))
 def test_numbers_among_missing_values_are_numbers(values: list[str]) -> None:
     """Whatever spellings come together, and whatever the share of them is."""
-    text = TextFormat(numbers=["x"])
+    text = TextColumn("x", TextFormat(), "number")
     column = pl.Series("x", [*values, "0.5", "n/a"])
-    n_rows, facts = text.facts(column.to_frame().lazy(), ["x"])
+    n_rows, facts = facts_of(column.to_frame().lazy(), [text])
     assert n_rows == len(column)
-    assert text.type_of("x", facts["x"], is_text_file=True) == pl.Float64
+    assert text.type_of(facts["x"], is_text_file=True) == pl.Float64
     found = text.typed(column, pl.Float64())
     assert found is not None
     expected = {"1": 1.0, "2.5": 2.5, "-3e2": -300.0}
@@ -209,20 +210,20 @@ def test_a_slip_among_booleans_is_told_with_its_row(tmp_path: Path, word: str) -
     """Not the first boolean, which is no slip."""
     (tmp_path / "f.csv").write_text(f"x\nTrue\nfalse\n{word}\nTrue\n")
     columns = Columns(["x"], "y", "regression", [])
-    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
     with pytest.raises(UserError, match=f"must hold numbers, found '{word}' in row 3 among bool"):
-        feature_tensor(frame, columns, "f.csv")
+        feature_tensor(frame, columns, origin)
 
 
 def test_a_file_that_writes_numbers_otherwise_than_the_training_is_told(tmp_path: Path) -> None:
     """It is the run that knows how they are written."""
     (tmp_path / "f.csv").write_text('x\n7\n"1,022"\n')
     columns = Columns(["x"], "y", "regression", [])
-    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
     with pytest.raises(UserError, match=r"'1,022' in row 2 among numbers; write numbers as they"):
-        feature_tensor(frame, columns, "f.csv")
-    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat(thousands=","))
-    assert feature_tensor(frame, columns, "f.csv").tolist() == [[7.0], [1022.0]]
+        feature_tensor(frame, columns, origin)
+    frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat(thousands=","))
+    assert feature_tensor(frame, columns, origin).tolist() == [[7.0], [1022.0]]
 
 
 STARTS = datetime(2024, 2, 28, 23, 59, 30)
@@ -256,13 +257,13 @@ def test_dates_are_no_numbers_of_another_kind(tmp_path: Path, then: str, now: st
     (tmp_path / "f.csv").write_text(f"t,x,y\n{now},1.5,0\n")
     columns = table_of(str(tmp_path / "t.csv")).columns
     columns = Columns(**columns.to_dict())
-    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
-    with pytest.raises(UserError, match=r"column 't' holds \w+, in training it held \w+"):
-        feature_tensor(frame, columns, "f.csv")
-    assert feature_tensor(frame, replace(columns, times=None), "f.csv").shape == (1, 2)
+    frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    with pytest.raises(UserError, match=r"column 't' must hold [\w ]+, as in training, found"):
+        feature_tensor(frame, columns, origin)
+    assert feature_tensor(frame, replace(columns, times=None), origin).shape == (1, 2)
     (tmp_path / "f.csv").write_text("t,x,y\n,1.5,0\n")
-    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
-    assert feature_tensor(frame, columns, "f.csv")[:, 0].isnan().all()
+    frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    assert feature_tensor(frame, columns, origin)[:, 0].isnan().all()
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -270,8 +271,8 @@ def test_a_file_without_any_value_of_a_number_is_read(tmp_path: Path, form: str)
     """They are missing, though the file cannot tell that they are numbers."""
     path = written(pl.DataFrame({"x": ["NA"] * 40}), tmp_path, form)
     columns = Columns(["x"], "y", "regression", [])
-    frame = read_frame_like(path, columns, TextFormat())
-    assert feature_tensor(frame, columns, "t").isnan().all()
+    frame, origin = read_frame_like(path, columns, TextFormat())
+    assert feature_tensor(frame, columns, origin).isnan().all()
 
 
 def test_a_table_that_is_read_otherwise_than_in_training_is_refused(tmp_path: Path) -> None:
@@ -284,24 +285,30 @@ def test_a_table_that_is_read_otherwise_than_in_training_is_refused(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("text", "zone", "expected"),
     [
-        ("2024-02-29", "2024-02-29T00:00:00"),
-        ("2024-02-29 05:06", "2024-02-29T05:06:00"),
-        ("2024-02-29T05:06:07.25", "2024-02-29T05:06:07.25"),
-        ("2024-02-29T05:06:07Z", "2024-02-29T05:06:07"),
-        ("2024-02-29 05:06:07+02:00", "2024-02-29T03:06:07"),
-        ("2024-02-29T05:06-0130", "2024-02-29T06:36:00"),
-        ("2023-02-29", None),
-        ("29.02.2024", None),
-        ("1-2-3", None),
-        ("20240229", None),
+        ("2024-02-29", None, "2024-02-29T00:00:00"),
+        ("2024-02-29 05:06", None, "2024-02-29T05:06:00"),
+        ("2024-02-29T05:06:07.25", None, "2024-02-29T05:06:07.25"),
+        ("2024-02-29T05:06:07Z", "UTC", "2024-02-29T05:06:07"),
+        ("2024-02-29 05:06:07+02:00", "UTC", "2024-02-29T03:06:07"),
+        ("2024-02-29T05:06-0130", "UTC", "2024-02-29T06:36:00"),
+        ("2023-02-29", None, None),
+        ("29.02.2024", None, None),
+        ("1-2-3", None, None),
+        ("20240229", None, None),
+        ("\uff12024-02-29", None, None),
     ],
 )
-def test_iso_times_alone_are_times(text: str, expected: str | None) -> None:
-    """Those with a zone in UTC; what may be meant in two ways stays a word."""
-    found = pl.DataFrame({"t": [text]}).select(TextFormat().parsed(pl.col("t"), pl.Datetime("us")))
-    assert found.item() == (None if expected is None else datetime.fromisoformat(expected))
+def test_iso_times_alone_are_times(text: str, zone: str | None, expected: str | None) -> None:
+    """With a zone or without one, not both; what may be meant in two ways stays a word."""
+    frame = pl.DataFrame({"t": [text]})
+    for other in (None, "UTC"):
+        found = frame.select(TextFormat().parsed(pl.col("t"), pl.Datetime("us", other))).item()
+        right = expected if zone == other else None
+        if right is not None:
+            right = datetime.fromisoformat(right + "+00:00" * (zone == "UTC"))
+        assert found == right
 
 
 def test_a_slip_among_dates_is_told(tmp_path: Path) -> None:
@@ -312,7 +319,7 @@ def test_a_slip_among_dates_is_told(tmp_path: Path) -> None:
     assert table_of(written(frame, tmp_path, "csv")).features[:, 0].isnan().sum() == 1
     days[50] = "soon"
     frame = pl.DataFrame({"t": days, "y": [0, 1] * 30})
-    with pytest.raises(UserError, match="column 't' holds dates, but 'soon' in row 51"):
+    with pytest.raises(UserError, match="holds dates without a time zone, but 'soon' in row 51"):
         table_of(written(frame, tmp_path, "csv"))
 
 
@@ -337,8 +344,8 @@ def test_an_older_run_finds_its_names_and_labels(tmp_path: Path) -> None:
     """Which had the spaces around them."""
     columns = Columns(["a", " c"], " y", "binary", ["no", "yes "], {" c": [" red", "red"]})
     (tmp_path / "f.csv").write_text("a, c, y\n1, red,yes \n2,red,no\n")
-    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
-    table = read_table(frame, columns, "f.csv")
+    frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    table = read_table(frame, columns, origin)
     assert table.features.tolist() == [[1.0, 0.0], [2.0, 1.0]]
     assert table.target.tolist() == [1, 0]
 
@@ -348,8 +355,8 @@ def test_an_older_run_finds_labels_that_are_missing_values_now(tmp_path: Path) -
     labels = ["1", "2.5", "NA", "nan"]
     columns = Columns(["c"], "y", "regression", [], {"c": labels})
     (tmp_path / "f.csv").write_text("c,y\nNA,1\n1,2\nnan,3\n")
-    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
-    assert read_table(frame, columns, "f.csv").features[:, 0].tolist() == [2.0, 0.0, 3.0]
+    frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    assert read_table(frame, columns, origin).features[:, 0].tolist() == [2.0, 0.0, 3.0]
 
 
 MARKS = [
@@ -439,7 +446,10 @@ def test_a_name_that_is_no_word_to_hydra_is_told_how_to_write(
         ("{}.12", "1,5", ",", "\"data.decimal='.'\", or"),
         ("2026-03-{:02}", "0", ".", "\"data.missing=['0']\", or"),
         ("2026-03-{:02}", "-999", ".", "\"data.missing=['-999']\", or"),
-        ("{:02}:30", "25:05", ".", "\"data.missing=['25:05']\", or"),
+        ("{:02}:30", "25:05", ".", "write times of day as 13:45, or"),
+        ("2026-03-{:02}", "3/4/2026", ".", "write dates without a time zone as 2026-03-01 or"),
+        ("{}.5", "1,5e3", ".", "write it as 1.5e3, as the other numbers are, or"),
+        ("{},5", "1,5e3", ".", "say \"data.decimal=','\", or"),
         ("{:02}:30", "?", ".", "\"data.missing=['?']\", or"),
     ],
 )
@@ -480,7 +490,7 @@ def test_signs_at_numbers_are_told(tmp_path: Path, word: str) -> None:
     path = written(frame, tmp_path, "csv")
     with pytest.raises(UserError) as error:
         table_of(path)
-    assert f"'x' holds numbers, but {word!r} in row 1; write such numbers without" in str(
+    assert f"'x' holds numbers, but {word!r} in row 1; write numbers as -1234.5," in str(
         error.value
     )
     assert table_of(path, categorical=["x"]).columns.categories["x"] == sorted([word, "7", "8"])
@@ -495,8 +505,8 @@ def test_a_table_that_is_quoted_throughout_is_read(tmp_path: Path) -> None:
     assert table.columns.categories == {"c": ["a", "b"]}
     assert table.features[50].isnan().all()
     assert table.features.isnan().sum() == 2
-    frame = read_frame_like(tmp_path / "t.csv", table.columns, TextFormat())
-    again = read_table(frame, table.columns, "t.csv").features.float()
+    frame, origin = read_frame_like(tmp_path / "t.csv", table.columns, TextFormat())
+    again = read_table(frame, table.columns, origin).features.float()
     torch.testing.assert_close(again, table.features, equal_nan=True)
 
 
@@ -514,8 +524,8 @@ def test_text_of_a_typed_file_stays_text(tmp_path: Path) -> None:
     frame = pl.DataFrame({"zip": ["07", "8"] * 30, "flag": ["true", "false"] * 30})
     frame.write_parquet(tmp_path / "t.parquet")
     assert read_frame(tmp_path / "t.parquet").equals(frame)
-    known = TextFormat(numbers=["zip"])
-    assert read_frame(tmp_path / "t.parquet", known)["zip"].to_list() == [7, 8] * 30
+    known = read_frame(tmp_path / "t.parquet", None, {"zip": "number"})
+    assert known["zip"].to_list() == [7, 8] * 30
 
 
 def test_a_table_of_a_spreadsheet_with_decimal_commas_is_read(tmp_path: Path) -> None:
@@ -558,7 +568,7 @@ def test_training_evaluation_and_prediction_read_alike(multilayer: Run, tmp_path
 
 @pytest.mark.parametrize(
     ("form", "said"),
-    [("${}", "without their signs"), ("{}%", "without their signs"), ("{},5", "data.decimal=','")],
+    [("${}", "write numbers as"), ("{}%", "write numbers as"), ("{},5", "data.decimal=','")],
 )
 def test_a_target_of_marked_numbers_is_not_taken_for_classes(
     tmp_path: Path, form: str, said: str
@@ -610,8 +620,8 @@ def test_a_target_of_numbers_as_text_may_be_regressed_on(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("then", "now", "said"),
     [
-        ("2024-05-{:02}", "01/01/2020", "must hold dates, found '01/01/2020' in row 2 among dates"),
-        ("2024-05-{:02}", "?", "write dates as 2026-03-01, and leave it empty if it is missing"),
+        ("2024-05-{:02}", "01/01/2020", "zone, found '01/01/2020' in row 2 among dates"),
+        ("2024-05-{:02}", "?", "2026-03-01T13:45, and leave it empty if it is missing"),
         ("{:02}:30", "25:05", "write times of day as 13:45, and leave it empty if it is missing"),
     ],
 )
@@ -623,9 +633,9 @@ def test_a_slip_among_times_of_another_file_is_told(
     frame = pl.DataFrame({"t": times, "y": [0, 1] * 30})
     columns = table_of(written(frame, tmp_path, "csv")).columns
     (tmp_path / "f.csv").write_text(f"t\n{times[0]}\n{now}\n")
-    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
     with pytest.raises(UserError, match=re.escape(said)):
-        feature_tensor(frame, columns, "f.csv")
+        feature_tensor(frame, columns, origin)
 
 
 @pytest.mark.parametrize("row", [2, 50])

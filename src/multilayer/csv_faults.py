@@ -23,13 +23,20 @@ def check_header(path: Path, separator: str) -> None:
 
     Raises `UserError`.
     """
+    line = next(lines_of(path, 1), None)
+    if line is None or not line.strip():
+        what = "empty" if line is None else "its first line is blank"
+        raise UserError(f"{path}: {what}, expected a header with the names of the columns")
+    if "\r" in line.rstrip():
+        raise UserError(
+            f"{path}: its lines end with \\r alone; save the file with \\n after each line"
+        )
+    if line.lower().startswith("sep="):
+        raise UserError(f"{path}: its first line, {line.strip()!r}, is no header; delete that line")
     try:
-        first = next(rows_of(path, separator, 1), None)
+        names = [plain_name(name) for name in next(rows_of(path, separator, 1))]
     except csv.Error as error:
         raise UserError(f"{path}: the header cannot be read: {error}") from error
-    if not first:
-        raise UserError(f"{path}: empty, expected a header with the names of the columns")
-    names = [name.strip() for name in first]
     if any(UNDECODABLE in name for name in names) and not is_utf8(path):
         raise UserError(f"{path}: the header is not UTF-8; save the file as UTF-8")
     others = {mark: word for mark, word in SEPARATORS_IN_WORDS.items() if mark in names[0]}
@@ -43,6 +50,11 @@ def check_header(path: Path, separator: str) -> None:
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise UserError(f"{path}: several columns are called {quoted(twice)}")
+
+
+def plain_name(name: str) -> str:
+    """The name of a column without spaces around it, and without byte-order marks."""
+    return name.replace("\ufeff", "").strip()
 
 
 def checked_rows(

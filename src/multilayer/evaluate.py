@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -63,8 +62,8 @@ def split_of(trained: Trained, split: Split, device: torch.device) -> Minibatche
 def rows_of_file(trained: Trained, path: str, device: torch.device) -> Minibatches:
     """The rows of a file with the columns of the run's data."""
     text = TextFormat.of(trained.config["data"])
-    frame = read_frame_like(path, trained.columns, text)
-    table = read_table(frame, trained.columns, Path(path).name)
+    frame, origin = read_frame_like(path, trained.columns, text)
+    table = read_table(frame, trained.columns, origin)
     if table.columns.task == "regression":
         refuse_far_targets(trained.preprocessing, table)
     features, target = preprocess(trained.preprocessing, table)

@@ -11,11 +11,13 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from multilayer.csv_faults import check_header, checked_rows, find_fault, lines_of
+from multilayer.csv_faults import check_header, checked_rows, find_fault, lines_of, plain_name
 from multilayer.errors import UserError, first_line
 from multilayer.files import whole_file
+from multilayer.origin import Origin
 from multilayer.schemas import Schema, difference, wider
-from multilayer.text_format import Facts, TextFormat
+from multilayer.text_column import Facts, Roles, TextColumn, facts_of
+from multilayer.text_format import TextFormat
 
 WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
 READABLE = (*WRITABLE, *(f"{text}.{packed}" for text in ("csv", "tsv") for packed in ("gz", "zst")))
@@ -46,7 +48,8 @@ class TableFile:
     """The table in a file, or in several one below the other, read a part at a time.
 
     path: the file, or several with wildcards.
-    text: how values are written, where they are text, and what is known of the columns.
+    text: how values are written, where they are text.
+    roles: what is known of columns before.
     types_from_all: take the types of a text file's columns from all its rows, not the first ones.
 
     Raises `UserError` for a file that is missing, of another kind, or unreadable, and for files
@@ -54,10 +57,16 @@ class TableFile:
     """
 
     def __init__(
-        self, path: str | Path, text: TextFormat | None = None, *, types_from_all: bool = False
+        self,
+        path: str | Path,
+        text: TextFormat | None = None,
+        roles: Roles | None = None,
+        *,
+        types_from_all: bool = False,
     ) -> None:
         self.files = check_input(path)
-        self.text = text or TextFormat()
+        self.name = Path(path).name
+        self.text, self.roles = text or TextFormat(), roles or {}
         self.types_from_all = types_from_all
         self.raw: dict[Path, Schema] = {}
         self.facts: dict[Path, dict[str, Facts]] = {}
@@ -86,7 +95,7 @@ class TableFile:
         problem = difference(self.schema, other)
         if problem:
             raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
-        both = {name: self.wider(dtype, other[name]) for name, dtype in self.schema.items()}
+        both = {name: wider(dtype, other[name]) for name, dtype in self.schema.items()}
         types = {name: dtype for name, dtype in both.items() if dtype is not None}
         unlike = [name for name in both if name not in types]
         if not unlike:
@@ -98,19 +107,17 @@ class TableFile:
             f"{self.schema[unlike[0]]}, unlike {self.files[0]}"
         )
 
-    def wider(self, first: pl.DataType, other: pl.DataType) -> pl.DataType | None:
-        """The type for the values of two files; of text, words where one of them has words."""
-        are_text = all(text_ending(file) in SEPARATORS for file in self.files)
-        if self.types_from_all and are_text and pl.String in (first, other):
-            return pl.String()
-        return wider(first, other)
+    def column(self, name: str) -> TextColumn:
+        """How a column of text is read."""
+        return TextColumn(name, self.text, self.roles.get(name))
 
     def types_in(self, file: Path) -> Schema:
         """The names and types of a file's columns; Null for one of text without any value."""
         is_text_file = text_ending(file) in SEPARATORS
         types = {name: self.plain(name, dtype) for name, dtype in self.raw[file].items()}
         for name in self.facts[file]:
-            dtype = self.text.type_of(name, self.facts_of(name, file), is_text_file=is_text_file)
+            facts = self.facts_of(name, file)
+            dtype = self.column(name).type_of(facts, is_text_file=is_text_file)
             is_empty = dtype == pl.Null and not is_text_file  # of a type that holds all the same
             types[name] = pl.String() if is_empty else dtype
         return types
@@ -119,7 +126,7 @@ class TableFile:
         """An enum without the spaces around its labels and what stands for a missing value."""
         if not isinstance(dtype, pl.Enum):
             return dtype
-        labels = pl.DataFrame({name: dtype.categories}).select(self.text.text(name)).to_series()
+        labels = pl.DataFrame({name: dtype.categories}).select(self.column(name).text).to_series()
         return pl.Enum(labels.drop_nulls().unique(maintain_order=True))
 
     def facts_of(self, name: str, file: Path) -> Facts:
@@ -135,13 +142,13 @@ class TableFile:
         with self.refusing(file):  # polars reads ahead
             rows = self.scan(file)
             self.raw[file] = schema = rows.collect_schema()
-            texts = [name for name, dtype in schema.items() if dtype in TEXTS]
-            n_rows, facts = self.text.facts(rows.head(ROWS_FOR_TYPES), texts)
-            own = {name: self.text.type_of(name, facts[name], is_text_file=True) for name in texts}
+            texts = [self.column(name) for name, dtype in schema.items() if dtype in TEXTS]
+            n_rows, facts = facts_of(rows.head(ROWS_FOR_TYPES), texts)
+            own = {each.name: each.type_of(facts[each.name], is_text_file=True) for each in texts}
             is_whole = n_rows < ROWS_FOR_TYPES
             if not is_whole and (self.types_from_all or not is_text_file):
-                undecided = [name for name in texts if own[name] != pl.String]
-                facts |= self.text.facts(rows, undecided)[1]
+                undecided = [each for each in texts if own[each.name] != pl.String]
+                facts |= facts_of(rows, undecided)[1]
             elif not is_whole and pl.Null in own.values():
                 raise OtherTypesError
         self.facts[file] = facts
@@ -172,13 +179,12 @@ class TableFile:
             return with_plain_names(rows)
         check_header(file, str(self.separator(file)))
         names = self.scan_text(file, infer_schema=False).collect_schema()
+        labels = [name for name in names if self.roles.get(plain_name(name), "number") != "number"]
         rows = self.scan_text(
             file,
-            schema_overrides={
-                each: pl.String() for each in names if each.strip() in self.text.words
-            },
-            infer_schema=self.text.is_plain,
-            infer_schema_length=None if self.types_from_all else ROWS_FOR_TYPES,
+            schema_overrides=dict.fromkeys(labels, pl.String()),
+            infer_schema=self.text.is_plain and not self.types_from_all,
+            infer_schema_length=ROWS_FOR_TYPES,
         )
         return with_plain_names(rows)
 
@@ -219,7 +225,7 @@ class TableFile:
         if column.dtype not in (*TEXTS, pl.Enum):
             numbers = self.text.missing_numbers if column.dtype.is_numeric() else []
             return without(column, numbers) if numbers else column
-        typed = self.text.typed(column, self.schema[column.name])
+        typed = self.column(column.name).typed(column, self.schema[column.name])
         if typed is None:
             raise OtherTypesError
         return typed
@@ -249,17 +255,29 @@ class TableFile:
             return pl.concat([*checked_rows(rows.collect_batches(), file, separator)])
 
 
-def read_frame(path: str | Path, text: TextFormat | None = None) -> pl.DataFrame:
+def read_frame(
+    path: str | Path, text: TextFormat | None = None, roles: Roles | None = None
+) -> tuple[pl.DataFrame, Origin]:
     """The whole table in a file, or in several that a path with wildcards names.
 
-    text: as in `TableFile`.
+    text, roles: as in `TableFile`.
 
     Raises `UserError` as `TableFile` does.
     """
     try:
-        return whole(TableFile(path, text))
+        return whole(TableFile(path, text, roles))
     except OtherTypesError:
-        return whole(TableFile(path, text, types_from_all=True))
+        return whole(TableFile(path, text, roles, types_from_all=True))
+
+
+def whole(table: TableFile) -> tuple[pl.DataFrame, Origin]:
+    """All rows as one frame."""
+    parts = [[pl.DataFrame(schema=table.schema), *table.batches(file)] for file in table.files]
+    frames = [pl.concat(batches) for batches in parts]
+    origin = Origin(table.name)
+    for file, frame in zip(table.files, frames, strict=True):
+        origin.parts.append((file.name, range(frame.height)))
+    return pl.concat(frames, rechunk=True), origin
 
 
 def read_as_written(path: str | Path, text: TextFormat) -> pl.DataFrame:
@@ -274,15 +292,9 @@ def read_as_written(path: str | Path, text: TextFormat) -> pl.DataFrame:
         return pl.concat([part.cast(pl.String) for part in parts])
 
 
-def whole(table: TableFile) -> pl.DataFrame:
-    """All rows as one frame."""
-    batches = [batch for file in table.files for batch in table.batches(file)]
-    return pl.concat([pl.DataFrame(schema=table.schema), *batches], rechunk=True)
-
-
 def with_plain_names(rows: pl.LazyFrame) -> pl.LazyFrame:
     """Rows whose columns are called as they are without the spaces around their names."""
-    names = {name: name.strip() for name in rows.collect_schema()}
+    names = {name: plain_name(name) for name in rows.collect_schema()}
     padded = {name: plain for name, plain in names.items() if name != plain}
     return rows.rename(padded) if padded else rows
 

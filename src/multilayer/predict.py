@@ -1,6 +1,5 @@
 """`multilayer predict`: a table in, a table with predictions and probabilities out."""
 
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -28,18 +27,17 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
     device = choose_device(config["device"])
     trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
     text = TextFormat.of(trained.config["data"])
-    frame = read_frame_like(config["input"], trained.columns, text)
-    name = Path(config["input"]).name
+    frame, origin = read_frame_like(config["input"], trained.columns, text)
     features = preprocessed_features(
         trained.preprocessing,
-        feature_tensor(frame, trained.columns, name),
+        feature_tensor(frame, trained.columns, origin),
         trained.columns.features,
-        lambda row: f"row {row + 1} of {name}",
+        origin.place,
     )
     predicted = to_frame(predictions_of(trained, features, device), trained.columns)
     table = predicted
     if config["keep"]:
-        written = read_as_written(config["input"], trained.columns.known_in(text))
+        written = read_as_written(config["input"], text)
         table = joined(written, predicted)
     write_frame(table, config["output"])
     return table

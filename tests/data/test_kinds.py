@@ -12,6 +12,7 @@ from multilayer.data import TableData
 from multilayer.data.intake import Intake, only_columns, table_from_frame
 from multilayer.data.table import VALUES_AT_A_TIME, Columns, read_table
 from multilayer.errors import UserError
+from multilayer.origin import Origin
 
 FRAME = pl.DataFrame(
     {
@@ -71,7 +72,7 @@ def test_values_become_numbers_and_codes() -> None:
     ]
     torch.testing.assert_close(table.features, torch.tensor(expected), equal_nan=True)
     new = FRAME.with_columns(colour=pl.lit("green"), zip=pl.lit(30))
-    found = read_table(new, table.columns, "g.csv").features
+    found = read_table(new, table.columns, Origin("g.csv")).features
     assert found[:, 2].tolist() == [2.0] * 4
     assert found[:, 3].tolist() == [2.0] * 4
 

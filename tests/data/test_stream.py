@@ -24,6 +24,7 @@ from multilayer.evaluate import evaluate
 from multilayer.frames import write_frame
 from multilayer.mlp import MLP
 from multilayer.modules import MulticlassModule
+from multilayer.origin import Origin
 from multilayer.train import train
 
 from ..conftest import Run, only_folder
@@ -98,7 +99,7 @@ def test_an_epoch_has_every_training_row_once(path: Path, frame: pl.DataFrame) -
         "validation": len(held_out[0]),
         "test": len(held_out[1]),
     }
-    whole = read_table(frame, data.columns, "t.parquet")
+    whole = read_table(frame, data.columns, Origin("t.parquet"))
     torch.testing.assert_close(features, data.preprocessing(whole.features[rows]))
     assert torch.equal(target, whole.target[rows])
     sizes = [len(target) for _, target in parts]

@@ -12,6 +12,7 @@ from multilayer.data.intake import table_from_frame
 from multilayer.data.table import Columns, read_frame_like, read_table
 from multilayer.errors import UserError
 from multilayer.frames import WRITABLE, write_frame
+from multilayer.origin import Origin
 from multilayer.text_format import TextFormat
 
 FRAME = pl.DataFrame(
@@ -108,7 +109,7 @@ def test_known_columns_read_another_table():
     """Whatever the order of its columns and whatever else it holds, with the classes known."""
     columns = Columns(["a", "b"], "y", "multiclass", ["u", "v", "w"])
     frame = pl.DataFrame({"y": ["w", "u"], "extra": ["?", "!"], "b": [1, 2], "a": [3, 4]})
-    table = read_table(frame, columns, "g.csv")
+    table = read_table(frame, columns, Origin("g.csv"))
     assert table.features.tolist() == [[3, 1], [4, 2]]
     assert table.target.tolist() == [2, 0]
     assert table.columns is columns
@@ -228,7 +229,7 @@ KNOWN = Columns(["a", "b"], "y", "binary", ["no", "yes"])
 def test_table_unlike_the_one_of_the_training_is_told(columns, message):
     """What a finished run cannot be evaluated on is said with the column or the row."""
     with pytest.raises(UserError) as error:
-        read_table(pl.DataFrame(columns), KNOWN, "g.csv")
+        read_table(pl.DataFrame(columns), KNOWN, Origin("g.csv"))
     assert str(error.value) == message
 
 
@@ -338,7 +339,7 @@ def test_nan_is_no_label():
     table = table_from_frame(frame, target="y", categorical=["c"], name="f.parquet")
     assert table.columns.categories == {"c": ["1.5", "2"]}
     assert table.features[:, 0].isnan().tolist() == [False, True, True, False]
-    assert read_table(frame, table.columns, "g.parquet").features.nansum() == 1
+    assert read_table(frame, table.columns, Origin("g.parquet")).features.nansum() == 1
 
 
 def test_a_category_of_which_no_value_is_known_is_told(tmp_path, caplog):
@@ -358,8 +359,8 @@ def test_classes_in_another_file_are_those_of_the_training(tmp_path, classes):
     """Though the values of the target there are another type."""
     columns = Columns(["x"], "y", "binary", classes)
     (tmp_path / "f.csv").write_text(f"x,y\n1,{classes[0]}\n2,{classes[0]}\n")
-    frame = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
-    assert read_table(frame, columns, "f.csv").target.tolist() == [0, 0]
+    frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    assert read_table(frame, columns, origin).target.tolist() == [0, 0]
 
 
 def test_the_group_of_a_row_is_no_feature(tmp_path):
@@ -430,7 +431,7 @@ def test_a_whole_number_is_one_label_with_a_point_and_without(labels, written):
     """In the target and in a column of categories; zeros before a number make another label."""
     frame = pl.DataFrame({"c": written, "y": written})
     columns = Columns(["c"], "y", "multiclass", labels, {"c": labels})
-    table = read_table(frame, columns, "f.csv")
+    table = read_table(frame, columns, Origin("f.csv"))
     assert table.target.tolist() == [0, 1, 2]
     assert table.features[:, 0].tolist() == [0, 1, 2]
 
@@ -439,7 +440,7 @@ def test_what_is_no_label_stays_unknown():
     """Though it looks like one: padded numbers, fractions, words."""
     columns = Columns(["c"], "y", "regression", [], {"c": ["1", "02"]})
     frame = pl.DataFrame({"c": ["01", "2", "1.5", "one"], "y": [0.0] * 4})
-    assert read_table(frame, columns, "f.csv").features[:, 0].tolist() == [2.0] * 4
+    assert read_table(frame, columns, Origin("f.csv")).features[:, 0].tolist() == [2.0] * 4
 
 
 @pytest.mark.parametrize(

@@ -42,13 +42,13 @@ from multilayer.data.table import (
 )
 from multilayer.errors import UserError, did_you_mean
 from multilayer.losses import Task
+from multilayer.origin import Origin, RowNumbers
 from multilayer.schemas import Schema
 from multilayer.text_format import MARKED, TextFormat
 
 log = logging.getLogger(__name__)
 
 Bools = npt.NDArray[np.bool_]
-RowNumbers = range | npt.NDArray[np.int64]
 
 GROWTH = 1.125
 """The matrix grows by this factor when it is full; what is too much is given back at the end."""
@@ -124,7 +124,7 @@ class Intake:
         self.said_of_digits: dict[str, str] = {}
         self.n_seen = self.n_rows = 0
         self.parts: list[pl.DataFrame] = []
-        self.origins: list[tuple[str, RowNumbers]] = []
+        self.origin = Origin(name)
         self.is_sample = False
 
     def add(
@@ -147,31 +147,30 @@ class Intake:
         self.n_seen += batch.height
         if batch.height == 0:
             return
-        name = name or self.name
+        rows: RowNumbers = range(before, before + batch.height)
+        part = Origin(self.name, [(name or self.name, rows)])
         target = batch[self.target]
-        refuse_missing(target, name, rows_before=before)
+        refuse_missing(target, part)
         if self.group is not None:
-            what = f"data.group {self.group!r}"
-            refuse_missing(batch[self.group], name, what, rows_before=before)
+            refuse_missing(batch[self.group], part, f"data.group {self.group!r}")
         if target.dtype.is_float():
-            self.check_size(in_float64(target), self.target, name, before, "the target")
+            self.check_size(in_float64(target), self.target, part, "the target")
         numbers = {label: in_float64(batch[label]) for label in self.numbers}
         for label, values in numbers.items():
-            largest = self.check_size(values, label, name, before)
+            largest = self.check_size(values, label, part)
             self.facts.note_rounding(label, values)
             if largest > 2**53 and (said := lost_digits(batch[label])):
                 self.said_of_digits.setdefault(label, said)
-        rows: RowNumbers = range(before, before + batch.height)
         if chosen is not None:
             self.is_sample = self.is_sample or not chosen.all()
             rows = before + np.flatnonzero(chosen)
             numbers = {label: values[chosen] for label, values in numbers.items()}
             batch = batch.filter(chosen)
-        self.origins.append((name, rows))
+        self.origin.parts.append((name or self.name, rows))
         self.keep(numbers, batch)
 
     def check_size(
-        self, values: Float64s, label: str, name: str, rows_before: int, what: str = "column"
+        self, values: Float64s, label: str, origin: Origin, what: str = "column"
     ) -> float:
         """The largest absolute value in a column `(B,)`; note whether float32 holds it.
 
@@ -180,7 +179,7 @@ class Intake:
         low, high = extent(values)
         largest = max(-low, high)
         if largest == np.inf:
-            refuse_infinite(values, label, name, what, rows_before=rows_before)
+            refuse_infinite(values, label, origin, what)
         self.is_beyond_float32 |= largest > FLOAT32_MAX
         return largest
 
@@ -218,7 +217,7 @@ class Intake:
         groups = None
         if self.group is not None:
             groups = frame[self.group].rank("dense").cast(pl.Int64).to_torch()
-        target = target_tensor(frame[self.target], columns, self.name)
+        target = target_tensor(frame[self.target], columns, self.origin)
         if columns.task == "regression" and (said := lost_digits(frame[self.target])):
             self.said_of_digits[self.target] = said
         for said in self.said_of_digits.values():
@@ -231,6 +230,7 @@ class Intake:
             columns,
             groups=groups,
             is_ours=True,
+            origin=self.origin,
         )
 
     def find_columns(self, frame: pl.DataFrame) -> Columns:
@@ -296,14 +296,6 @@ class Intake:
                 said = labels_that_may_be_missing({label: spelled})
             if said:
                 log.warning(f"{self.name}: {said}")
-
-    def origin(self, row: int) -> tuple[str, int]:
-        """The file of a row that was taken in, and its number there, from 1 on."""
-        for name, rows in self.origins:
-            if row < len(rows):
-                return name, int(rows[row]) + 1
-            row -= len(rows)
-        raise IndexError(row)
 
     def resize(self, n_rows: int) -> None:
         """Make room for so many rows; where the system can, the matrix is not copied."""

@@ -1,7 +1,7 @@
 """What the columns of a table are taken for: numbers, categories, or nothing to learn from."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from multilayer.data.slips import check_words, labels_that_may_be_missing, spelled_labels
 from multilayer.errors import UserError, did_you_mean
+from multilayer.origin import Origin
 from multilayer.pasted import names
 from multilayer.text_format import TextFormat
 
@@ -146,7 +147,8 @@ def is_fractional(dtype: pl.DataType) -> bool:
 def kind_of_time(dtype: pl.DataType) -> str:
     """What the values of a column of numbers are, in words: those of one kind may be compared."""
     if dtype in (pl.Date, pl.Datetime):
-        return "dates"
+        is_zoned = isinstance(dtype, pl.Datetime) and dtype.time_zone
+        return "dates with a time zone" if is_zoned else "dates without a time zone"
     return {pl.Time: "times of day", pl.Duration: "durations"}.get(dtype.base_type(), "numbers")
 
 
@@ -160,7 +162,7 @@ def find_kinds(
     categorical: Sequence[str] = (),
     text: TextFormat,
     name: str,
-    origin: Callable[[int], tuple[str, int]],
+    origin: Origin,
 ) -> Kinds:
     """Which columns are categories, and which are of no use.
 
@@ -377,18 +379,16 @@ def in_days(column: pl.Series) -> pl.Series:
     return column.dt.epoch("us").cast(pl.Float64) / 86_400e6
 
 
-def refuse_infinite(
-    values: Floats, label: str, name: str, what: str = "column", *, rows_before: int = 0
-) -> None:
+def refuse_infinite(values: Floats, label: str, origin: Origin, what: str = "column") -> None:
     """Raise `UserError` for an infinite value in a column `(B,)`, with its row.
 
     what: what it is called.
-    rows_before: how many rows of the table come before these.
     """
     rows = np.flatnonzero(np.isinf(values))
     if rows.size:
+        name, row = origin.find(int(rows[0]))
         raise UserError(
-            f"{name}: {what} {label!r} is infinite in row {rows_before + rows[0] + 1}, or beyond "
+            f"{name}: {what} {label!r} is infinite in row {row}, or beyond "
             "1.8e308, the largest float64; correct it, "
             + ("or leave out the row" if what == "the target" else "or leave it empty if missing")
         )

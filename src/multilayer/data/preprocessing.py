@@ -388,31 +388,38 @@ def refuse_out_of_range(
 
 
 def preprocessed_target(preprocessing: Preprocessing, table: Table) -> Tensor:
-    """The target of all rows as the loss takes it, `(N,)`; class indices stay."""
-    is_number = table.target.is_floating_point()
-    return preprocessing.scale_target(table.target) if is_number else table.target
+    """The target of all rows as the loss takes it, `(N,)`; class indices stay.
+
+    Raises `UserError` for a value that scaling takes beyond float32.
+    """
+    if not table.target.is_floating_point():
+        return table.target
+    scaled = preprocessing.scale_target(table.target)
+    for row in (~scaled.isfinite()).nonzero().flatten()[:1].tolist():
+        raise too_far(preprocessing, table, row)
+    return scaled
 
 
 def refuse_far_targets(preprocessing: Preprocessing, table: Table) -> None:
     """Raise `UserError` for targets of a split that are too far from the training rows.
 
-    Scaled as those are, they would be infinite in float32, or no longer differ as they do. The
-    median of the training rows themselves is within a standard deviation of their mean.
+    Scaled as those are, they would no longer differ as they do. The median of the training rows
+    themselves is within a standard deviation of their mean.
     """
-    mean, scale = (
-        each.double().cpu() for each in (preprocessing.target_mean, preprocessing.target_scale)
-    )
+    mean, scale = preprocessing.target_mean.double(), preprocessing.target_scale.double()
     for rows in table.given.values() or [torch.arange(len(table.target))]:
-        scaled = (table.target[rows].double() - mean) / scale
-        far = scaled.float().isinf().nonzero().flatten()
-        if not len(far) and len(rows) and scaled.median().abs() > 1 and is_rounded(scaled.numpy()):
-            far = scaled.abs().argmax()[None]
-        for row in rows[far[:1]].tolist():
-            raise UserError(
-                f"the target {table.columns.target!r} is {table.target[row]:g} in "
-                f"{table.place(row)}: too far from the training rows, whose mean is {mean:g} and "
-                f"standard deviation {scale:g}; is it in the same unit?"
-            )
+        scaled = (table.target[rows].double() - mean.cpu()) / scale.cpu()
+        if len(rows) and scaled.median().abs() > 1 and is_rounded(scaled.numpy()):
+            raise too_far(preprocessing, table, int(rows[scaled.abs().argmax()]))
+
+
+def too_far(preprocessing: Preprocessing, table: Table, row: int) -> UserError:
+    """What is said of a target that is too far from the training rows."""
+    return UserError(
+        f"the target {table.columns.target!r} is {table.target[row]:g} in {table.place(row)}: too "
+        f"far from the training rows, whose mean is {preprocessing.target_mean:g} and standard "
+        f"deviation {preprocessing.target_scale:g}; is it in the same unit?"
+    )
 
 
 def quantiles_of(values: Values) -> Values:

@@ -23,6 +23,7 @@ from multilayer.data.table import MAX_INTEGER_CLASSES, Columns, Split, Table, re
 from multilayer.errors import UserError
 from multilayer.frames import TableFile, refusing, text_ending
 from multilayer.losses import Task
+from multilayer.origin import Origin
 
 PIECE_VALUES = 2**21
 """Values a piece, at most: 8 MB of float32."""
@@ -154,9 +155,11 @@ class TableStream:
 
     def training_rows(self, number: int, columns: Columns) -> Table:
         """The training rows of a piece."""
-        parts = self.parts(number)
-        rows = self.read(number).filter((parts == TRAIN) | (parts == SAMPLE))
-        return read_table(rows, columns, self.pieces[number].file.name)
+        piece, parts = self.pieces[number], self.parts(number)
+        chosen = (parts == TRAIN) | (parts == SAMPLE)
+        rows = piece.start + np.flatnonzero(chosen)
+        origin = Origin(piece.file.name, [(piece.file.name, rows)])
+        return read_table(self.read(number).filter(chosen), columns, origin)
 
 
 def state_of(file: Path) -> tuple[int, int]:

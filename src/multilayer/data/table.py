@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
@@ -28,11 +28,13 @@ from multilayer.data.labels import (
     codes_of,
     warn_of_unknown,
 )
-from multilayer.data.slips import first_slip
+from multilayer.data.slips import refuse_slip
 from multilayer.errors import UserError, quoted
 from multilayer.frames import read_frame
 from multilayer.losses import Task
-from multilayer.text_format import TextFormat
+from multilayer.origin import Origin
+from multilayer.text_column import Role, Roles
+from multilayer.text_format import KINDS, TextFormat
 
 log = logging.getLogger(__name__)
 
@@ -80,29 +82,25 @@ class Columns:
         """The position of each feature that is a category, and the number of its labels."""
         return {self.features.index(name): len(own) for name, own in self.categories.items()}
 
-    def known_in(self, text: TextFormat) -> TextFormat:
-        """How another file is read whose values are written like those of the training.
+    def roles(self, text: TextFormat) -> Roles:
+        """How the columns of another file are read, which is written like that of the training.
 
         >>> columns = Columns(["a", "b"], "y", "binary", ["0", "1"], {"a": ["07"], "b": ["7"]})
-        >>> columns.known_in(TextFormat()).words
-        ['a']
+        >>> columns.roles(TextFormat())
+        {'a': 'words', 'b': 'category'}
         """
-        words = [
-            name
-            for name, own in self.categories.items()
-            if not are_read_alike(own, "true", "false")
-        ]
-        words += [self.target] * (not are_read_alike(self.classes, "True", "False"))
-        labels = {**self.categories, self.target: self.classes}
-        numbers = [name for name in self.features if name not in self.categories]
-        numbers += [self.target] * (self.task == "regression")
-        return replace(
-            text,
-            categorical=(),
-            words=[name.strip() for name in words],
-            verbatim=[name.strip() for name, own in labels.items() if not text.keeps(own)],
-            numbers=[name.strip() for name in numbers],
-        )
+        roles: dict[str, Role] = dict.fromkeys(self.features, "number")
+        for name, labels in self.categories.items():
+            is_alike = are_read_alike(labels, "true", "false")
+            roles[name] = "category" if is_alike else "words"
+        if self.task == "regression":
+            roles[self.target] = "number"
+        elif not are_read_alike(self.classes, "True", "False"):
+            roles[self.target] = "words"
+        for name, labels in {**self.categories, self.target: self.classes}.items():
+            if not text.keeps(labels):
+                roles[name] = "verbatim"
+        return {name.strip(): role for name, role in roles.items()}
 
     @property
     def class_series(self) -> pl.Series:
@@ -163,6 +161,7 @@ class Table:
     groups: `(N,)` int64, the group of each row, if rows of one are to stay together.
     given: the row numbers of splits that are given; the rest is to be divided.
     is_ours: whether nobody else has the features, so that they may be preprocessed where they lie.
+    origin: the files of the rows.
     """
 
     features: Tensor
@@ -171,6 +170,7 @@ class Table:
     groups: Tensor | None = None
     given: dict[Split, Tensor] = field(default_factory=dict)
     is_ours: bool = False
+    origin: Origin | None = None
 
     def gaps_in_words(self) -> str:
         """How many values are missing, and in which features."""
@@ -196,12 +196,8 @@ class Table:
         return pl.concat(hashes)
 
     def place(self, row: int) -> str:
-        """What a message calls a row: by its number, in its own file if its split has one."""
-        for split, rows in self.given.items():
-            found = (rows == row).nonzero()
-            if len(found):
-                return f"row {int(found[0]) + 1} of the {split} rows"
-        return f"row {row + 1}"
+        """What a message calls a row: by its number, in its own file if there is one."""
+        return f"row {row + 1}" if self.origin is None else self.origin.place(row)
 
     def fingerprint(self, more: str = "") -> str:
         """A SHA-256 of the values and the names: equal tables, equal fingerprints.
@@ -225,7 +221,9 @@ def blocks(matrix: Tensor | Floats) -> Iterator[slice]:
         yield slice(start, start + n_rows)
 
 
-def read_frame_like(path: str | Path, columns: Columns, text: TextFormat) -> pl.DataFrame:
+def read_frame_like(
+    path: str | Path, columns: Columns, text: TextFormat
+) -> tuple[pl.DataFrame, Origin]:
     """The frame in a file that is not the one of the training, with its columns read as there.
 
     text: how values were written in training.
@@ -234,28 +232,29 @@ def read_frame_like(path: str | Path, columns: Columns, text: TextFormat) -> pl.
 
     Raises `UserError` as `read_frame` does, and for a file without rows.
     """
-    frame = read_frame(path, columns.known_in(text))
+    frame, origin = read_frame(path, text, columns.roles(text))
     if frame.height == 0:
-        raise UserError(f"{Path(path).name} has a header and no rows")
+        raise UserError(f"{origin.name} has a header and no rows")
     names = [*columns.features, columns.target]  # of older runs, with the spaces around them
     frame = frame.rename({name.strip(): name for name in names}, strict=False)
     for label, labels in columns.categories.items():
         if label in frame.columns:
-            warn_of_unknown(frame[label], labels, Path(path).name)
-    return frame
+            warn_of_unknown(frame[label], labels, origin.name)
+    return frame, origin
 
 
-def read_table(frame: pl.DataFrame, columns: Columns, name: str) -> Table:
+def read_table(frame: pl.DataFrame, columns: Columns, origin: Origin) -> Table:
     """A frame read as the table whose columns are known; extra columns are left out.
 
     Raises `UserError` for a missing column and a value that does not fit.
     """
     if columns.target not in frame.columns:
-        raise UserError(f"{name} has no column {columns.target!r}, the target")
+        raise UserError(f"{origin.name} has no column {columns.target!r}, the target")
     return Table(
-        feature_tensor(frame, columns, name),
-        target_tensor(frame[columns.target], columns, name),
+        feature_tensor(frame, columns, origin),
+        target_tensor(frame[columns.target], columns, origin),
         columns,
+        origin=origin,
     )
 
 
@@ -270,18 +269,20 @@ def joined(tables: Mapping[Split, Table]) -> Table:
         is_rounded(table.target.numpy()) for table in tables.values()
     )
     target_type = torch.float64 if is_wide else first.target.dtype
-    start, given = 0, dict(first.given)
+    given, origin, start = dict(first.given), Origin("the table"), 0
     for split, table in tables.items():
-        end = start + len(table.target)
+        assert table.origin is not None
+        origin.parts += table.origin.parts
         if table is not first:
-            given[split] = torch.arange(start, end)
-        start = end
+            given[split] = torch.arange(start, start + len(table.target))
+        start += len(table.target)
     return Table(
         torch.cat([table.features.to(first.features.dtype) for table in tables.values()]),
         torch.cat([table.target.to(target_type) for table in tables.values()]),
         first.columns,
         given=given,
         is_ours=True,
+        origin=origin,
     )
 
 
@@ -305,94 +306,87 @@ def sorted_classes(target: pl.Series, name: str) -> list[str]:
     return classes
 
 
-def feature_tensor(frame: pl.DataFrame, columns: Columns, name: str) -> Tensor:
+def feature_tensor(frame: pl.DataFrame, columns: Columns, origin: Origin) -> Tensor:
     """The features as `(N, D)` float64, as in `Table`.
 
     Raises `UserError` for a missing column, words where numbers belong, and an infinite value.
     """
     missing = [label for label in columns.features if label not in frame.columns]
     if missing:
-        raise UserError(f"{name} lacks {quoted(missing)}; it has {quoted(frame.columns)}")
-    numbers = [label for label in columns.features if label not in columns.categories]
-    for label in numbers:
-        refuse_words(frame[label], name, kind=(columns.times or {}).get(label, "numbers"))
-        refuse_other_kind(frame[label], columns.times, name)
+        raise UserError(f"{origin.name} lacks {quoted(missing)}; it has {quoted(frame.columns)}")
+    for label in columns.features:
+        if label not in columns.categories:
+            refuse_other_kind(frame[label], columns.times, origin)
     matrix = np.empty((frame.height, len(columns.features)))
     for position, label in enumerate(columns.features):
         labels = columns.categories.get(label)
         if labels is None:
             values = in_float64(frame[label])
-            refuse_infinite(values, label, name)
+            refuse_infinite(values, label, origin)
             matrix[:, position] = values
         else:
             matrix[:, position] = codes_in(frame[label], labels)
     return torch.from_numpy(matrix)
 
 
-def refuse_words(
-    column: pl.Series, name: str, what: str = "column", *, kind: str = "numbers"
+def refuse_other_kind(
+    column: pl.Series, times: Mapping[str, str] | None, origin: Origin, what: str = "column"
 ) -> None:
-    """Raise `UserError` where a column that should hold numbers, or dates, does not.
+    """Raise `UserError` where a column holds words, or dates where training had numbers, and so on.
 
+    times: the kind of each column that is not "numbers"; an older run does not know it, or not
+        whether its dates had a time zone.
     what: what it is called.
-    kind: what it held in training.
     """
-    is_empty = column.null_count() == len(column)  # which is read as words
-    if is_number(column.dtype) or is_empty:
+    if column.null_count() == len(column):  # which is read as words
         return
-    found = first_slip(column, kind) if column.dtype in WORDS else str(column.dtype)
-    raise UserError(f"{name}: {what} {column.name!r} must hold {kind}, found {found}")
+    expected, found = (times or {}).get(column.name, "numbers"), str(column.dtype)
+    if column.dtype in WORDS:
+        refuse_slip(column, expected, origin, what)
+    if is_number(column.dtype):
+        found = kind_of_time(column.dtype)
+        if times is None or found.startswith(expected):
+            return
+    todo = f"; write {expected} as {KINDS[expected].example}" if expected in KINDS else ""
+    raise UserError(
+        f"{origin.name}: {what} {column.name!r} must hold {expected}, as in training, found {found}"
+        f"{todo}"
+    )
 
 
-def refuse_other_kind(column: pl.Series, times: Mapping[str, str] | None, name: str) -> None:
-    """Raise `UserError` where a column holds dates and training had numbers, or the reverse."""
-    if times is None or column.null_count() == len(column):
-        return
-    found, expected = kind_of_time(column.dtype), times.get(column.name, "numbers")
-    if found != expected:
-        raise UserError(
-            f"{name}: column {column.name!r} holds {found}, in training it held {expected}"
-        )
-
-
-def refuse_missing(
-    target: pl.Series, name: str, what: str | None = None, *, rows_before: int = 0
-) -> None:
+def refuse_missing(target: pl.Series, origin: Origin, what: str | None = None) -> None:
     """Raise `UserError` where a target is missing, with the first such row.
 
     what: what it is called, if it is not the target.
-    rows_before: how many rows of the table come before these.
     """
     if target.dtype.is_float() and np.isnan(target.to_numpy()).any():
         target = target.fill_nan(None)
     if target.null_count():
-        row = rows_before + target.is_null().arg_true()[0] + 1
+        name, row = origin.find(target.is_null().arg_true()[0])
         what = what or f"the target {target.name!r}"
         raise UserError(f"{name}: {what} is missing in row {row}")
 
 
-def target_tensor(target: pl.Series, columns: Columns, name: str) -> Tensor:
+def target_tensor(target: pl.Series, columns: Columns, origin: Origin) -> Tensor:
     """The target as `(N,)`: class indices (int64) or values (float64).
 
     Raises `UserError` for a missing value and for a class or word that training did not know.
     """
-    refuse_missing(target, name)
+    refuse_missing(target, origin)
     if columns.task == "regression":
-        if not target.dtype.is_numeric():
-            refuse_words(target, name, "the target")
-            raise UserError(f"{name}: the target {target.name!r} must hold numbers")
-        values = torch.from_numpy(np.array(target.cast(pl.Float64).to_numpy()))
-        refuse_infinite(values.numpy(), target.name, name, "the target")
-        return values
+        refuse_other_kind(target, {}, origin, "the target")
+        values = in_float64(target)
+        refuse_infinite(values, target.name, origin, "the target")
+        return torch.from_numpy(values.copy())
     distinct = target.unique()
     words = pl.Series([str(value) for value in distinct.to_list()], dtype=pl.String)
     codes = codes_of(words, columns.classes).fill_null(-1)
     found = target.replace_strict(distinct, codes, return_dtype=pl.Int64)
     unknown = (found < 0).arg_true()
     if len(unknown):
-        row = unknown[0]
+        name, row = origin.find(unknown[0])
         raise UserError(
-            f"{name}: the target {target.name!r} is {str(target[row])!r} in row {row + 1}, "
+            f"{name}: the target {target.name!r} is {str(target[unknown[0]])!r} in row {row}, "
             f"none of the classes {quoted(columns.classes)}"
         )
     return found.to_torch()

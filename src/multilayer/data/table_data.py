@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from multilayer.csv_faults import plain_name
 from multilayer.data.datamodule import DataModule
 from multilayer.data.intake import Float64NeededError, Intake
 from multilayer.data.stream import TableStream
@@ -16,6 +16,7 @@ from multilayer.errors import quoted
 from multilayer.frames import OtherTypesError, TableFile
 from multilayer.losses import Task
 from multilayer.read_ahead import read_ahead
+from multilayer.text_column import Role
 from multilayer.text_format import TextFormat
 
 log = logging.getLogger(__name__)
@@ -72,18 +73,15 @@ class TableData(DataModule):
                 if value is not None:
                     raise ValueError(f"{name}={value} is for tables in memory; leave out stream")
         self.paths: dict[Split, str] = {name: path for name, path in paths.items() if path}  # type: ignore[misc]
-        self.target = target.strip()
+        self.target = plain_name(target)
         self.task = task
-        self.categorical = [name.strip() for name in categorical]
-        self.drop = [name.strip() for name in drop]
-        self.group = None if group is None else group.strip()
-        self.text = TextFormat(
-            tuple(missing),
-            decimal,
-            thousands,
-            categorical=self.categorical,
-            numbers=[self.target] if task == "regression" else [],
-        )
+        self.categorical = [plain_name(name) for name in categorical]
+        self.drop = [plain_name(name) for name in drop]
+        self.group = None if group is None else plain_name(group)
+        self.text = TextFormat(tuple(missing), decimal, thousands)
+        self.roles: dict[str, Role] = dict.fromkeys(self.categorical, "category")
+        if task == "regression":
+            self.roles[self.target] = "number"
         self.categories = categories
         self.is_streamed = stream
 
@@ -93,8 +91,8 @@ class TableData(DataModule):
         tables: dict[Split, Table] = {"train": table}
         for split, other in self.paths.items():
             if split != "train":
-                frame = read_frame_like(other, table.columns, self.text)
-                tables[split] = read_table(frame, table.columns, Path(other).name)
+                frame, origin = read_frame_like(other, table.columns, self.text)
+                tables[split] = read_table(frame, table.columns, origin)
         return joined(tables) if len(tables) > 1 else table
 
     def read_training_file(self) -> Table:
@@ -102,7 +100,8 @@ class TableData(DataModule):
         types_from_all = is_wide = False
         while True:
             try:
-                file = TableFile(self.paths["train"], self.text, types_from_all=types_from_all)
+                path = self.paths["train"]
+                file = TableFile(path, self.text, self.roles, types_from_all=types_from_all)
                 table = self.read(file, is_wide=is_wide)
             except OtherTypesError:
                 types_from_all = True
@@ -112,9 +111,8 @@ class TableData(DataModule):
                 break
         for label, words in file.spelled.items():
             if label not in table.columns.dropped:
-                name = Path(self.paths["train"]).name
                 log.warning(
-                    f"{name}: {quoted(words)} in column {label!r} counts as a missing value"
+                    f"{file.name}: {quoted(words)} in column {label!r} counts as a missing value"
                 )
         return table
 
@@ -131,7 +129,7 @@ class TableData(DataModule):
             drop=self.drop,
             group=self.group,
             text=self.text,
-            name=Path(self.paths["train"]).name,
+            name=file.name,
             dtype=np.float64 if is_wide else np.float32,
         )
         if self.is_streamed:
