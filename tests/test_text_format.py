@@ -396,6 +396,8 @@ def test_numbers_are_read_with_the_marks_that_were_given(
         ("1.022.333", [{"thousands": "."}]),
         ("1 022", [{"thousands": " "}]),
         ("1'022", [{"thousands": "'"}]),
+        ("'022'", []),
+        (",5", [{"decimal": ","}]),
         ("?", [{"missing": ["?"]}]),
         ("don't", [{"missing": ["don't"]}]),
         ('$ 5" `x`', [{"missing": ['$ 5" `x`']}]),

@@ -336,7 +336,7 @@ def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tens
         preprocessing,
         raw,
         table.columns.features,
-        table.place,
+        table.origin.place,
         in_place=table.is_ours and is_as_large,
     )
     return features, preprocessed_target(preprocessing, table)
@@ -415,10 +415,11 @@ def refuse_far_targets(preprocessing: Preprocessing, table: Table) -> None:
 
 def too_far(preprocessing: Preprocessing, table: Table, row: int) -> UserError:
     """What is said of a target that is too far from the training rows."""
+    value, place = table.target[row], table.origin.place(row)
     return UserError(
-        f"the target {table.columns.target!r} is {table.target[row]:g} in {table.place(row)}: too "
-        f"far from the training rows, whose mean is {preprocessing.target_mean:g} and standard "
-        f"deviation {preprocessing.target_scale:g}; is it in the same unit?"
+        f"the target {table.columns.target!r} is {value:g} in {place}: too far from the training "
+        f"rows, whose mean is {preprocessing.target_mean:g} and standard deviation "
+        f"{preprocessing.target_scale:g}; is it in the same unit?"
     )
 
 

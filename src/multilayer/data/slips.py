@@ -132,10 +132,12 @@ def remedy(slip: Slip, text: TextFormat) -> str:
     alike = [each.looks for name, each in KINDS.items() if (name == "numbers") == of_numbers]
     if not any(re.match(looks, word) for looks in alike):
         return f"if it stands for a missing value, say {missing(word)}"
-    marks = [" " if mark.isspace() else mark for mark in re.findall(MARKS, word)]
-    if not (of_numbers and marks and re.fullmatch("[0-9eE+-]+", re.sub(MARKS, "", word))):
+    between = rf"(?<=\d){MARKS}(?=\d)|[.,]"
+    marks = [" " if mark.isspace() else mark for mark in re.findall(between, word)]
+    parts = re.split(between, word)
+    whole = "".join(parts)
+    if not (of_numbers and marks and re.fullmatch("[0-9eE+-]+", whole)):
         return f"write {slip.kind} as {kind.example}"
-    whole, parts = re.sub(MARKS, "", word), re.split(MARKS, word)
     thousands, decimal = (override(key, in_quotes(marks[0])) for key in ("thousands", "decimal"))
     if slip.has_decimals:
         is_decimal = f"write it as {text.decimal.join(parts)}, as the other numbers are"

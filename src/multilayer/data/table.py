@@ -170,7 +170,7 @@ class Table:
     groups: Tensor | None = None
     given: dict[Split, Tensor] = field(default_factory=dict)
     is_ours: bool = False
-    origin: Origin | None = None
+    origin: Origin = field(default_factory=lambda: Origin("the table"))
 
     def gaps_in_words(self) -> str:
         """How many values are missing, and in which features."""
@@ -194,10 +194,6 @@ class Table:
             for start in range(0, len(matrix), n_rows)
         ]
         return pl.concat(hashes)
-
-    def place(self, row: int) -> str:
-        """What a message calls a row: by its number, in its own file if there is one."""
-        return f"row {row + 1}" if self.origin is None else self.origin.place(row)
 
     def fingerprint(self, more: str = "") -> str:
         """A SHA-256 of the values and the names: equal tables, equal fingerprints.
@@ -271,8 +267,7 @@ def joined(tables: Mapping[Split, Table]) -> Table:
     target_type = torch.float64 if is_wide else first.target.dtype
     given, origin, start = dict(first.given), Origin("the table"), 0
     for split, table in tables.items():
-        assert table.origin is not None
-        origin.parts += table.origin.parts
+        origin.parts += table.origin.parts or [(f"the {split} rows", range(len(table.target)))]
         if table is not first:
             given[split] = torch.arange(start, start + len(table.target))
         start += len(table.target)
