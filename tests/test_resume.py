@@ -564,7 +564,7 @@ def test_the_command_to_go_on_works_as_it_is_printed(
     assert outcome.code == 130
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("to go on: ")]
     command = shlex.split(line.removeprefix("to go on: multilayer "))
-    assert command == ["train", 'resume="my run"', "allow=[my_nets]"]
+    assert command == ["train", "resume='my run'", "allow=[my_nets]"]
     outcome = multilayer(*command, "hydra.run.dir=on")
     assert outcome.code == 0, outcome.err
     assert RunFolder("on").read_manifest()["steps"] == 3 * 2

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from multilayer.data import Preprocessing, TableData
-from multilayer.data.slips import Slip, missing, remedy
+from multilayer.data.slips import Slip, remedy
 from multilayer.data.table import Columns, Table, feature_tensor, read_frame_like, read_table
 from multilayer.errors import UserError
-from multilayer.pasted import names
+from multilayer.pasted import as_override
 from multilayer.text_column import TextColumn, facts_of
 from multilayer.text_format import PLACEHOLDERS, SPELLED_MISSING, TextFormat
 
@@ -102,7 +102,7 @@ def test_a_word_that_is_not_clear_is_refused(
     with pytest.raises(UserError) as error:
         table_of(path, stream=form == "stream")
     assert f"column 'x' holds numbers, but {word!r} in row {row + 1};" in str(error.value)
-    assert missing(word) in str(error.value)
+    assert as_override("data.missing", [word]) in str(error.value)
     table = table_of(path, stream=form == "stream", missing=[word])
     assert set(table.columns.categories) == {"c"}
     assert table.features[:, 0].isnan().nonzero().flatten().tolist() == [row]
@@ -419,11 +419,25 @@ ODD = ODD.filter(lambda name: not ("${" in name and "\\" in name))  # OmegaConf 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(ODD, min_size=1, max_size=5))
 def test_a_list_of_odd_names_is_the_same_when_it_is_pasted(columns: list[str]) -> None:
-    """As `data.drop`; what is missing is said likewise."""
-    assert pasted([names("drop", *columns), missing(*columns)]) == [
-        {"drop": columns},
-        {"missing": columns},
+    """In a list, and each by itself."""
+    words = [as_override("data.drop", columns), as_override("data.target", columns[0])]
+    assert pasted(words) == [{"drop": columns}, {"target": columns[0]}]
+
+
+def test_a_path_is_in_quotes_only_where_it_must_be() -> None:
+    """A number, a blank or a sign that means something would be taken for something else."""
+    paths = [
+        "runs/2026-11-26/12-00-00",
+        "../a/b+1.ckpt",
+        "/a_b/c",
+        "2026/1",
+        "my run",
+        "a=b",
+        "~/é",
     ]
+    words = [as_override("resume", path) for path in paths]
+    assert [word.startswith('"') for word in words] == [False] * 3 + [True] * 4
+    assert pasted(words) == [{"resume": path} for path in paths]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from multilayer.config_folder import conf_dir, root_dir
 from multilayer.environment import resolve, with_references
 from multilayer.errors import UserError, did_you_mean, first_line
+from multilayer.pasted import as_override
 from multilayer.resumed_config import ConfigLoader as ResumingLoader
 from multilayer.resumed_config import use_config_loader
 from multilayer.schema import problems_in
@@ -103,14 +104,14 @@ def parse(overrides: Sequence[str]) -> list[Override]:
 
 
 def hint(text: str) -> str:
-    """How to write a value that is no word to Hydra: a shell takes one pair of quotes away.
+    """How to write a mark, which is no word to Hydra: a shell takes one pair of quotes away.
 
     >>> print(hint("data.decimal=,"))
     ; a mark is written in quotes twice: "data.decimal=','"
     """
     is_mark = re.fullmatch(r"([\w.]+)=([^\w'\"]{1,2})", text)
     return (
-        f"; a mark is written in quotes twice: \"{is_mark[1]}='{is_mark[2]}'\"" if is_mark else ""
+        f"; a mark is written in quotes twice: {as_override(*is_mark.groups())}" if is_mark else ""
     )
 
 

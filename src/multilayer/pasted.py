@@ -1,33 +1,33 @@
 """Words of the command line that messages suggest: they mean the same when they are pasted."""
 
 import re
+from collections.abc import Sequence
 
-PLAIN = r"(?!(?:true|false|null|nan|inf)$)[a-z_][a-z0-9_.-]*"
-"""A name that neither Hydra nor a shell takes for anything else; in any letters."""
+PLAIN = r"(?!(?:true|false|null|nan|inf)$)(?:\.\./|/)*[a-z_][\w./+-]*"
+"""A name or path that neither Hydra nor a shell takes for anything else; in any letters."""
 
 
-def in_quotes(value: str) -> str:
-    """A value as Hydra takes it literally.
+def as_override(key: str, value: str | Sequence[str]) -> str:
+    r"""The word that gives `key` a text or a list of texts, in quotes only where some must be.
 
-    >>> in_quotes("'")
-    "'\\\\''"
+    >>> print(as_override("data.drop", ["a"]), as_override("data.drop", ["my col"]))
+    data.drop=[a] "data.drop=['my col']"
+    >>> print(as_override("data.target", "1"), as_override("data.decimal", ","))
+    "data.target='1'" "data.decimal=','"
     """
-    doubled = re.sub(r"(\\*)(?='|$)", r"\1\1", value.replace("${", r"\${"))
+    texts = [value] if isinstance(value, str) else value
+    is_plain = all(re.fullmatch(PLAIN, text, re.ASCII | re.IGNORECASE) for text in texts)
+    listed = ",".join(texts if is_plain else map(in_quotes, texts))
+    word = f"{key}={listed if isinstance(value, str) else f'[{listed}]'}"
+    return word if is_plain else for_shell(word)
+
+
+def in_quotes(text: str) -> str:
+    """A text as Hydra takes it literally."""
+    doubled = re.sub(r"(\\*)(?='|$)", r"\1\1", text.replace("${", r"\${"))
     return "'" + doubled.replace("'", r"\'") + "'"
 
 
-def override(key: str, value: str) -> str:
+def for_shell(word: str) -> str:
     """A word for a shell, an interactive one too."""
-    word = re.sub(r'(["$`\\])', r"\\\1", f"data.{key}={value}")
-    return '"' + word.replace("!", "\"'!'\"") + '"'
-
-
-def names(key: str, *columns: str) -> str:
-    """The word that gives a list of columns, in quotes only where some must be.
-
-    >>> print(names("drop", "a"), names("drop", "my col"), names("drop", "1"))
-    data.drop=[a] "data.drop=['my col']" "data.drop=['1']"
-    """
-    if all(re.fullmatch(PLAIN, each, re.ASCII | re.IGNORECASE) for each in columns):
-        return f"data.{key}=[{','.join(columns)}]"
-    return override(key, f"[{','.join(map(in_quotes, columns))}]")
+    return '"' + re.sub(r'(["$`\\])', r"\\\1", word).replace("!", "\"'!'\"") + '"'

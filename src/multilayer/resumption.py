@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
 from multilayer.errors import UserError
+from multilayer.pasted import as_override
 from multilayer.resumed_config import read_own_config
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import find_last
@@ -113,13 +112,12 @@ def open_resumed(config: Config) -> Resumed | None:
 
 def command_to_go_on(folder: Path, config: Config) -> str:
     """The command by which a run that was interrupted goes on."""
-    path = os.path.relpath(folder)
-    words = [f"resume={path}" if re.fullmatch(r"[\w./+-]+", path) else f"resume={json.dumps(path)}"]
+    words = ["multilayer train", as_override("resume", os.path.relpath(folder))]
     paths = (str(node["_target_"]) for key, node in nodes("", config) if key != "trainer")
     packages = {path.rpartition(".")[0] for path in paths if not is_below(path, ALLOWED)}
     if packages:
-        words.append(f"allow=[{','.join(sorted(packages))}]")
-    return shlex.join(["multilayer", "train", *words])
+        words.append(as_override("allow", sorted(packages)))
+    return " ".join(words)
 
 
 def still_there(own: Config, config: Config) -> Config:

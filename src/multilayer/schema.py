@@ -21,7 +21,7 @@ from pydantic import (
 
 from multilayer.errors import did_you_mean
 from multilayer.memory import hidden_size_problem
-from multilayer.pasted import in_quotes, override
+from multilayer.pasted import as_override
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 PartialShare = Annotated[float, Field(gt=0, lt=1)]
@@ -316,10 +316,9 @@ def as_name(problem: Any) -> str:
     value = str(problem["input"])
     if section != "data" or problem["type"] != "string_type" or problem["input"] is None:
         return ""
-    name = in_quotes(value.lower() if isinstance(problem["input"], bool) else value)
-    return (
-        f"; a name like it goes in quotes: {override(keys[0], f'[{name}]' if keys[1:] else name)}"
-    )
+    name = value.lower() if isinstance(problem["input"], bool) else value
+    word = as_override(f"data.{keys[0]}", [name] if keys[1:] else name)
+    return f"; a name like it goes in quotes: {word}"
 
 
 def missing_extras(loggers: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import polars as pl
 from multilayer.data.slips import check_words, labels_that_may_be_missing, spelled_labels
 from multilayer.errors import UserError, did_you_mean
 from multilayer.origin import Origin
-from multilayer.pasted import names
+from multilayer.pasted import as_override
 from multilayer.text_format import TextFormat
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def find_kinds(
         else:
             said = None
             if label not in categorical and others[label].dtype in WORDS:
-                otherwise = names("categorical", label)
+                otherwise = as_override("data.categorical", [label])
                 said = check_words(others[label], text, origin, otherwise=otherwise)
             if said:
                 log.warning(f"{name}: {said}")
@@ -205,7 +205,8 @@ def find_kinds(
         if is_target:
             log.warning(
                 f"{name}: column {label!r} equals the target; leave it out with "
-                f"{names('drop', label)} if it is not known where predictions are to be made"
+                f"{as_override('data.drop', [label])} "
+                "if it is not known where predictions are to be made"
             )
     if spelled:
         log.warning(f"{name}: {labels_that_may_be_missing(spelled)}")
@@ -229,7 +230,7 @@ def refuse_nested(label: str, dtype: pl.DataType, name: str, *, is_target: bool)
     if not (is_number(dtype) or dtype in (*WORDS, pl.Null)):
         raise UserError(
             f"{name}: column {label!r} holds {dtype}, where one value a row is needed"
-            + f"; leave it out with {names('drop', label)}" * (not is_target)
+            + f"; leave it out with {as_override('data.drop', [label])}" * (not is_target)
         )
 
 
@@ -253,7 +254,7 @@ def warn_of_row_numbers(label: str, facts: NumberFacts, name: str) -> None:
     if facts.are_row_numbers(label):
         log.warning(
             f"{name}: column {label!r} has another number in every row; if it is a row number, "
-            f"leave it out with {names('drop', label)}"
+            f"leave it out with {as_override('data.drop', [label])}"
         )
 
 

@@ -8,7 +8,7 @@ import polars as pl
 
 from multilayer.errors import UserError, quoted
 from multilayer.origin import Origin
-from multilayer.pasted import in_quotes, override
+from multilayer.pasted import as_override
 from multilayer.text_format import KINDS, MARKS, PLACEHOLDERS, TextFormat, is_spelled_missing
 
 SHARE_THAT_FITS = 0.5
@@ -84,7 +84,7 @@ def check_words(
         return (
             f"column {column.name!r} is taken for words: of its values {slip.share:.0%} are "
             f"{slip.kind}, the others {quoted(slip.words, 3)}; if these stand for missing values, "
-            f"say {missing(*slip.words[:3])}"
+            f"say {as_override('data.missing', slip.words[:3])}"
         )
     name, row = origin.find(slip.row)
     raise UserError(
@@ -131,31 +131,26 @@ def remedy(slip: Slip, text: TextFormat) -> str:
     of_numbers = slip.kind == "numbers"
     alike = [each.looks for name, each in KINDS.items() if (name == "numbers") == of_numbers]
     if not any(re.match(looks, word) for looks in alike):
-        return f"if it stands for a missing value, say {missing(word)}"
+        return f"if it stands for a missing value, say {as_override('data.missing', [word])}"
     between = rf"(?<=\d){MARKS}(?=\d)|[.,]"
     marks = [" " if mark.isspace() else mark for mark in re.findall(between, word)]
     parts = re.split(between, word)
     whole = "".join(parts)
     if not (of_numbers and marks and re.fullmatch("[0-9eE+-]+", whole)):
         return f"write {slip.kind} as {kind.example}"
-    thousands, decimal = (override(key, in_quotes(marks[0])) for key in ("thousands", "decimal"))
+    thousands, decimal = (as_override(f"data.{key}", marks[0]) for key in ("thousands", "decimal"))
     if slip.has_decimals:
         is_decimal = f"write it as {text.decimal.join(parts)}, as the other numbers are"
     else:
         is_decimal = f"say {decimal}"
     if len(set(marks)) == 2:
-        return f"say {thousands} {override('decimal', in_quotes(marks[-1]))}"
+        return f"say {thousands} {as_override('data.decimal', marks[-1])}"
     if len(marks) > 1 or marks[0] not in ".,":
         return f"say {thousands}"
     if not re.search(r"[.,]\d{3}$", word):
         return is_decimal
     is_decimal = is_decimal if slip.has_decimals else decimal
     return f"say {thousands} if it is {whole}, {is_decimal} if it is {'.'.join(parts)}"
-
-
-def missing(*words: str) -> str:
-    """The word of the command line that says what stands for a missing value."""
-    return override("missing", f"[{','.join(in_quotes(word) for word in words)}]")
 
 
 def spelled_labels(labels: Sequence[str]) -> list[str]:
@@ -174,5 +169,5 @@ def labels_that_may_be_missing(labels: Mapping[str, Sequence[str]]) -> str:
     words = list(dict.fromkeys(word for own in labels.values() for word in own))
     return (
         f"{quoted(words)} in {quoted(list(labels))} count as labels; if they stand for missing "
-        f"values, say {missing(*words)}"
+        f"values, say {as_override('data.missing', words)}"
     )

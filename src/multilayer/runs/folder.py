@@ -11,6 +11,7 @@ import yaml
 from multilayer.errors import UserError
 from multilayer.files import whole_file, write_text
 from multilayer.masking import masked_config
+from multilayer.pasted import as_override
 from multilayer.runs.small_file import load_yaml, read_json, read_small, refusing
 
 Metrics = dict[str, dict[str, float]]
@@ -65,7 +66,7 @@ class RunFolder:
             self.writes = False  # the files are another run's
             raise UserError(
                 f"{self.path} holds a run already: choose another folder, as hydra.run.dir=FOLDER; "
-                f"resume={self.path} goes on from it in a new one"
+                f"{as_override('resume', str(self.path))} goes on from it in a new one"
             )
 
     def can_be_resumed(self) -> bool:
