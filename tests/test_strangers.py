@@ -264,6 +264,18 @@ def test_a_tensor_that_is_larger_than_the_file_is_refused(
         load_trained(tmp_path / "crafted.ckpt", allowed=[])
 
 
+@pytest.mark.parametrize("name", ["mean", "scale", "median", "quantiles", "slots", "target_mean"])
+def test_fitted_numbers_of_another_shape_are_refused(
+    finished_run: Path, tmp_path: Path, name: str
+) -> None:
+    """One mean for all columns would be repeated, and give wrong predictions."""
+    content = read_checkpoint(finished_run / "checkpoints" / "best.ckpt")
+    content["state_dict"][f"preprocessing.{name}"] = torch.ones(1)
+    torch.save(content, tmp_path / "crafted.ckpt")
+    with pytest.raises(UserError, match=rf"size mismatch for {name}: \(1,\)"):
+        load_trained(tmp_path / "crafted.ckpt", allowed=[])
+
+
 def test_an_allowed_name_for_a_class_from_elsewhere_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

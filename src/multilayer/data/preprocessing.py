@@ -313,15 +313,19 @@ class Preprocessing(nn.Module):
         local_metadata: dict[str, Any],
         strict: bool,
         missing_keys: list[str],
-        *others: Any,
+        unexpected_keys: list[str],
+        error_msgs: list[str],
     ) -> None:
-        """Take on what was fitted, whatever its shape, on the device where this one is."""
+        """Take on what was fitted to as many columns, on the device where this one is."""
         for name in FITTED:
-            if prefix + name in state_dict:
-                device = getattr(self, name).device
-                setattr(self, name, state_dict[prefix + name].to(device, copy=True))
-            else:
+            own, new = getattr(self, name), state_dict.get(prefix + name)
+            if new is None:
                 missing_keys.append(prefix + name)
+            elif new.ndim != own.ndim or (name != "with_gaps" and new.shape[:1] != own.shape[:1]):
+                # One number for all columns would be repeated.
+                error_msgs.append(f"size mismatch for {prefix}{name}: {tuple(new.shape)}")
+            else:
+                setattr(self, name, new.to(own.device, copy=True))
 
 
 def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tensor]:
