@@ -120,11 +120,11 @@ def test_columns_of_words_are_read_as_they_are_written(tmp_path, n):
     """Also from several files, and where other columns decide the types; not of Parquet."""
     (tmp_path / "a.csv").write_text("a,b\n" + "007,1\n" * n + "08,1.5\n")
     (tmp_path / "b.csv").write_text("a,b\n,2\n")
-    frame = read_frame(tmp_path / "*.csv", None, {"a": "words", "none": "words"})
+    frame = read_frame(tmp_path / "*.csv", None, {"a": "category", "none": "category"})
     assert frame["a"].to_list() == ["007"] * n + ["08", None]
     assert frame["b"].to_list() == [1.0] * n + [1.5, 2.0]
     pl.DataFrame({"a": [7]}).write_parquet(tmp_path / "a.parquet")
-    assert read_frame(tmp_path / "a.parquet", None, {"a": "words"}).rows() == [(7,)]
+    assert read_frame(tmp_path / "a.parquet", None, {"a": "category"}).rows() == [(7,)]
 
 
 def test_a_table_is_read_in_parts(tmp_path):

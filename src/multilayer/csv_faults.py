@@ -16,40 +16,34 @@ UNDECODABLE = "\ufffd"
 """What stands for bytes that are not UTF-8; a text may also hold it, though few do."""
 
 
-def check_header(path: Path, separator: str) -> None:
-    """Refuse a file without a header, and one whose columns cannot be told apart.
+def header_fault(path: Path, separator: str) -> str | None:
+    """What is wrong with a file's header: none, or columns that cannot be told apart.
 
-    separator: what is between values; a header of one name that holds another one is refused too.
-
-    Raises `UserError`.
+    separator: what is between values; a header of one name that holds another one is wrong too.
     """
     line = next(lines_of(path, 1), None)
     if line is None or not line.strip():
         what = "empty" if line is None else "its first line is blank"
-        raise UserError(f"{path}: {what}, expected a header with the names of the columns")
+        return f"{what}, expected a header with the names of the columns"
     if "\r" in line.rstrip():
-        raise UserError(
-            f"{path}: its lines end with \\r alone; save the file with \\n after each line"
-        )
+        return "its lines end with \\r alone; save the file with \\n after each line"
     if line.lower().startswith("sep="):
-        raise UserError(f"{path}: its first line, {line.strip()!r}, is no header; delete that line")
+        return f"its first line, {line.strip()!r}, is no header; delete that line"
     try:
         names = [plain_name(name) for name in next(rows_of(path, separator, 1))]
     except csv.Error as error:
-        raise UserError(f"{path}: the header cannot be read: {error}") from error
-    if any(UNDECODABLE in name for name in names) and not is_utf8(path):
-        raise UserError(f"{path}: the header is not UTF-8; save the file as UTF-8")
+        return f"the header cannot be read: {error}"
+    if UNDECODABLE in line and not is_utf8(path):
+        return "the header is not UTF-8; save the file as UTF-8"
     others = {mark: word for mark, word in SEPARATORS_IN_WORDS.items() if mark in names[0]}
     if len(names) == 1 and others:
-        raise UserError(
-            f"{path}: its columns are separated by {' and '.join(others.values())}; they must be "
-            f"by {SEPARATORS_IN_WORDS[separator]}, and 0.5 written with a point"
-            + "; if it is written 0,5, say \"data.decimal=','\""
-            * (";" in others)
+        comma = "; if it is written 0,5, say \"data.decimal=','\"" if ";" in others else ""
+        return (
+            f"its columns are separated by {' and '.join(others.values())}; they must be "
+            f"by {SEPARATORS_IN_WORDS[separator]}, and 0.5 written with a point{comma}"
         )
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    if twice:
-        raise UserError(f"{path}: several columns are called {quoted(twice)}")
+    return f"several columns are called {quoted(twice)}" if twice else None
 
 
 def plain_name(name: str) -> str:

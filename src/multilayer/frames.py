@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from multilayer.csv_faults import check_header, checked_rows, find_fault, lines_of, plain_name
+from multilayer.csv_faults import checked_rows, find_fault, header_fault, lines_of, plain_name
 from multilayer.errors import UserError, first_line
 from multilayer.files import whole_file
 from multilayer.origin import Origin
@@ -71,41 +72,38 @@ class TableFile:
         self.raw: dict[Path, Schema] = {}
         self.facts: dict[Path, dict[str, Facts]] = {}
         self.with_nan: set[str] = set()  # columns of numbers in which polars has read some
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The names and types of the columns, which hold for all files."""
         for file in self.files:
             self.look_at(file)
-        self.schema = self.types_in(self.files[0])
+        schema = self.types_in(self.files[0])
         for file in self.files[1:]:
-            self.schema = self.with_types_of(file)
-        words = {name: pl.String() for name, dtype in self.schema.items() if dtype == pl.Null}
-        self.schema = {**self.schema, **words}
+            schema = self.with_types_of(file, schema)
+        return {n: pl.String() if dtype == pl.Null else dtype for n, dtype in schema.items()}
 
     @property
     def spelled(self) -> dict[str, list[str]]:
         """The words that stand for missing values in columns of numbers or dates."""
-        found = {name: ["nan"] for name in self.with_nan}
-        for facts in self.facts.values():
-            for name, own in facts.items():
-                if own["spelled"] and self.schema[name] != pl.String:
-                    found[name] = sorted({*found.get(name, []), *own["spelled"]})
-        return found
+        found = {name: {"nan"} for name in self.with_nan}
+        for name, own in (each for facts in self.facts.values() for each in facts.items()):
+            if self.schema[name] != pl.String:
+                found.setdefault(name, set()).update(own["spelled"])
+        return {name: sorted(words) for name, words in found.items() if words}
 
-    def with_types_of(self, file: Path) -> Schema:
+    def with_types_of(self, file: Path, schema: Schema) -> Schema:
         """The schema that holds for another file too."""
         other = self.types_in(file)
-        problem = difference(self.schema, other)
+        problem = difference(schema, other)
+        for name, dtype in schema.items() if problem is None else ():
+            if wider(dtype, other[name]) is None:
+                if not self.types_from_all and any(map(is_text, self.files)):
+                    raise OtherTypesError
+                problem = f"its column {name!r} holds {other[name]} instead of {dtype}"
         if problem:
             raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
-        both = {name: wider(dtype, other[name]) for name, dtype in self.schema.items()}
-        types = {name: dtype for name, dtype in both.items() if dtype is not None}
-        unlike = [name for name in both if name not in types]
-        if not unlike:
-            return types
-        if not self.types_from_all and any(text_ending(each) in SEPARATORS for each in self.files):
-            raise OtherTypesError
-        raise UserError(
-            f"{file}: its column {unlike[0]!r} holds {other[unlike[0]]} instead of "
-            f"{self.schema[unlike[0]]}, unlike {self.files[0]}"
-        )
+        return {name: wider(dtype, other[name]) or dtype for name, dtype in schema.items()}
 
     def column(self, name: str) -> TextColumn:
         """How a column of text is read."""
@@ -113,21 +111,15 @@ class TableFile:
 
     def types_in(self, file: Path) -> Schema:
         """The names and types of a file's columns; Null for one of text without any value."""
-        is_text_file = text_ending(file) in SEPARATORS
-        types = {name: self.plain(name, dtype) for name, dtype in self.raw[file].items()}
-        for name in self.facts[file]:
-            facts = self.facts_of(name, file)
-            dtype = self.column(name).type_of(facts, is_text_file=is_text_file)
-            is_empty = dtype == pl.Null and not is_text_file  # of a type that holds all the same
-            types[name] = pl.String() if is_empty else dtype
+        types = dict(self.raw[file])
+        for name, dtype in types.items():
+            if isinstance(dtype, pl.Enum):  # without spaces and what stands for a missing value
+                labels = pl.DataFrame({name: dtype.categories}).select(self.column(name).text)
+                types[name] = pl.Enum(labels[name].drop_nulls().unique(maintain_order=True))
+            elif name in self.facts[file]:
+                facts = self.facts_of(name, file)
+                types[name] = self.column(name).type_of(facts, is_text_file=is_text(file))
         return types
-
-    def plain(self, name: str, dtype: pl.DataType) -> pl.DataType:
-        """An enum without the spaces around its labels and what stands for a missing value."""
-        if not isinstance(dtype, pl.Enum):
-            return dtype
-        labels = pl.DataFrame({name: dtype.categories}).select(self.column(name).text).to_series()
-        return pl.Enum(labels.drop_nulls().unique(maintain_order=True))
 
     def facts_of(self, name: str, file: Path) -> Facts:
         """What a column of text holds: in all files, if it is text in all, or else in this one."""
@@ -138,7 +130,6 @@ class TableFile:
 
     def look_at(self, file: Path) -> None:
         """Take in the types that a file's columns have, and the facts of those of text."""
-        is_text_file = text_ending(file) in SEPARATORS
         with self.refusing(file):  # polars reads ahead
             rows = self.scan(file)
             self.raw[file] = schema = rows.collect_schema()
@@ -146,7 +137,7 @@ class TableFile:
             n_rows, facts = facts_of(rows.head(ROWS_FOR_TYPES), texts)
             own = {each.name: each.type_of(facts[each.name], is_text_file=True) for each in texts}
             is_whole = n_rows < ROWS_FOR_TYPES
-            if not is_whole and (self.types_from_all or not is_text_file):
+            if not is_whole and (self.types_from_all or not is_text(file)):
                 undecided = [each for each in texts if own[each.name] != pl.String]
                 facts |= facts_of(rows, undecided)[1]
             elif not is_whole and pl.Null in own.values():
@@ -171,13 +162,11 @@ class TableFile:
 
     def scan(self, file: Path) -> pl.LazyFrame:
         """The rows of a file, of the types that its own rows have."""
-        if text_ending(file) not in SEPARATORS:
-            is_parquet = file.suffix.lower() == ".parquet"
-            rows = (
-                pl.scan_parquet(file, glob=False) if is_parquet else pl.scan_ipc(file, glob=False)
-            )
-            return with_plain_names(rows)
-        check_header(file, str(self.separator(file)))
+        if not is_text(file):
+            scan = pl.scan_parquet if file.suffix.lower() == ".parquet" else pl.scan_ipc
+            return with_plain_names(scan(file, glob=False))
+        if fault := header_fault(file, str(self.separator(file))):
+            raise UserError(f"{file}: {fault}")
         names = self.scan_text(file, infer_schema=False).collect_schema()
         labels = [name for name in names if self.roles.get(plain_name(name), "number") != "number"]
         rows = self.scan_text(
@@ -201,10 +190,10 @@ class TableFile:
 
     def rows(self, file: Path) -> pl.LazyFrame:
         """The rows of one of the files, with text as it is written: see `typed`."""
-        if text_ending(file) not in SEPARATORS:
+        if not is_text(file):
             return self.scan(file)
-        raw = self.raw[file]
-        types = [raw[name] if raw[name] in UNPARSED else self.schema[name] for name in raw]
+        raw = self.raw[file].items()
+        types = [dtype if dtype in UNPARSED else self.schema[name] for name, dtype in raw]
         names = self.scan_text(file, infer_schema=False).collect_schema()
         return with_plain_names(self.scan_text(file, schema=dict(zip(names, types, strict=True))))
 
@@ -213,22 +202,20 @@ class TableFile:
 
         Raises `OtherTypesError` for text that is of another type than was thought.
         """
-        columns = []
-        for raw in rows:
-            column = self.typed_column(raw)
-            dtype = self.schema[raw.name]
-            columns.append(column if column.dtype == dtype else column.cast(dtype))
-        return pl.DataFrame(dict(zip(rows.columns, columns, strict=True)))
+        columns = {each.name: self.typed_column(each) for each in rows}
+        return pl.DataFrame({n: each.cast(self.schema[n]) for n, each in columns.items()})
 
     def typed_column(self, column: pl.Series) -> pl.Series:
         """A column without what stands for a missing value, text as what it is read as."""
-        if column.dtype not in (*TEXTS, pl.Enum):
-            numbers = self.text.missing_numbers if column.dtype.is_numeric() else []
-            return without(column, numbers) if numbers else column
-        typed = self.column(column.name).typed(column, self.schema[column.name])
-        if typed is None:
-            raise OtherTypesError
-        return typed
+        if column.dtype in (*TEXTS, pl.Enum):
+            typed = self.column(column.name).typed(column, self.schema[column.name])
+            if typed is None:
+                raise OtherTypesError
+            return typed
+        if column.dtype.is_numeric() and (numbers := self.text.missing_numbers):
+            is_one = column.cast(pl.Float64, strict=False).is_in(numbers)
+            return column.set(is_one.fill_null(False), None)
+        return column
 
     def batches(self, file: Path) -> Iterator[pl.DataFrame]:
         """The rows of one of the files in their order, some thousands at a time.
@@ -304,12 +291,6 @@ def has_nan(column: pl.Series) -> bool:
     return math.isnan(column.sum()) and column.is_nan().any()
 
 
-def without(column: pl.Series, numbers: Sequence[float]) -> pl.Series:
-    """A column with null in the place of some numbers."""
-    is_one = column.cast(pl.Float64, strict=False).is_in(numbers)
-    return column.set(is_one.fill_null(False), None)
-
-
 def check_input(path: str | Path) -> list[Path]:
     """The files that a path names, if they are of a kind that can be read; it may hold wildcards.
 
@@ -383,20 +364,25 @@ def text_ending(path: Path) -> str:
     return ending.lower()
 
 
+def is_text(path: Path) -> bool:
+    """Whether the file is text, compressed or not."""
+    return text_ending(path) in SEPARATORS
+
+
 def write_frame(table: pl.DataFrame, path: str | Path) -> None:
     """Write a table.
 
     Raises `UserError` where it cannot be written.
     """
     path = check_output(path)
+    ending = path.suffix.lower()
     try:
         with whole_file(path) as file:
-            match path.suffix.lower():
-                case ".parquet":
-                    table.write_parquet(file)
-                case ".arrow":
-                    table.write_ipc(file)
-                case ending:
-                    table.write_csv(file, separator=SEPARATORS[ending])
+            if ending == ".parquet":
+                table.write_parquet(file)
+            elif ending == ".arrow":
+                table.write_ipc(file)
+            else:
+                table.write_csv(file, separator=SEPARATORS[ending])
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{path}: cannot be written: {error}") from error

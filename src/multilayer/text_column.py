@@ -8,13 +8,12 @@ import polars as pl
 
 from multilayer.text_format import TextFormat, is_spelled_missing
 
-Role = Literal["number", "category", "words", "verbatim"]
+Role = Literal["number", "category", "verbatim"]
 """What is known of a column of text before it is read.
 
 number: its values are numbers, in a file with types of its own too.
 category: its values are labels, numbers only where each is written as the number is: not `0123`.
-words: its values are labels, even where they look like numbers.
-verbatim: likewise, and they keep the spaces around them.
+verbatim: its values are labels with all that is written, spaces too.
 """
 
 Roles = Mapping[str, Role]
@@ -82,11 +81,12 @@ class TextColumn:
             that it has as text are labels, unless missing values are spelled among them.
         """
         n, n_missing = facts["n"], facts["n_missing"]
-        if self.role in ("words", "verbatim"):
+        if self.role == "verbatim":
             return pl.String()
         if n == 0:
-            empty = {"number": pl.Float64(), "category": pl.String()}.get(self.role or "")
-            return empty if empty is not None and n_missing else pl.Null()
+            none = pl.Null() if is_text_file else pl.String()
+            empty = {"number": pl.Float64(), "category": pl.String()} if n_missing else {}
+            return empty.get(self.role or "", none)
         dtype = next((each for each in TYPES if facts[str(each)] == n), pl.String())
         if self.role == "category":
             return dtype if dtype in NUMBERS and is_text_file else pl.String()

@@ -22,6 +22,7 @@ PLACEHOLDERS = ("?", "-", "--", ".", "..", "*")
 DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"
 ZONE = "(?:Z|[+-][0-9]{2}:?[0-9]{2})"
+ISO = "%Y-%m-%dT%H:%M:%S%.f"
 
 # Below, \d is a digit of any script.
 MARKS = "[.,'\u2019_\\s]"
@@ -111,12 +112,9 @@ class TextFormat:
         """
         words = []
         for value in self.missing:
-            if value is None:
-                words += ["null", "NULL", "Null"]
-            elif isinstance(value, float) and math.isnan(value):
-                words += ["nan", "NaN", "NAN"]
-            else:
-                words.append(str(value))
+            is_nan = isinstance(value, float) and math.isnan(value)
+            usual = ["null", "NULL", "Null"] if value is None else ["nan", "NaN", "NAN"]
+            words += usual if value is None or is_nan else [str(value)]
         return words
 
     @property
@@ -137,8 +135,8 @@ class TextFormat:
     def parsed(self, text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
         """Text as numbers, booleans, dates or times, null where it does not fit."""
         if dtype == pl.Boolean:
-            lower = text.str.to_lowercase()
-            return pl.when(lower.is_in(["true", "false"])).then(lower == "true")
+            words = {"true": True, "false": False}
+            return text.str.to_lowercase().replace_strict(words, default=None)
         if dtype == pl.Date:
             return matching(text, DATE).str.to_date("%Y-%m-%d", strict=False)
         if isinstance(dtype, pl.Datetime):
@@ -180,11 +178,9 @@ def is_spelled_missing(text: pl.Expr) -> pl.Expr:
 def as_datetime(text: pl.Expr, *, is_zoned: bool) -> pl.Expr:
     """ISO 8601 dates with or without a time; or else times with a zone, as those of UTC."""
     joined = text.str.replace(" ", "T").str.replace(" ", "").str.replace("Z$", "+0000")
+    pattern, forms = f"{DATE}(?:[T ]{CLOCK})?", ["%Y-%m-%d", "%Y-%m-%dT%H:%M", ISO]
     if is_zoned:
-        whole = pl.when(text.str.contains(f"^{DATE}[T ]{CLOCK} ?{ZONE}$")).then(joined)
-        forms = ["%Y-%m-%dT%H:%M%z", "%Y-%m-%dT%H:%M:%S%.f%z"]
-    else:
-        whole = pl.when(text.str.contains(f"^{DATE}(?:[T ]{CLOCK})?$")).then(joined)
-        forms = ["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S%.f"]
+        pattern, forms = f"{DATE}[T ]{CLOCK} ?{ZONE}", ["%Y-%m-%dT%H:%M%z", f"{ISO}%z"]
+    whole = pl.when(text.str.contains(f"^{pattern}$")).then(joined)
     each = (whole.str.to_datetime(form, time_unit="us", strict=False) for form in forms)
     return pl.coalesce(each)

@@ -41,31 +41,29 @@ def find_slip(column: pl.Series, text: TextFormat) -> Slip | None:
     Missing values that are spelled out are slips only where there are no others. None where all
     values fit, and where none is like one of `KINDS`.
     """
-    labels, counts = column.drop_nulls().value_counts().get_columns()
-    found = pl.DataFrame({"label": labels.cast(pl.String), "n": counts})
+    found = column.rename("label").drop_nulls().value_counts(name="n")
+    found = found.with_columns(pl.col("label").cast(pl.String))
     label, is_given = pl.col("label"), ~is_spelled_missing(pl.col("label"))
-    fits, like, n_like = {}, {}, dict.fromkeys(KINDS, 0)
-    for name, kind in KINDS.items():
-        fits[name] = text.parsed(label, kind.dtype).is_not_null() & is_given
-        like[name] = (fits[name] | label.str.contains(kind.looks)) & is_given
-        n_like[name] = int(found.filter(like[name])["n"].sum())
-    name = max(KINDS, key=lambda each: n_like[each])
-    bad = found.filter(~fits[name])
-    if n_like[name] == 0 or bad.is_empty():
+
+    def count(mask: pl.Expr) -> int:
+        return int(found.filter(mask)["n"].sum())
+
+    fits = {
+        name: text.parsed(label, kind.dtype).is_not_null() & is_given
+        for name, kind in KINDS.items()
+    }
+    like = {name: fits[name] | (label.str.contains(KINDS[name].looks) & is_given) for name in KINDS}
+    name = max(KINDS, key=lambda each: count(like[each]))
+    bad = ~fits[name] & is_given
+    bad = bad if count(bad) else ~fits[name]
+    n_like, n_bad, n_other = count(like[name]), count(bad), count(~like[name] & is_given)
+    if n_like == 0 or n_bad == 0:
         return None
-    worst = bad.filter(is_given)
-    bad = bad if worst.is_empty() else worst
-    n_other = int(found.filter(~like[name] & is_given)["n"].sum())
-    row = int(column.cast(pl.String).is_in(bad["label"].implode()).arg_max() or 0)
-    has_mark = label.str.contains(text.decimal, literal=True)
-    return Slip(
-        name,
-        str(column[row]),
-        row,
-        share=n_like[name] / (n_like[name] + n_other),
-        words=bad["label"].sort().to_list(),
-        has_decimals=found.filter(fits[name] & has_mark)["n"].sum() >= bad["n"].sum(),
-    )
+    words = found.filter(bad)["label"].sort()
+    row = int(column.cast(pl.String).is_in(words.implode()).arg_max() or 0)
+    n_decimals = count(fits[name] & label.str.contains(text.decimal, literal=True))
+    share = n_like / (n_like + n_other)
+    return Slip(name, str(column[row]), row, share, words.to_list(), n_decimals >= n_bad)
 
 
 def check_words(
@@ -100,13 +98,12 @@ def refuse_slip(column: pl.Series, kind: str, origin: Origin, what: str) -> None
     what: what it is called.
     """
     slip = find_slip(column, TextFormat())
-    found = slip.row if slip else int(column.is_not_null().arg_max() or 0)
-    name, row = origin.find(found)
-    word, todo = str(column[found]), "leave it empty if it is missing"
-    if kind == "numbers":
-        if re.match(KINDS["numbers"].looks, word):
-            todo = "write numbers as they were written for the training"
-    elif kind in KINDS:
+    first = slip.row if slip else int(column.is_not_null().arg_max() or 0)
+    (name, row), word = origin.find(first), str(column[first])
+    todo = "leave it empty if it is missing"
+    if kind == "numbers" and re.match(KINDS[kind].looks, word):
+        todo = "write numbers as they were written for the training"
+    elif kind != "numbers" and kind in KINDS:
         todo = f"write {kind} as {KINDS[kind].example}, and {todo}"
     among = f" among {slip.kind}" if slip else ""
     raise UserError(

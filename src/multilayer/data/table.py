@@ -22,12 +22,7 @@ from multilayer.data.kinds import (
     kind_of_time,
     refuse_infinite,
 )
-from multilayer.data.labels import (
-    are_read_alike,
-    codes_in,
-    codes_of,
-    warn_of_unknown,
-)
+from multilayer.data.labels import codes_in, codes_of, warn_of_unknown
 from multilayer.data.slips import refuse_slip
 from multilayer.errors import UserError, quoted
 from multilayer.frames import read_frame
@@ -87,19 +82,15 @@ class Columns:
 
         >>> columns = Columns(["a", "b"], "y", "binary", ["0", "1"], {"a": ["07"], "b": ["7"]})
         >>> columns.roles(TextFormat())
-        {'a': 'words', 'b': 'category'}
+        {'a': 'category', 'b': 'category'}
         """
-        roles: dict[str, Role] = dict.fromkeys(self.features, "number")
-        for name, labels in self.categories.items():
-            is_alike = are_read_alike(labels, "true", "false")
-            roles[name] = "category" if is_alike else "words"
-        if self.task == "regression":
-            roles[self.target] = "number"
-        elif not are_read_alike(self.classes, "True", "False"):
-            roles[self.target] = "words"
+        numbers = [*self.features, *[self.target] * (self.task == "regression")]
+        roles: dict[str, Role] = dict.fromkeys(numbers, "number")
         for name, labels in {**self.categories, self.target: self.classes}.items():
             if not text.keeps(labels):
                 roles[name] = "verbatim"
+            elif name != self.target or (labels and self.class_series.dtype == pl.String):
+                roles[name] = "category"
         return {name.strip(): role for name, role in roles.items()}
 
     @property
@@ -175,13 +166,9 @@ class Table:
     def gaps_in_words(self) -> str:
         """How many values are missing, and in which features."""
         matrix = self.features.numpy()
-        counts = np.zeros(matrix.shape[1], dtype=np.int64)
-        for rows in blocks(matrix):
-            counts += np.isnan(matrix[rows]).sum(axis=0)
-        gaps = {
-            name: n for name, n in zip(self.columns.features, counts.tolist(), strict=True) if n
-        }
-        return f"{sum(counts):,} values missing in {quoted(list(gaps))}" if gaps else ""
+        counts = sum(np.isnan(matrix[rows]).sum(axis=0) for rows in blocks(matrix)).tolist()
+        gaps = [name for name, n in zip(self.columns.features, counts, strict=True) if n]
+        return f"{sum(counts):,} values missing in {quoted(gaps)}" if gaps else ""
 
     def row_hashes(self) -> pl.Series:
         """A number for each row, which equal rows share; a missing value is equal to another."""
