@@ -224,22 +224,24 @@ class TableFile:
         """
         n_rows = max(1, VALUES_AT_A_TIME // len(self.schema))
         with self.refusing(file):
-            batches = self.rows(file).collect_batches(chunk_size=n_rows)
-            separator = self.separator(file)
-            for batch in checked_rows(batches, file, separator) if separator else batches:
-                if separator:
+            for batch in self.checked(file, self.rows(file).collect_batches(chunk_size=n_rows)):
+                if is_text(file):
                     floats = batch.select(cs.float())
                     self.with_nan.update(each.name for each in floats if has_nan(each))
                 yield self.typed(batch)
 
     def as_written(self, file: Path) -> pl.DataFrame:
         """The rows of one of the files as they stand there, with text as text."""
-        separator = self.separator(file)
         with self.refusing(file):
-            if not separator:
+            if not is_text(file):
                 return self.scan(file).collect()
             rows = self.scan_text(file, infer_schema=False, null_values=[""])
-            return pl.concat([*checked_rows(rows.collect_batches(), file, separator)])
+            return pl.concat(self.checked(file, rows.collect_batches()))
+
+    def checked(self, file: Path, batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """The rows that polars reads from a file, those of a text file as `checked_rows`."""
+        separator = self.separator(file)
+        return checked_rows(batches, file, separator) if separator else batches
 
 
 def read_frame(

@@ -40,6 +40,8 @@ ANY_DATE = (
     rf"|\d{{1,2}}[ -]{MONTH}[ -]\d{{2,4}}|{MONTH} \d{{1,2}},? \d{{4}}"
 )
 ANY_CLOCK = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?"
+ANY_DAY = rf"^(?:{ANY_DATE})(?:[T, ]+{ANY_CLOCK})?$"
+ANY_TIME = rf"^(?:{ANY_DATE})[T, ]+{ANY_CLOCK} ?{ZONE}$"
 
 SPACES = "[ \u00a0\u2007\u2009\u202f]"
 """Those that separate thousands: a plain one, those that do not break, and thin ones."""
@@ -59,16 +61,8 @@ class Kind(NamedTuple):
 
 KINDS = {
     "numbers": Kind(pl.Float64(), MARKED, "-1234.5"),
-    "dates without a time zone": Kind(
-        pl.Datetime("us"),
-        rf"^(?:{ANY_DATE})(?:[T, ]+{ANY_CLOCK})?$",
-        "2026-03-01 or 2026-03-01T13:45",
-    ),
-    "dates with a time zone": Kind(
-        pl.Datetime("us", "UTC"),
-        rf"^(?:{ANY_DATE})[T, ]+{ANY_CLOCK} ?{ZONE}$",
-        "2026-03-01T13:45Z or 2026-03-01T13:45+02:00",
-    ),
+    "dates without a time zone": Kind(pl.Datetime("us"), ANY_DAY, "2026-03-01 or 2026-03-01T13:45"),
+    "dates with a time zone": Kind(pl.Datetime("us", "UTC"), ANY_TIME, "2026-03-01T13:45Z"),
     "times of day": Kind(pl.Time(), f"^{ANY_CLOCK}$", "13:45"),
     "booleans": Kind(pl.Boolean(), "^$", "true"),
 }

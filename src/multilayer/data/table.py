@@ -14,6 +14,7 @@ from torch import Tensor
 
 from multilayer.data.kinds import (
     WORDS,
+    Float64s,
     Floats,
     in_float64,
     is_fractional,
@@ -173,12 +174,9 @@ class Table:
     def row_hashes(self) -> pl.Series:
         """A number for each row, which equal rows share; a missing value is equal to another."""
         matrix, target = self.features.numpy(), self.target.numpy()
-        n_rows = max(1, HASHED_VALUES // max(1, matrix.shape[1]))
         hashes = [
-            pl.DataFrame(matrix[start : start + n_rows])
-            .with_columns(pl.Series("target", target[start : start + n_rows]))
-            .hash_rows()
-            for start in range(0, len(matrix), n_rows)
+            pl.DataFrame(matrix[rows]).with_columns(target=target[rows]).hash_rows()
+            for rows in blocks(matrix, HASHED_VALUES)
         ]
         return pl.concat(hashes)
 
@@ -193,13 +191,13 @@ class Table:
         return digest.hexdigest()
 
 
-def blocks(matrix: Tensor | Floats) -> Iterator[slice]:
-    """The rows of a matrix in parts of `VALUES_AT_A_TIME`; at least one part.
+def blocks(matrix: Tensor | Floats, n_values: int = VALUES_AT_A_TIME) -> Iterator[slice]:
+    """The rows of a matrix in parts of so many values; at least one part.
 
     >>> list(blocks(torch.empty(3, VALUES_AT_A_TIME // 2)))
     [slice(0, 2, None), slice(2, 4, None)]
     """
-    n_rows = max(1, VALUES_AT_A_TIME // max(1, matrix.shape[1]))
+    n_rows = max(1, n_values // max(1, matrix.shape[1]))
     for start in range(0, max(1, len(matrix)), n_rows):
         yield slice(start, start + n_rows)
 
@@ -296,44 +294,43 @@ def feature_tensor(frame: pl.DataFrame, columns: Columns, origin: Origin) -> Ten
     missing = [label for label in columns.features if label not in frame.columns]
     if missing:
         raise UserError(f"{origin.name} lacks {quoted(missing)}; it has {quoted(frame.columns)}")
-    for label in columns.features:
-        if label not in columns.categories:
-            refuse_other_kind(frame[label], columns.times, origin)
     matrix = np.empty((frame.height, len(columns.features)))
     for position, label in enumerate(columns.features):
         labels = columns.categories.get(label)
         if labels is None:
-            values = in_float64(frame[label])
-            refuse_infinite(values, label, origin)
-            matrix[:, position] = values
+            matrix[:, position] = numbers_in(frame[label], columns.times, origin)
         else:
             matrix[:, position] = codes_in(frame[label], labels)
     return torch.from_numpy(matrix)
 
 
-def refuse_other_kind(
+def numbers_in(
     column: pl.Series, times: Mapping[str, str] | None, origin: Origin, what: str = "column"
-) -> None:
-    """Raise `UserError` where a column holds words, or dates where training had numbers, and so on.
+) -> Float64s:
+    """A column of numbers or dates as `(N,)`.
 
     times: the kind of each column that is not "numbers"; an older run does not know it, or not
         whether its dates had a time zone.
-    what: what it is called.
+    what: what the column is called.
+
+    Raises `UserError` where it is of another kind than in training, and for an infinite value.
     """
-    if column.null_count() == len(column):  # which is read as words
-        return
     expected, found = (times or {}).get(column.name, "numbers"), str(column.dtype)
-    if column.dtype in WORDS:
+    is_empty = column.null_count() == len(column)  # which is read as words
+    if column.dtype in WORDS and not is_empty:
         refuse_slip(column, expected, origin, what)
     if is_number(column.dtype):
         found = kind_of_time(column.dtype)
-        if times is None or found.startswith(expected):
-            return
-    todo = f"; write {expected} as {KINDS[expected].example}" if expected in KINDS else ""
-    raise UserError(
-        f"{origin.name}: {what} {column.name!r} must hold {expected}, as in training, found {found}"
-        f"{todo}"
-    )
+        is_empty |= times is None or found.startswith(expected)
+    if not is_empty:
+        todo = f"; write {expected} as {KINDS[expected].example}" if expected in KINDS else ""
+        raise UserError(
+            f"{origin.name}: {what} {column.name!r} must hold {expected}, as in training, found "
+            f"{found}{todo}"
+        )
+    values = in_float64(column)
+    refuse_infinite(values, column.name, origin, what)
+    return values
 
 
 def refuse_missing(target: pl.Series, origin: Origin, what: str | None = None) -> None:
@@ -356,10 +353,7 @@ def target_tensor(target: pl.Series, columns: Columns, origin: Origin) -> Tensor
     """
     refuse_missing(target, origin)
     if columns.task == "regression":
-        refuse_other_kind(target, {}, origin, "the target")
-        values = in_float64(target)
-        refuse_infinite(values, target.name, origin, "the target")
-        return torch.from_numpy(values.copy())
+        return torch.from_numpy(numbers_in(target, {}, origin, "the target").copy())
     distinct = target.unique()
     words = pl.Series([str(value) for value in distinct.to_list()], dtype=pl.String)
     codes = codes_of(words, columns.classes).fill_null(-1)
