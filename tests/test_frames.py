@@ -343,6 +343,7 @@ def test_several_files_are_one_table(tmp_path):
         ("x\n1\n", "it lacks 'y'"),
         ("x,y,z\n1,2,3\n", "it has 'z', unlike"),
         ("y,x\n1,2\n", "it has its columns in another order"),
+        ("x,y\n1,2024-05-01\n", "its column 'y' holds Date instead of Int64"),
     ],
 )
 def test_files_that_do_not_go_together_are_told(tmp_path, other, message):

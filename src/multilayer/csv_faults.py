@@ -179,6 +179,12 @@ def is_plain(path: Path, separator: str, width: int) -> bool:
     return not lines(path).select(is_odd.any()).collect(engine="streaming").item()
 
 
+def has_odd_digits(path: Path) -> bool:
+    """Whether a file has digits of another script: polars takes them for numbers it cannot read."""
+    is_odd = pl.col("line").str.contains(r"[^\P{Nd}0-9]").any()
+    return bool(lines(path).select(is_odd).collect(engine="streaming").item())
+
+
 def is_utf8(path: Path) -> bool:
     """Whether a file can be decoded."""
     try:

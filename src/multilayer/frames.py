@@ -12,7 +12,14 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from multilayer.csv_faults import checked_rows, find_fault, header_fault, lines_of, plain_name
+from multilayer.csv_faults import (
+    checked_rows,
+    find_fault,
+    has_odd_digits,
+    header_fault,
+    lines_of,
+    plain_name,
+)
 from multilayer.errors import UserError, first_line
 from multilayer.files import whole_file
 from multilayer.origin import Origin
@@ -96,14 +103,18 @@ class TableFile:
         """The schema that holds for another file too."""
         other = self.types_in(file)
         problem = difference(schema, other)
-        for name, dtype in schema.items() if problem is None else ():
-            if wider(dtype, other[name]) is None:
-                if not self.types_from_all and any(map(is_text, self.files)):
-                    raise OtherTypesError
-                problem = f"its column {name!r} holds {other[name]} instead of {dtype}"
         if problem:
             raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
-        return {name: wider(dtype, other[name]) or dtype for name, dtype in schema.items()}
+        types, are_text = {}, all(map(is_text, self.files))
+        for name, dtype in schema.items():
+            both = wider(dtype, other[name])
+            if both is None and not self.types_from_all and any(map(is_text, self.files)):
+                raise OtherTypesError
+            if both is None and not (are_text and pl.String in (dtype, other[name])):
+                problem = f"its column {name!r} holds {other[name]} instead of {dtype}"
+                raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
+            types[name] = both or pl.String()
+        return types
 
     def column(self, name: str) -> TextColumn:
         """How a column of text is read."""
@@ -172,8 +183,8 @@ class TableFile:
         rows = self.scan_text(
             file,
             schema_overrides=dict.fromkeys(labels, pl.String()),
-            infer_schema=self.text.is_plain and not self.types_from_all,
-            infer_schema_length=ROWS_FOR_TYPES,
+            infer_schema=self.text.is_plain and not (self.types_from_all and has_odd_digits(file)),
+            infer_schema_length=None if self.types_from_all else ROWS_FOR_TYPES,
         )
         return with_plain_names(rows)
 
