@@ -9,6 +9,7 @@ from typing import Literal
 import polars as pl
 
 from multilayer.errors import UserError, quoted
+from multilayer.text_column import plain_name
 
 SEPARATORS_IN_WORDS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
@@ -21,9 +22,9 @@ def header_fault(path: Path, separator: str) -> str | None:
 
     separator: what is between values; a header of one name that holds another one is wrong too.
     """
-    line = next(lines_of(path, 1), None)
-    if line is None or not line.strip():
-        what = "empty" if line is None else "its first line is blank"
+    line = next(lines_of(path, 1), "")
+    if not line.strip():
+        what = "its first line is blank" if line else "empty"
         return f"{what}, expected a header with the names of the columns"
     if "\r" in line.rstrip():
         return "its lines end with \\r alone; save the file with \\n after each line"
@@ -46,15 +47,10 @@ def header_fault(path: Path, separator: str) -> str | None:
     return f"several columns are called {quoted(twice)}" if twice else None
 
 
-def plain_name(name: str) -> str:
-    """The name of a column without spaces around it, and without byte-order marks."""
-    return name.replace("\ufeff", "").strip()
-
-
 def checked_rows(
-    batches: Iterable[pl.DataFrame], path: Path, separator: str
+    batches: Iterable[pl.DataFrame], path: Path, separator: str | None
 ) -> Iterator[pl.DataFrame]:
-    """The rows that polars read from a file, without the blank lines at its end.
+    """The rows that polars read from a file, of a text file without the blank lines at its end.
 
     polars fills up rows that are too short, and takes a blank line for a row. Such a row ends with
     a missing value: only where there are some, the file is looked at again, line by line.
@@ -65,7 +61,7 @@ def checked_rows(
     for batch in batches:
         rows = batch if held is None else pl.concat([held, batch])
         held = None
-        if rows.width > 1 and rows.to_series(-1).null_count():
+        if separator and rows.width > 1 and rows.to_series(-1).null_count():
             fault = None if was_looked_at else find_fault(path, separator)
             if fault:
                 raise UserError(f"{path}: {fault}")
@@ -126,16 +122,14 @@ def find_misfit(
     number = blank = 0
     try:
         for number, row in enumerate(rows, 1):
+            if blank and row:
+                return blank, f"row {blank} is blank"
             if not row:
                 blank = blank or number
-                continue
-            if blank:
-                return blank, f"row {blank} is blank"
-            if not was_decoded and any(UNDECODABLE in value for value in row):
+            elif not was_decoded and any(UNDECODABLE in value for value in row):
                 return number, f"row {number} is not UTF-8; save the file as UTF-8"
-            if len(row) != width:
-                problem = f"row {number} has {len(row)} values, the header has {width} names"
-                return number, problem
+            elif len(row) != width:
+                return number, f"row {number} has {len(row)} values, the header has {width} names"
     except csv.Error:
         return number + 1, None
     return 0, None

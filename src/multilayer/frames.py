@@ -12,19 +12,12 @@ from typing import Any
 import polars as pl
 import polars.selectors as cs
 
-from multilayer.csv_faults import (
-    checked_rows,
-    find_fault,
-    has_odd_digits,
-    header_fault,
-    lines_of,
-    plain_name,
-)
+from multilayer import csv_faults
 from multilayer.errors import UserError, first_line
 from multilayer.files import whole_file
 from multilayer.origin import Origin
 from multilayer.schemas import Schema, difference, wider
-from multilayer.text_column import Facts, Roles, TextColumn, facts_of
+from multilayer.text_column import Facts, Roles, TextColumn, facts_of, plain_name
 from multilayer.text_format import TextFormat
 
 WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
@@ -103,18 +96,17 @@ class TableFile:
         """The schema that holds for another file too."""
         other = self.types_in(file)
         problem = difference(schema, other)
-        if problem:
-            raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
-        types, are_text = {}, all(map(is_text, self.files))
-        for name, dtype in schema.items():
-            both = wider(dtype, other[name])
-            if both is None and not self.types_from_all and any(map(is_text, self.files)):
+        if problem is None:
+            or_words = self.types_from_all and all(map(is_text, self.files))
+            found = {n: wider(dtype, other[n], or_words=or_words) for n, dtype in schema.items()}
+            types = {n: dtype for n, dtype in found.items() if dtype is not None}
+            if len(types) == len(schema):
+                return types
+            if not self.types_from_all and any(map(is_text, self.files)):
                 raise OtherTypesError
-            if both is None and not (are_text and pl.String in (dtype, other[name])):
-                problem = f"its column {name!r} holds {other[name]} instead of {dtype}"
-                raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
-            types[name] = both or pl.String()
-        return types
+            name = next(n for n in schema if n not in types)
+            problem = f"its column {name!r} holds {other[name]} instead of {schema[name]}"
+        raise UserError(f"{file}: {problem}, unlike {self.files[0]}")
 
     def column(self, name: str) -> TextColumn:
         """How a column of text is read."""
@@ -163,7 +155,7 @@ class TableFile:
         separator = SEPARATORS.get(text_ending(file))
         if separator == "," and self.text.decimal == ",":
             with refusing(file, separator=","):
-                return ";" if ";" in next(lines_of(file, 1), "") else ","
+                return ";" if ";" in next(csv_faults.lines_of(file, 1), "") else ","
         return separator
 
     def refusing(self, file: Path) -> AbstractContextManager[None]:
@@ -176,14 +168,15 @@ class TableFile:
         if not is_text(file):
             scan = pl.scan_parquet if file.suffix.lower() == ".parquet" else pl.scan_ipc
             return with_plain_names(scan(file, glob=False))
-        if fault := header_fault(file, str(self.separator(file))):
+        if fault := csv_faults.header_fault(file, str(self.separator(file))):
             raise UserError(f"{file}: {fault}")
         names = self.scan_text(file, infer_schema=False).collect_schema()
         labels = [name for name in names if self.roles.get(plain_name(name), "number") != "number"]
+        is_odd = self.types_from_all and csv_faults.has_odd_digits(file)
         rows = self.scan_text(
             file,
             schema_overrides=dict.fromkeys(labels, pl.String()),
-            infer_schema=self.text.is_plain and not (self.types_from_all and has_odd_digits(file)),
+            infer_schema=self.text.is_plain and not is_odd,
             infer_schema_length=None if self.types_from_all else ROWS_FOR_TYPES,
         )
         return with_plain_names(rows)
@@ -234,25 +227,21 @@ class TableFile:
         Raises as the class does.
         """
         n_rows = max(1, VALUES_AT_A_TIME // len(self.schema))
+        separator = self.separator(file)
         with self.refusing(file):
-            for batch in self.checked(file, self.rows(file).collect_batches(chunk_size=n_rows)):
-                if is_text(file):
-                    floats = batch.select(cs.float())
-                    self.with_nan.update(each.name for each in floats if has_nan(each))
+            batches = self.rows(file).collect_batches(chunk_size=n_rows)
+            for batch in csv_faults.checked_rows(batches, file, separator):
+                floats = batch.select(cs.float()) if separator else pl.DataFrame()
+                self.with_nan.update(each.name for each in floats if has_nan(each))
                 yield self.typed(batch)
 
     def as_written(self, file: Path) -> pl.DataFrame:
         """The rows of one of the files as they stand there, with text as text."""
-        with self.refusing(file):
-            if not is_text(file):
-                return self.scan(file).collect()
-            rows = self.scan_text(file, infer_schema=False, null_values=[""])
-            return pl.concat(self.checked(file, rows.collect_batches()))
-
-    def checked(self, file: Path, batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-        """The rows that polars reads from a file, those of a text file as `checked_rows`."""
         separator = self.separator(file)
-        return checked_rows(batches, file, separator) if separator else batches
+        with self.refusing(file):
+            options = {"infer_schema": False, "null_values": [""]}
+            rows = self.scan_text(file, **options) if separator else self.scan(file)
+            return pl.concat(csv_faults.checked_rows(rows.collect_batches(), file, separator))
 
 
 def read_frame(
@@ -272,12 +261,10 @@ def read_frame(
 
 def whole(table: TableFile) -> tuple[pl.DataFrame, Origin]:
     """All rows as one frame."""
-    parts = [[pl.DataFrame(schema=table.schema), *table.batches(file)] for file in table.files]
-    frames = [pl.concat(batches) for batches in parts]
-    origin = Origin(table.name)
-    for file, frame in zip(table.files, frames, strict=True):
-        origin.parts.append((file.name, range(frame.height)))
-    return pl.concat(frames, rechunk=True), origin
+    empty = pl.DataFrame(schema=table.schema)
+    frames = [pl.concat([empty, *table.batches(file)]) for file in table.files]
+    parts = [(each.name, range(len(own))) for each, own in zip(table.files, frames, strict=True)]
+    return pl.concat(frames, rechunk=True), Origin(table.name, [*parts])
 
 
 def read_as_written(path: str | Path, text: TextFormat) -> pl.DataFrame:
@@ -316,10 +303,8 @@ def check_input(path: str | Path) -> list[Path]:
         if not files:
             raise UserError(f"{path}: no file is called so")
     for file in files:
-        if not file.exists():
-            raise UserError(f"{file}: no such file")
         if not file.is_file():
-            raise UserError(f"{file}: not a file")
+            raise UserError(f"{file}: {'not a file' if file.exists() else 'no such file'}")
         check_ending(file, READABLE)
     return files
 
@@ -363,7 +348,11 @@ def refusing(
         yield
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         try:
-            fault = find_fault(file, separator, was_refused=not may_be_types) if separator else None
+            fault = (
+                csv_faults.find_fault(file, separator, was_refused=not may_be_types)
+                if separator
+                else None
+            )
         except (pl.exceptions.PolarsError, OSError) as other:  # not even its lines can be read
             raise UserError(f"{file}: cannot be read: {first_line(other)}") from other
         if may_be_types and separator and not fault:
@@ -388,14 +377,14 @@ def write_frame(table: pl.DataFrame, path: str | Path) -> None:
     Raises `UserError` where it cannot be written.
     """
     path = check_output(path)
-    ending = path.suffix.lower()
+    separator = SEPARATORS.get(path.suffix.lower())
     try:
         with whole_file(path) as file:
-            if ending == ".parquet":
+            if separator:
+                table.write_csv(file, separator=separator)
+            elif path.suffix.lower() == ".parquet":
                 table.write_parquet(file)
-            elif ending == ".arrow":
-                table.write_ipc(file)
             else:
-                table.write_csv(file, separator=SEPARATORS[ending])
+                table.write_ipc(file)
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{path}: cannot be written: {error}") from error

@@ -22,8 +22,13 @@ def difference(first: Schema, other: Schema) -> str | None:
     return None
 
 
-def wider(first: pl.DataType, other: pl.DataType) -> pl.DataType | None:
-    """The type that holds the values of both; None where they are of two kinds."""
+def wider(first: pl.DataType, other: pl.DataType, *, or_words: bool) -> pl.DataType | None:
+    """The type that holds the values of both; None where they are of two kinds.
+
+    or_words: whether both are words where one is, as text is.
+    """
+    if or_words and pl.String in (first, other):
+        return pl.String()
     kinds = {kind_of(dtype) for dtype in (first, other) if dtype != pl.Null}
     if len(kinds) > 1:
         return None

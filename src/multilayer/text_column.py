@@ -110,3 +110,8 @@ def facts_of(rows: pl.LazyFrame, columns: Sequence[TextColumn]) -> tuple[int, di
     asked = [pl.len().alias(longer_than_any), *(column.facts for column in columns)]
     n_rows, *facts = rows.select(asked).collect(engine="streaming").row(0)
     return n_rows, dict(zip(names, facts, strict=True))
+
+
+def plain_name(name: str) -> str:
+    """The name of a column without spaces around it, and without byte-order marks."""
+    return name.replace("\ufeff", "").strip()

@@ -73,14 +73,12 @@ def warn_of_unknown(column: pl.Series, labels: Sequence[str], name: str) -> None
     """
     found = as_text(column.unique().sort()).drop_nulls()
     unknown = found.filter(codes_of(found, labels).is_null()).to_list()
-    if unknown and len(unknown) == len(found):
-        log.warning(
-            f"{name}: column {column.name!r} holds {quoted(unknown, 3)}, none of which is "
-            f"among the {len(labels)} labels of the training: {quoted(labels, 3)}"
-        )
     bare = {label.lstrip("0"): label for label in labels if label.isdigit()}
-    for word in [word for word in unknown if word.lstrip("0") in bare][:1]:
-        log.warning(
-            f"{name}: column {column.name!r} holds {word!r}, which is not the label "
-            f"{bare[word.lstrip('0')]!r} of the training"
-        )
+    near = [word for word in unknown if word.lstrip("0") in bare]
+    said = f"{name}: column {column.name!r} holds "
+    if unknown and len(unknown) == len(found):
+        said += f"{quoted(unknown, 3)}, none of which is among the {len(labels)} labels of the "
+        log.warning(f"{said}training: {quoted(labels, 3)}")
+    elif near:
+        label = bare[near[0].lstrip("0")]
+        log.warning(f"{said}{near[0]!r}, which is not the label {label!r} of the training")

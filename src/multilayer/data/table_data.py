@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from multilayer.csv_faults import plain_name
 from multilayer.data.datamodule import DataModule
 from multilayer.data.intake import Float64NeededError, Intake
 from multilayer.data.stream import TableStream
@@ -16,7 +15,7 @@ from multilayer.errors import quoted
 from multilayer.frames import OtherTypesError, TableFile
 from multilayer.losses import Task
 from multilayer.read_ahead import read_ahead
-from multilayer.text_column import Role
+from multilayer.text_column import Role, plain_name
 from multilayer.text_format import TextFormat
 
 log = logging.getLogger(__name__)
