@@ -165,9 +165,9 @@ def test_r_squared_of_targets_that_do_not_differ_is_undefined(offset, n_rows):
     assert (metrics["mae"], metrics["rmse"]) == (pytest.approx(offset), pytest.approx(offset))
 
 
-@pytest.mark.parametrize("unit", [1e-150, 1e-30, 1.0, 1e25, 1e200])
+@pytest.mark.parametrize("unit", [1e-300, 1e-150, 1e-30, 1.0, 1e25, 1e200, 1e305])
 def test_regression_metrics_follow_the_unit_of_the_target(unit):
-    """Squares neither overflow nor vanish."""
+    """Neither sums nor squares overflow or vanish."""
     values, y = regression_rows()
     values, y = values.astype(np.float64), y.astype(np.float64)
     metrics, scaled = (
@@ -354,3 +354,16 @@ def test_what_is_undefined_for_one_member_is_defined_for_the_others():
     for k in (0, 2):
         expected = roc_auc_score(labels[k], predictions[k])
         assert found["auroc"][k].item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("move", [lambda p: p * 1e-200, lambda p: 1 - p * 1e-12])
+def test_probabilities_in_float64_keep_their_order(move):
+    """What float32 takes for ties are none, at either end."""
+    probabilities = np.random.default_rng(0).random(200)
+    target = (probabilities + np.random.default_rng(1).random(200) > 1).astype(np.int64)
+    expected = roc_auc_score(target, move(probabilities))
+    assert computed("binary", move(probabilities), target)["auroc"] == pytest.approx(expected)
+    both = np.stack([1 - move(probabilities), move(probabilities)], axis=1)
+    found = computed("multiclass", both, target)
+    first = roc_auc_score(target == 0, both[:, 0])
+    assert found["auroc"] == pytest.approx((expected + first) / 2)

@@ -9,11 +9,14 @@ import pytorch_lightning as pl
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer import (
     MLP,
+    BinaryCrossEntropy,
     BinaryModule,
     BuiltinData,
+    CrossEntropy,
     MulticlassModule,
     PassClassData,
     RegressionModule,
@@ -188,3 +191,22 @@ def test_of_a_long_epoch_the_last_rows_are_kept(
     assert torch.equal(torch.cat(epoch.outputs), outputs[-len(kept) :])
     expected = (losses * sizes).sum() / sizes.sum()
     torch.testing.assert_close(epoch.mean_loss(), expected)
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 1000])
+def test_a_weighted_loss_is_the_same_in_minibatches_of_any_size(batch_size: int) -> None:
+    """The mean over all rows by the weights of their classes, as torch takes it at once."""
+    generator = torch.Generator().manual_seed(0)
+    features, target = torch.randn(100, 3, generator=generator), torch.arange(100) % 10 // 8
+    loaders = DataLoader(TensorDataset(features, target), batch_size=batch_size)
+    network = nn.Linear(3, 2)
+    weights = [1.0, 20.0]
+    many = MulticlassModule(network, loss=CrossEntropy(class_weights=weights))
+    expected = nn.CrossEntropyLoss(torch.tensor(weights))(network(features), target)
+    assert many.evaluate(loaders)["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    one = BinaryModule(nn.Linear(3, 1), loss=BinaryCrossEntropy(class_weights=weights))
+    expected = one.loss(one.network(features)[:, 0], target)
+    assert one.evaluate(loaders)["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    none = MulticlassModule(network, loss=CrossEntropy(class_weights=[0.0, 1.0]))
+    expected = nn.CrossEntropyLoss(torch.tensor([0.0, 1.0]))(network(features), target)
+    assert none.evaluate(loaders)["loss"] == pytest.approx(expected.item(), rel=1e-5)

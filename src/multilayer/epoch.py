@@ -22,7 +22,7 @@ class Epoch:
     def __init__(self, kept_bytes: int | None = None) -> None:
         self.kept_bytes = kept_bytes
         self.losses: list[Tensor] = []
-        self.sizes: list[int] = []
+        self.weights: list[Tensor] = []
         self.outputs: list[Tensor] = []
         self.targets: list[Tensor] = []
         self.has_news = False
@@ -30,11 +30,19 @@ class Epoch:
         self.n_bytes_loose = 0
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def add(self, loss: Tensor, output: Tensor, target: Tensor) -> None:
-        """Keep a minibatch; no value is read, so that a GPU need not wait."""
+    def add(
+        self, loss: Tensor, output: Tensor, target: Tensor, weight: Tensor | None = None
+    ) -> None:
+        """Keep a minibatch; no value is read, so that a GPU need not wait.
+
+        weight: what its mean loss was divided by, a scalar: see `losses.total_weight`. None for
+            the number of its rows.
+        """
         self.has_news = True
         self.losses.append(loss.detach())
-        self.sizes.append(len(target))
+        if weight is None:
+            weight = torch.tensor(len(target), device=loss.device)
+        self.weights.append(weight)
         self.outputs.append(output.detach())
         self.targets.append(target)
         self.n_bytes_loose += output.nbytes + target.nbytes
@@ -43,7 +51,7 @@ class Epoch:
 
     def pack(self) -> None:
         """Put the minibatches since the last pack together; forget the first rows of too many."""
-        self.losses, self.sizes = [self.mean_loss()], [sum(self.sizes)]
+        self.losses, self.weights = [self.mean_loss()], [torch.stack(self.weights).sum()]
         for values in (self.outputs, self.targets):
             values[self.n_packs :] = [torch.cat(values[self.n_packs :])]
         self.n_packs, self.n_bytes_loose = self.n_packs + 1, 0
@@ -54,8 +62,7 @@ class Epoch:
 
     def mean_loss(self) -> Tensor:
         """The mean loss over the rows, a scalar."""
-        sizes = torch.tensor(self.sizes, device=self.losses[0].device)
-        return (torch.stack(self.losses) * sizes).sum() / sizes.sum()
+        return weighted_mean(torch.stack(self.losses), torch.stack(self.weights))
 
     def of_all_processes(self) -> "Epoch":
         """The same of all processes that train together, with one minibatch from each."""
@@ -65,5 +72,10 @@ class Epoch:
         together.losses = gather_all_tensors(self.mean_loss())
         together.outputs = gather_all_tensors(torch.cat(self.outputs))
         together.targets = gather_all_tensors(torch.cat(self.targets))
-        together.sizes = [len(target) for target in together.targets]
+        together.weights = gather_all_tensors(torch.stack(self.weights).sum())
         return together
+
+
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """The mean of losses over minibatches `(n, ...)`; one without a weight has no loss either."""
+    return (losses.where(weights != 0, 0) * (weights / weights.sum(dim=0))).sum(dim=0)

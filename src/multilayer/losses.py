@@ -185,6 +185,19 @@ def loss_for_task(
     return loss
 
 
+def total_weight(loss: nn.Module, target: Tensor) -> Tensor:
+    """What the mean loss of a minibatch was divided by, `(..., B)` to `(...)`.
+
+    That is the number of its rows or, with class weights, the sum of the weights of its rows.
+    """
+    weight = None
+    if isinstance(loss, BinaryCrossEntropy | nn.CrossEntropyLoss):
+        weight = loss.weight
+    if weight is None:
+        return torch.tensor(target.shape[-1], device=target.device).expand(target.shape[:-1])
+    return weight[target.long()].sum(dim=-1)
+
+
 def check_label_smoothing(label_smoothing: float) -> float:
     """The same number, if it is one that smooths."""
     if not 0.0 <= label_smoothing < 1.0:

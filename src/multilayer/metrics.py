@@ -55,7 +55,8 @@ def stacked_metrics(task: Task, predictions: Tensor, target: Tensor) -> dict[str
     of_classes = binary_metrics if task == "binary" else multiclass_metrics
     # Comparing with NaN gives false, which would look like the prediction of a class.
     is_number = predictions.flatten(1).isfinite().all(dim=1)
-    values = of_classes(predictions.float(), target.long())
+    wide = torch.promote_types(predictions.dtype, torch.float32)
+    values = of_classes(predictions.to(wide), target.long())
     return {name: value.where(is_number, torch.nan) for name, value in values.items()}
 
 
@@ -75,7 +76,7 @@ def binary_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
     return {
         "accuracy": mean_of(labels == target),
         "auroc": auroc(probabilities, target),
-        "calibration_error": calibration_error(probabilities, target.float()),
+        "calibration_error": calibration_error(probabilities, target.to(probabilities.dtype)),
         "f1": f1(labels, target, n_classes=2)[:, 1],
     }
 
@@ -89,7 +90,7 @@ def multiclass_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tenso
     return {
         "accuracy": mean_of(correct),
         "auroc": auroc(probabilities.mT, of_class).nanmean(dim=1),  # (K, N, C) -> (K, C, N)
-        "calibration_error": calibration_error(confidence, correct.float()),
+        "calibration_error": calibration_error(confidence, correct.to(confidence.dtype)),
         "f1": f1(labels, target, n_classes).nanmean(dim=1),
     }
 
@@ -100,19 +101,27 @@ def regression_metrics(predictions: Tensor, target: Tensor) -> dict[str, Tensor]
     They are taken in float64: in float32 a target far from 0 gives an R squared of more than 1.
     """
     wide = widest_float(predictions.device)
-    target = target.to(wide)
-    error, spread = predictions.to(wide) - target, target - target.mean(dim=1, keepdim=True)
-    # In units of the largest of both, squares neither overflow nor vanish.
-    unit = torch.cat([error, spread], dim=1).abs().amax(dim=1)
-    unit = unit.where(unit != 0, 1)
+    # In units of the largest number sums do not overflow, and in those of the largest difference
+    # squares neither overflow nor vanish.
+    both = torch.stack([predictions.to(wide), target.to(wide)])
+    largest = unit_of(both.abs().amax(dim=(0, 2)))
+    predictions, target = both / largest[:, None]
+    error, spread = predictions - target, target - target.mean(dim=1, keepdim=True)
+    unit = unit_of(torch.cat([error, spread], dim=1).abs().amax(dim=1))
     error, spread = error / unit[:, None], spread / unit[:, None]
     residual, total = error.square().sum(dim=1), spread.square().sum(dim=1)
     differs = target.amax(dim=1) > target.amin(dim=1)
     return {
-        "mae": unit * error.abs().mean(dim=1),
+        "mae": largest * (unit * error.abs().mean(dim=1)),
         "r2": (1 - residual / total).where(differs, torch.nan),
-        "rmse": unit * error.square().mean(dim=1).sqrt(),
+        "rmse": largest * (unit * error.square().mean(dim=1).sqrt()),
     }
+
+
+def unit_of(largest: Tensor) -> Tensor:
+    """A power of two near the largest numbers `(K,)`: dividing by it rounds nothing."""
+    least = 4 * torch.finfo(largest.dtype).tiny
+    return torch.exp2(largest.clamp_min(least).log2().floor() - 1)
 
 
 def widest_float(device: torch.device) -> torch.dtype:
@@ -157,10 +166,11 @@ def auroc(scores: Tensor, positive: Tensor) -> Tensor:
     It is the share of pairs of a positive and a negative row in which the positive one has the
     higher score; ties count half. NaN where all rows are positive, or none is.
     """
-    # float32 from 0 to 1 sorts like its bits, which leave room for the label below them: in one
-    # sort ties then count as won, and in the other as lost.
-    bits = scores.contiguous().view(torch.int32) << 1
-    label = positive.to(torch.int32)
+    # Floats from 0 on sort like their bits, which leave room for the label below them: in one sort
+    # ties then count as won, and in the other as lost.
+    as_bits = torch.int64 if scores.dtype == torch.float64 else torch.int32
+    bits = scores.contiguous().view(as_bits) << 1
+    label = positive.to(as_bits)
     n_positive = positive.sum(dim=-1)
     n_pairs = n_positive * (positive.shape[-1] - n_positive)
     won = pairs_won(sort(bits | label) & 1, n_positive)

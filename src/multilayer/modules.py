@@ -26,7 +26,14 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.epoch import KEPT_BYTES, Epoch
 from multilayer.errors import UserError
 from multilayer.logged import is_fitting, log_in_fit, monitored
-from multilayer.losses import AutoLoss, Task, check_classes, check_outputs, loss_for_task
+from multilayer.losses import (
+    AutoLoss,
+    Task,
+    check_classes,
+    check_outputs,
+    loss_for_task,
+    total_weight,
+)
 from multilayer.metrics import metrics_of
 
 Batch = tuple[Tensor, Tensor]
@@ -170,7 +177,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         output = self.output(features)
         check_outputs(self.task, output, target)
         loss = self.loss_of(output, target)
-        epoch.add(loss, output, target)
+        epoch.add(loss, output, target, total_weight(self.loss, target))
         return loss
 
     def prepared(self, batch: Batch) -> Minibatch:

@@ -399,3 +399,28 @@ def test_numbers_of_a_part_of_a_table_are_known() -> None:
     for values in ([3.0, np.nan, 1.0], [2.0, 4.0], [np.nan, np.nan]):
         facts.note({"a": np.array(values)}, pl.DataFrame({"a": values}))
     assert (facts.low["a"], facts.high["a"], facts.n_missing["a"]) == (1, 4, 3)
+
+
+@pytest.mark.parametrize("unit", [1e-44, 1e-60, 1e-200, 1e-310])
+def test_numbers_below_float32_are_used(tmp_path: Path, unit: float) -> None:
+    """Charges in units of astronomers: as the same numbers in another unit, not as zeros."""
+    x = drawn()
+    frame = pl.DataFrame({"x": x, "z": drawn(seed=1), "y": x + 2})
+    small = frame.with_columns(pl.col("x", "y") * unit)
+    tables = []
+    for name, table in (("a", frame), ("b", small)):
+        table.write_parquet(tmp_path / f"{name}.parquet")
+        tables.append(data_of(tmp_path / f"{name}.parquet"))
+    (features, target), (expected, scores) = (each.rows_of("train") for each in tables[::-1])
+    assert_allclose(features, expected, atol=1e-5)
+    assert_allclose(target, scores, atol=1e-5)
+
+
+def test_zeros_with_a_rare_number_below_float32_need_float64() -> None:
+    """None of the rows that are sampled is one."""
+    values = np.zeros(10_000)
+    values[5_001] = 1e-50
+    facts = NumberFacts({"a": pl.Float64()})
+    facts.note_rounding("a", values)
+    facts.note({"a": values}, pl.DataFrame({"a": values}))
+    assert facts.needs_float64()

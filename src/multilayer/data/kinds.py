@@ -36,6 +36,8 @@ ROWS_TO_JUDGE = 128
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT32_STEP = 2.0**-24
 """What float32 changes in a value, at most, as a share of the value."""
+FLOAT32_LEAST = 2.0**-150
+"""What it changes in a value that is so near to 0 that it loses digits, at most."""
 
 Floats = npt.NDArray[np.floating[Any]]
 Float64s = npt.NDArray[np.float64]
@@ -337,9 +339,11 @@ class Distribution(NamedTuple):
     def fits_float32(self) -> bool:
         """Whether float32 rounds no value too coarsely, however far away it may be.
 
-        A value at the distance d from the middle m moves by at most (|m| + d) `FLOAT32_STEP`.
+        A value at the distance d from the middle m moves by at most (|m| + d) `FLOAT32_STEP`, or
+        next to 0 by `FLOAT32_LEAST`.
         """
-        return bool(abs(self.middle) * FLOAT32_STEP <= ROUNDING * self.spread)
+        moved = max(abs(self.middle) * FLOAT32_STEP, FLOAT32_LEAST)
+        return bool(moved <= ROUNDING * self.spread)
 
     def rounding(self, values: Float64s) -> Float64s:
         """How far float32 moves each value `(B,)` of the column, as a share of its spread.

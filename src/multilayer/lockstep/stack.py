@@ -10,6 +10,7 @@ from torch import Tensor
 
 from multilayer.build import limited_batches
 from multilayer.data import Minibatches
+from multilayer.epoch import weighted_mean
 from multilayer.lockstep.block import Block, Step, make_block
 from multilayer.lockstep.calls import calls, rows_of_call
 from multilayer.lockstep.member import Member
@@ -17,6 +18,7 @@ from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.seats import Seats, compact, in_blocks
 from multilayer.lockstep.steps import Runner
 from multilayer.lockstep.template import Template, draw_keys
+from multilayer.losses import total_weight
 from multilayer.metrics import stacked_metrics
 from multilayer.modules import named
 
@@ -188,7 +190,7 @@ class Stack:
     def end_validation(self) -> None:
         """Work out the metrics of the epoch, and hand each member its own."""
         rows = [self.batch_size] * (self.n_rows // self.batch_size)
-        sizes = torch.tensor([*rows, self.n_rows - sum(rows)][: self.n_batches])
+        sizes = [*rows, self.n_rows - sum(rows)][: self.n_batches]
         for seats in self.seats:
             assert seats.outputs is not None
             train = self.summarize(
@@ -198,7 +200,7 @@ class Stack:
                 self.target[seats.order],
             )
             losses, outputs = zip(*seats.validation, strict=True)
-            n = torch.tensor([output.shape[1] for output in outputs])
+            n = [output.shape[1] for output in outputs]
             whole = torch.cat(outputs, dim=1)
             validation = self.summarize(
                 torch.stack(losses), n, whole, self.validation_rows[1].expand(len(whole), -1)
@@ -291,7 +293,7 @@ class Stack:
                 losses.append(loss)
                 outputs.append(output)
                 targets.append(target)
-            sizes = torch.tensor([len(target) for target in targets])
+            sizes = [len(target) for target in targets]
             whole = torch.cat(targets).expand(len(present), -1)
             values = self.summarize(torch.stack(losses), sizes, torch.cat(outputs, dim=1), whole)
             columns = {name: value.tolist() for name, value in values.items()}
@@ -301,14 +303,15 @@ class Stack:
         return found
 
     def summarize(
-        self, losses: Tensor, sizes: Tensor, outputs: Tensor, target: Tensor
+        self, losses: Tensor, sizes: Sequence[int], outputs: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
         """The loss and every metric, `(K,)` each.
 
         losses: `(n_minibatches, K)`, over minibatches of `sizes` rows.
         outputs: `(K, N, ...)`. target: `(K, N)`.
         """
-        weights = (sizes / sizes.sum()).to(losses)
+        parts = target.split_with_sizes(list(sizes), dim=1)
+        weights = torch.stack([total_weight(self.module.loss, part) for part in parts])
         predictions = self.module.predictions(outputs.float())
         metrics = stacked_metrics(self.module.task, predictions, self.module.targets(target))
-        return {"loss": weights @ losses, **metrics}
+        return {"loss": weighted_mean(losses, weights), **metrics}
