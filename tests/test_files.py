@@ -7,6 +7,8 @@ import random
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -250,14 +252,21 @@ def test_sigterm_leaves_a_run_that_can_be_resumed(
     assert outcome.code == 0, outcome.err
 
 
-def test_figures_go_to_files_whatever_jupyter_exports(
-    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_figures_go_to_files_whatever_jupyter_exports(tmp_path: Path) -> None:
     """The backend is that of a package that is not here; matplotlib would refuse to be imported."""
-    monkeypatch.setenv("MPLBACKEND", "module://no_such_package.backend_inline")
-    outcome = multilayer("train", *QUICK, "callbacks=[default,learning_curves]")
-    assert outcome.code == 0, outcome.err
-    assert os.environ["MPLBACKEND"] == "agg"
+    program = "import sys; from multilayer.cli import main; sys.exit(main())"
+    words = [*QUICK, "callbacks=[default,learning_curves]", "hydra.run.dir=run"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "train", *words],
+        cwd=tmp_path,
+        env=os.environ | {"MPLBACKEND": "module://no_such_package.backend_inline"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (figure,) = (tmp_path / "run" / "figures").glob("*.png")
+    assert figure.read_bytes().startswith(b"\x89PNG")
 
 
 def some_checkpoint() -> bytes:

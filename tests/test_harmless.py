@@ -25,6 +25,11 @@ def test_letters_that_act_are_shown_as_python_writes_them() -> None:
     assert harmless_data({CODES: [CODES, 1, None, True]}) == {SHOWN: [SHOWN, 1, None, True]}
 
 
+def test_a_number_that_is_too_long_to_write_is_text() -> None:
+    """Python refuses to write it in decimal, as a YAML file may hold it in hexadecimal."""
+    assert harmless_data([16**9000 - 1]) == ["0x" + "f" * 9000]
+
+
 def test_the_console_prints_them_so(capsys: pytest.CaptureFixture[str]) -> None:
     """Also in the cells of a table."""
     table = Table(CODES)

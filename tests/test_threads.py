@@ -1,6 +1,7 @@
 """Threads and compiling follow sizes and counts: a command gives the same bits at any pace."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 import torch._inductor.config
 
-from multilayer.compilation import WITHOUT_TIMING, compile_if_worthwhile
+from multilayer.compilation import compile_if_worthwhile
 from multilayer.config import check_command_line
 from multilayer.lockstep.steps import Runner
 from multilayer.runs.checkpoint import load_trained
@@ -63,12 +64,13 @@ def test_a_run_is_evaluated_with_the_threads_of_its_training_as_far_as_there_are
         assert torch.get_num_threads() == used
 
 
-def test_on_a_gpu_torchs_compiler_times_no_kernels() -> None:
+def test_on_a_gpu_torchs_compiler_times_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take the fastest of some, which differ in their last digits."""
-    assert compile_if_worthwhile(
-        torch.nn.Linear(1, 1), True, n_steps=1, device=torch.device("cuda")
-    )
-    with torch._inductor.config.patch(WITHOUT_TIMING):
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, options: given.append(options))
+    network, gpu = torch.nn.Linear(1, 1), torch.device("cuda")
+    assert compile_if_worthwhile(network, True, n_steps=1, device=gpu)
+    with torch._inductor.config.patch(given[0]):
         assert torch._inductor.config.deterministic
 
 
@@ -98,12 +100,13 @@ def test_a_slow_machine_gives_the_same_bits(
     usual = list(counts)
     hours = iter(range(0, 10**9, 3600))
     n_clocks = 0
-    for name, module in list(sys.modules.items()):
+    ours = [module for name, module in sys.modules.items() if name.startswith("multilayer")]
+    for module in (time, *ours):
         for clock in ("perf_counter", "monotonic"):
-            if name.startswith("multilayer") and hasattr(module, clock):
+            if hasattr(module, clock):
                 monkeypatch.setattr(module, clock, lambda: float(next(hours)))
                 n_clocks += 1
-    assert n_clocks > 2
+    assert n_clocks > 4
     slow = train(config, tmp_path / "slow", words, quiet=True).manifest
     assert slow["fit_seconds"] >= 3600
     assert slow["compiled"] == manifest["compiled"]

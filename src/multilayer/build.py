@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from multilayer.arguments import check_trainable
+from multilayer.config import raise_all
 from multilayer.data import DataModule, Preprocessing
 from multilayer.data.minibatches import Batches
 from multilayer.data.table import Columns
@@ -37,14 +38,11 @@ def check_components(config: Config) -> None:
     Raises `UserError`.
     """
     problems = argument_problems({name: config[name] for name in COMPONENTS})
-    lacking = accelerator_problem(config["trainer"]["accelerator"])
-    if lacking:
-        accelerator = config["trainer"]["accelerator"]
-        problems.append(
-            f"trainer.accelerator={accelerator}: {lacking}; use trainer=auto or trainer=cpu"
-        )
-    if problems:
-        raise UserError("\n".join(problems))
+    accelerator = config["trainer"]["accelerator"]
+    if lacking := accelerator_problem(accelerator):
+        problem = f"trainer.accelerator={accelerator}: {lacking}; use trainer=auto or trainer=cpu"
+        problems.append(problem)
+    raise_all(problems)
     data = make_data(config)
     if data.task is not None:
         make_loss(config, data.task)
@@ -66,16 +64,15 @@ def check_size(config: Config, columns: Columns, preprocessing: Preprocessing) -
     device = trainer_device(config["trainer"]["accelerator"])
     for place, n_copies in ((torch.device("cpu"), 1), (device, copies_in_training(config))):
         problem = size_problem(n_weights, config, free=free_memory(place), n_copies=n_copies)
-        if problem:
-            raise UserError(problem)
+        raise_all([problem] if problem else [])
 
 
 def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing) -> int:
-    """How many weights the network for a table has; embeddings of categories are left out."""
-    n_features = preprocessing.n_features
+    """The numbers in the network for a table, counted where they take no memory."""
     with torch.device("meta"):
-        network = make_network(config["model"], n_features=n_features, n_outputs=columns.n_outputs)
-    return sum(weight.numel() for weight in network.parameters() if not is_lazy(weight))
+        network = assemble_network(config, columns, preprocessing)
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
 
 
 def call(key: str, factory: Callable[[Any], Any], argument: Any) -> Any:
@@ -99,8 +96,7 @@ def check_batch_normalization(network: nn.Module, minibatches: Batches) -> None:
 
 def make_data(config: Config, preprocessing: Preprocessing | None = None) -> DataModule:
     """The DataModule, which has read nothing yet."""
-    data: DataModule = make("data", config["data"], preprocessing=preprocessing)
-    return data
+    return make("data", config["data"], preprocessing=preprocessing)  # type: ignore[no-any-return]
 
 
 def make_network(
@@ -111,9 +107,7 @@ def make_network(
     n_numbers: how many of the features, the first ones, are numbers; None for all.
     """
     words = {"n_features": n_features, "n_outputs": n_outputs, "n_numbers": n_numbers or n_features}
-    filled = fill(node, words)
-    network: nn.Module = make("model", filled)
-    return network
+    return make("model", fill(node, words))  # type: ignore[no-any-return]
 
 
 def make_whole_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
@@ -171,15 +165,12 @@ def with_balanced_weights(config: Config, data: DataModule) -> Config:
     """
     if config["loss"].get("class_weights") != "balanced":
         return config
-    weights = None
-    n_classes = len(data.columns.classes)
-    if n_classes:
-        target = data.targets[data.rows["train"]]
-        counts = target.bincount(minlength=n_classes).tolist()
-        if not all(counts):
-            label = data.columns.classes[counts.index(0)]
-            raise UserError(f"loss.class_weights=balanced: no training row is of class {label!r}")
-        weights = [len(target) / (n_classes * count) for count in counts]
+    classes, target = data.columns.classes, data.targets[data.rows["train"]]
+    counts = target.long().bincount(minlength=len(classes)).tolist() if classes else []
+    if not all(counts):
+        label = classes[counts.index(0)]
+        raise UserError(f"loss.class_weights=balanced: no training row is of class {label!r}")
+    weights = [len(target) / (len(classes) * count) for count in counts] or None
     return config | {"loss": config["loss"] | {"class_weights": weights}}
 
 

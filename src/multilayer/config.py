@@ -166,23 +166,20 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
     Values are set after the composing, which is done once; `${hydra:overrides.task}` and the names
     made of it lack them here, and have them in the run.
     """
-    choices = [override for override in parsed if is_group(override)]
-    wrong = [override for override in choices if unknown_choices(override)]
-    groups = tuple(f"{override.key_or_group}." for override in wrong)
+    wrong = [item for item in parsed if is_group(item) and unknown_choices(item)]
+    groups = tuple(f"{item.key_or_group}." for item in wrong)
     right = [
-        override
-        for override in parsed
-        if override not in wrong and not override.key_or_group.startswith(groups)
+        item for item in parsed if item not in wrong and not item.key_or_group.startswith(groups)
     ]
-    start = [item for item in right if command == "train" and item.key_or_group == "resume"]
-    changes = [item for item in right if item not in choices + start and changes_key(item)]
+    start = "resume" if command == "train" else ""
+    changes = [item for item in right if item.key_or_group != start and changes_key(item)]
     config = compose_job(command, [item for item in right if item not in changes], right)
     keys = set(dotted_keys(OmegaConf.to_container(config, resolve=False)))
-    unknown = [override for override in changes if is_unknown_key(override, keys)]
-    change(config, [override for override in changes if override not in unknown])
+    unknown = [item for item in changes if not adds(item) and item.key_or_group not in keys]
+    change(config, [item for item in changes if item not in unknown])
     raise_all(
-        [problem for override in wrong for problem in unknown_choices(override)]
-        + [unknown_key(override.key_or_group, keys) for override in unknown]
+        [problem for item in wrong for problem in unknown_choices(item)]
+        + [unknown_key(item.key_or_group, keys) for item in unknown]
         + missing_values(config)
         + rate_beside_sweep(right, config)
         + problems_in(command, resolve(plain(config)), in_sweep=in_sweep)
@@ -201,14 +198,18 @@ def is_group(override: Override) -> bool:
 
 
 def changes_key(override: Override) -> bool:
-    """Whether an override that is no known choice changes a key of the config.
+    """Whether an override changes a key of the config.
 
-    Others are Hydra's own, and what is added at the top: a group of a `hydra.searchpath` perhaps.
+    Others choose from a group, are Hydra's own, or add at the top: a group of a
+    `hydra.searchpath` perhaps.
     """
-    adds_to_top = (
-        override.is_add() or override.is_force_add()
-    ) and "." not in override.key_or_group
-    return not (override.is_hydra_override() or adds_to_top)
+    adds_to_top = adds(override) and "." not in override.key_or_group
+    return not (is_group(override) or override.is_hydra_override() or adds_to_top)
+
+
+def adds(override: Override) -> bool:
+    """Whether an override may add a key, with `+` or `++`."""
+    return bool(override.is_add() or override.is_force_add())
 
 
 def unknown_choices(override: Override) -> list[str]:
@@ -223,12 +224,6 @@ def unknown_choices(override: Override) -> list[str]:
         for name in chosen
         if str(name) not in options
     ]
-
-
-def is_unknown_key(override: Override, keys: set[str]) -> bool:
-    """Whether an override changes a key that is not there; one with `+` may add it."""
-    may_add = override.is_add() or override.is_force_add()
-    return not may_add and override.key_or_group not in keys
 
 
 def unknown_key(key: str, keys: set[str]) -> str:
@@ -296,10 +291,8 @@ def change(config: DictConfig, overrides: Sequence[Override]) -> None:
 
 def rate_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list[str]:
     """The problem with naming a learning rate where a callback is to find one."""
-    if not finds_rate(config.get("callbacks")):
-        return []
-    if config.get("resume") is not None:  # the run has its rate
-        return []
+    if not finds_rate(config.get("callbacks")) or config.get("resume") is not None:
+        return []  # a run to go on from has its rate
     return [
         f"{override.input_line}: callbacks=lr_sweep finds the rate; leave one of them out"
         for override in overrides

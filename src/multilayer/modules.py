@@ -106,10 +106,10 @@ class SupervisedModule(pl.LightningModule, ABC):
             super().__setattr__(name, value)
 
     @abstractmethod
-    def predictions(self, output: Tensor) -> Tensor:
+    def predictions(self, output: Tensor, /) -> Tensor:
         """From the network's output to what the metrics and the user take."""
 
-    def targets(self, target: Tensor) -> Tensor:
+    def targets(self, target: Tensor, /) -> Tensor:
         """The targets of a minibatch as the metrics take them."""
         return target
 
@@ -303,15 +303,13 @@ class SupervisedModule(pl.LightningModule, ABC):
             return optimizer
         scheduler = self.make_scheduler(optimizer)
         follows_metric = isinstance(scheduler, ReduceLROnPlateau)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {
-                "scheduler": scheduler,
-                "interval": self.scheduler_interval,
-                "frequency": NEVER if follows_metric else 1,  # see `move_plateau`
-                "monitor": self.monitor,
-            },
+        schedule = {
+            "scheduler": scheduler,
+            "interval": self.scheduler_interval,
+            "frequency": NEVER if follows_metric else 1,  # see `move_plateau`
+            "monitor": self.monitor,
         }
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to rebuild the module from the checkpoint alone."""
@@ -354,19 +352,13 @@ class RegressionModule(SupervisedModule):
 
     task = "regression"
 
-    def predictions(self, output: Tensor) -> Tensor:
+    def predictions(self, output: Tensor, /) -> Tensor:
         """The network's output `(B,)` in the units of the target."""
-        return self.in_units(output)
-
-    def targets(self, target: Tensor) -> Tensor:
-        """The standardised target `(B,)` in its own units."""
-        return self.in_units(target)
-
-    def in_units(self, standardised: Tensor) -> Tensor:
-        """Undo the scaling of the target, if there was one."""
         if isinstance(self.preprocessing, Preprocessing):
-            return self.preprocessing.unscale_target(standardised)
-        return standardised
+            return self.preprocessing.unscale_target(output)
+        return output
+
+    targets = predictions  # they are standardised as well
 
 
 MODULE_OF_TASK: dict[Task, type[SupervisedModule]] = {

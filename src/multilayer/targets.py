@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from multilayer.config import choices_with
 from multilayer.data import DataModule
-from multilayer.environment import looked_up
+from multilayer.environment import in_values, looked_up
 from multilayer.errors import UserError, did_you_mean
 from multilayer.losses import AutoLoss
 
@@ -92,11 +92,7 @@ def fill(node: Any, values: Mapping[str, Any]) -> Any:
     >>> fill({"in_features": "n_features", "bias": True}, {"n_features": 64})
     {'in_features': 64, 'bias': True}
     """
-    if isinstance(node, dict):
-        return {key: fill(value, values) for key, value in node.items()}
-    if isinstance(node, list):
-        return [fill(value, values) for value in node]
-    return values.get(node, node) if isinstance(node, str) else node
+    return in_values(node, lambda _, it: values.get(it, it) if isinstance(it, str) else it)
 
 
 def nodes(key: str, node: Any) -> Iterator[tuple[str, Node]]:
@@ -127,21 +123,14 @@ def resolve(key: str, path: str) -> Any:
 
 def argument_problems(config: Node) -> list[str]:
     """The arguments in a config that their targets do not take, one line each."""
-    return [
-        problem
-        for key, node in nodes("", config)
-        for problem in refused_arguments(key, node, resolve(key, node["_target_"]))
-    ]
-
-
-def refused_arguments(key: str, node: Node, target: Callable[..., Any]) -> list[str]:
-    """The arguments of one node that its target does not take."""
-    taken = parameters_of(target)
-    if taken is None:
-        return []
-    own = {"interval"} if key == "scheduler" else set()
-    refused = [name for name in node if name not in HYDRA_KEYS | own | set(taken)]
-    return [refusal(key, name, node["_target_"], taken) for name in refused]
+    problems = []
+    for key, node in nodes("", config):
+        taken = parameters_of(resolve(key, node["_target_"]))
+        if taken is not None:
+            known = {*HYDRA_KEYS, *taken, *(["interval"] if key == "scheduler" else [])}
+            refused = [name for name in node if name not in known]
+            problems += [refusal(key, name, node["_target_"], taken) for name in refused]
+    return problems
 
 
 def refusal(key: str, name: str, path: str, taken: Sequence[str]) -> str:

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
-from multilayer.build import assemble_network, make_module
+from multilayer.build import count_weights, make_module
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
 from multilayer.errors import UserError
@@ -70,14 +69,8 @@ def check_width(
     preprocessing: Preprocessing,
     weights: dict[str, Tensor],
 ) -> None:
-    """Raise `UserError` where the config describes a network far larger than the weights.
-
-    It is built on torch's meta device, where weights take no memory.
-    """
-    with torch.device("meta"):
-        network = assemble_network(config, columns, preprocessing)
-    tensors = [*network.parameters(), *network.buffers()]
-    n = sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
+    """Raise `UserError` where the config describes a network far larger than the weights."""
+    n = count_weights(config, columns, preprocessing)
     n_stored = sum(value.numel() for value in weights.values())
     if n > 2 * n_stored + 2**20:  # there may be some that are not stored
         raise UserError(
