@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 
+from multilayer.callbacks import Checkpoint
 from multilayer.errors import UserError
 from multilayer.files import whole_file, write_text
 from multilayer.runs.checkpoint_file import CheckpointFiles, read_plain
@@ -85,10 +86,14 @@ def test_what_is_read_while_a_file_is_written_is_the_one_before(tmp_path: Path) 
 def test_of_many_that_create_a_file_at_once_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads stand for processes; each has a number of its own."""
+    """Threads stand for processes, each with its own number.
+
+    By a link, which the system makes once: two may look before either replaces.
+    """
     start, ended = Barrier(8), []
     numbers = iter(range(8))
     monkeypatch.setattr(os, "getpid", lambda: next(numbers))
+    monkeypatch.delattr(os, "replace")
 
     def create(word: str) -> None:
         start.wait()
@@ -230,18 +235,21 @@ def test_sigterm_ends_a_sweep_as_ctrl_c_does(
 def test_sigterm_leaves_a_run_that_can_be_resumed(
     multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is sent twice, as `timeout` does."""
+    """It is sent again, as `timeout` does, before the checkpoint is written."""
+    save = Checkpoint.on_exception
 
     def send(self: Any, trainer: Any, module: Any) -> None:
         if trainer.current_epoch == 1:
-            try:
-                signal.raise_signal(signal.SIGTERM)
-            finally:
-                signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+
+    def send_again(self: Any, *arguments: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        save(self, *arguments)
 
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch:
         patch.setattr("multilayer.callbacks.EarlyStopping.on_validation_end", send)
+        patch.setattr(Checkpoint, "on_exception", send_again)
         outcome = multilayer("train", *QUICK)
     assert outcome.code == 143
     assert signal.getsignal(signal.SIGTERM) == before
