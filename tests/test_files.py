@@ -261,13 +261,13 @@ def test_sigterm_leaves_a_run_that_can_be_resumed(
 
 
 def test_figures_go_to_files_whatever_jupyter_exports(tmp_path: Path) -> None:
-    """The backend is that of a package that is not here; matplotlib would refuse to be imported."""
+    """matplotlib cannot be imported where it lacks a backend that it knows by name."""
     program = "import sys; from multilayer.cli import main; sys.exit(main())"
     words = [*QUICK, "callbacks=[default,learning_curves]", "hydra.run.dir=run"]
     done = subprocess.run(
         [sys.executable, "-c", program, "train", *words],
         cwd=tmp_path,
-        env=os.environ | {"MPLBACKEND": "module://no_such_package.backend_inline"},
+        env=os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
         capture_output=True,
         text=True,
         check=False,
