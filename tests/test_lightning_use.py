@@ -391,6 +391,7 @@ def test_an_error_of_the_networks_own_stays_one(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="cannot be multiplied") as caught:
         MulticlassModule(Broken(4, 3))(torch.zeros(2, 4))
     assert not isinstance(caught.value, UserError)
+    assert caught.value.__cause__ is None
 
 
 @pytest.mark.filterwarnings("ignore:.*no `val_dataloader`")

@@ -70,17 +70,16 @@ def features_of(batch: Any) -> Tensor:
     return first
 
 
-def with_reason(error: Exception, network: nn.Module, features: Tensor) -> Exception:
-    """What torch refused a minibatch for, as a `UserError` where that is its shape."""
+def refuse_shape(features: Tensor, network: nn.Module, error: Exception) -> None:
+    """Raise `UserError` where torch refused a minibatch for its shape."""
     shape = tuple(features.shape)
     widths = [each.in_features for each in network.modules() if isinstance(each, nn.Linear)]
     if widths and (features.ndim != 2 or shape[1] != widths[0]):
-        return UserError(
+        raise UserError(
             f"features of the shape {shape} do not fit the network, whose first layer takes "
             f"(B, {widths[0]}): {first_line(error)}"
-        )
+        ) from error
     if shape[:1] == (1,) and isinstance(error, ValueError):  # as batch normalization raises
-        return UserError(
+        raise UserError(
             f"a minibatch of one row: {first_line(error)}; use DataLoader(..., drop_last=True)"
-        )
-    return error
+        ) from error

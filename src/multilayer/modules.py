@@ -18,7 +18,7 @@ from multilayer.arguments import (
     check_batch,
     check_trainable,
     features_of,
-    with_reason,
+    refuse_shape,
 )
 from multilayer.checkpoint_state import count_minibatches, keep_own_storage
 from multilayer.data.minibatches import Minibatch
@@ -141,7 +141,8 @@ class SupervisedModule(pl.LightningModule, ABC):
         try:
             return squeeze_single(self.network(features))
         except (RuntimeError, ValueError) as error:
-            raise with_reason(error, self.network, features) from error
+            refuse_shape(features, self.network, error)
+            raise
 
     def forward(self, columns: Tensor) -> Tensor:
         """Predictions for raw columns `(B, n_features)`, in float32 or wider."""
