@@ -35,4 +35,4 @@ class Origin:
     def place(self, row: int) -> str:
         """What a message calls a row."""
         name, number = self.find(row)
-        return f"row {number} of {name}"
+        return f"row {number} of {name}" if self.parts else f"row {number}"

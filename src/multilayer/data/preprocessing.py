@@ -407,9 +407,10 @@ def preprocessed_target(preprocessing: Preprocessing, table: Table) -> Tensor:
 def refuse_far_targets(preprocessing: Preprocessing, table: Table) -> None:
     """Raise `UserError` for targets of a split that are too far from the training rows.
 
-    Scaled as those are, they would no longer differ as they do. The median of the training rows
-    themselves is within a standard deviation of their mean.
+    Scaled as those are, they would be infinite in float32, or no longer differ as they do. The
+    median of the training rows themselves is within a standard deviation of their mean.
     """
+    preprocessed_target(preprocessing, table)
     mean, scale = preprocessing.target_mean.double(), preprocessing.target_scale.double()
     for rows in table.given.values() or [torch.arange(len(table.target))]:
         scaled = (table.target[rows].double() - mean.cpu()) / scale.cpu()
