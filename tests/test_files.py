@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -22,6 +23,7 @@ import torch
 from multilayer.callbacks import Checkpoint
 from multilayer.errors import UserError
 from multilayer.files import whole_file, write_text
+from multilayer.interrupts import signals_raise
 from multilayer.runs.checkpoint_file import CheckpointFiles, read_plain
 from multilayer.runs.folder import RunFolder
 
@@ -179,35 +181,68 @@ def test_checkpoints_do_not_go_through_tmpdir(
     assert {"checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= files_in(only_folder(tmp_path))
 
 
+SWEEP = ["-m", "seed=0", "hydra.sweep.dir=sweep"]
+
+
+def remove_in_mid_run(monkeypatch: pytest.MonkeyPatch, engine: str, pattern: str) -> None:
+    """Have folders of the working folder removed when the first epoch ends."""
+    from multilayer.lockstep.stack import Stack
+    from multilayer.modules import SupervisedModule
+
+    owner: Any = SupervisedModule if engine == "lightning" else Stack
+    name = "new_values" if engine == "lightning" else "end_validation"
+    whole = getattr(owner, name)
+
+    def remove(*arguments: Any) -> Any:
+        for folder in Path.cwd().glob(pattern):
+            shutil.rmtree(folder)
+        return whole(*arguments)
+
+    monkeypatch.setattr(owner, name, remove)
+
+
 @pytest.mark.parametrize("callbacks", ["default", "[default,learning_curves,figures]", "none"])
 @pytest.mark.parametrize("engine", ["lightning", "lockstep"])
 def test_a_run_folder_that_is_removed_is_not_made_again(
     multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callbacks: str, engine: str
 ) -> None:
-    """One message; half a run would look like a whole one."""
-    from multilayer.modules import SupervisedModule
-
-    whole = SupervisedModule.new_values
-
-    def remove(*arguments: Any) -> Any:
-        shutil.rmtree(only_folder(tmp_path), ignore_errors=True)
-        return whole(*arguments)
-
-    target = "multilayer.modules.SupervisedModule.new_values"
-    if engine == "lockstep":
-        from multilayer.lockstep.stack import Stack
-
-        target, whole = "multilayer.lockstep.stack.Stack.end_validation", Stack.end_validation
-    (tmp_path / "runs").mkdir()
-    monkeypatch.setattr(
-        target, lambda *a: remove(*a) if list(tmp_path.glob("runs/*/*")) else whole(*a)
-    )
-    words = [f"callbacks={callbacks}", f"engine={engine}", "logger=none"]
-    outcome = multilayer("train", *QUICK, *words)
+    """One message; half a run would look like a whole one. TensorBoard's thread says nothing."""
+    remove_in_mid_run(monkeypatch, engine, "runs/*/*")
+    outcome = multilayer("train", *QUICK, f"callbacks={callbacks}", f"engine={engine}")
     assert outcome.code == 2, outcome.err
-    assert "removed" in outcome.err
+    assert outcome.err.count("removed") == 1
     assert "Traceback" not in outcome.err
     assert not list(tmp_path.glob("runs/*/*"))
+
+
+@pytest.mark.parametrize("launcher", ["basic", "lockstep"])
+def test_a_run_folder_that_is_removed_from_a_sweep_is_not_made_again(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+) -> None:
+    """No failure is recorded there, and said once."""
+    engine = "lightning" if launcher == "basic" else "lockstep"
+    remove_in_mid_run(monkeypatch, engine, "sweep/0")
+    outcome = multilayer("train", *QUICK, *SWEEP, f"hydra/launcher={launcher}")
+    assert outcome.code == 2, outcome.err
+    assert outcome.err.count("removed") == 1
+    assert "Traceback" not in outcome.err
+    assert not (tmp_path / "sweep" / "0").exists()
+
+
+@pytest.mark.parametrize("engine", ["lightning", "lockstep"])
+@pytest.mark.parametrize("logger", ["tensorboard", "csv"])
+def test_a_loggers_folder_that_is_removed_fails_the_run(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, logger: str
+) -> None:
+    """One message that names it, whatever the logger raises; the manifest has the same words."""
+    remove_in_mid_run(monkeypatch, engine, f"runs/*/*/{logger}")
+    words = [f"logger={logger}", "callbacks=none", "trainer.max_epochs=40"]
+    outcome = multilayer("train", *QUICK, *words, f"engine={engine}")
+    assert outcome.code == 2, outcome.err
+    assert "Traceback" not in outcome.err
+    reason = RunFolder(only_folder(tmp_path)).read_manifest()["stop_reason"]
+    assert re.search(rf"/{logger}/[\w.]+: cannot be written: .*folder was removed$", reason)
+    assert reason in outcome.err
 
 
 @pytest.mark.parametrize("launcher", ["basic", "lockstep"])
@@ -232,32 +267,81 @@ def test_sigterm_ends_a_sweep_as_ctrl_c_does(
     assert (tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_sigterm_leaves_a_run_that_can_be_resumed(
-    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_leaves_a_run_that_can_be_resumed(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
 ) -> None:
     """It is sent again, as `timeout` does, before the checkpoint is written."""
+    signum = signal.Signals[name]
     save = Checkpoint.on_exception
 
     def send(self: Any, trainer: Any, module: Any) -> None:
         if trainer.current_epoch == 1:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signum)
 
     def send_again(self: Any, *arguments: Any) -> None:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signum)
         save(self, *arguments)
 
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signum)
     with monkeypatch.context() as patch:
         patch.setattr("multilayer.callbacks.EarlyStopping.on_validation_end", send)
         patch.setattr(Checkpoint, "on_exception", send_again)
         outcome = multilayer("train", *QUICK)
-    assert outcome.code == 143
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert outcome.code == code
+    assert signal.getsignal(signum) == before
     folder = only_folder(tmp_path)
     assert f"resume={folder.relative_to(tmp_path)}" in outcome.err
-    assert RunFolder(folder).read_manifest()["stop_reason"] == "interrupted by a SIGTERM"
+    assert RunFolder(folder).read_manifest()["stop_reason"] == f"interrupted by a {name}"
     outcome = multilayer("train", *QUICK, f"resume={folder}")
     assert outcome.code == 0, outcome.err
+
+
+def test_a_signal_before_the_run_begins_leaves_nothing(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra has made the folder, and Python still imports."""
+    quieten = "multilayer.quiet.quieten_lightning"
+    monkeypatch.setattr(quieten, lambda: signal.raise_signal(signal.SIGTERM))
+    assert multilayer("train", *QUICK).code == 143
+    assert list(tmp_path.iterdir()) == []
+
+
+IN_A_TERMINAL = """
+import fcntl, sys, termios, time
+from multilayer.interrupts import Terminated, signals_raise
+fcntl.ioctl(0, termios.TIOCSCTTY)
+with signals_raise():
+    try:
+        print("ready", flush=True)
+        time.sleep(30)
+    except Terminated as end:
+        print("to a terminal that is gone", flush=True)
+        sys.exit(128 + end.signal)
+"""
+
+
+def test_a_lost_terminal_is_a_signal_after_which_one_may_print() -> None:
+    """The system refuses what is printed there: an error, before the checkpoint was written."""
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", IN_A_TERMINAL]
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as program:
+        os.close(theirs)
+        assert os.read(ours, 100).strip() == b"ready"
+        os.close(ours)
+        assert program.wait() == 128 + signal.SIGHUP
+
+
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    """`nohup` lets a run outlive its terminal."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals_raise():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_figures_go_to_files_whatever_jupyter_exports(tmp_path: Path) -> None:

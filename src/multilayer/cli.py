@@ -8,7 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ from multilayer.errors import (
 )
 from multilayer.garbage import end_quickly, uncollected
 from multilayer.help import MEANING, help_of, usage
-from multilayer.interrupts import exit_code, in_words, sigterm_raises
+from multilayer.interrupts import exit_code, in_words, signals_raise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Returns 0 when done, 1 when the run failed, 2 when the input is wrong, 130 after Ctrl-C, 143
-    after SIGTERM.
+    after SIGTERM, 129 after SIGHUP.
     """
     end_quickly()
     # Figures go to files. Jupyter exports a backend that only its own kernel knows.
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in MEANING:
             raise UserError(unknown_name("command", words[0], MEANING))
-        with sigterm_raises():
+        with signals_raise():
             return run(words[0], words[1:])
     except UserError as error:
         print_error(error)
@@ -161,7 +161,7 @@ def train_task(config: Any) -> float:
         sys.argv[1:1] = ["train"]  # the command by which Lightning starts DDP's other processes
     values = plain(config)
     sys.path.append(os.getcwd())  # where a project's own networks and data are
-    with reported(job=hydra.job.num if in_sweep else None):
+    with reported(job=hydra.job.num if in_sweep else None), removed_if_empty(folder):
         with uncollected():
             from multilayer.quiet import quieten_lightning
             from multilayer.train import objective, train
@@ -174,10 +174,8 @@ def train_task(config: Any) -> float:
             check_values("train", values, in_sweep=in_sweep)
             result = train(values, folder, overrides, quiet=in_sweep)
         except Exception as error:
-            if in_sweep:
+            if in_sweep and folder.is_dir():  # it may have been removed
                 record_failure(folder, values, overrides, error)
-            else:
-                remove_if_empty(folder)
             raise
     if in_sweep:
         print_job(hydra.job.num, overrides, result.manifest, result.metrics)
@@ -252,9 +250,12 @@ def reported(job: int | None = None) -> Iterator[None]:
         raise
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Take back the folders that Hydra made for a run that did not begin."""
-    for empty in (folder, folder.parent, folder.parent.parent):
-        if not empty.is_dir() or any(empty.iterdir()):
-            return
-        empty.rmdir()
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Take back the folders that Hydra made, if the run does not begin: a signal may come first."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # one that holds something, or is gone
+            for empty in (folder, folder.parent, folder.parent.parent):
+                empty.rmdir()

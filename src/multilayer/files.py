@@ -84,10 +84,14 @@ def cannot_write(error: OSError, path: Path) -> UserError:
 
 
 def in_one_line(error: Exception, folder: Path) -> Exception:
-    """An error of whatever writes into a folder: in one line if the disk is full or it is gone."""
-    if isinstance(error, OSError) and (error.errno in FULL or not folder.is_dir()):
-        return cannot_write(error, folder)
-    return error
+    """An error of whatever writes into a folder, in one line if the disk is full or it is gone."""
+    if not isinstance(error, OSError):
+        return error
+    name = error.filename if isinstance(error.filename, str | bytes) else folder
+    path = Path(os.fsdecode(name))  # TensorBoard's are bytes
+    is_removed = error.errno == errno.ENOENT and path.is_relative_to(folder)
+    can_be_mended = is_removed or error.errno in FULL or not folder.is_dir()
+    return cannot_write(error, path) if can_be_mended else error
 
 
 def write_text(path: Path, text: str) -> None:

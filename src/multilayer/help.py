@@ -45,7 +45,7 @@ FLAGS = """\
 
 EXIT_CODES = """\
   0 done, 1 the run failed, 2 the input or the disk is to be mended
-  130 after Ctrl-C, 143 after SIGTERM
+  130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
 """
 
 

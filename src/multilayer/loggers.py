@@ -1,13 +1,27 @@
 """Lightning's TensorBoard logger, writing event files, and how TensorBoard lays out the curves."""
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
+from threading import Thread
 from time import monotonic
 
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 
 SECONDS_BETWEEN_FLUSHES = 2.0
+
+write_events = _AsyncWriterThread.run
+
+
+def write_events_quietly(thread: Thread) -> None:
+    """What TensorBoard's thread does; what it fails of, the writer raises at the next event."""
+    with suppress(OSError):
+        write_events(thread)
+
+
+_AsyncWriterThread.run = write_events_quietly
 
 
 class TensorBoard(TensorBoardLogger):

@@ -357,15 +357,18 @@ class Member:
 
     def fail(self, error: BaseException) -> None:
         """Let the callbacks save what there is, as Lightning does after an error."""
+        folder = self.training.run.path
         try:
             self.call("on_exception", exception=error)
             for logger in self.trainer.loggers:
                 logger.finalize("failed")
-        except UserError as other:  # a full disk is full for these too
-            if str(other) != str(error):
-                log.warning(f"{self.training.run.path}: {other}")
-        except Exception:
-            log.exception(f"{self.training.run.path} failed, and then its callbacks did")
+        except Exception as raised:
+            other = in_one_line(raised, folder)
+            if not isinstance(other, UserError):
+                log.exception(f"{folder} failed, and then its callbacks did")
+            # A full disk is full for these too, and a folder that is gone is gone for all.
+            elif str(other) != str(error) and folder.is_dir():
+                log.warning(f"{folder}: {other}")
 
 
 SHOWN_FOR_ALL: tuple[type[pl.Callback], ...] = (ProgressBar, ModelSummary)

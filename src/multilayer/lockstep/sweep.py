@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, get_args
 
 import torch
@@ -154,10 +155,8 @@ def note_failures(members: Sequence[Member], outcomes: dict[Member, Outcome]) ->
 def write_failure(member: Member, error: BaseException) -> None:
     """Write the manifest of a run that did not come to its end."""
     facts = describe_training(member) | describe_failure(error)
-    try:
+    with suppress(UserError):  # what it failed of, perhaps
         member.training.run.write_manifest(member.training.manifest | facts)
-    except UserError as problem:  # which may be what it failed of
-        log.warning(f"{member.training.run.path}: no manifest written: {problem}")
 
 
 def end_together(stack: Stack, leaving: Sequence[Member]) -> dict[Member, Outcome]:

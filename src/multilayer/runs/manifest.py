@@ -72,7 +72,7 @@ def record_failure(
 def describe_failure(error: BaseException) -> dict[str, Any]:
     """What the manifest says of a run that did not come to its end."""
     if isinstance(error, KeyboardInterrupt):
-        by_whom = "a SIGTERM" if isinstance(error, Terminated) else "the user"
+        by_whom = f"a {error.signal.name}" if isinstance(error, Terminated) else "the user"
         return {"status": "interrupted", "stop_reason": f"interrupted by {by_whom}"}
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
     return {"status": "failed", "stop_reason": masked("", f"{kind}{error}")}
