@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from torch.nn.functional import cross_entropy
@@ -185,17 +186,18 @@ def test_plateau_keeps_what_it_has_come_down_to(tmp_path: Path) -> None:
         ("seed=99", "seed=99"),
         ("model.d_hidden=[7]", "model.d_hidden=[7]"),
         ("model.dropout=0.5", "model.dropout"),
-        ("optimizer=sgd", "another optimizer"),
+        ("optimizer=sgd", "optimizer=torch.optim.SGD: it was torch.optim.Adam"),
         ("optimizer.amsgrad=true", "optimizer.amsgrad"),
-        ("data=wine", "other data"),
+        ("data=wine", "data.name=wine: it was iris"),
         ("data.split_seed=1", "data.split_seed=1"),
         ("data.train_rows=20", "data.train_rows=20"),
         ("loss=auto", "loss"),
         ("loss.label_smoothing=0.1", "loss.label_smoothing=0.1"),
+        ("loss.class_weights=balanced", "loss.class_weights=balanced: it was null"),
         ("monitor=validation/f1", "monitor"),
         ("callbacks.early_stopping.monitor=train/loss", "callbacks.early_stopping.monitor"),
         ("callbacks=[default,lr_sweep]", "callbacks.lr_sweep"),
-        ("trainer._target_=pytorch_lightning.trainer.Trainer", "trainer._target_"),
+        ("trainer._target_=pytorch_lightning.trainer.Trainer", "trainer=pytorch_lightning.trainer"),
         ("experiment=overfit", "experiment=overfit"),
         ("debug=limit", "debug=limit"),
         ("engine=lockstep", "engine=lockstep"),
@@ -316,6 +318,18 @@ def test_a_sweep_goes_on_with_each_rate(
     assert outcome.code != 0
 
 
+def test_balanced_weights_stay_what_they_were(tmp_path: Path) -> None:
+    """They are numbers in the checkpoint; who says the word again must get the same ones."""
+    words = ["data=wine", *SMALL[1:], "trainer.max_epochs=1"]
+    train_in(tmp_path / "run", *words, "loss.class_weights=balanced")
+    for name, again in (("as it is", []), ("said", ["loss.class_weights=balanced"])):
+        go_on(tmp_path / "run", tmp_path / name, "trainer.max_epochs=2", *again)
+    assert same(*(weights_of(tmp_path / name, "last.ckpt") for name in ("as it is", "said")))
+    train_in(tmp_path / "other", *words, "loss.class_weights=[1,2,1]")
+    with pytest.raises(UserError, match=r"loss.class_weights: .* has others"):
+        go_on(tmp_path / "other", tmp_path / "on", "trainer.max_epochs=2", *again)
+
+
 def test_a_checkpoint_outside_a_run_folder_is_enough(
     full_batch: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -325,19 +339,6 @@ def test_a_checkpoint_outside_a_run_folder_is_enough(
     go_on(last, tmp_path / "on", "trainer.max_epochs=5")
     go_on(full_batch["sgd"], tmp_path / "other", "trainer.max_epochs=5")
     assert same(*(weights_of(tmp_path / name, "last.ckpt") for name in ("on", "other")))
-
-
-def test_a_config_that_was_edited_is_looked_at_too(
-    full_batch: dict[str, Path], tmp_path: Path
-) -> None:
-    """What it says counts, and is refused where the checkpoint cannot follow."""
-    run = tmp_path / "run"
-    shutil.copytree(full_batch["sgd"], run)
-    config = config_in(run)
-    config["model"]["activation"] = "tanh"
-    RunFolder(run).write_config(config)
-    with pytest.raises(UserError, match=r"model\.activation=tanh: it was relu"):
-        go_on(run, tmp_path / "on", "trainer.max_epochs=5")
 
 
 def test_limits_count_steps_and_not_minibatches(tmp_path: Path) -> None:
@@ -352,14 +353,55 @@ def test_limits_count_steps_and_not_minibatches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("max_epochs", [-1, 50])
-def test_a_limit_in_steps_costs_no_epoch(tmp_path: Path, max_epochs: int) -> None:
-    """The run ends as the one that went through; Lightning would count an epoch without a step."""
+@pytest.mark.parametrize("n_steps", [8, 6, 1])
+def test_a_limit_in_steps_costs_no_epoch_and_no_row(
+    tmp_path: Path, max_epochs: int, n_steps: int
+) -> None:
+    """The run ends as the one that went through, whether the limit was an epoch's end or not."""
     words = [*SMALL, f"trainer.max_epochs={max_epochs}", "data.batch_size=32", "model.dropout=0.2"]
-    train_in(tmp_path / "run", *words, "trainer.max_steps=8")
+    words += ["scheduler=cosine", "scheduler.n_steps=12", "callbacks=[default,learning_curves]"]
+    train_in(tmp_path / "run", *words, f"trainer.max_steps={n_steps}")
     whole = train_in(tmp_path / "whole", *words, "trainer.max_steps=12")
     result = go_on(tmp_path / "run", tmp_path / "on", "trainer.max_steps=12")
     assert same(*(weights_of(tmp_path / name, "last.ckpt") for name in ("whole", "on")))
     assert result.manifest["best_epoch"] == whole.manifest["best_epoch"]
+    assert result.manifest["steps"] == 12
+    state = [
+        read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "on")
+    ]
+    assert (
+        state[0]["loops"]["fit_loop"]["epoch_progress"]
+        == (state[1]["loops"]["fit_loop"]["epoch_progress"])
+    )
+
+
+class StopAt(pl.Callback):
+    """Stops within the second epoch, as a limit in time does."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """Stop after six steps."""
+        trainer.should_stop = trainer.global_step == 6
+
+
+def test_what_stopped_within_an_epoch_goes_on_there(tmp_path: Path) -> None:
+    """Whatever stopped it; and its rows stay as they are."""
+    words = [*SMALL, "trainer.max_epochs=3", "data.batch_size=32", "model.dropout=0.2"]
+    train_in(tmp_path / "run", *words, f"+callbacks.stop._target_={__name__}.StopAt")
+    train_in(tmp_path / "whole", *words)
+    with pytest.raises(UserError, match=r"data.batch_size=16: .*interrupted within epoch 2"):
+        go_on(tmp_path / "run", tmp_path / "on", "~callbacks.stop", "data.batch_size=16")
+    result = go_on(tmp_path / "run", tmp_path / "on", "~callbacks.stop")
+    assert same(*(weights_of(tmp_path / name, "last.ckpt") for name in ("whole", "on")))
+    assert result.manifest["steps"] == 12
+
+
+def test_steps_per_second_are_those_of_this_fit(
+    full_batch: dict[str, Path], tmp_path: Path
+) -> None:
+    """The steps before took other seconds, which nobody counted."""
+    manifest = go_on(full_batch["adam"], tmp_path / "on", "trainer.max_epochs=4").manifest
+    assert manifest["steps"] == 4
+    assert manifest["steps_per_second"] == pytest.approx(1 / manifest["fit_seconds"], rel=0.1)
 
 
 def test_a_run_that_was_out_of_patience_needs_more(tmp_path: Path) -> None:
@@ -456,13 +498,14 @@ def test_the_batch_size_may_change_between_epochs(
     assert len([loss for loss in losses if loss]) == 2
 
 
-def stranger(run: Path, folder: Path, **changes: dict[str, Any]) -> Path:
-    """A copy of a run whose config.yaml says something else."""
-    shutil.copytree(run, folder)
-    config = config_in(folder)
-    for group, values in changes.items():
-        config[group] = {**config[group], **values}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+def stranger(run: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of a run whose config says something else in its checkpoint."""
+    (folder / "checkpoints").mkdir(parents=True)
+    content = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    config = content["multilayer"]["config"]
+    for key, value in changes.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    torch.save(content, folder / "checkpoints" / "last.ckpt")
     return folder
 
 
@@ -482,12 +525,14 @@ EVIL = {"_target_": "os.system", "_args_": ["touch started"]}
         ({"trainer": EVIL}, "names os.system for trainer"),
         ({"callbacks": {"x": {"_target_": "torch.optim.SGD"}}}, "may not be loaded"),
         ({"callbacks": {"x": {"_target_": "multilayer.frames.write_frame"}}}, "may not be loaded"),
-        ({"callbacks": {"checkpoint": {"folder": "/elsewhere"}}}, "a place of its own"),
-        ({"logger": {"x": {"save_dir": "../elsewhere"}}}, "a place of its own"),
-        ({"logger": {"x": {"uri": "https://example.org"}}}, "a place of its own"),
-        ({"logger": {"x": {"uri": "${oc.env:HOME}"}}}, "not looked up by itself"),
-        ({"logger": {"x": {"uri": "${oc.env:MLFLOW_TRACKING_URI}"}}}, "not looked up by itself"),
-        ({"logger": {"x": {"uri": "${seed}"}}}, "logger.x.uri"),
+        ({"callbacks": {"checkpoint": {"folder": "/elsewhere"}}}, "give it as callbacks.checkp"),
+        ({"logger": {"x": {"save_dir": "../elsewhere"}}}, "give it as logger.x.save_dir=VALUE"),
+        ({"logger": {"x": {"uri": "https://example.org"}}}, "give it as logger.x.uri=VALUE"),
+        ({"logger": {"x": {"uris": [1, "https://a.org"]}}}, r"give it as logger.x.uris\[1\]=VALUE"),
+        ({"logger": {"x": {"uri": "${oc.env:HOME}"}}}, "give it as logger.x.uri=VALUE"),
+        ({"logger": {"x": {"uri": "${seed}"}}}, "give it as logger.x.uri=VALUE"),
+        ({"logger": {"x": {"api_key": 1234}}}, "give it as logger.x.api_key=VALUE"),
+        ({"monitor": "${oc.env:HOME}"}, "give it as monitor=VALUE"),
     ],
 )
 def test_a_strangers_run_starts_nothing(
@@ -509,14 +554,20 @@ def test_what_the_user_says_instead_of_a_stranger_is_trusted(
     full_batch: dict[str, Path], tmp_path: Path
 ) -> None:
     """The callbacks of the run are gone with it; a list of its own does not allow anything."""
-    evil = {"_target_": "os.system"}
-    run = stranger(full_batch["adam"], tmp_path / "run", callbacks={"x": evil})
-    config = config_in(run)
-    (run / "config.yaml").write_text(yaml.safe_dump(config | {"allow": ["os"]}))
+    run = stranger(full_batch["adam"], tmp_path / "run", callbacks={"x": EVIL}, allow=["os"])
     with pytest.raises(UserError, match=r"if you trust the run, add allow=\[os\]"):
         go_on(run, tmp_path / "on", "trainer.max_epochs=4")
     go_on(run, tmp_path / "on", "trainer.max_epochs=4", "callbacks=default")
     assert "x" not in config_in(tmp_path / "on")["callbacks"]
+
+
+def test_what_is_only_compared_is_a_strangers_too(
+    full_batch: dict[str, Path], tmp_path: Path
+) -> None:
+    """The schedule of the run is gone through even where another takes its place."""
+    run = stranger(full_batch["adam"], tmp_path / "run", scheduler=EVIL)
+    with pytest.raises(UserError, match=r"names os\.system for scheduler"):
+        go_on(run, tmp_path / "on", "trainer.max_epochs=4", "scheduler=cosine")
 
 
 @pytest.mark.parametrize(
@@ -584,17 +635,57 @@ def test_a_rate_that_a_callback_found_stays(tmp_path: Path) -> None:
     }.items():
         go_on(tmp_path / "run", tmp_path / name, "trainer.max_epochs=3", *changes)
         assert rate_in(tmp_path / name) == found
-    with pytest.raises(UserError, match=r"give the one to start from, as optimizer.lr="):
+    with pytest.raises(UserError, match=r"schedule is to start, as optimizer\.lr="):
         go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=3", "scheduler=cosine")
 
 
-def test_a_batch_size_is_not_searched_in_the_middle(
-    full_batch: dict[str, Path], tmp_path: Path
-) -> None:
-    """No checkpoint has the one that was found."""
-    find = "+callbacks.find={_target_:pytorch_lightning.callbacks.BatchSizeFinder}"
-    with pytest.raises(UserError, match=r"give ~callbacks.find and .* data.batch_size=SIZE"):
-        go_on(full_batch["adam"], tmp_path / "on", "trainer.max_epochs=4", find)
+class MoveRate(pl.Callback):
+    """Makes the rate three times as large once."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *arguments: Any) -> None:
+        """In the second epoch."""
+        if trainer.current_epoch == 1:
+            trainer.optimizers[0].param_groups[0]["lr"] *= 3
+
+
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        ("exponential", "scheduler.gamma=0.9"),
+        ("exponential", "scheduler=plateau"),
+        ("step", "scheduler.step_size=2"),
+        ("step", "scheduler=cosine"),
+        ("plateau", "scheduler=constant"),
+    ],
+)
+def test_a_rate_that_a_callback_moved_is_not_lost(tmp_path: Path, before: str, change: str) -> None:
+    """Another schedule is refused, with the rate that it would have to start from."""
+    words = [*SMALL, "optimizer=sgd", "optimizer.lr=0.2", f"scheduler={before}", "logger=csv"]
+    move = f"+callbacks.move._target_={__name__}.MoveRate"
+    train_in(tmp_path / "run", *words, "trainer.max_epochs=3", move)
+    words = ["trainer.max_epochs=4", "~callbacks.move"]
+    go_on(tmp_path / "run", tmp_path / "on", *words)
+    assert rates_in(tmp_path / "on") == [rate_in(tmp_path / "run")]
+    with pytest.raises(UserError, match=r"is to start, as optimizer\.lr=0\.6$"):
+        go_on(tmp_path / "run", tmp_path / "refused", *words, change)
+    go_on(tmp_path / "run", tmp_path / "given", *words, change, "optimizer.lr=0.6")
+    assert config_in(tmp_path / "given")["optimizer"]["lr"] == 0.6
+
+
+def test_a_batch_size_that_was_found_stays(tmp_path: Path) -> None:
+    """With its callback and without: nothing is searched, and the config says what is used."""
+    kind = "_target_:pytorch_lightning.callbacks.BatchSizeFinder"
+    find = f"+callbacks.find={{{kind},init_val:4,max_trials:2,steps_per_trial:1}}"
+    train_in(tmp_path / "run", *SMALL, "trainer.max_epochs=1", find)
+    n_steps = RunFolder(tmp_path / "run").read_manifest()["steps"]
+    for name, change in (("with", []), ("without", ["~callbacks.find"])):
+        result = go_on(tmp_path / "run", tmp_path / name, "trainer.max_epochs=2", *change)
+        assert result.manifest["steps"] == 2 * n_steps
+        config = config_in(tmp_path / name)
+        assert -(-104 // config["data"]["batch_size"]) == n_steps > 2
+        assert "find" not in config["callbacks"]
+    with pytest.raises(UserError, match="searches before a training begins"):
+        go_on(tmp_path / "with", tmp_path / "on", "trainer.max_epochs=4", find)
 
 
 def rate_in(run: Path) -> float:
@@ -622,46 +713,27 @@ def test_what_an_optimizer_gathered_may_be_needed_no_more(
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("key", "value", "expected"),
     [
-        b"\0", b"data: [", b"x: !!python/name:os.system", b"a: &a [1]\nb: *a", b"[" * 3000, b"\xff",
-        b"x" * 2**21, b"3", b"",
-    ],
-    ids=lambda it: repr(it[:9]),
-)  # fmt: skip
-def test_a_damaged_config_is_one_message(
-    full_batch: dict[str, Path], tmp_path: Path, content: bytes
-) -> None:
-    """With the name of the file, whatever is in it."""
-    run = stranger(full_batch["adam"], tmp_path / "run")
-    (run / "config.yaml").write_bytes(content)
-    with pytest.raises(UserError, match=r"config.yaml is damaged"):
-        go_on(run, tmp_path / "on", "trainer.max_epochs=5")
-    assert not (tmp_path / "on").exists()
-
-
-@pytest.mark.parametrize(
-    ("group", "value", "expected"),
-    [
-        ("trainer", {}, "trainer: it has no _target_"),
-        ("trainer", {"_target_": "pytorch_lightning.Trainer"}, "trainer.accelerator: it is miss"),
-        ("callbacks", {"progress": "abc"}, "callbacks.progress: it has no _target_"),
-        ("optimizer", {"_target_": 3}, "optimizer: it has no _target_"),
+        ("trainer", None, "config.trainer=null: "),
+        ("optimizer", "x", "config.optimizer=x: "),
+        ("optimizer", {"_target_": 3}, "config.optimizer._target_=3: "),
+        ("trainer", {"max_epochs": "x"}, "config.trainer.max_epochs=x: "),
+        ("callbacks", "x", "is damaged, or no last.ckpt"),
+        ("callbacks", {"progress": "abc"}, "is damaged, or no last.ckpt"),
+        ("logger", 3, "logger=3: must be a valid dict"),
         ("seed", None, "seed=null: must be a valid integer"),
-        ("seed", "gone", "seed: it cannot be left out"),
+        ("engine", ["lightning"], "engine"),
     ],
 )
 def test_a_config_of_the_wrong_shape_is_refused_by_name(
-    full_batch: dict[str, Path], tmp_path: Path, group: str, value: Any, expected: str
+    full_batch: dict[str, Path], tmp_path: Path, key: str, value: Any, expected: str
 ) -> None:
-    """It is compared before anything is made of it."""
-    run = stranger(full_batch["adam"], tmp_path / "run")
-    config = config_in(run) | {group: value}
-    if value == "gone":
-        del config[group]
-    (run / "config.yaml").write_text(yaml.safe_dump(config))
-    with pytest.raises(UserError, match=rf"config.yaml is damaged: {expected}"):
-        go_on(run, tmp_path / "on", "trainer.max_epochs=5")
+    """Before anything is made of it."""
+    run = stranger(full_batch["adam"], tmp_path / "run", **{key: value})
+    with pytest.raises(UserError, match=expected):
+        go_on(run, tmp_path / "on", "trainer.max_epochs=5", "engine=lockstep")
+    assert not (tmp_path / "on").exists()
 
 
 def test_averaged_weights_are_not_trained_on_without_their_callback(tmp_path: Path) -> None:

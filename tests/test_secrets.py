@@ -9,10 +9,13 @@ import pytest
 import yaml
 from pytorch_lightning.loggers import CSVLogger
 
+from multilayer.config import check_values
 from multilayer.environment import with_references
 from multilayer.errors import UserError
 from multilayer.masking import masked_config, masked_words
+from multilayer.resumed_config import usable
 from multilayer.runs.checkpoint import read_checkpoint
+from multilayer.sweeps.reading import count_jobs
 
 from .conftest import Run, only_folder
 from .test_train import config_of, train_in
@@ -64,7 +67,7 @@ def test_what_comes_from_the_environment_is_used_and_not_written(
 
     monkeypatch.setenv("TRACKER", "https://you:another@example.org")
     on = [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2", f"allow=[{__name__}]"]
-    with pytest.raises(UserError, match=r"logger\.csv\.tracking_uri=.*give it again"):
+    with pytest.raises(UserError, match=r"give it as logger\.csv\.tracking_uri=VALUE"):
         train_in(tmp_path / "refused", *on)  # a stranger's run might send any variable anywhere
     train_in(tmp_path / "on", *on, "logger.csv.tracking_uri='${oc.env:TRACKER}/x'")
     assert Tracker.seen[0] == "https://you:another@example.org/x"
@@ -89,6 +92,14 @@ def test_the_reference_of_mlflows_address_stays_one(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://me:{SECRET}@example.org")
     address = config_of("logger=mlflow")["logger"]["mlflow"]["tracking_uri"]
     assert address == '${oc.env:MLFLOW_TRACKING_URI,"sqlite:///mlflow.db"}'
+    assert usable("logger.mlflow.tracking_uri", address) == address
+
+
+def test_a_job_of_a_sweep_lacks_what_is_not_taken_from_its_run() -> None:
+    """Only one job is checked before the sweep begins; each is before it is built."""
+    config = config_of() | {"logger": {"x": {"uri": usable("logger.x.uri", "https://a.org")}}}
+    with pytest.raises(UserError, match=r"give it as logger\.x\.uri=VALUE"):
+        check_values("train", config, in_sweep=True)
 
 
 def test_references_through_other_keys_stay_references() -> None:
@@ -124,7 +135,7 @@ def test_a_table_by_a_variable_is_read_by_every_command(
     assert multilayer("evaluate", f"run={run}").code == 0
     words = [f"input={iris_csv}", "output=predictions.csv"]
     on = ["train", f"resume={run}", "trainer.max_epochs=2"]
-    assert "data.path=${oc.env:TABLES}/iris.csv" in multilayer(*on).err
+    assert "give it as data.path=VALUE" in multilayer(*on).err
     assert multilayer(*on, "data.path='${oc.env:TABLES}/iris.csv'").code == 0
     monkeypatch.delenv("TABLES")
     outcome = multilayer("evaluate", f"run={run}")
@@ -151,10 +162,25 @@ def test_a_secret_that_is_named_is_used_and_masked(tracker: list[str], tmp_path:
     on = [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2", f"allow=[{__name__}]"]
     with pytest.raises(UserError) as error:
         train_in(tmp_path / "refused", *on)
-    keys = {line.partition("=")[0] for line in str(error.value).splitlines()}
+    keys = {line.partition(":")[0] for line in str(error.value).splitlines()}
     assert keys == {"logger.csv.tracking_uri", "logger.csv.api_key"}
     train_in(tmp_path / "on", *on, *(word.removeprefix("+") for word in secrets))
     assert Tracker.seen[1] == SECRET
+
+
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=lockstep"]])
+def test_a_secret_of_a_sweep_is_masked_in_what_hydra_notes(
+    multilayer: Run, tracker: list[str], tmp_path: Path, launcher: list[str]
+) -> None:
+    """In the values, the words and the string made of them; its jobs are counted as before."""
+    words = [*tracker[:-1], "+logger.csv.tracking_uri=x", "+logger.csv.api_key=hunter2", "seed=0,1"]
+    outcome = multilayer("train", "-m", *launcher, *words, "hydra.sweep.dir=sweep")
+    assert outcome.code == 0, outcome.err
+    assert Tracker.seen == ("x", SECRET)
+    assert files_with(SECRET, tmp_path) == []
+    noted = (tmp_path / "sweep" / "multirun.yaml").read_text()
+    assert "- +logger.csv.api_key=***" in noted
+    assert count_jobs(tmp_path / "sweep") == 2
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.config_folder import conf_dir, root_dir
-from multilayer.environment import resolve, with_references
+from multilayer.environment import in_values, resolve, with_references
 from multilayer.errors import UserError, did_you_mean, first_line
 from multilayer.pasted import as_override
-from multilayer.resumed_config import ConfigLoader as ResumingLoader
 from multilayer.resumed_config import use_config_loader
 from multilayer.schema import problems_in
 
@@ -173,23 +172,29 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
     ]
     start = "resume" if command == "train" else ""
     changes = [item for item in right if item.key_or_group != start and changes_key(item)]
-    config = compose_job(command, [item for item in right if item not in changes], right)
+    config = compose_job(command, [item for item in right if item not in changes])
     keys = set(dotted_keys(OmegaConf.to_container(config, resolve=False)))
     unknown = [item for item in changes if not adds(item) and item.key_or_group not in keys]
     change(config, [item for item in changes if item not in unknown])
+    values = plain(config)
     raise_all(
         [problem for item in wrong for problem in unknown_choices(item)]
         + [unknown_key(item.key_or_group, keys) for item in unknown]
-        + missing_values(config)
         + rate_beside_sweep(right, config)
-        + problems_in(command, resolve(plain(config)), in_sweep=in_sweep)
+        + problems_with(command, values, in_sweep)
     )
-    return plain(config)
+    return values
 
 
 def check_values(command: str, config: Plain, *, in_sweep: bool = False) -> None:
     """Raise one `UserError` with every value of a config that is not what it may be."""
-    raise_all(problems_in(command, resolve(config), in_sweep=in_sweep))
+    raise_all(problems_with(command, config, in_sweep))
+
+
+def problems_with(command: str, config: Plain, in_sweep: bool) -> list[str]:
+    """The values of a config that are missing, or not what they may be, one line each."""
+    wrong = problems_in(command, resolve(config), in_sweep=in_sweep)
+    return missing_values(config) + wrong
 
 
 def is_group(override: Override) -> bool:
@@ -255,18 +260,13 @@ def choices_with(group: str, name: str) -> list[str]:
     ]
 
 
-def compose_job(
-    command: str, overrides: Sequence[Override], all_overrides: Sequence[Override]
-) -> DictConfig:
+def compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
     """Compose a command's config of some of its overrides; what Hydra refuses is a `UserError`.
 
     A config may refer to what Hydra knows of the job, by `${hydra:job.num}` say; here it is that
     of a first job.
     """
     words = [override.input_line or "" for override in overrides]
-    loader = config_loader()
-    assert isinstance(loader, ResumingLoader)
-    loader.words = all_overrides
     try:
         config = compose(command, words, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
@@ -306,13 +306,18 @@ def finds_rate(callbacks: Mapping[str, Any] | None) -> bool:
     return any(str(node.get("_target_")).endswith(".LearningRateSweep") for node in nodes)
 
 
-def missing_values(config: DictConfig) -> list[str]:
-    """The problems with keys that have no default."""
-    try:
-        missing = sorted(OmegaConf.missing_keys(config))
-    except OmegaConfBaseException as error:
-        raise UserError(first_line(error)) from error
-    return [f"{key}: missing, give it as {key}=VALUE" for key in missing]
+def missing_values(config: Plain) -> list[str]:
+    """The problems with keys that have no value."""
+    missing: list[str] = []
+
+    def look_at(key: str, value: Any) -> None:
+        if value == "???":
+            missing.append(key)
+
+    in_values(config, look_at)
+    is_resumed = config.get("resume") is not None
+    why = "; no secrets, references and places elsewhere are taken from a run" * is_resumed
+    return [f"{key}: missing, give it as {key}=VALUE{why}" for key in sorted(missing)]
 
 
 def plain(config: DictConfig) -> Plain:

@@ -2,9 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from multilayer.environment import in_values
+from multilayer.files import write_text
 
 MASK = "***"
 
@@ -64,3 +68,16 @@ def masked_word(word: str) -> str:
         value,
     )
     return f"{key}={masked(key.lstrip('+~'), value)}"
+
+
+def mask_noted_sweep(path: Path) -> None:
+    """Take the secrets out of the file in which Hydra notes a sweep, where there are any."""
+    if not path.is_file():  # another sweeper may write none
+        return
+    noted: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    words = noted["hydra"]["overrides"]
+    clean = masked_config(noted)
+    clean["hydra"]["overrides"] = {kind: masked_words(each) for kind, each in words.items()}
+    if clean != noted:
+        clean["hydra"]["job"]["override_dirname"] = MASK  # the same words in one string
+        write_text(path, OmegaConf.to_yaml(OmegaConf.create(clean)))

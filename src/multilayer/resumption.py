@@ -1,61 +1,44 @@
-"""Going on from a checkpoint: what may change, whether anything is left, and what is loaded."""
+"""Going on from a checkpoint: what it holds, what may change, and whether anything is left."""
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.callbacks import Timer
-from torch import Tensor
 
 from multilayer.errors import UserError
+from multilayer.masking import masked_config
 from multilayer.pasted import as_override
-from multilayer.resumed_config import read_own_config
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import find_last
 from multilayer.targets import ALLOWED, check_stranger, is_below, nodes
 
 Config = dict[str, Any]
 
-NEEDED_KEYS = ("state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers")
-"""What Lightning wrote into a checkpoint from which a training can go on."""
+MAY_CHANGE = (
+    "optimizer.", "scheduler", "trainer.", "callbacks.", "logger.", "compile", "threads", "engine",
+    "resume", "allow", "data.batch_size", "data.shuffle_seed", "data.path", "data.train_path",
+    "data.validation_path", "data.test_path",
+)  # fmt: skip
+"""The keys, or beginnings of keys, that may change in a run that goes on. A path may lead to the
+same table elsewhere: its fingerprint is compared. An object of another class is a change of the
+whole node, `optimizer` for example, which is not in the list."""
 
-FIXED = {
-    "seed": "the weights and the order of the rows were drawn from it",
-    "monitor": "the best epoch so far was chosen by it",
-    "mode": "the best epoch so far was chosen by it",
-    "loss": "the best epoch so far was chosen by the loss as it was",
-    "model": "these are no weights of another model",
-    "data": "it would go on with other data",
-    "optimizer._target_": "another optimizer cannot take up what this one has gathered",
-    "optimizer.initial_accumulator_value": "it counts at the start alone",
-    "trainer._target_": "only Lightning's own goes on",
-}
-"""What cannot change, and why; a group stands for all of it. What is not here is built anew, or
-written into what is loaded."""
-
-NOT_IN_ROWS = (
-    "data.batch_size",
-    "data.shuffle_seed",
-    "data.path",
-    "data.train_path",
-    "data.validation_path",
-    "data.test_path",
-)
-"""What of the data may change. A path may lead to the same table: its fingerprint is compared."""
+AT_START = ("optimizer.initial_accumulator_value",)
+"""But these, which count at the start alone."""
 
 CUTS_EPOCHS = (
-    "data.batch_size",
-    "data.shuffle_seed",
-    "trainer.limit_train_batches",
-    "trainer.accumulate_grad_batches",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-)
+    "data.batch_size", "data.shuffle_seed", "trainer.limit_train_batches",
+    "trainer.accumulate_grad_batches", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
+)  # fmt: skip
 """What decides which rows are left of an epoch that was begun, and in which steps."""
+
+FINDERS = ("LearningRateSweep", "LearningRateFinder", "BatchSizeFinder")
+"""Callbacks that search before a training begins."""
 
 
 @dataclass(frozen=True)
@@ -63,31 +46,29 @@ class Resumed:
     """A checkpoint that a training goes on from.
 
     Attributes:
+        before: the config that it was trained with.
+        loops: the state of Lightning's loops.
         n_epochs: whole epochs that were trained.
         n_steps: the optimizer's steps until then.
         n_steps_within: those of the epoch that was begun; None where none was.
-        before: the config that it was trained with.
-        changed: the keys that are others now.
+        n_without_improvement: epochs, as early stopping counts them.
+        seconds: how long it trained, if there was a limit in time.
     """
 
     path: Path
     checkpoint: dict[str, Any]
     before: Config
+    loops: dict[str, Any]
     n_epochs: int
     n_steps: int
     n_steps_within: int | None
-    changed: frozenset[str]
+    n_without_improvement: int
+    seconds: float
 
     @property
-    def n_steps_before(self) -> int:
-        """The steps of the whole epochs."""
-        return self.n_steps - (self.n_steps_within or 0)
-
-    def has_changed(self, keys: Sequence[str]) -> bool:
-        """Whether one of some keys, or a key of one of some groups, is another now."""
-        return any(
-            key == each or key.startswith(f"{each}.") for key in self.changed for each in keys
-        )
+    def n_done(self) -> tuple[int, int]:
+        """The whole epochs, and their steps."""
+        return self.n_epochs, self.n_steps - (self.n_steps_within or 0)
 
 
 def open_resumed(config: Config) -> Resumed | None:
@@ -99,15 +80,75 @@ def open_resumed(config: Config) -> Resumed | None:
     """
     if config["resume"] is None:
         return None
-    own = read_own_config(config["resume"])
-    check_stranger(still_there(own, config), config["allow"])
-    path = find_last(config["resume"])
-    checkpoint = read_checkpoint(path)
-    resumed = described(path, checkpoint, own, config)
+    resumed = read_resumed(find_last(config["resume"]))
+    check_stranger(what_is_built(resumed.before, config), config["allow"])
+    weights = resumed.checkpoint["state_dict"]
+    if not all(weights[name].isfinite().all() for name in weights if name.startswith("network.")):
+        raise UserError(
+            f"resume: {resumed.path} has diverged: its weights are not finite; train a new run "
+            "with a smaller optimizer.lr"
+        )
     problems = [*fixed_changes(resumed, config), *no_time_left(resumed, config)]
     if problems:
         raise UserError("\n".join(problems))
     return resumed
+
+
+def read_resumed(path: Path) -> Resumed:
+    """What a checkpoint says of its training.
+
+    Raises:
+        UserError: where it lacks what is needed to go on.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        loops = deepcopy(checkpoint["loops"]["fit_loop"])
+        epochs, minibatches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
+        steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+        stopping = checkpoint["callbacks"].get("EarlyStopping", {})
+        timer = checkpoint["callbacks"].get("Timer", {"time_elapsed": {}})
+        ended = epochs["current"]["started"] == epochs["current"]["processed"]
+        if ended and not minibatches["is_last_batch"]:
+            # `max_steps` ended the training within an epoch, which Lightning takes for a whole one.
+            for each in epochs.values():
+                each["processed"] -= 1
+            ended = False
+        return Resumed(
+            path,
+            checkpoint,
+            config_in(checkpoint),
+            loops,
+            n_epochs=int(epochs["current"]["processed"]),
+            n_steps=int(checkpoint["global_step"]),
+            n_steps_within=None if ended else int(steps["current"]["completed"]),
+            n_without_improvement=int(stopping.get("n_without_improvement", 0)),
+            seconds=float(timer["time_elapsed"].get("train", 0.0)),
+        )
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"resume: {path} is damaged, or no last.ckpt: {error}") from error
+
+
+def config_in(checkpoint: Mapping[str, Any]) -> Config:
+    """The config in a checkpoint, with the batch size that Lightning's callback found."""
+    config: Config = checkpoint["multilayer"]["config"]
+    if not any(is_finder(node, "BatchSizeFinder") for node in config["callbacks"].values()):
+        return config
+    (loader,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
+    return config | {"data": config["data"] | {"batch_size": loader["batch_size"]}}
+
+
+def without_finders(config: Config) -> Config:
+    """The config of a run that goes on without the callbacks that search before a training.
+
+    A batch size that was found is in the config by now, and a rate in the optimizer's state.
+    """
+    kept = {name: node for name, node in config["callbacks"].items() if not is_finder(node)}
+    return config | {"callbacks": kept}
+
+
+def is_finder(node: Config | None, kinds: str | tuple[str, ...] = FINDERS) -> bool:
+    """Whether a node is a callback that searches before a training begins."""
+    return str((node or {}).get("_target_")).endswith(kinds)
 
 
 def command_to_go_on(folder: Path, config: Config) -> str:
@@ -120,167 +161,101 @@ def command_to_go_on(folder: Path, config: Config) -> str:
     return " ".join(words)
 
 
-def still_there(own: Config, config: Config) -> Config:
-    """The nodes of a run's config that a config has taken over."""
+def what_is_built(own: Config, config: Config) -> Config:
+    """The nodes of a run's config that something is made of, as far as they name classes.
+
+    They are what a config has taken over, and the optimizer and schedule whose rates are compared.
+    """
     now = {key: node["_target_"] for key, node in nodes("", config)}
+    theirs = {key: node["_target_"] for key, node in nodes("", own)}
     return {
-        key: {name: value for name, value in node.items() if not isinstance(value, dict | list)}
-        for key, node in nodes("", own)
-        if now.get(key) == node["_target_"]
+        key: {"_target_": path}
+        for key, path in theirs.items()
+        if now.get(key) == path or key.startswith(("optimizer", "scheduler"))
     }
 
 
-def described(path: Path, checkpoint: dict[str, Any], own: Config, config: Config) -> Resumed:
-    """What a checkpoint says of its training.
-
-    Raises `UserError` where it lacks what is needed.
-    """
-    lacking = [key for key in NEEDED_KEYS if key not in checkpoint]
-    try:
-        loop = checkpoint["loops"]["fit_loop"]
-        epochs = loop["epoch_progress"]["current"]
-        steps = loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
-        is_within = epochs["started"] > epochs["processed"]
-        before = checkpoint["multilayer"]["config"]
-        if own["loss"].get("class_weights") == "balanced":  # they became numbers
-            before = before | {"loss": before["loss"] | {"class_weights": "balanced"}}
-        found = Resumed(
-            path,
-            checkpoint,
-            before,
-            n_epochs=int(epochs["processed"]),
-            n_steps=int(checkpoint["global_step"]),
-            n_steps_within=int(steps["current"]["completed"]) if is_within else None,
-            changed=frozenset(changed_keys(before, config)),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"resume: {path} is damaged, or no last.ckpt: {error}") from error
-    if lacking:
-        raise UserError(f"resume: {path} holds no state to go on from: {', '.join(lacking)}")
-    if not all(value.isfinite().all() for value in weights_in(checkpoint)):
-        raise UserError(
-            f"resume: {path} has diverged: its weights are not finite; train a new run with a "
-            "smaller optimizer.lr"
-        )
-    return found
+def changes(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each key whose value differs, with both; of an object of another class its own key."""
+    are_dicts = isinstance(before, dict) and isinstance(now, dict)
+    if are_dicts and before.get("_target_") == now.get("_target_"):
+        for name in sorted(before.keys() | now.keys(), key=str):
+            below = f"{key}.{name}" if key else str(name)
+            yield from changes(before.get(name), now.get(name), below)
+    elif before != now:
+        yield key, before, now
 
 
-def weights_in(checkpoint: Mapping[str, Any]) -> Iterator[Tensor]:
-    """The weights in a checkpoint, where they are tensors of floats."""
-    for name, value in checkpoint["state_dict"].items():
-        if name.startswith("network.") and isinstance(value, Tensor) and value.is_floating_point():
-            yield value
-
-
-def changed_keys(before: Config, now: Config) -> Iterator[str]:
-    """The keys whose values differ; one by one within what has the same class before and now."""
-    for key in before.keys() | now.keys():
-        yield from changed_below(key, before.get(key), now.get(key))
-
-
-def changed_below(key: str, before: Any, now: Any) -> Iterator[str]:
-    """The keys below one whose values differ, or that one itself."""
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        if before != now:
-            yield key
-    elif before.get("_target_") != now.get("_target_"):
-        yield f"{key}._target_"
-    else:
-        for name in before.keys() | now.keys():
-            yield from changed_below(f"{key}.{name}", before.get(name), now.get(name))
-
-
-def fixed_changes(resumed: Resumed, config: Config) -> list[str]:
+def fixed_changes(resumed: Resumed, config: Config) -> Iterator[str]:
     """What the config says that cannot change in a run that goes on, one line each."""
-    problems = []
-    for key in sorted(resumed.changed):
-        reason = why_fixed(key, resumed, config)
+    for key, before, now in changes(resumed.before, masked_config(config)):
+        reason = why_fixed(key, before, now, resumed, config)
         if reason:
-            before, now = value_of(resumed.before, key), value_of(config, key)
-            problems.append(
-                f"{key}={now}: it was {before} in {resumed.path}, and must stay so: {reason}; "
-                "leave it out, or train a new run without resume"
+            yield (
+                f"{key}={shown(now)}: it was {shown(before)} in {resumed.path}, and must stay so: "
+                f"{reason}; leave it out, or train a new run without resume"
             )
-    return problems
 
 
-def why_fixed(key: str, resumed: Resumed, config: Config) -> str | None:
-    """Why a key cannot change in a run that goes on; None where it can."""
-    group = key.partition(".")[0]
+def why_fixed(key: str, before: Any, now: Any, resumed: Resumed, config: Config) -> str:
+    """Why a key cannot change in a run that goes on; nothing where it can."""
     if key in CUTS_EPOCHS and resumed.n_steps_within is not None:
-        return (
-            f"the run was interrupted within epoch {resumed.n_epochs + 1}, whose other rows follow "
-            "from it"
-        )
-    if key in NOT_IN_ROWS:
-        return None
-    if group == "callbacks":
+        n = resumed.n_epochs + 1
+        return f"the run was interrupted within epoch {n}, whose other rows follow from it"
+    if key.startswith("callbacks."):
         return why_callback_fixed(key, resumed, config)
-    return FIXED.get(group) or FIXED.get(key)
+    # The weights that balance classes follow from the data, and are compared once it is read.
+    is_balanced = key == "loss.class_weights" and before and now == "balanced"
+    may = (is_balanced or key.startswith(MAY_CHANGE)) and key not in AT_START
+    return "" if may else "it would be another run"
 
 
-def why_callback_fixed(key: str, resumed: Resumed, config: Config) -> str | None:
-    """Why a callback, or an argument of one, cannot change in a run that goes on."""
+def why_callback_fixed(key: str, resumed: Resumed, config: Config) -> str:
+    """Why a callback, or an argument of one, cannot change; nothing where it can."""
     _, name, *argument = key.split(".")
     node = config["callbacks"].get(name) or {}
     module, _, kind = str(node.get("_target_")).rpartition(".")
-    if kind in ("LearningRateSweep", "LearningRateFinder"):
-        return "rates are tried before a training begins; give optimizer.lr=RATE instead"
+    if is_finder(node):
+        return "it searches before a training begins; give optimizer.lr or data.batch_size instead"
     has_state = any(state.startswith(kind) for state in resumed.checkpoint["callbacks"])
-    if not has_state or argument in ([], ["_target_"]):
-        return None
+    if not (has_state and argument):
+        return ""
     if argument[0] in ("monitor", "mode"):
-        return FIXED["monitor"]
+        return "the best epoch so far was chosen by it"
     is_ours = module.startswith("multilayer.")
-    return None if is_ours else f"{kind} takes up its old values with what it has gathered"
+    return "" if is_ours else f"{kind} takes up its old values with what it has gathered"
 
 
-def value_of(config: Config, key: str) -> str:
-    """A value of a config as one would write it; of an object its class."""
-    node: Any = config
-    for name in key.split("."):
-        node = node.get(name) if isinstance(node, dict) else None
-    if isinstance(node, dict):
-        node = node.get("_target_")
-    return node if isinstance(node, str) else json.dumps(node)
+def shown(value: Any) -> str:
+    """A value as one would write it; of an object its class."""
+    if isinstance(value, dict):
+        value = value.get("_target_")
+    return value if isinstance(value, str) else json.dumps(value)
 
 
-def no_time_left(resumed: Resumed, config: Config) -> list[str]:
+def no_time_left(resumed: Resumed, config: Config) -> Iterator[str]:
     """The limits at which the training would end before it began, each with one that would do."""
     trainer, path = config["trainer"], resumed.path
-    problems = []
-    for key, n in (("max_epochs", resumed.n_epochs), ("max_steps", resumed.n_steps)):
-        if trainer[key] not in (None, -1) and n >= trainer[key]:
-            problems.append(
-                f"trainer.{key}={trainer[key]}: {path} has {n} {key[4:]} already; give a larger "
-                f"one, from trainer.{key}={n + 1} on"
-            )
+    limits = [
+        ("trainer.max_epochs", trainer["max_epochs"], resumed.n_epochs, "epochs"),
+        ("trainer.max_steps", trainer["max_steps"], resumed.n_steps, "steps"),
+    ]
     if resumed.n_epochs >= (trainer["min_epochs"] or 0):
-        problems += no_patience_left(resumed, config)
-    elapsed = time_in(resumed.checkpoint)
-    if trainer["max_time"] and elapsed >= (Timer(trainer["max_time"])._duration or 0.0):
-        problems.append(
-            f"trainer.max_time={trainer['max_time']}: {path} has trained for {elapsed:.0f} seconds "
+        n = resumed.n_without_improvement
+        limits += [
+            (f"callbacks.{name}.patience", node.get("patience", 10), n, "epochs of no improvement")
+            for name, node in config["callbacks"].items()
+            if node and node.get("_target_") == "multilayer.callbacks.EarlyStopping"
+        ]
+    for key, limit, n, counted in limits:
+        if 0 < (limit or 0) <= n:
+            yield (
+                f"{key}={limit}: {path} has {n} {counted} already; give a larger one, from "
+                f"{key}={n + 1} on"
+            )
+    limit = trainer["max_time"]
+    if limit and resumed.seconds >= (Timer(limit)._duration or 0.0):
+        yield (
+            f"trainer.max_time={limit}: {path} has trained for {resumed.seconds:.0f} seconds "
             "already; give more than that"
         )
-    return problems
-
-
-def time_in(checkpoint: Mapping[str, Any]) -> float:
-    """The seconds that a training took that had a limit in time; else 0."""
-    state = checkpoint["callbacks"].get("Timer", {})
-    return float(state.get("time_elapsed", {}).get("train", 0.0))
-
-
-def no_patience_left(resumed: Resumed, config: Config) -> list[str]:
-    """The callbacks that would stop the training at once."""
-    state = resumed.checkpoint["callbacks"].get("EarlyStopping", {})
-    n = state.get("n_without_improvement", 0)
-    return [
-        f"callbacks.{name}.patience={node['patience']}: {resumed.path} has not improved for {n} "
-        f"epochs already; give more, from callbacks.{name}.patience={n + 1} on"
-        for name, node in config["callbacks"].items()
-        if node
-        and node["_target_"] == "multilayer.callbacks.EarlyStopping"
-        and n >= node.get("patience", 10) > 0
-    ]

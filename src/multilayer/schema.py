@@ -79,7 +79,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class Data(Section):
+class Component(Section):
+    """A node that an object is built from."""
+
+    class_path: str = Field(alias="_target_")
+
+
+class Data(Component):
     """`data=...`."""
 
     batch_size: BatchSize = 64
@@ -108,7 +114,7 @@ class Data(Section):
     stream: bool = False
 
 
-class Model(Section):
+class Model(Component):
     """`model=...`."""
 
     d_hidden: list[PositiveInt] = []
@@ -119,7 +125,7 @@ class Model(Section):
     sigma: NonNegativeFloat = 0.0
 
 
-class Loss(Section):
+class Loss(Component):
     """`loss=...`."""
 
     label_smoothing: Share = 0.0
@@ -127,7 +133,7 @@ class Loss(Section):
     delta: PositiveFloat = 1.0
 
 
-class Optimizer(Section):
+class Optimizer(Component):
     """`optimizer=...`."""
 
     lr: NonNegativeFloat = 0.0
@@ -145,10 +151,10 @@ class Optimizer(Section):
     centered: bool = False
 
 
-class Scheduler(Section):
+class Scheduler(Component):
     """`scheduler=...`."""
 
-    interval: Literal["epoch", "step"] = "epoch"
+    interval: Literal["epoch", "step"]
     warmup: Share = 0.0
     final: Annotated[float, Field(ge=0, le=1)] = 0.0
     gamma: PositiveFloat = 0.1
@@ -158,22 +164,21 @@ class Scheduler(Section):
     pct_start: Share = 0.3
 
 
-class Trainer(Section):
+class Trainer(Component):
     """`trainer=...`."""
 
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
-    devices: DeviceCount = 1
-    precision: Literal["32-true", "32", 32, "16-mixed", "bf16-mixed", "bf16-true", "64-true"] = (
-        "32-true"
-    )
-    max_epochs: Epochs | None = 1
-    min_epochs: NonNegativeInt | None = None
-    max_steps: Epochs = -1
-    limit_train_batches: Limit = 1.0
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
+    devices: DeviceCount
+    strategy: str
+    precision: Literal["32-true", "32", 32, "16-mixed", "bf16-mixed", "bf16-true", "64-true"]
+    max_epochs: Epochs | None
+    min_epochs: NonNegativeInt | None
+    max_steps: Epochs
+    max_time: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | None
+    gradient_clip_val: NonNegativeFloat | None
+    accumulate_grad_batches: PositiveInt
+    limit_train_batches: Limit
     limit_val_batches: Limit = 1.0
-    max_time: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | None = None
-    gradient_clip_val: NonNegativeFloat | None = None
-    accumulate_grad_batches: PositiveInt = 1
     check_val_every_n_epoch: PositiveInt = 1
     log_every_n_steps: PositiveInt = 1
 
@@ -289,7 +294,10 @@ def without_missing(node: Any) -> Any:
 
 def is_unset(problem: Any, config: dict[str, Any]) -> bool:
     """Whether a key is missing because its value is "???", rather than deleted with `~`."""
-    return bool(problem["type"] == "missing" and problem["loc"][0] in config)
+    node: Any = config
+    for part in problem["loc"]:
+        node = node.get(part) if isinstance(node, dict) else None
+    return bool(node == "???")
 
 
 MOST_LETTERS = 200

@@ -40,7 +40,7 @@ from multilayer.metric_names import MORE_IS_BETTER, NEEDED
 from multilayer.metrics import METRICS, is_defined
 from multilayer.modules import SupervisedModule
 from multilayer.resumed_numbers import load
-from multilayer.resumption import Resumed, command_to_go_on, open_resumed
+from multilayer.resumption import Resumed, command_to_go_on, open_resumed, without_finders
 from multilayer.runs.folder import Metrics, RunFolder
 from multilayer.runs.manifest import describe_failure, start_manifest
 from multilayer.threads import set_threads
@@ -85,6 +85,8 @@ def train(
     Raises `UserError` before anything is written, where the config or the data is wrong.
     """
     resumed = open_resumed(config)
+    if resumed is not None:
+        config = without_finders(config)
     check_components(config)
     data = make_data(config)
     data.setup()
@@ -95,7 +97,7 @@ def train(
         return train_stack_of_one(training, quiet=quiet)
     trainer, module, run = training.trainer, training.module, training.run
     if resumed is not None:
-        load(resumed, training.config, module, trainer)
+        load(resumed, training.config, module, data, trainer)
     log.info(f"data: {in_words(data)}")
     manifest = training.manifest
     with recorded(run, training.config, manifest):
@@ -133,7 +135,7 @@ def prepare(
     run.writes = trainer.is_global_zero
     run.check_is_free()
     data.trainer = trainer
-    n_done = (resumed.n_epochs, resumed.n_steps_before) if resumed else (0, 0)
+    n_done = resumed.n_done if resumed else (0, 0)
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
     module = make_trained_module(config, data, n_steps)
     manifest = start_manifest(config, overrides) | describe_start(data, trainer)
@@ -231,24 +233,27 @@ def fit(
     manifest: dict[str, Any],
 ) -> None:
     """Train, and note how long it took."""
-    start = perf_counter()
+    n_before, start = trainer.global_step, perf_counter()  # in a run that goes on, there are some
     try:
         trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
     except SystemExit as error:
         raise behind_exit(error) from None
     finally:
         of_sweep = facts_of_sweep(trainer).get("lr_sweep_seconds", 0.0)
-        manifest |= describe_fit(trainer, perf_counter() - start - of_sweep)
+        manifest |= describe_fit(trainer, perf_counter() - start - of_sweep, n_before)
 
 
-def describe_fit(trainer: pl.Trainer, seconds: float) -> dict[str, Any]:
-    """What the manifest says of the training: how long, how far, and the best epoch."""
+def describe_fit(trainer: pl.Trainer, seconds: float, n_before: int = 0) -> dict[str, Any]:
+    """What the manifest says of the training: how long, how far, and the best epoch.
+
+    n_before: the steps of the run that it went on from, whose seconds are not these.
+    """
     best = find_best_weights(trainer)
     n_steps = trainer.global_step
     return {
         "fit_seconds": round(seconds, 3),
         "steps": n_steps,
-        "steps_per_second": round(n_steps / seconds, 1) if seconds else None,
+        "steps_per_second": round((n_steps - n_before) / seconds, 1) if seconds else None,
         "best_epoch": best.best_epoch if best else None,
         **facts_of_sweep(trainer),
     }

@@ -14,7 +14,7 @@ from pydantic import (
 from torch import Tensor
 
 from multilayer.data.table import Columns
-from multilayer.schema import Data, Loss, Model, Threads, line
+from multilayer.schema import Data, Loss, Model, Optimizer, Scheduler, Threads, Trainer, line
 
 MOST_DEPTH = 50
 """Of the config: lists in lists in lists end Python where its stack is full."""
@@ -30,19 +30,14 @@ class Part(BaseModel):
 
 
 class StoredConfig(Part):
-    """What a module is rebuilt from."""
+    """What a module is rebuilt from, and trained on with."""
 
     data: Data
     model: Model
     loss: Loss
-
-    @field_validator("data", "model", "loss", mode="before")
-    @classmethod
-    def check_target(cls, node: Any) -> Any:
-        """Refuse a node that does not say what it builds."""
-        if isinstance(node, dict) and not isinstance(node.get("_target_"), str):
-            raise ValueError("_target_ must be the name of a class")
-        return node
+    optimizer: Optimizer
+    scheduler: Scheduler
+    trainer: Trainer
 
 
 class About(Part):

@@ -4,144 +4,113 @@ Shapes are compared with care: a fused optimizer writes past the end of a state 
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from multilayer.errors import UserError
-from multilayer.modules import SupervisedModule
+from multilayer.modules import MakeScheduler, SupervisedModule
+
+KINDS: dict[type, tuple[type, ...]] = {
+    float: (int, float),
+    list: (list, tuple),
+    tuple: (list, tuple),
+}
+"""What may stand for a value in a state; for other types, only they do."""
 
 
-def check_training_state(
-    checkpoint: dict[str, Any], module: SupervisedModule, trainer: pl.Trainer
-) -> None:
-    """Raise `UserError` where a training cannot go on from what a checkpoint holds."""
-    problem = next(filter(None, problems(checkpoint, module, trainer)), None)
-    if problem:
-        raise UserError(f"resume: the checkpoint holds no training that fits this one: {problem}")
+def misfits_of_training(
+    checkpoint: dict[str, Any],
+    module: SupervisedModule,
+    trainer: pl.Trainer,
+    make_scheduler: MakeScheduler,
+) -> Iterator[str]:
+    """Why a training cannot go on from what a checkpoint holds, one reason after the other.
+
+    make_scheduler: makes a schedule as the checkpoint has it.
+    """
+    optimizer = after_a_step(module)
+    fresh = optimizer.state_dict()
+    schedule = make_scheduler(optimizer)
+    known = {each.state_key: each.state_dict() for each in trainer.callbacks}  # type: ignore[attr-defined]
+    # A schedule makes 0.0 of `optimizer.lr=0`.
+    groups = [
+        {key: float(value) if type(value) is int else value for key, value in each.items()}
+        for each in fresh["param_groups"]
+    ]
+    parts = {
+        "state_dict": module.state_dict(),
+        "loops": {"fit_loop": trainer.fit_loop.state_dict()},
+        "callbacks": {key: known[key] for key in known if key in checkpoint["callbacks"]},
+        "optimizer_states": [{"state": {}, "param_groups": groups}],
+        "lr_schedulers": [schedule.state_dict()],
+    }
+    yield from misfits("checkpoint", checkpoint, parts)
+    for name in checkpoint["lr_schedulers"][0]:
+        if callable(getattr(schedule, str(name), None)):
+            yield f"lr_schedulers.{name} would take the place of a function"
+    best = checkpoint["callbacks"].get("BestWeights", {}).get("weights")
+    yield from misfits("BestWeights.weights", best, module.state_dict() if best else None)
+    yield from misfits_of_weights(checkpoint["optimizer_states"][0], fresh)
 
 
-def problems(
-    checkpoint: dict[str, Any], module: SupervisedModule, trainer: pl.Trainer
-) -> Iterator[str | None]:
-    """What does not fit, one after the other."""
-    parts: dict[str, Any] = {"state_dict": {}, "loops": {"fit_loop": {}}, "callbacks": {}}
-    yield dict_difference("checkpoint", checkpoint, parts)
-    weights = module.state_dict()
-    yield difference("state_dict", checkpoint["state_dict"], weights)
-    yield difference(
-        "loops.fit_loop", checkpoint["loops"]["fit_loop"], trainer.fit_loop.state_dict()
-    )
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        key = f"callbacks.{callback.state_key}"
-        stored = checkpoint["callbacks"].get(callback.state_key)
-        if stored is not None:
-            yield difference(key, stored, callback.state_dict())
-            if isinstance(stored, dict) and stored.get("weights", {}) != {}:
-                yield difference(f"{key}.weights", stored["weights"], weights)
-    made: Any = module.configure_optimizers()
-    optimizer = only(checkpoint.get("optimizer_states"))
-    yield dict_difference("optimizer_states", optimizer, {"state": {}, "param_groups": []})
-    yield from problems_of_optimizer(optimizer, state_after_a_step(module))
-    if isinstance(made, dict):
-        schedule = made["lr_scheduler"]["scheduler"]
-        stored = only(checkpoint.get("lr_schedulers"))
-        yield difference("lr_schedulers", stored, schedule.state_dict())
-        for name in stored:
-            if callable(getattr(schedule, str(name), None)):
-                yield f"lr_schedulers.{name} would take the place of a function"
-
-
-def only(states: Any) -> Any:
-    """The one state in a list; None where it is no list of one."""
-    return states[0] if isinstance(states, list) and len(states) == 1 else None
-
-
-def problems_of_optimizer(stored: dict[str, Any], fresh: Any) -> Iterator[str | None]:
-    """What does not fit in an optimizer's state; a parameter without one has not moved yet."""
-    if fresh is None:
-        return
-    key = "optimizer_states"
-    groups = stored["param_groups"]
-    if len(groups) != len(fresh["param_groups"]):
-        yield f"{key}.param_groups: other groups of weights"
-    for group, like in zip(groups, fresh["param_groups"], strict=False):
-        # A schedule makes 0.0 of `optimizer.lr=0`.
-        numbers = {name: float(each) if type(each) is int else each for name, each in like.items()}
-        yield difference(f"{key}.param_groups", group, numbers)
-        if group["params"] != like["params"]:
-            yield f"{key}.param_groups.params: other weights"
-    known = {index for group in fresh["param_groups"] for index in group["params"]}
-    for index, state in stored["state"].items():
-        if index not in known:
-            yield f"{key}.state.{index} is of no weight"
-        # Without momentum, for example, nothing is gathered, and what was is not used.
-        if state != {} and index in fresh["state"]:
-            yield difference(f"{key}.state.{index}", state, fresh["state"][index])
-
-
-def state_after_a_step(module: SupervisedModule) -> Any:
-    """The state of the module's optimizer for its weights; None for one that wants a closure."""
+def after_a_step(module: SupervisedModule) -> torch.optim.Optimizer:
+    """The module's optimizer for other weights, of zeros, after a step if it needs no closure."""
     parameters = [nn.Parameter(torch.zeros_like(each)) for each in module.network.parameters()]
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     assert module.make_optimizer is not None, "a module to be trained has an optimizer"
-    optimizer: Any = module.make_optimizer(parameters)
-    try:
+    optimizer = module.make_optimizer(parameters)
+    with suppress(TypeError):
         optimizer.step()
-    except TypeError:
-        return None
-    return optimizer.state_dict()
+    return optimizer
 
 
-def difference(key: str, stored: Any, fresh: Any) -> str | None:
-    """Where a state is of another kind or shape than a fresh one, in words.
+def misfits_of_weights(stored: dict[str, Any], fresh: dict[str, Any]) -> Iterator[str]:
+    """What does not fit in what an optimizer gathered; a weight without it has not moved yet."""
+    weights, known = ([each["params"] for each in one["param_groups"]] for one in (stored, fresh))
+    if weights != known:
+        yield "optimizer_states.param_groups.params: other weights"
+    for index, state in stored["state"].items():
+        if not any(index in each for each in known):
+            yield f"optimizer_states.state.{index} is of no weight"
+        # Without momentum, for example, nothing is gathered, and what was is not used.
+        elif state != {}:
+            yield from misfits(f"optimizer_states.{index}", state, fresh["state"].get(index))
 
-    What is None or empty in the fresh one may be anything.
 
-    >>> difference("a", {"n": 3, "w": torch.zeros(2)}, {"n": 0, "w": torch.ones(2)})
-    >>> difference("a", {"n": "x"}, {"n": 0})
-    'a.n is no int'
+def misfits(key: str, stored: Any, fresh: Any) -> Iterator[str]:
+    """Where a state is of another kind or shape than a fresh one; there may be more in it.
+
+    What is None or an empty list in the fresh one may be anything. The precision of a tensor may be
+    another.
+
+    >>> list(misfits("a", {"n": 3, "w": torch.zeros(2)}, {"n": 0, "w": torch.ones(2)}))
+    []
+    >>> list(misfits("a", {"n": "x", "m": 1}, {"n": 0, "m": 0}))
+    ['a.n is no int']
     """
-    match fresh:
-        case None:
-            return None
-        case Tensor():
-            return tensor_difference(key, stored, fresh)
-        case dict():
-            return dict_difference(key, stored, fresh)
-        case bool():
-            fits = isinstance(stored, bool)
-        case int():
-            fits = isinstance(stored, int) and not (stored < 0 <= fresh)
-        case float():
-            fits = isinstance(stored, int | float)
-        case list() | tuple():
-            fits = isinstance(stored, list | tuple)
-        case _:
-            fits = isinstance(stored, type(fresh))
-    return None if fits else f"{key} is no {type(fresh).__name__}"
+    if isinstance(fresh, dict) and isinstance(stored, dict):
+        for name, value in fresh.items():
+            if name in stored:
+                yield from misfits(f"{key}.{name}", stored[name], value)
+            else:
+                yield f"{key}.{name} is missing"
+    elif isinstance(fresh, list | tuple) and isinstance(stored, list | tuple) and fresh:
+        if len(stored) != len(fresh):
+            yield f"{key} has the length {len(stored)}, not {len(fresh)}"
+        for index, pair in enumerate(zip(stored, fresh, strict=False)):
+            yield from misfits(f"{key}.{index}", *pair)
+    elif fresh is not None and not isinstance(stored, KINDS.get(type(fresh), type(fresh))):
+        yield f"{key} is no {type(fresh).__name__}"
+    elif isinstance(fresh, Tensor) and layout(stored) != layout(fresh):
+        yield f"{key} has the shape {tuple(stored.shape)}, not {tuple(fresh.shape)}"
+    elif type(fresh) is int and stored < 0 <= fresh:
+        yield f"{key} is below 0"
 
 
-def dict_difference(key: str, stored: Any, fresh: dict[Any, Any]) -> str | None:
-    """As `difference`, for dicts; there may be more in the stored one."""
-    if not isinstance(stored, dict):
-        return f"{key} is no dict"
-    for name, value in fresh.items():
-        if name not in stored:
-            return f"{key}.{name} is missing"
-        found = difference(f"{key}.{name}", stored[name], value)
-        if found:
-            return found
-    return None
-
-
-def tensor_difference(key: str, stored: Any, fresh: Tensor) -> str | None:
-    """As `difference`, for tensors; the precision may be another."""
-    if not isinstance(stored, Tensor) or stored.layout != torch.strided:
-        return f"{key} is no tensor"
-    if stored.shape != fresh.shape or stored.is_floating_point() != fresh.is_floating_point():
-        return f"{key} has the shape {tuple(stored.shape)}, not {tuple(fresh.shape)}"
-    return None
+def layout(tensor: Tensor) -> tuple[Any, ...]:
+    """What must be the same for one tensor to stand for another."""
+    return tensor.shape, tensor.layout, tensor.is_floating_point()
