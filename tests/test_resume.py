@@ -128,6 +128,7 @@ def test_only_what_is_said_changes(full_batch: dict[str, Path], tmp_path: Path) 
         ("constant", ["data.batch_size=16", "scheduler=exponential"]),
         ("one_cycle", ["scheduler=step", "scheduler.step_size=2"]),
         ("one_cycle", ["optimizer.lr=0.3"]),
+        ("one_cycle", []),
         ("step", ["scheduler=exponential", "scheduler.gamma=0.5"]),
         ("step", ["optimizer.lr=0.3", "scheduler.step_size=3"]),
         ("plateau", ["scheduler=cosine"]),
@@ -152,20 +153,6 @@ def rates_in(folder: Path) -> list[float]:
         rows = list(csv.DictReader(opened))
     (name,) = [name for name in rows[0] if name.startswith("lr-")]
     return [float(row[name]) for row in rows if row[name]]
-
-
-def test_a_longer_training_of_one_cycle_ends_lower(tmp_path: Path) -> None:
-    """Its length is that of the whole training, by its new number of epochs."""
-    words = [*SMALL, "scheduler=one_cycle"]
-    train_in(tmp_path / "run", *words, "trainer.max_epochs=3")
-    go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=6")
-    train_in(tmp_path / "whole", *words, "trainer.max_epochs=6")
-    last = [
-        read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt")["lr_schedulers"]
-        for name in ("on", "whole")
-    ]
-    assert last[0][0]["total_steps"] == last[1][0]["total_steps"] == 12
-    assert last[0][0]["_last_lr"] == last[1][0]["_last_lr"]
 
 
 def test_plateau_keeps_what_it_has_come_down_to(tmp_path: Path) -> None:
@@ -352,10 +339,9 @@ def test_limits_count_steps_and_not_minibatches(tmp_path: Path) -> None:
     assert weights_of(tmp_path / "on", "last.ckpt")
 
 
-@pytest.mark.parametrize("max_epochs", [-1, 50])
-@pytest.mark.parametrize("n_steps", [8, 6, 1])
+@pytest.mark.parametrize(("n_steps", "max_epochs"), [(8, -1), (8, 50), (6, -1), (1, 50)])
 def test_a_limit_in_steps_costs_no_epoch_and_no_row(
-    tmp_path: Path, max_epochs: int, n_steps: int
+    tmp_path: Path, n_steps: int, max_epochs: int
 ) -> None:
     """The run ends as the one that went through, whether the limit was an epoch's end or not."""
     words = [*SMALL, f"trainer.max_epochs={max_epochs}", "data.batch_size=32", "model.dropout=0.2"]
@@ -366,13 +352,6 @@ def test_a_limit_in_steps_costs_no_epoch_and_no_row(
     assert same(*(weights_of(tmp_path / name, "last.ckpt") for name in ("whole", "on")))
     assert result.manifest["best_epoch"] == whole.manifest["best_epoch"]
     assert result.manifest["steps"] == 12
-    state = [
-        read_checkpoint(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("whole", "on")
-    ]
-    assert (
-        state[0]["loops"]["fit_loop"]["epoch_progress"]
-        == (state[1]["loops"]["fit_loop"]["epoch_progress"])
-    )
 
 
 class StopAt(pl.Callback):
@@ -533,6 +512,7 @@ EVIL = {"_target_": "os.system", "_args_": ["touch started"]}
         ({"logger": {"x": {"uri": "${seed}"}}}, "give it as logger.x.uri=VALUE"),
         ({"logger": {"x": {"api_key": 1234}}}, "give it as logger.x.api_key=VALUE"),
         ({"monitor": "${oc.env:HOME}"}, "give it as monitor=VALUE"),
+        ({"data": {"path": "s3://bucket/x"}}, r"give it as data\.path=VALUE"),
     ],
 )
 def test_a_strangers_run_starts_nothing(

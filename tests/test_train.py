@@ -218,25 +218,6 @@ def test_an_interruption_within_an_epoch_loses_no_minibatch(
     assert same(*last)
 
 
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("model.d_hidden=[7]", "another model"),
-        ("optimizer=sgd", "another optimizer"),
-        ("data=wine", "other data"),
-        ("trainer.max_epochs=2", "larger one"),
-    ],
-)
-def test_a_run_goes_on_only_as_it_was(
-    finished_run: Path, tmp_path: Path, override: str, message: str
-) -> None:
-    """With another network, optimizer or data set it would be another run."""
-    overrides = ["data=iris", "trainer.max_epochs=40", f"resume={finished_run}", override]
-    with pytest.raises(UserError, match=message):
-        train_in(tmp_path / "run", *overrides)
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path) -> None:
     """Its checkpoints would be those of another run."""
     train_in(tmp_path, *QUICK)

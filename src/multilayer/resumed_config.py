@@ -1,7 +1,7 @@
 """The config of a run that goes on: its own, with what this command line changes. No torch here."""
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -58,10 +58,11 @@ class ConfigLoader(ConfigLoaderImpl):
             return composed
         refuse_whole_trainings(self.parsed, composed)
         chosen = [item.key_or_group for item in self.parsed if item.key_or_group in GROUPS]
-        default = self.default_choices() if chosen else {}
+        default = self.default_choices if chosen else {}
         resumed = config_of_resumed(unresolved(composed), run, default, chosen)
         return OmegaConf.create({**resumed, "hydra": composed["hydra"]})
 
+    @cached_property
     def default_choices(self) -> Plain:
         """The config of a command line without any words."""
         loader = ConfigLoaderImpl(self.get_search_path())
@@ -166,12 +167,8 @@ def usable(key: str, value: Any) -> Any:
     sends goes where it says; secrets were not kept, or are not the user's.
     """
     text = str(masked(key, value))
+    path = PurePath(text)
+    is_elsewhere = path.is_absolute() or ".." in path.parts or text.startswith("~")
     is_written = key.startswith(("callbacks.", "logger.", "trainer."))
-    is_unusable = MASK in text or "${" in text or (is_written and leads_elsewhere(text))
+    is_unusable = any(each in text for each in (MASK, "${", "://")) or (is_written and is_elsewhere)
     return "???" if is_unusable and value not in TRUSTED_REFERENCES else value
-
-
-def leads_elsewhere(value: str) -> bool:
-    """Whether a string may be an address, or a path out of the working folder."""
-    path = PurePath(value)
-    return "://" in value or path.is_absolute() or ".." in path.parts or value.startswith("~")

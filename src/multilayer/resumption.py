@@ -167,11 +167,10 @@ def what_is_built(own: Config, config: Config) -> Config:
     They are what a config has taken over, and the optimizer and schedule whose rates are compared.
     """
     now = {key: node["_target_"] for key, node in nodes("", config)}
-    theirs = {key: node["_target_"] for key, node in nodes("", own)}
     return {
-        key: {"_target_": path}
-        for key, path in theirs.items()
-        if now.get(key) == path or key.startswith(("optimizer", "scheduler"))
+        key: {"_target_": node["_target_"]}
+        for key, node in nodes("", own)
+        if now.get(key) == node["_target_"] or key.startswith(("optimizer", "scheduler"))
     }
 
 
@@ -214,16 +213,12 @@ def why_callback_fixed(key: str, resumed: Resumed, config: Config) -> str:
     """Why a callback, or an argument of one, cannot change; nothing where it can."""
     _, name, *argument = key.split(".")
     node = config["callbacks"].get(name) or {}
-    module, _, kind = str(node.get("_target_")).rpartition(".")
     if is_finder(node):
         return "it searches before a training begins; give optimizer.lr or data.batch_size instead"
-    has_state = any(state.startswith(kind) for state in resumed.checkpoint["callbacks"])
-    if not (has_state and argument):
-        return ""
-    if argument[0] in ("monitor", "mode"):
-        return "the best epoch so far was chosen by it"
-    is_ours = module.startswith("multilayer.")
-    return "" if is_ours else f"{kind} takes up its old values with what it has gathered"
+    module, _, kind = str(node.get("_target_")).rpartition(".")
+    gathers = any(state.startswith(kind) for state in resumed.checkpoint["callbacks"])
+    is_taken_up = argument[:1] in (["monitor"], ["mode"]) or not module.startswith("multilayer.")
+    return "what it has gathered follows from it" if argument and gathers and is_taken_up else ""
 
 
 def shown(value: Any) -> str:
