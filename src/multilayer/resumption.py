@@ -15,6 +15,7 @@ from multilayer.masking import masked_config
 from multilayer.pasted import as_override
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import find_last
+from multilayer.runs.small_file import refusing
 from multilayer.targets import ALLOWED, check_stranger, is_below, nodes
 
 Config = dict[str, Any]
@@ -39,6 +40,9 @@ CUTS_EPOCHS = (
 
 FINDERS = ("LearningRateSweep", "LearningRateFinder", "BatchSizeFinder")
 """Callbacks that search before a training begins."""
+
+DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError)
+"""What a state of another shape raises where it is read."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def read_resumed(path: Path) -> Resumed:
         UserError: where it lacks what is needed to go on.
     """
     checkpoint = read_checkpoint(path)
-    try:
+    with refusing(path, "is damaged, or no last.ckpt", *DAMAGE):
         loops = deepcopy(checkpoint["loops"]["fit_loop"])
         epochs, minibatches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
         steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
@@ -124,8 +128,6 @@ def read_resumed(path: Path) -> Resumed:
             n_without_improvement=int(stopping.get("n_without_improvement", 0)),
             seconds=float(timer["time_elapsed"].get("train", 0.0)),
         )
-    except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(f"resume: {path} is damaged, or no last.ckpt: {error}") from error
 
 
 def config_in(checkpoint: Mapping[str, Any]) -> Config:
