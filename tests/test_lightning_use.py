@@ -1,7 +1,9 @@
 """The modules with Lightning's own entry points: raw rows, plain loaders, tests, predictions."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.tuner.tuning import Tuner
+from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -94,6 +97,91 @@ def test_a_fit_takes_over_the_preprocessing_of_the_data(tmp_path: Path, task: st
     assert of_split(trainer.callback_metrics, "validation") == expected
     (after,) = trainer.validate(module, data, verbose=False)
     assert of_split(after, "validation") == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "wrap"),
+    [
+        ("binary", list),
+        ("multiclass", partial(CombinedLoader, mode="sequential")),
+        ("regression", itemgetter(0)),
+    ],
+)
+def test_a_fit_takes_over_the_preprocessing_of_loaders(
+    tmp_path: Path, task: str, wrap: Callable[[Any], Any]
+) -> None:
+    """The data's own ones, passed one by one; a callback that copies the module has it too."""
+    data = data_of(task)
+    module = module_for(data)
+    averaging = pl.callbacks.EMAWeightAveraging(decay=0.5)
+    trainer = quiet_trainer(tmp_path, n_epochs=2, callbacks=[averaging])
+    trainer.fit(module, data.train_dataloader(), wrap([data.val_dataloader()]))
+    trainer.save_checkpoint(tmp_path / "own.ckpt")
+    rows = raw_rows(data, "test")
+    expected = pytest.approx(expected_metrics(module, rows), rel=1e-4)
+    for loader in (wrap([data.test_dataloader()]), plain_loader(*rows)):
+        (found,) = trainer.test(module, loader, verbose=False)
+        assert of_split(found, "test") == expected
+    fresh = module_for(data)
+    (found,) = trainer.test(
+        fresh, plain_loader(*rows), verbose=False, ckpt_path=tmp_path / "own.ckpt"
+    )
+    assert of_split(found, "test") == expected
+    others = BuiltinData(name="diabetes")
+    others.setup()
+    with pytest.raises(UserError, match=r"preprocessing=module\.preprocessing"):
+        trainer.test(module, [data.test_dataloader(), others.test_dataloader()])
+    with pytest.raises(UserError, match=r"preprocessing=module\.preprocessing"):
+        module.evaluate(others.minibatches("test"))
+
+
+def test_weights_of_raw_columns_refuse_preprocessed_rows(tmp_path: Path) -> None:
+    """However they come, trained or loaded; on raw columns they stay as good as they were."""
+    data = BuiltinData(name="diabetes", batch_size=16)
+    module = module_for(data)
+    trainer = quiet_trainer(tmp_path)
+    train_rows, rows = raw_rows(data, "train"), raw_rows(data, "test")
+    trainer.fit(module, plain_loader(*train_rows), plain_loader(*rows))
+    trainer.save_checkpoint(tmp_path / "raw.ckpt")
+    loaded = module_for(data)
+    loaded.load_state_dict(module.state_dict())
+    before = expected_metrics(module, rows)
+    for each in (module, loaded):
+        for use in (trainer.test, trainer.validate, trainer.predict):
+            for given in (data, data.test_dataloader()):
+                with pytest.raises(UserError, match=r"learnt from raw columns.*DataLoader"):
+                    use(each, given)
+    with pytest.raises(UserError, match="learnt from raw columns"):
+        trainer.fit(module, data)
+    with pytest.raises(UserError, match="learnt from raw columns"):
+        trainer.test(module_for(data), data, ckpt_path=tmp_path / "raw.ckpt")
+    (found,) = trainer.test(module, plain_loader(*rows), verbose=False)
+    assert of_split(found, "test") == pytest.approx(before, rel=1e-5)
+    trainer = quiet_trainer(tmp_path)
+    trainer.fit(loaded.train(), data)
+    (found,) = trainer.test(loaded, data, verbose=False)
+    assert of_split(found, "test") == pytest.approx(expected_metrics(loaded, rows), rel=1e-4)
+
+
+@pytest.mark.parametrize("numbers", ["standard", "quantile"])
+def test_weights_are_loaded_as_torch_saves_them(tmp_path: Path, numbers: Any) -> None:
+    """A `state_dict` brings its preprocessing; of categories it does not say which they are."""
+    data = BuiltinData(name="diabetes", numbers=numbers)
+    module = module_for(data)
+    quiet_trainer(tmp_path, n_epochs=1).fit(module, data)
+    torch.save(module.state_dict(), tmp_path / "weights.pt")
+    fresh = module_for(data)
+    fresh.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    columns, _ = raw_rows(data, "test")
+    assert torch.equal(fresh.eval()(columns), module.eval()(columns))
+    quiet_trainer(tmp_path).test(fresh, data, verbose=False)
+    flats = data_of("regression")
+    fitted = module_for(flats)
+    fitted.take_preprocessing(flats.preprocessing)
+    with pytest.raises(UserError, match=r"categories.*preprocessing=data\.preprocessing"):
+        module_for(flats).load_state_dict(fitted.state_dict())
+    fresh = module_for(flats, preprocessing=flats.preprocessing)
+    fresh.load_state_dict(fitted.state_dict())
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])

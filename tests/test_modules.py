@@ -92,7 +92,8 @@ def test_evaluating_changes_nothing() -> None:
     """Neither the mode nor the running statistics of the network, nor with dropout its result."""
     data = PassClassData()
     data.setup()
-    module = BinaryModule(MLP(2, 1, dropout=0.5, normalization="batch"))
+    network = MLP(2, 1, dropout=0.5, normalization="batch")
+    module = BinaryModule(network, preprocessing=data.preprocessing)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     first = module.evaluate(data.minibatches("test"))
     assert module.evaluate(data.minibatches("test")) == first

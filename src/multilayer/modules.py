@@ -4,14 +4,16 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils._pytree import tree_leaves
 
 from multilayer.arguments import (
     check_arguments,
@@ -43,6 +45,11 @@ MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 NEVER = sys.maxsize
 """Epochs between two moves of a schedule that Lightning is not to move."""
 
+RAW_WEIGHTS = (
+    "preprocessing: these weights have learnt from raw columns, and the data are preprocessed; "
+    "give them raw columns, as in DataLoader(TensorDataset(columns, target)), or train a new module"
+)
+
 DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
 """Of the weights, by `trainer.precision`; float32 where it is none of these."""
 
@@ -57,7 +64,8 @@ class SupervisedModule(pl.LightningModule, ABC):
     scheduler_interval: "epoch" or "step", how often the schedule moves on.
     monitor: the metric that `ReduceLROnPlateau` follows.
     preprocessing: fitted, from raw columns to features; None takes over that of the first
-        `DataModule` it is used with, and features from elsewhere stay as they are.
+        `DataModule`, or of its loaders, that it is used with before it learns from other rows;
+        features from elsewhere stay as they are.
     about: plain data that travels in the checkpoint under "multilayer".
     kept_bytes: what outputs and targets of a training epoch may take; the metrics of a longer one
         are those of its last rows. None keeps all.
@@ -96,6 +104,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.monitor = monitor
         self.about = about or {}
         self.lr: float | None = None
+        self.raw_weights: Literal["", "loaded", "trained"] = ""  # without a preprocessing
         self.epochs = {"train": [Epoch(kept_bytes)]}  # by split, one for each loader
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -114,22 +123,44 @@ class SupervisedModule(pl.LightningModule, ABC):
         return target
 
     def take_preprocessing(self, fitted: Preprocessing) -> None:
-        """Take over the preprocessing of the data that come, where this module has none."""
-        if not isinstance(self.preprocessing, Preprocessing):
+        """Take over the preprocessing of the data that come, where this module has none.
+
+        A network that has learnt from raw columns keeps them; only a fit may teach loaded weights.
+        """
+        is_new = not self.raw_weights or (self.raw_weights == "loaded" and self.is_fitted())
+        if is_new and not isinstance(self.preprocessing, Preprocessing):
             self.preprocessing = deepcopy(fitted).to(self.device)
+
+    def is_fitted(self) -> bool:
+        """Whether it is being trained."""
+        return self._trainer is not None and self._trainer.state.fn == "fit"
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Take over the preprocessing of loaders before callbacks copy the module.
+
+        Lightning calls this first; a `DataModule` may not be fitted until its `setup`.
+        """
+        for fitted in preprocessings_of(data_of(self.trainer)):
+            self.take_preprocessing(fitted)
+        return []
 
     def check_data(self) -> None:
         """Raise `UserError` where the data are preprocessed otherwise than this module expects."""
-        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        own, other = self.preprocessing, getattr(datamodule, "preprocessing", None)
-        if not (isinstance(own, Preprocessing) and isinstance(other, Preprocessing)):
-            return
-        if own is not other and not own.is_like(other):
-            raise UserError(
-                "preprocessing: the module has another one than the data; give the data the "
-                "module's, as in BuiltinData(..., preprocessing=module.preprocessing), or train a "
-                "new module"
-            )
+        self.check_preprocessings(data_of(self.trainer))
+
+    def check_preprocessings(self, data: Any) -> None:
+        """The same for any loaders."""
+        for other in preprocessings_of(data):
+            self.take_preprocessing(other)
+            own = self.preprocessing
+            if not isinstance(own, Preprocessing):
+                raise UserError(RAW_WEIGHTS)
+            if own is not other and not own.is_like(other):
+                raise UserError(
+                    "preprocessing: the module has another one than the data; give the data the "
+                    "module's, as in BuiltinData(..., preprocessing=module.preprocessing), or "
+                    "train a new module"
+                )
 
     on_fit_start = on_validation_start = on_test_start = on_predict_start = check_data
 
@@ -205,6 +236,8 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def on_train_epoch_start(self) -> None:
         """Forget the epoch before, which an error may have ended."""
+        if not isinstance(self.preprocessing, Preprocessing):
+            self.raw_weights = "trained"
         self.epochs["train"] = [Epoch(self.epochs["train"][0].kept_bytes)]
 
     def on_validation_epoch_start(self) -> None:
@@ -282,6 +315,7 @@ class SupervisedModule(pl.LightningModule, ABC):
     @torch.no_grad()
     def evaluate(self, minibatches: Iterable[Batch]) -> dict[str, float]:
         """The loss and every metric over some minibatches, without learning from them."""
+        self.check_preprocessings(minibatches)
         training = self.training
         self.eval()
         epoch = Epoch()
@@ -319,6 +353,24 @@ class SupervisedModule(pl.LightningModule, ABC):
             checkpoint["preprocessing"] = self.preprocessing.options()
         count_minibatches(checkpoint)
         keep_own_storage(checkpoint)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, *found: Any
+    ) -> None:
+        """Make room for a preprocessing that comes with the weights."""
+        begin = f"{prefix}preprocessing."
+        own = {
+            key.removeprefix(begin): each
+            for key, each in state_dict.items()
+            if key.startswith(begin)
+        }
+        if strict and not own:
+            if isinstance(self.preprocessing, Preprocessing):
+                raise UserError(RAW_WEIGHTS)
+            self.raw_weights = self.raw_weights or "loaded"
+        elif own and not isinstance(self.preprocessing, Preprocessing):
+            self.preprocessing = Preprocessing.for_state(own).to(self.device)
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *found)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make room for the preprocessing of a checkpoint, whose numbers are among its weights."""
@@ -367,6 +419,23 @@ MODULE_OF_TASK: dict[Task, type[SupervisedModule]] = {
     "multiclass": MulticlassModule,
     "regression": RegressionModule,
 }
+
+
+def data_of(trainer: pl.Trainer) -> list[Any]:
+    """What a trainer was given: loaders, several of them, or a `DataModule`.
+
+    Lightning has the loaders in no public place until it iterates over them.
+    """
+    fit, others = trainer.fit_loop, (trainer.validate_loop, trainer.test_loop, trainer.predict_loop)
+    loops: Any = (fit, fit.epoch_loop.val_loop, *others)
+    given = [loop._data_source.instance for loop in loops]
+    return [each.iterables if isinstance(each, CombinedLoader) else each for each in given]
+
+
+def preprocessings_of(data: Any) -> list[Preprocessing]:
+    """What was done to the rows of some loaders."""
+    found = [getattr(each, "preprocessing", None) for each in tree_leaves(data)]
+    return [each for each in found if isinstance(each, Preprocessing)]
 
 
 def at_least_float32(output: Tensor) -> Tensor:

@@ -288,7 +288,9 @@ def test_minibatches_are_preprocessed_and_moved():
     """The target stays as it is."""
     features, target = table(5)
     preprocessing = Preprocessing(3).fit_(features)
-    minibatches = Minibatches(features, target, batch_size=2, preprocessing=preprocessing)
+    minibatches = Minibatches(
+        features, target, batch_size=2, preprocessing=preprocessing, late=True
+    )
     found = torch.cat([some for some, _ in minibatches])
     torch.testing.assert_close(found, preprocessing(features))
     assert rows_of(minibatches) == target.tolist()

@@ -210,7 +210,8 @@ class DataModule(ABC, pl.LightningDataModule):
             batch_size=EVALUATION_BATCH_SIZE,
             rows=self.rows[split],
             device=device,
-            preprocessing=self.late_preprocessing,
+            preprocessing=self.late_preprocessing or self.preprocessing,
+            late=self.late_preprocessing is not None,
         )
 
     def train_minibatches(self, device: torch.device | None = None) -> Batches:
@@ -230,6 +231,7 @@ class DataModule(ABC, pl.LightningDataModule):
             rows=self.rows["train"],
             sampler=sampler,
             device=device,
+            preprocessing=self.preprocessing,
         )
 
     def streamed_minibatches(

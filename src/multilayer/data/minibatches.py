@@ -66,12 +66,19 @@ class Batches(ABC):
     batch_size: rows a minibatch; the last one of an epoch holds the rest.
     sampler: gives the order; None keeps the rows as they are.
     device: where the minibatches go.
+    preprocessing: what was or is done to the rows, which a module takes over that has none.
     """
 
     def __init__(
-        self, n_rows: int, batch_size: int, sampler: EpochShuffle | None, device: torch.device
+        self,
+        n_rows: int,
+        batch_size: int,
+        sampler: EpochShuffle | None,
+        device: torch.device,
+        preprocessing: Preprocessing | None,
     ) -> None:
         self.n_rows = n_rows
+        self.preprocessing = preprocessing
         self.batch_size = batch_size
         self.sampler = sampler
         self.device = device
@@ -130,7 +137,7 @@ class Minibatches(Batches):
     rows: the numbers of the rows that are meant, `(n_rows,)` int64; None for all.
     sampler: gives the order; None keeps the rows as they are.
     device: where the minibatches go, if the rows are not there already.
-    preprocessing: what is done to each minibatch; None where it was done to all rows before.
+    preprocessing: what was done to all rows, or with `late` is done to each minibatch.
 
     >>> rows = torch.arange(5.0).reshape(5, 1)
     >>> [len(target) for _, target in Minibatches(rows, torch.arange(5), batch_size=2)]
@@ -147,15 +154,16 @@ class Minibatches(Batches):
         sampler: EpochShuffle | None = None,
         device: torch.device | None = None,
         preprocessing: Preprocessing | None = None,
+        late: bool = False,
     ) -> None:
         n_rows = len(target) if rows is None else len(rows)
         n_rows = n_rows if sampler is None else len(sampler)
         size = n_rows if batch_size == "full" else batch_size
-        super().__init__(n_rows, size, sampler, device or features.device)
+        super().__init__(n_rows, size, sampler, device or features.device, preprocessing)
         self.features = features
         self.target = target
         self.rows = rows
-        self.preprocessing = preprocessing
+        self.late = late
 
     def order(self) -> Tensor:
         """The numbers of the rows in the order of this epoch, `(n_rows,)` int64."""
@@ -171,6 +179,6 @@ class Minibatches(Batches):
             # Four times as fast as `features[rows]`.
             features = self.features.index_select(0, rows)
             target = self.target.index_select(0, rows)
-            if self.preprocessing is not None:
+            if self.late and self.preprocessing is not None:
                 features = self.preprocessing(features)
             yield Minibatch(features.to(self.device), target.to(self.device))

@@ -98,6 +98,20 @@ class Preprocessing(nn.Module):
         """An unfitted one for a table's columns."""
         return cls(len(columns.features), n_labels=columns.n_labels, **options)
 
+    @classmethod
+    def for_state(cls, state: Mapping[str, Tensor]) -> Self:
+        """One with room for the fitted numbers of a `state_dict`.
+
+        Raises `UserError` where categories are among the columns: it does not say which.
+        """
+        if len(state["slots"]):
+            raise UserError(
+                "preprocessing: the weights to be loaded come with that of a table with "
+                "categories; make the module with preprocessing=data.preprocessing first"
+            )
+        numbers: NumberScaling = "quantile" if state["quantiles"].shape[1] else "standard"
+        return cls(len(state["median"]), numbers=numbers)
+
     def options(self) -> dict[str, Any]:
         """What makes another one, as plain data; its fitted numbers are in the `state_dict`."""
         n_columns = len(self.number_columns) + len(self.n_labels)

@@ -40,6 +40,7 @@ class StreamedMinibatches(Batches):
     """
 
     sampler: EpochShuffle
+    preprocessing: Preprocessing
 
     def __init__(
         self,
@@ -52,10 +53,10 @@ class StreamedMinibatches(Batches):
         device: torch.device | None = None,
     ) -> None:
         sampler = EpochShuffle(len(stream.pieces), seed)
-        super().__init__(sum(stream.n_training), batch_size, sampler, device or torch.device("cpu"))
+        device = device or torch.device("cpu")
+        super().__init__(sum(stream.n_training), batch_size, sampler, device, preprocessing)
         self.stream = stream
         self.columns = columns
-        self.preprocessing = preprocessing
 
     def __iter__(self) -> Iterator[Minibatch]:
         buffers = read_ahead(self.buffers(self.begin() * self.batch_size))
