@@ -212,6 +212,7 @@ def test_a_crafted_checkpoint_is_refused_or_changes_nothing(
     [
         (("config", "model", "d_hidden"), [200_000, 200_000], "network of 4.,..., numbers"),
         (("config", "model", "d_hidden"), [-3], "config.model.d_hidden"),
+        (("config", "model", "d_hidden"), [10**30], "model: empty.*unpacking long long$"),
         (("threads",), 100_000, "threads=100000"),
         (("columns", "features"), ["a", "a"], "must differ"),
         (("columns", "unheard_of"), 1, "unheard_of"),

@@ -415,9 +415,7 @@ class RegressionModule(SupervisedModule):
 
 
 MODULE_OF_TASK: dict[Task, type[SupervisedModule]] = {
-    "binary": BinaryModule,
-    "multiclass": MulticlassModule,
-    "regression": RegressionModule,
+    each.task: each for each in (BinaryModule, MulticlassModule, RegressionModule)
 }
 
 

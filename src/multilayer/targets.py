@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from multilayer.config import choices_with
 from multilayer.data import DataModule
 from multilayer.environment import in_values, looked_up
-from multilayer.errors import UserError, did_you_mean
+from multilayer.errors import UserError, did_you_mean, first_line
 from multilayer.losses import AutoLoss
 
 ALLOWED = (
@@ -67,8 +67,10 @@ def make(key: str, node: Node, **arguments: Any) -> Any:
         if node.get("_partial_"):
             return partial(target, *positional, **built, **arguments)
         return target(*positional, **built, **arguments)
-    except REFUSALS as error:
+    except UserError as error:
         raise UserError(f"{key}: {error}") from error
+    except REFUSALS as error:  # torch adds a stack of C++ in many lines
+        raise UserError(f"{key}: {first_line(error)}") from error
 
 
 def build(key: str, node: Any) -> Any:
