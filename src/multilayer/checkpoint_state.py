@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def count_minibatches(checkpoint: dict[str, Any]) -> None:
@@ -31,6 +31,11 @@ def keep_own_storage(checkpoint: dict[str, Any]) -> None:
             parameter: {name: with_own_storage(value) for name, value in own.items()}
             for parameter, own in optimizer["state"].items()
         }
+
+
+def copy_of(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights and buffers, on their device."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
 def with_own_storage(value: Any) -> Any:

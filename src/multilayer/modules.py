@@ -22,7 +22,7 @@ from multilayer.arguments import (
     features_of,
     refuse_shape,
 )
-from multilayer.checkpoint_state import count_minibatches, keep_own_storage
+from multilayer.checkpoint_state import copy_of, count_minibatches, keep_own_storage
 from multilayer.data.minibatches import Minibatch
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.epoch import KEPT_BYTES, Epoch
@@ -104,6 +104,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.monitor = monitor
         self.about = about or {}
         self.lr: float | None = None
+        self.validated: dict[str, Tensor] | None = None  # a copy, where `BestWeights` wants one
         self.raw_weights: Literal["", "loaded", "trained"] = ""  # without a preprocessing
         self.epochs = {"train": [Epoch(kept_bytes)]}  # by split, one for each loader
 
@@ -190,7 +191,9 @@ class SupervisedModule(pl.LightningModule, ABC):
         return loss
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
-        """Keep the outputs of a validation minibatch."""
+        """Keep the outputs of a validation minibatch, and with the first one the weights."""
+        if self.validated is not None and batch_index == dataloader_idx == 0:
+            self.validated = copy_of(self)
         self.step(batch, self.epochs["validation"][dataloader_idx])
 
     def test_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:

@@ -1,6 +1,7 @@
 """Which weights are kept, where other callbacks swap in others for the validation."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from multilayer import MLP, BuiltinData, MulticlassModule
 from multilayer.build import make_data
-from multilayer.callbacks import BestWeights
+from multilayer.callbacks import BestWeights, Checkpoint, EarlyStopping, Figures, LearningCurves
 from multilayer.config import check_command_line
 from multilayer.data import Preprocessing
 from multilayer.errors import UserError
@@ -19,6 +21,7 @@ from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.train import Result, train
 
 from ..lockstep.test_equivalence import scalars
+from ..test_modules import quiet_trainer
 
 LIGHTNINGS = "pytorch_lightning.callbacks"
 SWA = {"_target_": f"{LIGHTNINGS}.StochasticWeightAveraging", "swa_lrs": 0.01}
@@ -34,7 +37,7 @@ class Swaps(pl.Callback):
         setattr(self, swap_in, self.swap)
         setattr(self, swap_out, self.swap)
 
-    def swap(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def swap(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
         for weight, other in zip(pl_module.parameters(), self.others, strict=True):
             weight.data, other.data = other.data, weight.data
 
@@ -44,6 +47,17 @@ class Swaps(pl.Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *arguments: Any) -> None:
         for weight, other in zip(pl_module.parameters(), self.others, strict=True):
             other.lerp_(weight.detach(), 0.1)
+
+
+class Halves(pl.Callback):
+    """Halves the weights in a hook after the validation."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, self.halve)
+
+    def halve(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for weight in pl_module.parameters():
+            weight.data.mul_(0.5)
 
 
 class LeavesOthers(pl.Callback):
@@ -82,7 +96,8 @@ def check_kept(folder: Path, result: Result) -> None:
     assert at_best["loss"] == best
     question = {"run": str(folder), "data": {"path": None}, "device": "cpu", "allow": []}
     for split, metrics in result.metrics.items():
-        assert evaluate({**question, "split": split}).metrics == metrics
+        again = evaluate({**question, "split": split}).metrics
+        assert again == pytest.approx(metrics, rel=1e-6)
 
 
 def swaps() -> Iterator[Any]:
@@ -91,6 +106,7 @@ def swaps() -> Iterator[Any]:
         ("on_validation_start", "on_validation_end"),
         ("on_validation_epoch_start", "on_validation_epoch_end"),
         ("on_validation_start", "on_train_epoch_end"),
+        ("on_validation_batch_start", "on_validation_batch_end"),
     ):
         node = {"_target_": f"{__name__}.Swaps", "swap_in": swap_in, "swap_out": swap_out}
         yield pytest.param(node, id=f"{swap_in} to {swap_out}")
@@ -104,6 +120,48 @@ def test_the_weights_that_were_validated_are_kept(
     """Whoever swapped them in, and wherever the callback stands."""
     result = train(config_with(callback, first=first), tmp_path, quiet=True)
     check_kept(tmp_path, result)
+
+
+@pytest.mark.parametrize("engine", ["lightning", "lockstep"])
+@pytest.mark.parametrize("hook", ["on_validation_epoch_end", "on_validation_end"])
+def test_weights_that_change_after_a_validation_are_not_kept(
+    tmp_path: Path, engine: str, hook: str
+) -> None:
+    """Whichever engine trains, and though they change before they are known to be the best."""
+    callback = {"_target_": f"{__name__}.Halves", "hook": hook}
+    config = config_with(callback, f"engine={engine}", first=True)
+    check_kept(tmp_path, train(config, tmp_path, quiet=True))
+
+
+def test_callbacks_used_again_forget_the_fit_before(tmp_path: Path) -> None:
+    """They find for a second module what new ones find; a fit that is resumed goes on."""
+    data = BuiltinData(name="iris")
+
+    def fit(callbacks: list[Any], rate: float, n_epochs: int, **how: Any) -> Any:
+        torch.manual_seed(0)
+        make = partial(torch.optim.SGD, lr=rate)
+        module = MulticlassModule(MLP(4, 3), optimizer=make)
+        trainer = quiet_trainer(tmp_path, n_epochs)
+        trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+        trainer.fit(module, data, **how)
+        return module.state_dict(), [each.state_dict() for each in callbacks[:3]]
+
+    def callbacks() -> list[Any]:
+        early = EarlyStopping(patience=2, min_delta=10.0)
+        curves, figures = LearningCurves(folder=tmp_path), Figures(folder=tmp_path)
+        return [BestWeights(), early, curves, figures, Checkpoint(folder=tmp_path)]
+
+    used = callbacks()
+    fit(used, 0.5, 5)
+    assert used[1].reason is not None
+    weights, states = fit(used, 1e-6, 2)
+    expected, expected_states = fit(callbacks(), 1e-6, 2)
+    assert used[1].reason is None
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
+    torch.testing.assert_close(states, expected_states)
+    resumed = {"ckpt_path": tmp_path / "last.ckpt", "weights_only": True}
+    _, states = fit(used, 1e-6, 3, **resumed)
+    assert states[2]["curves"]["epoch"] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("first", [True, False])

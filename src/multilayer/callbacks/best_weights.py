@@ -9,6 +9,7 @@ from pytorch_lightning.callbacks import StochasticWeightAveraging
 from torch import Tensor
 
 from multilayer.callbacks.epochs_only import EpochsOnly
+from multilayer.checkpoint_state import copy_of
 from multilayer.errors import UserError
 from multilayer.logged import is_fitting, monitored
 
@@ -34,16 +35,22 @@ class BestWeights(EpochsOnly):
     def __init__(self, *, monitor: str = "validation/loss", mode: Mode = "min") -> None:
         self.monitor = monitor
         self.mode = mode
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin without a best epoch."""
         self.best_epoch = 0
         self.best_step = 0
-        self.best_value = worst(mode)
+        self.best_value = worst(self.mode)
         self.weights: dict[str, Tensor] = {}
         self.validated: dict[str, Tensor] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Look at the other callbacks."""
+        """Look at the other callbacks, and have our modules copy what they validate with."""
         super().setup(trainer, pl_module, stage)
         check_averaging(trainer.callbacks)  # type: ignore[attr-defined]
+        module: Any = pl_module
+        module.validated = {} if stage == "fit" else None
 
     def on_validation_batch_end(
         self,
@@ -54,9 +61,13 @@ class BestWeights(EpochsOnly):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep a copy of the weights that are validated."""
+        """Keep a copy of the weights that are validated.
+
+        Our modules make it themselves: other callbacks may swap in this hook, and before this one.
+        """
         if is_fitting(trainer) and batch_idx == dataloader_idx == 0:
-            self.validated = copy_of(pl_module)
+            module: Any = pl_module
+            self.validated = module.validated or copy_of(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights where the metric is the best so far."""
@@ -67,11 +78,13 @@ class BestWeights(EpochsOnly):
             self.best_epoch = trainer.current_epoch + 1
             self.best_step = trainer.global_step
             self.best_value = value
-            # A stack of lockstep's has no minibatches here, nor callbacks that swap weights.
+            # Lockstep has no minibatches here, and copies where a callback may change weights.
             self.weights = self.validated or copy_of(pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Restore the best weights, if there were any, after whatever other callbacks leave."""
+        module: Any = pl_module
+        module.validated = None
         if stage == "fit" and self.weights:
             pl_module.load_state_dict(self.weights)
 
@@ -107,11 +120,6 @@ def check_averaging(callbacks: Sequence[pl.Callback]) -> None:
             "validation, so that others are validated and kept; use "
             "pytorch_lightning.callbacks.WeightAveraging, which has the averaged ones validated"
         )
-
-
-def copy_of(pl_module: pl.LightningModule) -> dict[str, Tensor]:
-    """A copy of all weights and buffers, on their device."""
-    return {name: value.detach().clone() for name, value in pl_module.state_dict().items()}
 
 
 def worst(mode: Mode) -> float:

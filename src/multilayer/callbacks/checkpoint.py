@@ -7,8 +7,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from multilayer.callbacks.best_weights import copy_of, find_best_weights
+from multilayer.callbacks.best_weights import find_best_weights
 from multilayer.callbacks.epochs_only import EpochsOnly, hide_hooks_of_a_step, is_streamed
+from multilayer.checkpoint_state import copy_of
 from multilayer.runs.checkpoint_file import CheckpointFiles
 
 

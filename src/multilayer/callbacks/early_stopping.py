@@ -37,7 +37,11 @@ class EarlyStopping(EpochsOnly):
         self.mode = mode
         self.patience = patience
         self.min_delta = min_delta
-        self.best_value = worst(mode)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin to count."""
+        self.best_value = worst(self.mode)
         self.best_epoch = 0
         self.n_without_improvement = 0
         self.reason: str | None = None

@@ -20,9 +20,14 @@ class EpochsOnly(pl.Callback):
     """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Hide the empty hooks before the training."""
+        """Hide the empty hooks before the training, and begin anew."""
         super().setup(trainer, pl_module, stage)
         hide_hooks_of_a_step(self, pl.Callback)
+        if stage == "fit":
+            self.reset()
+
+    def reset(self) -> None:
+        """Forget the fit before, perhaps another module's; one that is resumed loads its state."""
 
 
 def hide_hooks_of_a_step(callback: pl.Callback, kind: type[pl.Callback]) -> None:

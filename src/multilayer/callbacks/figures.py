@@ -11,10 +11,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from multilayer.callbacks.best_weights import copy_of, find_best_weights
+from multilayer.callbacks.best_weights import find_best_weights
 from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.callbacks.turning_point import tensorboard_writer
 from multilayer.callbacks.untouched import trained_here, untouched
+from multilayer.checkpoint_state import copy_of
 from multilayer.data import DataModule
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
@@ -49,6 +50,10 @@ class Figures(EpochsOnly):
             raise ValueError(f"n_rows must be at least 1, got {n_rows}")
         self.folder = Path(folder)
         self.n_rows = n_rows
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with nothing drawn."""
         self.epoch = 0
         self.drawn_epoch = 0
 

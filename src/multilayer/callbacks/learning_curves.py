@@ -32,6 +32,10 @@ class LearningCurves(EpochsOnly):
 
     def __init__(self, *, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with empty curves."""
         self.curves: dict[str, list[float]] = {"epoch": [], "train": [], "validation": []}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

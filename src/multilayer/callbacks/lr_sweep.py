@@ -88,6 +88,10 @@ class LearningRateSweep(EpochsOnly):
         self.most_steps = most_steps
         self.compile = compile
         self.threads = threads
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin without a rate."""
         self.suggested: float | None = None
         self.facts: dict[str, Any] = {}
         self.is_resumed = False

@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from multilayer.build import limited_batches
+from multilayer.callbacks.best_weights import find_best_weights
+from multilayer.checkpoint_state import copy_of
 from multilayer.data import Minibatches
 from multilayer.errors import UserError
 from multilayer.files import in_one_line
@@ -275,6 +277,9 @@ class Member:
         trainer, connector = self.trainer, self.trainer._logger_connector
         trainer.validating = True
         self.module.eval()
+        best = find_best_weights(trainer)
+        if best is not None and self.network_before is not None:
+            best.validated = copy_of(self.module)  # before a user's callback changes them
         self.call("on_validation_start")
         self.call("on_validation_epoch_start")
         connector._callback_metrics.update(values)
