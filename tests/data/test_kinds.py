@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from multilayer.data import TableData
-from multilayer.data.intake import Intake, only_columns, table_from_frame
+from multilayer.data.intake import Float64NeededError, Intake, only_columns, table_from_frame
+from multilayer.data.kinds import lost_digits
 from multilayer.data.table import VALUES_AT_A_TIME, Columns, read_table
 from multilayer.errors import UserError
 from multilayer.origin import Origin
@@ -246,3 +247,156 @@ def test_decimals_are_numbers_as_they_are_in_text(tmp_path, scale, task, stream)
     data = TableData(path=str(tmp_path / "t.parquet"), target="y", stream=stream)
     data.setup()
     assert data.columns.task == task
+
+
+def said_of(caplog: pytest.LogCaptureFixture, frame: pl.DataFrame, **options: list[str]) -> str:
+    """The warnings about a table."""
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        kinds_of(frame, **options)
+    return caplog.text
+
+
+def test_a_sound_table_brings_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither where columns share their first thousand rows with the target, and not the others."""
+    assert said_of(caplog, FRAME) == ""
+    y = [0, 1] * 600
+    late = pl.DataFrame({"x": [*y[:-1], 0], "word": [*map(str, y[:-1]), "0"], "y": y})
+    assert said_of(caplog, late) == ""
+
+
+def test_labels_that_may_be_missing_values_bring_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Unless the user has said that the column is a category."""
+    frame = pl.DataFrame({"a": ["red", "NA", "red", "blue"], "y": [0, 1, 0, 1]})
+    assert "NA" in said_of(caplog, frame)
+    assert said_of(caplog, frame, categorical=["a"]) == ""
+
+
+def test_the_kinds_of_times_are_kept() -> None:
+    """Of the columns that are used: they are compared with those of later files."""
+    day = datetime.datetime(2024, 5, 1)
+    frame = pl.DataFrame(
+        {
+            "date": [day, day + datetime.timedelta(1)],
+            "took": [datetime.timedelta(1), datetime.timedelta(2)],
+            "at": [datetime.time(1), datetime.time(2)],
+            "same": [datetime.timedelta(1)] * 2,
+            "x": [0.5, 1.5],
+            "y": [0, 1],
+        }
+    )
+    assert kinds_of(frame).times == {
+        "date": "dates without a time zone",
+        "took": "durations",
+        "at": "times of day",
+    }
+
+
+def test_durations_are_days_to_the_last_digit() -> None:
+    """A day is 1."""
+    frame = pl.DataFrame({"took": [datetime.timedelta(1), datetime.timedelta(10)], "y": [0, 1]})
+    assert table_from_frame(frame, target="y", name="f.csv").features.tolist() == [[1], [10]]
+
+
+@pytest.mark.parametrize(
+    ("values", "is_said"),
+    [
+        ([2**53, 2**53 - 1], False),
+        ([2**60 + 1, 2**60 + 3], True),
+        ([-(2**60) - 1, -(2**60) - 3], True),
+        ([0, 2**60 + 1, 2**61], False),  # far apart, so that the last digits do not matter
+        ([2**60, 2**60 + 2**20], False),  # float64 has both
+        ([None, None], False),
+    ],
+)
+def test_whole_numbers_whose_digits_are_lost_are_named(
+    values: list[int | None], is_said: bool
+) -> None:
+    """With what to do about it."""
+    said = lost_digits(pl.Series("id", values, dtype=pl.Int64))
+    assert (said is not None) is is_said
+    assert said is None or "'id'" in said
+
+
+@pytest.mark.parametrize("key", ["x", "y"])
+def test_lost_digits_are_told_of_features_and_of_the_target(
+    key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once each, though they are in several parts of the table."""
+    values = {"x": list(range(40)), "z": list(range(40)), "y": [i * 1000 for i in range(40)]}
+    values[key] = [2**60 + i for i in range(40)]
+    frame = pl.DataFrame(values)
+    intake = Intake(frame.schema, target="y", name="f.csv", dtype=np.float64)
+    for part in frame.iter_slices(20):
+        intake.add(part)
+    with caplog.at_level(logging.WARNING):
+        intake.table()
+    assert caplog.text.count(f"column {key!r}: float64 rounds") == 1
+
+
+def test_the_column_of_groups_is_no_feature() -> None:
+    """And it must be there, and may not be the target."""
+    frame = pl.DataFrame({"x": [0.5, 1.5, 2.5], "who": ["b", "a", "b"], "y": [0, 1, 1]})
+    table = table_from_frame(frame, target="y", group="who", name="f.csv")
+    assert table.columns.features == ["x"]
+    assert table.columns.dropped == {"who": "data.group"}
+    assert table.groups is not None
+    assert table.groups.tolist() == [2, 1, 2]
+    assert table.is_ours
+    for group, message in (("wh", "f.csv has no column 'wh' for data.group"), ("y", "data.group")):
+        with pytest.raises(UserError, match=message):
+            table_from_frame(frame, target="y", group=group, name="f.csv")
+
+
+WORDS_AS_CLASSES = ["low", "high", "3"] * 4
+MANY_WORDS = [f"w{i}" for i in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "message"),
+    [
+        (WORDS_AS_CLASSES, None, None),
+        (["1", "2", "x"] * 10, "regression", "'x' in row 3"),
+        ([*map(str, range(40)), "x"], None, "'x' in row 41"),
+        (["$1", "$2", "$3"], None, r"'\$1' in row 1"),
+        (["$1", "$2", "$3"], "multiclass", None),
+        (["1", "2", "NA"] * 10, None, "'NA'"),
+    ],
+)
+def test_numbers_among_the_words_of_a_target_are_classes_where_that_is_clear(
+    values: list[str], task: str | None, message: str | None
+) -> None:
+    """Otherwise one message has the value and its row, and how to say that they are classes."""
+    frame = pl.DataFrame({"x": [i / 7 for i in range(len(values))], "y": values})
+    options = {} if task is None else {"task": task}
+    if message is None:
+        table = table_from_frame(frame, target="y", name="f.csv", **options)
+        assert table.columns.classes == sorted(set(values))
+        return
+    with pytest.raises(UserError, match=message) as error:
+        table_from_frame(frame, target="y", name="f.csv", **options)
+    assert "data.task=multiclass" in str(error.value) or "data.missing" in str(error.value)
+
+
+def test_a_part_beyond_float32_is_remembered() -> None:
+    """The parts after it are not."""
+    frame = pl.DataFrame({"x": [1e39, 1.0, 2.0, 3.0], "z": [1.0, 2.0, 3.0, 4.0], "y": [0, 1] * 2})
+    intake = Intake(frame.schema, target="y", name="f.csv")
+    for part in frame.iter_slices(2):
+        intake.add(part)
+    with pytest.raises(Float64NeededError):
+        intake.table()
+
+
+def test_a_sample_is_called_one(caplog: pytest.LogCaptureFixture) -> None:
+    """Where not all rows were taken in."""
+    frame = pl.DataFrame({"x": [1.0] * 4, "z": [1.0, 2.0, 3.0, 4.0], "y": [0, 1] * 2})
+    for chosen, name in (([True] * 4, "f.csv"), ([True, True, True, False], "a sample of f.csv")):
+        intake = Intake(frame.schema, target="y", name="f.csv")
+        intake.add(frame, np.array(chosen))
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            intake.table()
+        assert caplog.messages[0].startswith(f"{name}: column 'x' is left out")
