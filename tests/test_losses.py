@@ -9,13 +9,17 @@ from sklearn.metrics import log_loss
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+from multilayer.errors import UserError
 from multilayer.losses import (
     LOSS_OF_TASK,
     TASKS_OF_LOSS,
     AutoLoss,
     BinaryCrossEntropy,
     CrossEntropy,
+    check_classes,
+    check_outputs,
     loss_for_task,
+    total_weight,
 )
 
 SMOOTHINGS = [0.0, 0.1, 0.6]
@@ -263,3 +267,56 @@ def test_weights_must_be_as_many_as_the_classes(loss):
         assert len(loss_for_task(weighted, "multiclass", n_classes).weight) == 3
     with pytest.raises(ValueError, match="class_weights must hold 4 numbers, got 3"):
         loss_for_task(weighted, "multiclass", 4)
+
+
+def test_the_weight_of_a_minibatch_is_what_its_mean_was_divided_by():
+    """Its rows, or the weights of their classes; for one network or for each of a stack."""
+    target = torch.tensor([[0, 1, 1, 0, 1], [0, 0, 0, 0, 1]])
+    for loss in (nn.MSELoss(), CrossEntropy(), BinaryCrossEntropy(), nn.BCEWithLogitsLoss()):
+        assert total_weight(loss, target).tolist() == [5, 5]
+        assert total_weight(loss, target[0]).item() == 5
+    for loss in (
+        CrossEntropy(class_weights=[1.0, 10.0]),
+        BinaryCrossEntropy(class_weights=[1.0, 10.0]),
+        nn.CrossEntropyLoss(torch.tensor([1.0, 10.0])),
+    ):
+        assert total_weight(loss, target).tolist() == [32, 14]
+        assert total_weight(loss, target[0].float()).item() == 32
+
+
+ROWS, TWO = torch.zeros(4), torch.zeros(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("task", "output", "target", "message"),
+    [
+        ("regression", ROWS, ROWS, None),
+        ("binary", ROWS, ROWS, None),
+        ("binary", ROWS, ROWS.long(), None),
+        ("multiclass", TWO, ROWS.long(), None),
+        ("multiclass", TWO, ROWS, r"use target\.long\(\)"),
+        ("regression", ROWS, ROWS[:, None], r"use target\.squeeze\(1\)"),
+        ("regression", ROWS, TWO, "one value a row; got"),
+        ("regression", ROWS, torch.tensor(0.0), "one value a row; got"),
+        ("multiclass", ROWS, ROWS.long(), "single one is for BinaryModule"),
+        ("binary", TWO, ROWS, "one output a row; several are for MulticlassModule"),
+        ("regression", TWO, ROWS, "one output a row; got"),
+        ("regression", ROWS[:3], ROWS, "as many rows; got"),
+        ("multiclass", TWO[:3], ROWS.long(), "as many rows; got"),
+    ],
+)
+def test_outputs_and_targets_that_do_not_fit_are_told(task, output, target, message):
+    """With the shapes, before torch broadcasts them."""
+    if message is None:
+        check_outputs(task, output, target)
+        return
+    with pytest.raises(UserError, match=f"^{task}: .*{message}"):
+        check_outputs(task, output, target)
+
+
+@pytest.mark.parametrize(("value", "n_classes"), [(3, 3), (-1, 3), (0.5, 2)])
+def test_a_target_that_is_no_class_is_named(value, n_classes):
+    """The value, though others before it are classes."""
+    with pytest.raises(UserError, match=f"holds {value}, but the {n_classes} classes are .* to"):
+        check_classes(torch.tensor([0, 1, value, 1]), n_classes)
+    check_classes(torch.tensor([0.0, 1.0]), n_classes)
