@@ -1,5 +1,6 @@
 """What is wrong with a module's parts, its minibatches or its size: one message that says it."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import StepLR
+from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer import (
     MLP,
@@ -29,6 +32,7 @@ from .conftest import Run
 from .test_modules import adam, quiet_trainer
 
 WEIGHTS = [torch.zeros(1, requires_grad=True)]
+TARGETS = {"regression": torch.float32, "multiclass": torch.int64}
 SQUEEZE = r"target\.squeeze\(1\)"
 
 
@@ -42,6 +46,10 @@ class Frozen(nn.Sequential):
 
 class Bare(nn.Sequential):
     """A network without weights."""
+
+
+def loader(*tensors: Tensor) -> DataLoader[tuple[Tensor, ...]]:
+    return DataLoader(TensorDataset(*tensors), batch_size=len(tensors[0]))
 
 
 def step(module: SupervisedModule, n_features: int, target: Tensor) -> float:
@@ -117,12 +125,15 @@ def test_a_class_that_a_loss_of_the_users_lets_through_is_told() -> None:
         ({"loss": nn.MSELoss}, "loss: .*the class MSELoss"),
         ({"loss": "mse"}, "loss: .*object of type str"),
         ({"loss": CrossEntropy()}, "CrossEntropy is for multiclass"),
+        ({"loss": nn.MSELoss(reduction="sum")}, "use reduction='mean', not 'sum'"),
+        ({"loss": partial(F.mse_loss, reduction="sum")}, "use reduction='mean', not 'sum'"),
         ({"network": MLP}, "network: .*the class MLP"),
+        ({"scheduler_interval": "epochs"}, "scheduler_interval: must be .* got 'epochs'"),
     ],
 )
 def test_parts_of_another_kind_are_told(arguments: dict[str, Any], message: str) -> None:
     """Where they are given: a class for an object, or an object for what makes one."""
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         RegressionModule(**{"network": MLP(2, 1)} | arguments)
 
 
@@ -132,15 +143,47 @@ def test_parts_of_another_kind_are_told(arguments: dict[str, Any], message: str)
         (RegressionModule(MLP(2, 1)), "optimizer: a module to be trained needs one"),
         (RegressionModule(Frozen(2, 1), optimizer=adam), "all 2 of its parameters are frozen"),
         (RegressionModule(Bare(), optimizer=adam), "Bare has no weights to train: it has none"),
+        (RegressionModule(MLP(2, 1), optimizer=partial(SGD, lr="0.1")), "optimizer: .*lr='0.1'"),
+        (RegressionModule(MLP(2, 1), optimizer=lambda _: SGD), "optimizer: .*got the class SGD"),  # type: ignore[arg-type, return-value]
+        (
+            RegressionModule(MLP(2, 1), optimizer=adam, scheduler=StepLR),  # type: ignore[arg-type]
+            "scheduler: .*'step_size'",
+        ),
+        (
+            RegressionModule(MLP(2, 1), optimizer=adam, loss=nn.MSELoss(reduction="none")),
+            r"loss: .*the shape \(4,\); use reduction='mean'",
+        ),
+        (
+            MulticlassModule(MLP(2, 3), optimizer=adam, loss=CrossEntropy(class_weights=[1, 2])),
+            "class_weights must hold 3 numbers, got 2",
+        ),
     ],
 )
 def test_a_module_that_cannot_be_trained_is_told(
     tmp_path: Path, module: SupervisedModule, message: str
 ) -> None:
     """Before the first step."""
-    rows: Any = [(torch.zeros(4, 2), torch.zeros(4))]
+    rows = loader(torch.zeros(4, 2), torch.zeros(4, dtype=TARGETS[module.task]))
     with pytest.raises(UserError, match=message):
         quiet_trainer(tmp_path).fit(module, rows, rows)
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.BCEWithLogitsLoss(), F.binary_cross_entropy_with_logits], ids=["object", "function"]
+)
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64])
+def test_a_loss_of_torchs_trains_as_ours(tmp_path: Path, loss: Any, dtype: torch.dtype) -> None:
+    """Whatever kind of numbers the classes are, as an object or a function."""
+    torch.manual_seed(0)
+    target = torch.arange(8) % 2
+    rows = loader(torch.randn(8, 2), target.to(dtype))
+    found = []
+    for own in (loss, None):
+        torch.manual_seed(0)
+        trainer = quiet_trainer(tmp_path)
+        trainer.fit(BinaryModule(MLP(2, 1), loss=own, optimizer=adam), rows, rows)
+        found.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 @pytest.mark.parametrize("batch", [torch.zeros(4, 2), (torch.zeros(4, 2),), ("a", "b")])

@@ -202,6 +202,21 @@ def test_a_module_is_loaded_with_ones_own_network(tmp_path: Path, task: str) -> 
     assert trainer.current_epoch == 2
 
 
+@pytest.mark.parametrize("source", ["fit", "run"])
+def test_a_checkpoint_of_another_module_is_told(tmp_path: Path, source: str) -> None:
+    """One that needs a network, and one of another task; a run's says so by its columns."""
+    path = FLATS.parent / "finished" / "checkpoints" / "best.ckpt"  # of three classes
+    if source == "fit":
+        path, data = tmp_path / "own.ckpt", BuiltinData(name="iris")
+        trainer = quiet_trainer(tmp_path, n_epochs=1)
+        trainer.fit(module_for(data), data)
+        trainer.save_checkpoint(path)
+    with pytest.raises(UserError, match=r"load_from_checkpoint\(path, network="):
+        MulticlassModule.load_from_checkpoint(path)
+    with pytest.raises(UserError, match="of the task multiclass: load it with MulticlassModule"):
+        RegressionModule.load_from_checkpoint(path, network=MLP(4, 3))
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_trainer_tests_and_predicts(tmp_path: Path, task: str) -> None:
     """The test rows of the data, and rows of a plain loader, which are raw."""

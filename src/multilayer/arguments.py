@@ -1,5 +1,6 @@
 """Checks of a module's arguments: a mistake is one message before the training."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,10 +10,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from multilayer.errors import UserError, first_line
 
 
-def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any) -> None:
+def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any, interval: str) -> None:
     """Raise `UserError` for a class where an object is needed, or the other way round."""
+    if network is None:
+        raise UserError("network: is missing, as in load_from_checkpoint(path, network=MLP(4, 3))")
     if not isinstance(network, nn.Module):
         raise UserError(f"network: must be a torch.nn.Module, got {described(network)}")
+    if interval not in ("epoch", "step"):
+        raise UserError(f"scheduler_interval: must be 'epoch' or 'step', got {interval!r}")
     if isinstance(loss, type) or not (loss is None or callable(loss)):
         raise UserError(
             f"loss: must be an object that is called with outputs and targets, such as "
@@ -27,6 +32,19 @@ def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any) -> 
                 f"{name}: must be what makes one from the {taken}, such as "
                 f"functools.partial({example}), got {described(given)}"
             )
+
+
+def make_part(name: str, factory: Callable[[Any], Any], argument: Any) -> Any:
+    """What makes an optimizer or a schedule is called; its mistakes are told by name."""
+    try:
+        made = factory(argument)
+    except (ValueError, TypeError) as error:
+        given = getattr(factory, "keywords", {}) if isinstance(error, TypeError) else {}
+        words = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise UserError(f"{name}: {error}{words and f'; given were {words}'}") from error
+    if isinstance(made, type) or not hasattr(made, "state_dict"):
+        raise UserError(f"{name}: what makes it must return it, got {described(made)}")
+    return made
 
 
 def described(value: Any) -> str:

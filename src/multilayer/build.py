@@ -1,6 +1,6 @@
 """From a plain config to data, network, module and trainer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from multilayer.arguments import check_trainable
+from multilayer.arguments import check_trainable, make_part
 from multilayer.config import raise_all
 from multilayer.data import DataModule, Preprocessing
 from multilayer.data.minibatches import Batches
@@ -49,8 +49,8 @@ def check_components(config: Config) -> None:
     with torch.device("meta"):
         network = make_network(config["model"], n_features=2, n_outputs=2)
     check_trainable(network)
-    optimizer = call("optimizer", make_optimizer(config), [torch.zeros(1)])
-    scheduler = call("scheduler", make_scheduler(config, n_steps=100), optimizer)
+    optimizer = make_part("optimizer", make_optimizer(config), [torch.zeros(1)])
+    scheduler = make_part("scheduler", make_scheduler(config, n_steps=100), optimizer)
     if isinstance(scheduler, ReduceLROnPlateau) and config["scheduler"]["interval"] == "step":
         raise UserError(
             "scheduler.interval=step: this schedule follows a metric of whole epochs; "
@@ -73,14 +73,6 @@ def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing
         network = assemble_network(config, columns, preprocessing)
     tensors = [*network.parameters(), *network.buffers()]
     return sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
-
-
-def call(key: str, factory: Callable[[Any], Any], argument: Any) -> Any:
-    """What a factory gives; what it refuses becomes a `UserError` that names `key`."""
-    try:
-        return factory(argument)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{key}: {error}") from error
 
 
 def check_batch_normalization(network: nn.Module, minibatches: Batches) -> None:
@@ -153,7 +145,7 @@ def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Mo
     # Weights that are to be "balanced" are numbers once the training rows are known.
     node = fill(config["loss"], {"balanced": None})
     try:
-        return loss_for_task(make("loss", node), task, n_classes)
+        return loss_for_task(make("loss", node), task, n_classes)  # type: ignore[no-any-return]
     except ValueError as error:
         raise UserError(f"loss: {error}") from error
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,7 @@ class CrossEntropy(nn.CrossEntropyLoss):
         """Map logits `(B, n_classes)` and target `(B,)` to the mean loss."""
         check_outputs("multiclass", logits, target)
         check_classes_on_cpu(target, n_classes=logits.shape[1])
+        check_n_weights(self.weight, n_classes=logits.shape[1])
         return super().forward(logits, target.long())
 
 
@@ -117,9 +118,10 @@ def check_classes(target: Tensor, n_classes: int) -> None:
     is_whole = not target.is_floating_point() or bool((target == target.round()).all())
     if not (is_whole and least >= 0 and most < n_classes):
         known = torch.isin(target, torch.arange(n_classes, device=target.device))
+        other = target[~known][0].item()
         raise UserError(
-            f"the target holds {target[~known][0].item()}, but the {n_classes} classes are the "
-            f"whole numbers from 0 to {n_classes - 1}"
+            f"the target holds {other:.15g}, but the {n_classes} classes are the whole numbers "
+            f"from 0 to {n_classes - 1}"
         )
 
 
@@ -127,6 +129,11 @@ def check_classes_on_cpu(target: Tensor, n_classes: int) -> None:
     """The same where reading a value is no wait; it takes 5 us for a minibatch."""
     if target.device.type == "cpu":
         check_classes(target, n_classes)
+
+
+def target_for(output: Tensor, target: Tensor) -> Tensor:
+    """A target as the loss takes it: one output a row is compared with a number, not an index."""
+    return target.to(output.dtype) if output.ndim == 1 else target
 
 
 LOSS_OF_TASK: dict[Task, type[nn.Module]] = {
@@ -158,12 +165,11 @@ class AutoLoss:
         self.class_weights = class_weights
 
 
-def loss_for_task(
-    loss: nn.Module | AutoLoss, task: Task, n_classes: int | None = None
-) -> nn.Module:
+def loss_for_task(loss: Any, task: Task, n_classes: int | None = None) -> Any:
     """`loss` itself, or for `AutoLoss` a new loss that follows the task.
 
-    Raises `ValueError` when the loss does not fit the task, or its weights the number of classes.
+    Raises `UserError` when the loss does not fit the task, or its weights the number of classes, or
+    when it sums over the rows: its mean over minibatches would be no loss.
 
     >>> loss_for_task(AutoLoss(), "regression")
     MSELoss()
@@ -175,14 +181,20 @@ def loss_for_task(
         loss = cross_entropy(label_smoothing=loss.label_smoothing, class_weights=loss.class_weights)
     tasks = TASKS_OF_LOSS.get(type(loss), (task,))
     if task not in tasks:
-        raise ValueError(
+        raise UserError(
             f"{type(loss).__name__} is for {' or '.join(tasks)}, and the data's task is {task}: "
             f"use {LOSS_OF_TASK[task].__name__}, or loss=auto, which follows the task"
         )
-    weights = loss.weight if isinstance(loss, CrossEntropy) else None
-    if weights is not None and n_classes not in (None, len(weights)):
-        raise ValueError(f"class_weights must hold {n_classes} numbers, got {len(weights)}")
+    if "sum" in (getattr(loss, "reduction", ""), getattr(loss, "keywords", {}).get("reduction")):
+        raise UserError("the loss must be the mean over the rows: use reduction='mean', not 'sum'")
+    check_n_weights(loss.weight if isinstance(loss, CrossEntropy) else None, n_classes)
     return loss
+
+
+def check_n_weights(weights: Sequence[float] | Tensor | None, n_classes: int | None) -> None:
+    """Raise `UserError` where there is not one weight for each class."""
+    if weights is not None and n_classes not in (None, len(weights)):
+        raise UserError(f"class_weights must hold {n_classes} numbers, got {len(weights)}")
 
 
 def total_weight(loss: nn.Module, target: Tensor) -> Tensor:
@@ -211,8 +223,7 @@ def weight_tensor(
     """The class weights as a float32 tensor `(n_classes,)`; None stays None."""
     if class_weights is None:
         return None
-    if n_classes not in (None, len(class_weights)):
-        raise ValueError(f"class_weights must hold {n_classes} numbers, got {len(class_weights)}")
+    check_n_weights(class_weights, n_classes)
     if not all(0 <= weight < inf for weight in class_weights) or sum(class_weights) == 0:
         raise ValueError(
             f"class_weights must be at least 0 and not all 0, got {list(class_weights)}"

@@ -20,6 +20,7 @@ from multilayer.arguments import (
     check_batch,
     check_trainable,
     features_of,
+    make_part,
     refuse_shape,
 )
 from multilayer.checkpoint_state import copy_of, count_minibatches, keep_own_storage
@@ -34,6 +35,7 @@ from multilayer.losses import (
     check_classes,
     check_outputs,
     loss_for_task,
+    target_for,
     total_weight,
 )
 from multilayer.metrics import metrics_of
@@ -82,9 +84,9 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: nn.Module = None,  # type: ignore[assignment]  # Lightning loads without it
         *,
-        loss: nn.Module | None = None,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         optimizer: MakeOptimizer | None = None,
         scheduler: MakeScheduler | None = None,
         scheduler_interval: str = "epoch",
@@ -94,9 +96,9 @@ class SupervisedModule(pl.LightningModule, ABC):
         kept_bytes: int | None = KEPT_BYTES,
     ) -> None:
         super().__init__()
-        check_arguments(network, loss, optimizer, scheduler)
+        check_arguments(network, loss, optimizer, scheduler, scheduler_interval)
         self.network = network
-        self.loss = loss_for_task(loss or AutoLoss(), self.task)
+        self.loss: Any = loss_for_task(loss or AutoLoss(), self.task)
         self.preprocessing = preprocessing or nn.Identity()
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
@@ -227,13 +229,20 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss, in float32 or wider: in bfloat16 it would have three digits."""
-        loss: Tensor = self.loss(at_least_float32(output), target)
+        output = at_least_float32(output)
+        loss: Tensor = self.loss(output, target_for(output, target))
+        if loss.ndim:
+            raise UserError(
+                f"loss: must be one number for a minibatch, the mean over its rows, got the shape "
+                f"{tuple(loss.shape)}; use reduction='mean'"
+            )
         return loss
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Follow a change of precision, but keep the loss in float32 or wider."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if {each.dtype for each in self.loss.buffers()} & {torch.float16, torch.bfloat16}:
+        buffers = self.loss.buffers() if isinstance(self.loss, nn.Module) else ()
+        if {each.dtype for each in buffers} & {torch.float16, torch.bfloat16}:
             self.loss.float()
         return self
 
@@ -333,13 +342,15 @@ class SupervisedModule(pl.LightningModule, ABC):
         if self.make_optimizer is None:
             raise UserError("optimizer: a module to be trained needs one, such as torch.optim.Adam")
         check_trainable(self.network)
-        optimizer = self.make_optimizer(self.network.parameters())
+        optimizer: Optimizer = make_part(
+            "optimizer", self.make_optimizer, self.network.parameters()
+        )
         if self.lr is not None:
             for group in optimizer.param_groups:
                 group["lr"] = self.lr
         if self.make_scheduler is None:
             return optimizer
-        scheduler = self.make_scheduler(optimizer)
+        scheduler = make_part("scheduler", self.make_scheduler, optimizer)
         follows_metric = isinstance(scheduler, ReduceLROnPlateau)
         schedule = {
             "scheduler": scheduler,
@@ -351,7 +362,7 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to rebuild the module from the checkpoint alone."""
-        checkpoint["multilayer"] = self.about
+        checkpoint["multilayer"], checkpoint["task"] = self.about, self.task
         if isinstance(self.preprocessing, Preprocessing):
             checkpoint["preprocessing"] = self.preprocessing.options()
         count_minibatches(checkpoint)
@@ -377,6 +388,11 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Make room for the preprocessing of a checkpoint, whose numbers are among its weights."""
+        columns = checkpoint.get("multilayer", {}).get("columns", {})  # of a run's
+        task = checkpoint.get("task", columns.get("task", self.task))
+        if task != self.task:
+            name = MODULE_OF_TASK[task].__name__
+            raise UserError(f"the checkpoint is of the task {task}: load it with {name}")
         options = checkpoint.get("preprocessing")
         if options and not isinstance(self.preprocessing, Preprocessing):
             self.preprocessing = Preprocessing(**options).to(self.device)

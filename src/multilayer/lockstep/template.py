@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multilayer.losses import BinaryCrossEntropy, CrossEntropy, binary_cross_entropy
+from multilayer.losses import BinaryCrossEntropy, CrossEntropy, binary_cross_entropy, target_for
 from multilayer.modules import SupervisedModule, squeeze_single
 
 
@@ -34,7 +34,7 @@ class Template(nn.Module):
             if isinstance(layer, HashedDropout):
                 layer.n_calls = 0
         output = squeeze_single(self.network(features))
-        return self.loss(output, target), output
+        return self.loss(output, target_for(output, target)), output
 
 
 def shared_module(modules: Sequence[nn.Module]) -> nn.Module:

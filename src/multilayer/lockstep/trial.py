@@ -14,7 +14,7 @@ from multilayer.lockstep.alike import difference
 from multilayer.lockstep.block import Step, make_block
 from multilayer.lockstep.optimizers import stack_optimizer
 from multilayer.lockstep.template import Template
-from multilayer.modules import SupervisedModule, squeeze_single
+from multilayer.modules import SupervisedModule
 
 
 class CannotStackError(Exception):
@@ -47,7 +47,7 @@ def freeze_unused(modules: Sequence[SupervisedModule], data: DataModule) -> None
     """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it."""
     features, target = two_rows(data, modules[0].device)
     own = deepcopy(modules[0]).train()
-    own.loss(squeeze_single(own.network(features)), target).backward()
+    own.loss_of(own.output(features), target).backward()  # type: ignore[no-untyped-call]
     unused = [name for name, each in own.named_parameters() if each.grad is None]
     for module in modules:
         for name in unused:
@@ -81,7 +81,7 @@ def compare(modules: Sequence[SupervisedModule], features: Tensor, target: Tenso
     losses, _ = step.losses(block.weights, before, rows, targets, keys)
     for loss, module in zip(losses, modules, strict=True):
         own = deepcopy(module).eval()
-        expected = own.loss(squeeze_single(own.network(features)), target)
+        expected = own.loss_of(own.output(features), target)
         if not torch.allclose(loss, expected.float(), rtol=1e-3, atol=1e-5, equal_nan=True):
             raise CannotStackError("torch.func.vmap computes another loss for the network")
 
