@@ -3,6 +3,7 @@
 import csv
 import shlex
 import shutil
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ def steps_by_torch(run: Path, config: dict[str, Any], n_steps: int) -> dict[str,
     ("optimizer", "changes"),
     [
         ("sgd", ["optimizer.lr=0.01"]),
+        ("sgd", ["optimizer.lr=1"]),
+        ("adam", ["optimizer.lr=0"]),
         ("sgd", ["optimizer.momentum=0.5"]),
         ("sgd", ["optimizer.momentum=0.5", "optimizer.weight_decay=0.1"]),
         ("sgd", ["optimizer.nesterov=true"]),
@@ -408,6 +411,22 @@ def test_a_run_that_was_out_of_time_needs_more(tmp_path: Path) -> None:
         go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=2")
 
 
+def test_a_run_with_time_left_goes_on(tmp_path: Path) -> None:
+    """Its seconds are no whole number."""
+    train_in(tmp_path / "run", *SMALL, "trainer.max_time=00:00:10:00", "trainer.max_epochs=1")
+    assert go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=2").manifest["steps"] == 4
+
+
+def test_curves_that_begin_after_the_best_epoch_are_drawn(
+    full_batch: dict[str, Path], tmp_path: Path
+) -> None:
+    """The best epoch is one of the run before, which drew none; a rate of 100 is no better."""
+    words = ["callbacks=[default,learning_curves]", "trainer.max_epochs=5", "optimizer.lr=100"]
+    result = go_on(full_batch["sgd"], tmp_path / "on", *words)
+    assert result.manifest["best_epoch"] <= 3
+    assert (tmp_path / "on" / "figures" / "learning_curves.png").is_file()
+
+
 def test_a_run_that_diverged_does_not_go_on(tmp_path: Path) -> None:
     """Its weights are no numbers."""
     train_in(tmp_path / "run", "data=diabetes", "optimizer=sgd", "optimizer.lr=1e20", "logger=none")
@@ -502,6 +521,8 @@ EVIL = {"_target_": "os.system", "_args_": ["touch started"]}
         ({"trainer": {"profiler": EVIL}}, "names os.system for trainer.profiler"),
         ({"trainer": {"plugins": [EVIL]}}, r"names os.system for trainer.plugins\[0\]"),
         ({"trainer": EVIL}, "names os.system for trainer"),
+        ({"trainer": {"plugins": (EVIL,)}}, "hold a tuple, which is no plain data"),
+        ({"callbacks": {"x": EVIL | {"_target_": nan}}}, "callbacks.x._target_=nan: "),
         ({"callbacks": {"x": {"_target_": "torch.optim.SGD"}}}, "may not be loaded"),
         ({"callbacks": {"x": {"_target_": "multilayer.frames.write_frame"}}}, "may not be loaded"),
         ({"callbacks": {"checkpoint": {"folder": "/elsewhere"}}}, "give it as callbacks.checkp"),
@@ -716,6 +737,48 @@ def test_a_config_of_the_wrong_shape_is_refused_by_name(
     assert not (tmp_path / "on").exists()
 
 
+def crafted(run: Path, folder: Path, where: tuple[Any, ...], value: Any) -> Path:
+    """A copy of a run whose last checkpoint holds something else in one place."""
+    (folder / "checkpoints").mkdir(parents=True)
+    content = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    parent: Any = content
+    for key in where[:-1]:
+        parent = parent[key]
+    parent[where[-1]] = value
+    torch.save(content, folder / "checkpoints" / "last.ckpt")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("pytorch-lightning_version",), "x"),
+        (("state_dict", "more"), torch.zeros(1)),
+        (("optimizer_states", 0, "state", 1), {}),
+        (("optimizer_states", 0, "param_groups", 0, "initial_lr"), [0.1]),
+        (("optimizer_states", 0, "param_groups", 0, "lr"), torch.zeros(2)),
+        (("callbacks", "Checkpoint", "cpu"), torch.zeros(5056, dtype=torch.int64)),
+        (("callbacks", "Checkpoint", "cpu"), torch.zeros(5056, dtype=torch.uint8)),
+        (
+            ("callbacks", "LearningCurves"),
+            {"curves": {"epoch": [1], "train": [], "validation": []}},
+        ),
+        (("loops", "fit_loop", "state_dict", "combined_loader", 0, "n_given"), "x"),
+        (("multilayer", "config", "callbacks", "early_stopping"), torch.zeros(2)),
+    ],
+    ids=lambda it: str(it)[:60],
+)
+def test_a_crafted_checkpoint_is_refused_before_anything_is_written(
+    full_batch: dict[str, Path], tmp_path: Path, where: tuple[Any, ...], value: Any
+) -> None:
+    """Also where types and shapes are right, and only a library finds what is wrong."""
+    run = crafted(full_batch["sgd"], tmp_path / "run", where, value)
+    words = ["trainer.max_epochs=5", "callbacks=[default,learning_curves]"]
+    with pytest.raises(UserError, match=r"last\.ckpt"):
+        go_on(run, tmp_path / "on", *words)
+    assert not (tmp_path / "on").exists()
+
+
 def test_averaged_weights_are_not_trained_on_without_their_callback(tmp_path: Path) -> None:
     """The weights of such a checkpoint are the averaged ones."""
     ema = "callbacks.ema={_target_:pytorch_lightning.callbacks.EMAWeightAveraging}"
@@ -724,6 +787,10 @@ def test_averaged_weights_are_not_trained_on_without_their_callback(tmp_path: Pa
         with pytest.raises(UserError, match=r"callbacks.ema.*averaged weights"):
             go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=3", change)
     go_on(tmp_path / "run", tmp_path / "on", "trainer.max_epochs=3")
+    for where in (("averaging_state", "more"), ("averaging_state",), ("current_model_state",)):
+        run = crafted(tmp_path / "run", tmp_path / "-".join(where), where, {})
+        with pytest.raises(UserError, match="holds no training"):
+            go_on(run, tmp_path / "crafted", "trainer.max_epochs=3")
 
 
 def test_a_run_goes_on_in_a_folder_of_its_own(full_batch: dict[str, Path]) -> None:

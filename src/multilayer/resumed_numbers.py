@@ -14,9 +14,10 @@ from multilayer.build import has, make_optimizer, make_scheduler, planned_steps
 from multilayer.data import DataModule
 from multilayer.errors import UserError
 from multilayer.modules import SupervisedModule
-from multilayer.resumption import Resumed, changes
+from multilayer.resumption import DAMAGE, Resumed, changes
 from multilayer.runs.checkpoint_file import CheckpointFiles
-from multilayer.runs.training_state import misfits_of_training
+from multilayer.runs.small_file import refusing
+from multilayer.runs.training_state import misfits_of_training, try_to_load
 
 Config = dict[str, Any]
 Groups = list[dict[str, Any]]
@@ -71,6 +72,8 @@ def load(
             f"{key}: {resumed.path} holds no training that fits this one: {problem}{hint}"
         )
     checkpoint |= with_new_numbers(resumed, config, module, data, changed)
+    with refusing(resumed.path, "holds no training that can go on", RuntimeError, *DAMAGE):
+        try_to_load(checkpoint, module, trainer, make_scheduler(config, n_steps=100))
     del checkpoint["loops"]
     trainer.strategy.checkpoint_io = LoadedCheckpoint(checkpoint)
     load_loops(resumed, trainer)

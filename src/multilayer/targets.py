@@ -116,7 +116,7 @@ def resolve(key: str, path: str) -> Any:
     """
     try:
         found = resolve_name(path)
-    except (ImportError, ValueError, AttributeError) as error:
+    except (ImportError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{key}._target_={path}: {error}") from error
     if not callable(found):
         raise UserError(f"{key}._target_={path}: not a class or function")

@@ -67,7 +67,9 @@ class LearningCurves(EpochsOnly):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the curves of the run that is resumed."""
-        self.curves = state_dict["curves"]
+        curves = (map(float, state_dict["curves"][name]) for name in self.curves)
+        rows = list(zip(*curves, strict=True))
+        self.curves = {name: [row[i] for row in rows] for i, name in enumerate(self.curves)}
 
 
 @styled
@@ -82,7 +84,7 @@ def plot(axes: Axes, curves: dict[str, list[float]], best_epoch: int) -> None:
     """The curves and the mark of the best epoch, on axes that are there."""
     for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
         axes.plot(curves["epoch"], curves[split], color=colour, label=split)
-    if best_epoch:
+    if best_epoch in curves["epoch"]:  # not in that of a run which it goes on from
         best = curves["validation"][curves["epoch"].index(best_epoch)]
         mark_turning_point(axes, best_epoch, best, curves["validation"][-1])
     axes.set(xlabel="epoch", ylabel="loss")

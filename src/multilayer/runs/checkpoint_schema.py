@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeInt,
     TypeAdapter,
     ValidationError,
@@ -18,6 +19,9 @@ from multilayer.schema import Data, Loss, Model, Optimizer, Scheduler, Threads, 
 
 MOST_DEPTH = 50
 """Of the config: lists in lists in lists end Python where its stack is full."""
+
+PLAIN = (dict, list, str, int, float, bool, type(None))
+"""What a config is made of. A tuple would become a list later, and hide till then what it names."""
 
 MOST_PROBLEMS = 8
 """Those that are listed."""
@@ -67,6 +71,7 @@ class Checkpoint(Part):
 
     epoch: NonNegativeInt
     global_step: NonNegativeInt
+    version: str = Field(alias="pytorch-lightning_version", pattern=r"^\d+(\.\d+)+\w*$")
     state_dict: dict[str, Tensor]
     multilayer: About
 
@@ -105,7 +110,7 @@ def problems_of(checkpoint: dict[str, Any], n_bytes: int) -> list[str]:
 
 
 def problem_of_extent(content: Any, n_bytes: int) -> str | None:
-    """What is wrong with the depth or the size of plain data; None where nothing is.
+    """What is wrong with the types, the depth or the size of plain data; None where nothing is.
 
     Each part takes a byte of the file at least, unless a part holds itself.
     """
@@ -114,10 +119,13 @@ def problem_of_extent(content: Any, n_bytes: int) -> str | None:
         n_parts += len(level)
         if n_parts > n_bytes:
             return "a part of it holds itself"
+        for part in level:
+            if type(part) not in PLAIN:
+                return f"its config or columns hold a {type(part).__name__}, which is no plain data"
         level = [
             part
             for node in level
-            if isinstance(node, dict | list | tuple)
+            if isinstance(node, dict | list)
             for part in (node.values() if isinstance(node, dict) else node)
         ]
         if not level:

@@ -4,12 +4,14 @@ Shapes are compared with care: a fused optimizer writes past the end of a state 
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
+from copy import copy, deepcopy
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel
 
 from multilayer.modules import MakeScheduler, SupervisedModule
 
@@ -32,21 +34,22 @@ def misfits_of_training(
     make_scheduler: makes a schedule as the checkpoint has it.
     """
     optimizer = after_a_step(module)
-    fresh = optimizer.state_dict()
     schedule = make_scheduler(optimizer)
+    fresh = optimizer.state_dict()
     known = {each.state_key: each.state_dict() for each in trainer.callbacks}  # type: ignore[attr-defined]
-    # A schedule makes 0.0 of `optimizer.lr=0`.
-    groups = [
-        {key: float(value) if type(value) is int else value for key, value in each.items()}
-        for each in fresh["param_groups"]
-    ]
+    if "Timer" in known:
+        known["Timer"] = {key: with_floats(value) for key, value in known["Timer"].items()}
+    loop = trainer.fit_loop.state_dict()
+    loop["state_dict"]["combined_loader"] = [{"n_given": 0, "epoch": 0, "batch_size": 1}]
     parts = {
         "state_dict": module.state_dict(),
-        "loops": {"fit_loop": trainer.fit_loop.state_dict()},
+        "loops": {"fit_loop": loop},
         "callbacks": {key: known[key] for key in known if key in checkpoint["callbacks"]},
-        "optimizer_states": [{"state": {}, "param_groups": groups}],
+        "optimizer_states": [{"state": {}, "param_groups": fresh["param_groups"]}],
         "lr_schedulers": [schedule.state_dict()],
     }
+    if "current_model_state" in checkpoint:
+        parts |= {"current_model_state": module.state_dict(), "averaging_state": {}}
     yield from misfits("checkpoint", checkpoint, parts)
     for name in checkpoint["lr_schedulers"][0]:
         if callable(getattr(schedule, str(name), None)):
@@ -56,15 +59,53 @@ def misfits_of_training(
     yield from misfits_of_weights(checkpoint["optimizer_states"][0], fresh)
 
 
+def try_to_load(
+    checkpoint: dict[str, Any],
+    module: SupervisedModule,
+    trainer: pl.Trainer,
+    make_scheduler: MakeScheduler,
+) -> None:
+    """Load what fits in shape as Lightning will, and make a step with copies.
+
+    Whatever a value of the right type makes a library raise comes up here, with nothing written.
+    """
+    module.load_state_dict(checkpoint["state_dict"])
+    if "current_model_state" in checkpoint:
+        averaged = {f"module.{name}": value for name, value in checkpoint["state_dict"].items()}
+        AveragedModel(module).load_state_dict(averaged | checkpoint["averaging_state"])
+        module.load_state_dict(checkpoint["current_model_state"])
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if state := checkpoint["callbacks"].get(callback.state_key):
+            copy(callback).load_state_dict(deepcopy(state))
+    optimizer = after_a_step(module)
+    schedule = make_scheduler(optimizer)
+    optimizer.load_state_dict(deepcopy(checkpoint["optimizer_states"][0]))
+    schedule.load_state_dict(deepcopy(checkpoint["lr_schedulers"][0]))
+    for parameter in optimizer.param_groups[0]["params"]:
+        if parameter not in optimizer.state:  # it had no gradient
+            parameter.grad = None
+    optimizer.step(lambda: 0.0)
+    if isinstance(schedule, ReduceLROnPlateau):
+        schedule.step(0.0)
+    else:
+        schedule.step()
+
+
+def with_floats(state: dict[str, Any]) -> dict[str, Any]:
+    """A state whose 0 may become a 0.5: seconds, or `optimizer.lr=0` in a schedule."""
+    return {key: float(value) if type(value) is int else value for key, value in state.items()}
+
+
 def after_a_step(module: SupervisedModule) -> torch.optim.Optimizer:
-    """The module's optimizer for other weights, of zeros, after a step if it needs no closure."""
+    """The module's optimizer for other weights, of zeros, after a step."""
     parameters = [nn.Parameter(torch.zeros_like(each)) for each in module.network.parameters()]
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     assert module.make_optimizer is not None, "a module to be trained has an optimizer"
     optimizer = module.make_optimizer(parameters)
-    with suppress(TypeError):
-        optimizer.step()
+    optimizer.step(lambda: 0.0)
+    for group in optimizer.param_groups:
+        group.update(with_floats(group))
     return optimizer
 
 
