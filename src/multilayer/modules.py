@@ -130,13 +130,10 @@ class SupervisedModule(pl.LightningModule, ABC):
 
         A network that has learnt from raw columns keeps them; only a fit may teach loaded weights.
         """
-        is_new = not self.raw_weights or (self.raw_weights == "loaded" and self.is_fitted())
+        fits = self._trainer is not None and self._trainer.state.fn == "fit"
+        is_new = self.raw_weights in (("", "loaded") if fits else ("",))
         if is_new and not isinstance(self.preprocessing, Preprocessing):
             self.preprocessing = deepcopy(fitted).to(self.device)
-
-    def is_fitted(self) -> bool:
-        """Whether it is being trained."""
-        return self._trainer is not None and self._trainer.state.fn == "fit"
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Take over the preprocessing of loaders before callbacks copy the module.
@@ -147,13 +144,12 @@ class SupervisedModule(pl.LightningModule, ABC):
             self.take_preprocessing(fitted)
         return []
 
-    def check_data(self) -> None:
-        """Raise `UserError` where the data are preprocessed otherwise than this module expects."""
-        self.check_preprocessings(data_of(self.trainer))
+    def check_data(self, data: Any = None) -> None:
+        """Raise `UserError` where the data are preprocessed otherwise than this module expects.
 
-    def check_preprocessings(self, data: Any) -> None:
-        """The same for any loaders."""
-        for other in preprocessings_of(data):
+        data: loaders; None for those of the trainer.
+        """
+        for other in preprocessings_of(data_of(self.trainer) if data is None else data):
             self.take_preprocessing(other)
             own = self.preprocessing
             if not isinstance(own, Preprocessing):
@@ -327,7 +323,7 @@ class SupervisedModule(pl.LightningModule, ABC):
     @torch.no_grad()
     def evaluate(self, minibatches: Iterable[Batch]) -> dict[str, float]:
         """The loss and every metric over some minibatches, without learning from them."""
-        self.check_preprocessings(minibatches)
+        self.check_data(minibatches)
         training = self.training
         self.eval()
         epoch = Epoch()

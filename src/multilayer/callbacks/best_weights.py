@@ -32,6 +32,11 @@ class BestWeights(EpochsOnly):
     Raises `UserError` beside a callback whose weights would be thrown away.
     """
 
+    STATE = (
+        *((name, f"best_{name}") for name in ("epoch", "step", "value")),
+        ("weights", "weights"),
+    )
+
     def __init__(self, *, monitor: str = "validation/loss", mode: Mode = "min") -> None:
         self.monitor = monitor
         self.mode = mode
@@ -87,22 +92,6 @@ class BestWeights(EpochsOnly):
         module.validated = None
         if stage == "fit" and self.weights:
             pl_module.load_state_dict(self.weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data, for a run that is resumed."""
-        return {
-            "epoch": self.best_epoch,
-            "step": self.best_step,
-            "value": self.best_value,
-            "weights": self.weights,
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best of the run that is resumed."""
-        self.best_epoch = state_dict["epoch"]
-        self.best_step = state_dict["step"]
-        self.best_value = state_dict["value"]
-        self.weights = state_dict["weights"]
 
 
 def find_best_weights(trainer: pl.Trainer) -> BestWeights | None:

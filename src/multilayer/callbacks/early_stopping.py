@@ -1,7 +1,6 @@
 """Stops a training that no longer improves, or whose loss is no longer finite."""
 
 from math import isfinite
-from typing import Any
 
 import pytorch_lightning as pl
 
@@ -22,6 +21,8 @@ class EarlyStopping(EpochsOnly):
     Afterwards `reason` says in words why it stopped, None where it did not, and `diverged` is true
     where a loss was no longer finite.
     """
+
+    STATE = tuple((name, name) for name in ("best_value", "best_epoch", "n_without_improvement"))
 
     def __init__(
         self,
@@ -76,17 +77,3 @@ class EarlyStopping(EpochsOnly):
                 self.diverged = True
                 trainer.fit_loop.min_epochs = 0  # or Lightning would train on until then
                 self.reason = f"diverged: {name} is {float(value)} in epoch {epoch}"
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data, for a run that is resumed."""
-        return {
-            "best_value": self.best_value,
-            "best_epoch": self.best_epoch,
-            "n_without_improvement": self.n_without_improvement,
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting where the run that is resumed left off."""
-        self.best_value = state_dict["best_value"]
-        self.best_epoch = state_dict["best_epoch"]
-        self.n_without_improvement = state_dict["n_without_improvement"]

@@ -1,5 +1,7 @@
 """Callbacks that have nothing to do within an epoch cost nothing there."""
 
+from typing import Any
+
 import pytorch_lightning as pl
 
 HOOKS_OF_A_STEP = (
@@ -19,6 +21,9 @@ class EpochsOnly(pl.Callback):
     step of a small network takes 500.
     """
 
+    STATE: tuple[tuple[str, str], ...] = ()
+    """What checkpoints hold for a run that is resumed: the name there, and the attribute."""
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Hide the empty hooks before the training, and begin anew."""
         super().setup(trainer, pl_module, stage)
@@ -28,6 +33,15 @@ class EpochsOnly(pl.Callback):
 
     def reset(self) -> None:
         """Forget the fit before, perhaps another module's; one that is resumed loads its state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data, for a run that is resumed."""
+        return {key: getattr(self, name) for key, name in self.STATE}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the run that is resumed left off."""
+        for key, name in self.STATE:
+            setattr(self, name, state_dict[key])
 
 
 def hide_hooks_of_a_step(callback: pl.Callback, kind: type[pl.Callback]) -> None:

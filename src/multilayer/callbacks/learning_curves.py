@@ -30,6 +30,8 @@ class LearningCurves(EpochsOnly):
     folder: where the file goes; it is made if it is missing.
     """
 
+    STATE = (("curves", "curves"),)
+
     def __init__(self, *, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.reset()
@@ -60,10 +62,6 @@ class LearningCurves(EpochsOnly):
         writer = tensorboard_writer(trainer)
         if writer:
             writer.add_figure("learning_curves", figure, trainer.global_step)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data, for a run that is resumed."""
-        return {"curves": self.curves}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the curves of the run that is resumed."""

@@ -58,6 +58,8 @@ class LearningRateSweep(EpochsOnly):
     optimizer takes no `lr`.
     """
 
+    STATE = (("suggested", "suggested"),)
+
     def __init__(
         self,
         *,
@@ -198,14 +200,6 @@ class LearningRateSweep(EpochsOnly):
     ) -> None:
         """Leave a run that is resumed its rate; Lightning calls this before the fit starts."""
         self.is_resumed = True
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data, for a run that is resumed."""
-        return {"suggested": self.suggested}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rate of the run that is resumed."""
-        self.suggested = state_dict["suggested"]
 
 
 def problems_with(
