@@ -319,3 +319,14 @@ def test_all_wrong_arguments_are_named_at_once(tmp_path: Path) -> None:
     """As all mistakes on the command line are."""
     with pytest.raises(ValueError, match=r"share must be .*; n_rates must be .*; n_seeds must be"):
         LearningRateSweep(folder=tmp_path, share=0.0, n_rates=1, n_seeds=0)
+
+
+def test_a_new_fit_sweeps_though_the_one_before_was_resumed(tmp_path: Path) -> None:
+    """Only a checkpoint that this fit loads gives it the rate."""
+    sweep, trainer = LearningRateSweep(folder=tmp_path), pl.Trainer(accelerator="cpu", logger=False)
+    module = pl.LightningModule()
+    sweep.load_state_dict({"suggested": 0.1})
+    sweep.on_load_checkpoint(trainer, module, {})
+    sweep.setup(trainer, module, "fit")
+    assert not sweep.is_resumed
+    assert sweep.suggested is None
