@@ -119,13 +119,14 @@ def test_of_many_that_create_a_file_at_once_one_does(
 
 
 def test_a_run_that_begins_second_changes_nothing(tmp_path: Path) -> None:
-    """It passed the test for a free folder, and then another was faster."""
+    """It passed the test for a free folder, and then another was faster, and trains in it."""
     first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
     for run in (first, second):
         run.check_is_free()
     first.begin({"seed": 1}, {"status": "running"})
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="holds a run already") as error:
         second.begin({"seed": 2}, {"status": "other"})
+    assert "resume" not in str(error.value)  # there is nothing to go on from
     second.write_manifest({"status": "failed"})  # as a stack does for a member that fails
     assert first.read_config() == {"seed": 1}
     assert first.read_manifest() == {"status": "running"}

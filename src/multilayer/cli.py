@@ -104,6 +104,7 @@ def check(command: str, flags: Namespace) -> None:
 def start_hydra(command: str, arguments: list[str]) -> int:
     """Run the command's task under Hydra; returns the exit code."""
     import hydra
+    from hydra.core.utils import JobReturn
     from hydra.errors import HydraException
 
     from multilayer.config_folder import root_dir
@@ -112,6 +113,8 @@ def start_hydra(command: str, arguments: list[str]) -> int:
 
     use_config_loader()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to us, where it would print and exit
+    returned: Any = JobReturn
+    returned.return_value = returned.return_value.getter(value_of)
     sys.argv[1:] = arguments  # where Hydra looks for them
     SweepFolder.path = None
     PRINTED_FIRST.clear()
@@ -120,28 +123,30 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     )
     try:
         hydra_main(TASKS[command])()
-    except KeyboardInterrupt:
-        if SweepFolder.path is not None:
-            print_sweep(SweepFolder.path)
-        raise
     except HydraException as error:  # a job that cannot be composed: none has started
         raise UserError(f"a job of the sweep: {first_line(error)}") from error
     except Exception as error:
-        can_be_mended = isinstance(error, UserError)
         if not was_printed(error):  # it is no job's
             if isinstance(error, OSError):  # the folder for the run or the sweep
-                print_error(UserError(str(error)))
-                can_be_mended = True
-            elif SweepFolder.path is None or can_be_mended:
+                raise UserError(str(error)) from error
+            if SweepFolder.path is None or isinstance(error, UserError):
                 raise
-            else:  # the launcher's or the sweeper's
-                print_failure(error)
+            print_failure(error)  # the launcher's or the sweeper's
+        return 2 if isinstance(error, UserError) else 1
+    finally:
         if SweepFolder.path is not None:
             print_sweep(SweepFolder.path)
-        return 2 if can_be_mended else 1
-    if SweepFolder.path is not None:
-        print_sweep(SweepFolder.path)
     return 0
+
+
+def value_of(job: Any) -> Any:
+    """What a job of Hydra's gave, or raise what it failed of.
+
+    That has been said, in one message. Hydra would add the overrides, with the secrets in them.
+    """
+    if isinstance(job._return_value, Exception):
+        raise job._return_value
+    return job._return_value
 
 
 def train_task(config: Any) -> float:

@@ -64,9 +64,11 @@ class RunFolder:
         """Raise `UserError` where the folder holds a run."""
         if self.writes and self.manifest_file.exists():
             self.writes = False  # the files are another run's
+            resume = as_override("resume", str(self.path))
+            goes_on = f"; unless it still trains, {resume} goes on from it in a new one"
             raise UserError(
-                f"{self.path} holds a run already: choose another folder, as hydra.run.dir=FOLDER; "
-                f"{as_override('resume', str(self.path))} goes on from it in a new one"
+                f"{self.path} holds a run already: choose another folder, as hydra.run.dir=FOLDER, "
+                f"for a sweep hydra.sweep.dir=FOLDER{goes_on if self.can_be_resumed() else ''}"
             )
 
     def can_be_resumed(self) -> bool:

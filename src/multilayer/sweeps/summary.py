@@ -34,6 +34,8 @@ def print_sweep(sweep: Path) -> None:
     from multilayer.sweeps.hparams import write_hparams  # TensorBoard's parts take 0.2 s
 
     runs = read_sweep(sweep)
+    if not runs:
+        return
     described = [run for run in runs if config_problem(run) is None]
     try:
         write_hparams(described)
