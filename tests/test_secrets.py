@@ -1,6 +1,7 @@
 """Secrets in a config: references to the environment stay so, and the rest is masked."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,24 @@ def test_a_secret_that_is_named_is_used_and_masked(tracker: list[str], tmp_path:
     assert Tracker.seen[1] == SECRET
 
 
+@pytest.mark.parametrize("words", [[], ["-m"], ["-m", "hydra/launcher=lockstep"]])
+def test_a_recorded_command_refers_to_the_environment_as_it_was_given(
+    multilayer: Run, tracker: list[str], tmp_path: Path, words: list[str]
+) -> None:
+    """Pasted, it logs in with what the variable holds; Hydra's sweeper writes it in its own way."""
+    folder = "hydra.sweep.dir=sweep" if words else "hydra.run.dir=sweep/0"
+    own = ["+logger.csv.api_key=${oc.env:TRACKER}", folder]
+    assert multilayer("train", *words, *tracker, *own).code == 0
+    manifest = json.loads((tmp_path / "sweep" / "0" / "manifest.json").read_text())
+    assert files_with(SECRET, tmp_path) == []
+    Tracker.seen = "", None
+    assert multilayer(*shlex.split(manifest["command"])[1:]).code == 0
+    assert Tracker.seen == (
+        f"https://me:{SECRET}@example.org/x",
+        f"https://me:{SECRET}@example.org",
+    )
+
+
 @pytest.mark.parametrize("launcher", [[], ["hydra/launcher=lockstep"]])
 def test_a_secret_of_a_sweep_is_masked_in_what_hydra_notes(
     multilayer: Run, tracker: list[str], tmp_path: Path, launcher: list[str]
@@ -176,11 +195,32 @@ def test_a_secret_of_a_sweep_is_masked_in_what_hydra_notes(
     words = [*tracker[:-1], "+logger.csv.tracking_uri=x", "+logger.csv.api_key=hunter2", "seed=0,1"]
     outcome = multilayer("train", "-m", *launcher, *words, "hydra.sweep.dir=sweep")
     assert outcome.code == 0, outcome.err
+    assert SECRET not in outcome.out + outcome.err
     assert Tracker.seen == ("x", SECRET)
     assert files_with(SECRET, tmp_path) == []
     noted = (tmp_path / "sweep" / "multirun.yaml").read_text()
     assert "- +logger.csv.api_key=***" in noted
     assert count_jobs(tmp_path / "sweep") == 2
+
+
+NAMES = ["auth", "bearer", "passphrase", "PGPASSWORD", "X-Api-Key", "db_pwd", "cookie", "secretKey"]
+ALLOWED = [
+    "logger.x.api_key=${oc.env:KEY}",
+    "logger.x.api_key=$\\{oc.env\\:KEY\\}",
+    "logger.x.uri='https://${oc.env:USER}:${oc.env:KEY}@host'",
+    "logger.x.headers={Authorization: 'Bearer ${oc.env:KEY}'}",
+    "logger.x={api_key: ${oc.env:KEY}, project: p}",
+    "logger.x.token=null",
+    "logger.x.auth=true",
+    "logger.x.author=me",
+    "logger.x.tag='a basic run'",
+    "model.d_hidden=[64]",
+    "data.path=/home/me@work/t.csv",
+    "data.path=/tables/token=5/t.csv",
+    "monitor=validation/loss",
+    "model.n_tokens=8",
+    "~logger",
+]
 
 
 @pytest.mark.parametrize(
@@ -198,13 +238,17 @@ def test_a_secret_of_a_sweep_is_masked_in_what_hydra_notes(
             "logger.x.uris=[http://t0k3n@a/b,http://c/d]",
             "logger.x.uris=[http://***@a/b,http://c/d]",
         ),
-        ("logger.x.api_key=${oc.env:KEY}", "logger.x.api_key=${oc.env:KEY}"),
-        ("logger.x.token=null", "logger.x.token=null"),
-        ("model.d_hidden=[64]", "model.d_hidden=[64]"),
-        ("data.path=/home/me@work/t.csv", "data.path=/home/me@work/t.csv"),
-        ("monitor=validation/loss", "monitor=validation/loss"),
-        ("model.n_tokens=8", "model.n_tokens=8"),
-        ("~logger", "~logger"),
+        ("+logger.x.headers={Authorization: 'Bearer a'}", "+logger.x.headers={Authorization: ***}"),
+        (
+            "+logger.x.headers=['Authorization: Basic a']",
+            "+logger.x.headers=['Authorization: ***']",
+        ),
+        ("+logger.x.dsn='Server=h;Password=a;x=1'", "+logger.x.dsn='Server=h;Password=***;x=1'"),
+        ("+logger.x.uri=me:pw@host/db", "+logger.x.uri=***@host/db"),
+        ("+logger.x.uri='a://me:p@ss@host/db'", "+logger.x.uri='a://***@host/db'"),
+        ("+logger.x.db=AccountKey=a==", "+logger.x.db=AccountKey=***"),
+        *((f"+logger.x.{key}=a", f"+logger.x.{key}=***") for key in NAMES),
+        *((word, word) for word in ALLOWED),
     ],
 )
 def test_words_are_written_without_secrets(word: str, written: str) -> None:

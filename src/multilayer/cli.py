@@ -155,12 +155,13 @@ def train_task(config: Any) -> float:
     from hydra.types import RunMode
 
     from multilayer.config import check_values, plain
+    from multilayer.environment import task_words
     from multilayer.runs.manifest import record_failure
     from multilayer.runs.summary import print_job, print_run
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    overrides = list(hydra.overrides.task)
+    overrides = task_words(hydra)
     in_sweep = hydra.mode == RunMode.MULTIRUN
     if not in_sweep:
         sys.argv[1:1] = ["train"]  # the command by which Lightning starts DDP's other processes
@@ -183,7 +184,7 @@ def train_task(config: Any) -> float:
                 record_failure(folder, values, overrides, error)
             raise
     if in_sweep:
-        print_job(hydra.job.num, overrides, result.manifest, result.metrics)
+        print_job(hydra.job.num, result.manifest, result.metrics)
     else:
         print_run(folder, result.manifest, result.metrics)
         if result.manifest["status"] == "diverged":

@@ -63,6 +63,12 @@ def unresolved_environment() -> Iterator[None]:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
 
 
+def task_words(hydra: Any) -> list[str]:
+    """The overrides of a job as they are recorded: a reference to the environment stays one."""
+    with unresolved_environment():
+        return list(hydra.overrides.task)
+
+
 def reference(name: str, *default: Any) -> str:
     """The reference to a variable, with its default if it has one.
 

@@ -12,20 +12,39 @@ from multilayer.files import write_text
 
 MASK = "***"
 
-SECRET_NAME = re.compile(
-    r"(^|_)(password|passwd|pwd|secret|token|api_?key|access_?key|private_?key|credentials?)$",
+NAME = (
+    r"(?:password|passwd|passphrase|secret|token|credentials?|authorization|bearer|cookie"
+    r"|(?:api|access|account|private|secret|shared)[_-]?key|(?<![a-z])(?:auth|pass|pwd))"
+)
+"""How the names of secrets end, as those do that Sentry leaves out of its reports."""
+
+SECRET_NAME = re.compile(rf"{NAME}$", re.IGNORECASE)
+REFERENCE = r"['\"]?(?:bearer |basic )?\$\\?\{"  # Hydra's sweeper writes $\{
+NOTHING = ("", "none", "null", "true", "false")
+
+IN_TEXT = re.compile(
+    # before a host: the user, and perhaps a password; a token may stand there by itself
+    r"((?<=://))[^/?#\s'\"]+(?=@)"
+    r"|((?<![^\s'\"=,\[]))[\w.+-]+:[^/\\@\s'\",:]+(?=@\w)"
+    # Server=a;Password=b, and the same in an address; but no folder of that name
+    rf"|((?<![\w/-])[\w-]*{NAME}=['\"]?)[^&;,\s'\"]+"
+    r"|(\bbearer |\bauthorization: ?\w+ )[^\s'\",]+",
     re.IGNORECASE,
 )
-ADDRESS = re.compile(r"(?<=://)[^/@\s'\"]+@")
-"""The user, and perhaps a password, before a host; a token may stand there by itself."""
-
-PARAMETER = re.compile(
-    r"(?<=[?&])((?:\w+_)?(?:password|secret|token|api_?key)=)[^&\s'\"]+", re.IGNORECASE
+IN_BRACES = re.compile(
+    rf"([\w-]*{NAME}['\"]?\s*:\s*+)(?!//|{REFERENCE})(?:'[^']*'|\"[^\"]*\"|[^,'\"{{}}\[\]]+)",
+    re.IGNORECASE,
 )
+
+
+def hidden(found: re.Match[str]) -> str:
+    """The mask, after the name of what it hides; a reference to the environment tells nothing."""
+    refers = re.search(REFERENCE, found[0])
+    return found[0] if refers else "".join(filter(None, found.groups())) + MASK
 
 
 def masked(key: str, value: Any) -> Any:
-    """A value as it may be written; a reference to the environment tells nothing.
+    """A value as it may be written.
 
     >>> masked("logger.mlflow.tracking_uri", "https://me:hunter2@example.org/x")
     'https://***@example.org/x'
@@ -34,12 +53,10 @@ def masked(key: str, value: Any) -> Any:
     >>> masked("logger.mine.api_key", "${oc.env:API_KEY}")
     '${oc.env:API_KEY}'
     """
-    is_secret = SECRET_NAME.search(re.split(r"[.\[]", key)[-1])
-    if is_secret and value not in (None, "", "null") and not str(value).startswith("${"):
-        return MASK
-    if not isinstance(value, str):
-        return value
-    return PARAMETER.sub(rf"\1{MASK}", ADDRESS.sub(f"{MASK}@", value))
+    text = str(value)
+    if SECRET_NAME.search(re.sub(r"\[\d+\]$", "", key)) and text.lower() not in NOTHING:
+        return value if re.match(REFERENCE, text, re.IGNORECASE) else MASK
+    return IN_TEXT.sub(hidden, value) if isinstance(value, str) else value
 
 
 def masked_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -62,12 +79,7 @@ def masked_word(word: str) -> str:
     key, sign, value = word.partition("=")
     if not sign:
         return word
-    inner = re.compile(r"(\b\w+)(\s*:\s*)(?!//)([^,{}\[\]]+)")
-    value = inner.sub(
-        lambda found: f"{found[1]}{found[2]}{MASK}" if SECRET_NAME.search(found[1]) else found[0],
-        value,
-    )
-    return f"{key}={masked(key.lstrip('+~'), value)}"
+    return f"{key}={masked(key, IN_BRACES.sub(hidden, value))}"
 
 
 def mask_noted_sweep(path: Path) -> None:

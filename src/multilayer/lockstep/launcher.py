@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.config import check_values, plain
 from multilayer.data import DataModule
+from multilayer.environment import task_words
 from multilayer.errors import UserError, first_line, note_printed, print_failure
 from multilayer.lockstep.alike import alike
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
@@ -129,8 +130,9 @@ class Launch:
             self.refuse(number, overrides, UserError(problem))
             return None
         self.folders[folder] = number
-        words = list(config.hydra.overrides.task)
-        job = Job(number, values, folder, words, hydras_reason_to_be_alone(config))
+        job = Job(
+            number, values, folder, task_words(config.hydra), hydras_reason_to_be_alone(config)
+        )
         try:
             check_values("train", values, in_sweep=True)
         except UserError as error:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -65,12 +65,15 @@ def print_metrics(metrics: Metrics) -> None:
             console().print(f"{name} is not defined for {', '.join(lacking)}: {needed}")
 
 
-def print_job(
-    number: int, overrides: Sequence[str], manifest: dict[str, Any], metrics: Metrics
-) -> None:
+def print_job(number: int, manifest: dict[str, Any], metrics: Metrics) -> None:
     """A run of a sweep, in one line."""
     loss = format_number(metrics["validation"]["loss"])
-    words = [f"job {number}", " ".join(overrides), manifest["status"], f"validation loss {loss}"]
+    words = [
+        f"job {number}",
+        " ".join(manifest["overrides"]),
+        manifest["status"],
+        f"validation loss {loss}",
+    ]
     console().print("  ".join(words))
 
 
