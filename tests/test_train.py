@@ -218,6 +218,47 @@ def test_an_interruption_within_an_epoch_loses_no_minibatch(
     assert same(*last)
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["trainer.check_val_every_n_epoch=4"], r"=4: .* 3 epochs .* BestWeights, Early.* give 3 "),
+        (["trainer.check_val_every_n_epoch=3", "trainer.max_steps=5"], r"2\.5 epochs .* give 2 "),
+        (
+            ["trainer.check_val_every_n_epoch=4", "callbacks=none", "scheduler=plateau"],
+            "and scheduler=plateau would wait",
+        ),
+        (["trainer.limit_val_batches=0.001"], r"limit_val_batches=0\.001: none of 1 minibatches"),
+        (
+            ["+trainer.val_check_interval=3"],
+            "val_check_interval=3: .* has only 2 minib",
+        ),
+    ],
+)
+def test_a_validation_that_never_comes_is_refused(
+    tmp_path: Path, words: list[str], reason: str
+) -> None:
+    """Before the start: no best epoch would be found, and nothing would stop early."""
+    with pytest.raises(UserError, match=reason):
+        train_in(tmp_path / "run", "data=iris", "trainer.max_epochs=3", *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trainer.check_val_every_n_epoch=3"],
+        ["trainer.check_val_every_n_epoch=4", "callbacks=none"],
+        ["trainer.max_steps=1"],
+    ],
+)
+def test_a_validation_that_comes_at_the_end_or_for_nobody_is_not(
+    tmp_path: Path, words: list[str]
+) -> None:
+    """Nor that of a training that ends within an epoch, from where it may go on."""
+    result = train_in(tmp_path, "data=iris", "trainer.max_epochs=3", *words)
+    assert result.manifest["status"] == "done"
+
+
 def test_a_folder_that_holds_a_run_is_not_written_over(tmp_path: Path) -> None:
     """Its checkpoints would be those of another run."""
     train_in(tmp_path, *QUICK)

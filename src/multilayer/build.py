@@ -271,16 +271,22 @@ def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:
     return any(isinstance(callback, kind) for callback in callbacks)
 
 
-def limited_batches(trainer: Config, n_batches: int) -> int:
-    """How many of the minibatches of an epoch `trainer.limit_train_batches` leaves.
+def limited_batches(trainer: Config, n_batches: int, key: str = "limit_train_batches") -> int:
+    """How many of the minibatches of an epoch a limit of the trainer leaves.
 
     Raises `UserError` where none are left.
     """
-    limit = trainer["limit_train_batches"]
+    limit = trainer[key]
     n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
     if n_limited == 0:
-        raise UserError(f"trainer.limit_train_batches={limit}: none of {n_batches} minibatches")
+        raise UserError(f"trainer.{key}={limit}: none of {n_batches} minibatches")
     return n_limited
+
+
+def steps_per_epoch(trainer: Config, n_batches: int) -> int:
+    """The optimizer steps of an epoch of so many minibatches."""
+    n_accumulated: int = trainer["accumulate_grad_batches"]
+    return -(-limited_batches(trainer, n_batches) // n_accumulated)
 
 
 def planned_steps(trainer: Config, n_batches: int, n_epochs: int = 0, n_steps: int = 0) -> int:
@@ -290,7 +296,7 @@ def planned_steps(trainer: Config, n_batches: int, n_epochs: int = 0, n_steps: i
 
     Raises `UserError` where the training has no planned end.
     """
-    n_per_epoch = -(-limited_batches(trainer, n_batches) // trainer["accumulate_grad_batches"])
+    n_per_epoch = steps_per_epoch(trainer, n_batches)
     ends: list[int] = []
     if trainer["max_epochs"] not in (None, -1):
         ends.append(n_steps + (trainer["max_epochs"] - n_epochs) * n_per_epoch)

@@ -44,6 +44,7 @@ from multilayer.resumption import Resumed, command_to_go_on, open_resumed, witho
 from multilayer.runs.folder import Metrics, RunFolder
 from multilayer.runs.manifest import describe_failure, start_manifest
 from multilayer.threads import set_threads
+from multilayer.validations import check_validations
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ def prepare(
     data.trainer = trainer
     n_done = resumed.n_done if resumed else (0, 0)
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
+    check_validations(config, trainer, data, n_steps)
     module = make_trained_module(config, data, n_steps)
     manifest = start_manifest(config, overrides) | describe_start(data, trainer)
     return Training(config, run, data, module, trainer, manifest, n_steps)

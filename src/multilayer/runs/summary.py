@@ -41,8 +41,9 @@ def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
     """The metrics of a run, how it ended, where it is, and how to look at it."""
     print_metrics(metrics)
     out = console()
-    if manifest["best_epoch"]:
-        out.print(f"best epoch  {manifest['best_epoch']}, its weights are kept")
+    best = manifest["best_epoch"]
+    if best is not None:
+        out.print(f"best epoch  {f'{best}, its' if best else 'none, the last'} weights are kept")
     out.print(f"ended       {manifest['stop_reason']}")
     if manifest["status"] == "diverged":
         out.print("diverged    the loss is not finite: try a smaller optimizer.lr", style="red")
