@@ -50,6 +50,12 @@ WRONG = [
     (["train", "trainer.limit_train_batches=0"], ["limit_train_batches=0"]),
     (["train", "trainer.limit_train_batches=1.5"], ["limit_train_batches=1.5"]),
     (["train", "trainer.max_epochs=0"], ["trainer.max_epochs=0"]),
+    (["train", "callbacks.early_stopping.patience=x"], ["patience=x: must be a valid integer"]),
+    (
+        ["train", "callbacks.checkpoint.every_seconds=[3]"],
+        ["every_seconds=[3]: must be a valid num"],
+    ),
+    (["train", "callbacks.early_stopping=3"], ["callbacks.early_stopping=3: must be a valid dict"]),
     (["train", "trainer.devices=0"], ["trainer.devices=0"]),
     (["train", "trainer.precision=16-true"], ["trainer.precision=16-true", "bf16-true"]),
     (["train", "optimizer.lr=${foo}"], ["foo"]),

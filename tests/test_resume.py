@@ -191,6 +191,7 @@ def test_plateau_keeps_what_it_has_come_down_to(tmp_path: Path) -> None:
         ("experiment=overfit", "experiment=overfit"),
         ("debug=limit", "debug=limit"),
         ("engine=lockstep", "engine=lockstep"),
+        ("callbacks.early_stopping.patience=x", "patience=x: must be a valid integer"),
         ("trainer.max_epochs=3", "larger one, from trainer.max_epochs=4 on"),
         ("trainer.max_steps=3", "trainer.max_steps=4"),
         ("optimizer.lrr=3", "optimizer.lrr"),

@@ -180,9 +180,9 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
     raise_all(
         [problem for item in wrong for problem in unknown_choices(item)]
         + [unknown_key(item.key_or_group, keys) for item in unknown]
-        + rate_beside_sweep(right, config)
         + problems_with(command, values, in_sweep)
     )
+    raise_all(rate_beside_sweep(right, config))
     return values
 
 

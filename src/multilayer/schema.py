@@ -183,6 +183,24 @@ class Trainer(Component):
     log_every_n_steps: PositiveInt = 1
 
 
+class Callback(Section):
+    """One of `callbacks=...`."""
+
+    monitor: str | None = None
+    patience: int = 10
+    min_delta: float = 0.0
+    folder: str = ""
+    every_seconds: NonNegativeFloat = 0.0
+    every_n_epochs: PositiveInt | None = None
+    n_rows: int = 1
+    min_lr: float = 0.0
+    max_lr: float = 0.0
+    n_rates: int = 1
+    n_seeds: int = 1
+    share: float = 0.0
+    most_steps: int = 1
+
+
 class Command(Section):
     """The whole config of a command: no key beside those listed."""
 
@@ -198,7 +216,7 @@ class TrainConfig(Command):
     optimizer: Optimizer
     scheduler: Scheduler
     trainer: Trainer
-    callbacks: dict[str, dict[str, Any] | None] = {}
+    callbacks: dict[str, Callback | None] = {}
     logger: dict[str, dict[str, Any] | None] = {}
     seed: Seed
     engine: Literal["lightning", "lockstep"]
@@ -313,6 +331,7 @@ def line(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{'.'.join(keys)}: it cannot be left out"
     expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
+    expected = expected.partition(" or instance of ")[0]
     value = "null" if problem["input"] is None else str(problem["input"])
     shown = value if len(value) <= MOST_LETTERS else f"{value[:MOST_LETTERS]}..."
     return f"{'.'.join(keys)}={shown}: {expected}{as_name(problem)}"

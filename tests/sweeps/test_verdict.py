@@ -174,3 +174,11 @@ def test_seeds_are_added_to_those_that_are_there(
         write_run(tmp_path / str(number), 0.1, optimizer__lr=0.1, seed=seed)
     sweep, _ = opened(tmp_path)
     assert more_seeds(sweep, n) == override
+
+
+def test_no_seeds_are_added_to_runs_that_went_on(tmp_path: Path) -> None:
+    """Another one is refused there."""
+    for number, lr in enumerate((0.1, 0.2)):
+        write_run(tmp_path / str(number), lr, optimizer__lr=lr, resume="run")
+    sweep, _ = opened(tmp_path)
+    assert more_seeds(sweep, 3) is None

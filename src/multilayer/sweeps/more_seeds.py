@@ -8,7 +8,8 @@ from multilayer.sweeps.sweep import Sweep
 def more_seeds(sweep: Sweep, n: int) -> str | None:
     """The override for n seeds, those that the sweep has first.
 
-    None where there are no more, or where they are no whole numbers.
+    None where there are no more, where they are no whole numbers, or where the runs went on from
+    another: its seed is theirs.
 
     It names the key that the sweep repeated its configs by: the seed, or the fold.
     """
@@ -18,7 +19,7 @@ def more_seeds(sweep: Sweep, n: int) -> str | None:
         used = list(dict.fromkeys(each[keys.index(key)] for each in sweep.replicates))
     else:
         used = [sweep.runs[0].config.get("seed", 0)]
-    if not all(isinstance(value, int) for value in used):
+    if sweep.runs[0].config.get("resume") or not all(isinstance(value, int) for value in used):
         return None
     most = config_at(sweep.runs[0], "data.folds") if key == "data.fold" else None
     unused = (number for number in range(n + len(used)) if number not in used)
