@@ -147,8 +147,8 @@ def test_the_tables_have_one_n(multilayer: Run, tmp_path: Path) -> None:
 def test_the_time_of_a_run_is_its_own(multilayer: Run, tmp_path: Path) -> None:
     """In a stack its share; that of the stack stands apart, and is no run's in an old sweep."""
     manifests = [
-        {"members": 3, "fit_seconds": 2.0, "stack_seconds": 6.0},
-        {"members": 3, "fit_seconds": 3.0, "stack_seconds": 7.0},
+        {"members": 3, "stack": "0", "fit_seconds": 2.0, "stack_seconds": 6.0},
+        {"members": 3, "stack": "0", "fit_seconds": 3.0, "stack_seconds": 7.0},
         {"members": 3, "fit_seconds": 50.0},
         {"members": 1, "fit_seconds": 8.0, "stack_seconds": 8.0},
         {"fit_seconds": 9.0},
@@ -164,6 +164,9 @@ def test_the_time_of_a_run_is_its_own(multilayer: Run, tmp_path: Path) -> None:
     assert dict(configs.select("optimizer.lr", "fit_seconds").iter_rows()) == {0.1: 2.5, 0.2: 8.5}
     assert "the time is that of a run, in a stack its share (not known where" in text
     assert "2.5" in out
+    for printed in (text, out):
+        assert printed.count("time of the stack of 2 (runs 0, 1): 7 s") == 1
+        assert printed.count("time of the stack") == 1
 
 
 def test_runs_may_have_names(multilayer: Run, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def test_a_sweep_leaves_the_folders_of_any_sweep(multilayer: Run, tmp_path: Path
     assert outcome.out.count(" *") == 1
     found = manifests(tmp_path)
     assert [each["status"] for each in found] == ["done"] * 4
+    assert {(each["members"], each["stack"]) for each in found} == {(4, "sweep/0")}
     assert found[3]["overrides"] == [*QUICK[3:], "optimizer.lr=0.1", "seed=1"]
     assert found[3]["command"].endswith("optimizer.lr=0.1 seed=1")
     assert multilayer("evaluate", "run=sweep/2").code == 0
@@ -48,6 +49,7 @@ def test_jobs_that_do_not_stack_run_in_the_same_sweep(multilayer: Run, tmp_path:
     assert outcome.code == 0, outcome.err
     assert "lockstep: 2 stacks of 1 run each" in outcome.out
     assert "lockstep: job 1, 3 alone: trainer.max_steps=3" in outcome.out
+    assert [each.get("stack") for each in manifests(tmp_path)] == ["sweep/0", None, "sweep/2", None]
     assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 4
 
 

@@ -181,6 +181,7 @@ def write_random_run(path: Path, rng: random.Random) -> None:
         "started": rng.choice([None, *NAMES]),
         "data_fingerprint": rng.choice([None, "a", "\x1b[31m"]),
     }
+    manifest["stack"] = manifest["started"]
     for key in ("best_epoch", "fit_seconds", "members", "steps", "stack_seconds"):
         manifest[key] = rng.choice([None, 1, rng.choice(NUMBERS)])
     (path / "manifest.json").write_text(json.dumps(manifest))

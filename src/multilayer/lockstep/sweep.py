@@ -107,8 +107,9 @@ def train_started(
 ) -> None:
     """Train members that have started until all have left; notes the outcome of each."""
     config = members[0].training.config
+    first = "/".join(members[0].training.run.path.parts[-2:])
     for member in members:
-        member.training.manifest["members"] = len(members)
+        member.training.manifest.update(members=len(members), stack=first)
     stack = Stack(members, choice=config["compile"], threads=config["threads"], say=progress.say)
 
     def leave(leaving: list[Member]) -> None:

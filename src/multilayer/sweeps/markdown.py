@@ -10,6 +10,7 @@ from multilayer.sweeps.figures import Picture
 from multilayer.sweeps.findings import bounds
 from multilayer.sweeps.findings.finding import Finding, number
 from multilayer.sweeps.folding import N_RESAMPLES
+from multilayer.sweeps.reading import SweepRun
 from multilayer.sweeps.settings import word
 from multilayer.sweeps.silence import long_ago
 from multilayer.sweeps.sweep import Sweep
@@ -160,7 +161,22 @@ def shown(picture: Picture, sweep: Sweep) -> str:
 def configs_part(sweep: Sweep, candidates: Sequence[Candidate]) -> list[str]:
     """The configs, best first: the compared metric, how the runs ended, and their time."""
     rows = [config_cells(rank, it) for rank, it in enumerate(candidates[:MOST_ROWS], start=1)]
-    return ["## Configs", explain_rows(sweep, len(candidates)), table(config_header(sweep), rows)]
+    words = explain_rows(sweep, len(candidates))
+    stacks = ["  \n".join(map(escape, stack_lines(sweep)))] if stack_lines(sweep) else []
+    return ["## Configs", words, table(config_header(sweep), rows), *stacks]
+
+
+def stack_lines(sweep: Sweep) -> list[str]:
+    """The time of each stack, of which the table has the shares; shared with the command."""
+    stacks: dict[str, list[SweepRun]] = {}
+    for run in sweep.runs:
+        if run.in_stack and run.manifest.get("stack") and run.stack_seconds is not None:
+            stacks.setdefault(run.manifest["stack"], []).append(run)
+    return [
+        f"time of the stack of {names([run.name for run in runs])}: "
+        f"{number(max(run.stack_seconds or 0.0 for run in runs))} s"
+        for runs in list(stacks.values())[:MOST_NAMES]
+    ]
 
 
 def config_header(sweep: Sweep) -> list[str]:

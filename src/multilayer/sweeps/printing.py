@@ -6,7 +6,7 @@ from rich.table import Table
 
 from multilayer.report import Report
 from multilayer.runs.summary import console
-from multilayer.sweeps.markdown import config_cells, config_header, state_lines
+from multilayer.sweeps.markdown import config_cells, config_header, stack_lines, state_lines
 from multilayer.sweeps.verdict import best_command
 
 MOST_ROWS = 10
@@ -20,7 +20,7 @@ def print_report(report: Report) -> None:
     for caution in report.sweep.cautions:
         out.print(f"caution: {caution}", style="bold red")
     out.print(configs(report))
-    for line in state_lines(report.sweep):
+    for line in stack_lines(report.sweep) + state_lines(report.sweep):
         out.print(line)
     command = best_command(report.candidates, report.sweep)
     if command:

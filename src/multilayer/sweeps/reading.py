@@ -21,7 +21,7 @@ STATUSES = ("done", "running", "diverged", "failed", "interrupted")
 """Of a run, in the order in which they are counted."""
 
 NUMBERS = ("best_epoch", "fit_seconds", "members", "stack_seconds", "steps")
-WORDS = ("data_fingerprint", "started", "stop_reason")
+WORDS = ("data_fingerprint", "stack", "started", "stop_reason")
 """What is read of a manifest beside its status and overrides; it may be missing."""
 
 MOST_OVERRIDES = 1000
