@@ -166,7 +166,7 @@ def with_value(content: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 GOLDEN = Path(__file__).parent / "golden"
-READ = ("epoch", "global_step", "state_dict", "multilayer")
+READ = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "multilayer")
 NOT_READ = ("trainer", "callbacks", "logger", "scheduler", "optimizer")
 """Of the config, by those who evaluate and predict."""
 

@@ -289,7 +289,7 @@ def test_rates_that_all_diverge_are_a_message(multilayer: Run, tmp_path: Path) -
         ("min_lr=0", "min_lr must be above 0"),
         ("max_lr=inf", "max_lr, got 1e-06 and inf"),
         ("n_rates=2", "n_rates must be a whole number from 3 on, got 2"),
-        ("n_rates=3.5", "n_rates must be a whole number from 3 on, got 3.5"),
+        ("n_rates=3.5", "callbacks.lr_sweep.n_rates=3.5: must be a valid integer"),
         ("share=0", "share must be above 0"),
         ("threads=0", "threads must be auto or a whole number above 0, got 0"),
         ("compile=maybe", "compile must be auto, true or false, got maybe"),

@@ -243,7 +243,8 @@ def link_output(sweep: Path, canary: Path, rng: random.Random) -> None:
     """What the report writes is a link already, to a file or to where a file would be made."""
     name = rng.choice(["report.md", "runs.csv", "runs.parquet", "configs.csv"])
     target = rng.choice([canary / "secret.txt", canary / "new", canary])
-    link(sweep / rng.choice([name, f".{name}.{os.getpid()}"]), target)
+    partial = f".partial.{os.getpid()}.{name.partition('.')[2]}"  # as `whole_file` calls it
+    link(sweep / rng.choice([name, partial]), target)
 
 
 def link_figures(sweep: Path, canary: Path, rng: random.Random) -> None:

@@ -78,7 +78,7 @@ def test_what_is_written_takes_the_place_of_links(
     write_grid(sweep, {0.1: [0.5], 1.0: [0.6]})
     (sweep / "report.md").symlink_to(canary / "secret.txt")
     (sweep / "runs.csv").symlink_to(canary / "new.csv")
-    (sweep / f".runs.parquet.{os.getpid()}").symlink_to(canary / "secret.txt")
+    (sweep / f".partial.{os.getpid()}.parquet").symlink_to(canary / "secret.txt")
     (sweep / "figures").mkdir()
     (sweep / "figures" / "heat_map.png").symlink_to(canary / "heat_map.png")
     (sweep / "figures" / "metric_by_optimizer.lr.png").symlink_to(canary / "secret.txt")
