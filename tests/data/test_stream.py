@@ -16,7 +16,7 @@ from torch import Tensor
 
 from multilayer.data import TableData
 from multilayer.data.datamodule import count_rows
-from multilayer.data.stream import TableStream
+from multilayer.data.stream import Classes, TableStream
 from multilayer.data.streamed_minibatches import StreamedMinibatches
 from multilayer.data.table import read_table
 from multilayer.errors import UserError
@@ -559,3 +559,18 @@ def test_streamed_jobs_train_alone_in_a_sweep(path: Path, multilayer: Run) -> No
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     assert "job 0 to 1 alone: data.stream=true" in outcome.out + outcome.err
+
+
+def test_classes_are_counted_over_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is new once, up to as many as there may be."""
+    monkeypatch.setattr("multilayer.data.stream.MAX_CLASSES", 3)
+    classes = Classes(None)
+    parts = [["b", "a", "b"], ["a", "c", None], ["b", "b"]]
+    assert [classes.new_in(pl.Series("y", part), "f.parquet") for part in parts] == [
+        [0, 1],
+        [1],
+        [],
+    ]
+    assert classes.counts == {"b": 4, "a": 2, "c": 1}
+    with pytest.raises(UserError, match=r"f\.parquet: column 'y' has more than 3 classes"):
+        classes.new_in(pl.Series("y", ["d"]), "f.parquet")
