@@ -485,7 +485,7 @@ def test_a_column_for_several_is_not_repeated() -> None:
 
 
 def test_an_error_of_the_networks_own_stays_one(tmp_path: Path) -> None:
-    """Where the features are as it takes them, nobody is told to change them."""
+    """Features of the right shape bring no message about their shape."""
 
     class Broken(MLP):
         def forward(self, x: Tensor) -> Tensor:

@@ -795,7 +795,7 @@ def test_averaged_weights_are_not_trained_on_without_their_callback(tmp_path: Pa
 
 
 def test_a_run_goes_on_in_a_folder_of_its_own(full_batch: dict[str, Path]) -> None:
-    """Who names the run's own is told to name another one."""
+    """The run's own name is refused, with the advice to choose another."""
     run = full_batch["adam"]
     with pytest.raises(UserError, match=r"choose another folder, as hydra.run.dir=FOLDER"):
         go_on(run, run, "trainer.max_epochs=4")

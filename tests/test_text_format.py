@@ -489,7 +489,7 @@ def test_another_label_among_booleans_is_told(
 
 @pytest.mark.parametrize("space", [" ", "\xa0", "\u202f", "\u2009"])
 def test_any_space_may_separate_thousands(tmp_path: Path, space: str) -> None:
-    """One word stands for all of them, and is the one that is told."""
+    """One word stands for all of them, and is the one in the message."""
     frame = pl.DataFrame({"x": [f"{i}{space}022" for i in range(1, 61)], "y": [0, 1] * 30})
     path = written(frame, tmp_path, "csv")
     with pytest.raises(UserError, match=re.escape("say \"data.thousands=' '\"")):

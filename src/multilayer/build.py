@@ -284,7 +284,7 @@ def limited_batches(trainer: Config, n_batches: int, key: str = "limit_train_bat
 
 
 def steps_per_epoch(trainer: Config, n_batches: int) -> int:
-    """The optimizer steps of an epoch of so many minibatches."""
+    """The optimizer steps of an epoch, by its number of minibatches."""
     n_accumulated: int = trainer["accumulate_grad_batches"]
     return -(-limited_batches(trainer, n_batches) // n_accumulated)
 

@@ -11,7 +11,7 @@ from multilayer.text_format import TextFormat, is_spelled_missing
 Role = Literal["number", "category", "verbatim"]
 """What is known of a column of text before it is read.
 
-number: its values are numbers, in a file with types of its own too.
+number: its values are numbers, in a typed file too.
 category: its values are labels, numbers only where each is written as the number is: not `0123`.
 verbatim: its values are labels with all that is written, spaces too.
 """
@@ -77,7 +77,7 @@ class TextColumn:
     def type_of(self, facts: Facts, *, is_text_file: bool) -> pl.DataType:
         """What it is read as, by its `facts`: Null without values, String for words.
 
-        is_text_file: whether the file has no types of its own. Where it has some, plain numbers
+        is_text_file: whether the file is untyped text. In a typed one, plain numbers
             that it has as text are labels, unless missing values are spelled among them.
         """
         n, n_missing = facts["n"], facts["n_missing"]

@@ -144,7 +144,7 @@ class TextFormat:
     def plain_number(self, text: pl.Expr) -> pl.Expr:
         """Numbers as Python writes them; null where thousands are separated in other places.
 
-        Those are groups of three digits, in India of two but for the last one.
+        Those are groups of three digits; in India of two, except for the last one.
         """
         if self.is_plain:
             return text

@@ -150,7 +150,7 @@ def compiling(
 
 
 def steps_of(n_steps: int, n_rows: int) -> list[torch.Tensor]:
-    """The inputs of a call; every member has rows and numbers of its own."""
+    """The inputs of a call; every member has its own rows and numbers."""
     step, _, optimizers = step_of(modules())
     torch.manual_seed(0)
     rows = torch.stack([torch.randperm(8)[:n_rows] for _ in range(3 * n_steps)])

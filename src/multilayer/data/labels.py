@@ -69,7 +69,7 @@ def as_value(label: str) -> Decimal | str | None:
 def warn_of_unknown(column: pl.Series, labels: Sequence[str], name: str) -> None:
     """Say where a column of categories has values, and training knew none of them.
 
-    Also where one is a label of the training but for the zeros before it, which may be a mistake.
+    Also where one is a label of the training except for zeros before it, which may be a mistake.
     """
     found = as_text(column.unique().sort()).drop_nulls()
     unknown = found.filter(codes_of(found, labels).is_null()).to_list()

@@ -69,7 +69,7 @@ def find_slip(column: pl.Series, text: TextFormat) -> Slip | None:
 def check_words(
     column: pl.Series, text: TextFormat, origin: Origin, *, otherwise: str
 ) -> str | None:
-    """What is to be said of a column of text in which there are numbers, say; None if nothing.
+    """What to say of a column of text that holds numbers, dates or times; None if nothing.
 
     otherwise: the word of the command line that takes all values for words.
 

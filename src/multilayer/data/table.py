@@ -192,7 +192,7 @@ class Table:
 
 
 def blocks(matrix: Tensor | Floats, n_values: int = VALUES_AT_A_TIME) -> Iterator[slice]:
-    """The rows of a matrix in parts of so many values; at least one part.
+    """The rows of a matrix in parts of a bounded size; at least one part.
 
     >>> list(blocks(torch.empty(3, VALUES_AT_A_TIME // 2)))
     [slice(0, 2, None), slice(2, 4, None)]
