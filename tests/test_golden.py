@@ -46,6 +46,30 @@ def test_evaluate(multilayer: Run, golden: Golden, run: str, split: str) -> None
     )
 
 
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_table_that_is_refused_now_is_read_as_it_was(
+    multilayer: Run, golden: Golden, split: str
+) -> None:
+    """Its own run is evaluated on the same rows, with the same labels."""
+    golden("odd.csv")
+    test_evaluate(multilayer, golden, "odd", split)
+
+
+def test_a_run_on_a_table_that_is_refused_now_goes_on(multilayer: Run, golden: Golden) -> None:
+    """Alone and in a sweep; a new run on the table is told what to do."""
+    golden("odd.csv")
+    resume = ["train", f"resume={golden('odd')}"]
+    outcome = multilayer(*resume, "trainer.max_epochs=6", "hydra.run.dir=now")
+    assert outcome.code == 0, outcome.err
+    then, now = (json.loads(Path(run, "manifest.json").read_text()) for run in ("odd", "now"))
+    assert now["data_fingerprint"] == then["data_fingerprint"]
+    outcome = multilayer(*resume, "-m", "trainer.max_epochs=5,6", "hydra/launcher=lockstep")
+    assert outcome.code == 0, outcome.err
+    outcome = multilayer("train", "data=table", "data.path=odd.csv", "data.target=level")
+    assert outcome.code == 2
+    assert "the target 'level' is missing in row 1" in outcome.err
+
+
 def test_evaluate_a_table_with_categories(multilayer: Run, golden: Golden) -> None:
     """From a file: the mean absolute error is that of the three splits together."""
     folder, table = golden("table"), golden("flats.csv")
@@ -73,11 +97,14 @@ def test_splits_and_fingerprint_of_a_table(multilayer: Run, golden: Golden) -> N
         assert metrics[0][split] == pytest.approx(metrics[1][split], rel=1e-4)
 
 
-@pytest.mark.parametrize(("run", "table"), [("table", "flats.csv"), ("finished", "iris.csv")])
+@pytest.mark.parametrize(
+    ("run", "table"), [("table", "flats.csv"), ("finished", "iris.csv"), ("odd", "odd.csv")]
+)
 def test_predict(multilayer: Run, golden: Golden, iris_csv: Path, run: str, table: str) -> None:
     """Prices in the target's units, for rows with gaps and categories; classes, probabilities."""
     folder = golden(run)
-    golden("flats.csv")
+    for each in ("flats.csv", "odd.csv"):
+        golden(each)
     predict = ["predict", f"run={folder}", f"input={table}", "output=now.csv", "keep=false"]
     assert multilayer(*predict).code == 0
     now, then = (pl.read_csv(path) for path in ("now.csv", folder / "expected_predictions.csv"))

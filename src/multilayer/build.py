@@ -86,9 +86,16 @@ def check_batch_normalization(network: nn.Module, minibatches: Batches) -> None:
         )
 
 
-def make_data(config: Config, preprocessing: Preprocessing | None = None) -> DataModule:
-    """The DataModule, which has read nothing yet."""
-    return make("data", config["data"], preprocessing=preprocessing)  # type: ignore[no-any-return]
+def make_data(
+    config: Config, preprocessing: Preprocessing | None = None, known: Columns | None = None
+) -> DataModule:
+    """The DataModule, which has read nothing yet.
+
+    known: the columns of an earlier training on the same data.
+    """
+    data: DataModule = make("data", config["data"], preprocessing=preprocessing)
+    data.known_columns = known
+    return data
 
 
 def make_network(

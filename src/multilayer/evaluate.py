@@ -49,7 +49,7 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
 
 def split_of(trained: Trained, split: Split, device: torch.device) -> Minibatches:
     """The rows of a split of the run's own data, read again."""
-    data = make_data(trained.config, trained.preprocessing)
+    data = make_data(trained.config, trained.preprocessing, trained.columns)
     try:
         data.setup()
     except OSError as error:  # such as a path that no system has: it may be a stranger's

@@ -10,6 +10,7 @@ from typing import Any
 
 from pytorch_lightning.callbacks import Timer
 
+from multilayer.data.table import Columns
 from multilayer.errors import UserError
 from multilayer.masking import masked_config
 from multilayer.pasted import as_override
@@ -68,6 +69,11 @@ class Resumed:
     n_steps_within: int | None
     n_without_improvement: int
     seconds: float
+
+    @property
+    def columns(self) -> Columns:
+        """Of the data that it was trained on."""
+        return Columns(**self.checkpoint["multilayer"]["columns"])
 
     @property
     def n_done(self) -> tuple[int, int]:

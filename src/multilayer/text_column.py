@@ -22,8 +22,8 @@ NUMBERS = (pl.Int64(), pl.Int128(), pl.Float64(), pl.Boolean())
 TYPES = (*NUMBERS, pl.Date(), pl.Datetime("us"), pl.Datetime("us", "UTC"), pl.Time())
 """What text is read as, if all of it can be; the first that fits."""
 
-REWRITTEN = r"^(?:\+|-?0[0-9])"
-"""How numbers begin that lose something where they are read as such."""
+REWRITTEN = r"^(?:\+|-?0[0-9]|(?i:nan)$)"
+"""How numbers are written that lose something where they are read as such."""
 
 Facts = Mapping[str, Any]
 

@@ -89,7 +89,7 @@ def train(
     if resumed is not None:
         config = without_finders(config)
     check_components(config)
-    data = make_data(config)
+    data = make_data(config, known=resumed.columns if resumed else None)
     data.setup()
     training = prepare(config, folder, overrides, data, quiet=quiet, resumed=resumed)
     if config["engine"] == "lockstep":

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from multilayer.data import TableData
 from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.intake import table_from_frame
+from multilayer.data.labels import codes_in
 from multilayer.data.table import Columns, read_frame_like, read_table
 from multilayer.errors import UserError
 from multilayer.frames import WRITABLE, write_frame
@@ -456,7 +458,16 @@ def test_classes_have_the_type_of_the_target(classes):
     assert found.dtype == frame["y"].dtype
 
 
-@pytest.mark.parametrize("classes", [["01", "02"], ["1", "1" * 20], ["1", "x"], ["False", "no"]])
+@pytest.mark.parametrize(
+    "classes",
+    [["01", "02"], ["1", "1" * 20], ["1", "x"], ["False", "no"], ["1", "None"], ["0.5", "nan"]],
+)
 def test_classes_that_no_number_is_written_as_are_words(classes):
     """No digit of a label is lost."""
     assert Columns(["x"], "y", "binary", classes).class_series.to_list() == classes
+
+
+def test_an_empty_label_of_an_older_run_is_one():
+    """It had been quoted; now all empty values are read as missing."""
+    assert codes_in(pl.Series(["b", None, "c"]), ["", "b"]).tolist() == [1, 0, 2]
+    assert np.isnan(codes_in(pl.Series([None, "b"]), ["b"])).tolist() == [True, False]

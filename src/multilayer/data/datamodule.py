@@ -57,6 +57,9 @@ class DataModule(ABC, pl.LightningDataModule):
     preprocessing: already fitted; None fits a new one on the training rows.
     """
 
+    known_columns: Columns | None = None
+    """As they were in a training that goes on, or that is evaluated."""
+
     task: Task | None = None
     """Known before anything is read, or None where the target decides."""
 

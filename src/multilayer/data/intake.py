@@ -68,6 +68,7 @@ class Intake:
     categorical: columns that are categories whatever they hold.
     drop: columns to leave out.
     group: rows with one value in this column are a group; it is no feature.
+    known: the columns as they were in an earlier training on the table; None where there was none.
     text: how values were written where they were text, for what is said of slips.
     name: what messages call the table.
     dtype: of the numbers; float32 holds most tables.
@@ -88,6 +89,7 @@ class Intake:
         categorical: Sequence[str] = (),
         drop: Sequence[str] = (),
         group: str | None = None,
+        known: Columns | None = None,
         text: TextFormat | None = None,
         name: str,
         dtype: type[np.floating[Any]] = np.float32,
@@ -100,8 +102,11 @@ class Intake:
             check_names(key, given, list(schema), target, name)
         self.target, self.task, self.group, self.name = target, task, group, name
         self.categorical = categorical
+        self.known_words = {*known.categories, known.target} if known else set()
         self.text = text or TextFormat()
         self.dropped = dict.fromkeys(drop, "data.drop") | dict.fromkeys(grouping, "data.group")
+        if known:
+            self.dropped |= known.dropped
         self.features = [label for label in schema if label not in {target, *self.dropped}]
         for label in (*self.features, target):
             refuse_nested(label, schema[label], name, is_target=label == target)
@@ -258,6 +263,7 @@ class Intake:
             frame.select(self.others),
             target,
             categorical=self.categorical,
+            known_words=self.known_words,
             text=self.text,
             name=f"a sample of {name}" if self.is_sample else name,
             origin=self.origin,
@@ -277,7 +283,7 @@ class Intake:
         """Look for numbers and missing values among the words of the target and the group."""
         for label in self.beside:
             column = frame[label]
-            if column.dtype not in WORDS:
+            if column.dtype not in WORDS or label in self.known_words:
                 continue
             labels = column.unique().cast(pl.String).drop_nulls().to_list()
             spelled = spelled_labels(labels)

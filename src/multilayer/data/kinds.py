@@ -1,7 +1,7 @@
 """What the columns of a table are taken for: numbers, categories, or nothing to learn from."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -162,6 +162,7 @@ def find_kinds(
     target: pl.Series,
     *,
     categorical: Sequence[str] = (),
+    known_words: Collection[str] = (),
     text: TextFormat,
     name: str,
     origin: Origin,
@@ -172,20 +173,21 @@ def find_kinds(
     numbers: the values `(N,)` of each column of numbers, of which `facts` are known.
     others: the other columns.
     categorical: columns that are categories whatever they hold.
+    known_words: columns of words where slips are not looked for.
     text: how values were written where they were text.
     name: what messages call the table.
     origin: the file of a row, and its number there from 1 on.
 
     Raises `UserError` for words among numbers.
     """
-    kinds = Kinds()
+    kinds, settled = Kinds(), {*categorical, *known_words}
     spelled = {}  # the labels of each category that may stand for missing values
     for label in labels:
         if label in numbers:
             reason = facts.reason_to_drop(label)
         else:
             said = None
-            if label not in categorical and others[label].dtype in WORDS:
+            if label not in settled and others[label].dtype in WORDS:
                 otherwise = as_override("data.categorical", [label])
                 said = check_words(others[label], text, origin, otherwise=otherwise)
             if said:
@@ -202,7 +204,7 @@ def find_kinds(
             is_target = words_equal(others[label], target)
             kinds.categories[label] = labels_of(others[label])
             found = spelled_labels(kinds.categories[label])
-            if found and said is None and label not in categorical:
+            if found and said is None and label not in settled:
                 spelled[label] = found
         if is_target:
             log.warning(

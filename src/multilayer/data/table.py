@@ -108,7 +108,8 @@ class Columns:
             return words == "True"
         for dtype in (pl.Int64, pl.Float64):
             numbers = words.cast(dtype, strict=False)
-            if [str(number) for number in numbers] == self.classes:
+            is_number = numbers.is_finite().fill_null(value=False).all()
+            if is_number and [str(number) for number in numbers] == self.classes:
                 return numbers
         return words
 

@@ -97,10 +97,14 @@ class TableData(DataModule):
     def read_training_file(self) -> Table:
         """Read the file that decides what the columns are; again, where it needs other types."""
         types_from_all = is_wide = False
+        roles = self.roles
+        if self.known_columns:
+            known = self.known_columns.roles(self.text).items()
+            roles = roles | {name: role for name, role in known if role != "number"}
         while True:
             try:
                 path = self.paths["train"]
-                file = TableFile(path, self.text, self.roles, types_from_all=types_from_all)
+                file = TableFile(path, self.text, roles, types_from_all=types_from_all)
                 table = self.read(file, is_wide=is_wide)
             except OtherTypesError:
                 types_from_all = True
@@ -127,6 +131,7 @@ class TableData(DataModule):
             categorical=self.categorical,
             drop=self.drop,
             group=self.group,
+            known=self.known_columns,
             text=self.text,
             name=file.name,
             dtype=np.float64 if is_wide else np.float32,
