@@ -385,7 +385,7 @@ def test_what_needs_all_rows_is_refused(
 def test_a_table_too_small_to_stream_is_told(tmp_path: Path) -> None:
     """Each split needs a row."""
     pl.DataFrame({"x": [1.0, 2.0], "y": [0.5, 1.5]}).write_parquet(tmp_path / "t.parquet")
-    with pytest.raises(UserError, match="none is left to be a "):
+    with pytest.raises(UserError, match=r"t.parquet: of 2 rows none is left to be a "):
         stream_of(tmp_path / "t.parquet")
     pl.DataFrame({"x": [], "y": []}).write_parquet(tmp_path / "t.parquet")
     with pytest.raises(UserError, match="has a header and no rows"):
