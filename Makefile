@@ -36,7 +36,7 @@ format: $(VENV)/installed-dev  ## mend style and formatting
 typecheck: $(VENV)/installed-dev  ## check the types
 	$(BIN)/mypy
 
-mutation: $(VENV)/installed-dev  ## count the planted faults that the tests catch, some hours; FILES="src/multilayer/mlp.py" for some
+mutation: $(VENV)/installed-dev  ## count the planted faults that the tests catch, some hours; FILES="src/multilayer/nn/mlp.py" for some
 	$(BIN)/python scripts/mutation.py $(ARGS) $(FILES)
 
 benchmark: $(VENV)/installed  ## measure lockstep beside its peers, some minutes; ARGS="--sweeps" for whole sweeps

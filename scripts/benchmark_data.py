@@ -28,7 +28,7 @@ from benchmarking import Rates, measure, ratio, show, versions
 from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer.data import TableData
-from multilayer.data.minibatches import EpochShuffle, Minibatches
+from multilayer.data.batches import EpochShuffle, Minibatches
 
 N_ROWS, N_COLUMNS = 1_000_000, 32
 TABLE_MB = 4 * N_ROWS * N_COLUMNS / 1e6

@@ -29,14 +29,14 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer import MLP
-from multilayer.build import make_data
-from multilayer.config import check_command_line
+from multilayer.cli.compose import check_command_line
 from multilayer.data import DataModule
 from multilayer.lockstep.member import Member
-from multilayer.lockstep.memory import ready_memory
 from multilayer.lockstep.stack import Stack
-from multilayer.quiet import quieten_lightning
-from multilayer.train import prepare
+from multilayer.training.factory import make_data
+from multilayer.training.quiet import quieten_lightning
+from multilayer.training.ready_memory import ready_memory
+from multilayer.training.run import prepare
 
 JAX = "jax==0.10.2"
 PEERS = Path(".venv-benchmark")

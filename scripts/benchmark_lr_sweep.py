@@ -25,15 +25,15 @@ import numpy as np
 from benchmarking import versions
 from pytorch_lightning.tuner import Tuner
 
-from multilayer.build import make_data
 from multilayer.callbacks import LearningRateSweep
-from multilayer.config import check_command_line
+from multilayer.cli.compose import check_command_line
 from multilayer.data import DataModule
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.sweep import prepare_jobs, train_together
-from multilayer.quiet import quieten_lightning
-from multilayer.train import Result, prepare
+from multilayer.lockstep.train import prepare_jobs, train_together
+from multilayer.training.factory import make_data
+from multilayer.training.quiet import quieten_lightning
+from multilayer.training.run import Result, prepare
 
 DATA = "digits,breast_cancer,wine,iris,diabetes,pass_class"
 GRID = [float(f"{rate:.4g}") for rate in np.geomspace(1e-6, 10.0, 24)]

@@ -24,12 +24,12 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from multilayer.config import check_command_line
-from multilayer.report import read_all_curves
+from multilayer.cli.compose import check_command_line
+from multilayer.reports.configs import make_candidates
+from multilayer.reports.plots import draw_all
+from multilayer.reports.report import read_all_curves
+from multilayer.reports.sweep import open_sweep
 from multilayer.runs.folder import RunFolder
-from multilayer.sweeps.candidates import make_candidates
-from multilayer.sweeps.figures import draw_all
-from multilayer.sweeps.sweep import open_sweep
 
 N_EPOCHS, STEPS = 50, 20
 METRICS = ("loss", "accuracy", "auroc", "calibration_error", "f1")

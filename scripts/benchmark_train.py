@@ -28,10 +28,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from multilayer import DataModule
-from multilayer.build import make_data, make_loss, make_network
-from multilayer.config import check_command_line
-from multilayer.quiet import quieten_lightning
-from multilayer.train import train
+from multilayer.cli.compose import check_command_line
+from multilayer.training.factory import make_data, make_loss, make_network
+from multilayer.training.quiet import quieten_lightning
+from multilayer.training.run import train
 
 CONFIG = check_command_line("train", [])
 assert CONFIG is not None

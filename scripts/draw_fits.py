@@ -11,10 +11,10 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from multilayer.callbacks.learning_curves import plot
-from multilayer.config import check_command_line
-from multilayer.drawing import OVER_LINES, new_figure, save_figure, styled
-from multilayer.quiet import quieten_lightning
-from multilayer.train import train
+from multilayer.cli.compose import check_command_line
+from multilayer.plotting.style import OVER_LINES, new_figure, save_figure, styled
+from multilayer.training.quiet import quieten_lightning
+from multilayer.training.run import train
 
 TITLES = {"underfit": "underfitting", "ideal_fit": "ideal fit", "overfit": "overfitting"}
 

@@ -29,56 +29,56 @@ GOAL = 85
 
 # For each file its tests besides `tests/FOLDER/test_NAME.py`.
 TABLES = ["data/test_table"]
-STREAMS = ["data/test_stream"]
-STATISTICS = ["sweeps/test_comparison"]
+STREAMS = ["data/test_parquet_stream"]
+STATISTICS = ["reports/test_significance"]
 
 AREAS: dict[str, dict[str, list[str]]] = {
     "data": {
-        "data/intake": ["data/test_kinds", *TABLES],
-        "data/kinds": TABLES,
-        "data/minibatches": [],
+        "data/table_builder": ["data/test_column_types", *TABLES],
+        "data/column_types": TABLES,
+        "data/batches": [],
         "data/preprocessing": [],
         "data/split": [],
-        "data/stream": [],
-        "data/streamed_minibatches": STREAMS,
+        "data/parquet_stream": [],
+        "data/streaming_batches": STREAMS,
     },
     "nn": {
-        "activations": [],
-        "embeddings": [],
-        "losses": [],
-        "metrics": [],
-        "mlp": [],
+        "nn/activations": [],
+        "nn/embeddings": [],
+        "nn/losses": [],
+        "nn/metrics": [],
+        "nn/mlp": [],
     },
     "training": {
-        "build": ["test_optimizers", "test_schedulers"],
+        "training/factory": ["training/test_optimizers", "training/test_schedulers"],
         "callbacks/best_weights": ["callbacks/test_early_stopping"],
         "callbacks/early_stopping": [],
         "lr_sweep/range_test": [],
-        "lr_sweep/regimes": [],
-        "epoch": [],
-        "logged": [],
-        "modules": ["test_lightning_use"],
-        "schedulers": [],
+        "lr_sweep/analysis": [],
+        "training/epoch": [],
+        "training/logged": [],
+        "training/module": ["training/test_lightning_use"],
+        "training/schedulers": [],
     },
     "lockstep": {
-        "lockstep/block": [],
-        "lockstep/calls": [],
-        "lockstep/optimizers": [],
+        "stacking/block": [],
+        "stacking/chunks": [],
+        "stacking/optimizers": [],
         "lockstep/seats": [],
-        "lockstep/steps": [],
-        "lockstep/template": [],
+        "stacking/runner": [],
+        "stacking/model": [],
     },
-    "report": {
-        "sweeps/candidates": STATISTICS,
-        "sweeps/comparison": STATISTICS,
-        "sweeps/folding": STATISTICS,
-        "sweeps/verdict": STATISTICS,
-        "sweeps/findings/edges": [],
-        "sweeps/findings/effects": [],
-        "sweeps/findings/fit": [],
-        "sweeps/findings/length": [],
-        "sweeps/findings/noise": [],
-        "sweeps/findings/rates": [],
+    "reports/report": {
+        "reports/configs": STATISTICS,
+        "reports/significance": STATISTICS,
+        "reports/seed_stats": STATISTICS,
+        "reports/verdict": STATISTICS,
+        "reports/findings/edges": [],
+        "reports/findings/effects": [],
+        "reports/findings/fit": [],
+        "reports/findings/length": [],
+        "reports/findings/noise": [],
+        "reports/findings/rates": [],
     },
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from multilayer.cli import main
+from multilayer.cli.main import main
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def multilayer(
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on iris, trained once for all tests that only read it."""
-    from multilayer.config import check_command_line
-    from multilayer.train import train
+    from multilayer.cli.compose import check_command_line
+    from multilayer.training.run import train
 
     config = check_command_line("train", ["data=iris", "trainer.max_epochs=20"])
     assert config is not None

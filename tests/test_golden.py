@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from .conftest import Run, only_folder
-from .test_evaluate import printed
+from .training.test_evaluate import printed
 
 GOLDEN = Path(__file__).parent / "golden"
 

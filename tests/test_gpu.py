@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
-from multilayer.config import check_command_line
-from multilayer.evaluate import evaluate
-from multilayer.train import train
+from multilayer.cli.compose import check_command_line
+from multilayer.training.evaluate import evaluate
+from multilayer.training.run import train
 
 from .conftest import Run
 

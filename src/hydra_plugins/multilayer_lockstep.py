@@ -7,9 +7,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from multilayer.errors import UserError
-from multilayer.garbage import uncollected
-from multilayer.sweeps.composer import JobComposer
+from multilayer.cli.job_composer import JobComposer
+from multilayer.core.errors import UserError
+from multilayer.training.garbage import uncollected
 
 
 class LockstepLauncher(Launcher):

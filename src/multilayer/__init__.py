@@ -8,24 +8,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from multilayer.activations import make_activation as make_activation
     from multilayer.data import BuiltinData as BuiltinData
     from multilayer.data import DataModule as DataModule
     from multilayer.data import Minibatches as Minibatches
     from multilayer.data import PassClassData as PassClassData
     from multilayer.data import Preprocessing as Preprocessing
     from multilayer.data import TableData as TableData
-    from multilayer.embeddings import PLRMLP as PLRMLP
-    from multilayer.losses import BinaryCrossEntropy as BinaryCrossEntropy
-    from multilayer.losses import CrossEntropy as CrossEntropy
-    from multilayer.metrics import metrics_of as metrics_of
-    from multilayer.mlp import MLP as MLP
-    from multilayer.mlp import DenseLayer as DenseLayer
-    from multilayer.mlp import Perceptron as Perceptron
-    from multilayer.modules import BinaryModule as BinaryModule
-    from multilayer.modules import MulticlassModule as MulticlassModule
-    from multilayer.modules import RegressionModule as RegressionModule
-    from multilayer.modules import SupervisedModule as SupervisedModule
+    from multilayer.nn.activations import make_activation as make_activation
+    from multilayer.nn.embeddings import PLRMLP as PLRMLP
+    from multilayer.nn.losses import BinaryCrossEntropy as BinaryCrossEntropy
+    from multilayer.nn.losses import CrossEntropy as CrossEntropy
+    from multilayer.nn.metrics import metrics_of as metrics_of
+    from multilayer.nn.mlp import MLP as MLP
+    from multilayer.nn.mlp import DenseLayer as DenseLayer
+    from multilayer.nn.mlp import Perceptron as Perceptron
+    from multilayer.training.module import BinaryModule as BinaryModule
+    from multilayer.training.module import MulticlassModule as MulticlassModule
+    from multilayer.training.module import RegressionModule as RegressionModule
+    from multilayer.training.module import SupervisedModule as SupervisedModule
 
 _MODULE_OF = {
     "MLP": "mlp",

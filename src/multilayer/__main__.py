@@ -2,6 +2,6 @@
 
 import sys
 
-from multilayer.cli import main
+from multilayer.cli.main import main
 
 sys.exit(main())

@@ -10,18 +10,18 @@ import pytorch_lightning as pl
 import torch
 
 from multilayer import MLP, BuiltinData, MulticlassModule
-from multilayer.build import make_data
 from multilayer.callbacks import BestWeights, Checkpoint, EarlyStopping, Figures, LearningCurves
-from multilayer.config import check_command_line
+from multilayer.cli.compose import check_command_line
+from multilayer.core.errors import UserError
 from multilayer.data import Preprocessing
-from multilayer.errors import UserError
-from multilayer.evaluate import evaluate
 from multilayer.lockstep.plan import reason_to_be_alone
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.train import Result, train
+from multilayer.training.evaluate import evaluate
+from multilayer.training.factory import make_data
+from multilayer.training.run import Result, train
 
 from ..lockstep.test_equivalence import scalars
-from ..test_modules import quiet_trainer
+from ..training.test_module import quiet_trainer
 
 LIGHTNINGS = "pytorch_lightning.callbacks"
 SWA = {"_target_": f"{LIGHTNINGS}.StochasticWeightAveraging", "swa_lrs": 0.01}

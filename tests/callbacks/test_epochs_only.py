@@ -7,11 +7,11 @@ import pytorch_lightning as pl
 import torch
 
 from multilayer import MLP, BinaryModule, PassClassData
-from multilayer.build import make_trainer
 from multilayer.callbacks import BestWeights, EarlyStopping
 from multilayer.callbacks.epochs_only import HOOKS_OF_A_STEP, EpochsOnly
-from multilayer.config import check_command_line
+from multilayer.cli.compose import check_command_line
 from multilayer.runs.folder import RunFolder
+from multilayer.training.factory import make_trainer
 
 
 class CountsEpochs(EpochsOnly):

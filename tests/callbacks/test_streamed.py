@@ -15,9 +15,9 @@ from rich.console import Console
 from torch import Tensor
 
 from multilayer.callbacks import TrainingProgress
-from multilayer.modules import BinaryModule
+from multilayer.training.module import BinaryModule
 
-from ..test_train import same, train_in, weights_of
+from ..training.test_run import same, train_in, weights_of
 
 N = 2000
 
@@ -25,8 +25,8 @@ N = 2000
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A training of two epochs of some 27 minibatches, on a file with many small pieces."""
-    monkeypatch.setattr("multilayer.data.stream.PIECE_VALUES", 3 * 100)
-    monkeypatch.setattr("multilayer.data.stream.HELD_OUT_BYTES", 3 * 4 * 200)
+    monkeypatch.setattr("multilayer.data.parquet_stream.PIECE_VALUES", 3 * 100)
+    monkeypatch.setattr("multilayer.data.parquet_stream.HELD_OUT_BYTES", 3 * 4 * 200)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, N))
     pl.DataFrame({"x": x, "y": y, "label": x * y > 0}).write_parquet(tmp_path / "t.parquet")

@@ -13,19 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.intake import table_from_frame
-from multilayer.data.kinds import NumberFacts, is_rounded
+from multilayer.data.column_types import NumberFacts, is_rounded
+from multilayer.data.origin import Origin
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import read_table
-from multilayer.errors import UserError
-from multilayer.evaluate import evaluate
-from multilayer.frames import write_frame
-from multilayer.origin import Origin
-from multilayer.predict import predict
-from multilayer.train import Result, train
+from multilayer.data.table_builder import table_from_frame
+from multilayer.data.table_io import write_frame
+from multilayer.training.evaluate import evaluate
+from multilayer.training.predict import predict
+from multilayer.training.run import Result, train
 
-from ..test_train import config_of
+from ..training.test_run import config_of
 from .test_properties import SETTINGS, written
 
 N = 300

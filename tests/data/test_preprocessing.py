@@ -10,10 +10,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 from torch import Tensor, nn
 
+from multilayer.core.errors import UserError
 from multilayer.data.datamodule import DataModule
 from multilayer.data.preprocessing import Preprocessing, preprocess, refuse_far_targets
 from multilayer.data.table import Columns, Table
-from multilayer.errors import UserError
 
 
 def columns(n_rows=61, n_features=4):

@@ -13,13 +13,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.datamodule import count_rows
-from multilayer.errors import UserError
-from multilayer.frames import read_frame, write_frame
-from multilayer.train import train
+from multilayer.data.table_io import read_frame, write_frame
+from multilayer.training.run import train
 
-from ..test_train import config_of
+from ..training.test_run import config_of
 
 SETTINGS = settings(
     max_examples=60,
@@ -114,7 +114,7 @@ def test_a_table_is_read_whole_or_refused(frame: pl.DataFrame, ending: str) -> N
 def test_a_table_is_streamed_whole_or_refused(frame: pl.DataFrame) -> None:
     """Likewise, in pieces of a few rows."""
     with written(frame) as (path,), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("multilayer.data.stream.PIECE_VALUES", 7 * frame.width)
+        patch.setattr("multilayer.data.parquet_stream.PIECE_VALUES", 7 * frame.width)
         data = TableData(path=path, target="y", stream=True, batch_size=4)
         refusal = refusal_of(data.setup)
         if refusal is not None:

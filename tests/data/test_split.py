@@ -12,10 +12,10 @@ from sklearn.model_selection import (
     train_test_split,
 )
 
+from multilayer.core.errors import UserError
 from multilayer.data import BuiltinData, DataModule
 from multilayer.data.split import SplitRule, split_rows
 from multilayer.data.table import Columns, Table
-from multilayer.errors import UserError
 
 SHARES = {"validation_fraction": 0.2, "test_fraction": 0.1}
 

@@ -7,15 +7,15 @@ import polars as pl
 import pytest
 import torch
 
+from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.datamodule import count_rows, in_words
-from multilayer.data.intake import table_from_frame
 from multilayer.data.labels import codes_in
+from multilayer.data.origin import Origin
 from multilayer.data.table import Columns, read_frame_like, read_table
-from multilayer.errors import UserError
-from multilayer.frames import WRITABLE, write_frame
-from multilayer.origin import Origin
-from multilayer.text_format import TextFormat
+from multilayer.data.table_builder import table_from_frame
+from multilayer.data.table_io import WRITABLE, write_frame
+from multilayer.data.text_format import TextFormat
 
 FRAME = pl.DataFrame(
     {

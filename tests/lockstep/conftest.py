@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from multilayer.config import check_command_line
+from multilayer.cli.compose import check_command_line
 from multilayer.lockstep.plan import Config, Job, make_plan
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.sweep import prepare_jobs, train_together
-from multilayer.lockstep.trial import try_step
-from multilayer.quiet import quieten_lightning
-from multilayer.train import Result, train
+from multilayer.lockstep.train import prepare_jobs, train_together
+from multilayer.stacking.trial import try_step
+from multilayer.training.quiet import quieten_lightning
+from multilayer.training.run import Result, train
 
 MakeJobs = Callable[..., list[Job]]
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from multilayer.evaluate import evaluate
-from multilayer.lockstep.steps import Runner
-from multilayer.train import Result, train
+from multilayer.stacking.runner import Runner
+from multilayer.training.evaluate import evaluate
+from multilayer.training.run import Result, train
 
 from .conftest import MakeJobs, train_one_by_one, train_stacked
 

@@ -7,7 +7,7 @@ import torch
 
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.stack import Stack
-from multilayer.train import train
+from multilayer.training.run import train
 
 from .conftest import MakeJobs, train_stacked
 
@@ -65,7 +65,7 @@ def test_with_compaction_the_others_are_equal_to_rounding(
     network: str, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Members move to other places and blocks, and keep their masks of dropout."""
-    monkeypatch.setattr("multilayer.lockstep.block.BLOCK_SIZE", 2)
+    monkeypatch.setattr("multilayer.stacking.block.BLOCK_SIZE", 2)
     quiet, trouble = without_and_with_trouble(jobs, *NETWORKS[network])
     for number in (0, 2, 5):
         expected = weights(quiet[number])

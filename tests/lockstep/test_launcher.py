@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from multilayer.config_folder import conf_dir
+from multilayer.core.config_folder import conf_dir
 from multilayer.lockstep.launcher import hydras_reason_to_be_alone
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
@@ -365,7 +365,7 @@ def test_where_compiling_fails_the_training_goes_on(
         raise RuntimeError("unknown processor\nand much more")
 
     monkeypatch.setattr("torch._inductor.standalone_compile", fail)
-    monkeypatch.setattr("multilayer.lockstep.steps.STEPS_WORTH_COMPILING", 1)
+    monkeypatch.setattr("multilayer.stacking.runner.STEPS_WORTH_COMPILING", 1)
     outcome = multilayer("train", *QUICK, "seed=0,1")
     assert outcome.code == 0, outcome.err
     assert "lockstep: compiling failed, and the training goes on without: unknown" in outcome.err

@@ -2,11 +2,11 @@
 
 import pytest
 
-from multilayer.config import check_command_line
+from multilayer.cli.compose import check_command_line
 from multilayer.lockstep.plan import Job, make_plan, members_that_fit, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.sweep import prepare_jobs, train_together
-from multilayer.train import Result
+from multilayer.lockstep.train import prepare_jobs, train_together
+from multilayer.training.run import Result
 
 from .conftest import MakeJobs
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from multilayer.lockstep.block import Block
 from multilayer.lockstep.seats import Seats, compact, in_blocks
+from multilayer.stacking.block import Block
 
 
 class Guest:

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from multilayer.build import make_data
 from multilayer.data.datamodule import DataModule
-from multilayer.lockstep.block import Layout
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.seats import in_blocks
 from multilayer.lockstep.stack import Stack
-from multilayer.lockstep.steps import Runner
-from multilayer.lockstep.template import draw_keys
-from multilayer.train import Training, prepare, train
+from multilayer.stacking.block import Layout
+from multilayer.stacking.model import draw_keys
+from multilayer.stacking.runner import Runner
+from multilayer.training.factory import make_data
+from multilayer.training.run import Training, prepare, train
 
 from .conftest import MakeJobs, train_stacked
 
@@ -211,7 +211,7 @@ def test_masks_of_dropout_have_nothing_in_common(
     train_stacked(jobs(words, [["seed=0"], ["seed=1"], ["seed=2"]]))
     masks = torch.stack(seen).double() * 2 - 1  # 6 calls, 4 steps, 3 members, 26 rows, 3 uses
     assert masks.shape == (6, 4, 3, 26, 3)
-    for dim in (0, 1, 2, 4):  # rows and columns of one mask: tests/lockstep/test_template.py
+    for dim in (0, 1, 2, 4):  # rows and columns of one mask: tests/stacking/test_model.py
         pairs = [
             masks.select(dim, i) * masks.select(dim, j)
             for i, j in combinations(range(masks.shape[dim]), 2)

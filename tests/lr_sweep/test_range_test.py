@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from multilayer.errors import UserError
+from multilayer.core.errors import UserError
 from multilayer.lr_sweep.range_test import (
     judge_ramps,
     smooth,

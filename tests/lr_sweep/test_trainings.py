@@ -8,15 +8,15 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from multilayer.build import make_data
-from multilayer.config import check_command_line
-from multilayer.lr_sweep.alone import train_alone
-from multilayer.lr_sweep.lesson import Lesson, Losses, make_lesson
-from multilayer.lr_sweep.pupils import derived_seeds, make_pupils, own_copy, seeded_modules
-from multilayer.lr_sweep.search import train_one_by_one
-from multilayer.lr_sweep.together import train_together
-from multilayer.modules import SupervisedModule
-from multilayer.train import prepare, train
+from multilayer.cli.compose import check_command_line
+from multilayer.lr_sweep.networks import derived_seeds, make_pupils, own_copy, seeded_modules
+from multilayer.lr_sweep.run import train_one_by_one
+from multilayer.lr_sweep.sequential import train_alone
+from multilayer.lr_sweep.stacked import train_together
+from multilayer.lr_sweep.trials import Lesson, Losses, make_lesson
+from multilayer.training.factory import make_data
+from multilayer.training.module import SupervisedModule
+from multilayer.training.run import prepare, train
 
 RATES = [0.01, 0.1]
 QUICK = ["data=iris", "model.d_hidden=[8]", "trainer.max_epochs=3", "logger=csv"]

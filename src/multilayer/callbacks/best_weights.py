@@ -9,9 +9,9 @@ from pytorch_lightning.callbacks import StochasticWeightAveraging
 from torch import Tensor
 
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.checkpoint_state import copy_of
-from multilayer.errors import UserError
-from multilayer.logged import is_fitting, monitored
+from multilayer.core.errors import UserError
+from multilayer.training.checkpoint_state import copy_of
+from multilayer.training.logged import is_fitting, monitored
 
 Mode = Literal["min", "max"]
 

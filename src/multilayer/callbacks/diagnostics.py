@@ -10,11 +10,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from multilayer.callbacks.best_epoch_marker import tensorboard_writer
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.callbacks.turning_point import tensorboard_writer
-from multilayer.callbacks.untouched import trained_here, untouched
-from multilayer.logged import log_in_fit
-from multilayer.modules import SupervisedModule
+from multilayer.callbacks.inspection_mode import trained_here, untouched
+from multilayer.training.logged import log_in_fit
+from multilayer.training.module import SupervisedModule
 
 N_BINS = 64
 """Of a histogram; TensorBoard draws half as many."""

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from multilayer.callbacks.best_epoch_marker import tensorboard_writer
 from multilayer.callbacks.best_weights import find_best_weights
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.callbacks.turning_point import tensorboard_writer
-from multilayer.drawing import (
+from multilayer.plotting.style import (
     OVER_LINES,
     TRAIN,
     VALIDATION,
@@ -21,7 +21,7 @@ from multilayer.drawing import (
     save_figure,
     styled,
 )
-from multilayer.logged import is_fitting, monitored
+from multilayer.training.logged import is_fitting, monitored
 
 
 class LearningCurves(EpochsOnly):

@@ -19,7 +19,7 @@ from rich.table import Column
 from torch import Tensor
 
 from multilayer.callbacks.epochs_only import EpochsOnly, hide_hooks_of_a_step, is_streamed
-from multilayer.metrics import HEADLINE
+from multilayer.nn.metrics import HEADLINE
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_MOVES = 0.1

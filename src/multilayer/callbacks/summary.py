@@ -6,7 +6,7 @@ from rich.table import Table
 from torch import nn
 
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.threads import n_parameters
+from multilayer.training.threads import n_parameters
 
 
 class NetworkSummary(EpochsOnly, pl.callbacks.ModelSummary):

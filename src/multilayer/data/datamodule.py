@@ -11,7 +11,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from multilayer.data.minibatches import Batches, BatchSize, EpochShuffle, Minibatch, Minibatches
+from multilayer.core.device import free_memory
+from multilayer.core.errors import UserError
+from multilayer.data.batches import Batches, BatchSize, EpochShuffle, Minibatch, Minibatches
+from multilayer.data.parquet_stream import TableStream
 from multilayer.data.preprocessing import (
     NumberScaling,
     Preprocessing,
@@ -26,12 +29,9 @@ from multilayer.data.split import (
     shared_rows,
     split_rows,
 )
-from multilayer.data.stream import TableStream
-from multilayer.data.streamed_minibatches import StreamedMinibatches
+from multilayer.data.streaming_batches import StreamedMinibatches
 from multilayer.data.table import Columns, Table
-from multilayer.devices import free_memory
-from multilayer.errors import UserError
-from multilayer.losses import Task
+from multilayer.nn.losses import Task
 
 log = logging.getLogger(__name__)
 

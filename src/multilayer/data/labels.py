@@ -8,9 +8,9 @@ from decimal import Decimal
 import numpy as np
 import polars as pl
 
-from multilayer.data.kinds import Floats, as_text
-from multilayer.errors import quoted
-from multilayer.text_format import is_spelled_missing
+from multilayer.core.errors import quoted
+from multilayer.data.column_types import Floats, as_text
+from multilayer.data.text_format import is_spelled_missing
 
 log = logging.getLogger(__name__)
 

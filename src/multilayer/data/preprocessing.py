@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from multilayer.data.kinds import ROUNDING, is_rounded
+from multilayer.core.errors import UserError
+from multilayer.data.column_types import ROUNDING, is_rounded
 from multilayer.data.table import Columns, Table, blocks
-from multilayer.errors import UserError
 
 N_QUANTILES = 1000
 """Quantiles that a column of numbers is described by, at most."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from multilayer.errors import UserError, quoted
-from multilayer.origin import Origin
-from multilayer.pasted import as_override
-from multilayer.text_format import KINDS, MARKS, PLACEHOLDERS, TextFormat, is_spelled_missing
+from multilayer.core.errors import UserError, quoted
+from multilayer.core.pasted import as_override
+from multilayer.data.origin import Origin
+from multilayer.data.text_format import KINDS, MARKS, PLACEHOLDERS, TextFormat, is_spelled_missing
 
 SHARE_THAT_FITS = 0.5
 """Share of a column's words; where this many are numbers or dates, the others are slips."""

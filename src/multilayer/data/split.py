@@ -17,9 +17,9 @@ from sklearn.model_selection import (
 )
 from torch import Tensor
 
+from multilayer.core.errors import UserError, quoted
 from multilayer.data.table import Split as Split
 from multilayer.data.table import Table
-from multilayer.errors import UserError, quoted
 
 Numbers = npt.NDArray[np.int64]
 

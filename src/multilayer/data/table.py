@@ -12,7 +12,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from multilayer.data.kinds import (
+from multilayer.core.errors import UserError, quoted
+from multilayer.data.column_types import (
     WORDS,
     Float64s,
     Floats,
@@ -24,13 +25,12 @@ from multilayer.data.kinds import (
     refuse_infinite,
 )
 from multilayer.data.labels import codes_in, codes_of, warn_of_unknown
+from multilayer.data.origin import Origin
 from multilayer.data.slips import refuse_slip
-from multilayer.errors import UserError, quoted
-from multilayer.frames import read_frame
-from multilayer.losses import Task
-from multilayer.origin import Origin
-from multilayer.text_column import Role, Roles
-from multilayer.text_format import KINDS, TextFormat
+from multilayer.data.table_io import read_frame
+from multilayer.data.text_column import Role, Roles
+from multilayer.data.text_format import KINDS, TextFormat
+from multilayer.nn.losses import Task
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
+from multilayer.core.interrupts import behind_exit
 from multilayer.data import Minibatches
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
-from multilayer.interrupts import behind_exit
 from multilayer.lockstep.member import Member
-from multilayer.lockstep.memory import ready_memory
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
+from multilayer.training.ready_memory import ready_memory
 
 Leave = Callable[[list[Member]], None]
 

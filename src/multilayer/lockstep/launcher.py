@@ -16,19 +16,19 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.config import check_values, plain
+from multilayer.cli.compose import check_values, plain
+from multilayer.core.errors import UserError, first_line, note_printed, print_failure
 from multilayer.data import DataModule
-from multilayer.environment import task_words
-from multilayer.errors import UserError, first_line, note_printed, print_failure
-from multilayer.lockstep.alike import alike
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.sweep import Outcome, prepare_jobs, train_together
-from multilayer.lockstep.trial import CannotStackError, try_step
-from multilayer.quiet import quieten_lightning
+from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
+from multilayer.runs.environment import task_words
 from multilayer.runs.manifest import record_failure
 from multilayer.runs.summary import console
-from multilayer.train import Result, objective
+from multilayer.stacking.compat import alike
+from multilayer.stacking.trial import CannotStackError, try_step
+from multilayer.training.quiet import quieten_lightning
+from multilayer.training.run import Result, objective
 
 
 class Launch:

@@ -20,17 +20,17 @@ from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from multilayer.build import limited_batches
 from multilayer.callbacks.best_weights import find_best_weights
-from multilayer.checkpoint_state import copy_of
+from multilayer.core.errors import UserError
+from multilayer.core.files import in_one_line
 from multilayer.data import Minibatches
-from multilayer.errors import UserError
-from multilayer.files import in_one_line
-from multilayer.lockstep.alike import difference
-from multilayer.lockstep.block import Block, Layout
-from multilayer.lockstep.template import key_generator
-from multilayer.logged import defined
-from multilayer.train import Training
+from multilayer.stacking.block import Block, Layout
+from multilayer.stacking.compat import difference
+from multilayer.stacking.model import key_generator
+from multilayer.training.checkpoint_state import copy_of
+from multilayer.training.factory import limited_batches
+from multilayer.training.logged import defined
+from multilayer.training.run import Training
 
 log = logging.getLogger(__name__)
 

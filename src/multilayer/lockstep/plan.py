@@ -20,15 +20,15 @@ from pytorch_lightning.callbacks import (
     StochasticWeightAveraging,
 )
 
-from multilayer.build import check_components, count_weights, make_data
 from multilayer.callbacks import BestWeights, Checkpoint, LearningRate
+from multilayer.core.device import free_memory, trainer_device
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows
-from multilayer.devices import free_memory, trainer_device
-from multilayer.lockstep.loaders import changed_loader
+from multilayer.data.loaders import changed_loader
 from multilayer.lockstep.member import HOOKS, KNOWN, SHOWN_FOR_ALL
-from multilayer.lockstep.optimizers import STACKED
-from multilayer.targets import resolve
+from multilayer.stacking.optimizers import STACKED
+from multilayer.training.factory import check_components, count_weights, make_data
+from multilayer.training.instantiate import resolve
 
 Config = dict[str, Any]
 

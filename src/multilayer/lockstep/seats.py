@@ -7,8 +7,8 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from multilayer.lockstep.block import Block
 from multilayer.lockstep.member import Member
+from multilayer.stacking.block import Block
 
 
 @dataclass

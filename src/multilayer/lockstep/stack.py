@@ -8,19 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from multilayer.build import limited_batches
 from multilayer.data import Minibatches
-from multilayer.epoch import weighted_mean
-from multilayer.lockstep.block import Block, Step, make_block
-from multilayer.lockstep.calls import calls, rows_of_call
 from multilayer.lockstep.member import Member
-from multilayer.lockstep.optimizers import group_of, stack_optimizer
 from multilayer.lockstep.seats import Seats, compact, in_blocks
-from multilayer.lockstep.steps import Runner
-from multilayer.lockstep.template import Template, draw_keys
-from multilayer.losses import total_weight
-from multilayer.metrics import stacked_metrics
-from multilayer.modules import named
+from multilayer.nn.losses import total_weight
+from multilayer.nn.metrics import stacked_metrics
+from multilayer.stacking.block import Block, Step, make_block
+from multilayer.stacking.chunks import calls, rows_of_call
+from multilayer.stacking.model import Template, draw_keys
+from multilayer.stacking.optimizers import group_of, stack_optimizer
+from multilayer.stacking.runner import Runner
+from multilayer.training.epoch import weighted_mean
+from multilayer.training.factory import limited_batches
+from multilayer.training.module import named
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import numpy as np
 import polars
 from numpy.typing import NDArray
 
-from multilayer.errors import UserError
-from multilayer.lr_sweep.regimes import two_digits
+from multilayer.core.errors import UserError
+from multilayer.lr_sweep.analysis import two_digits
 
 Array = NDArray[np.float64]
 

@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from multilayer.build import count_weights, make_module
+from multilayer.core.errors import UserError
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
-from multilayer.errors import UserError
-from multilayer.modules import SupervisedModule
 from multilayer.runs.checkpoint_file import read_plain
 from multilayer.runs.checkpoint_schema import problems_of
 from multilayer.runs.small_file import refusing
-from multilayer.targets import check_stranger
-from multilayer.threads import set_recorded_threads
+from multilayer.training.factory import count_weights, make_module
+from multilayer.training.instantiate import check_stranger
+from multilayer.training.module import SupervisedModule
+from multilayer.training.threads import set_recorded_threads
 
 REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
 """What torch raises for tensors that do not fit each other, a network or a loss."""

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 
-from multilayer.errors import UserError
-from multilayer.files import whole_file
+from multilayer.core.errors import UserError
+from multilayer.core.files import whole_file
 from multilayer.runs.small_file import refusing
 
 

@@ -14,8 +14,8 @@ from pydantic import (
 )
 from torch import Tensor
 
+from multilayer.core.schema import Data, Loss, Model, Optimizer, Scheduler, Threads, Trainer, line
 from multilayer.data.table import Columns
-from multilayer.schema import Data, Loss, Model, Optimizer, Scheduler, Threads, Trainer, line
 
 MOST_DEPTH = 50
 """Of the config: lists in lists in lists end Python where its stack is full."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from multilayer.errors import UserError
-from multilayer.files import whole_file, write_text
-from multilayer.masking import masked_config
-from multilayer.pasted import as_override
+from multilayer.core.errors import UserError
+from multilayer.core.files import whole_file, write_text
+from multilayer.core.pasted import as_override
+from multilayer.runs.masking import masked_config
 from multilayer.runs.small_file import load_yaml, read_json, read_small, refusing
 
 Metrics = dict[str, dict[str, float]]

@@ -13,10 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from multilayer.errors import UserError
-from multilayer.interrupts import Terminated
-from multilayer.masking import masked, masked_config, masked_words
+from multilayer.core.errors import UserError
+from multilayer.core.interrupts import Terminated
 from multilayer.runs.folder import RunFolder
+from multilayer.runs.masking import masked, masked_config, masked_words
 
 log = logging.getLogger(__name__)
 

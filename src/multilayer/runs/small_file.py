@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from multilayer.errors import UserError, first_line
+from multilayer.core.errors import UserError, first_line
 
 # The same in C, where PyYAML was built with it.
 Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -11,8 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 
-from multilayer.harmless import harmless
-from multilayer.metric_names import NEEDED
+from multilayer.core.harmless import harmless
+from multilayer.core.metric_names import NEEDED
 from multilayer.runs.folder import Metrics
 
 

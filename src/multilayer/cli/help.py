@@ -1,0 +1,92 @@
+"""What `--help` prints: read off the config files, in milliseconds."""
+
+from pathlib import Path
+
+from multilayer.core.config_folder import conf_dir, root_dir
+
+MEANING = {
+    "train": "train a network, or with -m a sweep of them",
+    "evaluate": "the metrics of a finished run",
+    "predict": "predictions for the rows of a table",
+    "report": "table, figures and findings of a sweep",
+}
+
+EXAMPLES = {
+    "train": """\
+  multilayer train                                    digits, a multilayer perceptron, Adam
+  multilayer train data=breast_cancer optimizer=sgd optimizer.lr=0.1
+  multilayer train model.d_hidden=[256,128] model.dropout=0.3 data.batch_size=full
+  multilayer train data=table data.path=my.csv data.target=price
+  multilayer train experiment=pass_class
+  multilayer train -m optimizer.lr=1e-3,1e-2,1e-1 seed=0,1,2
+  multilayer train resume=RUN trainer.max_epochs=100  go on with a run, and train longer
+""",
+    "evaluate": """\
+  multilayer evaluate run=RUN                         the test rows of the run's own data
+  multilayer evaluate run=RUN split=validation
+  multilayer evaluate run=RUN data.path=new.csv       a file with the same columns
+""",
+    "predict": """\
+  multilayer predict run=RUN input=new.csv output=predictions.csv
+  multilayer predict run=RUN input=new.parquet output=predictions.parquet keep=false
+""",
+    "report": """\
+  multilayer report sweep=sweeps/2026-01-31_12-00-00-000000
+  multilayer report sweep=SWEEP metric=validation/accuracy
+""",
+}
+
+FLAGS = """\
+  -m                  a sweep: every combination of the values separated by commas
+  --cfg job           print the composed config, and do nothing
+  --config-dir DIR    a folder of your own choices, beside the ones above
+  --hydra-help        Hydra's other flags
+"""
+
+EXIT_CODES = """\
+  0 done, 1 the run failed, 2 the input or the disk is to be mended
+  130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
+"""
+
+
+def usage() -> str:
+    """The commands, a line each."""
+    lines = [f"  {name:<10} {meaning}" for name, meaning in MEANING.items()]
+    head, foot = "usage: multilayer COMMAND [KEY=VALUE ...]", "multilayer COMMAND --help says more."
+    return "\n".join([head, "", *lines, "", foot])
+
+
+def help_of(command: str, config_dir: str | None = None) -> str:
+    """What a command does, its keys, its groups with their choices, and examples."""
+    parts = [
+        f"multilayer {command}: {MEANING[command]}\n",
+        f"usage: multilayer {command} [GROUP=CHOICE] [KEY=VALUE] ...\n",
+        f"Examples:\n{EXAMPLES[command]}",
+    ]
+    if command == "train":
+        parts.append("Groups and their choices:\n" + groups(config_dir))
+    parts.append("Keys, with their defaults:\n" + keys(command))
+    parts += ["Flags:\n" + FLAGS, "Exit codes:\n" + EXIT_CODES]
+    return "\n".join(parts)
+
+
+def groups(config_dir: str | None) -> str:
+    """A line for each config group, with the choices of the user's own folder among ours."""
+    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+    choices: dict[str, set[str]] = {}
+    for folder in folders:
+        for path in folder.glob("*/*.yaml"):
+            choices.setdefault(path.parent.name, set()).add(path.stem)
+    return "".join(
+        f"  {group:<10} {', '.join(sorted(names))}\n" for group, names in sorted(choices.items())
+    )
+
+
+def keys(command: str) -> str:
+    """The command's own keys, as its config file explains them."""
+    text = (root_dir(command) / f"{command}.yaml").read_text()
+    own = text.partition("\nhydra:")[0]
+    lines = own.splitlines()[1:]
+    if "defaults:" in lines:
+        lines = lines[lines.index("") + 1 :]
+    return "".join(f"  {line}\n" for line in lines if line)

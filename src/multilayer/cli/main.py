@@ -1,0 +1,267 @@
+"""The `multilayer` command: checks the command line, then hands over to the command's module.
+
+torch takes seconds to import: only the commands' own modules import it, after the checks.
+"""
+
+import logging
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from multilayer.cli.help import MEANING, help_of, usage
+from multilayer.core.errors import (
+    PRINTED_FIRST,
+    UserError,
+    first_line,
+    print_error,
+    print_failure,
+    unknown_name,
+    was_printed,
+)
+from multilayer.core.interrupts import exit_code, in_words, signals_raise
+from multilayer.training.garbage import end_quickly, uncollected
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns 0 when done, 1 when the run failed, 2 when the input is wrong, 130 after Ctrl-C, 143
+    after SIGTERM, 129 after SIGHUP.
+    """
+    end_quickly()
+    # Figures go to files. Jupyter exports a backend that only its own kernel knows.
+    os.environ["MPLBACKEND"] = "agg"
+    # Threads that wait for others sleep. They would be busy with waiting, and on a machine with
+    # other work take its cores from the very threads they wait for: up to 18 times as long a step.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        print(f"multilayer {version('multilayer')}")
+        return 0
+    try:
+        if words[0] not in MEANING:
+            raise UserError(unknown_name("command", words[0], MEANING))
+        with signals_raise():
+            return run(words[0], words[1:])
+    except UserError as error:
+        print_error(error)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"multilayer: {in_words(interrupt)}", file=sys.stderr)
+        return exit_code(interrupt)
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Check the command line, then let Hydra compose the config and start the task."""
+    from hydra._internal.utils import get_args_parser  # Hydra has no public way to its own flags
+
+    flags = get_args_parser().parse_intermixed_args(arguments)
+    if flags.config_name or flags.config_path:
+        raise UserError("--config-name and --config-path are not for multilayer; see --config-dir")
+    # Hydra itself wants its flags before the overrides.
+    options = [word for word in arguments if word not in flags.overrides]
+    arguments = options + flags.overrides
+    if flags.help:
+        print(help_of(command, flags.config_dir), end="")
+        return 0
+    if flags.multirun and (flags.cfg or flags.run):
+        raise UserError("-m goes with neither --cfg nor --run: they are for a single run")
+    if not (flags.hydra_help or flags.shell_completion or flags.info):
+        check(command, flags)
+    return start_hydra(command, arguments)
+
+
+def check(command: str, flags: Namespace) -> None:
+    """Compose and check what the command line asks for, and look for the files that it names."""
+    from multilayer.cli.compose import check_command_line
+    from multilayer.data.table_io import check_input, check_output
+    from multilayer.runs.folder import find_checkpoint
+
+    config = check_command_line(
+        command, flags.overrides, config_dir=flags.config_dir, sweep=flags.multirun
+    )
+    if config is None or flags.cfg:
+        return
+    if command in ("evaluate", "predict"):
+        find_checkpoint(config["run"])
+    if command == "report":
+        from multilayer.reports.folder import find_sweep
+
+        find_sweep(config["sweep"])
+    if command == "predict":
+        check_input(config["input"])
+        check_output(config["output"])
+
+
+def start_hydra(command: str, arguments: list[str]) -> int:
+    """Run the command's task under Hydra; returns the exit code."""
+    import hydra
+    from hydra.core.utils import JobReturn
+    from hydra.errors import HydraException
+
+    from multilayer.cli.resumed_config import use_config_loader
+    from multilayer.core.config_folder import root_dir
+    from multilayer.reports.summary import SweepFolder, print_sweep
+
+    use_config_loader()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to us, where it would print and exit
+    returned: Any = JobReturn
+    returned.return_value = returned.return_value.getter(value_of)
+    sys.argv[1:] = arguments  # where Hydra looks for them
+    SweepFolder.path = None
+    PRINTED_FIRST.clear()
+    hydra_main = hydra.main(
+        version_base="1.3", config_path=str(root_dir(command)), config_name=command
+    )
+    try:
+        hydra_main(TASKS[command])()
+    except HydraException as error:  # a job that cannot be composed: none has started
+        raise UserError(f"a job of the sweep: {first_line(error)}") from error
+    except Exception as error:
+        if not was_printed(error):  # it is no job's
+            if isinstance(error, OSError):  # the folder for the run or the sweep
+                raise UserError(str(error)) from error
+            if SweepFolder.path is None or isinstance(error, UserError):
+                raise
+            print_failure(error)  # the launcher's or the sweeper's
+        return 2 if isinstance(error, UserError) else 1
+    finally:
+        if SweepFolder.path is not None:
+            print_sweep(SweepFolder.path)
+    return 0
+
+
+def value_of(job: Any) -> Any:
+    """What a job of Hydra's gave, or raise what it failed of.
+
+    That has been said, in one message. Hydra would add the overrides, with the secrets in them.
+    """
+    if isinstance(job._return_value, Exception):
+        raise job._return_value
+    return job._return_value
+
+
+def train_task(config: Any) -> float:
+    """One run, in the folder that Hydra chose; returns the monitored metric to the sweeper."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from multilayer.cli.compose import check_values, plain
+    from multilayer.runs.environment import task_words
+    from multilayer.runs.manifest import record_failure
+    from multilayer.runs.summary import print_job, print_run
+
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    overrides = task_words(hydra)
+    in_sweep = hydra.mode == RunMode.MULTIRUN
+    if not in_sweep:
+        sys.argv[1:1] = ["train"]  # the command by which Lightning starts DDP's other processes
+    values = plain(config)
+    sys.path.append(os.getcwd())  # where a project's own networks and data are
+    with reported(job=hydra.job.num if in_sweep else None), removed_if_empty(folder):
+        with uncollected():
+            from multilayer.training.quiet import quieten_lightning
+            from multilayer.training.run import objective, train
+
+        quieten_lightning()
+        if in_sweep:
+            logging.getLogger("multilayer").setLevel(logging.WARNING)
+        try:
+            # Of a sweep only one job was checked before.
+            check_values("train", values, in_sweep=in_sweep)
+            result = train(values, folder, overrides, quiet=in_sweep)
+        except Exception as error:
+            if in_sweep and folder.is_dir():  # it may have been removed
+                record_failure(folder, values, overrides, error)
+            raise
+    if in_sweep:
+        print_job(hydra.job.num, result.manifest, result.metrics)
+    else:
+        print_run(folder, result.manifest, result.metrics)
+        if result.manifest["status"] == "diverged":
+            raise SystemExit(1)
+    return objective(values["monitor"], result.metrics)
+
+
+def evaluate_task(config: Any) -> None:
+    """Print the metrics of a run."""
+    from multilayer.cli.compose import plain
+    from multilayer.runs.summary import print_metrics
+
+    trust_working_folder(config)
+    with reported():
+        with uncollected():
+            from multilayer.training.evaluate import evaluate
+
+        evaluation = evaluate(plain(config))
+    print_metrics({evaluation.rows: evaluation.metrics})
+
+
+def predict_task(config: Any) -> None:
+    """Write the predictions, and say how many."""
+    from multilayer.cli.compose import plain
+
+    trust_working_folder(config)
+    with reported():
+        with uncollected():
+            from multilayer.training.predict import predict
+
+        table = predict(plain(config))
+    print(f"{table.height} predictions in {config.output}")
+
+
+def report_task(config: Any) -> None:
+    """Write the report of a sweep, and print the short of it."""
+    from multilayer.cli.compose import plain
+
+    with reported(), uncollected():  # the reading of many small files too: a tenth of its time
+        from multilayer.reports.printing import print_report
+        from multilayer.reports.report import report
+
+        print_report(report(plain(config)))
+
+
+def trust_working_folder(config: Any) -> None:
+    """Let classes be imported from the working folder, if the user allows any."""
+    if config.allow:
+        sys.path.append(os.getcwd())
+
+
+TASKS: dict[str, Callable[[Any], Any]] = {
+    "train": train_task,
+    "evaluate": evaluate_task,
+    "predict": predict_task,
+    "report": report_task,
+}
+
+
+@contextmanager
+def reported(job: int | None = None) -> Iterator[None]:
+    """Say what went wrong at once; then end, or in a sweep leave the job to Hydra as failed."""
+    try:
+        yield
+    except Exception as error:
+        print_failure(error, job)
+        if job is None:
+            raise SystemExit(2 if isinstance(error, UserError) else 1) from error
+        raise
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Take back the folders that Hydra made, if the run does not begin: a signal may come first."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # one that holds something, or is gone
+            for empty in (folder, folder.parent, folder.parent.parent):
+                empty.rmdir()

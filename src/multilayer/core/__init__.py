@@ -1,0 +1,1 @@
+"""What all else stands on: errors, files, the schema of configs, the device."""

@@ -1,0 +1,361 @@
+"""Types and ranges of the config's values, checked before torch is imported.
+
+A value that is not listed here is checked by the class that takes it.
+"""
+
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationError,
+)
+
+from multilayer.core.errors import did_you_mean
+from multilayer.core.memory import hidden_size_problem
+from multilayer.core.pasted import as_override
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+PartialShare = Annotated[float, Field(gt=0, lt=1)]
+
+
+Epochs = Annotated[
+    Annotated[PositiveInt, Tag("number")] | Annotated[Literal[-1], Tag("endless")],
+    Discriminator(lambda value: "endless" if value == -1 else "number"),
+]
+DeviceCount = Annotated[
+    Annotated[PositiveInt, Tag("number")]
+    | Annotated[Literal["auto"], Tag("word")]
+    | Annotated[list[NonNegativeInt], Tag("list")],
+    Discriminator(
+        lambda value: {str: "word", list: "list"}.get(type(value), "number"),
+    ),
+]
+RateOrRates = Annotated[
+    Annotated[Share, Tag("number")] | Annotated[list[Share], Tag("list")],
+    Discriminator(lambda value: "list" if isinstance(value, list) else "number"),
+]
+BatchSize = Annotated[
+    Annotated[PositiveInt, Tag("number")] | Annotated[Literal["full"], Tag("word")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
+]
+
+MOST_THREADS = 1024
+"""Of torch: a hundred thousand of them end the process without a word."""
+
+Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
+ThreadsOrAuto = Annotated[
+    Annotated[Threads, Tag("number")] | Annotated[Literal["auto"], Tag("word")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
+]
+
+ClassWeights = Annotated[
+    Annotated[list[NonNegativeFloat], Tag("list")] | Annotated[Literal["balanced"], Tag("word")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "list"),
+]
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Limit = Annotated[
+    Annotated[PositiveInt, Tag("number")] | Annotated[float, Field(gt=0, le=1), Tag("share")],
+    Discriminator(lambda value: "share" if isinstance(value, float) else "number"),
+]
+
+
+class Section(BaseModel):
+    """A config node: what it lists is checked, what it does not list is let through.
+
+    The defaults are for keys that a component does not have; those of the config are in conf/.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class Component(Section):
+    """A node that an object is built from."""
+
+    class_path: str = Field(alias="_target_")
+
+
+class Data(Component):
+    """`data=...`."""
+
+    batch_size: BatchSize = 64
+    split_seed: Seed = 0
+    validation_fraction: PartialShare = 0.15
+    test_fraction: PartialShare = 0.15
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: NonNegativeInt = 0
+    train_rows: PositiveInt | None = None
+    path: str | None = None
+    train_path: str | None = None
+    validation_path: str | None = None
+    test_path: str | None = None
+    group: str | None = None
+    missing: list[str | int | float | None] = []
+    decimal: Literal[".", ","] = "."
+    thousands: Literal[",", ".", " ", "'", "_"] | None = None
+    target: str | None = None
+    task: Literal["binary", "multiclass", "regression"] | None = None
+    numbers: Literal["standard", "quantile"] = "standard"
+    rare_below: PositiveInt = 1
+    most_labels: PositiveInt = 1
+    categories: Literal["onehot", "embedding"] = "onehot"
+    categorical: list[str] = []
+    drop: list[str] = []
+    stream: bool = False
+
+
+class Model(Component):
+    """`model=...`."""
+
+    d_hidden: list[PositiveInt] = []
+    activation: str = "relu"
+    dropout: RateOrRates = 0.0
+    normalization: Literal["batch", "layer"] | None = None
+    initialization: Literal["default", "normal", "kaiming", "xavier"] = "default"
+    sigma: NonNegativeFloat = 0.0
+
+
+class Loss(Component):
+    """`loss=...`."""
+
+    label_smoothing: Share = 0.0
+    class_weights: ClassWeights | None = None
+    delta: PositiveFloat = 1.0
+
+
+class Optimizer(Component):
+    """`optimizer=...`."""
+
+    lr: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+    momentum: NonNegativeFloat = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    eps: NonNegativeFloat = 0.0
+    rho: Annotated[float, Field(ge=0, le=1)] = 0.9
+    alpha: NonNegativeFloat = 0.99
+    lr_decay: NonNegativeFloat = 0.0
+    initial_accumulator_value: NonNegativeFloat = 0.0
+    amsgrad: bool = False
+    centered: bool = False
+
+
+class Scheduler(Component):
+    """`scheduler=...`."""
+
+    interval: Literal["epoch", "step"]
+    warmup: Share = 0.0
+    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    gamma: PositiveFloat = 0.1
+    step_size: PositiveInt = 10
+    factor: PositiveFloat = 1.0
+    patience: NonNegativeInt = 10
+    pct_start: Share = 0.3
+
+
+class Trainer(Component):
+    """`trainer=...`."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
+    devices: DeviceCount
+    strategy: str
+    precision: Literal["32-true", "32", 32, "16-mixed", "bf16-mixed", "bf16-true", "64-true"]
+    max_epochs: Epochs | None
+    min_epochs: NonNegativeInt | None
+    max_steps: Epochs
+    max_time: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | None
+    gradient_clip_val: NonNegativeFloat | None
+    accumulate_grad_batches: PositiveInt
+    limit_train_batches: Limit
+    limit_val_batches: Limit = 1.0
+    check_val_every_n_epoch: PositiveInt = 1
+    log_every_n_steps: PositiveInt = 1
+
+
+class Callback(Section):
+    """One of `callbacks=...`."""
+
+    monitor: str | None = None
+    patience: int = 10
+    min_delta: float = 0.0
+    folder: str = ""
+    every_seconds: NonNegativeFloat = 0.0
+    every_n_epochs: PositiveInt | None = None
+    n_rows: int = 1
+    min_lr: float = 0.0
+    max_lr: float = 0.0
+    n_rates: int = 1
+    n_seeds: int = 1
+    share: float = 0.0
+    most_steps: int = 1
+
+
+class Command(Section):
+    """The whole config of a command: no key beside those listed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TrainConfig(Command):
+    """The config of `multilayer train`."""
+
+    data: Data
+    model: Model
+    loss: Loss
+    optimizer: Optimizer
+    scheduler: Scheduler
+    trainer: Trainer
+    callbacks: dict[str, Callback | None] = {}
+    logger: dict[str, dict[str, Any] | None] = {}
+    seed: Seed
+    engine: Literal["lightning", "lockstep"]
+    compile: Literal["auto", True, False]
+    threads: ThreadsOrAuto
+    monitor: str
+    mode: Literal["min", "max"]
+    resume: str | None
+    allow: list[str]
+
+
+class EvaluateConfig(Command):
+    """The config of `multilayer evaluate`."""
+
+    run: str
+    split: Literal["train", "validation", "test"]
+    data: dict[str, str | None]
+    device: Literal["auto", "cpu", "gpu", "mps"]
+    allow: list[str]
+
+
+class PredictConfig(Command):
+    """The config of `multilayer predict`."""
+
+    run: str
+    input: str
+    output: str
+    keep: bool
+    device: Literal["auto", "cpu", "gpu", "mps"]
+    allow: list[str]
+
+
+class ReportConfig(Command):
+    """The config of `multilayer report`."""
+
+    sweep: str
+    metric: str | None
+
+
+SCHEMAS: dict[str, type[Section]] = {
+    "train": TrainConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "report": ReportConfig,
+}
+
+# Loggers that need a package which is not installed by default: the class, and the extra.
+EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+
+
+def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False) -> list[str]:
+    """What is wrong with the values of a composed config, one line each."""
+    try:
+        SCHEMAS[command].model_validate(without_missing(config))
+    except ValidationError as error:
+        # A value that is "???" is found, and said better, where the config is composed.
+        return [line(problem) for problem in error.errors() if not is_unset(problem, config)]
+    problems = missing_extras(config.get("logger") or {})
+    if command == "train":
+        problems += missing_path(config["data"])
+        problems += filter(None, [hidden_size_problem(config)])
+    return problems + (process_problems(config["trainer"], in_sweep) if command == "train" else [])
+
+
+def missing_path(data: dict[str, Any]) -> list[str]:
+    """What is wrong with a table whose file is not named."""
+    if "train_path" in data and data["path"] is None and data["train_path"] is None:
+        return ["data.path: missing, give it as data.path=VALUE"]
+    return []
+
+
+def process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:
+    """What is wrong with training one run in several processes."""
+    strategy, devices = str(trainer["strategy"]), trainer["devices"]
+    if strategy.endswith(("_spawn", "_fork", "_notebook")):
+        # Lightning leaves what the callbacks know, the best weights too, in the other processes.
+        return [f"trainer.strategy={strategy}: its results are lost; use trainer=ddp"]
+    if in_sweep and (devices != 1 or not strategy.startswith(("auto", "single"))):
+        # Seen: the second process starts the whole sweep again, and the results are wrong.
+        return [
+            f"trainer.strategy={strategy} trainer.devices={devices}: several processes are not for "
+            "a sweep; train such runs one by one, or each with trainer.devices=1"
+        ]
+    return []
+
+
+def without_missing(node: Any) -> Any:
+    """The config without its missing values, which are a problem of their own."""
+    if isinstance(node, dict):
+        return {key: without_missing(value) for key, value in node.items() if value != "???"}
+    return node
+
+
+def is_unset(problem: Any, config: dict[str, Any]) -> bool:
+    """Whether a key is missing because its value is "???", rather than deleted with `~`."""
+    node: Any = config
+    for part in problem["loc"]:
+        node = node.get(part) if isinstance(node, dict) else None
+    return bool(node == "???")
+
+
+MOST_LETTERS = 200
+"""Of a value in a message."""
+
+
+def line(problem: Any) -> str:
+    """One problem that pydantic found, as `key=value: what was expected`."""
+    tags = ("number", "list", "word", "share", "endless")
+    keys = [str(part) for part in problem["loc"] if part not in tags]
+    if problem["type"] == "extra_forbidden":
+        return f"{'.'.join(keys)}: unknown key, {did_you_mean(keys[-1], TrainConfig.model_fields)}"
+    if problem["type"] == "missing":
+        return f"{'.'.join(keys)}: it cannot be left out"
+    expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
+    expected = expected.partition(" or instance of ")[0]
+    value = "null" if problem["input"] is None else str(problem["input"])
+    shown = value if len(value) <= MOST_LETTERS else f"{value[:MOST_LETTERS]}..."
+    return f"{'.'.join(keys)}={shown}: {expected}{as_name(problem)}"
+
+
+def as_name(problem: Any) -> str:
+    """How to give a column whose name Hydra takes for another type, such as a number."""
+    section, *keys = problem["loc"]
+    value = str(problem["input"])
+    if section != "data" or problem["type"] != "string_type" or problem["input"] is None:
+        return ""
+    name = value.lower() if isinstance(problem["input"], bool) else value
+    word = as_override(f"data.{keys[0]}", [name] if keys[1:] else name)
+    return f"; a name like it goes in quotes: {word}"
+
+
+def missing_extras(loggers: dict[str, Any]) -> list[str]:
+    """The loggers whose package is not installed, with the extra that brings it."""
+    problems = []
+    for name, node in loggers.items():
+        extra = EXTRAS.get(str((node or {}).get("_target_")).rpartition(".")[2])
+        if extra and find_spec(extra) is None:
+            problems.append(
+                f"logger={name}: the package {extra} is not installed; "
+                f"run: pip install 'multilayer[{extra}]'"
+            )
+    return problems

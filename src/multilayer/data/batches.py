@@ -1,0 +1,184 @@
+"""Minibatches of tensors in memory: one index a minibatch, on the device where the data is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from math import ceil
+from typing import Literal, NamedTuple
+
+import torch
+from numpy.random import SeedSequence
+from torch import Tensor
+
+from multilayer.core.errors import UserError
+from multilayer.data.preprocessing import Preprocessing
+
+BatchSize = int | Literal["full"]
+
+
+class Minibatch(NamedTuple):
+    """Features `(B, D)` and target `(B,)` as the network and its loss take them: preprocessed."""
+
+    features: Tensor
+    target: Tensor
+
+
+class EpochShuffle:
+    """The order of the rows in each epoch, given by the seed and the epoch alone.
+
+    A run that is resumed, or trained in a stack, thus sees the rows as it would have. With
+    several processes each takes its own equal share; the order then wraps around at the end.
+    """
+
+    def __init__(self, n_rows: int, seed: int, *, rank: int = 0, n_ranks: int = 1) -> None:
+        self.n_rows = n_rows
+        self.seed = seed
+        self.rank = rank
+        self.n_ranks = n_ranks
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return ceil(self.n_rows / self.n_ranks)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, counted from 0; Lightning calls this before each one."""
+        self.epoch = epoch
+
+    def order(self) -> Tensor:
+        """The rows of this epoch, `(len(self),)` int64 on the CPU.
+
+        >>> EpochShuffle(5, seed=0).order()
+        tensor([1, 3, 0, 4, 2])
+        """
+        # Mixed, since torch's CPU generator reads only the lower 32 bits of its seed.
+        mixed = SeedSequence((self.seed, self.epoch)).generate_state(1)
+        generator = torch.Generator().manual_seed(int(mixed[0]))
+        order = torch.randperm(self.n_rows, generator=generator)
+        if self.n_ranks == 1:
+            return order
+        wrapped = order.repeat(self.n_ranks)[: len(self) * self.n_ranks]
+        return wrapped[self.rank :: self.n_ranks]
+
+
+class Batches(ABC):
+    """Minibatches of features `(B, D)` and target `(B,)`, an epoch each time it is iterated over.
+
+    n_rows: how many rows an epoch has.
+    batch_size: rows a minibatch; the last one of an epoch holds the rest.
+    sampler: gives the order; None keeps the rows as they are.
+    device: where the minibatches go.
+    preprocessing: what was or is done to the rows, which a module takes over that has none.
+    """
+
+    def __init__(
+        self,
+        n_rows: int,
+        batch_size: int,
+        sampler: EpochShuffle | None,
+        device: torch.device,
+        preprocessing: Preprocessing | None,
+    ) -> None:
+        self.n_rows = n_rows
+        self.preprocessing = preprocessing
+        self.batch_size = batch_size
+        self.sampler = sampler
+        self.device = device
+        self.n_given = 0
+        self.resumed: dict[str, int] = {}
+        self.batch_sampler = None  # Lightning looks for one beside `sampler`
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Minibatch]:
+        """An epoch, from the minibatch on whose number `begin` gives."""
+
+    def __len__(self) -> int:
+        return ceil(self.n_rows / self.batch_size)
+
+    def begin(self) -> int:
+        """The number of the first minibatch to be given: 0, but in a run that is resumed.
+
+        Raises `UserError` where an epoch cannot go on in its middle, since its minibatches are
+        others by now.
+        """
+        epoch = self.sampler.epoch if self.sampler is not None else 0
+        resumed, self.resumed = self.resumed, {}
+        self.n_given = resumed["n_given"] if resumed.get("epoch") == epoch else 0
+        # The epoch's length when it was interrupted: with other minibatches, it is another now.
+        if 0 < self.n_given < ceil(self.n_rows / resumed.get("batch_size", self.batch_size)):
+            for key, now in self.what_cuts().items():
+                if resumed[key] != now:
+                    raise UserError(
+                        f"data.{key}={now}: the run to be resumed was interrupted in the middle of "
+                        f"epoch {epoch + 1}; it can only go on with data.{key}={resumed[key]}"
+                    )
+        return self.n_given
+
+    def what_cuts(self) -> dict[str, int]:
+        """What decides which rows are in which minibatch of an epoch."""
+        cuts = {"batch_size": self.batch_size}
+        return cuts | ({"shuffle_seed": self.sampler.seed} if self.sampler is not None else {})
+
+    def state_dict(self) -> dict[str, int]:
+        """How many minibatches of which epoch were given; Lightning saves it in checkpoints."""
+        epoch = self.sampler.epoch if self.sampler is not None else 0
+        return {"n_given": self.n_given, "epoch": epoch, **self.what_cuts()}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on in the middle of an epoch, where the run that is resumed was interrupted."""
+        self.resumed = state_dict
+
+
+class Minibatches(Batches):
+    """Minibatches of rows in memory, one index each.
+
+    features, target: of all rows, `(N, D)` and `(N,)`.
+
+    batch_size: rows a minibatch; 1 is one sample at a time, "full" is all rows at once. The last
+        minibatch of an epoch holds the rest.
+    rows: the numbers of the rows that are meant, `(n_rows,)` int64; None for all.
+    sampler: gives the order; None keeps the rows as they are.
+    device: where the minibatches go, if the rows are not there already.
+    preprocessing: what was done to all rows, or with `late` is done to each minibatch.
+
+    >>> rows = torch.arange(5.0).reshape(5, 1)
+    >>> [len(target) for _, target in Minibatches(rows, torch.arange(5), batch_size=2)]
+    [2, 2, 1]
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        target: Tensor,
+        *,
+        batch_size: BatchSize,
+        rows: Tensor | None = None,
+        sampler: EpochShuffle | None = None,
+        device: torch.device | None = None,
+        preprocessing: Preprocessing | None = None,
+        late: bool = False,
+    ) -> None:
+        n_rows = len(target) if rows is None else len(rows)
+        n_rows = n_rows if sampler is None else len(sampler)
+        size = n_rows if batch_size == "full" else batch_size
+        super().__init__(n_rows, size, sampler, device or features.device, preprocessing)
+        self.features = features
+        self.target = target
+        self.rows = rows
+        self.late = late
+
+    def order(self) -> Tensor:
+        """The numbers of the rows in the order of this epoch, `(n_rows,)` int64."""
+        if self.sampler is None:
+            return torch.arange(self.n_rows) if self.rows is None else self.rows
+        order = self.sampler.order()
+        return order if self.rows is None else self.rows[order]
+
+    def __iter__(self) -> Iterator[Minibatch]:
+        order = self.order().to(self.features.device)
+        for rows in torch.split(order, self.batch_size)[self.begin() :]:
+            self.n_given += 1
+            # Four times as fast as `features[rows]`.
+            features = self.features.index_select(0, rows)
+            target = self.target.index_select(0, rows)
+            if self.late and self.preprocessing is not None:
+                features = self.preprocessing(features)
+            yield Minibatch(features.to(self.device), target.to(self.device))

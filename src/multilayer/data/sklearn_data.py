@@ -1,0 +1,53 @@
+"""The data sets that need no download: real ones that ship inside scikit-learn."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from sklearn import datasets
+
+from multilayer.core.errors import unknown_name
+from multilayer.data.datamodule import DataModule
+from multilayer.data.table import Columns, Table
+from multilayer.nn.losses import Task
+
+LOADERS: dict[str, tuple[Callable[..., Any], Task]] = {
+    "digits": (datasets.load_digits, "multiclass"),
+    "breast_cancer": (datasets.load_breast_cancer, "binary"),
+    "wine": (datasets.load_wine, "multiclass"),
+    "iris": (datasets.load_iris, "multiclass"),
+    "diabetes": (datasets.load_diabetes, "regression"),
+}
+
+
+class BuiltinData(DataModule):
+    """One of scikit-learn's data sets, by `name`; see `DataModule` for the other arguments.
+
+    >>> data = BuiltinData(name="iris", split_seed=0)
+    >>> data.setup()
+    >>> data.columns.classes
+    ['setosa', 'versicolor', 'virginica']
+    """
+
+    def __init__(self, *, name: str, **split: Any) -> None:
+        super().__init__(**split)
+        if name not in LOADERS:
+            raise ValueError(unknown_name("data set", name, LOADERS))
+        self.set_name = name
+        self.task = LOADERS[name][1]
+
+    def load(self) -> Table:
+        """Read the set from scikit-learn."""
+        loader, task = LOADERS[self.set_name]
+        raw = loader()
+        target = torch.from_numpy(raw.target)
+        return Table(
+            torch.from_numpy(raw.data).float(),
+            target.float() if task == "regression" else target.long(),
+            Columns(
+                features=[str(name) for name in raw.feature_names],
+                target="target",
+                task=task,
+                classes=[str(name) for name in raw.get("target_names", [])],
+            ),
+        )

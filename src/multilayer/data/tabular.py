@@ -1,0 +1,157 @@
+"""A table of the user's own, from a file."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from multilayer.core.errors import quoted
+from multilayer.data.datamodule import DataModule
+from multilayer.data.parquet_stream import TableStream
+from multilayer.data.prefetch import read_ahead
+from multilayer.data.table import Split, Table, joined, read_frame_like, read_table
+from multilayer.data.table_builder import Float64NeededError, Intake
+from multilayer.data.table_io import OtherTypesError, TableFile
+from multilayer.data.text_column import Role, plain_name
+from multilayer.data.text_format import TextFormat
+from multilayer.nn.losses import Task
+
+log = logging.getLogger(__name__)
+
+
+class TableData(DataModule):
+    """The table in a CSV, TSV, Parquet or Arrow file, or in several.
+
+    See `DataModule` for the other arguments.
+
+    path: the file, or several with wildcards.
+    train_path, validation_path, test_path: files of splits; what is not given is divided off the
+        training rows. `train_path` is another word for `path`.
+    target: the column to predict; all others are features.
+    task: None to follow the target: words, booleans and few distinct integers are classes.
+    categorical: columns that are categories though they hold numbers.
+    drop: columns to leave out.
+    group: rows with one value in this column stay together when rows are divided.
+    missing: what stands for a missing value, beside nothing at all and the usual words.
+    decimal, thousands: the decimal mark of numbers that are text, and what separates thousands.
+    categories: "onehot", or "embedding" for vectors that the network learns.
+    stream: whether the training rows are read while the network trains; for Parquet that is larger
+        than memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        train_path: str | None = None,
+        validation_path: str | None = None,
+        test_path: str | None = None,
+        target: str,
+        task: Task | None = None,
+        categorical: Sequence[str] = (),
+        drop: Sequence[str] = (),
+        group: str | None = None,
+        missing: Sequence[str | float] = (),
+        decimal: str = ".",
+        thousands: str | None = None,
+        categories: Literal["onehot", "embedding"] = "onehot",
+        stream: bool = False,
+        **split: Any,
+    ) -> None:
+        super().__init__(**split)
+        paths = {"train": train_path or path, "validation": validation_path, "test": test_path}
+        if paths["train"] is None:
+            raise ValueError("path must be given, a file or several with wildcards")
+        if group is not None and (validation_path or test_path):
+            raise ValueError("group is for rows that are divided, and there are files of splits")
+        if stream:
+            given = {"group": group, "folds": self.split_rule.folds, "train_rows": self.train_rows}
+            for name, value in given.items():
+                if value is not None:
+                    raise ValueError(f"{name}={value} is for tables in memory; leave out stream")
+        self.paths: dict[Split, str] = {name: path for name, path in paths.items() if path}  # type: ignore[misc]
+        self.target = plain_name(target)
+        self.task = task
+        self.categorical = [plain_name(name) for name in categorical]
+        self.drop = [plain_name(name) for name in drop]
+        self.group = None if group is None else plain_name(group)
+        self.text = TextFormat(tuple(missing), decimal, thousands)
+        self.roles: dict[str, Role] = dict.fromkeys(self.categorical, "category")
+        if task == "regression":
+            self.roles[self.target] = "number"
+        self.categories = categories
+        self.is_streamed = stream
+
+    def load(self) -> Table:
+        """Read the files."""
+        table = self.read_training_file()
+        tables: dict[Split, Table] = {"train": table}
+        for split, other in self.paths.items():
+            if split != "train":
+                frame, origin = read_frame_like(other, table.columns, self.text)
+                tables[split] = read_table(frame, table.columns, origin)
+        return joined(tables) if len(tables) > 1 else table
+
+    def read_training_file(self) -> Table:
+        """Read the file that decides what the columns are; again, where it needs other types."""
+        types_from_all = is_wide = False
+        roles = self.roles
+        if self.known_columns:
+            known = self.known_columns.roles(self.text).items()
+            roles = roles | {name: role for name, role in known if role != "number"}
+        while True:
+            try:
+                path = self.paths["train"]
+                file = TableFile(path, self.text, roles, types_from_all=types_from_all)
+                table = self.read(file, is_wide=is_wide)
+            except OtherTypesError:
+                types_from_all = True
+            except Float64NeededError:
+                is_wide = True
+            else:
+                break
+        for label, words in file.spelled.items():
+            if label not in table.columns.dropped:
+                log.warning(
+                    f"{file.name}: {quoted(words)} in column {label!r} counts as a missing value"
+                )
+        return table
+
+    def read(self, file: TableFile, *, is_wide: bool) -> Table:
+        """Read the training file; of a stream, a sample of its rows.
+
+        is_wide: whether numbers are kept as float64.
+        """
+        intake = Intake(
+            file.schema,
+            target=self.target,
+            task=self.task,
+            categorical=self.categorical,
+            drop=self.drop,
+            group=self.group,
+            known=self.known_columns,
+            text=self.text,
+            name=file.name,
+            dtype=np.float64 if is_wide else np.float32,
+        )
+        if self.is_streamed:
+            rule = self.split_rule
+            shares: dict[Split, float] = {
+                "validation": rule.validation_fraction,
+                "test": rule.test_fraction,
+            }
+            divided = {split: share for split, share in shares.items() if split not in self.paths}
+            self.stream = TableStream(file, divided, rule.seed)
+            given = self.stream.survey(intake)
+            return replace(
+                intake.table(),
+                given={split: rows for split, rows in given.items() if split in divided},
+            )
+        for each in file.files:
+            n_rows = 0
+            for batch in read_ahead(file.batches(each)):
+                intake.add(batch, name=each.name, rows_before=n_rows)
+                n_rows += batch.height
+        return intake.table()

@@ -1,0 +1,1 @@
+"""Networks, activations, losses and metrics: torch alone."""

@@ -1,0 +1,123 @@
+"""First layers that turn features into vectors which are learnt."""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+import torch
+from rtdl_num_embeddings import PeriodicEmbeddings
+from torch import Tensor, nn
+
+from multilayer.nn.mlp import MLP
+
+
+class CategoryEmbeddings(nn.Module):
+    """A vector for each label of a column of categories, in place of its one-hot features.
+
+    A row without any of a column's labels has a vector of zeros.
+
+    n_numbers: the features before those of the categories, which pass as they are.
+    sizes: for each column of categories how many one-hot features it has.
+
+    **Shape**
+
+    - Input: `(B, n_numbers + sum(sizes))`
+    - Output: `(B, n_features)`
+
+    >>> layer = CategoryEmbeddings(2, [3, 20])
+    >>> layer.n_features, layer(torch.zeros(5, 25)).shape
+    (14, torch.Size([5, 14]))
+    """
+
+    def __init__(self, n_numbers: int, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.sizes = [n_numbers, *sizes]
+        self.vectors = nn.ParameterList(
+            [torch.randn(size, embedding_width(size)) for size in sizes]
+        )
+
+    @property
+    def n_features(self) -> int:
+        """The width of its output."""
+        widths = [embedding_width(size) for size in self.sizes[1:]]
+        return self.sizes[0] + sum(widths)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_numbers + sum(sizes))` to `(B, n_features)`."""
+        numbers, *one_hot = torch.split(x, self.sizes, dim=1)
+        embedded = [part @ own for part, own in zip(one_hot, self.vectors, strict=True)]
+        return torch.cat([numbers, *embedded], dim=1)
+
+
+def embedding_width(n_labels: int) -> int:
+    """The rule of thumb of fastai (Howard and Gugger 2020): `1.6 n^0.56`, at most 50.
+
+    >>> embedding_width(3), embedding_width(20), embedding_width(10_000)
+    (3, 9, 50)
+    """
+    return int(min(50, ceil(1.6 * n_labels**0.56)))
+
+
+class NumberEmbeddings(nn.Module):
+    """A vector for each number, of periodic functions of it whose frequencies are learnt.
+
+    Periodic, linear, relu: "PLR" of Gorishniy, Rubachev and Babenko 2022, by the authors' package.
+
+    embeddings: of so many of the first features; the others pass as they are.
+
+    **Shape**
+
+    - Input: `(B, n_features)`
+    - Output: `(B, n_numbers * d_embedding + n_features - n_numbers)`
+    """
+
+    def __init__(self, embeddings: PeriodicEmbeddings) -> None:
+        super().__init__()
+        self.embeddings = embeddings
+        self.n_numbers = embeddings.get_output_shape()[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to vectors, one after the other, and the other features."""
+        vectors = self.embeddings(x[:, : self.n_numbers]).flatten(1)  # (B, n, d) -> (B, n * d)
+        return torch.cat([vectors, x[:, self.n_numbers :]], dim=1)
+
+
+class PLRMLP(MLP):
+    """A multilayer perceptron after `NumberEmbeddings`; for the other arguments see `MLP`.
+
+    n_numbers: so many of the first features are embedded.
+    d_embedding: the length of a vector.
+    n_frequencies: frequencies a feature.
+    frequency_scale: the standard deviation of the frequencies at the start. It matters: larger ones
+        fit finer detail.
+    lite: whether the linear layer is one for all features.
+
+    >>> network = PLRMLP(6, 3, n_numbers=4, d_embedding=8, d_hidden=[16])
+    >>> network(torch.zeros(5, 6)).shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_outputs: int,
+        *,
+        n_numbers: int,
+        d_embedding: int = 24,
+        n_frequencies: int = 48,
+        frequency_scale: float = 0.01,
+        lite: bool = False,
+        **mlp: Any,
+    ) -> None:
+        if not 1 <= n_numbers <= n_features:
+            raise ValueError(f"n_numbers must be from 1 to {n_features}, got {n_numbers}")
+        embeddings = PeriodicEmbeddings(
+            n_numbers,
+            d_embedding,
+            n_frequencies=n_frequencies,
+            frequency_init_scale=frequency_scale,
+            lite=lite,
+        )
+        d_first = n_numbers * d_embedding + n_features - n_numbers
+        super().__init__(d_first, n_outputs, **mlp)
+        self.insert(0, NumberEmbeddings(embeddings))

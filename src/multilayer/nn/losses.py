@@ -1,0 +1,231 @@
+"""Losses that torch lacks, and which loss fits which task."""
+
+from collections.abc import Sequence
+from math import inf
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from multilayer.core.errors import UserError
+
+Task = Literal["binary", "multiclass", "regression"]
+
+
+class BinaryCrossEntropy(nn.Module):
+    """Binary cross entropy from logits: `-mean(y log p + (1 - y) log(1 - p))`, `p = sigmoid(z)`.
+
+    **Shape**
+
+    - Logits: `(B,)`
+    - Target: `(B,)`, 0 or 1, of any dtype
+    - Output: a scalar
+
+    label_smoothing: moves the target this far towards 1/2 (Szegedy et al. 2016).
+    class_weights: the weights of class 0 and class 1; the mean is weighted, as in `CrossEntropy`.
+
+    >>> BinaryCrossEntropy()(torch.tensor([0.0]), torch.tensor([1]))
+    tensor(0.6931)
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.label_smoothing = check_label_smoothing(label_smoothing)
+        self.register_buffer("weight", weight_tensor(class_weights, n_classes=2))
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Map logits and target `(B,)` to the mean loss."""
+        check_outputs("binary", logits, target)
+        check_classes_on_cpu(target, n_classes=2)
+        return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
+
+
+def binary_cross_entropy(
+    logits: Tensor, target: Tensor, label_smoothing: float | Tensor, weight: Tensor | None
+) -> Tensor:
+    """The loss of `BinaryCrossEntropy`, `(B,)` to a scalar."""
+    smoothed = target.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
+    if weight is None:
+        return F.binary_cross_entropy_with_logits(logits, smoothed)
+    # Each class's term has its class's weight, as in torch's softmax cross entropy.
+    loss = weight[1] * smoothed * F.softplus(-logits)
+    loss = loss + weight[0] * (1 - smoothed) * F.softplus(logits)
+    return loss.sum() / weight[target.long()].sum()
+
+
+class CrossEntropy(nn.CrossEntropyLoss):
+    """Softmax cross entropy from logits; `torch.nn.CrossEntropyLoss` with weights as a list.
+
+    **Shape**
+
+    - Logits: `(B, n_classes)`
+    - Target: `(B,)`, int64 in [0, n_classes)
+    - Output: a scalar
+
+    >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
+    tensor(1.3863)
+    """
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(
+            weight=weight_tensor(class_weights),
+            label_smoothing=check_label_smoothing(label_smoothing),
+        )
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Map logits `(B, n_classes)` and target `(B,)` to the mean loss."""
+        check_outputs("multiclass", logits, target)
+        check_classes_on_cpu(target, n_classes=logits.shape[1])
+        check_n_weights(self.weight, n_classes=logits.shape[1])
+        return super().forward(logits, target.long())
+
+
+def check_outputs(task: Task, output: Tensor, target: Tensor) -> None:
+    """Raise `UserError` where a minibatch's outputs and target are not as the task has them.
+
+    torch would broadcast them, or say less. No value is read, so that a GPU need not wait.
+    """
+    n_dimensions = 2 if task == "multiclass" else 1
+    if output.ndim == n_dimensions and target.shape == output.shape[:1]:
+        if task == "regression" or not target.is_floating_point() or task == "binary":
+            return
+        problem = "the target must hold class indices as whole numbers: use target.long()"
+    elif target.ndim == 2 and target.shape[1] == 1:
+        problem = "the target must have one value a row: use target.squeeze(1)"
+    elif target.ndim != 1:
+        problem = "the target must have one value a row"
+    elif task == "multiclass" and output.ndim != 2:
+        problem = "the network must give a logit for each class; a single one is for BinaryModule"
+    elif output.ndim != n_dimensions:
+        more = "; several are for MulticlassModule" if task == "binary" else ""
+        problem = f"the network must give one output a row{more}"
+    else:
+        problem = "outputs and target must have as many rows"
+    shapes = f"outputs {tuple(output.shape)} and target {tuple(target.shape)}, {target.dtype}"
+    raise UserError(f"{task}: {problem}; got {shapes}")
+
+
+def check_classes(target: Tensor, n_classes: int) -> None:
+    """Raise `UserError` where a target `(B,)` holds other than class indices."""
+    least, most = target.aminmax()
+    is_whole = not target.is_floating_point() or bool((target == target.round()).all())
+    if not (is_whole and least >= 0 and most < n_classes):
+        known = torch.isin(target, torch.arange(n_classes, device=target.device))
+        other = target[~known][0].item()
+        raise UserError(
+            f"the target holds {other:.15g}, but the {n_classes} classes are the whole numbers "
+            f"from 0 to {n_classes - 1}"
+        )
+
+
+def check_classes_on_cpu(target: Tensor, n_classes: int) -> None:
+    """The same where reading a value is no wait; it takes 5 us for a minibatch."""
+    if target.device.type == "cpu":
+        check_classes(target, n_classes)
+
+
+def target_for(output: Tensor, target: Tensor) -> Tensor:
+    """A target as the loss takes it: one output a row is compared with a number, not an index."""
+    return target.to(output.dtype) if output.ndim == 1 else target
+
+
+LOSS_OF_TASK: dict[Task, type[nn.Module]] = {
+    "binary": BinaryCrossEntropy,
+    "multiclass": CrossEntropy,
+    "regression": nn.MSELoss,
+}
+
+# A loss that is not listed, a user's own say, is taken to fit any task.
+TASKS_OF_LOSS: dict[type[nn.Module], tuple[Task, ...]] = {
+    BinaryCrossEntropy: ("binary",),
+    CrossEntropy: ("multiclass",),
+    nn.MSELoss: ("regression",),
+    nn.L1Loss: ("regression",),
+    nn.HuberLoss: ("regression",),
+}
+
+
+class AutoLoss:
+    """Stands in a config for the loss of the task; see `loss_for_task`.
+
+    The arguments are those of the cross entropies, and of no account in regression.
+    """
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+    ) -> None:
+        self.label_smoothing = check_label_smoothing(label_smoothing)
+        self.class_weights = class_weights
+
+
+def loss_for_task(loss: Any, task: Task, n_classes: int | None = None) -> Any:
+    """`loss` itself, or for `AutoLoss` a new loss that follows the task.
+
+    Raises `UserError` when the loss does not fit the task, or its weights the number of classes, or
+    when it sums over the rows: its mean over minibatches would be no loss.
+
+    >>> loss_for_task(AutoLoss(), "regression")
+    MSELoss()
+    """
+    if isinstance(loss, AutoLoss):
+        if task == "regression":
+            return nn.MSELoss()
+        cross_entropy = BinaryCrossEntropy if task == "binary" else CrossEntropy
+        loss = cross_entropy(label_smoothing=loss.label_smoothing, class_weights=loss.class_weights)
+    tasks = TASKS_OF_LOSS.get(type(loss), (task,))
+    if task not in tasks:
+        raise UserError(
+            f"{type(loss).__name__} is for {' or '.join(tasks)}, and the data's task is {task}: "
+            f"use {LOSS_OF_TASK[task].__name__}, or loss=auto, which follows the task"
+        )
+    if "sum" in (getattr(loss, "reduction", ""), getattr(loss, "keywords", {}).get("reduction")):
+        raise UserError("the loss must be the mean over the rows: use reduction='mean', not 'sum'")
+    check_n_weights(loss.weight if isinstance(loss, CrossEntropy) else None, n_classes)
+    return loss
+
+
+def check_n_weights(weights: Sequence[float] | Tensor | None, n_classes: int | None) -> None:
+    """Raise `UserError` where there is not one weight for each class."""
+    if weights is not None and n_classes not in (None, len(weights)):
+        raise UserError(f"class_weights must hold {n_classes} numbers, got {len(weights)}")
+
+
+def total_weight(loss: nn.Module, target: Tensor) -> Tensor:
+    """What the mean loss of a minibatch was divided by, `(..., B)` to `(...)`.
+
+    That is the number of its rows or, with class weights, the sum of the weights of its rows.
+    """
+    weight = None
+    if isinstance(loss, BinaryCrossEntropy | nn.CrossEntropyLoss):
+        weight = loss.weight
+    if weight is None:
+        return torch.tensor(target.shape[-1], device=target.device).expand(target.shape[:-1])
+    return weight[target.long()].sum(dim=-1)
+
+
+def check_label_smoothing(label_smoothing: float) -> float:
+    """The same number, if it is one that smooths."""
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+    return label_smoothing
+
+
+def weight_tensor(
+    class_weights: Sequence[float] | None, n_classes: int | None = None
+) -> Tensor | None:
+    """The class weights as a float32 tensor `(n_classes,)`; None stays None."""
+    if class_weights is None:
+        return None
+    check_n_weights(class_weights, n_classes)
+    if not all(0 <= weight < inf for weight in class_weights) or sum(class_weights) == 0:
+        raise ValueError(
+            f"class_weights must be at least 0 and not all 0, got {list(class_weights)}"
+        )
+    return torch.tensor(class_weights, dtype=torch.float32)

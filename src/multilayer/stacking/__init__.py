@@ -1,0 +1,1 @@
+"""Networks of one shape trained as one stacked model: torch alone."""

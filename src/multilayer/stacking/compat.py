@@ -1,0 +1,161 @@
+"""Which networks are alike: the same in all but what a stack holds for each member.
+
+Jobs whose configs may stack can have networks that may not. One of a user's own may keep a rate to
+itself, draw a mask when it is built, or have a layer only where there is dropout.
+"""
+
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from multilayer.stacking.model import TAKEN_OVER
+
+TENSORS_AND_LAYERS = ("_parameters", "_buffers", "_modules")
+"""What a module keeps these in: they are compared by their names, kinds and shapes."""
+
+MISSING = object()
+
+Names = dict[int, str]
+
+
+def alike(modules: Sequence[nn.Module]) -> tuple[list[list[int]], str | None]:
+    """Group modules whose networks and losses are alike.
+
+    Returns the groups, as positions, and where there are several the first difference, in words.
+    """
+    groups: list[list[int]] = []
+    first_difference = None
+    for position, module in enumerate(modules):
+        for group in groups:
+            found = difference(modules[group[0]], module)
+            if found is None:
+                group.append(position)
+                break
+            first_difference = first_difference or found
+        else:
+            groups.append([position])
+    return groups, first_difference
+
+
+def difference(first: nn.Module, other: nn.Module, *, in_all: bool = False) -> str | None:
+    """In what the networks and losses of two modules differ; None where they are alike.
+
+    in_all: whether also in the numbers of which each member has its own.
+    """
+    layers, others = parts(first), parts(other)
+    kinds, other_kinds = (
+        {name: type_before_parametrizations(layer) for name, layer in each.items()}
+        for each in (layers, others)
+    )
+    if kinds != other_kinds:
+        return "their layers"
+    if shapes(first) != shapes(other):
+        return "the shapes of their weights"
+    names, other_names = names_of(first), names_of(other)
+    for name, layer in layers.items():
+        taken = TAKEN_OVER.get(type(layer))
+        mine, its = vars(layer), vars(others[name])
+        for attribute in dict.fromkeys([*mine, *its]):
+            is_own = taken is not None and attribute == taken.own_number and not in_all
+            if attribute in TENSORS_AND_LAYERS or is_own:
+                continue
+            pair = mine.get(attribute, MISSING), its.get(attribute, MISSING)
+            if not are_equal(*pair, names, other_names):
+                return " ".join([*name.split(".")[1:], f"{type(layer).__name__}.{attribute}"])
+    return None
+
+
+def parts(module: nn.Module) -> dict[str, nn.Module]:
+    """The network and the loss of a module, with all their layers."""
+    parts = [(name, module.get_submodule(name)) for name in ("network", "loss")]
+    return {
+        name: layer for prefix, part in parts for name, layer in part.named_modules(prefix=prefix)
+    }
+
+
+def names_of(module: nn.Module) -> Names:
+    """The names of all layers, parameters and buffers, by their identity."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return {id(each): name for name, each in [*module.named_modules(), *tensors]}
+
+
+def shapes(module: nn.Module) -> dict[str, tuple[torch.Size, bool]]:
+    """The shape of each parameter and buffer, and whether it is trained."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    return {
+        name: (tensor.shape, tensor.requires_grad)
+        for name, tensor in tensors
+        if name.startswith(("network.", "loss."))
+    }
+
+
+def are_equal(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
+    """Whether two values that networks keep are equal; those that cannot be compared are not."""
+    try:
+        return same(mine, its, names, other_names)
+    except Exception:  # an object of the user's own may raise anything
+        return False
+
+
+def same(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
+    """Whether two values that networks keep are equal.
+
+    names, other_names: of what is compared by itself, or is being compared.
+
+    >>> same([0.1, {"a": None}], [0.1, {"a": None}], {}, {})
+    True
+    >>> same([torch.zeros(2)], [torch.ones(2)], {}, {})
+    False
+    """
+    if id(mine) in names or id(its) in other_names:
+        return names.get(id(mine)) == other_names.get(id(its))
+    if mine is its:
+        return True
+    if type(mine) is not type(its):
+        return False
+    if isinstance(mine, Tensor):
+        return torch.equal(mine, its)
+    if isinstance(mine, np.ndarray):
+        return bool(np.array_equal(mine, its))
+    if isinstance(mine, list | tuple):
+        pairs = zip(mine, its, strict=False)
+        return len(mine) == len(its) and all(same(*pair, names, other_names) for pair in pairs)
+    if isinstance(mine, OrderedDict) and all(isinstance(key, int) for key in mine):
+        # torch's hooks, whose keys count all hooks that there ever were.
+        return same(list(mine.values()), list(its.values()), names, other_names)
+    if isinstance(mine, dict):
+        return mine.keys() == its.keys() and all(
+            same(value, its[key], names, other_names) for key, value in mine.items()
+        )
+    if isinstance(mine, weakref.ReferenceType):
+        return same(mine(), its(), names, other_names)
+    inside, its_inside = what_is_inside(mine), what_is_inside(its)
+    if inside is None:
+        return bool(mine == its)
+    names[id(mine)] = other_names[id(its)] = f"object {len(names)}"  # they may refer to themselves
+    return same(inside, its_inside, names, other_names)
+
+
+def what_is_inside(value: Any) -> Any:
+    """What makes a function or an object what it is; None where it has no parts."""
+    if isinstance(value, MethodType):
+        return value.__func__, value.__self__
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        return value.__code__, value.__defaults__, value.__kwdefaults__, cells
+    if isinstance(value, partial):
+        return value.func, value.args, value.keywords
+    if isinstance(value, deque | set | frozenset):
+        return sorted(value, key=repr) if isinstance(value, set | frozenset) else list(value)
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    if slots:
+        return {name: getattr(value, name, None) for name in slots}
+    return getattr(value, "__dict__", None)

@@ -1,0 +1,185 @@
+"""Running the steps of blocks: eagerly, or traced and compiled where the work ahead pays for it."""
+
+import logging
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from multilayer.core.errors import first_line
+from multilayer.stacking.block import Block, Step
+from multilayer.training.compilation import WITHOUT_TIMING, can_compile
+from multilayer.training.threads import threads_of_step
+
+log = logging.getLogger(__name__)
+
+# Compiling takes 2 s where torch's cache on the disk knows the graph and 6 to 10 s where not. It
+# saves 2 ms a step of Python and of small operations, and as much again where a step is so large
+# (measured on 2 CPU cores; see docs/lockstep.md). That is estimated and not timed: whether a step
+# is compiled changes its last digits.
+STEPS_WORTH_COMPILING = 3_000
+WORK_THAT_DOUBLES_IT = 20_000_000
+
+# On the CPU one C++ function calls all kernels of a step: a third faster for a single member than
+# Python calling each. All shapes share torch's setting of the number of threads.
+CONFIG_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
+
+Shape = tuple[int, ...]
+Run = Callable[..., tuple[Tensor, Tensor]]
+
+
+class Runner:
+    """Runs the steps of all blocks of a stack.
+
+    choice: true or false to compile or not, or "auto".
+    threads: how many CPU threads, or "auto".
+    say: tells the user, before a compilation that takes some seconds.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        *,
+        choice: bool | str,
+        threads: int | str,
+        device: torch.device,
+        say: Callable[[str], None] = log.info,
+    ) -> None:
+        self.step = step
+        self.choice = choice
+        self.device = device
+        self.say = say
+        self.threads = threads
+        self.compiled: dict[Shape, Run] = {}
+        self.has_failed = False
+
+    def run(self, block: Block, inputs: Sequence[Tensor], n_ahead: int) -> tuple[Tensor, Tensor]:
+        """Train a block for S steps; returns losses `(S, K)` and outputs `(S, K, B, ...)`.
+
+        inputs: features `(N, D)` and target `(N,)` of all rows, then for each step the rows of
+            each member `(S, K, B)`, the numbers `(S, n_numbers, K)` and the keys `(S, K, 2)`.
+        n_ahead: the steps of blocks of this shape until the end of the training.
+        """
+        key = tuple(inputs[2].shape[1:])
+        if key not in self.compiled and self.is_worthwhile(block, key, n_ahead):
+            self.say(f"compiling the step of {len(block)} members, for {n_ahead:,} steps ahead")
+            self.try_to_compile(key, block, inputs)
+        usual = torch.get_num_threads()
+        torch.set_num_threads(self.n_threads(block, key))
+        found = [self.one(key, block, *inputs[:2], *each) for each in zip(*inputs[2:], strict=True)]
+        torch.set_num_threads(usual)
+        losses, outputs = zip(*found, strict=True)
+        return torch.stack(losses), torch.stack(outputs)
+
+    def n_threads(self, block: Block, key: Shape) -> int:
+        """How many CPU threads a step of a shape uses."""
+        if self.device.type != "cpu":
+            return 1
+        return threads_of_step(self.threads, work(block, key), len(block))
+
+    def one(
+        self,
+        key: Shape,
+        block: Block,
+        features: Tensor,
+        target: Tensor,
+        rows: Tensor,
+        numbers: Tensor,
+        keys: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """One step; returns losses `(K,)` and outputs `(K, B, ...)`."""
+        if key in self.compiled:
+            tensors = block.tensors()
+            return self.compiled[key](*tensors, features, target, rows, numbers, keys)
+        return self.step(block, features[rows], target[rows], numbers, keys)
+
+    def is_worthwhile(self, block: Block, key: Shape, n_ahead: int) -> bool:
+        """Whether to compile for blocks and minibatches of a shape, decided by the work ahead."""
+        if not self.choice or not can_compile(self.device):
+            return False
+        size = 1 + work(block, key) / WORK_THAT_DOUBLES_IT
+        return self.choice is True or n_ahead * size >= STEPS_WORTH_COMPILING
+
+    def why_not(self) -> str | None:
+        """Why nothing was compiled, at the end of the training; None where something was."""
+        if self.compiled:
+            return None
+        if not self.choice:
+            return None if self.has_failed else "not compiled: compile=false"
+        if not can_compile(self.device):
+            return "not compiled: there is no C++ compiler"
+        return "not compiled: too few steps for it to pay; compile=true compiles all the same"
+
+    def try_to_compile(self, key: Shape, block: Block, inputs: Sequence[Tensor]) -> None:
+        """Compile for blocks and minibatches of a shape; go on without where that fails.
+
+        It needs more than can be asked for beforehand: a compiler that knows the processor, say.
+        """
+        try:
+            self.compiled[key] = self.compile(block, inputs)
+        except Exception as error:
+            if self.choice is True:
+                raise
+            self.say(f"compiling failed, and the training goes on without: {first_line(error)}")
+            self.choice, self.has_failed = False, True
+
+    def compile(self, block: Block, inputs: Sequence[Tensor]) -> Run:
+        """The step for blocks and minibatches of one shape, as one compiled function."""
+        from torch._inductor import standalone_compile
+
+        start = perf_counter()
+        example: list[Any] = [
+            *block.tensors(),
+            *inputs[:2],
+            *(each[0] for each in inputs[2:]),
+        ]
+        graph = trace(self.step, block, example)
+
+        def compiled_with(config: dict[str, Any]) -> Run:
+            run: Run = standalone_compile(
+                graph,
+                example,
+                dynamic_shapes="from_example_inputs",
+                options={"config_patches": config},
+            )
+            return run
+
+        if self.device.type != "cpu":
+            compiled = compiled_with(WITHOUT_TIMING)
+        else:
+            try:  # without trying each of the processor's instructions, which takes a second
+                compiled = compiled_with(CONFIG_ON_CPU | {"cpp.vec_isa_ok": True})
+            except Exception as error:
+                log.info(f"once more, for a compiler that may not know all: {first_line(error)}")
+                compiled = compiled_with(CONFIG_ON_CPU)
+        log.info(f"compiled the step of {len(block)} members in {perf_counter() - start:.1f} s")
+        return compiled
+
+
+def work(block: Block, key: Shape) -> int:
+    """Parameters times rows of a minibatch, of all members of a block together."""
+    return block.weights.numel() * key[-1]
+
+
+def trace(step: Step, block: Block, example: Sequence[Tensor]) -> GraphModule:
+    """The operations of a step as a graph over plain tensors.
+
+    It holds the backward pass and the update too, so that running it needs neither autograd nor
+    vmap, and the compiler sees one graph whatever Python the network is written in.
+    """
+    n_tensors = len(block.tensors())
+
+    def run(*flat: Tensor) -> tuple[Tensor, Tensor]:
+        features, target, rows, numbers, keys = flat[n_tensors:]
+        own = block.with_tensors(flat[:n_tensors])
+        return step(own, features[rows], target[rows], numbers, keys)
+
+    step.traced = True
+    try:
+        return make_fx(run, tracing_mode="fake")(*example)
+    finally:
+        step.traced = False

@@ -1,0 +1,314 @@
+"""From a plain config to data, network, module and trainer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from multilayer.cli.compose import raise_all
+from multilayer.core.device import accelerator_problem, free_memory, trainer_device
+from multilayer.core.errors import UserError
+from multilayer.core.memory import copies_in_training, size_problem
+from multilayer.data import DataModule, Preprocessing
+from multilayer.data.batches import Batches
+from multilayer.data.table import Columns
+from multilayer.nn.embeddings import CategoryEmbeddings
+from multilayer.nn.losses import Task, loss_for_task
+from multilayer.runs.folder import RunFolder
+from multilayer.runs.masking import masked_config
+from multilayer.training.arguments import check_trainable, make_part
+from multilayer.training.epoch import KEPT_BYTES
+from multilayer.training.instantiate import argument_problems, fill, make
+from multilayer.training.module import DTYPES, MODULE_OF_TASK, SupervisedModule
+
+Config = dict[str, Any]
+COMPONENTS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
+
+
+def check_components(config: Config) -> None:
+    """Build what can be built before any data is read, to find what is wrong with it.
+
+    The network is built on torch's meta device, where weights take neither memory nor time.
+
+    Raises `UserError`.
+    """
+    problems = argument_problems({name: config[name] for name in COMPONENTS})
+    accelerator = config["trainer"]["accelerator"]
+    if lacking := accelerator_problem(accelerator):
+        problem = f"trainer.accelerator={accelerator}: {lacking}; use trainer=auto or trainer=cpu"
+        problems.append(problem)
+    raise_all(problems)
+    data = make_data(config)
+    if data.task is not None:
+        make_loss(config, data.task)
+    with torch.device("meta"):
+        network = make_network(config["model"], n_features=2, n_outputs=2)
+    check_trainable(network)
+    optimizer = make_part("optimizer", make_optimizer(config), [torch.zeros(1)])
+    scheduler = make_part("scheduler", make_scheduler(config, n_steps=100), optimizer)
+    if isinstance(scheduler, ReduceLROnPlateau) and config["scheduler"]["interval"] == "step":
+        raise UserError(
+            "scheduler.interval=step: this schedule follows a metric of whole epochs; "
+            "give scheduler.interval=epoch"
+        )
+
+
+def check_size(config: Config, columns: Columns, preprocessing: Preprocessing) -> None:
+    """Raise `UserError` where the network for a table is too large for the memory, unmade yet."""
+    n_weights = count_weights(config, columns, preprocessing)
+    device = trainer_device(config["trainer"]["accelerator"])
+    for place, n_copies in ((torch.device("cpu"), 1), (device, copies_in_training(config))):
+        problem = size_problem(n_weights, config, free=free_memory(place), n_copies=n_copies)
+        raise_all([problem] if problem else [])
+
+
+def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing) -> int:
+    """The numbers in the network for a table, counted where they take no memory."""
+    with torch.device("meta"):
+        network = assemble_network(config, columns, preprocessing)
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
+
+
+def check_batch_normalization(network: nn.Module, minibatches: Batches) -> None:
+    """Refuse a minibatch of one row before torch does, in the middle of an epoch."""
+    normalizes = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
+    n_rows, batch_size = minibatches.n_rows, minibatches.batch_size
+    if normalizes and (batch_size == 1 or n_rows % batch_size == 1):
+        raise UserError(
+            f"data.batch_size={batch_size}: of {n_rows} rows a minibatch has only one, and batch "
+            "normalization needs 2; choose another size, or model.normalization=layer"
+        )
+
+
+def make_data(
+    config: Config, preprocessing: Preprocessing | None = None, known: Columns | None = None
+) -> DataModule:
+    """The DataModule, which has read nothing yet.
+
+    known: the columns of an earlier training on the same data.
+    """
+    data: DataModule = make("data", config["data"], preprocessing=preprocessing)
+    data.known_columns = known
+    return data
+
+
+def make_network(
+    node: Config, *, n_features: int, n_outputs: int, n_numbers: int | None = None
+) -> nn.Module:
+    """The network of a `model` node, for so many features and outputs.
+
+    n_numbers: how many of the features, the first ones, are numbers; None for all.
+    """
+    words = {"n_features": n_features, "n_outputs": n_outputs, "n_numbers": n_numbers or n_features}
+    return make("model", fill(node, words))  # type: ignore[no-any-return]
+
+
+def make_whole_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
+    """The network for preprocessed rows of a table, which has run once to see that it fits them."""
+    network = assemble_network(config, columns, preprocessing)
+    check_shape(network, preprocessing.n_features, columns)
+    return network
+
+
+def assemble_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
+    """The network for preprocessed rows of a table, with embeddings of categories before it."""
+    n_features, sizes = preprocessing.n_features, preprocessing.category_sizes
+    rest = {"n_outputs": columns.n_outputs, "n_numbers": preprocessing.n_numbers}
+    if not sizes or config["data"].get("categories") != "embedding":
+        return make_network(config["model"], n_features=n_features, **rest)
+    first = CategoryEmbeddings(n_features - sum(sizes), sizes)
+    after = make_network(config["model"], n_features=first.n_features, **rest)
+    return nn.Sequential(first, after)
+
+
+def check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
+    """Raise `UserError` where a network does not map so many features to a table's outputs."""
+    n_outputs = columns.n_outputs
+    training = network.training
+    try:
+        with torch.no_grad():
+            output = network.eval()(torch.zeros(2, n_features))
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"model: it does not take {n_features} features: {error}") from error
+    network.train(training)
+    if not isinstance(output, Tensor):
+        raise UserError(f"model: it must give a tensor, got a {type(output).__name__}")
+    shape = tuple(output.shape)
+    if shape != (2, n_outputs) and (shape, n_outputs) != ((2,), 1):
+        raise UserError(
+            f"model: it must give {n_outputs} outputs a row for the task {columns.task}, "
+            f"2 rows gave the shape {shape}"
+        )
+
+
+def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Module:
+    """The loss, which must fit the task and the number of classes."""
+    # Weights that are to be "balanced" are numbers once the training rows are known.
+    node = fill(config["loss"], {"balanced": None})
+    try:
+        return loss_for_task(make("loss", node), task, n_classes)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise UserError(f"loss: {error}") from error
+
+
+def with_balanced_weights(config: Config, data: DataModule) -> Config:
+    """The config with numbers for `loss.class_weights=balanced`: n / (n_classes * count of each).
+
+    Then all classes count the same, however few training rows they have.
+    """
+    if config["loss"].get("class_weights") != "balanced":
+        return config
+    classes, target = data.columns.classes, data.targets[data.rows["train"]]
+    counts = target.long().bincount(minlength=len(classes)).tolist() if classes else []
+    if not all(counts):
+        label = classes[counts.index(0)]
+        raise UserError(f"loss.class_weights=balanced: no training row is of class {label!r}")
+    weights = [len(target) / (len(classes) * count) for count in counts] or None
+    return config | {"loss": config["loss"] | {"class_weights": weights}}
+
+
+def make_optimizer(config: Config) -> Any:
+    """What makes the optimizer from parameters.
+
+    `fused=auto` is true, but where the gradients of float16 are clipped: they are scaled, and a
+    fused optimizer takes the scale back itself, too late for clipping.
+    """
+    trainer = config["trainer"]
+    is_scaled = str(trainer["precision"]).startswith("16")
+    words = {"auto": not (is_scaled and trainer["gradient_clip_val"])}
+    return make("optimizer", fill(config["optimizer"], words))
+
+
+def make_scheduler(config: Config, *, n_steps: int) -> Any:
+    """What makes the schedule from an optimizer, for a training of `n_steps` steps.
+
+    `n_steps` in its node becomes how often it moves: as many times, or once an epoch.
+    """
+    n_epochs = config["trainer"]["max_epochs"] or -1
+    by_epoch = config["scheduler"]["interval"] == "epoch" and n_epochs > 0
+    words = {"n_steps": n_epochs if by_epoch else n_steps, "n_epochs": n_epochs}
+    node = fill(config["scheduler"], words)
+    return make("scheduler", {key: value for key, value in node.items() if key != "interval"})
+
+
+def make_module(
+    config: Config,
+    columns: Columns,
+    preprocessing: Preprocessing,
+    *,
+    data_fingerprint: str,
+    **training: Any,
+) -> SupervisedModule:
+    """The LightningModule for the task of a table, with its network and loss.
+
+    All arguments but the last travel in its checkpoints. `training` is what `training_arguments`
+    gives; without it the module can only predict.
+    """
+    network = make_whole_network(config, columns, preprocessing)
+    module = MODULE_OF_TASK[columns.task](
+        network,
+        loss=make_loss(config, columns.task, len(columns.classes)),
+        preprocessing=preprocessing,
+        about={
+            "config": masked_config(config),
+            "columns": columns.to_dict(),
+            "data_fingerprint": data_fingerprint,
+        },
+        **training,
+    )
+    # Lightning would do so after it has loaded a checkpoint, and so round what it holds.
+    return module.to(DTYPES.get(str(config["trainer"]["precision"]), torch.float32))
+
+
+def training_arguments(config: Config, *, n_steps: int, is_streamed: bool) -> dict[str, Any]:
+    """How a module learns, in a training of so many steps.
+
+    Where the training rows are in memory, all outputs of an epoch may be too.
+    """
+    return {
+        "optimizer": make_optimizer(config),
+        "scheduler": make_scheduler(config, n_steps=n_steps),
+        "scheduler_interval": config["scheduler"]["interval"],
+        "monitor": config["monitor"],
+        "kept_bytes": KEPT_BYTES if is_streamed else None,
+    }
+
+
+def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.Trainer:
+    """The trainer, with the callbacks and loggers of the config; files go into the run folder."""
+    words = run.words()
+    loggers = make_all("logger", fill(config["logger"], words))
+    callbacks = make_all("callbacks", fill(config["callbacks"], words))
+    if not loggers:  # Lightning refuses to watch rates that nothing would log
+        callbacks = [item for item in callbacks if not isinstance(item, LearningRateMonitor)]
+    if quiet:
+        callbacks = [item for item in callbacks if not isinstance(item, ModelSummary)]
+    trainer: pl.Trainer = make(
+        "trainer",
+        fill(config["trainer"], words),
+        logger=loggers,
+        callbacks=callbacks,
+        default_root_dir=str(run.path),
+        # Only what the config names, none of Lightning's defaults beside it.
+        enable_checkpointing=has(callbacks, Checkpoint),
+        enable_progress_bar=has(callbacks, ProgressBar),
+        enable_model_summary=has(callbacks, ModelSummary),
+        use_distributed_sampler=False,
+    )
+    return trainer
+
+
+def make_all(key: str, group: Config) -> list[Any]:
+    """The objects of a group that holds several, by name; one that is null is left out."""
+    named = {f"{key}.{name}": node for name, node in group.items() if node is not None}
+    for name, node in named.items():
+        if "_target_" not in node:
+            raise UserError(f"{name}: has no _target_; choose the file of {key} that defines it")
+    return [make(name, node) for name, node in named.items()]
+
+
+def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:
+    """Whether one of the callbacks is of a kind."""
+    return any(isinstance(callback, kind) for callback in callbacks)
+
+
+def limited_batches(trainer: Config, n_batches: int, key: str = "limit_train_batches") -> int:
+    """How many of the minibatches of an epoch a limit of the trainer leaves.
+
+    Raises `UserError` where none are left.
+    """
+    limit = trainer[key]
+    n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
+    if n_limited == 0:
+        raise UserError(f"trainer.{key}={limit}: none of {n_batches} minibatches")
+    return n_limited
+
+
+def steps_per_epoch(trainer: Config, n_batches: int) -> int:
+    """The optimizer steps of an epoch, by its number of minibatches."""
+    n_accumulated: int = trainer["accumulate_grad_batches"]
+    return -(-limited_batches(trainer, n_batches) // n_accumulated)
+
+
+def planned_steps(trainer: Config, n_batches: int, n_epochs: int = 0, n_steps: int = 0) -> int:
+    """The optimizer steps of a whole training with so many minibatches an epoch.
+
+    n_epochs, n_steps: of a training that goes on, those that it has had.
+
+    Raises `UserError` where the training has no planned end.
+    """
+    n_per_epoch = steps_per_epoch(trainer, n_batches)
+    ends: list[int] = []
+    if trainer["max_epochs"] not in (None, -1):
+        ends.append(n_steps + (trainer["max_epochs"] - n_epochs) * n_per_epoch)
+    if trainer["max_steps"] != -1:
+        ends.append(int(trainer["max_steps"]))
+    if not ends:
+        raise UserError("trainer.max_epochs=-1: give trainer.max_steps, or a number of epochs")
+    return max(1, min(ends))

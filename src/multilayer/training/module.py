@@ -1,0 +1,470 @@
+"""The LightningModules that train a network: one for each task, on one base."""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from typing import Any, Literal, Self, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.combined_loader import CombinedLoader
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils._pytree import tree_leaves
+
+from multilayer.core.errors import UserError
+from multilayer.data.batches import Minibatch
+from multilayer.data.preprocessing import Preprocessing
+from multilayer.nn.losses import (
+    AutoLoss,
+    Task,
+    check_classes,
+    check_outputs,
+    loss_for_task,
+    target_for,
+    total_weight,
+)
+from multilayer.nn.metrics import metrics_of
+from multilayer.training.arguments import (
+    check_arguments,
+    check_batch,
+    check_trainable,
+    features_of,
+    make_part,
+    refuse_shape,
+)
+from multilayer.training.checkpoint_state import copy_of, count_minibatches, keep_own_storage
+from multilayer.training.epoch import KEPT_BYTES, Epoch
+from multilayer.training.logged import is_fitting, log_in_fit, monitored
+
+Batch = tuple[Tensor, Tensor]
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
+
+NEVER = sys.maxsize
+"""Epochs between two moves of a schedule that Lightning is not to move."""
+
+RAW_WEIGHTS = (
+    "preprocessing: these weights have learnt from raw columns, and the data are preprocessed; "
+    "give them raw columns, as in DataLoader(TensorDataset(columns, target)), or train a new module"
+)
+
+DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
+"""Of the weights, by `trainer.precision`; float32 where it is none of these."""
+
+
+class SupervisedModule(pl.LightningModule, ABC):
+    """Trains any `nn.Module` that maps features `(B, n_features)` to outputs `(B, n_outputs)`.
+
+    network: the `nn.Module`.
+    loss: called with outputs and targets of one minibatch; None takes the usual one of the task.
+    optimizer: called with the parameters. Not needed where nothing is trained.
+    scheduler: called with the optimizer; None keeps the rate.
+    scheduler_interval: "epoch" or "step", how often the schedule moves on.
+    monitor: the metric that `ReduceLROnPlateau` follows.
+    preprocessing: fitted, from raw columns to features; None takes over that of the first
+        `DataModule`, or of its loaders, that it is used with before it learns from other rows;
+        features from elsewhere stay as they are.
+    about: plain data that travels in the checkpoint under "multilayer".
+    kept_bytes: what outputs and targets of a training epoch may take; the metrics of a longer one
+        are those of its last rows. None keeps all.
+
+    `forward` takes raw columns, and so do training, validation, test and prediction, with targets
+    in their own units. Only the minibatches of a `DataModule` are preprocessed already.
+
+    `lr`, where it is set, is the rate of the optimizer; `Tuner.lr_find` sets it.
+
+    Raises `UserError` for an argument of another kind, or a loss that is for another task.
+    """
+
+    task: Task
+
+    def __init__(
+        self,
+        network: nn.Module = None,  # type: ignore[assignment]  # Lightning loads without it
+        *,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        optimizer: MakeOptimizer | None = None,
+        scheduler: MakeScheduler | None = None,
+        scheduler_interval: str = "epoch",
+        monitor: str = "validation/loss",
+        preprocessing: Preprocessing | None = None,
+        about: dict[str, Any] | None = None,
+        kept_bytes: int | None = KEPT_BYTES,
+    ) -> None:
+        super().__init__()
+        check_arguments(network, loss, optimizer, scheduler, scheduler_interval)
+        self.network = network
+        self.loss: Any = loss_for_task(loss or AutoLoss(), self.task)
+        self.preprocessing = preprocessing or nn.Identity()
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        self.monitor = monitor
+        self.about = about or {}
+        self.lr: float | None = None
+        self.validated: dict[str, Tensor] | None = None  # a copy, where `BestWeights` wants one
+        self.raw_weights: Literal["", "loaded", "trained"] = ""  # without a preprocessing
+        self.epochs = {"train": [Epoch(kept_bytes)]}  # by split, one for each loader
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Note the hook that is called, at once: 50 times a step, torch looks for weights, 1 us."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    @abstractmethod
+    def predictions(self, output: Tensor, /) -> Tensor:
+        """From the network's output to what the metrics and the user take."""
+
+    def targets(self, target: Tensor, /) -> Tensor:
+        """The targets of a minibatch as the metrics take them."""
+        return target
+
+    def take_preprocessing(self, fitted: Preprocessing) -> None:
+        """Take over the preprocessing of the data that come, where this module has none.
+
+        A network that has learnt from raw columns keeps them; only a fit may teach loaded weights.
+        """
+        fits = self._trainer is not None and self._trainer.state.fn == "fit"
+        is_new = self.raw_weights in (("", "loaded") if fits else ("",))
+        if is_new and not isinstance(self.preprocessing, Preprocessing):
+            self.preprocessing = deepcopy(fitted).to(self.device)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Take over the preprocessing of loaders before callbacks copy the module.
+
+        Lightning calls this first; a `DataModule` may not be fitted until its `setup`.
+        """
+        for fitted in preprocessings_of(data_of(self.trainer)):
+            self.take_preprocessing(fitted)
+        return []
+
+    def check_data(self, data: Any = None) -> None:
+        """Raise `UserError` where the data are preprocessed otherwise than this module expects.
+
+        data: loaders; None for those of the trainer.
+        """
+        for other in preprocessings_of(data_of(self.trainer) if data is None else data):
+            self.take_preprocessing(other)
+            own = self.preprocessing
+            if not isinstance(own, Preprocessing):
+                raise UserError(RAW_WEIGHTS)
+            if own is not other and not own.is_like(other):
+                raise UserError(
+                    "preprocessing: the module has another one than the data; give the data the "
+                    "module's, as in BuiltinData(..., preprocessing=module.preprocessing), or "
+                    "train a new module"
+                )
+
+    on_fit_start = on_validation_start = on_test_start = on_predict_start = check_data
+
+    def output(self, features: Tensor) -> Tensor:
+        """The network's output."""
+        features = features.to(self.device, cast(torch.dtype, self.dtype))
+        if features.ndim < 2:
+            raise UserError(f"features must be (B, n_features), got {tuple(features.shape)}")
+        try:
+            return squeeze_single(self.network(features))
+        except (RuntimeError, ValueError) as error:
+            refuse_shape(features, self.network, error)
+            raise
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """Predictions for raw columns `(B, n_features)`, in float32 or wider."""
+        return self.predictions(at_least_float32(self.output(self.preprocessing(columns))))
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """The loss of a minibatch."""
+        loss = self.step(batch, self.epochs["train"][0])
+        if not loss.requires_grad:
+            check_trainable(self.network)
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % every == 0:
+            self.log("train/loss_step", loss.detach())
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Keep the outputs of a validation minibatch, and with the first one the weights."""
+        if self.validated is not None and batch_index == dataloader_idx == 0:
+            self.validated = copy_of(self)
+        self.step(batch, self.epochs["validation"][dataloader_idx])
+
+    def test_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+        """Keep the outputs of a test minibatch."""
+        self.step(batch, self.epochs["test"][dataloader_idx])
+
+    def predict_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> Tensor:
+        """Predictions for a minibatch, whatever is in it beside the features."""
+        if isinstance(batch, Minibatch):
+            return self.predictions(at_least_float32(self.output(batch.features)))
+        return self(features_of(batch))  # type: ignore[no-any-return]
+
+    def step(self, batch: Batch, epoch: Epoch) -> Tensor:
+        """The loss of a minibatch, which is kept for the metrics of the epoch."""
+        features, target = batch if isinstance(batch, Minibatch) else self.prepared(batch)
+        output = self.output(features)
+        check_outputs(self.task, output, target)
+        loss = self.loss_of(output, target)
+        epoch.add(loss, output, target, total_weight(self.loss, target))
+        return loss
+
+    def prepared(self, batch: Batch) -> Minibatch:
+        """A minibatch of raw columns as the network and its loss take it."""
+        columns, target = check_batch(batch)
+        features = self.preprocessing(columns)
+        if self.task == "regression":
+            if isinstance(self.preprocessing, Preprocessing):
+                target = self.preprocessing.scale_target(target)
+            target = target.to(torch.promote_types(cast(torch.dtype, self.dtype), torch.float32))
+        return Minibatch(features, target)
+
+    def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss, in float32 or wider: in bfloat16 it would have three digits."""
+        output = at_least_float32(output)
+        loss: Tensor = self.loss(output, target_for(output, target))
+        if loss.ndim:
+            raise UserError(
+                f"loss: must be one number for a minibatch, the mean over its rows, got the shape "
+                f"{tuple(loss.shape)}; use reduction='mean'"
+            )
+        return loss
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow a change of precision, but keep the loss in float32 or wider."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        buffers = self.loss.buffers() if isinstance(self.loss, nn.Module) else ()
+        if {each.dtype for each in buffers} & {torch.float16, torch.bfloat16}:
+            self.loss.float()
+        return self
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the epoch before, which an error may have ended."""
+        if not isinstance(self.preprocessing, Preprocessing):
+            self.raw_weights = "trained"
+        self.epochs["train"] = [Epoch(self.epochs["train"][0].kept_bytes)]
+
+    def on_validation_epoch_start(self) -> None:
+        """Keep the outputs of each loader apart."""
+        self.epochs["validation"] = [Epoch() for _ in self.trainer.num_val_batches]
+
+    def on_test_epoch_start(self) -> None:
+        """Keep the outputs of each loader apart."""
+        self.epochs["test"] = [Epoch() for _ in self.trainer.num_test_batches]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training loss and metrics where no validation has done so."""
+        self.log_values(self.new_values("train"))
+        if not self.trainer.enable_validation:
+            self.move_plateau()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss and metrics of both, so that callbacks find them side by side."""
+        splits = ("train", "validation") if is_fitting(self.trainer) else ("validation",)
+        self.log_values(self.new_values(*splits))
+
+    def on_validation_end(self) -> None:
+        """Move the schedule that follows a metric."""
+        if is_fitting(self.trainer):
+            self.move_plateau()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the loss and metrics."""
+        self.log_values(self.new_values("test"))
+
+    def move_plateau(self) -> None:
+        """Let `ReduceLROnPlateau` see a new value of the metric that it follows.
+
+        Lightning would do so at the end of each epoch, with or without a validation in it, and
+        after the checkpoint of the epoch is written.
+        """
+        for config in self.trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau:
+                schedule: Any = config.scheduler
+                schedule.step(monitored(self.trainer, self.monitor))
+
+    def new_values(self, *splits: str) -> dict[str, Tensor]:
+        """The loss and every metric of the epochs so far, by the names to log.
+
+        Those of training are taken while the weights move. Where nothing came after the last call,
+        there are none.
+        """
+        values: dict[str, Tensor] = {}
+        for split in splits:
+            epochs = self.epochs[split]
+            for index, epoch in enumerate(epochs):
+                if epoch.has_news:
+                    epoch.has_news = False
+                    found = self.summarize(epoch.of_all_processes())
+                    values |= named(split, found, f"/dataloader_idx_{index}" * (len(epochs) > 1))
+        return values
+
+    def log_values(self, values: dict[str, Tensor]) -> None:
+        """Log scalars that are the same in all processes."""
+        if self.trainer.state.fn == "fit":
+            log_in_fit(self.trainer, values)
+        else:  # Lightning returns and prints what was logged so
+            self.log_dict(values, sync_dist=True, add_dataloader_idx=False)
+
+    @torch.no_grad()
+    def summarize(self, epoch: Epoch) -> dict[str, Tensor]:
+        """The loss and every metric over an epoch, as scalars on the device."""
+        outputs = at_least_float32(torch.cat(epoch.outputs))
+        target = torch.cat(epoch.targets)
+        if self.task != "regression":
+            check_classes(target, n_classes=outputs.shape[1] if outputs.ndim == 2 else 2)
+        predictions, target = self.predictions(outputs), self.targets(target)
+        return {"loss": epoch.mean_loss(), **metrics_of(self.task, predictions, target)}
+
+    @torch.no_grad()
+    def evaluate(self, minibatches: Iterable[Batch]) -> dict[str, float]:
+        """The loss and every metric over some minibatches, without learning from them."""
+        self.check_data(minibatches)
+        training = self.training
+        self.eval()
+        epoch = Epoch()
+        for batch in minibatches:
+            self.step(batch, epoch)
+        values = {name: float(value) for name, value in self.summarize(epoch).items()}
+        self.train(training)
+        return values
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimizer over the network's parameters, and its schedule."""
+        if self.make_optimizer is None:
+            raise UserError("optimizer: a module to be trained needs one, such as torch.optim.Adam")
+        check_trainable(self.network)
+        optimizer: Optimizer = make_part(
+            "optimizer", self.make_optimizer, self.network.parameters()
+        )
+        if self.lr is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = make_part("scheduler", self.make_scheduler, optimizer)
+        follows_metric = isinstance(scheduler, ReduceLROnPlateau)
+        schedule = {
+            "scheduler": scheduler,
+            "interval": self.scheduler_interval,
+            "frequency": NEVER if follows_metric else 1,  # see `move_plateau`
+            "monitor": self.monitor,
+        }
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to rebuild the module from the checkpoint alone."""
+        checkpoint["multilayer"], checkpoint["task"] = self.about, self.task
+        if isinstance(self.preprocessing, Preprocessing):
+            checkpoint["preprocessing"] = self.preprocessing.options()
+        count_minibatches(checkpoint)
+        keep_own_storage(checkpoint)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, *found: Any
+    ) -> None:
+        """Make room for a preprocessing that comes with the weights."""
+        begin = f"{prefix}preprocessing."
+        own = {
+            key.removeprefix(begin): each
+            for key, each in state_dict.items()
+            if key.startswith(begin)
+        }
+        if strict and not own:
+            if isinstance(self.preprocessing, Preprocessing):
+                raise UserError(RAW_WEIGHTS)
+            self.raw_weights = self.raw_weights or "loaded"
+        elif own and not isinstance(self.preprocessing, Preprocessing):
+            self.preprocessing = Preprocessing.for_state(own).to(self.device)
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *found)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Make room for the preprocessing of a checkpoint, whose numbers are among its weights."""
+        columns = checkpoint.get("multilayer", {}).get("columns", {})  # of a run's
+        task = checkpoint.get("task", columns.get("task", self.task))
+        if task != self.task:
+            name = MODULE_OF_TASK[task].__name__
+            raise UserError(f"the checkpoint is of the task {task}: load it with {name}")
+        options = checkpoint.get("preprocessing")
+        if options and not isinstance(self.preprocessing, Preprocessing):
+            self.preprocessing = Preprocessing(**options).to(self.device)
+
+
+class BinaryModule(SupervisedModule):
+    """Two classes, one logit; predictions are probabilities of class 1, `(B,)`."""
+
+    task = "binary"
+
+    def predictions(self, output: Tensor) -> Tensor:
+        """Logits `(B,)` to probabilities `(B,)`."""
+        return output.sigmoid()
+
+
+class MulticlassModule(SupervisedModule):
+    """A logit for each class; predictions are probabilities, `(B, n_classes)`."""
+
+    task = "multiclass"
+
+    def predictions(self, output: Tensor) -> Tensor:
+        """Logits `(B, n_classes)` to probabilities of the same shape."""
+        # Across a few classes torch's softmax is 20 times slower than down the rows.
+        return output.mT.contiguous().softmax(dim=-2).mT
+
+
+class RegressionModule(SupervisedModule):
+    """One value, in the units of the target, `(B,)`."""
+
+    task = "regression"
+
+    def predictions(self, output: Tensor, /) -> Tensor:
+        """The network's output `(B,)` in the units of the target."""
+        if isinstance(self.preprocessing, Preprocessing):
+            return self.preprocessing.unscale_target(output)
+        return output
+
+    targets = predictions  # they are standardised as well
+
+
+MODULE_OF_TASK: dict[Task, type[SupervisedModule]] = {
+    each.task: each for each in (BinaryModule, MulticlassModule, RegressionModule)
+}
+
+
+def data_of(trainer: pl.Trainer) -> list[Any]:
+    """What a trainer was given: loaders, several of them, or a `DataModule`.
+
+    Lightning has the loaders in no public place until it iterates over them.
+    """
+    fit, others = trainer.fit_loop, (trainer.validate_loop, trainer.test_loop, trainer.predict_loop)
+    loops: Any = (fit, fit.epoch_loop.val_loop, *others)
+    given = [loop._data_source.instance for loop in loops]
+    return [each.iterables if isinstance(each, CombinedLoader) else each for each in given]
+
+
+def preprocessings_of(data: Any) -> list[Preprocessing]:
+    """What was done to the rows of some loaders."""
+    found = [getattr(each, "preprocessing", None) for each in tree_leaves(data)]
+    return [each for each in found if isinstance(each, Preprocessing)]
+
+
+def at_least_float32(output: Tensor) -> Tensor:
+    """A network's output, widened where it is float16 or bfloat16."""
+    return output.to(torch.promote_types(output.dtype, torch.float32))
+
+
+def squeeze_single(output: Tensor) -> Tensor:
+    """A network's output; `(B, 1)` -> `(B,)` for a single one."""
+    return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
+
+
+def named(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, Tensor]:
+    """The values with the split before each name.
+
+    >>> named("train", {"loss": torch.tensor(1.0)})
+    {'train/loss': tensor(1.)}
+    """
+    return {f"{split}/{name}{ending}": value for name, value in values.items()}

@@ -1,0 +1,80 @@
+"""`multilayer predict`: a table in, a table with predictions and probabilities out."""
+
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from multilayer.core.device import choose_device
+from multilayer.core.errors import UserError, quoted
+from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+from multilayer.data.preprocessing import preprocessed_features
+from multilayer.data.table import Columns, feature_tensor, read_frame_like
+from multilayer.data.table_io import check_input, check_output, read_as_written, write_frame
+from multilayer.data.text_format import TextFormat
+from multilayer.runs.checkpoint import Trained, load_trained
+from multilayer.runs.folder import find_checkpoint
+from multilayer.training.module import at_least_float32
+
+
+def predict(config: dict[str, Any]) -> pl.DataFrame:
+    """Predict for each row of `input` and write the table to `output`; returns that table.
+
+    Raises `UserError` where the run, the input or the output is not as it must be.
+    """
+    check_output(config["output"], inputs=check_input(config["input"]))
+    device = choose_device(config["device"])
+    trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
+    text = TextFormat.of(trained.config["data"])
+    frame, origin = read_frame_like(config["input"], trained.columns, text)
+    features = preprocessed_features(
+        trained.preprocessing,
+        feature_tensor(frame, trained.columns, origin),
+        trained.columns.features,
+        origin.place,
+    )
+    predicted = to_frame(predictions_of(trained, features, device), trained.columns)
+    table = predicted
+    if config["keep"]:
+        written = read_as_written(config["input"], text)
+        table = joined(written, predicted)
+    write_frame(table, config["output"])
+    return table
+
+
+@torch.no_grad()
+def predictions_of(trained: Trained, features: Tensor, device: torch.device) -> Tensor:
+    """The module's predictions for preprocessed features `(N, n_features)`, on the CPU."""
+    module = trained.module.to(device)
+    parts = [module.output(part) for part in torch.split(features, EVALUATION_BATCH_SIZE)]
+    return module.predictions(at_least_float32(torch.cat(parts))).cpu()
+
+
+def to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:
+    """Values as `prediction`; for classes the likeliest one, in the type that the target had, and a
+    probability for each.
+    """
+    if columns.task == "regression":
+        return pl.DataFrame({"prediction": predictions.numpy()})
+    probabilities = predictions
+    if columns.task == "binary":
+        positive = predictions.reshape(-1)
+        probabilities = torch.stack([1 - positive, positive], dim=1)  # (N,) -> (N, 2)
+    likeliest = columns.class_series.gather(probabilities.argmax(1).tolist())
+    named = {
+        f"probability_{label}": probabilities[:, index].numpy()
+        for index, label in enumerate(columns.classes)
+    }
+    return pl.DataFrame({"prediction": likeliest, **named})
+
+
+def joined(frame: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:
+    """The input's columns with the predictions beside them."""
+    taken = [name for name in predicted.columns if name in frame.columns]
+    if taken:
+        raise UserError(
+            f"the input has columns {quoted(taken)}, as the predictions would be called; "
+            "rename them, or leave the input's columns out with keep=false"
+        )
+    return frame.hstack(predicted)

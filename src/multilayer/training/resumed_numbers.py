@@ -1,0 +1,178 @@
+"""What a training that goes on loads: its checkpoint, with the numbers that its config now says."""
+
+import warnings
+from collections.abc import Sequence
+from math import ceil, isclose
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.loops.loop import _Loop
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from multilayer.core.errors import UserError
+from multilayer.data import DataModule
+from multilayer.runs.checkpoint_file import CheckpointFiles
+from multilayer.runs.small_file import refusing
+from multilayer.training.factory import has, make_optimizer, make_scheduler, planned_steps
+from multilayer.training.module import SupervisedModule
+from multilayer.training.resumption import DAMAGE, Resumed, changes
+from multilayer.training.training_state import misfits_of_training, try_to_load
+
+Config = dict[str, Any]
+Groups = list[dict[str, Any]]
+
+
+class LoadedCheckpoint(CheckpointFiles):
+    """Gives Lightning a checkpoint that was read, checked and adapted already."""
+
+    def __init__(self, checkpoint: dict[str, Any]) -> None:
+        self.checkpoint = checkpoint
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The checkpoint, whatever the path."""
+        return self.checkpoint
+
+
+def load(
+    resumed: Resumed,
+    config: Config,
+    module: SupervisedModule,
+    data: DataModule,
+    trainer: pl.Trainer,
+) -> None:
+    """Have a trainer go on from a checkpoint, with what has changed in the config.
+
+    Raises:
+        UserError: where the data is other data, or the training cannot go on with what has changed.
+    """
+    changed = [key for key, *_ in changes(resumed.before, config)]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    known = {callback.state_key for callback in callbacks}
+    states = resumed.checkpoint["callbacks"]
+    checkpoint = resumed.checkpoint | {
+        "callbacks": {key: state for key, state in states.items() if key in known}
+    }
+    theirs, ours = resumed.checkpoint["multilayer"], module.about
+    if theirs["data_fingerprint"] != ours["data_fingerprint"]:
+        raise UserError(f"resume: {resumed.path} was trained on other data; give it as it was")
+    if theirs["config"]["loss"] != ours["config"]["loss"]:
+        raise UserError(f"loss.class_weights: {resumed.path} has others; leave them as they were")
+    if "current_model_state" in checkpoint and not has(callbacks, WeightAveraging):
+        raise UserError(
+            f"{named('callbacks', changed)}: {resumed.path} holds averaged weights, which only the "
+            "callback that averaged them can go on from; keep it"
+        )
+    schedule = make_scheduler(resumed.before, n_steps=100)
+    problem = next(misfits_of_training(checkpoint, module, trainer, schedule), None)
+    if problem:
+        key = named("optimizer", changed) if "optimizer_states" in problem else "resume"
+        hint = "" if key in ("resume", "optimizer") else "; leave it as it was"
+        raise UserError(
+            f"{key}: {resumed.path} holds no training that fits this one: {problem}{hint}"
+        )
+    checkpoint |= with_new_numbers(resumed, config, module, data, changed)
+    with refusing(resumed.path, "holds no training that can go on", RuntimeError, *DAMAGE):
+        try_to_load(checkpoint, module, trainer, make_scheduler(config, n_steps=100))
+    del checkpoint["loops"]
+    trainer.strategy.checkpoint_io = LoadedCheckpoint(checkpoint)
+    load_loops(resumed, trainer)
+
+
+def named(group: str, changed: Sequence[str]) -> str:
+    """The keys of a group that have changed, or its name where none has."""
+    return ", ".join(key for key in changed if key.startswith(f"{group}.")) or group
+
+
+def load_loops(resumed: Resumed, trainer: pl.Trainer) -> None:
+    """Have the loops go on within the epoch that was begun, or else begin the next one.
+
+    Lightning takes every training with `max_steps` for one that was interrupted within an epoch,
+    and would count one more in which nothing is trained.
+    """
+    trainer.fit_loop.load_state_dict(resumed.loops)
+    if resumed.n_steps_within is None:
+        _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
+
+
+def with_new_numbers(
+    resumed: Resumed,
+    config: Config,
+    module: SupervisedModule,
+    data: DataModule,
+    changed: Sequence[str],
+) -> dict[str, Any]:
+    """The states of optimizer and schedule with the numbers that the config says otherwise now.
+
+    Both configs are gone through up to here. What comes out alike stays as it is in the checkpoint:
+    a callback may have moved it, and a schedule that follows a metric has counted.
+
+    Raises:
+        UserError: where a rate that a callback has moved would be lost.
+    """
+    if not any(key.startswith(("optimizer", "scheduler", "trainer", "data")) for key in changed):
+        return {}
+    (saved,), (seen,) = resumed.checkpoint["optimizer_states"], resumed.checkpoint["lr_schedulers"]
+    was, now = (planned(each, resumed, module, data) for each in (resumed.before, config))
+    per_group = (saved["param_groups"], numbers_of(was), numbers_of(now))
+    groups = [old | other_values(*both) for old, *both in zip(*per_group, strict=True)]
+    before, after = was.state_dict(), now.state_dict()
+    is_given, is_same_kind = "optimizer.lr" in changed, type(was) is type(now)
+    if not (is_same_kind and isinstance(now, ReduceLROnPlateau)):
+        if before != after and not is_given:
+            check_rate_is_planned(resumed, *per_group[:2])
+    elif is_given:
+        for group, old, first, new in zip(groups, *per_group, strict=True):
+            share = old["lr"] / first["lr"] if first["lr"] else 1.0
+            group["lr"] = new["lr"] * min(share, 1.0)  # beyond that, a callback set it
+    state = seen | other_values(before, after) if is_same_kind else after
+    return {"optimizer_states": [{**saved, "param_groups": groups}], "lr_schedulers": [state]}
+
+
+def planned(config: Config, resumed: Resumed, module: SupervisedModule, data: DataModule) -> Any:
+    """The schedule that a config says, after what was trained; it has its optimizer.
+
+    Raises:
+        UserError: where it ends before.
+    """
+    rows = data.train_minibatches()
+    size = config["data"].get("batch_size", rows.batch_size)
+    n_batches = ceil(rows.n_rows / (rows.n_rows if size == "full" else size))
+    n_steps = planned_steps(config["trainer"], n_batches, *resumed.n_done)
+    optimizer = make_optimizer(config)(module.network.parameters())
+    schedule = make_scheduler(config, n_steps=n_steps)(optimizer)
+    by_step = config["scheduler"]["interval"] == "step"
+    n_moves = resumed.n_steps if by_step else resumed.n_epochs
+    with warnings.catch_warnings():
+        # Nothing is learnt in between.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        try:
+            for _ in range(0 if isinstance(schedule, ReduceLROnPlateau) else n_moves):
+                schedule.step()
+        except ValueError as error:
+            raise UserError(f"scheduler: it ends before step {n_moves}: {error}") from error
+    return schedule
+
+
+def numbers_of(schedule: Any) -> Groups:
+    """The groups of a schedule's optimizer, without the weights."""
+    groups = schedule.optimizer.param_groups
+    return [{key: value for key, value in each.items() if key != "params"} for each in groups]
+
+
+def other_values(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What has another value after than before, or is new."""
+    return {key: after[key] for key in after if key not in before or after[key] != before[key]}
+
+
+def check_rate_is_planned(resumed: Resumed, saved: Groups, was: Groups) -> None:
+    """Raise `UserError` where a new schedule would forget a rate that a callback has moved."""
+    for found, expected in zip(saved, was, strict=True):
+        if not isclose(found["lr"], expected["lr"], rel_tol=1e-6):
+            share = found["lr"] / expected["lr"] if expected["lr"] else 1.0
+            start = share * resumed.before["optimizer"].get("lr", expected["lr"])
+            raise UserError(
+                f"scheduler: the rate in {resumed.path} is {found['lr']:.6g}, and not the "
+                f"{expected['lr']:.6g} of its schedule; give the one from which the schedule is to "
+                f"start, as optimizer.lr={start:.6g}"
+            )

@@ -1,0 +1,304 @@
+"""`multilayer train`: one run, from its config to its run folder."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from math import isfinite, nan
+from pathlib import Path
+from time import perf_counter
+from typing import Any, cast, get_args
+
+import pytorch_lightning as pl
+import torch
+
+from multilayer.callbacks import EarlyStopping
+from multilayer.callbacks.best_weights import check_averaging, find_best_weights
+from multilayer.core.errors import UserError, did_you_mean
+from multilayer.core.files import in_one_line
+from multilayer.core.interrupts import behind_exit
+from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
+from multilayer.data import DataModule
+from multilayer.data.datamodule import count_rows, in_words
+from multilayer.data.split import Split
+from multilayer.lr_sweep.callback import facts_of_sweep
+from multilayer.nn.losses import Task
+from multilayer.nn.metrics import METRICS, is_defined
+from multilayer.runs.environment import looked_up
+from multilayer.runs.folder import Metrics, RunFolder
+from multilayer.runs.manifest import describe_failure, start_manifest
+from multilayer.training.compilation import compile_if_worthwhile
+from multilayer.training.factory import (
+    check_batch_normalization,
+    check_components,
+    check_size,
+    make_data,
+    make_module,
+    make_trainer,
+    planned_steps,
+    training_arguments,
+    with_balanced_weights,
+)
+from multilayer.training.module import SupervisedModule
+from multilayer.training.resumed_numbers import load
+from multilayer.training.resumption import Resumed, command_to_go_on, open_resumed, without_finders
+from multilayer.training.threads import set_threads
+from multilayer.training.validations import check_validations
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: its metrics by split, and its manifest."""
+
+    metrics: Metrics
+    manifest: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run that is ready to be trained."""
+
+    config: dict[str, Any]
+    run: RunFolder
+    data: DataModule
+    module: SupervisedModule
+    trainer: pl.Trainer
+    manifest: dict[str, Any]
+    n_steps: int
+    """The steps of the whole training, if nothing stops it."""
+
+
+def train(
+    config: dict[str, Any],
+    folder: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+) -> Result:
+    """Train one run as a plain config says, and leave its run folder.
+
+    overrides: what the config was composed from, for the manifest.
+    quiet: leave out the summary of the network, as in a sweep.
+
+    Raises `UserError` before anything is written, where the config or the data is wrong.
+    """
+    resumed = open_resumed(config)
+    if resumed is not None:
+        config = without_finders(config)
+    check_components(config)
+    data = make_data(config, known=resumed.columns if resumed else None)
+    data.setup()
+    training = prepare(config, folder, overrides, data, quiet=quiet, resumed=resumed)
+    if config["engine"] == "lockstep":
+        from multilayer.lockstep.train import train_stack_of_one
+
+        return train_stack_of_one(training, quiet=quiet)
+    trainer, module, run = training.trainer, training.module, training.run
+    if resumed is not None:
+        load(resumed, training.config, module, data, trainer)
+    log.info(f"data: {in_words(data)}")
+    manifest = training.manifest
+    with recorded(run, training.config, manifest):
+        # With a limit in time, nobody knows how many steps it will be.
+        planned = 0 if config["trainer"]["max_time"] else training.n_steps
+        manifest["compiled"] = compile_if_worthwhile(
+            module.network, config["compile"], n_steps=planned, device=root_device(trainer)
+        )
+        fit(trainer, module, data, resumed.path if resumed else None, manifest)
+        metrics = evaluate_splits(module.to(root_device(trainer)), data)
+        manifest |= describe_end(trainer, metrics)
+        run.write_metrics(metrics)
+    return Result(metrics, manifest)
+
+
+def prepare(
+    config: dict[str, Any],
+    folder: str | Path,
+    overrides: Sequence[str],
+    data: DataModule,
+    *,
+    quiet: bool,
+    resumed: Resumed | None = None,
+) -> Training:
+    """Build what a run needs, from its config and its data; nothing is written yet.
+
+    resumed: what it goes on from.
+
+    Raises `UserError`.
+    """
+    config = with_absolute_paths(config)
+    run = RunFolder(folder)
+    trainer = make_trainer(config, run, quiet=quiet)
+    check_averaging(trainer.callbacks)  # type: ignore[attr-defined]
+    run.writes = trainer.is_global_zero
+    run.check_is_free()
+    data.trainer = trainer
+    n_done = resumed.n_done if resumed else (0, 0)
+    n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
+    check_validations(config, trainer, data, n_steps)
+    module = make_trained_module(config, data, n_steps)
+    manifest = start_manifest(config, overrides) | describe_start(data, trainer)
+    return Training(config, run, data, module, trainer, manifest, n_steps)
+
+
+def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) -> SupervisedModule:
+    """The module to be trained; its weights and all that is random after depend on the seed."""
+    check_size(config, data.columns, data.preprocessing)
+    pl.seed_everything(config["seed"], verbose=False)
+    module = make_module(
+        with_balanced_weights(config, data),
+        data.columns,
+        data.preprocessing,
+        data_fingerprint=data.fingerprint,
+        **training_arguments(config, n_steps=n_steps, is_streamed=data.stream is not None),
+    )
+    check_monitor(config["monitor"], config["mode"], module.task, data)
+    minibatches = data.train_minibatches()
+    check_batch_normalization(module.network, minibatches)
+    n_rows = minibatches.batch_size
+    module.about["threads"] = set_threads(config["threads"], module.network, n_rows)
+    return module
+
+
+def check_monitor(monitor: str, mode: str, task: Task, data: DataModule) -> None:
+    """Raise `UserError` where no best epoch can be chosen by a metric.
+
+    It may be none that is logged, or not defined for the rows.
+    """
+    names = ("loss", *METRICS[task])
+    logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
+    if monitor not in logged:
+        raise UserError(f"monitor={monitor}: no such metric, {did_you_mean(monitor, logged)}")
+    more_is_better = monitor.rpartition("/")[2] in MORE_IS_BETTER
+    if more_is_better != (mode == "max"):
+        raise UserError(
+            f"mode={mode}: of {monitor} {'more' if more_is_better else 'less'} is better"
+        )
+    split, _, name = monitor.partition("/")
+    target = data.targets[data.rows[cast(Split, split)]]
+    if name in NEEDED and not is_defined(name, task, target, len(data.columns.classes)):
+        raise UserError(
+            f"monitor={monitor}: it is not defined for the {len(target)} {split} rows, since "
+            f"{NEEDED[name]}; use monitor={split}/loss mode=min"
+        )
+
+
+def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with the data's files by their full names: the run is found from anywhere."""
+    data = config["data"]
+    names = ("path", "train_path", "validation_path", "test_path")
+    paths = {name: absolute(data[name]) for name in names if data.get(name)}
+    return config | {"data": data | paths}
+
+
+def absolute(path: str) -> str:
+    """A path by its full name; what refers to the environment stays so."""
+    if Path(looked_up("data.path", path)).is_absolute() and looked_up("", path) != path:
+        return path
+    return os.path.abspath(path)
+
+
+def root_device(trainer: pl.Trainer) -> torch.device:
+    """The device of this process."""
+    return trainer.strategy.root_device
+
+
+@contextmanager
+def recorded(run: RunFolder, config: dict[str, Any], manifest: dict[str, Any]) -> Iterator[None]:
+    """Write config and manifest at the start, and the manifest at the end, whichever end it is.
+
+    Raises `UserError` where the folder is another run's, or takes no more.
+    """
+    run.begin(config, manifest)
+    try:
+        yield
+        run.write_manifest(manifest)
+    except BaseException as error:
+        reason = in_one_line(error, run.path) if isinstance(error, Exception) else error
+        if run.can_be_resumed():
+            reason.add_note(f"to go on: {command_to_go_on(run.path, config)}")
+        with suppress(UserError):  # what it failed of, perhaps
+            run.write_manifest(manifest | describe_failure(reason))
+        if reason is error:
+            raise
+        raise reason from error
+
+
+def fit(
+    trainer: pl.Trainer,
+    module: SupervisedModule,
+    data: DataModule,
+    resumed: Path | None,
+    manifest: dict[str, Any],
+) -> None:
+    """Train, and note how long it took."""
+    n_before, start = trainer.global_step, perf_counter()  # in a run that goes on, there are some
+    try:
+        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+    except SystemExit as error:
+        raise behind_exit(error) from None
+    finally:
+        of_sweep = facts_of_sweep(trainer).get("lr_sweep_seconds", 0.0)
+        manifest |= describe_fit(trainer, perf_counter() - start - of_sweep, n_before)
+
+
+def describe_fit(trainer: pl.Trainer, seconds: float, n_before: int = 0) -> dict[str, Any]:
+    """What the manifest says of the training: how long, how far, and the best epoch.
+
+    n_before: the steps of the run that it went on from, whose seconds are not these.
+    """
+    best = find_best_weights(trainer)
+    n_steps = trainer.global_step
+    return {
+        "fit_seconds": round(seconds, 3),
+        "steps": n_steps,
+        "steps_per_second": round((n_steps - n_before) / seconds, 1) if seconds else None,
+        "best_epoch": best.best_epoch if best else None,
+        **facts_of_sweep(trainer),
+    }
+
+
+def evaluate_splits(module: SupervisedModule, data: DataModule) -> Metrics:
+    """The loss and metrics of each split, with the weights as they are."""
+    device = module.device
+    return {split: module.evaluate(data.minibatches(split, device)) for split in get_args(Split)}
+
+
+def describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
+    """What the manifest says of data and device."""
+    device = root_device(trainer)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": name, "data_fingerprint": data.fingerprint, "rows": count_rows(data)}
+
+
+def describe_end(trainer: pl.Trainer, metrics: Metrics) -> dict[str, Any]:
+    """What the manifest says of the end: the status and the reason to stop."""
+    reason, diverged = stop_reason(trainer)
+    diverged = diverged or not isfinite(metrics["train"]["loss"])
+    return {
+        "status": "diverged" if diverged else "done",
+        "stop_reason": reason,
+    }
+
+
+def stop_reason(trainer: pl.Trainer) -> tuple[str, bool]:
+    """Why the training ended, in words, and whether it is that the loss was not finite."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping) and callback.reason:
+            return callback.reason, callback.diverged
+    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+        return f"reached trainer.max_steps={trainer.max_steps}", False
+    if trainer.current_epoch >= (trainer.max_epochs or 0):
+        return f"reached trainer.max_epochs={trainer.max_epochs}", False
+    if any(isinstance(item, pl.callbacks.Timer) for item in trainer.callbacks):  # type: ignore[attr-defined]
+        return "reached trainer.max_time", False
+    return "stopped by a callback", False
+
+
+def objective(monitor: str, metrics: Metrics) -> float:
+    """The monitored metric of the best weights; NaN where there is none of that name."""
+    split, _, name = monitor.partition("/")
+    return metrics.get(split, {}).get(name, nan)

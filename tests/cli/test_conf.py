@@ -1,0 +1,107 @@
+"""Every file below conf/ is found, composed and built."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from multilayer.cli.compose import check_command_line
+from multilayer.core.config_folder import conf_dir, root_dir
+from multilayer.core.errors import UserError
+from multilayer.core.schema import EXTRAS
+from multilayer.runs.folder import RunFolder
+from multilayer.training.factory import check_components, make_all, make_data, make_trainer
+from multilayer.training.instantiate import fill
+
+COMMANDS = ("train", "evaluate", "predict", "report")
+# What a choice needs beside its name to be composed, or for the task that it is for.
+NEEDS = {
+    "data=table": ["data.path=my.csv", "data.target=y"],
+    "data=idx": ["data.path=mnist"],
+    "loss=binary_cross_entropy": ["data=breast_cancer"],
+    "loss=mse": ["data=diabetes"],
+    "loss=l1": ["data=diabetes"],
+    "loss=huber": ["data=diabetes"],
+}
+CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in conf_dir().glob("*/*.yaml"))
+
+
+def compose(choice: str) -> dict[str, Any]:
+    """The config with a choice, and what the choice needs."""
+    config = check_command_line("train", [choice, *NEEDS.get(choice, [])])
+    assert config is not None
+    return config
+
+
+def test_every_file_is_a_command_a_choice_or_shared() -> None:
+    """None is left out of the tests below."""
+    found = {path for path in conf_dir().rglob("*") if path.is_file()}
+    known = {root_dir(command) / f"{command}.yaml" for command in COMMANDS}
+    known |= {conf_dir() / f"{choice.replace('=', '/')}.yaml" for choice in CHOICES}
+    others = {"data/shared/split.yaml", "hydra/launcher/lockstep.yaml"}
+    assert found - known == {conf_dir() / name for name in others}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_builds(
+    choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each component is instantiated, as far as this machine has what it needs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("multilayer.core.schema.find_spec", lambda name: True)
+    config = compose(choice)
+    absent = choice in ("trainer=gpu", "trainer=mps") and not has_device(choice)
+    if absent:
+        config["trainer"]["accelerator"] = "cpu"
+    check_components(config)
+    make_data(config)
+    run = RunFolder(tmp_path)
+    missing = [extra for extra in EXTRAS.values() if find_spec(extra) is None]
+    config["logger"] = {k: node for k, node in config["logger"].items() if k not in missing}
+    make_trainer(config, run)
+    make_all("callbacks", fill(config["callbacks"], run.words()))
+    if absent:
+        pytest.skip(f"built without its device, which this machine lacks: {choice}")
+    if choice.removeprefix("logger=") in missing:
+        pytest.skip(f"composed, but not built: the extra is not installed: {choice}")
+
+
+def has_device(choice: str) -> bool:
+    """Whether the GPU that a trainer is for is there."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    return cuda if choice == "trainer=gpu" else mps
+
+
+def test_groups_that_hold_several_combine() -> None:
+    """`callbacks=[a,b]` and `logger=[a,b]` hold both."""
+    config = check_command_line(
+        "train", ["callbacks=[default,learning_curves]", "logger=[tensorboard,csv]"]
+    )
+    assert config is not None
+    assert {"early_stopping", "learning_curves"} <= set(config["callbacks"])
+    assert set(config["logger"]) == {"tensorboard", "csv"}
+
+
+def test_a_folder_of_the_users_own_adds_choices(tmp_path: Path) -> None:
+    """`--config-dir` comes first, and ours after."""
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "mine.yaml").write_text(
+        "_target_: torch.optim.SGD\n_partial_: true\nlr: 0.5\n"
+    )
+    config = check_command_line("train", ["optimizer=mine"], config_dir=str(tmp_path))
+    assert config is not None
+    assert config["optimizer"]["lr"] == 0.5
+
+
+def test_a_group_of_a_users_search_path_may_be_added(tmp_path: Path) -> None:
+    """Its choices are known to Hydra alone; another name is refused as Hydra does."""
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "more.yaml").write_text("# @package trainer\nmax_epochs: 7\n")
+    words = [f"hydra.searchpath=[file://{tmp_path}]", "data=iris"]
+    config = check_command_line("train", [*words, "+extra=more"])
+    assert config is not None
+    assert config["trainer"]["max_epochs"] == 7
+    with pytest.raises(UserError, match="Could not find 'extra/less'"):
+        check_command_line("train", [*words, "+extra=less"])

@@ -1,0 +1,100 @@
+"""Sweeps: every job its own folder, a broken one beside sound ones, and the table at the end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..conftest import Run
+
+QUICK = ["data=iris", "trainer.max_epochs=2"]
+
+
+def manifests(tmp_path: Path) -> dict[str, dict[str, Any]]:
+    found = sorted(tmp_path.glob("sweeps/*/*/manifest.json"))
+    return {path.parent.name: json.loads(path.read_text()) for path in found}
+
+
+def test_each_job_has_a_run_folder_and_a_row(multilayer: Run, tmp_path: Path) -> None:
+    """The table marks the best; each folder can be evaluated."""
+    outcome = multilayer("train", "-m", *QUICK, "optimizer.lr=1e-4,1e-1", "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    jobs = manifests(tmp_path)
+    assert list(jobs) == ["0", "1", "2", "3"]
+    assert {job["status"] for job in jobs.values()} == {"done"}
+    assert jobs["3"]["overrides"] == [*QUICK, "optimizer.lr=0.1", "seed=1"]
+    assert outcome.out.count(" *") == 1
+    assert "tensorboard --logdir sweeps" in outcome.out
+    (folder,) = tmp_path.glob("sweeps/*/2")
+    assert multilayer("evaluate", f"run={folder}").code == 0
+
+
+def test_lists_are_shown_as_they_were_given(multilayer: Run) -> None:
+    """Brackets are no markup."""
+    outcome = multilayer("train", "-m", *QUICK, "model.d_hidden=[4],[8]")
+    assert "model.d_hidden=[4]  done" in outcome.out
+    assert "model.d_hidden=[8] │" in outcome.out
+
+
+def test_a_broken_job_does_not_stop_the_others(multilayer: Run, tmp_path: Path) -> None:
+    """It is named at once and again at the end; its manifest says why. Hydra adds nothing."""
+    outcome = multilayer("train", "-m", *QUICK, "model.dropout=0,1.5,0.1")
+    assert outcome.code == 2
+    assert "Error executing job" not in outcome.err  # with overrides that may hold secrets
+    assert "job 1: model.dropout=1.5" in outcome.err
+    assert "failed        1 of 3: job 1" in outcome.out
+    jobs = manifests(tmp_path)
+    assert [job["status"] for job in jobs.values()] == ["done", "failed", "done"]
+    assert "model.dropout=1.5" in jobs["1"]["stop_reason"]
+
+
+def test_a_sweep_whose_every_job_is_broken_does_not_start(multilayer: Run, tmp_path: Path) -> None:
+    """One message, and no folder."""
+    outcome = multilayer("train", "-m", *QUICK, "model.dropout=1.5,2.5")
+    assert outcome.code == 2
+    assert outcome.err.count("multilayer: error:") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_jobs_run_side_by_side_with_joblib(tmp_path: Path) -> None:
+    """Hydra's joblib launcher gives the same runs, in other processes."""
+    command = [sys.executable, "-m", "multilayer", "train", "-m", *QUICK, "seed=0,1"]
+    for launcher in ("basic", "joblib"):
+        arguments = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}"]
+        arguments += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+        done = subprocess.run(
+            [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    for job in ("0", "1"):
+        metrics = [
+            json.loads((tmp_path / launcher / job / "metrics.json").read_text())
+            for launcher in ("basic", "joblib")
+        ]
+        assert metrics[0]["test"]["loss"] == pytest.approx(metrics[1]["test"]["loss"], rel=1e-5)
+
+
+def test_a_sweep_can_be_a_choice(multilayer: Run, tmp_path: Path) -> None:
+    """`sweep=learning_rates` needs no -m: the file says that it is a sweep."""
+    outcome = multilayer("train", "sweep=learning_rates", *QUICK)
+    assert outcome.code == 0, outcome.err
+    assert len(manifests(tmp_path)) == 4
+
+
+def test_a_launcher_that_fails_says_why(multilayer: Run) -> None:
+    """No job has failed: it is not left without a word."""
+    outcome = multilayer(
+        "train", "-m", *QUICK, "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"
+    )
+    assert outcome.code == 1
+    assert "n_jobs" in outcome.err
+
+
+def test_flags_may_stand_anywhere(multilayer: Run, tmp_path: Path) -> None:
+    """Also after the overrides."""
+    outcome = multilayer("train", *QUICK, "seed=0,1", "-m")
+    assert outcome.code == 0, outcome.err
+    assert len(manifests(tmp_path)) == 2

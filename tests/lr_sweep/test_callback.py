@@ -1,0 +1,332 @@
+"""The learning-rate sweep before a fit: what it chooses, and that the fit knows nothing of it."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import polars
+import pytest
+import pytorch_lightning as pl
+import torch
+import yaml
+from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from multilayer import MLP, BuiltinData, MulticlassModule
+from multilayer.callbacks import LearningRateSweep
+from multilayer.cli.compose import check_command_line
+from multilayer.core.errors import UserError
+from multilayer.runs.manifest import config_hash
+from multilayer.training.run import Result, train
+
+from ..conftest import Run
+
+SMALL = [
+    "callbacks.lr_sweep.n_rates=6",
+    "callbacks.lr_sweep.min_lr=1e-4",
+    "callbacks.lr_sweep.n_seeds=2",
+]
+QUICK = ["data=iris", "trainer.max_epochs=4", "model.d_hidden=[8]", "model.dropout=0.2"]
+
+
+def run(folder: Path, *overrides: str) -> Result:
+    config = check_command_line("train", overrides)
+    assert config is not None
+    return train(config, folder, overrides, quiet=True)
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)  # type: ignore[no-any-return]
+
+
+def same(mine: Any, its: Any) -> bool:
+    """Equal to the last bit, tensors too."""
+    if isinstance(mine, torch.Tensor):
+        return torch.equal(mine, its)
+    if isinstance(mine, dict):
+        return mine.keys() == its.keys() and all(same(mine[key], its[key]) for key in mine)
+    if isinstance(mine, list):
+        return len(mine) == len(its) and all(map(same, mine, its))
+    return bool(mine == its)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["optimizer=adam", "loss.class_weights=balanced", "scheduler=cosine"],
+        ["optimizer=sgd", "optimizer.momentum=0.5", "scheduler=one_cycle"],
+        ["optimizer=sgd", "callbacks.lr_sweep.mode=range"],
+        ["optimizer=adam", "engine=lockstep"],
+    ],
+    ids=["adam", "one_cycle", "range", "lockstep"],
+)
+def test_the_fit_is_the_one_that_names_the_rate(tmp_path: Path, more: list[str]) -> None:
+    """Weights, optimizer, schedule and random numbers are the same to the last bit."""
+    swept = [*QUICK, *more, "callbacks=[default,lr_sweep]", *SMALL]
+    result = run(tmp_path / "swept", *swept)
+    rate = yaml.safe_load((tmp_path / "swept" / "config.yaml").read_text())["optimizer"]["lr"]
+    own = [word for word in more if not word.startswith("callbacks.")]
+    by_hand = run(tmp_path / "by_hand", *QUICK, *own, f"optimizer.lr={rate}")
+    assert result.metrics == by_hand.metrics
+    mine, its = checkpoint(tmp_path / "swept"), checkpoint(tmp_path / "by_hand")
+    for key in ("state_dict", "optimizer_states", "lr_schedulers"):
+        assert same(mine[key], its[key]), key
+    random_state = "Checkpoint"  # the callback that keeps it
+    assert same(mine["callbacks"][random_state], its["callbacks"][random_state])
+    for config in (mine["multilayer"]["config"], its["multilayer"]["config"]):
+        del config["callbacks"]
+    assert mine["multilayer"]["config"] == its["multilayer"]["config"]
+    check_files(tmp_path / "swept", tmp_path / "by_hand")
+
+
+def check_files(swept: Path, by_hand: Path) -> None:
+    """The config is the same but for the callbacks, and the manifest is true to it."""
+    configs = [yaml.safe_load((each / "config.yaml").read_text()) for each in (swept, by_hand)]
+    manifest = json.loads((swept / "manifest.json").read_text())
+    assert manifest["config_hash"] == config_hash(configs[0])
+    assert manifest["lr_sweep_seconds"] > 0
+    for config in configs:
+        del config["callbacks"]
+    assert configs[0] == configs[1]
+
+
+def test_table_and_figure_are_in_the_run_folder_and_in_tensorboard(tmp_path: Path) -> None:
+    """A row a rate, with its regime."""
+    run(tmp_path, *QUICK, "callbacks=lr_sweep", *SMALL)
+    table = polars.read_csv(tmp_path / "lr_sweep.csv")
+    assert table["learning_rate"].to_list() == pytest.approx(
+        [10 ** (-4 + k) for k in range(6)]  # from 1e-4 to 10
+    )
+    assert set(table["regime"]) <= {"slow", "stable", "divergent"}
+    assert table["validation_loss"].to_numpy() == pytest.approx(
+        (table["validation_seed_0"] + table["validation_seed_1"]).to_numpy() / 2
+    )
+    assert imread(tmp_path / "figures" / "lr_sweep.png").std() > 0.01
+    tags = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()["images"]
+    assert "lr_sweep" in tags
+
+
+def test_a_run_that_is_resumed_keeps_its_rate(tmp_path: Path) -> None:
+    """It sweeps no more, though the command says so; it ends as if it had not been stopped."""
+    swept = [*QUICK, "callbacks=[default,lr_sweep]", *SMALL, "scheduler=one_cycle"]
+    run(tmp_path / "whole", *swept)
+    half = tmp_path / "half"
+    # One cycle spans the planned steps: the run is stopped, not planned shorter.
+    stopped = check_command_line("train", swept)
+    assert stopped is not None
+    stopped["callbacks"]["stop"] = {"_target_": "tests.callbacks.test_lr_sweep.StopAfterTwo"}
+    train(stopped, half, swept, quiet=True)
+    run(tmp_path / "resumed", *swept, f"resume={half}")
+    assert not (tmp_path / "resumed" / "lr_sweep.csv").exists()
+    mine, its = checkpoint(tmp_path / "resumed"), checkpoint(tmp_path / "whole")
+    assert same(mine["state_dict"], its["state_dict"])
+    assert same(mine["optimizer_states"], its["optimizer_states"])
+    assert mine["multilayer"]["config"]["optimizer"] == its["multilayer"]["config"]["optimizer"]
+
+
+class StopAfterTwo(pl.Callback):
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch == 1
+
+
+def test_each_job_of_a_stack_finds_its_own_rate(multilayer: Run, tmp_path: Path) -> None:
+    """As it does alone."""
+    words = [*QUICK, "callbacks=[default,lr_sweep]", *SMALL]
+    outcome = multilayer("train", "-m", "hydra/launcher=lockstep", *words, "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    assert "1 stack of 2 runs" in outcome.out
+    (sweep,) = (tmp_path / "sweeps").iterdir()
+    run(tmp_path / "alone", *words, "seed=1")
+    mine, its = (
+        yaml.safe_load((folder / "config.yaml").read_text())["optimizer"]["lr"]
+        for folder in (sweep / "1", tmp_path / "alone")
+    )
+    assert mine == its
+    assert checkpoint(sweep / "1")["optimizer_states"][0]["param_groups"][0]["lr"] == mine
+
+
+class Doubtful(nn.Module):
+    """A network that no stack takes: it asks for the value of what it computes."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(n_features, n_outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.layer(x)
+        return output if output.sum() > -1e9 else -output
+
+
+def test_a_network_that_does_not_stack_is_trained_one_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same command works, says why it takes longer, and names the quicker mode."""
+    data = BuiltinData(name="iris")
+    pl.seed_everything(0, verbose=False)
+    module = MulticlassModule(Doubtful(4, 3), optimizer=torch.optim.SGD)
+    sweep = LearningRateSweep(folder=tmp_path, n_rates=5, min_lr=1e-3, n_seeds=2)
+    with caplog.at_level("INFO", "multilayer"):
+        fit(module, data, sweep)
+    assert "one by one" in caplog.text
+    assert "mode=range" in caplog.text
+    assert module.trainer.optimizers[0].param_groups[0]["lr"] == sweep.suggested
+
+
+def fit(module: pl.LightningModule, data: Any, callback: pl.Callback, n_epochs: int = 2) -> None:
+    trainer = pl.Trainer(
+        max_epochs=n_epochs,
+        callbacks=[callback],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accelerator="cpu",
+    )
+    trainer.fit(module, data)
+
+
+def test_it_goes_with_modules_of_ones_own_code(tmp_path: Path) -> None:
+    """Without any config: the seeds then share the weights and differ in the order of the rows."""
+    data = BuiltinData(name="iris")
+    pl.seed_everything(0, verbose=False)
+    module = MulticlassModule(MLP(4, 3, d_hidden=[8]), optimizer=torch.optim.Adam)
+    sweep = LearningRateSweep(folder=tmp_path, n_rates=8, n_seeds=2)
+    fit(module, data, sweep)
+    assert sweep.suggested is not None
+    assert 1e-4 < sweep.suggested < 1
+    table = polars.read_csv(tmp_path / "lr_sweep.csv")
+    assert table["train_before_seed_0"].to_list() == table["train_before_seed_1"].to_list()
+    assert table["train_after_seed_0"].to_list() != table["train_after_seed_1"].to_list()
+
+
+class Louder(MulticlassModule):
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        return 1e6 * super().training_step(batch, batch_idx)
+
+
+class Bolder(MulticlassModule):
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.network.parameters(), lr=1e-7)
+
+
+class Hotter(BuiltinData):
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch[0] * 1000, batch[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "optimizer", "message"),
+    [
+        (Louder, BuiltinData, torch.optim.SGD, "Louder has a training_step of its own"),
+        (Bolder, BuiltinData, torch.optim.SGD, "Bolder has a configure_optimizers of its own"),
+        (MulticlassModule, Hotter, torch.optim.SGD, "Hotter has a on_after_batch_transfer"),
+        (MulticlassModule, BuiltinData, torch.optim.LBFGS, "LBFGS"),
+        (
+            MulticlassModule,
+            BuiltinData,
+            lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+            "must take lr",
+        ),
+    ],
+)
+def test_what_a_short_training_does_not_know_is_refused(
+    tmp_path: Path, kind: Any, data: Any, optimizer: Any, message: str
+) -> None:
+    """It would be the beginning of another training."""
+    module = kind(MLP(4, 3, d_hidden=[8]), optimizer=optimizer)
+    with pytest.raises(UserError, match=message):
+        fit(module, data(name="iris"), LearningRateSweep(folder=tmp_path, n_rates=3, n_seeds=1))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optimizer.lr=0.1"], "optimizer.lr=0.1: callbacks=lr_sweep finds the rate"),
+        (["-m", "optimizer.lr=0.1,0.2"], "optimizer.lr=0.1: callbacks=lr_sweep finds the rate"),
+        (["scheduler=one_cycle", "scheduler.max_lr=0.5"], "the schedule has a rate of its own"),
+    ],
+)
+def test_a_rate_that_is_named_beside_the_sweep_is_refused(
+    multilayer: Run, words: list[str], message: str
+) -> None:
+    """One of the two would be without effect."""
+    outcome = multilayer("train", *words, *QUICK, "callbacks=lr_sweep", *SMALL)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_another_kind_of_module_is_refused(tmp_path: Path) -> None:
+    """With what it needs."""
+    from pytorch_lightning.demos.boring_classes import BoringModel
+
+    with pytest.raises(UserError, match="SupervisedModule"):
+        fit(BoringModel(), None, LearningRateSweep(folder=tmp_path))
+
+
+def test_rates_that_all_diverge_are_a_message(multilayer: Run, tmp_path: Path) -> None:
+    """It says which rates to try; the manifest says that the run failed."""
+    outcome = multilayer(
+        "train",
+        *QUICK,
+        "optimizer=sgd",
+        "callbacks=lr_sweep",
+        "callbacks.lr_sweep.min_lr=1e6",
+        "callbacks.lr_sweep.max_lr=1e9",
+        "callbacks.lr_sweep.n_rates=3",
+    )
+    assert outcome.code == 2
+    assert "callbacks.lr_sweep.min_lr=1e+03" in outcome.err
+    (manifest,) = tmp_path.glob("runs/*/*/manifest.json")
+    assert json.loads(manifest.read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mode=swep", "mode must be sweep or range"),
+        ("min_lr=0", "min_lr must be above 0"),
+        ("max_lr=inf", "max_lr, got 1e-06 and inf"),
+        ("n_rates=2", "n_rates must be a whole number from 3 on, got 2"),
+        ("n_rates=3.5", "callbacks.lr_sweep.n_rates=3.5: must be a valid integer"),
+        ("share=0", "share must be above 0"),
+        ("threads=0", "threads must be auto or a whole number above 0, got 0"),
+        ("compile=maybe", "compile must be auto, true or false, got maybe"),
+    ],
+)
+def test_wrong_arguments_are_named_before_anything_is_trained(
+    multilayer: Run, tmp_path: Path, override: str, message: str
+) -> None:
+    """One message, and no folder."""
+    outcome = multilayer("train", "callbacks=lr_sweep", f"callbacks.lr_sweep.{override}")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not list(tmp_path.glob("runs/*/*/*"))
+
+
+def test_the_best_rate_on_the_edge_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may lie beyond."""
+    limits = ["callbacks.lr_sweep.min_lr=1e-5", "callbacks.lr_sweep.max_lr=1e-3"]
+    run(tmp_path, *QUICK, "callbacks=lr_sweep", "callbacks.lr_sweep.n_rates=3", *limits)
+    assert "on the edge of what was tried, 0.001: try callbacks.lr_sweep.max_lr=0.1" in caplog.text
+    assert math.isclose(polars.read_csv(tmp_path / "lr_sweep.csv")["learning_rate"][-1], 1e-3)
+
+
+def test_all_wrong_arguments_are_named_at_once(tmp_path: Path) -> None:
+    """As all mistakes on the command line are."""
+    with pytest.raises(ValueError, match=r"share must be .*; n_rates must be .*; n_seeds must be"):
+        LearningRateSweep(folder=tmp_path, share=0.0, n_rates=1, n_seeds=0)
+
+
+def test_a_new_fit_sweeps_though_the_one_before_was_resumed(tmp_path: Path) -> None:
+    """Only a checkpoint that this fit loads gives it the rate."""
+    sweep, trainer = LearningRateSweep(folder=tmp_path), pl.Trainer(accelerator="cpu", logger=False)
+    module = pl.LightningModule()
+    sweep.load_state_dict({"suggested": 0.1})
+    sweep.on_load_checkpoint(trainer, module, {})
+    sweep.setup(trainer, module, "fit")
+    assert not sweep.is_resumed
+    assert sweep.suggested is None

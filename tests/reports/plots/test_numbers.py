@@ -1,0 +1,214 @@
+"""The numbers that figures are drawn from: ends of bars, of axes, of scales and of curves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from multilayer.reports.configs import Candidate
+from multilayer.reports.curves import Curves
+from multilayer.reports.hyperparameters import make_setting
+from multilayer.reports.plots.by_setting import (
+    dots,
+    draw_best_at_levels,
+    draw_setting,
+    end_of_axis,
+    mark_best,
+)
+from multilayer.reports.plots.colours import Colours
+from multilayer.reports.plots.curves import best_run, count_beyond, end_of, limit
+from multilayer.reports.plots.heat_map import draw_heat_map
+from multilayer.reports.plots.metric_colours import colour_scale, coloured, scale_ticks
+from multilayer.reports.plots.parallel_coordinates import draw_parallel, height
+
+from ..fake_sweeps import candidate, opened, write_grid, write_run
+
+NAN = float("nan")
+
+
+def new_axes() -> Axes:
+    """Empty ones."""
+    return Figure().add_subplot()
+
+
+def test_the_bars_have_both_ends_of_the_interval(tmp_path: Path) -> None:
+    """Of the best sound config at each level; none where there are two seeds."""
+    write_grid(tmp_path, {0.1: [0.1, 0.2, 0.9], 1.0: [0.5, 0.6], 10.0: [0.05, None, 0.05]})
+    sweep, candidates = opened(tmp_path)
+    (setting,) = sweep.settings
+    axes = new_axes()
+    reached = draw_best_at_levels(axes, setting, candidates, "black")
+    (bars,) = axes.containers
+    line, _, (spans,) = bars.lines
+    np.testing.assert_allclose(line.get_xydata(), [[0.1, 0.4], [1.0, 0.55]])
+    segments = np.array(spans.get_segments())
+    np.testing.assert_allclose(segments[0], [[0.1, 0.1], [0.1, 0.9]])
+    np.testing.assert_allclose(segments[1], [[1.0, 0.55], [1.0, 0.55]])
+    assert sorted(reached) == pytest.approx([0.1, 0.4, 0.55, 0.55, 0.55, 0.9])
+
+
+def test_where_all_have_a_diverged_seed_nothing_is_marked_as_best(tmp_path: Path) -> None:
+    """In none of the figures, however good the other seeds are."""
+    number = 0
+    for optimizer in ("adam", "sgd"):
+        for lr in (0.1, 1.0):
+            for loss in (0.1, None):
+                values = {"optimizer": optimizer, "optimizer__lr": lr, "seed": int(loss is None)}
+                status = "done" if loss else "diverged"
+                write_run(tmp_path / str(number), loss, status=status, **values)
+                number += 1
+    sweep, candidates = opened(tmp_path)
+    across, up = sweep.settings
+    axes = new_axes()
+    mark_best(axes, across, candidates[0])
+    assert not axes.get_lines()
+    assert draw_best_at_levels(axes, across, candidates, "black") == []
+    assert best_run(candidates, sweep.metric, 1) is None
+    heat = draw_heat_map(across, up, candidates, sweep.metric, 1).axes[0]
+    assert "framed" not in heat.get_title(loc="left")
+    assert all(patch.get_fill() for patch in heat.patches)  # no frame
+    for figure in (
+        draw_setting(across, candidates, Colours(), sweep.metric, 1),
+        draw_parallel([across, up], candidates, sweep.metric, 1),
+    ):
+        assert "best" not in [each.get_label() for each in figure.axes[0].get_lines()]
+
+
+def test_the_best_run_is_the_best_seed_of_the_best_config(tmp_path: Path) -> None:
+    """Not the best of all, which may be a lucky one; by the mode."""
+    write_grid(tmp_path, {0.1: [0.3, 0.2, 0.4], 1.0: [0.1, 0.9, 0.9]})
+    sweep, candidates = opened(tmp_path)
+    lowest = best_run(candidates, sweep.metric, 1)
+    highest = best_run(candidates, sweep.metric, -1)
+    assert lowest is not None
+    assert highest is not None
+    assert (lowest.name, highest.name) == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("scores", "lines", "sign", "end"),
+    [
+        ([1.0, 1.2, 1.4, 1.5], [], 1, 1.5),  # shown whole
+        ([1.0, 1.2, 1.4, 1.5, 90.0], [], 1, 1.5),  # the upper quartile, and what is near it
+        ([1.0, 1.2, 1.4, 1.5, 4.0], [3.4], 1, 4.0),  # a line within five times the better ones
+        ([1.0, 1.2, 1.4, 1.5, 90.0], [3.0], 1, 3.0),
+        ([1.0, 1.2, 1.4, 1.5, 90.0], [60.0], 1, 1.5),  # one that explodes is cut
+        ([0.9, 0.8, 0.7, 0.7, -9.0], [], -1, 0.7),
+        ([0.9, 0.8, 0.7, 0.7], [], -1, 0.7),
+        ([1.0, 1.0, 1.0], [], 1, 1.0),
+    ],
+)
+def test_the_axis_ends_where_runs_are_no_longer_near_the_better_ones(
+    scores: list[float], lines: list[float], sign: int, end: float
+) -> None:
+    """Five times as far from the best as three quarters of the runs."""
+    assert end_of_axis(np.array(scores), lines, sign) == pytest.approx(end)
+
+
+def test_the_dots_are_at_their_level_and_score() -> None:
+    """Seeds of a config a little beside each other, less than half of the way to the next."""
+    linear = make_setting("model.dropout", [0.0, 0.25, 0.5])
+    config = Candidate({"model.dropout": 0.25}, [], {(0,): 1.0, (1,): 2.0, (2,): 3.0})
+    x, y = np.array(list(dots(linear, [config]))).T
+    np.testing.assert_allclose(x, [0.23, 0.25, 0.27])
+    assert y.tolist() == [1.0, 2.0, 3.0]
+    rates = make_setting("optimizer.lr", [0.01, 0.1, 1.0])
+    config = Candidate({"optimizer.lr": 0.1}, [], {(0,): 1.0, (1,): 2.0})
+    x = [place for place, _ in dots(rates, [config])]
+    np.testing.assert_allclose(x, [0.1 * 10**-0.08, 0.1 * 10**0.08])
+    config = Candidate({"optimizer.lr": 0.1}, [], {(0,): 1.0})
+    assert list(dots(rates, [config])) == [(pytest.approx(0.1), 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("values", "sign", "ends", "extend"),
+    [
+        ([1.0, 2.0, 3.0], 1, (1.0, 3.0), "neither"),
+        ([1.0, 2.0, 9.0], 1, (1.0, 4.0), "max"),  # thrice as far from the best as the median
+        ([1.0, 2.0, 4.0], 1, (1.0, 4.0), "neither"),
+        ([0.9, 0.8, 0.1], -1, (0.6, 0.9), "min"),
+        ([0.9, 0.8, 0.7], -1, (0.7, 0.9), "neither"),
+        ([1.0, 1.0, 5.0], 1, (1.0, 5.0), "neither"),  # half are equal: there is no such distance
+    ],
+)
+def test_the_scale_of_colours_is_cut_for_hopeless_configs(
+    values: list[float], sign: int, ends: tuple[float, float], extend: str
+) -> None:
+    """And says at which end."""
+    norm, _, at = colour_scale(values, sign)
+    assert (norm.vmin, norm.vmax) == pytest.approx(ends)
+    assert at == extend
+    assert not isinstance(norm, LogNorm)
+
+
+def test_the_scale_is_a_log_one_over_more_than_a_factor_of_ten() -> None:
+    """Of positive values; the best is the brightest whichever way."""
+    assert isinstance(colour_scale([1.0, 20.0, 40.0], 1)[0], LogNorm)
+    assert not isinstance(colour_scale([0.0, 20.0, 40.0], 1)[0], LogNorm)
+    assert not isinstance(colour_scale([4.0, 20.0, 40.0], 1)[0], LogNorm)
+    assert colour_scale([1.0], 1)[1] == "cividis_r"
+    assert colour_scale([1.0], -1)[1] == "cividis"
+
+
+def test_the_ticks_of_a_scale_say_where_it_was_cut() -> None:
+    """At its own end."""
+    assert scale_ticks(colour_scale([1.0, 2.0, 9.0], 1))[-1] == (4.0, "≥ 4")
+    assert scale_ticks(colour_scale([0.9, 0.8, 0.1], -1))[-1][1] == "≤ 0.6"
+    inside = scale_ticks(colour_scale([1.0, 2.0, 3.0], 1))
+    assert all(1.0 < value < 3.0 and text == f"{value:.3g}" for value, text in inside)
+
+
+def test_a_config_with_a_diverged_run_has_no_colour_but_where_there_are_no_others(
+    tmp_path: Path,
+) -> None:
+    """The best comes last, on top."""
+    write_grid(tmp_path / "a", {0.1: [0.3, 0.3], 1.0: [0.2, 0.2], 10.0: [0.1, None]})
+    _, candidates = opened(tmp_path / "a")
+    assert [each.mean for each in coloured(candidates)] == [0.3, 0.2]
+    write_grid(tmp_path / "b", {1.0: [0.3, None], 10.0: [0.1, None], 100.0: [None, None]})
+    _, candidates = opened(tmp_path / "b")
+    assert [each.mean for each in coloured(candidates)] == [0.3, 0.1]
+
+
+def test_a_level_has_its_height_between_the_lowest_and_the_highest() -> None:
+    """In the logarithm where it was swept so."""
+    assert height(make_setting("x", [0.0, 0.25, 1.0]), 0.25) == pytest.approx(0.25)
+    assert height(make_setting("optimizer.lr", [1e-4, 1e-3, 1e-1]), 1e-3) == pytest.approx(1 / 3)
+    assert height(make_setting("optimizer", ["a", "b", "c"]), "b") == 0.5
+    assert height(make_setting("x", [0.3]), 0.3) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("values", "epoch"),
+    [([1.0, NAN, NAN], 6), ([NAN, NAN, NAN], 5), ([1.0, 2.0, 3.0], 7), ([1.0, NAN, 3.0], 7)],
+)
+def test_a_cross_is_where_no_value_is_finite_any_more(values: list[float], epoch: int) -> None:
+    """At the last epoch where they are."""
+    curve = Curves(np.array([5, 6, 7]), {"m": np.array(values)})
+    assert end_of(curve, "m") == epoch
+
+
+@pytest.mark.parametrize(("sign", "shown"), [(1, (0.5, 1.5)), (-1, (-1.5, -0.5))])
+def test_curves_are_shown_to_twice_as_far_from_the_best_as_they_began(
+    sign: int, shown: tuple[float, float]
+) -> None:
+    """In the median; what explodes is cut off, and counted."""
+    curves = [np.array(each) for each in ([1.0, 0.5], [1.0, 0.7], [1.0, 1.5, 90.0], [NAN, 1.0])]
+    axes = new_axes()
+    limit(axes, [sign * each for each in curves], sign)
+    low, high = axes.get_ylim()
+    assert (low, high) == pytest.approx((shown[0] - 0.06, shown[1] + 0.06))
+    count_beyond(axes, [sign * each for each in curves])
+    assert axes.get_title(loc="left") == "1 of 4 curves ends beyond the axis"
+    limit(new_axes(), [np.array([NAN])], sign)  # nothing to show
+
+
+def test_scores_of_a_config_that_is_not_drawn_do_not_move_its_axis() -> None:
+    """A search of many values has no lines, and its dots are on their places."""
+    setting = make_setting("optimizer.lr", [2.0**-k for k in range(40)])
+    config = Candidate({"optimizer.lr": 0.25}, [], {(0,): 1.0, (1,): 2.0})
+    assert [x for x, _ in dots(setting, [config])] == [0.25, 0.25]
+    assert draw_best_at_levels(new_axes(), setting, [candidate([1.0])], "black") == []

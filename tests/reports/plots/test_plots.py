@@ -1,0 +1,300 @@
+"""The figures of a report, read back from their axes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.figure import Figure
+
+from multilayer.plotting.style import TRAIN, VALIDATION
+from multilayer.reports.configs import Candidate, make_candidates
+from multilayer.reports.hyperparameters import make_setting
+from multilayer.reports.plots import draw_all, figures
+from multilayer.reports.plots.by_setting import draw_setting
+from multilayer.reports.plots.colours import Colours, choose_colours
+from multilayer.reports.report import read_all_curves
+from multilayer.reports.runs import SweepRun
+from multilayer.reports.sweep import open_sweep
+
+from ..fake_sweeps import opened, write_grid, write_run
+
+
+def all_drawn(folder: Path) -> dict[str, Figure]:
+    """The figures of a sweep by their names."""
+    sweep, candidates = opened(folder)
+    return {name: figure for name, _, figure in figures(sweep, candidates, read_all_curves(sweep))}
+
+
+def drawn(folder: Path, name: str) -> Figure:
+    """One of them, arranged, where matplotlib would warn of what does not fit."""
+    figure = all_drawn(folder)[name]
+    figure.draw_without_rendering()
+    return figure
+
+
+def line(axes: Axes, label: str) -> tuple[list[float], list[float]]:
+    """A line by its label."""
+    (found,) = [each for each in axes.get_lines() if each.get_label() == label]
+    return list(found.get_xdata()), list(found.get_ydata())
+
+
+def dots(axes: Axes) -> list[tuple[float, float]]:
+    """The places of all dots."""
+    (found,) = [each for each in axes.collections if isinstance(each, PathCollection)]
+    return [(float(x), float(y)) for x, y in found.get_offsets()]
+
+
+def crosses(axes: Axes) -> list[tuple[float, str]]:
+    """The place and the colour of each cross."""
+    found = [
+        (list(each.get_xdata()), str(each.get_color()))
+        for each in axes.get_lines()
+        if each.get_marker() == "x"
+    ]
+    return [(x[0], colour) for x, colour in found if x]  # without that of the legend
+
+
+def write_pairs(folder: Path) -> None:
+    """Two optimizers by three rates by two seeds, with curves; one config diverged."""
+    number = 0
+    for optimizer in ("sgd", "adam"):
+        for lr in (0.001, 0.01, 0.1):
+            for seed in (0, 1):
+                gone = optimizer == "adam" and lr == 0.1
+                loss = None if gone else 0.5 + lr * 2 + 0.1 * seed + 0.2 * (optimizer == "sgd")
+                end = float("nan") if loss is None else loss
+                write_run(
+                    folder / str(number),
+                    loss,
+                    status="diverged" if gone else "done",
+                    curve=[2.0, end, end],
+                    optimizer=optimizer,
+                    optimizer__lr=lr,
+                    seed=seed,
+                )
+                number += 1
+
+
+def test_the_metric_against_a_number_is_on_a_log_axis_with_each_seed(tmp_path: Path) -> None:
+    """Where it was swept by factors; the best is ringed, what diverged is crossed."""
+    write_grid(tmp_path, {0.001: [0.9, 0.7], 0.01: [0.3, 0.5], 0.1: [None, None]})
+    (axes,) = drawn(tmp_path, "metric_by_optimizer.lr.png").axes
+    assert axes.get_xscale() == "log"
+    expected = [(0.001, 0.9), (0.001, 0.7), (0.01, 0.3), (0.01, 0.5)]
+    np.testing.assert_allclose(sorted(dots(axes)), expected, rtol=0.25)  # spread a little
+    np.testing.assert_allclose(line(axes, "best"), ([0.01], [0.4]))
+    assert [place for place, _ in crosses(axes)] == pytest.approx([0.1])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("learning rate", "validation loss")
+
+
+def test_numbers_swept_by_steps_are_on_a_linear_axis(tmp_path: Path) -> None:
+    """Dropout, say."""
+    for number, rate in enumerate((0.0, 0.1, 0.2)):
+        write_run(tmp_path / str(number), 0.5 + rate, model__dropout=rate)
+    (axes,) = drawn(tmp_path, "metric_by_model.dropout.png").axes
+    assert axes.get_xscale() == "linear"
+
+
+def test_a_setting_has_one_colour_in_all_figures(tmp_path: Path) -> None:
+    """By its optimizer, in the metric against the rate and in the learning curves."""
+    write_pairs(tmp_path)
+    found = all_drawn(tmp_path)
+
+    legend = found["learning_curves.png"].axes[0].get_legend()
+    assert legend is not None
+    handles = zip(legend.get_texts(), legend.legend_handles, strict=True)
+    of_curves = {text.get_text(): handle.get_color() for text, handle in handles}
+    by_rate = found["metric_by_optimizer.lr.png"].axes[0]
+    marks = {each.get_label(): each.get_color() for each in by_rate.get_lines()}
+    bars = [each.lines[0].get_color() for each in by_rate.containers]
+    assert [of_curves[f"optimizer {name}"] for name in ("adam", "sgd")] == bars
+    assert [marks[name] for name in ("adam", "sgd")] == bars
+
+
+def test_two_settings_are_a_heat_map_with_its_holes(tmp_path: Path) -> None:
+    """The means over seeds; what has none is left empty, over hatching."""
+    write_pairs(tmp_path)
+    axes = drawn(tmp_path, "heat_map.png").axes[0]
+    means = np.ma.filled(axes.images[0].get_array(), np.nan)
+    expected = [[0.552, 0.57, np.nan], [0.752, 0.77, 0.95]]
+    np.testing.assert_allclose(means, expected)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["adam", "sgd"]
+    assert {"0.552", "x"} <= {text.get_text() for text in axes.texts}
+    assert axes.get_title(loc="left") == "framed: the best; x: diverged"
+
+
+def test_cells_say_why_they_have_no_number(tmp_path: Path) -> None:
+    """Diverged, without a result, and untried are told apart, and the title names what is there."""
+    losses = {("sgd", 0.1): 0.5, ("sgd", 1.0): None, ("adam", 0.1): None}
+    states = {("sgd", 1.0): "diverged", ("adam", 0.1): "failed"}
+    for number, ((optimizer, lr), loss) in enumerate(losses.items()):
+        status = states.get((optimizer, lr), "done")
+        values = {"optimizer": optimizer, "optimizer__lr": lr}
+        write_run(tmp_path / str(number), loss, status=status, **values)
+    axes = drawn(tmp_path, "heat_map.png").axes[0]
+    title = "framed: the best; x: diverged; -: no result; hatched: untried"
+    assert axes.get_title(loc="left") == title
+    assert sorted(text.get_text() for text in axes.texts) == ["-", "0.5", "x"]
+    assert axes.patch.get_hatch()
+
+
+def test_three_settings_are_parallel_coordinates(tmp_path: Path) -> None:
+    """A line for each config, from its first level to its metric; the best goes on top."""
+    number = 0
+    for optimizer in ("sgd", "adam"):
+        for lr in (0.01, 0.1, 1.0):
+            for width in ([8], [16, 8]):
+                loss = lr + len(width) + (optimizer == "sgd")
+                write_run(
+                    tmp_path / str(number),
+                    loss,
+                    optimizer=optimizer,
+                    optimizer__lr=lr,
+                    model__d_hidden=width,
+                )
+                number += 1
+    axes = drawn(tmp_path, "parallel_coordinates.png").axes[0]
+    (lines,) = [each for each in axes.collections if isinstance(each, LineCollection)]
+    assert len(lines.get_segments()) == 12
+    assert line(axes, "best")[1] == pytest.approx([0.0] * 4, abs=0.03)  # spread a little
+    starts = [segment[0, 1] for segment in lines.get_segments()]
+    assert len(set(starts)) == 12
+    assert len(axes.get_xticks()) == 4
+    assert {"2.4", "3"} <= {text.get_text() for text in axes.texts}  # of the metric
+
+
+def test_every_run_has_a_curve_and_the_divergent_a_cross(tmp_path: Path) -> None:
+    """The best run is black; the cross is where the loss was no longer a number."""
+    write_pairs(tmp_path)
+    (axes,) = drawn(tmp_path, "learning_curves.png").axes
+    (lines,) = [each for each in axes.collections if isinstance(each, LineCollection)]
+    assert len(lines.get_segments()) == 12
+    assert line(axes, "best (run 6)")[1] == pytest.approx([2.0, 0.502, 0.502])
+    assert line(axes, "diverged (2)")[0] == [2, 2]
+
+
+@pytest.mark.parametrize(("end", "name"), [(1.5, "turning point"), (1.0, "best")])
+def test_the_turning_point_is_marked(tmp_path: Path, end: float, name: str) -> None:
+    """Where the validation loss rises after its best."""
+    write_run(tmp_path / "0", 1.0, curve=[3.0, 1.0, end])
+    (axes,) = drawn(tmp_path, "training_and_validation.png").axes
+    assert line(axes, f"{name}: epoch 2") == ([2], [1.0])
+    assert line(axes, "validation")[1] == [3.0, 1.0, end]
+
+
+def test_the_best_run_has_its_loss_beside_the_metric(tmp_path: Path) -> None:
+    """Where another metric decides; it says that it is the best, however long its name."""
+    name = "optimizer.lr=0.1,model.dropout=0.2,data.batch_size=64,seed=0"
+    write_run(tmp_path / name, metrics={"validation": {"accuracy": 0.9}}, curve=[1.0], lr=1)
+    sweep = open_sweep(tmp_path, "validation/accuracy")
+    found = figures(sweep, make_candidates(sweep), read_all_curves(sweep))
+    figure = {name: figure for name, _, figure in found}["training_and_validation.png"]
+    figure.draw_without_rendering()
+    loss, accuracy = figure.axes
+    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss", "accuracy (share of rows)")
+    assert loss.get_title(loc="left") == "best run: optimizer.lr=0.1,mo…ed=0"
+    (own,) = [each for each in loss.get_lines() if each.get_label() == "train"]
+    assert own.get_marker() == "o"  # of one epoch
+
+
+def test_diverged_runs_do_not_stretch_the_axis(tmp_path: Path) -> None:
+    """The limits are those of the runs that came to their end; one epoch is a dot."""
+    write_run(tmp_path / "0", 1.0, curve=[2.0, 1.0], optimizer__lr=0.1)
+    write_run(tmp_path / "1", 1.0, curve=[1.2], optimizer__lr=0.2)
+    exploded = [5.0, float("nan")]
+    write_run(tmp_path / "2", status="diverged", curve=exploded, optimizer__lr=1.0)
+    (axes,) = drawn(tmp_path, "learning_curves.png").axes
+    assert axes.get_ylim()[1] < 2.5
+    assert dots(axes) == [(1.0, 1.2)]
+
+
+@pytest.mark.parametrize(("worst", "is_cut"), [(3.0, False), (90.0, True)])
+def test_an_axis_is_cut_only_where_runs_are_far_beyond(
+    tmp_path: Path, worst: float, is_cut: bool
+) -> None:
+    """Those that are, are triangles at its end."""
+    losses = [1.0, 1.2, 1.4, 1.5, worst]
+    write_grid(tmp_path, {0.1 * 2**i: [loss] for i, loss in enumerate(losses)})
+    sweep, candidates = opened(tmp_path)
+    last = candidates[-1]
+    gone = Candidate(last.choice, [replaced(last, "diverged")], last.scores)
+    (setting,) = sweep.settings
+    figure = draw_setting(setting, [*candidates[:-1], gone], Colours(), sweep.metric, 1)
+    (axes,) = figure.axes
+    assert (axes.get_ylim()[1] < 2) == is_cut
+    legend = axes.get_legend()
+    assert legend is not None
+    assert ("beyond the axis" in [text.get_text() for text in legend.get_texts()]) == is_cut
+
+
+def replaced(candidate: Candidate, status: str) -> SweepRun:
+    """Its first run, which ended otherwise, so that no line reaches it."""
+    run = candidate.runs[0]
+    return replace(run, manifest=run.manifest | {"status": status})
+
+
+def test_colours_are_few_or_a_scale_and_not_those_of_the_splits() -> None:
+    """Many numbers are shades, of which the legend shows some."""
+    few = choose_colours([make_setting("optimizer", ["adam", "sgd"])])
+    assert not {TRAIN, VALIDATION} & set(few.of_level.values())
+    many = choose_colours([make_setting("optimizer.lr", [10.0**-i for i in range(12)])])
+    assert len(set(many.of_level.values())) == 12
+    assert len(many.legend) == 6
+    words = [f"activation {i}" for i in range(9)]
+    assert choose_colours([make_setting("model.activation", words)]).setting is None
+
+
+def test_figures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
+    """Those that this one does not draw; others in the folder are the user's."""
+    write_grid(tmp_path, {0.01: [0.3], 0.1: [0.5]})
+    (tmp_path / "figures").mkdir()
+    for name in ("metric_by_seed.png", "mine.png"):
+        (tmp_path / "figures" / name).write_bytes(b"")
+    sweep, candidates = opened(tmp_path)
+    (picture,) = draw_all(sweep, candidates, {})
+    assert {path.name for path in picture.path.parent.iterdir()} == {
+        "metric_by_optimizer.lr.png",
+        "mine.png",
+    }
+
+
+def test_a_cross_has_the_colour_of_what_diverged(tmp_path: Path) -> None:
+    """Over a rate at which one optimizer did, and the other did not."""
+    write_pairs(tmp_path)
+    sweep, _ = opened(tmp_path)
+    colours = choose_colours(sweep.settings)
+    (axes,) = drawn(tmp_path, "metric_by_optimizer.lr.png").axes
+    assert crosses(axes) == [(0.1, colours.of_level["adam"])]
+
+
+def test_a_config_with_a_diverged_run_has_no_colour_in_the_heat_map(tmp_path: Path) -> None:
+    """Its other seed looks good, and is nothing to choose."""
+    write_pairs(tmp_path)
+    write_run(tmp_path / "12", 0.1, optimizer="adam", optimizer__lr=0.1, seed=2)
+    axes = drawn(tmp_path, "heat_map.png").axes[0]
+    (image,) = axes.get_images()
+    assert np.isnan(np.asarray(image.get_array().filled(np.nan))).sum() == 1  # type: ignore[union-attr]
+    assert "0.1 x" in [each.get_text() for each in axes.texts]
+
+
+def test_curves_that_leave_the_picture_are_counted(tmp_path: Path) -> None:
+    """They would be missing otherwise, and nobody would know."""
+    for seed, end in enumerate([0.5, 0.6, 0.7, 900.0]):
+        write_run(tmp_path / str(seed), end, curve=[1.0, 0.9, end], seed=seed)
+    (axes,) = drawn(tmp_path, "learning_curves.png").axes
+    assert axes.get_title(loc="left") == "1 of 4 curves ends beyond the axis"
+
+
+def test_crosses_of_a_rate_at_which_all_diverged_are_within_the_axes(tmp_path: Path) -> None:
+    """It has no dots that would make room for it."""
+    write_pairs(tmp_path)
+    for number, optimizer in enumerate(("sgd", "adam")):
+        values = {"optimizer": optimizer, "optimizer__lr": 10.0, "seed": 0}
+        write_run(tmp_path / str(100 + number), status="diverged", **values)
+    (axes,) = drawn(tmp_path, "metric_by_optimizer.lr.png").axes
+    found = crosses(axes)
+    assert [place for place, _ in found].count(10.0) == 2
+    assert axes.get_xlim()[1] > 10.0

@@ -1,0 +1,36 @@
+"""Settings as they were swept: their levels and spacing."""
+
+import numpy as np
+import pytest
+
+from multilayer.reports.hyperparameters import make_setting
+
+
+@pytest.mark.parametrize(
+    ("levels", "is_log"),
+    [
+        ([1e-4, 1e-3, 1e-2], True),
+        ([16, 32, 64, 128], True),
+        ([0, 1e-4, 1e-3, 1e-2], True),
+        ([0.0, 0.1, 0.2, 0.3], False),
+        ([1, 2, 3], False),
+        ([0.1, 0.13], False),
+        ([0.1, 0.3], True),
+        ([0.01, 0.1], True),
+        ([-1.0, 1.0, 10.0], False),
+        (list(10 ** np.random.default_rng(0).uniform(-5, 0, size=40)), True),
+        (list(np.random.default_rng(0).uniform(0, 0.5, size=40)), False),
+    ],
+)
+def test_what_was_swept_by_factors_is_found(levels: list[float], is_log: bool) -> None:
+    """Grids, a zero beside them, and what a search has drawn."""
+    assert make_setting("optimizer.lr", levels).is_log == is_log
+
+
+def test_levels_are_numbers_words_or_lists_in_order() -> None:
+    """One word among numbers makes them words; 1 and 1.0 are one level."""
+    assert make_setting("k", [2, 10, 1.0, 1]).levels == (1.0, 2, 10)
+    assert make_setting("k", [64, "full", 8]).levels == (8, 64, "full")
+    assert not make_setting("k", [64, "full", 8]).is_number
+    assert make_setting("k", [[64, 32], [8], [64]]).levels == ("[8]", "[64]", "[64,32]")
+    assert make_setting("k", [True, None, False]).levels == (False, None, True)

@@ -1,0 +1,92 @@
+"""The tables of a report, number by number."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multilayer.reports.seed_stats import fold
+from multilayer.reports.tables import column, configs_table, metric_names, runs_table
+
+from .fake_sweeps import opened, write_run
+
+
+def write_metrics(folder: Path, losses: dict[float, list[float | None]]) -> None:
+    """A sweep whose runs have metrics of all splits, those of test and training apart."""
+    number = 0
+    for lr, each in losses.items():
+        for seed, loss in enumerate(each):
+            metrics = {
+                "train": {"loss": loss and loss / 2},
+                "validation": {"loss": loss, "accuracy": loss and 1 - loss},
+                "test": {"loss": loss and loss * 2},
+            }
+            about = {"fit_seconds": 1.0 + number, "best_epoch": number, "steps": 10 * number}
+            values = {"optimizer__lr": lr, "seed": seed}
+            write_run(folder / str(number), manifest=about, metrics=metrics, **values)
+            number += 1
+
+
+def test_each_part_of_each_metric_stands_in_its_own_column(tmp_path: Path) -> None:
+    """Best first; the parts are those of the fold, both ends of the interval too."""
+    losses: dict[float, list[float | None]] = {1.0: [0.5, 0.6, 0.4], 0.1: [0.1, 0.2, 0.4]}
+    write_metrics(tmp_path, losses)
+    sweep, candidates = opened(tmp_path)
+    table = configs_table(candidates, metric_names(sweep))
+    assert table["rank"].to_list() == [1, 2]
+    assert table["optimizer.lr"].to_list() == ["0.1", "1"]
+    assert table["n"].to_list() == [3, 3]
+    assert table["fit_seconds"].to_list() == [5.0, 2.0]
+    for name, factor in (("train/loss", 0.5), ("validation/loss", 1.0), ("test/loss", 2.0)):
+        for row, lr in enumerate((0.1, 1.0)):
+            expected = fold([factor * (loss or 0.0) for loss in losses[lr]])
+            for part in ("mean", "std", "low", "high"):
+                assert table[f"{name} {part}"][row] == pytest.approx(getattr(expected, part))
+    assert table["validation/loss low"][0] < table["validation/loss mean"][0]
+    assert table["validation/loss mean"][0] < table["validation/loss high"][0]
+
+
+def test_each_run_has_its_own_numbers(tmp_path: Path) -> None:
+    """What is not there is null; the seed is a column."""
+    write_metrics(tmp_path, {1.0: [0.5, None], 0.1: [0.1, 0.2]})
+    sweep, _ = opened(tmp_path)
+    table = runs_table(sweep)
+    assert table["run"].to_list() == ["0", "1", "2", "3"]
+    assert table["optimizer.lr"].to_list() == [1.0, 1.0, 0.1, 0.1]
+    assert table["seed"].to_list() == [0, 1, 0, 1]
+    assert table["steps"].to_list() == [0, 10, 20, 30]
+    assert table["best_epoch"].to_list() == [0, 1, 2, 3]
+    assert table["validation/accuracy"].to_list() == [0.5, None, 0.9, 0.8]
+    assert table["test/loss"].to_list() == [1.0, None, 0.2, 0.4]
+
+
+def test_metrics_are_named_split_by_split(tmp_path: Path) -> None:
+    """Validation first, training last of ours."""
+    write_metrics(tmp_path, {1.0: [0.5]})
+    sweep, _ = opened(tmp_path)
+    assert metric_names(sweep) == [
+        "validation/loss",
+        "validation/accuracy",
+        "test/loss",
+        "train/loss",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        ([1, 2, None], [1, 2, None]),
+        ([1, 0.5, None], [1.0, 0.5, None]),
+        ([1, "full"], ["1", "full"]),
+        ([True, False], ["true", "false"]),
+        ([[1, 2], None], ["[1,2]", None]),
+        ([10**30, 1], [1e30, 1.0]),
+        ([float("nan"), 1], ["nan", "1"]),
+        ([None, None], [None, None]),
+    ],
+)
+def test_a_column_is_of_one_kind(values: list[Any], kept: list[Any]) -> None:
+    """Numbers stay numbers, and beside a word they are words."""
+    found = column(values)
+    assert found == kept
+    assert [type(each) for each in found] == [type(each) for each in kept]

@@ -1,0 +1,161 @@
+"""The tab "HParams" of a sweep, as TensorBoard's own backend reads it."""
+
+import json
+import subprocess
+import sys
+from datetime import datetime
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams import api_pb2
+from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.plugins.hparams.get_experiment import Handler as Experiment
+from tensorboard.plugins.hparams.list_session_groups import Handler as SessionGroups
+
+from multilayer.reports.curves import records
+from multilayer.reports.runs import read_sweep
+from multilayer.reports.summary import print_sweep
+from multilayer.reports.tensorboard_hparams import FILE, write_hparams
+
+from ..conftest import Run
+from .fake_sweeps import write_run
+
+QUICK = ["data=iris", "trainer.max_epochs=2", "hydra.sweep.dir=sweep"]
+STATUSES = [api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE]
+
+
+def ask(handler: Any, sweep: Path, *request: Any) -> Any:
+    """What TensorBoard's backend answers for a folder."""
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(sweep)).Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(sweep))
+    context = Context(TBContext(data_provider=provider))
+    return handler(RequestContext(), context, "", *request).run()
+
+
+def rows(sweep: Path) -> dict[str, tuple[dict[str, Any], dict[str, float], int]]:
+    """By job: what varied, the final metrics and the status of its row."""
+    request = api_pb2.ListSessionGroupsRequest(
+        start_index=0, slice_size=100, allowed_statuses=STATUSES
+    )
+    found = {}
+    for group in ask(SessionGroups, sweep, request).session_groups:
+        (session,) = group.sessions
+        hparams = {
+            key: value.number_value if value.HasField("number_value") else value.string_value
+            for key, value in group.hparams.items()
+        }
+        metrics = {each.name.tag: each.value for each in group.metric_values}
+        found[session.name.partition("/")[0]] = hparams, metrics, session.status
+    return found
+
+
+@pytest.mark.parametrize("launcher", ["basic", "lockstep"])
+def test_each_run_has_a_row_of_what_varied_and_its_final_metrics(
+    launcher: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """No placeholder, and none of the rest of the config."""
+    outcome = multilayer(
+        "train", "-m", *QUICK, f"hydra/launcher={launcher}", "optimizer.lr=1e-3,1e-2", "seed=0,1"
+    )
+    assert outcome.code == 0, outcome.err
+    sweep = tmp_path / "sweep"
+    found = rows(sweep)
+    assert [hparams for hparams, _, _ in found.values()] == [
+        {"optimizer.lr": lr, "seed": seed} for lr in (1e-3, 1e-2) for seed in (0, 1)
+    ]
+    for job, (_, metrics, status) in found.items():
+        final = json.loads((sweep / job / "metrics.json").read_text())
+        assert metrics == pytest.approx(
+            {
+                f"final/{split}/{name}": final[split][name]
+                for split in ("validation", "test")
+                for name in ("loss", "accuracy")
+            }
+        )
+        assert status == api_pb2.STATUS_SUCCESS
+    about = ask(Experiment, sweep, api_pb2.GetExperimentRequest())
+    assert {info.name for info in about.hparam_infos} == {"optimizer.lr", "seed"}
+    assert about.metric_infos[0].name.tag == "final/validation/loss"
+
+
+def test_choices_are_words_and_the_monitored_metric_comes_first(
+    multilayer: Run, tmp_path: Path
+) -> None:
+    """Beside a word a number is a word too."""
+    outcome = multilayer(
+        "train", "-m", *QUICK, "monitor=validation/f1", "mode=max", "hydra/launcher=lockstep",
+        "optimizer=sgd,adam", "data.batch_size=16,full",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    hparams, metrics, _ = rows(tmp_path / "sweep")["2"]
+    assert hparams == {"optimizer": "adam", "data.batch_size": "16"}
+    assert next(iter(metrics)) == "final/validation/f1"
+
+
+def test_runs_that_failed_or_diverged_have_a_row_that_says_so(
+    multilayer: Run, tmp_path: Path
+) -> None:
+    """With the metrics that there are."""
+    outcome = multilayer(
+        "train", "-m", *QUICK, "optimizer=sgd", "trainer.max_epochs=20", "data=diabetes",
+        "optimizer.lr=0.01,1e30", "model.dropout=0,1.5",
+    )  # fmt: skip
+    assert outcome.code == 2
+    found = rows(tmp_path / "sweep")
+    _, metrics, status = found["0"]
+    assert status == api_pb2.STATUS_SUCCESS
+    assert set(metrics) >= {"final/test/loss", "final/test/rmse"}
+    assert found["1"] == (
+        {"optimizer.lr": 0.01, "model.dropout": 1.5},
+        {},
+        api_pb2.STATUS_FAILURE,
+    )
+    _, metrics, status = found["2"]
+    assert status == api_pb2.STATUS_FAILURE
+    assert not any(map(isnan, metrics.values()))
+
+
+def test_rows_written_again_take_the_place_of_the_first(multilayer: Run, tmp_path: Path) -> None:
+    """One file a run, the last by its name, and nothing beside it."""
+    multilayer("train", "-m", *QUICK, "hydra/launcher=lockstep", "seed=0,1")
+    sweep = tmp_path / "sweep"
+    before = rows(sweep)
+    print_sweep(sweep)
+    assert rows(sweep) == before
+    for job in ("0", "1"):
+        names = sorted(path.name for path in (sweep / job / "tensorboard").iterdir())
+        assert len(names) == 2
+        assert names[-1] == FILE
+
+
+def test_without_tensorboard_nothing_is_written(multilayer: Run, tmp_path: Path) -> None:
+    """As with `logger=csv`."""
+    outcome = multilayer("train", "-m", *QUICK, "hydra/launcher=lockstep", "logger=csv", "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    assert not list(tmp_path.rglob("*tfevents*"))
+
+
+def test_the_rows_are_written_without_torch() -> None:
+    """The process that started the sweep may not have trained anything."""
+    script = "import sys, multilayer.reports.tensorboard_hparams; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_run_of_a_stack_ends_when_the_stack_let_it_go(tmp_path: Path) -> None:
+    """Its share of the time is no time of the day."""
+    logger = {"tensorboard": {"_target_": "multilayer.training.loggers.TensorBoard"}}
+    about = {"started": "2026-01-01T00:00:00+00:00", "members": 2, "fit_seconds": 3.0}
+    for number in range(2):
+        manifest = about | {"stack_seconds": 60.0}
+        write_run(tmp_path / str(number), 0.5, manifest=manifest, seed=number, logger=logger)
+    write_hparams(read_sweep(tmp_path))
+    with (tmp_path / "0" / "tensorboard" / FILE).open("rb") as file:
+        times = {Event.FromString(record).wall_time for record in records(file)}
+    assert times == {datetime.fromisoformat(str(about["started"])).timestamp() + 60.0}

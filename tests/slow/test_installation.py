@@ -1,0 +1,207 @@
+"""What a fresh machine sees: the Makefile in a clone, the wheel in another folder, the README."""
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import urllib.request
+import venv
+from pathlib import Path
+
+import pytest
+
+from ..conftest import Run
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """What a program prints; it must end well."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the sources."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("src", "conf"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    build = "from hatchling.build import build_wheel; print(build_wheel('.'))"
+    name = run(sys.executable, "-c", build, cwd=folder).splitlines()[-1]
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `multilayer` command of an environment that holds the wheel, and borrows the rest."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    run(
+        *(sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install"),
+        *("--quiet", "--no-deps", "--no-index", wheel),
+        cwd=folder,
+    )
+    site = next((folder / "lib").glob("python*/site-packages"))
+    # A path alone: the editable install of this clone, a .pth file there, is not followed.
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin" / "multilayer"
+
+
+def test_the_wheel_works_from_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    """Train, evaluate, predict and a sweep, with the config groups inside the wheel."""
+    where = "import multilayer; print(multilayer.__file__)"
+    package = run(installed.parent / "python", "-c", where, cwd=tmp_path)
+    assert str(installed.parents[1]) in package
+    quick = ["data=pass_class", "trainer.max_epochs=2"]
+    assert "accuracy" in run(installed, "train", *quick, cwd=tmp_path)
+    (folder,) = tmp_path.glob("runs/*/*")
+    assert "90 test rows" in run(installed, "evaluate", f"run={folder}", cwd=tmp_path)
+    (tmp_path / "me.csv").write_text("hours,lectures\n40,20\n")
+    run(installed, "predict", f"run={folder}", "input=me.csv", "output=p.csv", cwd=tmp_path)
+    assert (tmp_path / "p.csv").read_text().count("\n") == 2
+    run(installed, "train", "-m", *quick, "seed=0,1", cwd=tmp_path)
+    assert len(list(tmp_path.glob("sweeps/*/*/metrics.json"))) == 2
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone whose environment is this one, as if `make` had installed it."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    scripts = Path(sysconfig.get_path("scripts"))
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "bin").symlink_to(scripts)
+    for stamp in ("installed", "installed-dev"):
+        (tmp_path / ".venv" / stamp).touch()
+    return tmp_path
+
+
+def test_make_trains_sweeps_and_installs_nothing_twice(clone: Path) -> None:
+    """`make train` and `make sweep` leave runs; nothing is installed again."""
+    printed = run("make", "train", "ARGS=data=iris trainer.max_epochs=2", cwd=clone)
+    assert "pip" not in printed
+    assert "run folder  runs/" in printed
+    printed = run("make", "sweep", "ARGS=data=iris trainer.max_epochs=2", cwd=clone)
+    assert "sweep folder  sweeps/" in printed
+    assert len(list(clone.glob("sweeps/*/*/metrics.json"))) == 4
+
+
+def test_make_installs_before_it_trains(clone: Path) -> None:
+    """In a fresh clone every target makes the environment first, from the pinned versions."""
+    (clone / ".venv" / "bin").unlink()
+    shutil.rmtree(clone / ".venv")
+    for target in ("train", "sweep", "tensorboard", "test"):
+        planned = run("make", "--dry-run", target, cwd=clone)
+        assert "-m venv .venv" in planned
+        assert "install --quiet --disable-pip-version-check -c constraints.txt -e" in planned
+
+
+def test_make_tensorboard_serves_the_runs_on_this_machine_alone(
+    clone: Path, finished_run: Path
+) -> None:
+    """The runs are listed on the loopback address; no other address answers."""
+    shutil.copytree(finished_run, clone / "runs" / "today" / "now")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["make", "tensorboard", f"ARGS=--port {port}"]
+    server = subprocess.Popen(command, cwd=clone, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        runs = wait_for(f"http://localhost:{port}/data/runs", "today/now")
+        assert "runs/today/now/tensorboard" in json.loads(runs)
+        with socket.socket() as client:  # answered too, if the server listened everywhere
+            assert client.connect_ex(("127.0.0.2", port)) != 0
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def wait_for(url: str, words: str) -> str:
+    """The page, as soon as it holds some words."""
+    for _ in range(300):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as page:
+            text = page.read().decode()
+            if words in text:
+                return str(text)
+        time.sleep(0.1)
+    raise AssertionError(f"{url} never held {words}")
+
+
+def test_every_pinned_version_is_the_one_installed() -> None:
+    """The tests run on what the Makefile installs."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    for line in lines:
+        if not line or line.startswith("#"):
+            continue
+        name, _, pinned = line.partition("==")
+        try:
+            assert version(name).partition("+")[0] == pinned, name
+        except PackageNotFoundError:
+            assert name.lower() in OF_EXTRAS, f"{name} is pinned and not installed"
+
+
+OF_EXTRAS = {"alembic", "mlflow-skinny", "sqlalchemy", "wandb"}
+
+
+def readme_commands() -> list[str]:
+    """Each `multilayer` command in the README's code blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.partition(" #")[0].strip() for line in lines if line.startswith("multilayer ")]
+
+
+def test_the_readmes_commands_run(multilayer: Run, tmp_path: Path, iris_csv: Path) -> None:
+    """In their order, in an empty folder with a table; RUN and SWEEP are the last ones.
+
+    Each trains for two epochs.
+    """
+    shutil.copy(iris_csv, tmp_path / "my.csv")
+    commands = readme_commands()
+    assert len(commands) >= 5
+    for command in commands:
+        words = shlex.split(command)[1:]
+        for name, pattern in (("RUN", "runs/*/*"), ("SWEEP", "sweeps/*")):
+            found = sorted(tmp_path.glob(pattern), key=os.path.getmtime)
+            words = [word.replace(name, str(found[-1])) if found else word for word in words]
+        words += ["trainer.max_epochs=2"] if words[0] == "train" else []
+        outcome = multilayer(*words)
+        assert outcome.code == 0, f"{command}\n{outcome.err}"
+
+
+def test_the_page_on_extending_is_true(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its files, written as it says, give a run on a user's own network, data and schedule."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    page = (ROOT / "docs" / "extending.md").read_text()
+    for path, text in re.findall(r"```yaml\n# (mine/\S+)\n(.*?)```", page, re.DOTALL):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    (weather,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "weather.py").write_text(weather)
+    (tmp_path / "my_package" / "networks.py").write_text(
+        "from multilayer import MLP\n\n\ndef Wide(n_features, n_outputs, width):\n"
+        "    return MLP(n_features, n_outputs, d_hidden=[width])\n"
+    )
+    choices = ["--config-dir", "mine", "model=wide", "model.width=64", "data=weather"]
+    choices += ["scheduler=cosine_annealing", "trainer.max_epochs=5"]
+    outcome = multilayer("train", *choices)
+    assert outcome.code == 0, outcome.err
+    assert "cosine_annealing" in multilayer("train", "--help", "--config-dir", "mine").out

@@ -1,0 +1,157 @@
+"""Stacked optimizers against torch's own, on the same gradients."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
+
+from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
+
+# For each optimizer the numbers of three members, and flags that all of them share.
+CASES: list[tuple[type[Optimizer], list[dict[str, Any]], dict[str, Any]]] = [
+    (SGD, [{"lr": 0.1}, {"lr": 0.01, "weight_decay": 0.1}, {"lr": 1e-4}], {}),
+    (
+        SGD,
+        [
+            {"lr": 0.1, "momentum": 0.9},
+            {"lr": 0.01, "momentum": 0.5, "dampening": 0.3, "weight_decay": 0.01},
+            {"lr": 0.3},
+        ],
+        {},
+    ),
+    (SGD, [{"lr": 0.1, "momentum": m} for m in (0.9, 0.5, 0.1)], {"nesterov": True}),
+    (
+        Adam,
+        [
+            {"lr": 0.1, "betas": (0.9, 0.999)},
+            {"lr": 1e-3, "betas": (0.5, 0.9), "eps": 1e-3},
+            {"lr": 0.03, "betas": (0.0, 0.99), "weight_decay": 0.1},
+        ],
+        {},
+    ),
+    (Adam, [{"lr": 0.1}, {"lr": 0.01}, {"lr": 1.0}], {"amsgrad": True, "maximize": True}),
+    (
+        AdamW,
+        [{"lr": 0.1, "weight_decay": 0.0}, {"lr": 0.01}, {"lr": 1e-3, "weight_decay": 0.5}],
+        {},
+    ),
+    (AdamW, [{"lr": 0.1}, {"lr": 0.01}, {"lr": 1.0}], {"amsgrad": True}),
+    (Adadelta, [{"lr": 1.0}, {"rho": 0.5, "eps": 1e-3}, {"lr": 0.1, "weight_decay": 0.1}], {}),
+    (
+        Adagrad,
+        [
+            {"lr": 0.1},
+            {"lr": 0.01, "lr_decay": 0.1, "eps": 1e-3},
+            {"lr": 1.0, "initial_accumulator_value": 0.5, "weight_decay": 0.1},
+        ],
+        {},
+    ),
+    (RMSprop, [{"lr": 0.1}, {"lr": 0.01, "alpha": 0.5}, {"lr": 1e-3, "weight_decay": 0.1}], {}),
+    (
+        RMSprop,
+        [{"lr": 0.1, "momentum": 0.9}, {"lr": 0.01, "eps": 1e-3}, {"lr": 1e-3, "alpha": 0.9}],
+        {"centered": True},
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "numbers", "flags"), CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_a_hundred_steps_agree_with_torch(
+    kind: type[Optimizer],
+    numbers: list[dict[str, Any]],
+    flags: dict[str, Any],
+    dtype: torch.dtype,
+    tolerance: float,
+) -> None:
+    """Each member as torch's optimizer with its numbers; the rate halves on the way."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(3, 20, generator=generator, dtype=dtype)
+    alone = [torch.nn.Parameter(row.clone()) for row in weights]
+    optimizers = [kind([p], **own, **flags) for p, own in zip(alone, numbers, strict=True)]
+    stacked = stack_optimizer(optimizers)
+    groups = [group_of(optimizer) for optimizer in optimizers]
+    state = list(stacked.initial_state(weights, groups).values())
+    for step in range(1, 101):
+        grads = torch.randn(3, 20, generator=generator, dtype=dtype)
+        if step == 50:
+            for optimizer in optimizers:
+                optimizer.param_groups[0]["lr"] /= 2
+        for parameter, optimizer, grad in zip(alone, optimizers, grads, strict=True):
+            parameter.grad = grad.clone()
+            optimizer.step()
+        group = {
+            name: torch.tensor([[group_of(own)[name] for own in optimizers]], dtype=torch.float64)
+            for name in stacked.varying
+        }
+        n = stacked.numbers(group, torch.tensor([[step]]))
+        columns = {name: value.view(3, 1).to(dtype) for name, value in n.items()}
+        weights -= stacked.change(weights, grads, state, columns)
+    expected = torch.stack([parameter.detach() for parameter in alone])
+    difference = (weights - expected).norm(dim=1) / expected.norm(dim=1)
+    assert difference.max() < tolerance
+
+
+def test_every_optimizer_of_torch_that_is_stacked_is_tested() -> None:
+    """None is left out above."""
+    assert {kind for kind, _, _ in CASES} == set(STACKED)
+
+
+def test_what_is_remembered_has_torchs_names() -> None:
+    """So that a checkpoint holds what torch's optimizer looks for."""
+    for kind, numbers, flags in CASES:
+        parameter = torch.nn.Parameter(torch.zeros(4))
+        own = {"momentum": 0.5} | numbers[0] if kind is SGD else numbers[0]
+        optimizer = kind([parameter], **own, **flags)
+        parameter.grad = torch.ones(4)
+        optimizer.step()
+        remembered = {
+            name
+            for name, value in optimizer.state[parameter].items()
+            if isinstance(value, torch.Tensor) and value.ndim
+        }
+        assert set(stack_optimizer([optimizer]).state_names) == remembered
+
+
+def test_numbers_that_are_0_for_all_are_left_out() -> None:
+    """What they would do is not even computed; one member's is enough for it."""
+    parameter = [torch.nn.Parameter(torch.zeros(4))]
+
+    def left_out(kind: type[Optimizer], *numbers: dict[str, Any]) -> list[str]:
+        return stack_optimizer([kind(parameter, **each) for each in numbers]).left_out
+
+    assert left_out(SGD, {"lr": 1}, {"lr": 2}) == ["weight_decay", "momentum"]
+    assert left_out(SGD, {"lr": 1}, {"lr": 2, "momentum": 0.1}) == ["weight_decay"]
+    assert left_out(Adam, {"lr": 1, "weight_decay": 0.1}, {"lr": 2}) == ["momentum"]  # has none
+    stacked = stack_optimizer([SGD(parameter, lr=1, weight_decay=0.1)])
+    assert stacked.decays
+    assert not stack_optimizer([SGD(parameter, lr=1)]).decays
+
+
+@pytest.mark.parametrize("kind", STACKED)
+def test_the_names_of_its_numbers_are_known_beforehand(kind: type[Optimizer]) -> None:
+    """In the order in which they are given to each step."""
+    optimizer = kind([torch.nn.Parameter(torch.zeros(4))], lr=0.1)
+    stacked = stack_optimizer([optimizer])
+    group = {
+        name: torch.full((2, 3), group_of(optimizer)[name], dtype=torch.float64)
+        for name in stacked.varying
+    }
+    numbers = stacked.numbers(group, torch.tensor([[1], [2]]))
+    assert stacked.number_names() == tuple(numbers)
+    assert all(each.expand(2, 3).dtype == torch.float64 for each in numbers.values())
+    assert "lr" in stacked.varying
+
+
+def test_adagrads_sum_has_torchs_name_and_start() -> None:
+    """Each member's own; a checkpoint is looked into for it."""
+    optimizers = [
+        Adagrad([torch.nn.Parameter(torch.zeros(2))], initial_accumulator_value=start)
+        for start in (0.0, 0.5)
+    ]
+    stacked = stack_optimizer(optimizers)
+    groups = [group_of(each) for each in optimizers]
+    (state,) = stacked.initial_state(torch.zeros(2, 2), groups).items()
+    assert state[0] == "sum"
+    assert state[1].tolist() == [[0.0, 0.0], [0.5, 0.5]]

@@ -1,0 +1,244 @@
+"""Whether a step is compiled, and with how many threads it runs."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from multilayer.stacking.runner import Runner, trace, work
+
+from .test_block import NO_KEYS, modules, numbers_of, step_of
+
+CPU = torch.device("cpu")
+
+
+def runner_of(**options: Any) -> Runner:
+    """One of a step that is never taken."""
+    step, _, _ = step_of(modules())
+    return Runner(step, **{"choice": "auto", "threads": "auto", "device": CPU} | options)
+
+
+@pytest.mark.parametrize(
+    ("work_of_step", "n_ahead", "expected"),
+    [
+        (0, 2_999, False),
+        (0, 3_000, True),
+        (20_000_000, 1_499, False),
+        (20_000_000, 1_500, True),
+        (100_000_000, 499, False),
+        (100_000_000, 500, True),
+    ],
+)
+def test_a_step_is_compiled_by_the_work_ahead(
+    work_of_step: int, n_ahead: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many steps, or fewer large ones; unless the user says it, or there is no compiler."""
+    _, block, _ = step_of(modules())
+    monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: True)
+    monkeypatch.setattr("multilayer.stacking.runner.work", lambda block, key: work_of_step)
+    assert runner_of().is_worthwhile(block, (3, 8), n_ahead) is expected
+    assert runner_of(choice=True).is_worthwhile(block, (3, 8), 1)
+    assert not runner_of(choice=False).is_worthwhile(block, (3, 8), 10**9)
+    monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: False)
+    for choice in (True, "auto"):
+        assert not runner_of(choice=choice).is_worthwhile(block, (3, 8), 10**9)
+
+
+def test_the_work_of_a_step_is_parameters_times_rows_of_all_members() -> None:
+    """Trained parameters: 24 of each of three members."""
+    _, block, _ = step_of(modules())
+    assert work(block, (3, 10)) == 3 * 24 * 10
+
+
+def test_threads_are_used_in_large_steps_alone_and_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What runs between the steps, validation say, has the threads that it had."""
+    monkeypatch.setattr("multilayer.training.threads.TORCHS_OWN", 2)
+    seen = []
+    monkeypatch.setattr(
+        Runner, "one", lambda *_: (seen.append(torch.get_num_threads()), torch.zeros(3))[1:] * 2
+    )
+    _, block, _ = step_of(modules())
+    before = torch.get_num_threads()
+    rows = torch.zeros(2, 3, 8, dtype=torch.int64)
+    inputs = [torch.zeros(8, 2), torch.zeros(8), rows, torch.zeros(2, 1, 3), torch.zeros(2, 3, 2)]
+    for work_of_step, threads, n_threads in [
+        (10**9, "auto", 2),
+        (100, "auto", 1),
+        (100, 2, 2),
+    ]:
+        monkeypatch.setattr("multilayer.stacking.runner.work", lambda *_, n=work_of_step: n)
+        seen.clear()
+        runner_of(threads=threads, choice=False).run(block, inputs, 1)
+        assert seen == [n_threads] * 2
+        assert torch.get_num_threads() == before
+    assert runner_of(device=torch.device("cuda")).n_threads(block, (3, 8)) == 1
+
+
+def test_a_call_gives_the_losses_and_outputs_of_its_steps() -> None:
+    """In their order: as the steps one by one."""
+    step, block, optimizers = step_of(modules())
+    _, other, _ = step_of(modules())
+    features, target = torch.randn(8, 2), torch.randn(8)
+    rows = torch.stack([torch.randperm(8)[:6].expand(3, 6) for _ in range(2)])
+    numbers = torch.stack([numbers_of(step, optimizers, n) for n in range(2)])
+    inputs = [features, target, rows, numbers, NO_KEYS.expand(2, 3, 2)]
+    runner = Runner(step, choice=False, threads=1, device=CPU)
+    losses, outputs = runner.run(block, inputs, 1)
+    assert losses.shape == (2, 3)
+    assert outputs.shape == (2, 3, 6)
+    for i in range(2):
+        loss, output = step(other, features[rows[i]], target[rows[i]], numbers[i], NO_KEYS)
+        assert torch.equal(losses[i], loss)
+        assert torch.equal(outputs[i], output)
+    assert torch.equal(block.weights, other.weights)
+    assert runner.why_not() == "not compiled: compile=false"
+
+
+def test_a_traced_step_does_what_the_step_does() -> None:
+    """On tensors alone, which it changes in place; it is what is compiled."""
+    step, block, optimizers = step_of(modules())
+    _, other, _ = step_of(modules())
+    features, target, numbers = torch.randn(8, 2), torch.randn(8), numbers_of(step, optimizers, 0)
+    rows = torch.stack([torch.randperm(8)[:6] for _ in range(3)])
+    example = [*block.tensors(), features, target, rows, numbers, NO_KEYS]
+    graph = trace(step, block, example)
+    assert step.traced is False
+    losses, outputs = graph(*example)
+    expected = step(other, features[rows], target[rows], numbers, NO_KEYS)
+    torch.testing.assert_close(losses, expected[0])
+    torch.testing.assert_close(outputs, expected[1])
+    for mine, its in zip(block.tensors(), other.tensors(), strict=True):
+        torch.testing.assert_close(mine, its)
+
+
+class Compiler:
+    """In the place of torch's: it runs the graph as it is, and notes what it is asked for.
+
+    n_failures: how many times it fails first.
+    """
+
+    def __init__(self, n_failures: int = 0) -> None:
+        self.n_failures = n_failures
+        self.examples: list[list[Any]] = []
+        self.configs: list[dict[str, Any]] = []
+
+    def __call__(
+        self, graph: Any, example: list[Any], *, dynamic_shapes: str, options: dict[str, Any]
+    ) -> Any:
+        """As `torch._inductor.standalone_compile`."""
+        assert dynamic_shapes == "from_example_inputs"
+        self.examples.append(example)
+        self.configs.append(options["config_patches"])
+        if len(self.configs) <= self.n_failures:
+            raise RuntimeError("no such processor\nand more")
+        return graph
+
+
+FAST = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
+
+
+def compiling(
+    monkeypatch: pytest.MonkeyPatch, n_failures: int = 0, **options: Any
+) -> tuple[Runner, Compiler, list[str]]:
+    """A runner with such a compiler, and what it says."""
+    compiler, said = Compiler(n_failures), []
+    monkeypatch.setattr("torch._inductor.standalone_compile", compiler)
+    monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: True)
+    return runner_of(**{"say": said.append} | options), compiler, said
+
+
+def steps_of(n_steps: int, n_rows: int) -> list[torch.Tensor]:
+    """The inputs of a call; every member has its own rows and numbers."""
+    step, _, optimizers = step_of(modules())
+    torch.manual_seed(0)
+    rows = torch.stack([torch.randperm(8)[:n_rows] for _ in range(3 * n_steps)])
+    numbers = torch.stack([numbers_of(step, optimizers, n) for n in range(n_steps)])
+    return [
+        *(torch.randn(8, 2), torch.randn(8)),
+        rows.view(n_steps, 3, n_rows),
+        numbers,
+        NO_KEYS.expand(n_steps, 3, 2),
+    ]
+
+
+def test_a_step_is_compiled_once_for_each_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was compiled is what runs, in every call with minibatches of that size."""
+    runner, compiler, said = compiling(monkeypatch, choice=True)
+    (_, block, _), (_, other, _) = step_of(modules()), step_of(modules())
+    for n_rows in (6, 6, 4):
+        inputs = steps_of(2, n_rows)
+        found = runner.run(block, inputs, 2_000)
+        expected = runner_of(choice=False).run(other, inputs, 2_000)
+        for mine, its in zip(found, expected, strict=True):
+            torch.testing.assert_close(mine, its)
+    assert said == ["compiling the step of 3 members, for 2,000 steps ahead"] * 2
+    assert [*runner.compiled] == [(3, 6), (3, 4)]
+    assert compiler.configs == [FAST | {"cpp.vec_isa_ok": True}] * 2
+    assert [each[-3].shape for each in compiler.examples] == [(3, 6), (3, 4)]
+    assert runner.why_not() is None
+
+
+def test_what_was_compiled_takes_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the step itself, which is slower by far."""
+    runner, _, _ = compiling(monkeypatch, choice=True)
+    _, block, _ = step_of(modules())
+    expected = torch.full((3,), 7.0), torch.full((3, 6), 8.0)
+    runner.compiled[3, 6] = lambda *tensors: expected
+    losses, outputs = runner.run(block, steps_of(2, 6), 1)
+    assert torch.equal(losses, torch.full((2, 3), 7.0))
+    assert torch.equal(outputs, torch.full((2, 3, 6), 8.0))
+
+
+def test_a_compiler_that_does_not_know_all_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then torch tries what the processor has, which takes longer."""
+    runner, compiler, said = compiling(monkeypatch, n_failures=1, choice=True)
+    _, block, _ = step_of(modules())
+    runner.run(block, steps_of(1, 6), 1)
+    assert compiler.configs == [FAST | {"cpp.vec_isa_ok": True}, FAST]
+    assert len(said) == 1
+    assert runner.why_not() is None
+
+
+def test_another_device_is_compiled_for_without_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A choice by a clock would give other digits on a busy machine."""
+    runner, compiler, _ = compiling(monkeypatch, choice=True, device=torch.device("cuda"))
+    _, block, _ = step_of(modules())
+    runner.run(block, steps_of(1, 6), 1)
+    assert compiler.configs == [{"deterministic": True}]
+
+
+def test_a_training_goes_on_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said once, and not tried again; who asks for it by name gets the error."""
+    runner, compiler, said = compiling(monkeypatch, n_failures=9)
+    (_, block, _), (_, other, _) = step_of(modules()), step_of(modules())
+    inputs = steps_of(1, 6)
+    for _ in range(2):
+        losses, _ = runner.run(block, inputs, 10**6)
+        expected, _ = runner_of(choice=False).run(other, inputs, 1)
+        assert torch.equal(losses, expected)
+    assert said == [
+        "compiling the step of 3 members, for 1,000,000 steps ahead",
+        "compiling failed, and the training goes on without: no such processor",
+    ]
+    assert len(compiler.configs) == 2
+    assert runner.why_not() is None
+    runner, _, _ = compiling(monkeypatch, n_failures=9, choice=True)
+    with pytest.raises(RuntimeError, match="no such processor"):
+        runner.run(block, inputs, 1)
+
+
+def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a training."""
+    runner, compiler, said = compiling(monkeypatch)
+    _, block, _ = step_of(modules())
+    runner.run(block, steps_of(1, 6), 1)
+    assert not compiler.configs
+    assert not said
+    assert runner.why_not() == (
+        "not compiled: too few steps for it to pay; compile=true compiles all the same"
+    )
+    assert runner_of(choice=False).why_not() == "not compiled: compile=false"
+    monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: False)
+    assert runner.why_not() == "not compiled: there is no C++ compiler"

@@ -1,0 +1,87 @@
+"""Evaluating a run from its folder, its checkpoint, or on a file."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from multilayer.runs.checkpoint import read_checkpoint
+from multilayer.training.evaluate import evaluate
+
+from ..conftest import Run
+
+
+def printed(out: str) -> dict[str, str]:
+    """The table that a command printed, as metric -> value of its last column."""
+    rows = [line.split("│") for line in out.splitlines() if line.startswith("│")]
+    return {row[1].strip(): row[-2].strip() for row in rows}
+
+
+def test_evaluate_prints_what_the_training_printed(multilayer: Run, tmp_path: Path) -> None:
+    """The same digits, from a folder that has moved since, in another working directory."""
+    trained = multilayer("train", "data=wine", "trainer.max_epochs=4")
+    (folder,) = tmp_path.glob("runs/*/*")
+    shutil.move(folder, tmp_path / "moved")
+    evaluated = multilayer("evaluate", "run=moved")
+    assert evaluated.code == 0, evaluated.err
+    assert printed(evaluated.out) == printed(trained.out)
+    assert "27 test rows" in evaluated.out
+
+
+def test_a_run_is_its_best_epoch_not_its_last(finished_run: Path, tmp_path: Path) -> None:
+    """Whatever lies in `last.ckpt`; that is evaluated where it is named."""
+    shutil.copytree(finished_run, tmp_path / "run")
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    checkpoint = read_checkpoint(last)
+    for name, value in checkpoint["state_dict"].items():
+        value.mul_(0 if name.startswith("network.") else 1)
+    torch.save(checkpoint, last)
+    expected = json.loads((tmp_path / "run/metrics.json").read_text())["test"]
+    question = {"split": "test", "data": {"path": None}, "device": "cpu", "allow": []}
+    found = evaluate({**question, "run": str(tmp_path / "run")}).metrics
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert evaluate({**question, "run": str(last)}).metrics["loss"] != expected["loss"]
+
+
+def test_a_checkpoint_file_is_enough(multilayer: Run, finished_run: Path, tmp_path: Path) -> None:
+    """Nothing else of the run folder is needed."""
+    shutil.copy(finished_run / "checkpoints" / "best.ckpt", tmp_path / "best.ckpt")
+    assert multilayer("evaluate", "run=best.ckpt").code == 0
+
+
+def test_evaluate_on_a_file(multilayer: Run, tmp_path: Path, iris_csv: Path) -> None:
+    """The rows of the file the run was trained on give the metrics of all its splits together."""
+    table = ["data=table", "data.path=iris.csv", "data.target=species", "trainer.max_epochs=10"]
+    assert multilayer("train", *table).code == 0
+    (folder,) = tmp_path.glob("runs/*/*")
+    outcome = multilayer("evaluate", f"run={folder}", "data.path=iris.csv")
+    assert outcome.code == 0, outcome.err
+    metrics = json.loads((folder / "metrics.json").read_text())
+    rows = json.loads((folder / "manifest.json").read_text())["rows"]
+    expected = sum(metrics[split]["accuracy"] * n for split, n in rows.items()) / 150
+    assert float(printed(outcome.out)["accuracy"]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_data_that_changed_since_the_training_is_told(
+    multilayer: Run, tmp_path: Path, iris_csv: Path
+) -> None:
+    """The rows are others then, and so may be the metrics."""
+    table = ["data=table", "data.path=iris.csv", "data.target=species", "trainer.max_epochs=2"]
+    assert multilayer("train", *table).code == 0
+    (folder,) = tmp_path.glob("runs/*/*")
+    lines = iris_csv.read_text().splitlines()
+    iris_csv.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
+    outcome = multilayer("evaluate", f"run={folder}")
+    assert outcome.code == 0
+    assert "the data has changed since the training" in outcome.err
+
+
+def test_the_folder_of_a_day_names_a_run_in_it(multilayer: Run, tmp_path: Path) -> None:
+    """Who gives the folder above is told the one below."""
+    assert multilayer("train", "data=iris", "trainer.max_epochs=1").code == 0
+    outcome = multilayer("evaluate", "run=runs")
+    (folder,) = tmp_path.glob("runs/*/*")
+    assert outcome.code == 2
+    assert f"did you mean {folder.relative_to(tmp_path)}?" in outcome.err

@@ -1,0 +1,370 @@
+"""What is counted and checked before a training, against the training itself."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor, nn
+
+from multilayer import MLP, BuiltinData, RegressionModule
+from multilayer.core.errors import UserError
+from multilayer.data import Minibatches, Preprocessing
+from multilayer.data.table import Columns
+from multilayer.nn.embeddings import CategoryEmbeddings
+from multilayer.nn.losses import CrossEntropy
+from multilayer.runs.folder import RunFolder
+from multilayer.training.factory import (
+    check_batch_normalization,
+    check_components,
+    check_shape,
+    limited_batches,
+    make_all,
+    make_loss,
+    make_module,
+    make_network,
+    make_scheduler,
+    make_trainer,
+    make_whole_network,
+    planned_steps,
+    training_arguments,
+    with_balanced_weights,
+)
+from multilayer.training.module import KEPT_BYTES
+
+from .test_run import config_of
+
+
+class Counts(pl.LightningModule):
+    """Has one weight, and counts the minibatches that it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.n_batches = 0
+
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        self.n_batches += 1
+        return self.weight.sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+def fitted(n_batches: int, **arguments: Any) -> tuple[pl.Trainer, Counts]:
+    """Lightning's own training with so many minibatches an epoch."""
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **arguments,
+    )
+    module = Counts()
+    trainer.fit(module, range(n_batches))  # the minibatches do not matter
+    return trainer, module
+
+
+@pytest.mark.parametrize("n_batches", [7, 10])
+@pytest.mark.parametrize("limit", [1.0, 1, 0.5, 0.29, 3, 8])
+def test_limited_minibatches_are_those_that_lightning_gives(
+    n_batches: int, limit: float | int
+) -> None:
+    """A whole number is that many minibatches, 1 too; a fraction is rounded down."""
+    _, module = fitted(n_batches, max_epochs=1, limit_train_batches=limit)
+    assert limited_batches({"limit_train_batches": limit}, n_batches) == module.n_batches
+
+
+@pytest.mark.parametrize("limit", [0, 0.0, 0.1])
+def test_a_limit_that_leaves_no_minibatch_is_refused(limit: float | int) -> None:
+    """Nothing would be trained."""
+    with pytest.raises(UserError, match=f"limit_train_batches={limit}: none of 9 minibatches"):
+        limited_batches({"limit_train_batches": limit}, 9)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_epochs": 3},
+        {"max_epochs": 3, "accumulate_grad_batches": 2},
+        {"max_epochs": 3, "accumulate_grad_batches": 7},
+        {"max_epochs": 3, "accumulate_grad_batches": 50},
+        {"max_epochs": 2, "accumulate_grad_batches": 2, "limit_train_batches": 3},
+        {"max_epochs": 3, "max_steps": 5},
+        {"max_epochs": 1, "max_steps": 50},
+        {"max_epochs": -1, "max_steps": 9},
+        {"max_epochs": None, "max_steps": 9},
+    ],
+)
+def test_planned_steps_are_those_that_lightning_takes(changes: dict[str, Any]) -> None:
+    """So that a schedule over `n_steps` ends with the training, 7 minibatches an epoch."""
+    arguments = {"max_steps": -1, "accumulate_grad_batches": 1, "limit_train_batches": 1.0}
+    trainer, _ = fitted(7, **(arguments | changes))
+    assert planned_steps(arguments | changes, 7) == trainer.global_step
+
+
+@pytest.mark.parametrize("max_epochs", [-1, None])
+def test_a_training_without_an_end_has_no_number_of_steps(max_epochs: int | None) -> None:
+    """It says which two keys give it one."""
+    trainer = {"max_epochs": max_epochs, "max_steps": -1, "accumulate_grad_batches": 1}
+    with pytest.raises(UserError, match=r"max_epochs=-1: give trainer\.max_steps"):
+        planned_steps(trainer | {"limit_train_batches": 1.0}, 7)
+
+
+def test_no_epochs_are_planned_as_one_step() -> None:
+    """A schedule needs at least one to be made."""
+    trainer = {"max_epochs": 0, "max_steps": -1, "accumulate_grad_batches": 1}
+    assert planned_steps(trainer | {"limit_train_batches": 1.0}, 7) == 1
+
+
+def can_train(network: nn.Module, minibatches: Minibatches) -> bool:
+    """Whether torch takes every minibatch of an epoch."""
+    try:
+        for features, _ in minibatches:
+            network.train()(features)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 5, 9, 10, 20])
+@pytest.mark.parametrize("network", [nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), nn.ReLU()])
+def test_minibatches_that_batch_normalization_would_refuse_are_refused_before(
+    network: nn.Module, batch_size: int
+) -> None:
+    """Torch refuses a minibatch of one row, which comes at the end of an epoch for some sizes."""
+    minibatches = Minibatches(torch.randn(10, 3), torch.zeros(10), batch_size=batch_size)
+    if can_train(network, minibatches):
+        check_batch_normalization(network, minibatches)
+    else:
+        with pytest.raises(UserError, match=f"batch_size={batch_size}: of 10 rows"):
+            check_batch_normalization(network, minibatches)
+
+
+def test_all_features_are_numbers_unless_it_is_said_how_many() -> None:
+    """For a network that embeds its numbers, and has categories after them."""
+    node = {
+        "_target_": "multilayer.nn.embeddings.PLRMLP",
+        "n_features": "n_features",
+        "n_outputs": "n_outputs",
+        "n_numbers": "n_numbers",
+    }
+    whole: Any = make_network(node, n_features=5, n_outputs=2)
+    some: Any = make_network(node, n_features=5, n_outputs=2, n_numbers=3)
+    assert [network[0].n_numbers for network in (whole, some)] == [5, 3]
+
+
+@pytest.mark.parametrize("name", ["iris", "breast_cancer"])
+def test_balanced_weights_count_the_training_rows_alone(name: str) -> None:
+    """They are scikit-learn's n / (n_classes * count), of the training rows."""
+    data = BuiltinData(name=name, train_rows=90)
+    data.setup()
+    target = data.targets[data.rows["train"]].numpy()
+    expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
+    loss = {"_target_": "multilayer.nn.losses.AutoLoss", "class_weights": "balanced"}
+    config = with_balanced_weights({"loss": loss, "other": 1}, data)
+    assert config["loss"]["class_weights"] == pytest.approx(expected.tolist())
+    assert config["other"] == 1
+    task = data.columns.task
+    assert make_loss(config, task, len(expected)).weight.tolist() == pytest.approx(expected)
+
+
+def test_weights_that_are_given_stay_and_regression_has_none() -> None:
+    """Only the word `balanced` is replaced."""
+    data = BuiltinData(name="diabetes")
+    data.setup()
+    given = {"loss": {"class_weights": [1.0, 2.0]}}
+    assert with_balanced_weights(given, data) is given
+    balanced = {"loss": {"class_weights": "balanced"}}
+    assert with_balanced_weights(balanced, data)["loss"]["class_weights"] is None
+
+
+FLATS = Columns(["size", "city", "rooms"], "price", "regression", [], {"city": ["A", "B", "C"]})
+
+
+def fitted_to_flats() -> Preprocessing:
+    """Two numbers, of which one has gaps, and a city of three, of which one is rare."""
+    rows = [[50.0, 0, 2], [70.0, 1, torch.nan], [90.0, 0, 4], [60.0, 1, 3], [80.0, 2, 3]]
+    return Preprocessing.of(FLATS, rare_below=2).fit_(torch.tensor(rows), torch.arange(5.0))
+
+
+def test_a_network_is_as_wide_as_its_preprocessed_table() -> None:
+    """Two numbers, one gap and three features of the city; a vector in place of these three."""
+    one_hot = make_whole_network(config_of("model.d_hidden=[4]"), FLATS, fitted_to_flats())
+    assert isinstance(one_hot, MLP)
+    assert [layer.in_features for layer in linears(one_hot)] == [6, 4]
+    assert linears(one_hot)[-1].out_features == 1
+    words = ["data=table", "data.path=t.csv", "data.target=price", "data.categories=embedding"]
+    embedded = make_whole_network(config_of(*words, "model.d_hidden=[4]"), FLATS, fitted_to_flats())
+    assert isinstance(embedded, nn.Sequential)
+    first, after = embedded
+    assert isinstance(first, CategoryEmbeddings)
+    assert first.sizes == [3, 3]
+    assert [layer.in_features for layer in linears(after)] == [first.n_features, 4]
+    assert linears(after)[-1].out_features == 1
+
+
+def linears(network: nn.Module) -> list[nn.Linear]:
+    """The linear layers, first to last."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+
+
+def test_only_numbers_are_embedded_as_numbers() -> None:
+    """The features of gaps and categories pass beside them, and need no vectors."""
+    network: Any = make_whole_network(config_of("model=mlp_plr"), FLATS, fitted_to_flats())
+    assert network[0].n_numbers == 2
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_checking_the_shape_leaves_the_mode(training: bool) -> None:
+    """And takes the network in evaluation: batch normalization, of two rows, would move."""
+    network = MLP(6, 1, normalization="batch").train(training)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    check_shape(network, 6, FLATS)
+    assert network.training is training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            nn.Linear(6, 2),
+            r"1 outputs a row for the task regression, 2 rows gave the shape \(2, 2\)",
+        ),
+        (nn.Sequential(nn.Linear(6, 1), nn.Flatten(0), nn.Flatten(0)), None),  # (B,) is (B, 1)
+        (nn.Linear(5, 1), "does not take 6 features"),
+        (nn.Flatten(0), r"gave the shape \(12,\)"),
+    ],
+)
+def test_a_network_of_another_shape_is_refused(network: nn.Module, message: str | None) -> None:
+    """With what it takes or gives."""
+    if message is None:
+        check_shape(network, 6, FLATS)
+    else:
+        with pytest.raises(UserError, match=message):
+            check_shape(network, 6, FLATS)
+
+
+def test_a_vector_is_no_row_of_several_classes() -> None:
+    """`(B,)` stands for `(B, 1)` alone."""
+    columns = Columns(["a"], "y", "multiclass", ["x", "y", "z"])
+    with pytest.raises(UserError, match="3 outputs a row for the task multiclass"):
+        check_shape(nn.Sequential(nn.Linear(1, 1), nn.Flatten(0)), 1, columns)
+
+
+def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
+    """The task decides the class; the config, the columns and the fingerprint travel along."""
+    config = config_of("loss=huber", "data=diabetes", "scheduler=cosine", "monitor=validation/r2")
+    preprocessing = fitted_to_flats()
+    arguments = training_arguments(config, n_steps=40, is_streamed=True)
+    module = make_module(config, FLATS, preprocessing, data_fingerprint="f", **arguments)
+    assert isinstance(module, RegressionModule)
+    assert isinstance(module.loss, nn.HuberLoss)
+    assert module.preprocessing is preprocessing
+    assert module.about["config"] == config
+    assert Columns(**module.about["columns"]) == FLATS
+    assert module.about["data_fingerprint"] == "f"
+    assert (module.scheduler_interval, module.monitor) == ("step", "validation/r2")
+    assert module.epochs["train"][0].kept_bytes == KEPT_BYTES
+    in_memory = training_arguments(config, n_steps=40, is_streamed=False)
+    assert in_memory["kept_bytes"] is None
+    optimizer = arguments["optimizer"]([nn.Parameter(torch.zeros(1))])
+    scheduler = arguments["scheduler"](optimizer)
+    for _ in range(40):
+        optimizer.step()
+        scheduler.step()
+    assert scheduler.get_last_lr() == pytest.approx([0.0])
+
+
+def test_weights_are_as_many_as_the_classes() -> None:
+    """Refused by the key, once the number of classes is known."""
+    config = config_of("loss=cross_entropy", "loss.class_weights=[1,2,3]")
+    assert isinstance(make_loss(config, "multiclass", 3), CrossEntropy)
+    with pytest.raises(UserError, match="loss: class_weights must hold 4 numbers, got 3"):
+        make_loss(config, "multiclass", 4)
+
+
+def test_a_schedule_may_be_told_the_number_of_epochs() -> None:
+    """Torch's own cosine counts in those."""
+    config = config_of("scheduler=step", "trainer.max_epochs=7")
+    config["scheduler"] |= {
+        "_target_": "torch.optim.lr_scheduler.CosineAnnealingLR",
+        "T_max": "n_epochs",
+    }
+    del config["scheduler"]["step_size"], config["scheduler"]["gamma"]
+    scheduler = make_scheduler(config, n_steps=70)(torch.optim.SGD([nn.Parameter(torch.ones(1))]))
+    assert scheduler.T_max == 7
+
+
+def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path) -> None:
+    """Lightning adds none; what watches rates needs a logger; a quiet one has no summary."""
+    run = RunFolder(tmp_path)
+
+    def names(*overrides: str, quiet: bool = False) -> set[str]:
+        trainer = make_trainer(config_of(*overrides), run, quiet=quiet)
+        assert trainer.default_root_dir == str(tmp_path)
+        return {type(item).__name__ for item in trainer.callbacks}  # type: ignore[attr-defined]
+
+    usual = names()
+    assert {"BestWeights", "EarlyStopping", "LearningRate", "NetworkSummary"} <= usual
+    assert names("logger=none") == usual - {"LearningRate"}
+    assert names(quiet=True) == usual - {"NetworkSummary"}
+    assert not names("callbacks=none", "logger=none")
+    assert make_trainer(config_of("trainer.max_epochs=3"), run).max_epochs == 3
+
+
+def test_components_that_are_null_are_left_out_and_others_need_a_target() -> None:
+    """Each is named by its key."""
+    relu = {"_target_": "torch.nn.ReLU"}
+    (made,) = make_all("callbacks", {"one": relu, "two": None})
+    assert isinstance(made, nn.ReLU)
+    with pytest.raises(UserError, match=r"callbacks\.two: has no _target_; choose the file of"):
+        make_all("callbacks", {"one": relu, "two": {"patience": 3}})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["scheduler=plateau", "scheduler.interval=step"], "follows a metric of whole epochs"),
+        (["data=diabetes", "loss=cross_entropy"], "loss: CrossEntropy is for multiclass"),
+        (["trainer=gpu"], r"trainer\.accelerator=gpu: .*; use trainer=auto or trainer=cpu"),
+    ],
+)
+def test_choices_that_do_not_fit_are_refused_before_data_is_read(
+    overrides: list[str], message: str
+) -> None:
+    """With the key, and what would do."""
+    if overrides == ["trainer=gpu"] and torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(UserError, match=message):
+        check_components(config_of(*overrides))
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "value", "message"),
+    [
+        ("optimizer", "lr", -1.0, "optimizer: Invalid learning rate"),
+        ("scheduler", "warmup", 2.0, "scheduler: warmup must be"),
+        ("model", "dropout", 2.0, "model: dropout must be"),
+    ],
+)
+def test_what_a_component_refuses_is_told_by_its_key(
+    key: str, name: str, value: float, message: str
+) -> None:
+    """Also in a config that was never checked, as that of a checkpoint."""
+    config = config_of("scheduler=cosine")
+    config[key][name] = value
+    with pytest.raises(UserError, match=message):
+        check_components(config)
+
+
+def test_components_that_fit_are_as_they_were() -> None:
+    """The network that was tried took no memory, and the config is the same."""
+    config, same = config_of(), config_of()
+    check_components(config)
+    assert config == same

@@ -1,0 +1,117 @@
+"""Runs whose weights are of another precision than float32: `trainer.precision`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+from multilayer.runs.checkpoint import load_trained, read_checkpoint
+from multilayer.training.evaluate import evaluate
+from multilayer.training.predict import predict
+
+from ..conftest import Run, only_folder
+from .test_run import train_in
+
+DTYPES = {
+    "64-true": torch.float64,
+    "bf16-true": torch.bfloat16,
+    "bf16-mixed": torch.float32,
+    "32-true": torch.float32,
+}
+
+WORDS = {
+    "classes": ["data=iris", "loss.class_weights=[1,2,3]", "model.normalization=batch"],
+    "two classes": ["data=breast_cancer", "loss.class_weights=[1,2]", "model.normalization=layer"],
+    "regression": ["data=diabetes", "model.dropout=0.1"],
+}
+
+
+@pytest.mark.parametrize("task", WORDS)
+@pytest.mark.parametrize("precision", DTYPES)
+def test_a_run_is_evaluated_in_the_precision_of_its_training(
+    tmp_path: Path, precision: str, task: str
+) -> None:
+    """To the numbers that it wrote; the preprocessing and the loss keep theirs."""
+    words = [*WORDS[task], "trainer.max_epochs=3", "logger=none", "optimizer.lr=0.01"]
+    result = train_in(tmp_path / "run", *words, f"trainer.precision={precision}", "trainer=cpu")
+    trained = load_trained(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[])
+    assert {each.dtype for each in trained.module.network.parameters()} == {DTYPES[precision]}
+    saved = read_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")["state_dict"]
+    weights = [value for name, value in saved.items() if name.startswith("network")]
+    assert {each.dtype for each in weights if each.is_floating_point()} == {DTYPES[precision]}
+    assert trained.preprocessing.mean.dtype == torch.float32
+    assert (trained.preprocessing.mean.bfloat16() != trained.preprocessing.mean).any()
+    for split in ("validation", "test"):
+        request = {"run": str(tmp_path / "run"), "split": split, "data": {"path": None}}
+        again = evaluate({**request, "device": "cpu", "allow": []}).metrics
+        assert again == pytest.approx(result.metrics[split], rel=1e-6)
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_another_precision_learns_as_float32_does(tmp_path: Path, precision: str) -> None:
+    """To its own digits; a loss in bfloat16 would have three."""
+    words = ["data=iris", "trainer.max_epochs=5", "logger=none", "callbacks=none", "trainer=cpu"]
+    found = [
+        train_in(tmp_path / each, *words, f"trainer.precision={each}").metrics["test"]["loss"]
+        for each in dict.fromkeys([precision, "32-true"])
+    ]
+    tolerance = 1e-5 if precision == "64-true" else 0.05
+    assert found[0] == pytest.approx(found[-1], rel=tolerance)
+    assert found[0] != torch.tensor(found[0]).bfloat16().item()
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_predictions_are_those_of_the_module_itself(
+    tmp_path: Path, iris_csv: Path, precision: str
+) -> None:
+    """Called on raw columns, in float32 or float64."""
+    words = ["data=table", f"data.path={iris_csv}", "data.target=species", "trainer.max_epochs=2"]
+    train_in(tmp_path / "run", *words, f"trainer.precision={precision}", "logger=none")
+    output = tmp_path / "out.parquet"
+    request: dict[str, Any] = {"run": str(tmp_path / "run"), "input": str(iris_csv)}
+    predict({**request, "output": str(output), "keep": False, "device": "cpu", "allow": []})
+    module = load_trained(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[]).module
+    raw = torch.from_numpy(pl.read_csv(iris_csv).drop("species").to_numpy())
+    with torch.no_grad():
+        probabilities = module(raw)
+    assert probabilities.dtype == (torch.float64 if precision == "64-true" else torch.float32)
+    written = torch.from_numpy(pl.read_parquet(output)[:, 1:].to_numpy())
+    torch.testing.assert_close(written, probabilities, check_dtype=False)
+    torch.testing.assert_close(module(raw.float()), probabilities, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_a_sweep_trains_such_runs_alone_and_says_why(multilayer: Run, precision: str) -> None:
+    """They leave the folders of any job; one by one under `engine=lockstep` it is refused."""
+    words = ["data=iris", "trainer.max_epochs=1", f"trainer.precision={precision}", "logger=none"]
+    outcome = multilayer("train", "-m", "hydra/launcher=lockstep", *words, "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    assert f"job 0 to 1 alone: trainer.precision={precision}" in outcome.out + outcome.err
+    for metrics in Path().glob("sweeps/*/*/metrics.json"):
+        assert json.loads(metrics.read_text())["test"]["accuracy"] is not None
+    alone = multilayer("train", *words, "engine=lockstep")
+    assert alone.code == 2
+    assert f"trainer.precision={precision}" in alone.err
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_such_a_run_is_resumed_to_the_same_end(
+    multilayer: Run, tmp_path: Path, precision: str
+) -> None:
+    """Bit for bit, with its figures and diagnostics."""
+    words = [
+        "data=iris",
+        f"trainer.precision={precision}",
+        "callbacks=[default,figures,diagnostics]",
+        "trainer=cpu",
+    ]
+    whole = train_in(tmp_path / "whole", *words, "trainer.max_epochs=4").metrics
+    train_in(tmp_path / "half", *words, "trainer.max_epochs=2")
+    half = str(tmp_path / "half")
+    outcome = multilayer("train", *words, "trainer.max_epochs=4", f"resume={half}")
+    assert outcome.code == 0, outcome.err
+    folder = only_folder(tmp_path)
+    assert json.loads((folder / "metrics.json").read_text()) == whole
