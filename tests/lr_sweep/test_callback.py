@@ -15,9 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from multilayer import MLP, BuiltinData, MulticlassModule
-from multilayer.callbacks import LearningRateSweep
 from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
+from multilayer.lr_sweep import LearningRateSweep
 from multilayer.runs.manifest import config_hash
 from multilayer.training.run import Result, train
 

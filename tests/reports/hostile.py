@@ -165,9 +165,7 @@ def write_random_run(path: Path, rng: random.Random) -> None:
         "optimizer": {"lr": rng.choice(NUMBERS)},
         "trainer": {"max_epochs": rng.choice([10, *NUMBERS])},
         "callbacks": rng.choice([{}, None, {"a": {"_target_": "\x1b[31m"}}, {"a": 1}]),
-        "logger": rng.choice(
-            [{}, None, 3, {"a": {"_target_": "multilayer.training.loggers.TensorBoard"}}]
-        ),
+        "logger": rng.choice([{}, None, 3, {"a": {"_target_": "multilayer.training.TensorBoard"}}]),
         "data": rng.choice([{}, 3, {"folds": rng.choice(NUMBERS)}]),
     }
     config |= dict(zip(keys, values, strict=True))

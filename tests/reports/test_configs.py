@@ -205,7 +205,7 @@ def test_a_run_that_finds_its_rate_is_trained_again_by_finding_it(tmp_path: Path
     for number, activation in enumerate(["relu", "tanh"]):
         folder = tmp_path / str(number)
         write_run(folder, 0.5 + number, model__activation=activation)
-        finds = {"lr_sweep": {"_target_": "multilayer.callbacks.LearningRateSweep"}}
+        finds = {"lr_sweep": {"_target_": "multilayer.lr_sweep.LearningRateSweep"}}
         write_found_rate(folder, 0.01 * (1 + number), finds)
     sweep, candidates = opened(tmp_path)
     assert candidates[0].reported == {"optimizer.lr": "0.01"}

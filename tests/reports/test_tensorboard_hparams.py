@@ -150,7 +150,7 @@ def test_the_rows_are_written_without_torch() -> None:
 
 def test_a_run_of_a_stack_ends_when_the_stack_let_it_go(tmp_path: Path) -> None:
     """Its share of the time is no time of the day."""
-    logger = {"tensorboard": {"_target_": "multilayer.training.loggers.TensorBoard"}}
+    logger = {"tensorboard": {"_target_": "multilayer.training.TensorBoard"}}
     about = {"started": "2026-01-01T00:00:00+00:00", "members": 2, "fit_seconds": 3.0}
     for number in range(2):
         manifest = about | {"stack_seconds": 60.0}

@@ -220,7 +220,7 @@ def test_the_table_for_tensorboard_is_not_written_where_a_link_leads(
 ) -> None:
     """Nor through one that has the name of the partial file."""
     before = state(canary)
-    logger = {"tensorboard": {"_target_": "multilayer.training.loggers.TensorBoard"}}
+    logger = {"tensorboard": {"_target_": "multilayer.training.TensorBoard"}}
     for number in range(2):
         write_run(tmp_path / "sweep" / str(number), 0.5, optimizer__lr=0.1 + number, logger=logger)
     (tmp_path / "sweep" / "0" / "tensorboard").symlink_to(canary)

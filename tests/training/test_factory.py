@@ -148,7 +148,7 @@ def test_minibatches_that_batch_normalization_would_refuse_are_refused_before(
 def test_all_features_are_numbers_unless_it_is_said_how_many() -> None:
     """For a network that embeds its numbers, and has categories after them."""
     node = {
-        "_target_": "multilayer.nn.embeddings.PLRMLP",
+        "_target_": "multilayer.PLRMLP",
         "n_features": "n_features",
         "n_outputs": "n_outputs",
         "n_numbers": "n_numbers",
@@ -165,7 +165,7 @@ def test_balanced_weights_count_the_training_rows_alone(name: str) -> None:
     data.setup()
     target = data.targets[data.rows["train"]].numpy()
     expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
-    loss = {"_target_": "multilayer.nn.losses.AutoLoss", "class_weights": "balanced"}
+    loss = {"_target_": "multilayer.nn.AutoLoss", "class_weights": "balanced"}
     config = with_balanced_weights({"loss": loss, "other": 1}, data)
     assert config["loss"]["class_weights"] == pytest.approx(expected.tolist())
     assert config["other"] == 1

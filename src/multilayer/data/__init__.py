@@ -1,19 +1,5 @@
 """Data sets: tables, their splits, preprocessing and minibatches."""
 
-from multilayer.data.batches import Minibatches
-from multilayer.data.datamodule import DataModule
-from multilayer.data.mnist_idx import IdxData
-from multilayer.data.pass_class import PassClassData
-from multilayer.data.preprocessing import Preprocessing
-from multilayer.data.sklearn_data import BuiltinData
-from multilayer.data.tabular import TableData
+import lazy_loader
 
-__all__ = [
-    "BuiltinData",
-    "DataModule",
-    "IdxData",
-    "Minibatches",
-    "PassClassData",
-    "Preprocessing",
-    "TableData",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,6 +11,7 @@ from typing import Any
 
 from multilayer.core.errors import UserError
 from multilayer.core.harmless import harmless, harmless_data
+from multilayer.core.renamed import with_new_names
 from multilayer.reports.hyperparameters import MOST, is_number
 from multilayer.runs.folder import RunFolder
 from multilayer.runs.small_file import load_yaml, read_small, refusing
@@ -117,7 +118,7 @@ def load_config(text: str) -> dict[str, Any]:
 @cache
 def load_block(text: str) -> Any:
     """A part of a YAML file that stands by itself."""
-    return harmless_data(load_yaml(text))
+    return harmless_data(with_new_names(load_yaml(text)))
 
 
 def config_problem(run: SweepRun) -> str | None:

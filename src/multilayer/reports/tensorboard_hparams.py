@@ -23,7 +23,7 @@ from multilayer.core.files import whole_file
 from multilayer.reports.hyperparameters import is_number
 from multilayer.reports.runs import SweepRun, varied
 
-LOGGER = "multilayer.training.loggers.TensorBoard"
+LOGGER = "multilayer.training.TensorBoard"
 """The logger whose event files are in `tensorboard/` of the run folder."""
 
 FILE = "events.out.tfevents.9999999999.hparams"

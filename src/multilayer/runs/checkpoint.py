@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from multilayer.core.errors import UserError
+from multilayer.core.renamed import with_new_names
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint_file import read_plain
@@ -104,6 +105,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     checkpoint = read_plain(path)
     if "multilayer" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of multilayer: it holds no config")
+    checkpoint["multilayer"] = with_new_names(checkpoint["multilayer"])
     problems = problems_of(checkpoint, path.stat().st_size)
     if problems:
         raise UserError("\n".join([f"{path} is not as multilayer writes checkpoints:", *problems]))

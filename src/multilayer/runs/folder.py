@@ -11,6 +11,7 @@ import yaml
 from multilayer.core.errors import UserError
 from multilayer.core.files import whole_file, write_text
 from multilayer.core.pasted import as_override
+from multilayer.core.renamed import with_new_names
 from multilayer.runs.masking import masked_config
 from multilayer.runs.small_file import load_yaml, read_json, read_small, refusing
 
@@ -89,7 +90,8 @@ class RunFolder:
             config = load_yaml(read_small(self.config_file))
         if not isinstance(config, dict):
             raise UserError(f"{self.config_file} is damaged: it holds no keys with values")
-        return config
+        named: dict[str, Any] = with_new_names(config)
+        return named
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, over an earlier one."""

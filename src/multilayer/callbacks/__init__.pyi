@@ -1,0 +1,10 @@
+from .best_epoch_marker import TurningPoint as TurningPoint
+from .best_weights import BestWeights as BestWeights
+from .checkpoint import Checkpoint as Checkpoint
+from .diagnostics import Diagnostics as Diagnostics
+from .early_stopping import EarlyStopping as EarlyStopping
+from .learning_curves import LearningCurves as LearningCurves
+from .learning_rate import LearningRate as LearningRate
+from .prediction_figures import Figures as Figures
+from .progress import TrainingProgress as TrainingProgress
+from .summary import NetworkSummary as NetworkSummary
