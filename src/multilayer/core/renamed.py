@@ -35,5 +35,7 @@ def with_new_names(node: Any) -> Any:
 
 def new_target(target: Any) -> Any:
     """The path of a class or function today."""
-    module, _, name = str(target).rpartition(".")
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.rpartition(".")
     return f"{MODULES[module]}.{name}" if module in MODULES else TARGETS.get(target, target)

@@ -105,10 +105,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     checkpoint = read_plain(path)
     if "multilayer" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of multilayer: it holds no config")
-    checkpoint["multilayer"] = with_new_names(checkpoint["multilayer"])
     problems = problems_of(checkpoint, path.stat().st_size)
     if problems:
         raise UserError("\n".join([f"{path} is not as multilayer writes checkpoints:", *problems]))
+    checkpoint["multilayer"] = with_new_names(checkpoint["multilayer"])
     return checkpoint
 
 
