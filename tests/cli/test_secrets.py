@@ -10,13 +10,13 @@ import pytest
 import yaml
 from pytorch_lightning.loggers import CSVLogger
 
-from multilayer.cli.compose import check_values
 from multilayer.cli.resumed_config import usable
 from multilayer.core.errors import UserError
 from multilayer.reports.runs import count_jobs
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.environment import with_references
 from multilayer.runs.masking import masked_config, masked_words
+from multilayer.runs.plain_config import check_values
 
 from ..conftest import Run, only_folder
 from ..training.test_run import config_of, train_in

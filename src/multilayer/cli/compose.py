@@ -2,13 +2,12 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
@@ -26,13 +25,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.cli.resumed_config import use_config_loader
-from multilayer.core.config_folder import conf_dir, root_dir
-from multilayer.core.errors import UserError, did_you_mean, first_line
+from multilayer.core.config_folder import choices_with, root_dir
+from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
 from multilayer.core.pasted import as_override
-from multilayer.core.schema import problems_in
-from multilayer.runs.environment import in_values, resolve, with_references
-
-Plain = dict[str, Any]
+from multilayer.core.schema import finds_rate
+from multilayer.runs.plain_config import Plain, plain, problems_with
 
 
 def check_command_line(
@@ -186,17 +183,6 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
     return values
 
 
-def check_values(command: str, config: Plain, *, in_sweep: bool = False) -> None:
-    """Raise one `UserError` with every value of a config that is not what it may be."""
-    raise_all(problems_with(command, config, in_sweep))
-
-
-def problems_with(command: str, config: Plain, in_sweep: bool) -> list[str]:
-    """The values of a config that are missing, or not what they may be, one line each."""
-    wrong = problems_in(command, resolve(config), in_sweep=in_sweep)
-    return missing_values(config) + wrong
-
-
 def is_group(override: Override) -> bool:
     """Whether an override chooses from a config group."""
     return bool(config_loader().get_group_options(override.key_or_group))
@@ -245,21 +231,6 @@ def unknown_key(key: str, keys: set[str]) -> str:
     return f"{key}: unknown key, {did_you_mean(key, siblings or top)}"
 
 
-def choices_with(group: str, name: str) -> list[str]:
-    """The choices of a group whose file has a key: `optimizer=sgd` for `momentum`.
-
-    >>> choices_with("optimizer", "nesterov")
-    ['optimizer=sgd']
-    """
-    if not name:
-        return []
-    return [
-        f"{group}={path.stem}"
-        for path in sorted((conf_dir() / group).glob("*.yaml"))
-        if name in (yaml.safe_load(path.read_text()) or {})
-    ]
-
-
 def compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
     """Compose a command's config of some of its overrides; what Hydra refuses is a `UserError`.
 
@@ -300,48 +271,6 @@ def rate_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list
     ]
 
 
-def finds_rate(callbacks: Mapping[str, Any] | None) -> bool:
-    """Whether one of a config's callbacks finds the learning rate itself."""
-    nodes = filter(None, (callbacks or {}).values())
-    return any(str(node.get("_target_")).endswith(".LearningRateSweep") for node in nodes)
-
-
-def missing_values(config: Plain) -> list[str]:
-    """The problems with keys that have no value."""
-    missing: list[str] = []
-
-    def look_at(key: str, value: Any) -> None:
-        if value == "???":
-            missing.append(key)
-
-    in_values(config, look_at)
-    is_resumed = config.get("resume") is not None
-    why = "; no secrets, references and places elsewhere are taken from a run" * is_resumed
-    return [f"{key}: missing, give it as {key}=VALUE{why}" for key in sorted(missing)]
-
-
-def plain(config: DictConfig) -> Plain:
-    """The config as plain data without Hydra's own, every reference resolved.
-
-    But strings out of the environment stay references: they may be secrets; see `environment`.
-
-    Raises `UserError` where a reference leads nowhere.
-    """
-    try:
-        values = {str(key): plain_value(config, str(key)) for key in config if key != "hydra"}
-        return with_references(config, values)
-    except OmegaConfBaseException as error:
-        raise UserError(first_line(error)) from error
-
-
-def plain_value(config: DictConfig, key: str) -> Any:
-    """One value of a config as plain data; "???" where it is missing."""
-    if OmegaConf.is_missing(config, key):
-        return "???"
-    value = config[key]
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
 def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
     """Every key of nested dicts, as one would write it in an override.
 
@@ -357,9 +286,3 @@ def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
 def config_loader() -> ConfigLoader:
     """Hydra's loader, which knows the groups."""
     return GlobalHydra.instance().config_loader()
-
-
-def raise_all(problems: Sequence[str]) -> None:
-    """Raise one `UserError` that lists all problems, if there are any."""
-    if problems:
-        raise UserError("\n".join(problems))

@@ -154,9 +154,9 @@ def train_task(config: Any) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from multilayer.cli.compose import check_values, plain
     from multilayer.runs.environment import task_words
     from multilayer.runs.manifest import record_failure
+    from multilayer.runs.plain_config import check_values, plain
     from multilayer.runs.summary import print_job, print_run
 
     hydra = HydraConfig.get()
@@ -194,7 +194,7 @@ def train_task(config: Any) -> float:
 
 def evaluate_task(config: Any) -> None:
     """Print the metrics of a run."""
-    from multilayer.cli.compose import plain
+    from multilayer.runs.plain_config import plain
     from multilayer.runs.summary import print_metrics
 
     trust_working_folder(config)
@@ -208,7 +208,7 @@ def evaluate_task(config: Any) -> None:
 
 def predict_task(config: Any) -> None:
     """Write the predictions, and say how many."""
-    from multilayer.cli.compose import plain
+    from multilayer.runs.plain_config import plain
 
     trust_working_folder(config)
     with reported():
@@ -221,7 +221,7 @@ def predict_task(config: Any) -> None:
 
 def report_task(config: Any) -> None:
     """Write the report of a sweep, and print the short of it."""
-    from multilayer.cli.compose import plain
+    from multilayer.runs.plain_config import plain
 
     with reported(), uncollected():  # the reading of many small files too: a tenth of its time
         from multilayer.reports.printing import print_report

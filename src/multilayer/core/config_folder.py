@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 
 def conf_dir() -> Path:
     """Inside an installed package, or at the top of a clone."""
@@ -18,3 +20,18 @@ def root_dir(command: str) -> Path:
     """
     own = conf_dir() / "commands" / command
     return own if own.is_dir() else conf_dir()
+
+
+def choices_with(group: str, name: str) -> list[str]:
+    """The choices of a group whose file has a key: `optimizer=sgd` for `momentum`.
+
+    >>> choices_with("optimizer", "nesterov")
+    ['optimizer=sgd']
+    """
+    if not name:
+        return []
+    return [
+        f"{group}={path.stem}"
+        for path in sorted((conf_dir() / group).glob("*.yaml"))
+        if name in (yaml.safe_load(path.read_text()) or {})
+    ]

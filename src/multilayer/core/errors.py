@@ -93,3 +93,9 @@ def note_printed(error: Exception) -> None:
 def was_printed(error: Exception) -> bool:
     """Whether `print_failure` has said it."""
     return "was_printed" in vars(error)
+
+
+def raise_all(problems: Sequence[str]) -> None:
+    """Raise one `UserError` that lists all problems, if there are any."""
+    if problems:
+        raise UserError("\n".join(problems))

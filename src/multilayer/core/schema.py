@@ -3,6 +3,7 @@
 A value that is not listed here is checked by the class that takes it.
 """
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
@@ -359,3 +360,9 @@ def missing_extras(loggers: dict[str, Any]) -> list[str]:
                 f"run: pip install 'multilayer[{extra}]'"
             )
     return problems
+
+
+def finds_rate(callbacks: Mapping[str, Any] | None) -> bool:
+    """Whether one of a config's callbacks finds the learning rate itself."""
+    nodes = filter(None, (callbacks or {}).values())
+    return any(str(node.get("_target_")).endswith(".LearningRateSweep") for node in nodes)

@@ -16,7 +16,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.cli.compose import check_values, plain
 from multilayer.core.errors import UserError, first_line, note_printed, print_failure
 from multilayer.data import DataModule
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
@@ -24,6 +23,7 @@ from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
 from multilayer.runs.environment import task_words
 from multilayer.runs.manifest import record_failure
+from multilayer.runs.plain_config import check_values, plain
 from multilayer.runs.summary import console
 from multilayer.stacking.compat import alike
 from multilayer.stacking.trial import CannotStackError, try_step

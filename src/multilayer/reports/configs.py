@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from multilayer.cli.compose import finds_rate
+from multilayer.core.schema import finds_rate
 from multilayer.reports.hyperparameters import Level, is_number, word
 from multilayer.reports.runs import SweepRun, key_and_word, noted_by_hydra
 from multilayer.reports.seed_stats import Fold, fold

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from multilayer.data.table_io import write_frame
+from multilayer.core.files import whole_file
 from multilayer.reports.configs import Candidate
 from multilayer.reports.hyperparameters import REPLICATES, as_level, is_number, word
 from multilayer.reports.runs import varied
@@ -81,4 +81,5 @@ def mean_seconds(candidate: Candidate) -> float | None:
 def write_tables(folder: Path, runs: pl.DataFrame, configs: pl.DataFrame) -> None:
     """Write `runs.csv`, `runs.parquet` and `configs.csv`; each appears whole or not at all."""
     for name, frame in (("runs.csv", runs), ("runs.parquet", runs), ("configs.csv", configs)):
-        write_frame(frame, folder / name)
+        with whole_file(folder / name) as file:
+            frame.write_csv(file) if name.endswith(".csv") else frame.write_parquet(file)

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from multilayer.cli.compose import raise_all
 from multilayer.core.device import accelerator_problem, free_memory, trainer_device
-from multilayer.core.errors import UserError
+from multilayer.core.errors import UserError, raise_all
 from multilayer.core.memory import copies_in_training, size_problem
 from multilayer.data import DataModule, Preprocessing
 from multilayer.data.batches import Batches

@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from multilayer.cli.compose import choices_with
+from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line
 from multilayer.data import DataModule
 from multilayer.nn.losses import AutoLoss
