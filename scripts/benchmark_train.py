@@ -29,9 +29,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from multilayer import DataModule
 from multilayer.cli.compose import check_command_line
+from multilayer.lockstep.train import train
 from multilayer.training.factory import make_data, make_loss, make_network
 from multilayer.training.quiet import quieten_lightning
-from multilayer.training.run import train
 
 CONFIG = check_command_line("train", [])
 assert CONFIG is not None

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 
 from multilayer.callbacks.learning_curves import plot
 from multilayer.cli.compose import check_command_line
+from multilayer.lockstep.train import train
 from multilayer.plotting.style import OVER_LINES, new_figure, save_figure, styled
 from multilayer.training.quiet import quieten_lightning
-from multilayer.training.run import train
 
 TITLES = {"underfit": "underfitting", "ideal_fit": "ideal fit", "overfit": "overfitting"}
 

@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from multilayer.cli.compose import check_command_line
+from multilayer.lockstep.train import train
 from multilayer.training.evaluate import evaluate
-from multilayer.training.run import train
 
 from .conftest import Run
 

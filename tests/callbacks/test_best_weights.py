@@ -15,10 +15,11 @@ from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.data import Preprocessing
 from multilayer.lockstep.plan import reason_to_be_alone
+from multilayer.lockstep.train import train
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.evaluate import evaluate
 from multilayer.training.factory import make_data
-from multilayer.training.run import Result, train
+from multilayer.training.run import Result
 
 from ..lockstep.test_equivalence import scalars
 from ..training.test_module import quiet_trainer

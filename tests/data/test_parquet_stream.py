@@ -22,10 +22,10 @@ from multilayer.data.parquet_stream import Classes, TableStream
 from multilayer.data.streaming_batches import StreamedMinibatches
 from multilayer.data.table import read_table
 from multilayer.data.table_io import write_frame
+from multilayer.lockstep.train import train
 from multilayer.nn.mlp import MLP
 from multilayer.training.evaluate import evaluate
 from multilayer.training.module import MulticlassModule
-from multilayer.training.run import train
 
 from ..conftest import Run, only_folder
 from ..training.test_run import config_of

@@ -21,9 +21,10 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import read_table
 from multilayer.data.table_builder import table_from_frame
 from multilayer.data.table_io import write_frame
+from multilayer.lockstep.train import train
 from multilayer.training.evaluate import evaluate
 from multilayer.training.predict import predict
-from multilayer.training.run import Result, train
+from multilayer.training.run import Result
 
 from ..training.test_run import config_of
 from .test_properties import SETTINGS, written

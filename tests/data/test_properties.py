@@ -17,7 +17,7 @@ from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.datamodule import count_rows
 from multilayer.data.table_io import read_frame, write_frame
-from multilayer.training.run import train
+from multilayer.lockstep.train import train
 
 from ..training.test_run import config_of
 

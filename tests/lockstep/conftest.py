@@ -10,10 +10,10 @@ import pytest
 from multilayer.cli.compose import check_command_line
 from multilayer.lockstep.plan import Config, Job, make_plan
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.train import prepare_jobs, train_together
+from multilayer.lockstep.train import prepare_jobs, train, train_together
 from multilayer.stacking.trial import try_step
 from multilayer.training.quiet import quieten_lightning
-from multilayer.training.run import Result, train
+from multilayer.training.run import Result
 
 MakeJobs = Callable[..., list[Job]]
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from multilayer.lockstep.train import train
 from multilayer.stacking.runner import Runner
 from multilayer.training.evaluate import evaluate
-from multilayer.training.run import Result, train
+from multilayer.training.run import Result
 
 from .conftest import MakeJobs, train_one_by_one, train_stacked
 

@@ -7,7 +7,7 @@ import torch
 
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.stack import Stack
-from multilayer.training.run import train
+from multilayer.lockstep.train import train
 
 from .conftest import MakeJobs, train_stacked
 

@@ -13,11 +13,12 @@ from multilayer.lockstep.member import Member
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.seats import in_blocks
 from multilayer.lockstep.stack import Stack
+from multilayer.lockstep.train import train
 from multilayer.stacking.block import Layout
 from multilayer.stacking.model import draw_keys
 from multilayer.stacking.runner import Runner
 from multilayer.training.factory import make_data
-from multilayer.training.run import Training, prepare, train
+from multilayer.training.run import Training, prepare
 
 from .conftest import MakeJobs, train_stacked
 

@@ -17,9 +17,10 @@ from torch import nn
 from multilayer import MLP, BuiltinData, MulticlassModule
 from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
+from multilayer.lockstep.train import train
 from multilayer.lr_sweep import LearningRateSweep
 from multilayer.runs.manifest import config_hash
-from multilayer.training.run import Result, train
+from multilayer.training.run import Result
 
 from ..conftest import Run
 

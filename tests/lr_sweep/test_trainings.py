@@ -9,6 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from multilayer.cli.compose import check_command_line
+from multilayer.lockstep.train import train
 from multilayer.lr_sweep.networks import derived_seeds, make_pupils, own_copy, seeded_modules
 from multilayer.lr_sweep.run import train_one_by_one
 from multilayer.lr_sweep.sequential import train_alone
@@ -16,7 +17,7 @@ from multilayer.lr_sweep.stacked import train_together
 from multilayer.lr_sweep.trials import Lesson, Losses, make_lesson
 from multilayer.training.factory import make_data
 from multilayer.training.module import SupervisedModule
-from multilayer.training.run import prepare, train
+from multilayer.training.run import prepare
 
 RATES = [0.01, 0.1]
 QUICK = ["data=iris", "model.d_hidden=[8]", "trainer.max_epochs=3", "logger=csv"]

@@ -25,8 +25,8 @@ from multilayer import (
 )
 from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
+from multilayer.lockstep.train import train
 from multilayer.training.epoch import Epoch
-from multilayer.training.run import train
 
 from ..conftest import Run
 from .test_module import adam, quiet_trainer

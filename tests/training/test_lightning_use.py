@@ -30,11 +30,11 @@ from multilayer import (
 from multilayer.callbacks import Checkpoint
 from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
+from multilayer.lockstep.train import train
 from multilayer.nn.metrics import metrics_of
-from multilayer.runs.checkpoint import load_trained
 from multilayer.training.factory import make_data
+from multilayer.training.loaded_run import load_run
 from multilayer.training.predict import predictions_of
-from multilayer.training.run import train
 
 from .test_module import adam, quiet_trainer
 
@@ -393,7 +393,7 @@ def test_dropout_is_left_out_of_the_predictions_of_a_run(tmp_path: Path) -> None
     config = check_command_line("train", ["data=wine", "model.dropout=0.5", "trainer.max_epochs=3"])
     assert config is not None
     result = train(config, tmp_path, quiet=True)
-    trained = load_trained(tmp_path / "checkpoints" / "best.ckpt", allowed=[])
+    trained = load_run(tmp_path / "checkpoints" / "best.ckpt", allowed=[])
     data = make_data(config)
     data.setup()
     columns, target = raw_rows(data, "test")

@@ -23,9 +23,9 @@ from multilayer import (
 )
 from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
+from multilayer.lockstep.train import train
 from multilayer.training.epoch import Epoch
 from multilayer.training.module import named
-from multilayer.training.run import train
 
 from ..lockstep.test_equivalence import scalars
 

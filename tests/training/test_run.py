@@ -14,11 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
+from multilayer.lockstep.train import train
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import RunFolder
 from multilayer.training.evaluate import evaluate
 from multilayer.training.factory import make_data
-from multilayer.training.run import Result, train
+from multilayer.training.run import Result
 
 from ..conftest import Run, only_folder
 

@@ -7,8 +7,8 @@ import torch
 
 from multilayer.cli.compose import check_command_line
 from multilayer.core.config_folder import conf_dir
+from multilayer.lockstep.train import train
 from multilayer.training.factory import make_scheduler
-from multilayer.training.run import train
 from multilayer.training.schedulers import cosine, one_cycle
 
 from ..lockstep.test_equivalence import scalars

@@ -10,10 +10,10 @@ import torch
 import torch._inductor.config
 
 from multilayer.cli.compose import check_command_line
-from multilayer.runs.checkpoint import load_trained
+from multilayer.lockstep.train import train
 from multilayer.stacking.runner import Runner
 from multilayer.training.compilation import compile_if_worthwhile
-from multilayer.training.run import train
+from multilayer.training.loaded_run import load_run
 from multilayer.training.threads import threads_of_step
 
 from .test_run import same, weights_of
@@ -60,7 +60,7 @@ def test_a_run_is_evaluated_with_the_threads_of_its_training_as_far_as_there_are
     for recorded, used in [(1, 1), (2, 2), (64, 2)]:
         read["multilayer"]["threads"] = recorded
         monkeypatch.setattr("multilayer.runs.checkpoint.read_checkpoint", lambda path: read)
-        load_trained(checkpoint, allowed=[])
+        load_run(checkpoint, allowed=[])
         assert torch.get_num_threads() == used
 
 

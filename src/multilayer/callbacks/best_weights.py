@@ -1,15 +1,13 @@
 """Keeps the weights of the best epoch in memory and restores them at the end."""
 
-from collections.abc import Sequence
 from math import inf, isfinite
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import StochasticWeightAveraging
 from torch import Tensor
 
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.core.errors import UserError
+from multilayer.training.averaging import check_averaging
 from multilayer.training.checkpoint_state import copy_of
 from multilayer.training.logged import is_fitting, monitored
 
@@ -93,22 +91,15 @@ class BestWeights(EpochsOnly):
         if stage == "fit" and self.weights:
             pl_module.load_state_dict(self.weights)
 
+    def manifest_entries(self) -> dict[str, Any]:
+        """What the manifest says of it."""
+        return {"best_epoch": self.best_epoch}
+
 
 def find_best_weights(trainer: pl.Trainer) -> BestWeights | None:
     """The `BestWeights` among the trainer's callbacks."""
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     return next((item for item in callbacks if isinstance(item, BestWeights)), None)
-
-
-def check_averaging(callbacks: Sequence[pl.Callback]) -> None:
-    """Raise `UserError` where averaged weights are never validated, and others are kept."""
-    keeps = any(isinstance(item, BestWeights | pl.callbacks.Checkpoint) for item in callbacks)
-    if keeps and any(isinstance(item, StochasticWeightAveraging) for item in callbacks):
-        raise UserError(
-            "callbacks: StochasticWeightAveraging puts averaged weights in place after the last "
-            "validation, so that others are validated and kept; use "
-            "pytorch_lightning.callbacks.WeightAveraging, which has the averaged ones validated"
-        )
 
 
 def worst(mode: Mode) -> float:

@@ -1,6 +1,7 @@
 """Stops a training that no longer improves, or whose loss is no longer finite."""
 
 from math import isfinite
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -77,3 +78,9 @@ class EarlyStopping(EpochsOnly):
                 self.diverged = True
                 trainer.fit_loop.min_epochs = 0  # or Lightning would train on until then
                 self.reason = f"diverged: {name} is {float(value)} in epoch {epoch}"
+
+    def manifest_entries(self) -> dict[str, Any]:
+        """What the manifest says, where it has stopped the training."""
+        if self.reason is None:
+            return {}
+        return {"stop_reason": self.reason, "status": "diverged" if self.diverged else "done"}

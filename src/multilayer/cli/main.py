@@ -169,8 +169,9 @@ def train_task(config: Any) -> float:
     sys.path.append(os.getcwd())  # where a project's own networks and data are
     with reported(job=hydra.job.num if in_sweep else None), removed_if_empty(folder):
         with uncollected():
+            from multilayer.lockstep.train import train
             from multilayer.training.quiet import quieten_lightning
-            from multilayer.training.run import objective, train
+            from multilayer.training.run import objective
 
         quieten_lightning()
         if in_sweep:

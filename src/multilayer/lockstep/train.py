@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
@@ -25,12 +26,34 @@ from multilayer.training.run import (
     Training,
     describe_end,
     describe_fit,
+    fit_and_evaluate,
+    load_and_build,
     prepare,
 )
 
 log = logging.getLogger(__name__)
 
 Outcome = Result | Exception
+
+
+def train(
+    config: dict[str, Any],
+    folder: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+) -> Result:
+    """Train one run as a plain config says, by its engine, and leave its run folder.
+
+    overrides: what the config was composed from, for the manifest.
+    quiet: show no progress, and no summary of the network, as in a sweep.
+
+    Raises `UserError` before anything is written, where the config or the data is wrong.
+    """
+    training = load_and_build(config, folder, overrides, quiet=quiet)
+    if training.config["engine"] == "lockstep":
+        return train_stack_of_one(training, quiet=quiet)
+    return fit_and_evaluate(training)
 
 
 def train_stack_of_one(training: Training, *, quiet: bool) -> Result:

@@ -201,6 +201,10 @@ class LearningRateSweep(EpochsOnly):
         """Leave a run that is resumed its rate; Lightning calls this before the fit starts."""
         self.is_resumed = True
 
+    def manifest_entries(self) -> dict[str, Any]:
+        """What the manifest says of the short trainings."""
+        return self.facts
+
 
 def problems_with(
     mode: str, min_lr: float, max_lr: float, share: float, compiled: Any, threads: Any
@@ -243,13 +247,6 @@ def autocast_of(trainer: pl.Trainer) -> AbstractContextManager[None]:
         return nullcontext()
     context: AbstractContextManager[None] = trainer.precision_plugin.forward_context()
     return context
-
-
-def facts_of_sweep(trainer: pl.Trainer) -> dict[str, Any]:
-    """What the manifest says of a sweep of rates before the fit; nothing where there was none."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    sweeps = [item for item in callbacks if isinstance(item, LearningRateSweep)]
-    return sweeps[0].facts if sweeps else {}
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from multilayer.data.preprocessing import preprocess, refuse_far_targets
 from multilayer.data.split import Split
 from multilayer.data.table import read_frame_like, read_table
 from multilayer.data.text_format import TextFormat
-from multilayer.runs.checkpoint import Trained, load_trained
 from multilayer.runs.folder import find_checkpoint
 from multilayer.training.factory import make_data
+from multilayer.training.loaded_run import LoadedRun, load_run
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
     Raises `UserError` where the run or the file cannot be read.
     """
     device = choose_device(config["device"])
-    trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
+    trained = load_run(find_checkpoint(config["run"]), allowed=config["allow"])
     path = config["data"]["path"]
     if path is None:
         minibatches = split_of(trained, config["split"], device)
@@ -47,7 +47,7 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
     return Evaluation(metrics, f"{minibatches.n_rows} {source}")
 
 
-def split_of(trained: Trained, split: Split, device: torch.device) -> Minibatches:
+def split_of(trained: LoadedRun, split: Split, device: torch.device) -> Minibatches:
     """The rows of a split of the run's own data, read again."""
     data = make_data(trained.config, trained.preprocessing, trained.columns)
     try:
@@ -59,7 +59,7 @@ def split_of(trained: Trained, split: Split, device: torch.device) -> Minibatche
     return data.minibatches(split, device)
 
 
-def rows_of_file(trained: Trained, path: str, device: torch.device) -> Minibatches:
+def rows_of_file(trained: LoadedRun, path: str, device: torch.device) -> Minibatches:
     """The rows of a file with the columns of the run's data."""
     text = TextFormat.of(trained.config["data"])
     frame, origin = read_frame_like(path, trained.columns, text)

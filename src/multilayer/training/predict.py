@@ -13,8 +13,8 @@ from multilayer.data.preprocessing import preprocessed_features
 from multilayer.data.table import Columns, feature_tensor, read_frame_like
 from multilayer.data.table_io import check_input, check_output, read_as_written, write_frame
 from multilayer.data.text_format import TextFormat
-from multilayer.runs.checkpoint import Trained, load_trained
 from multilayer.runs.folder import find_checkpoint
+from multilayer.training.loaded_run import LoadedRun, load_run
 from multilayer.training.module import at_least_float32
 
 
@@ -25,7 +25,7 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
     """
     check_output(config["output"], inputs=check_input(config["input"]))
     device = choose_device(config["device"])
-    trained = load_trained(find_checkpoint(config["run"]), allowed=config["allow"])
+    trained = load_run(find_checkpoint(config["run"]), allowed=config["allow"])
     text = TextFormat.of(trained.config["data"])
     frame, origin = read_frame_like(config["input"], trained.columns, text)
     features = preprocessed_features(
@@ -44,7 +44,7 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
 
 
 @torch.no_grad()
-def predictions_of(trained: Trained, features: Tensor, device: torch.device) -> Tensor:
+def predictions_of(trained: LoadedRun, features: Tensor, device: torch.device) -> Tensor:
     """The module's predictions for preprocessed features `(N, n_features)`, on the CPU."""
     module = trained.module.to(device)
     parts = [module.output(part) for part in torch.split(features, EVALUATION_BATCH_SIZE)]

@@ -13,8 +13,6 @@ from typing import Any, cast, get_args
 import pytorch_lightning as pl
 import torch
 
-from multilayer.callbacks import EarlyStopping
-from multilayer.callbacks.best_weights import check_averaging, find_best_weights
 from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.files import in_one_line
 from multilayer.core.interrupts import behind_exit
@@ -22,12 +20,12 @@ from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.split import Split
-from multilayer.lr_sweep.callback import facts_of_sweep
 from multilayer.nn.losses import Task
 from multilayer.nn.metrics import METRICS, is_defined
 from multilayer.runs.environment import looked_up
 from multilayer.runs.folder import Metrics, RunFolder
 from multilayer.runs.manifest import describe_failure, start_manifest
+from multilayer.training.averaging import check_averaging
 from multilayer.training.compilation import compile_if_worthwhile
 from multilayer.training.factory import (
     check_batch_normalization,
@@ -69,21 +67,16 @@ class Training:
     manifest: dict[str, Any]
     n_steps: int
     """The steps of the whole training, if nothing stops it."""
+    resumed: Resumed | None = None
+    """What it goes on from."""
 
 
-def train(
-    config: dict[str, Any],
-    folder: str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    quiet: bool = False,
-) -> Result:
-    """Train one run as a plain config says, and leave its run folder.
+def load_and_build(
+    config: dict[str, Any], folder: str | Path, overrides: Sequence[str], *, quiet: bool
+) -> Training:
+    """A run that is ready to be trained; nothing is written yet.
 
-    overrides: what the config was composed from, for the manifest.
-    quiet: leave out the summary of the network, as in a sweep.
-
-    Raises `UserError` before anything is written, where the config or the data is wrong.
+    Raises `UserError`.
     """
     resumed = open_resumed(config)
     if resumed is not None:
@@ -91,11 +84,12 @@ def train(
     check_components(config)
     data = make_data(config, known=resumed.columns if resumed else None)
     data.setup()
-    training = prepare(config, folder, overrides, data, quiet=quiet, resumed=resumed)
-    if config["engine"] == "lockstep":
-        from multilayer.lockstep.train import train_stack_of_one
+    return prepare(config, folder, overrides, data, quiet=quiet, resumed=resumed)
 
-        return train_stack_of_one(training, quiet=quiet)
+
+def fit_and_evaluate(training: Training) -> Result:
+    """Train with Lightning, and leave the run folder."""
+    config, data, resumed = training.config, training.data, training.resumed
     trainer, module, run = training.trainer, training.module, training.run
     if resumed is not None:
         load(resumed, training.config, module, data, trainer)
@@ -141,7 +135,7 @@ def prepare(
     check_validations(config, trainer, data, n_steps)
     module = make_trained_module(config, data, n_steps)
     manifest = start_manifest(config, overrides) | describe_start(data, trainer)
-    return Training(config, run, data, module, trainer, manifest, n_steps)
+    return Training(config, run, data, module, trainer, manifest, n_steps, resumed)
 
 
 def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) -> SupervisedModule:
@@ -241,7 +235,7 @@ def fit(
     except SystemExit as error:
         raise behind_exit(error) from None
     finally:
-        of_sweep = facts_of_sweep(trainer).get("lr_sweep_seconds", 0.0)
+        of_sweep = entries_of(trainer).get("lr_sweep_seconds", 0.0)
         manifest |= describe_fit(trainer, perf_counter() - start - of_sweep, n_before)
 
 
@@ -250,14 +244,13 @@ def describe_fit(trainer: pl.Trainer, seconds: float, n_before: int = 0) -> dict
 
     n_before: the steps of the run that it went on from, whose seconds are not these.
     """
-    best = find_best_weights(trainer)
     n_steps = trainer.global_step
     return {
+        "best_epoch": None,
         "fit_seconds": round(seconds, 3),
         "steps": n_steps,
         "steps_per_second": round((n_steps - n_before) / seconds, 1) if seconds else None,
-        "best_epoch": best.best_epoch if best else None,
-        **facts_of_sweep(trainer),
+        **entries_of(trainer),
     }
 
 
@@ -274,31 +267,36 @@ def describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
     return {"device": name, "data_fingerprint": data.fingerprint, "rows": count_rows(data)}
 
 
-def describe_end(trainer: pl.Trainer, metrics: Metrics) -> dict[str, Any]:
-    """What the manifest says of the end: the status and the reason to stop."""
-    reason, diverged = stop_reason(trainer)
-    diverged = diverged or not isfinite(metrics["train"]["loss"])
-    return {
-        "status": "diverged" if diverged else "done",
-        "stop_reason": reason,
-    }
-
-
-def stop_reason(trainer: pl.Trainer) -> tuple[str, bool]:
-    """Why the training ended, in words, and whether it is that the loss was not finite."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, EarlyStopping) and callback.reason:
-            return callback.reason, callback.diverged
-    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
-        return f"reached trainer.max_steps={trainer.max_steps}", False
-    if trainer.current_epoch >= (trainer.max_epochs or 0):
-        return f"reached trainer.max_epochs={trainer.max_epochs}", False
-    if any(isinstance(item, pl.callbacks.Timer) for item in trainer.callbacks):  # type: ignore[attr-defined]
-        return "reached trainer.max_time", False
-    return "stopped by a callback", False
-
-
 def objective(monitor: str, metrics: Metrics) -> float:
     """The monitored metric of the best weights; NaN where there is none of that name."""
     split, _, name = monitor.partition("/")
     return metrics.get(split, {}).get(name, nan)
+
+
+def entries_of(trainer: pl.Trainer) -> dict[str, Any]:
+    """What the callbacks want in the manifest, by their `manifest_entries`."""
+    entries: dict[str, Any] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        entries |= getattr(callback, "manifest_entries", dict)()
+    return entries
+
+
+def describe_end(trainer: pl.Trainer, metrics: Metrics) -> dict[str, Any]:
+    """What the manifest says of the end: the status and the reason to stop."""
+    ending = {"status": "done", "stop_reason": limit_reached(trainer)} | entries_of(trainer)
+    is_finite = isfinite(metrics["train"]["loss"])
+    return {
+        "status": ending["status"] if is_finite else "diverged",
+        "stop_reason": ending["stop_reason"],
+    }
+
+
+def limit_reached(trainer: pl.Trainer) -> str:
+    """Why the training ended, where no callback says it."""
+    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+        return f"reached trainer.max_steps={trainer.max_steps}"
+    if trainer.current_epoch >= (trainer.max_epochs or 0):
+        return f"reached trainer.max_epochs={trainer.max_epochs}"
+    if any(isinstance(item, pl.callbacks.Timer) for item in trainer.callbacks):  # type: ignore[attr-defined]
+        return "reached trainer.max_time"
+    return "stopped by a callback"
