@@ -87,6 +87,11 @@ class CrossEntropy(nn.CrossEntropyLoss):
         return super().forward(logits, target.long())
 
 
+def squeeze_single(output: Tensor) -> Tensor:
+    """A network's output; `(B, 1)` -> `(B,)` for a single one."""
+    return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
+
+
 def check_outputs(task: Task, output: Tensor, target: Tensor) -> None:
     """Raise `UserError` where a minibatch's outputs and target are not as the task has them.
 

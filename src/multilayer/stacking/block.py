@@ -7,7 +7,7 @@ memory is that of one block.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from torch.func import functional_call, vmap
 
 from multilayer.stacking.model import HashedDropout, Template
 from multilayer.stacking.optimizers import StackedOptimizer
-from multilayer.training.module import SupervisedModule
+
+if TYPE_CHECKING:  # a stack needs torch alone
+    from multilayer.training.module import SupervisedModule
 
 Tensors = dict[str, Tensor]
 
@@ -109,7 +111,7 @@ class Layout:
 
 def make_block(
     template: Template,
-    modules: Sequence[SupervisedModule],
+    modules: Sequence["SupervisedModule"],
     places: Sequence[int],
     optimizer: StackedOptimizer | None = None,
     groups: Sequence[Mapping[str, Any]] = (),

@@ -7,14 +7,22 @@ number of each member's own.
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multilayer.nn.losses import BinaryCrossEntropy, CrossEntropy, binary_cross_entropy, target_for
-from multilayer.training.module import SupervisedModule, squeeze_single
+from multilayer.nn.losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    binary_cross_entropy,
+    squeeze_single,
+    target_for,
+)
+
+if TYPE_CHECKING:  # a stack needs torch alone
+    from multilayer.training.module import SupervisedModule
 
 
 class Template(nn.Module):
@@ -23,7 +31,7 @@ class Template(nn.Module):
     modules: the members' own; they differ in weights, dropout rates and label smoothing alone.
     """
 
-    def __init__(self, modules: Sequence[SupervisedModule]) -> None:
+    def __init__(self, modules: Sequence["SupervisedModule"]) -> None:
         super().__init__()
         self.network = shared_module([module.network for module in modules])
         self.loss = shared_module([module.loss for module in modules])

@@ -3,25 +3,28 @@
 import random
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from multilayer.core.errors import first_line
-from multilayer.data import DataModule
 from multilayer.stacking.block import Step, make_block
 from multilayer.stacking.compat import difference
 from multilayer.stacking.model import Template
 from multilayer.stacking.optimizers import stack_optimizer
-from multilayer.training.module import SupervisedModule
+
+if TYPE_CHECKING:  # a stack needs torch alone
+    from multilayer.data import DataModule
+    from multilayer.training.module import SupervisedModule
 
 
 class CannotStackError(Exception):
     """Jobs that were to be one stack have to train alone; the message says why."""
 
 
-def try_step(modules: Sequence[SupervisedModule], data: DataModule) -> None:
+def try_step(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
     """Take a step of the first two with two rows, which changes no weights.
 
     Raises `CannotStackError` where a stack computes something else than the modules by themselves,
@@ -37,13 +40,13 @@ def try_step(modules: Sequence[SupervisedModule], data: DataModule) -> None:
         ) from error
 
 
-def two_rows(data: DataModule, device: torch.device) -> tuple[Tensor, Tensor]:
+def two_rows(data: "DataModule", device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows to try a network on."""
     features, target = data.rows_of("train", at_most=2)
     return features.to(device), target.to(device)
 
 
-def freeze_unused(modules: Sequence[SupervisedModule], data: DataModule) -> None:
+def freeze_unused(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
     """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it."""
     features, target = two_rows(data, modules[0].device)
     own = deepcopy(modules[0]).train()
@@ -54,7 +57,7 @@ def freeze_unused(modules: Sequence[SupervisedModule], data: DataModule) -> None
             module.get_parameter(name).requires_grad_(False)
 
 
-def compare(modules: Sequence[SupervisedModule], features: Tensor, target: Tensor) -> None:
+def compare(modules: Sequence["SupervisedModule"], features: Tensor, target: Tensor) -> None:
     """Raise `CannotStackError` where a stack computes something else than the modules alone."""
     template = Template(modules)
     optimizer = stack_optimizer(
@@ -92,7 +95,7 @@ def random_states() -> tuple[object, ...]:
 
 
 def check_state(
-    module: SupervisedModule, features: Tensor, stacked: Mapping[str, tuple[Tensor, Tensor]]
+    module: "SupervisedModule", features: Tensor, stacked: Mapping[str, tuple[Tensor, Tensor]]
 ) -> None:
     """Raise `CannotStackError` where a step changes in a module what a stack does not see.
 

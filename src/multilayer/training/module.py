@@ -24,6 +24,7 @@ from multilayer.nn.losses import (
     check_classes,
     check_outputs,
     loss_for_task,
+    squeeze_single,
     target_for,
     total_weight,
 )
@@ -454,11 +455,6 @@ def preprocessings_of(data: Any) -> list[Preprocessing]:
 def at_least_float32(output: Tensor) -> Tensor:
     """A network's output, widened where it is float16 or bfloat16."""
     return output.to(torch.promote_types(output.dtype, torch.float32))
-
-
-def squeeze_single(output: Tensor) -> Tensor:
-    """A network's output; `(B, 1)` -> `(B,)` for a single one."""
-    return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
 
 
 def named(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, Tensor]:
