@@ -25,9 +25,10 @@ tensorboard: $(VENV)/installed  ## look at all runs and sweeps at http://localho
 test: $(VENV)/installed-dev  ## run the tests, on 2 processes
 	$(BIN)/pytest $(ARGS)
 
-lint: $(VENV)/installed-dev  ## check style and formatting
+lint: $(VENV)/installed-dev  ## check style, formatting and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/installed-dev  ## mend style and formatting
 	$(BIN)/ruff check --fix .
@@ -43,7 +44,7 @@ benchmark: $(VENV)/installed  ## measure lockstep beside its peers, some minutes
 	$(BIN)/python scripts/benchmark_lockstep.py $(ARGS)
 
 clean:  ## remove the environment, the caches and the builds; runs and sweeps stay
-	rm -rf $(VENV) .venv-benchmark build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-benchmark build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -35,6 +35,8 @@ class BestWeights(EpochsOnly):
         ("weights", "weights"),
     )
 
+    waits_for_validation = True
+
     def __init__(self, *, monitor: str = "validation/loss", mode: Mode = "min") -> None:
         self.monitor = monitor
         self.mode = mode

@@ -25,6 +25,8 @@ class EarlyStopping(EpochsOnly):
 
     STATE = tuple((name, name) for name in ("best_value", "best_epoch", "n_without_improvement"))
 
+    waits_for_validation = True
+
     def __init__(
         self,
         *,

@@ -4,12 +4,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from multilayer.callbacks import BestWeights, EarlyStopping
 from multilayer.core.errors import UserError
 from multilayer.data import DataModule
 from multilayer.training.factory import limited_batches, steps_per_epoch
-
-WAITING = (BestWeights, EarlyStopping, pl.callbacks.EarlyStopping)
 
 
 def check_validations(
@@ -30,7 +27,8 @@ def check_validations(
         )
     every = limits["check_val_every_n_epoch"]
     n_epochs = n_steps / steps_per_epoch(limits, n_batches)
-    waiting = [type(item).__name__ for item in trainer.callbacks if isinstance(item, WAITING)]  # type: ignore[attr-defined]
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    waiting = [type(item).__name__ for item in callbacks if waits_for_validation(item)]
     if config["scheduler"]["_target_"].endswith("ReduceLROnPlateau"):
         waiting.append("scheduler=plateau")
     if waiting and every > 1 and n_epochs < every:
@@ -39,3 +37,9 @@ def check_validations(
             f"never validated, and {', '.join(waiting)} would wait for it; give "
             f"{max(1, int(n_epochs))} at most, or train longer"
         )
+
+
+def waits_for_validation(callback: pl.Callback) -> bool:
+    """Whether a callback does nothing before the first validation."""
+    is_theirs = isinstance(callback, pl.callbacks.EarlyStopping)
+    return is_theirs or getattr(callback, "waits_for_validation", False)

@@ -1,0 +1,63 @@
+"""Who may import whom, and what a package needs."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
+    """The contracts of `pyproject.toml`, as `make lint` checks them, on another tree."""
+    program = "import importlinter.cli as c; c.lint_imports_command(['--no-logo', '--no-cache'])"
+    return subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, 'src'); {program}"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "planted"),
+    [
+        ("core/errors.py", "from multilayer.nn import losses"),
+        ("data/split.py", "from multilayer.training import run"),
+        ("data/split.py", "import pytorch_lightning"),
+        ("nn/mlp.py", "import hydra"),
+        ("reports/sweep.py", "from multilayer.training import run"),
+    ],
+)
+def test_an_import_from_above_is_found(tmp_path: Path, file: str, planted: str) -> None:
+    """Inside a function too."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    target = tmp_path / "src" / "multilayer" / file
+    target.write_text(f"{target.read_text()}\n\ndef planted():\n    {planted}\n")
+    found = lint_imports(tmp_path)
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert " BROKEN" in found.stdout
+    assert f"multilayer.{file[:-3].replace('/', '.')} -> " in found.stdout
+
+
+def test_torch_alone_is_enough_for_networks_tables_and_stacks() -> None:
+    """Neither Lightning nor Hydra is imported by what needs neither."""
+    program = """
+import sys
+from importlib import import_module
+for name in (
+    "core.errors", "core.schema", "nn.mlp", "nn.losses", "nn.metrics", "data.table_builder",
+    "data.split", "data.preprocessing", "data.batches", "data.parquet_stream", "stacking.model",
+    "stacking.runner",
+):
+    import_module(f"multilayer.{name}")
+print([name for name in ("pytorch_lightning", "lightning_fabric", "hydra") if name in sys.modules])
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert found.stdout == "[]\n", found.stderr
