@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -10,7 +9,6 @@ import torch
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.datamodule import count_rows, in_words
-from multilayer.data.labels import codes_in
 from multilayer.data.origin import Origin
 from multilayer.data.table import Columns, read_frame_like, read_table
 from multilayer.data.table_builder import table_from_frame
@@ -467,7 +465,26 @@ def test_classes_that_no_number_is_written_as_are_words(classes):
     assert Columns(["x"], "y", "binary", classes).class_series.to_list() == classes
 
 
-def test_an_empty_label_of_an_older_run_is_one():
-    """It had been quoted; now all empty values are read as missing."""
-    assert codes_in(pl.Series(["b", None, "c"]), ["", "b"]).tolist() == [1, 0, 2]
-    assert np.isnan(codes_in(pl.Series([None, "b"]), ["b"])).tolist() == [True, False]
+@pytest.mark.parametrize(
+    ("written", "labels"),
+    [
+        (["1", "02", "010"], ["1", "2", "10"]),
+        (["01", "02", "x"], ["01", "02", "x"]),
+        ([" a", "b", "b "], [" a", "b", "b "]),
+        (["0x1F", "1,5", "2 kg"], ["0x1F", "1,5", "2 kg"]),
+        (["", "a", "b"], ["", "a", "b"]),
+    ],
+)
+def test_the_table_of_an_older_run_is_read_as_it_was(tmp_path, written, labels):
+    """By the columns that it knows; those that are others now are refused."""
+    quoted = [word if word.isdigit() else f'"{word}"' for word in written]
+    rows = [f"{i / 7},{word},{i % 2}\n" for i, word in enumerate(quoted * 20)]
+    (tmp_path / "f.csv").write_text("x,c,y\n" + "".join(rows))
+    data = TableData(path=str(tmp_path / "f.csv"), target="y", categorical=["c"])
+    data.known_columns = Columns(["x", "c"], "y", "binary", ["0", "1"], {"c": labels})
+    data.setup()
+    assert data.load().columns.categories == {"c": labels}
+    data = TableData(path=str(tmp_path / "f.csv"), target="y", categorical=["c"])
+    data.known_columns = Columns(["x", "c"], "y", "binary", ["0", "2"], {"c": labels})
+    with pytest.raises(UserError, match="not read as it was in the training"):
+        data.setup()

@@ -30,7 +30,7 @@ from multilayer.data.split import (
     split_rows,
 )
 from multilayer.data.streaming_batches import StreamedMinibatches
-from multilayer.data.table import Columns, Table
+from multilayer.data.table import UNLIKE_TRAINING, Columns, Table, as_in_training
 from multilayer.nn.losses import Task
 
 log = logging.getLogger(__name__)
@@ -140,6 +140,8 @@ class DataModule(ABC, pl.LightningDataModule):
     def prepare_rows(self) -> None:
         """Load, split and preprocess."""
         table = self.load()
+        if self.known_columns:
+            table = replace(table, columns=as_in_training(table.columns, self.known_columns))
         self.columns = table.columns
         self.fingerprint = table.fingerprint(self.stream.version if self.stream else "")
         self.gaps = table.gaps_in_words()
@@ -152,10 +154,7 @@ class DataModule(ABC, pl.LightningDataModule):
             log.warning(f"data: {line}")
         fitted = self.fitted_preprocessing
         if fitted is not None and not fitted.takes(table.columns):
-            raise UserError(
-                "the data is not read as it was in the training: other columns are numbers, or "
-                "categories, or a category has other labels; a file can be given as data.path=FILE"
-            )
+            raise UserError(UNLIKE_TRAINING)
         self.preprocessing = fitted or self.fit_preprocessing(table)
         if table.columns.task == "regression":
             refuse_far_targets(self.preprocessing, table)

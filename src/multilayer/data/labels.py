@@ -24,8 +24,6 @@ def codes_in(column: pl.Series, labels: Sequence[str]) -> Floats:
     What is spelled as a missing value is one, unless it was a label in the training.
     """
     words = as_text(column)
-    if "" in labels:  # as in older runs, where they were quoted
-        words = words.fill_null("")
     codes = codes_of(words, labels)
     unknown = words.filter(codes.is_null()).unique().drop_nulls().to_frame("word")
     spelled = unknown.filter(is_spelled_missing(pl.col("word")))["word"]

@@ -27,8 +27,8 @@ from multilayer.data.column_types import (
 from multilayer.data.labels import codes_in, codes_of, warn_of_unknown
 from multilayer.data.origin import Origin
 from multilayer.data.slips import refuse_slip
-from multilayer.data.table_io import read_frame
-from multilayer.data.text_column import Role, Roles
+from multilayer.data.table_io import check_input, is_text, read_frame
+from multilayer.data.text_column import Role, Roles, plain_name
 from multilayer.data.text_format import KINDS, TextFormat
 from multilayer.nn.losses import Task
 
@@ -45,6 +45,12 @@ HASHED_VALUES = 2**20
 
 MAX_INTEGER_CLASSES = 20
 """An integer target with more distinct values than this is taken for a number to regress on."""
+
+
+UNLIKE_TRAINING = (
+    "the data is not read as it was in the training: other columns are numbers, or categories, or "
+    "there are other classes or labels; a file can be given as data.path=FILE"
+)
 
 
 @dataclass(frozen=True)
@@ -215,6 +221,12 @@ def read_frame_like(
     Raises `UserError` as `read_frame` does, and for a file without rows.
     """
     frame, origin = read_frame(path, text, columns.roles(text))
+    empty = [name.strip() for name, labels in columns.categories.items() if "" in labels]
+    if empty and is_text(check_input(path)[0]):
+        log.warning(
+            f"{origin.name}: {quoted(empty)}: empty values count as a label, as in training"
+        )
+        frame = frame.with_columns(pl.col(each).fill_null("") for each in empty)
     if frame.height == 0:
         raise UserError(f"{origin.name} has a header and no rows")
     names = [*columns.features, columns.target]  # of older runs, with the spaces around them
@@ -265,6 +277,22 @@ def joined(tables: Mapping[Split, Table]) -> Table:
         is_ours=True,
         origin=origin,
     )
+
+
+def as_in_training(found: Columns, known: Columns) -> Columns:
+    """The columns of a training, where the same were found again.
+
+    Raises `UserError` for another feature, class or label: codes would mean something else.
+    """
+
+    def parts(columns: Columns) -> tuple[Any, ...]:
+        categories = {plain_name(name): own for name, own in columns.categories.items()}
+        names = [plain_name(name) for name in (*columns.features, columns.target)]
+        return names, columns.task, columns.classes, categories
+
+    if parts(found) != parts(known):
+        raise UserError(UNLIKE_TRAINING)
+    return known
 
 
 def task_of(target: pl.Series) -> Task:

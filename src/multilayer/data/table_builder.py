@@ -43,6 +43,7 @@ from multilayer.data.table import (
     target_tensor,
     task_of,
 )
+from multilayer.data.text_column import plain_name
 from multilayer.data.text_format import MARKED, TextFormat
 from multilayer.nn.losses import Task
 
@@ -102,11 +103,12 @@ class Intake:
             check_names(key, given, list(schema), target, name)
         self.target, self.task, self.group, self.name = target, task, group, name
         self.categorical = categorical
-        self.known_words = {*known.categories, known.target} if known else set()
+        words = [*known.categories, *[known.target] * bool(known.classes)] if known else []
+        self.known_words = set(map(plain_name, words))
         self.text = text or TextFormat()
         self.dropped = dict.fromkeys(drop, "data.drop") | dict.fromkeys(grouping, "data.group")
         if known:
-            self.dropped |= known.dropped
+            self.dropped |= {plain_name(name): why for name, why in known.dropped.items()}
         self.features = [label for label in schema if label not in {target, *self.dropped}]
         for label in (*self.features, target):
             refuse_nested(label, schema[label], name, is_target=label == target)

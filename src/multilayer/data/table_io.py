@@ -171,7 +171,8 @@ class TableFile:
         if fault := csv_diagnostics.header_fault(file, str(self.separator(file))):
             raise UserError(f"{file}: {fault}")
         names = self.scan_text(file, infer_schema=False).collect_schema()
-        labels = [name for name in names if self.roles.get(plain_name(name), "number") != "number"]
+        roles = {name: self.roles.get(plain_name(name), "number") for name in names}
+        labels = [name for name, role in roles.items() if role not in ("number", "as inferred")]
         is_odd = self.types_from_all and csv_diagnostics.has_odd_digits(file)
         rows = self.scan_text(
             file,
@@ -185,11 +186,12 @@ class TableFile:
         """A text file as polars reads it lazily."""
         for name, value in POLARS_READS.items():
             os.environ.setdefault(name, value)
+        as_before = "as inferred" in self.roles.values()  # then `""` was a label, as in polars
         return pl.scan_csv(
             file,
             separator=str(self.separator(file)),
             glob=False,
-            **{"null_values": ["", *self.text.missing_words], **options},
+            **{"null_values": None if as_before else ["", *self.text.missing_words], **options},
         )
 
     def rows(self, file: Path) -> pl.LazyFrame:

@@ -97,10 +97,10 @@ class TableData(DataModule):
     def read_training_file(self) -> Table:
         """Read the file that decides what the columns are; again, where it needs other types."""
         types_from_all = is_wide = False
-        roles = self.roles
-        if self.known_columns:
-            known = self.known_columns.roles(self.text).items()
-            roles = roles | {name: role for name, role in known if role != "number"}
+        roles, known = self.roles, self.known_columns
+        if known and known.times is None:  # of an older version, which read labels in another way
+            labels = [*known.categories, *[known.target] * bool(known.classes), self.group or ""]
+            roles = roles | dict.fromkeys(map(plain_name, labels), "as inferred")
         while True:
             try:
                 path = self.paths["train"]

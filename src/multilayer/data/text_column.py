@@ -8,22 +8,26 @@ import polars as pl
 
 from multilayer.data.text_format import TextFormat, is_spelled_missing
 
-Role = Literal["number", "category", "verbatim"]
+Role = Literal["number", "category", "verbatim", "as inferred"]
 """What is known of a column of text before it is read.
 
 number: its values are numbers, in a typed file too.
 category: its values are labels, numbers only where each is written as the number is: not `0123`.
 verbatim: its values are labels with all that is written, spaces too.
+as inferred: it is read as the polars library infers, as older versions did; text is verbatim.
 """
 
 Roles = Mapping[str, Role]
+
+AS_WRITTEN = ("verbatim", "as inferred")
+"""The roles in which text stays as it is."""
 
 NUMBERS = (pl.Int64(), pl.Int128(), pl.Float64(), pl.Boolean())
 TYPES = (*NUMBERS, pl.Date(), pl.Datetime("us"), pl.Datetime("us", "UTC"), pl.Time())
 """What text is read as, if all of it can be; the first that fits."""
 
-REWRITTEN = r"^(?:\+|-?0[0-9]|(?i:nan)$)"
-"""How numbers are written that lose something where they are read as such."""
+REWRITTEN = r"^(?:\+|-?0[0-9])"
+"""How numbers begin that lose something where they are read as such."""
 
 Facts = Mapping[str, Any]
 
@@ -40,7 +44,7 @@ class TextColumn:
     def text(self) -> pl.Expr:
         """Its text without the spaces around values, null where nothing is left."""
         column = pl.col(self.name).cast(pl.String)
-        if self.role == "verbatim":
+        if self.role in AS_WRITTEN:
             return column
         stripped = column.str.strip_chars()
         return pl.when(~stripped.is_in(["", *self.format.missing_words])).then(stripped)
@@ -81,7 +85,7 @@ class TextColumn:
             that it has as text are labels, unless missing values are spelled among them.
         """
         n, n_missing = facts["n"], facts["n_missing"]
-        if self.role == "verbatim":
+        if self.role in AS_WRITTEN:
             return pl.String()
         if n == 0:
             none = pl.Null() if is_text_file else pl.String()

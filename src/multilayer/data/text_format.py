@@ -124,7 +124,9 @@ class TextFormat:
     def keeps(self, labels: Sequence[str]) -> bool:
         """Whether labels stay what they are where they are read; those of older runs may not."""
         lost = {"", *self.missing_words}
-        return all(label == label.strip() and label not in lost for label in labels)
+        are_plain = all(label == label.strip() and label not in lost for label in labels)
+        numbers = pl.Series(labels, dtype=pl.String).cast(pl.Float64, strict=False)
+        return are_plain and (numbers.has_nulls() or bool(numbers.is_finite().all()))
 
     def parsed(self, text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
         """Text as numbers, booleans, dates or times, null where it does not fit."""

@@ -52,6 +52,7 @@ class Resumed:
 
     Attributes:
         before: the config that it was trained with.
+        columns: of the data that it was trained on.
         loops: the state of Lightning's loops.
         n_epochs: whole epochs that were trained.
         n_steps: the optimizer's steps until then.
@@ -63,17 +64,13 @@ class Resumed:
     path: Path
     checkpoint: dict[str, Any]
     before: Config
+    columns: Columns
     loops: dict[str, Any]
     n_epochs: int
     n_steps: int
     n_steps_within: int | None
     n_without_improvement: int
     seconds: float
-
-    @property
-    def columns(self) -> Columns:
-        """Of the data that it was trained on."""
-        return Columns(**self.checkpoint["multilayer"]["columns"])
 
     @property
     def n_done(self) -> tuple[int, int]:
@@ -127,6 +124,7 @@ def read_resumed(path: Path) -> Resumed:
             path,
             checkpoint,
             config_in(checkpoint),
+            Columns(**checkpoint["multilayer"]["columns"]),
             loops,
             n_epochs=int(epochs["current"]["processed"]),
             n_steps=int(checkpoint["global_step"]),
