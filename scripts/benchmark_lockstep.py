@@ -34,9 +34,8 @@ from multilayer.data import DataModule
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
 from multilayer.training.factory import make_data
-from multilayer.training.quiet import quieten_lightning
-from multilayer.training.ready_memory import ready_memory
 from multilayer.training.run import prepare
+from multilayer.training.runtime import quiet_lightning, ready_memory
 
 JAX = "jax==0.10.2"
 PEERS = Path(".venv-benchmark")
@@ -303,7 +302,7 @@ def main() -> None:
     parser.add_argument("--sweeps", action="store_true", help="also whole sweeps of 64 runs")
     parser.add_argument("--large", action="store_true", help="also one whole sweep of 256 runs")
     chosen = parser.parse_args()
-    quieten_lightning()
+    quiet_lightning()
     print(f"{versions('torch', 'pytorch-lightning', 'scikit-learn')}, {JAX}\n")
     torch.set_num_threads(1)
     data = read_data()

@@ -32,8 +32,8 @@ from multilayer.lockstep.plan import Job
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together
 from multilayer.training.factory import make_data
-from multilayer.training.quiet import quieten_lightning
 from multilayer.training.run import Result, prepare
+from multilayer.training.runtime import quiet_lightning
 
 DATA = "digits,breast_cancer,wine,iris,diabetes,pass_class"
 GRID = [float(f"{rate:.4g}") for rate in np.geomspace(1e-6, 10.0, 24)]
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--data", default=DATA)
     parser.add_argument("--optimizers", default="sgd,adam")
     options = parser.parse_args()
-    quieten_lightning()
+    quiet_lightning()
     warnings.filterwarnings("ignore", message=".*litlogger.*")
     print(versions("torch", "pytorch-lightning"))
     records = {method: Record() for method in METHODS}

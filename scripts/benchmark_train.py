@@ -31,7 +31,7 @@ from multilayer import DataModule
 from multilayer.cli.compose import check_command_line
 from multilayer.lockstep.train import train
 from multilayer.training.factory import make_data, make_loss, make_network
-from multilayer.training.quiet import quieten_lightning
+from multilayer.training.runtime import quiet_lightning
 
 CONFIG = check_command_line("train", [])
 assert CONFIG is not None
@@ -187,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
-    quieten_lightning()
+    quiet_lightning()
     print(versions("torch", "pytorch-lightning", "torchmetrics", "tensorboard"), "\n")
     torch.set_num_threads(1)
     data = make_data(CONFIG)

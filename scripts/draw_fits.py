@@ -14,7 +14,7 @@ from multilayer.callbacks.learning_curves import plot
 from multilayer.cli.compose import check_command_line
 from multilayer.lockstep.train import train
 from multilayer.plotting.style import OVER_LINES, new_figure, save_figure, styled
-from multilayer.training.quiet import quieten_lightning
+from multilayer.training.runtime import quiet_lightning
 
 TITLES = {"underfit": "underfitting", "ideal_fit": "ideal fit", "overfit": "overfitting"}
 
@@ -22,7 +22,7 @@ TITLES = {"underfit": "underfitting", "ideal_fit": "ideal fit", "overfit": "over
 @styled
 def main(path: str) -> None:
     """Train the three experiments and draw them on one loss axis."""
-    quieten_lightning()
+    quiet_lightning()
     figure = new_figure(10.0, 3.2)
     panels = figure.subplots(1, len(TITLES), sharey=True)
     for axes, experiment in zip(panels, TITLES, strict=True):

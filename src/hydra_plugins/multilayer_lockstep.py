@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from multilayer.cli.job_composer import JobComposer
 from multilayer.core.errors import UserError
-from multilayer.training.garbage import uncollected
+from multilayer.training.runtime import gc_paused
 
 
 class LockstepLauncher(Launcher):
@@ -44,7 +44,7 @@ class LockstepLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
         """Run the jobs; returns what came of each, in their order."""
-        with uncollected():
+        with gc_paused():
             from multilayer.lockstep.launcher import Launch
 
         launch = Launch(self.context, self.task, self.config, self.max_members)

@@ -302,7 +302,7 @@ def test_a_signal_before_the_run_begins_leaves_nothing(
     multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hydra has made the folder, and Python still imports."""
-    quieten = "multilayer.training.quiet.quieten_lightning"
+    quieten = "multilayer.training.runtime.quiet_lightning"
     monkeypatch.setattr(quieten, lambda: signal.raise_signal(signal.SIGTERM))
     assert multilayer("train", *QUICK).code == 143
     assert list(tmp_path.iterdir()) == []

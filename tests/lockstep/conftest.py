@@ -12,8 +12,8 @@ from multilayer.lockstep.plan import Config, Job, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train, train_together
 from multilayer.stacking.trial import try_step
-from multilayer.training.quiet import quieten_lightning
 from multilayer.training.run import Result
+from multilayer.training.runtime import quiet_lightning
 
 MakeJobs = Callable[..., list[Job]]
 
@@ -43,7 +43,7 @@ def jobs(tmp_path: Path) -> MakeJobs:
 
 def train_stacked(jobs: list[Job]) -> list[Result]:
     """As one stack."""
-    quieten_lightning()
+    quiet_lightning()
     plan = make_plan(jobs)
     ((stack, data),) = plan.stacks
     assert len(stack) == len(jobs), plan

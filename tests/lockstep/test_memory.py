@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from multilayer.training.ready_memory import ready_memory
+from multilayer.training.runtime import ready_memory
 
 
 @pytest.mark.parametrize("by_command", [True, False])

@@ -54,7 +54,7 @@ def test_threads_are_used_in_large_steps_alone_and_given_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What runs between the steps, validation say, has the threads that it had."""
-    monkeypatch.setattr("multilayer.training.threads.TORCHS_OWN", 2)
+    monkeypatch.setattr("multilayer.training.runtime._default_threads", lambda: 2)
     seen = []
     monkeypatch.setattr(
         Runner, "one", lambda *_: (seen.append(torch.get_num_threads()), torch.zeros(3))[1:] * 2

@@ -383,7 +383,7 @@ def test_debug_runs_end_quickly(tmp_path: Path, debug: str) -> None:
 def test_compiled_and_eager_runs_agree(tmp_path: Path) -> None:
     """To floating-point tolerance over a few steps; checkpoints have the same names."""
     pytest.importorskip("torch._inductor")
-    from multilayer.training.compilation import can_compile
+    from multilayer.training.runtime import can_compile
 
     if not can_compile(torch.device("cpu")):
         pytest.skip("no C++ compiler")

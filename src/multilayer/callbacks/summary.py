@@ -6,7 +6,7 @@ from rich.table import Table
 from torch import nn
 
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.training.threads import n_parameters
+from multilayer.training.runtime import count_parameters
 
 
 class NetworkSummary(EpochsOnly, pl.callbacks.ModelSummary):
@@ -23,8 +23,8 @@ def network_table(network: nn.Module) -> Table:
     """The table."""
     table = Table("layer", "parameters", header_style="bold")
     for name, layer in network.named_children():
-        table.add_row(f"{name} {describe(layer)}", f"{n_parameters(layer):,}")
-    total = f"{n_parameters(network):,}"
+        table.add_row(f"{name} {describe(layer)}", f"{count_parameters(layer):,}")
+    total = f"{count_parameters(network):,}"
     table.add_row(type(network).__name__, total, style="bold")
     return table
 

@@ -24,7 +24,7 @@ from multilayer.core.errors import (
     was_printed,
 )
 from multilayer.core.interrupts import exit_code, in_words, signals_raise
-from multilayer.training.garbage import end_quickly, uncollected
+from multilayer.training.runtime import gc_paused, skip_gc_at_exit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns 0 when done, 1 when the run failed, 2 when the input is wrong, 130 after Ctrl-C, 143
     after SIGTERM, 129 after SIGHUP.
     """
-    end_quickly()
+    skip_gc_at_exit()
     # Figures go to files. Jupyter exports a backend that only its own kernel knows.
     os.environ["MPLBACKEND"] = "agg"
     # Threads that wait for others sleep. They would be busy with waiting, and on a machine with
@@ -168,12 +168,12 @@ def train_task(config: Any) -> float:
     values = plain(config)
     sys.path.append(os.getcwd())  # where a project's own networks and data are
     with reported(job=hydra.job.num if in_sweep else None), removed_if_empty(folder):
-        with uncollected():
+        with gc_paused():
             from multilayer.lockstep.train import train
-            from multilayer.training.quiet import quieten_lightning
             from multilayer.training.run import objective
+            from multilayer.training.runtime import quiet_lightning
 
-        quieten_lightning()
+        quiet_lightning()
         if in_sweep:
             logging.getLogger("multilayer").setLevel(logging.WARNING)
         try:
@@ -200,7 +200,7 @@ def evaluate_task(config: Any) -> None:
 
     trust_working_folder(config)
     with reported():
-        with uncollected():
+        with gc_paused():
             from multilayer.training.evaluate import evaluate
 
         evaluation = evaluate(plain(config))
@@ -213,7 +213,7 @@ def predict_task(config: Any) -> None:
 
     trust_working_folder(config)
     with reported():
-        with uncollected():
+        with gc_paused():
             from multilayer.training.predict import predict
 
         table = predict(plain(config))
@@ -224,7 +224,7 @@ def report_task(config: Any) -> None:
     """Write the report of a sweep, and print the short of it."""
     from multilayer.runs.plain_config import plain
 
-    with reported(), uncollected():  # the reading of many small files too: a tenth of its time
+    with reported(), gc_paused():  # the reading of many small files too: a tenth of its time
         from multilayer.reports.printing import print_report
         from multilayer.reports.report import report
 

@@ -13,7 +13,7 @@ from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
-from multilayer.training.ready_memory import ready_memory
+from multilayer.training.runtime import ready_memory
 
 Leave = Callable[[list[Member]], None]
 

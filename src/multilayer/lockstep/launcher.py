@@ -27,8 +27,8 @@ from multilayer.runs.plain_config import check_values, plain
 from multilayer.runs.summary import console
 from multilayer.stacking.compat import alike
 from multilayer.stacking.trial import CannotStackError, try_step
-from multilayer.training.quiet import quieten_lightning
 from multilayer.training.run import Result, objective
+from multilayer.training.runtime import quiet_lightning
 
 
 class Launch:
@@ -54,7 +54,7 @@ class Launch:
 
     def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Train all jobs; returns what came of each, in their order."""
-        quieten_lightning()
+        quiet_lightning()
         if os.getcwd() not in sys.path:  # where a project's own networks and data are
             sys.path.append(os.getcwd())
         numbered = dict(enumerate(job_overrides, first))

@@ -33,7 +33,7 @@ from multilayer.runs.folder import RunFolder
 from multilayer.runs.manifest import config_hash
 from multilayer.stacking.trial import freeze_unused
 from multilayer.training.module import SupervisedModule
-from multilayer.training.ready_memory import ready_memory
+from multilayer.training.runtime import ready_memory
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from multilayer.core.errors import first_line
 from multilayer.stacking.block import Block, Step
-from multilayer.training.compilation import WITHOUT_TIMING, can_compile
-from multilayer.training.threads import threads_of_step
+from multilayer.training.runtime import WITHOUT_TIMING, can_compile, n_threads_for
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ class Runner:
         """How many CPU threads a step of a shape uses."""
         if self.device.type != "cpu":
             return 1
-        return threads_of_step(self.threads, work(block, key), len(block))
+        return n_threads_for(self.threads, work(block, key), len(block))
 
     def one(
         self,

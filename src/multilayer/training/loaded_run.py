@@ -15,7 +15,7 @@ from multilayer.runs.small_file import refusing
 from multilayer.training.factory import count_weights, make_module
 from multilayer.training.instantiate import check_stranger
 from multilayer.training.module import SupervisedModule
-from multilayer.training.threads import set_recorded_threads
+from multilayer.training.runtime import restore_threads
 
 REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
 """What torch raises for tensors that do not fit each other, a network or a loss."""
@@ -45,7 +45,7 @@ def load_run(path: Path, *, allowed: list[str]) -> LoadedRun:
     with refusing(path, "does not give a module that predicts", *REFUSALS):
         trained = rebuild(checkpoint)
         check_predictions(trained)
-    set_recorded_threads(checkpoint["multilayer"]["threads"])
+    restore_threads(checkpoint["multilayer"]["threads"])
     return trained
 
 

@@ -26,7 +26,6 @@ from multilayer.runs.environment import looked_up
 from multilayer.runs.folder import Metrics, RunFolder
 from multilayer.runs.manifest import describe_failure, start_manifest
 from multilayer.training.averaging import check_averaging
-from multilayer.training.compilation import compile_if_worthwhile
 from multilayer.training.factory import (
     check_batch_normalization,
     check_components,
@@ -41,7 +40,7 @@ from multilayer.training.factory import (
 from multilayer.training.module import SupervisedModule
 from multilayer.training.resumed_numbers import load
 from multilayer.training.resumption import Resumed, command_to_go_on, open_resumed, without_finders
-from multilayer.training.threads import set_threads
+from multilayer.training.runtime import compile_if_worthwhile, set_threads
 from multilayer.training.validations import check_validations
 
 log = logging.getLogger(__name__)

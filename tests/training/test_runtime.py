@@ -12,9 +12,8 @@ import torch._inductor.config
 from multilayer.cli.compose import check_command_line
 from multilayer.lockstep.train import train
 from multilayer.stacking.runner import Runner
-from multilayer.training.compilation import compile_if_worthwhile
 from multilayer.training.loaded_run import load_run
-from multilayer.training.threads import threads_of_step
+from multilayer.training.runtime import compile_if_worthwhile, n_threads_for
 
 from .test_run import same, weights_of
 
@@ -45,21 +44,21 @@ def test_the_number_of_threads_follows_the_size_of_a_step(
     work: int, n_members: int, n_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a machine of eight cores; what the user says counts everywhere."""
-    monkeypatch.setattr("multilayer.training.threads.TORCHS_OWN", 8)
-    assert threads_of_step("auto", work, n_members) == n_threads
-    assert threads_of_step(3, work, n_members) == 3
+    monkeypatch.setattr("multilayer.training.runtime._default_threads", lambda: 8)
+    assert n_threads_for("auto", work, n_members) == n_threads
+    assert n_threads_for(3, work, n_members) == 3
 
 
 def test_a_run_is_evaluated_with_the_threads_of_its_training_as_far_as_there_are_any(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One from a machine of more cores would be evaluated a hundred times slower on this one."""
-    monkeypatch.setattr("multilayer.training.threads.TORCHS_OWN", 2)
+    monkeypatch.setattr("multilayer.training.runtime._default_threads", lambda: 2)
     checkpoint = finished_run / "checkpoints" / "best.ckpt"
     read = torch.load(checkpoint, weights_only=True)
     for recorded, used in [(1, 1), (2, 2), (64, 2)]:
         read["multilayer"]["threads"] = recorded
-        monkeypatch.setattr("multilayer.runs.checkpoint.read_checkpoint", lambda path: read)
+        monkeypatch.setattr("multilayer.training.loaded_run.read_checkpoint", lambda path: read)
         load_run(checkpoint, allowed=[])
         assert torch.get_num_threads() == used
 
