@@ -14,9 +14,7 @@ from multilayer.cli.resumed_config import usable
 from multilayer.core.errors import UserError
 from multilayer.reports.runs import count_jobs
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.runs.environment import with_references
-from multilayer.runs.masking import masked_config, masked_words
-from multilayer.runs.plain_config import check_values
+from multilayer.runs.config import check_values, masked_config, masked_words, with_references
 
 from ..conftest import Run, only_folder
 from ..training.test_run import config_of, train_in

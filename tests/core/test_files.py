@@ -24,7 +24,7 @@ from multilayer.callbacks import Checkpoint
 from multilayer.core.errors import UserError
 from multilayer.core.files import whole_file, write_text
 from multilayer.core.interrupts import signals_raise
-from multilayer.runs.checkpoint_file import CheckpointFiles, read_plain
+from multilayer.runs.checkpoint import CheckpointFiles, read_plain
 from multilayer.runs.folder import RunFolder
 
 from ..conftest import Run, only_folder

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from multilayer.core.errors import UserError
-from multilayer.core.pasted import as_override
+from multilayer.core.text import as_override
 from multilayer.data import Preprocessing, TableData
 from multilayer.data.slips import Slip, remedy
 from multilayer.data.table import Columns, Table, feature_tensor, read_frame_like, read_table

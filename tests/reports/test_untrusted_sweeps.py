@@ -185,10 +185,10 @@ def test_a_file_that_is_too_much_breaks_that_run_alone(tmp_path: Path) -> None:
     (tmp_path / "4" / "config.yaml").symlink_to("/dev/zero")
     sweep = open_sweep(tmp_path)
     assert sweep.broken == {
-        "1": "config.yaml is no plain file",
+        "1": "config.yaml is not a regular file",
         "2": "metrics.json is larger than 1 MiB",
-        "3": "manifest.json is no plain file",
-        "4": "config.yaml is no plain file",
+        "3": "manifest.json is not a regular file",
+        "4": "config.yaml is not a regular file",
     }
     assert [run.name for run in sweep.runs] == ["0"]
 

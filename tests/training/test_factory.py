@@ -17,8 +17,8 @@ from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import CrossEntropy
 from multilayer.runs.folder import RunFolder
+from multilayer.training.checks import check_batch_normalization
 from multilayer.training.factory import (
-    check_batch_normalization,
     check_components,
     check_shape,
     limited_batches,

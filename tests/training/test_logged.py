@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from multilayer.core.errors import UserError
-from multilayer.training.logged import is_fitting, log_in_fit, monitored
+from multilayer.training.epoch import is_fitting, log_in_fit, monitored
 
 
 class Logger:

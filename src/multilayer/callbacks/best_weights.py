@@ -7,9 +7,9 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.training.averaging import check_averaging
-from multilayer.training.checkpoint_state import copy_of
-from multilayer.training.logged import is_fitting, monitored
+from multilayer.training.checks import check_averaging
+from multilayer.training.epoch import is_fitting, monitored
+from multilayer.training.module import copy_of
 
 Mode = Literal["min", "max"]
 

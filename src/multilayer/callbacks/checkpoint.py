@@ -9,8 +9,8 @@ import torch
 
 from multilayer.callbacks.best_weights import find_best_weights
 from multilayer.callbacks.epochs_only import EpochsOnly, hide_hooks_of_a_step, is_streamed
-from multilayer.runs.checkpoint_file import CheckpointFiles
-from multilayer.training.checkpoint_state import copy_of
+from multilayer.runs.checkpoint import CheckpointFiles
+from multilayer.training.module import copy_of
 
 
 class Checkpoint(EpochsOnly, pl.callbacks.Checkpoint):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multilayer.callbacks.best_epoch_marker import tensorboard_writer
 from multilayer.callbacks.epochs_only import EpochsOnly
 from multilayer.callbacks.inspection_mode import trained_here, untouched
-from multilayer.training.logged import log_in_fit
+from multilayer.training.epoch import log_in_fit
 from multilayer.training.module import SupervisedModule
 
 N_BINS = 64

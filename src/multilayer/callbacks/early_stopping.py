@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 from multilayer.callbacks.best_weights import Mode, is_better, worst
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.training.logged import is_fitting, monitored
+from multilayer.training.epoch import is_fitting, monitored
 
 
 class EarlyStopping(EpochsOnly):

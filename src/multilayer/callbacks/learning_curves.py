@@ -21,7 +21,7 @@ from multilayer.plotting.style import (
     save_figure,
     styled,
 )
-from multilayer.training.logged import is_fitting, monitored
+from multilayer.training.epoch import is_fitting, monitored
 
 
 class LearningCurves(EpochsOnly):

@@ -27,8 +27,7 @@ from multilayer.plotting.predictions import (
     draw_roc,
 )
 from multilayer.plotting.style import save_figure, shortened
-from multilayer.training.checkpoint_state import copy_of
-from multilayer.training.module import SupervisedModule
+from multilayer.training.module import SupervisedModule, copy_of
 
 
 class Figures(EpochsOnly):

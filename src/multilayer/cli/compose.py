@@ -27,9 +27,9 @@ from omegaconf.errors import OmegaConfBaseException
 from multilayer.cli.resumed_config import use_config_loader
 from multilayer.core.config_folder import choices_with, root_dir
 from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
-from multilayer.core.pasted import as_override
 from multilayer.core.schema import finds_rate
-from multilayer.runs.plain_config import Plain, plain, problems_with
+from multilayer.core.text import as_override
+from multilayer.runs.config import Plain, plain, problems_with
 
 
 def check_command_line(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from multilayer.cli.help import MEANING, help_of, usage
+from multilayer.core import interrupts
 from multilayer.core.errors import (
     PRINTED_FIRST,
     UserError,
@@ -23,7 +24,7 @@ from multilayer.core.errors import (
     unknown_name,
     was_printed,
 )
-from multilayer.core.interrupts import exit_code, in_words, signals_raise
+from multilayer.core.interrupts import exit_code, signals_raise
 from multilayer.training.runtime import gc_paused, skip_gc_at_exit
 
 
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error(error)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"multilayer: {in_words(interrupt)}", file=sys.stderr)
+        print(f"multilayer: {interrupts.describe(interrupt)}", file=sys.stderr)
         return exit_code(interrupt)
 
 
@@ -154,10 +155,9 @@ def train_task(config: Any) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from multilayer.runs.environment import task_words
+    from multilayer.runs.config import check_values, plain, task_words
+    from multilayer.runs.console import print_job, print_run
     from multilayer.runs.manifest import record_failure
-    from multilayer.runs.plain_config import check_values, plain
-    from multilayer.runs.summary import print_job, print_run
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
@@ -195,8 +195,8 @@ def train_task(config: Any) -> float:
 
 def evaluate_task(config: Any) -> None:
     """Print the metrics of a run."""
-    from multilayer.runs.plain_config import plain
-    from multilayer.runs.summary import print_metrics
+    from multilayer.runs.config import plain
+    from multilayer.runs.console import print_metrics
 
     trust_working_folder(config)
     with reported():
@@ -209,7 +209,7 @@ def evaluate_task(config: Any) -> None:
 
 def predict_task(config: Any) -> None:
     """Write the predictions, and say how many."""
-    from multilayer.runs.plain_config import plain
+    from multilayer.runs.config import plain
 
     trust_working_folder(config)
     with reported():
@@ -222,7 +222,7 @@ def predict_task(config: Any) -> None:
 
 def report_task(config: Any) -> None:
     """Write the report of a sweep, and print the short of it."""
-    from multilayer.runs.plain_config import plain
+    from multilayer.runs.config import plain
 
     with reported(), gc_paused():  # the reading of many small files too: a tenth of its time
         from multilayer.reports.printing import print_report

@@ -15,9 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from multilayer.core.errors import UserError
-from multilayer.runs.environment import in_values
+from multilayer.runs.config import MASK, in_values, mask_noted_sweep, masked
 from multilayer.runs.folder import find_last
-from multilayer.runs.masking import MASK, mask_noted_sweep, masked
 
 Plain = dict[str, Any]
 
@@ -139,7 +138,7 @@ def config_of_resumed(composed: Plain, run: str, default: Plain, chosen: Sequenc
 @cache
 def own_config(last: Path, written: int) -> Plain:
     """The config in a checkpoint; the jobs of a sweep ask for it again and again."""
-    from multilayer.training.resumption import read_resumed  # torch
+    from multilayer.training.resume import read_resumed  # torch
 
     return read_resumed(last).before
 

@@ -1,19 +1,19 @@
-"""The one kind of error that the user can mend, and the words that help to mend it."""
+"""The one kind of error that the user can fix, and how errors are worded and printed."""
 
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from multilayer.core.harmless import harmless
+from multilayer.core.text import sanitize
 
 
 class UserError(ValueError):
-    """The user's input is wrong: the command prints the message alone and exits with code 2."""
+    """The user's input is wrong: the command prints only the message and exits with code 2."""
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """A hint at the nearest valid name, or those that begin so, or else the list of them.
+    """A hint at the nearest valid name, at those that begin alike, or else the list of them all.
 
     >>> did_you_mean("adm", ["sgd", "adam"])
     'did you mean adam?'
@@ -24,14 +24,14 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """
     names = sorted(choices)
     begun = [each for each in names if each.startswith(name)]
-    if begun:
-        return f"did you mean {begun[0]}?" if len(begun) == 1 else f"choose from {', '.join(begun)}"
-    near = get_close_matches(name, names, n=1)
+    if len(begun) > 1:
+        return f"choose from {', '.join(begun)}"
+    near = begun or get_close_matches(name, names, n=1)
     return f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
-    """The message for a name that is none of `choices`.
+    """The message for a name that is not one of `choices`.
 
     >>> unknown_name("activation", "rely", ["relu", "tanh"])
     "unknown activation 'rely': did you mean relu?"
@@ -40,7 +40,7 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
 
 
 def quoted(names: Sequence[str], limit: int = 8) -> str:
-    """The first names in a readable list.
+    """The first names, quoted and separated by commas.
 
     >>> quoted(["a", "b"])
     "'a', 'b'"
@@ -50,7 +50,7 @@ def quoted(names: Sequence[str], limit: int = 8) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The part of a library's message that says what is wrong.
+    """The first line of a library's message, or else the name of its type.
 
     >>> first_line(KeyError())
     'KeyError'
@@ -59,39 +59,41 @@ def first_line(error: Exception) -> str:
 
 
 def print_error(error: UserError, job: int | str | None = None) -> None:
-    """One message on the standard error, each problem and note on a line of its own."""
+    """Print one message to standard error, with each problem and note on a line of its own."""
     head = "multilayer: error: "
     of_job = "" if job is None else f"job {job}: "
-    text = harmless("\n".join([f"{of_job}{error}", *getattr(error, "__notes__", ())]))
+    text = sanitize("\n".join([f"{of_job}{error}", *getattr(error, "__notes__", ())]))
     print(head + text.replace("\n", "\n" + " " * len(head)), file=sys.stderr)
 
 
 PRINTED_FIRST: dict[str, int | str | None] = {}
-"""For which job of the sweep each message was printed first."""
+"""The job of the sweep for which each message was first printed."""
 
 
 def print_failure(error: Exception, job: int | str | None = None) -> None:
-    """Say why a run failed: a message for what the user can mend, else the traceback.
+    """Print why a run failed: the message of a `UserError`, else the traceback.
 
-    job: its number in a sweep, or several in words.
+    Args:
+        error: what the run raised.
+        job: its number in a sweep, or several numbers as text.
     """
     if isinstance(error, UserError):
         first = PRINTED_FIRST.setdefault(str(error), job)
         print_error(error if job in (None, first) else UserError(f"as job {first}"), job)
     else:
-        print(harmless("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+        print(sanitize("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         if job is not None:
             print(f"multilayer: job {job} failed", file=sys.stderr)
-    note_printed(error)
+    mark_printed(error)
 
 
-def note_printed(error: Exception) -> None:
-    """Let nobody say it again; the note goes with it to another process."""
+def mark_printed(error: Exception) -> None:
+    """Keep others from printing the error; the mark travels to other processes with it."""
     vars(error)["was_printed"] = True
 
 
 def was_printed(error: Exception) -> bool:
-    """Whether `print_failure` has said it."""
+    """Whether the error is marked as printed."""
     return "was_printed" in vars(error)
 
 

@@ -1,38 +1,56 @@
-"""Writing files: a file appears whole or not at all, and stays after a power cut."""
+"""Writing files whole or not at all, and reading small ones, which may be damaged or crafted."""
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from multilayer.core.errors import UserError
+import yaml
 
-FULL = {
+from multilayer.core.errors import UserError, first_line
+
+_HINTS_IF_FULL = {
     errno.ENOSPC: "; free some space",
     errno.EDQUOT: "; free some of your quota",
     errno.EFBIG: "; `ulimit -f` says how large a file may be",
 }
-"""What to do where a disk takes no more."""
+"""What to do when a disk accepts no more, by the system's error number."""
 
-HINTS = FULL | {errno.ENOENT: "; its folder was removed"}
+_HINTS = _HINTS_IF_FULL | {errno.ENOENT: "; its folder was removed"}
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C if PyYAML was built with it
+
+_MOST_BYTES = 2**20
+"""The size of the largest file read; a run's files have a few thousand bytes."""
+
+_MOST_DEPTH = 50
+"""The deepest nesting of YAML; libyaml recurses in C, and a full stack ends the process."""
+
+_MOST_CHARACTERS = 10_000
+"""The longest scalar of YAML; an integer of a million digits would take hours to parse."""
 
 
 @contextmanager
 def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
-    """A file to write to, which becomes `path` at the end, once it is on the disk.
+    """A binary file to write to, which becomes `path` once it is complete and on the disk.
 
-    It is written next to `path`, never in `$TMPDIR`, which may be full or on another disk. The
-    folder of `path` is made if it is missing, but no folder above it. After an error nothing is
-    left, and a file that was there before stays.
+    It is written beside `path`, never in `$TMPDIR`, which may be full or on another disk. The
+    folder of `path` is created if it is missing, but no folder above it. After an error nothing is
+    left behind, and an earlier file at `path` is unchanged.
 
-    replace: False to raise `FileExistsError` where `path` exists: of several processes that write
-        it at one instant, one succeeds.
+    Args:
+        path: where the file appears.
+        replace: whether an earlier file is replaced. If several processes write with
+            `replace=False` at the same time, one succeeds.
 
-    Raises `UserError` where the file cannot be written.
+    Raises:
+        UserError: The file cannot be written.
+        FileExistsError: `path` exists, and `replace` is false.
     """
-    # TensorBoard takes names with "tfevents" for its own, even while the file is written.
+    # Not named after `path`: TensorBoard reads any name with "tfevents" in it, even a partial file.
     partial = path.with_name(f".partial.{os.getpid()}.{path.suffix[1:]}")
     try:
         path.parent.mkdir(exist_ok=True)
@@ -41,34 +59,35 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        (os.replace if replace else put_new)(partial, path)
-        sync_folder(path.parent)
+        (os.replace if replace else _move_if_new)(partial, path)
+        _sync_folder(path.parent)
     except OSError as error:
         if not replace and isinstance(error, FileExistsError) and path.exists():
             raise
-        raise cannot_write(error, path) from error
+        raise _write_error(error, path) from error
     finally:
         with suppress(OSError):  # its folder may be gone
             partial.unlink(missing_ok=True)
 
 
-def put_new(partial: Path, path: Path) -> None:
-    """Give a file its name, which no other file may have.
+def _move_if_new(partial: Path, path: Path) -> None:
+    """Move a file to a path that must not exist.
 
-    Raises `FileExistsError`.
+    Raises:
+        FileExistsError: It exists.
     """
     try:
         os.link(partial, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links, where two may pass the test at once
+    except OSError:  # a file system without hard links, where two processes may pass this test
         if path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         os.replace(partial, path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where its file system knows how."""
+def _sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, if its file system supports that."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -77,27 +96,120 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def cannot_write(error: OSError, path: Path) -> UserError:
-    """The error in one line: the file, what the system says, and what to do about it."""
+def _write_error(error: OSError, path: Path) -> UserError:
+    """One line with the file, what the system says, and what to do about it."""
     reason = error.strerror or str(error)
-    return UserError(f"{path}: cannot be written: {reason}{HINTS.get(error.errno or 0, '')}")
+    return UserError(f"{path}: cannot be written: {reason}{_HINTS.get(error.errno or 0, '')}")
 
 
-def in_one_line(error: Exception, folder: Path) -> Exception:
-    """An error of whatever writes into a folder, in one line if the disk is full or it is gone."""
+def explain_write_error(error: Exception, folder: Path) -> Exception:
+    """A `UserError` in place of an error caused by a full disk or by the removal of `folder`.
+
+    Args:
+        error: what a library that writes into the folder raised.
+        folder: the folder.
+
+    Returns:
+        The new error, or `error` itself if it has another cause.
+    """
     if not isinstance(error, OSError):
         return error
     name = error.filename if isinstance(error.filename, str | bytes) else folder
-    path = Path(os.fsdecode(name))  # TensorBoard's are bytes
+    path = Path(os.fsdecode(name))  # TensorBoard's names are bytes
     is_removed = error.errno == errno.ENOENT and path.is_relative_to(folder)
-    can_be_mended = is_removed or error.errno in FULL or not folder.is_dir()
-    return cannot_write(error, path) if can_be_mended else error
+    is_explained = is_removed or error.errno in _HINTS_IF_FULL or not folder.is_dir()
+    return _write_error(error, path) if is_explained else error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file.
+    """Write a text file in UTF-8, whole or not at all.
 
-    Raises `UserError` where it cannot be written.
+    Raises:
+        UserError: It cannot be written.
     """
     with whole_file(path) as file:
         file.write(text.encode())
+
+
+@contextmanager
+def refusing(path: Path, problem: str, *faults: type[Exception]) -> Iterator[None]:
+    """Turn errors from reading a file into a `UserError` of one line.
+
+    Args:
+        path: the file, which the message names.
+        problem: what is wrong with the file if one of `faults` is raised.
+        faults: the exceptions that a library raises for damaged files.
+
+    Raises:
+        UserError: The file is missing, cannot be read, or raised one of `faults`.
+    """
+    try:
+        yield
+    except UserError as error:
+        if str(path) in str(error):
+            raise
+        raise UserError(f"{path}: {error}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except faults as error:
+        raise UserError(f"{path} {problem}: {first_line(error)}") from error
+
+
+def read_small(path: Path) -> str:
+    """The text of a small file.
+
+    Raises:
+        UserError: It cannot be read, is not a regular file (a pipe never ends), is too large or is
+            not UTF-8.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a regular file")
+    with refusing(path, "is damaged", UnicodeDecodeError):
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise UserError(f"{path} is larger than {_MOST_BYTES // 2**20} MiB")
+        return content.decode()
+
+
+def read_json(path: Path) -> Any:
+    """Plain data from a small JSON file.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    with refusing(path, "is damaged", ValueError, RecursionError):
+        return json.loads(read_small(path))
+
+
+def load_yaml(text: str) -> Any:
+    """Plain data from YAML.
+
+    The limits are checked first: parsing twice with libyaml takes 1.0 ms for a run's config, and
+    once with PyYAML's own composer, which could check them on the way, 1.3 ms.
+
+    Raises:
+        ValueError: It is not YAML, or is nothing that our commands write: nested too deeply, or
+            with aliases, by which a part may contain itself.
+    """
+    try:
+        _check_events(text)
+        return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
+    except Exception as error:  # a tag with a wrong value raises whatever Python then does
+        raise ValueError(str(error)) from error
+
+
+def _check_events(text: str) -> None:
+    """Parse YAML without building anything, and raise an error beyond the limits."""
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MOST_DEPTH:
+            raise yaml.YAMLError(f"nested deeper than {_MOST_DEPTH}")
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"*{event.anchor} stands for another part")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MOST_CHARACTERS:
+            raise yaml.YAMLError(f"a word of more than {_MOST_CHARACTERS} letters")

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: each ends a run so that it can be resumed."""
+"""Ctrl-C, SIGTERM and SIGHUP: each ends a run in such a way that it can be resumed."""
 
 import os
 import signal
@@ -9,13 +9,13 @@ from threading import current_thread, main_thread
 from types import FrameType
 from typing import NoReturn
 
-SIGNALS = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))  # Windows has no SIGHUP
+_SIGNALS = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))  # Windows has no SIGHUP
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a scheduler, `timeout` and `kill` end a program, or SIGHUP, of a lost terminal.
+    """SIGTERM, from a scheduler, `timeout` or `kill`, or SIGHUP, from a lost terminal.
 
-    All that saves a run after Ctrl-C saves it after these too.
+    Whatever saves a run after Ctrl-C also saves it after these.
     """
 
     def __init__(self, signum: int) -> None:
@@ -23,16 +23,16 @@ class Terminated(KeyboardInterrupt):
         self.signal = signal.Signals(signum)
 
 
-def terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    """Raise, once: `timeout` and schedulers send the signal twice."""
-    for each in SIGNALS:
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    """Raise `Terminated`, once: `timeout` and schedulers send the signal twice."""
+    for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
-    leave_lost_terminal()
+    _leave_lost_terminal()
     raise Terminated(signum)
 
 
-def leave_lost_terminal() -> None:
-    """Print nowhere where the terminal is gone: an error of printing would end all saving."""
+def _leave_lost_terminal() -> None:
+    """Discard output if the terminal is gone: an error from printing would prevent the saving."""
     for stream in (1, 2):
         with suppress(OSError):  # it may be closed
             if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
@@ -41,17 +41,17 @@ def leave_lost_terminal() -> None:
 
 @contextmanager
 def signals_raise() -> Iterator[None]:
-    """Within it the signals raise `Terminated`, where Python would end without a word.
+    """Raise `Terminated` on the signals, where Python would end silently.
 
-    Those that are ignored stay so: `nohup` lets a run outlive its terminal.
+    Ignored signals stay ignored: `nohup` lets a run outlive its terminal.
     """
-    if current_thread() is not main_thread():  # Python has signals in the main thread alone
+    if current_thread() is not main_thread():  # Python handles signals only in the main thread
         yield
         return
-    before = {each: signal.getsignal(each) for each in SIGNALS}
+    before = {each: signal.getsignal(each) for each in _SIGNALS}
     for each, handler in before.items():
         if handler is not signal.SIG_IGN:
-            signal.signal(each, terminate)
+            signal.signal(each, _terminate)
     try:
         yield
     finally:
@@ -59,18 +59,18 @@ def signals_raise() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def in_words(interrupt: KeyboardInterrupt) -> str:
-    """What ended the command, and how to go on."""
+def describe(interrupt: KeyboardInterrupt) -> str:
+    """What ended the command, and how to continue."""
     by_whom = f" by {interrupt.signal.name}" if isinstance(interrupt, Terminated) else ""
     return "\n".join([f"interrupted{by_whom}", *getattr(interrupt, "__notes__", ())])
 
 
 def exit_code(interrupt: KeyboardInterrupt) -> int:
-    """What a shell says of a program that the signal ended."""
+    """The code by which a shell reports that a signal ended the program."""
     return 128 + (interrupt.signal if isinstance(interrupt, Terminated) else signal.SIGINT)
 
 
-def behind_exit(error: SystemExit) -> BaseException:
-    """The interrupt that Lightning has turned into an exit; the exit itself where there is none."""
+def interrupt_behind(error: SystemExit) -> BaseException:
+    """The interrupt that Lightning turned into an exit; the exit itself if there is none."""
     context = error.__context__
     return context if isinstance(context, KeyboardInterrupt) else error

@@ -1,11 +1,11 @@
-"""What run folders and checkpoints of earlier versions call by another name than today."""
+"""Renamed classes: `_target_`s in run folders and checkpoints of earlier versions still load."""
 
 from typing import Any
 
-TARGETS = {"multilayer.callbacks.LearningRateSweep": "multilayer.lr_sweep.LearningRateSweep"}
-"""Classes and functions that have moved by themselves."""
+_TARGETS = {"multilayer.callbacks.LearningRateSweep": "multilayer.lr_sweep.LearningRateSweep"}
+"""Classes and functions that moved, by their old path."""
 
-MODULES = {
+_MODULES = {
     "multilayer.activations": "multilayer.nn",
     "multilayer.embeddings": "multilayer.nn",
     "multilayer.loggers": "multilayer.training",
@@ -14,28 +14,28 @@ MODULES = {
     "multilayer.schedulers": "multilayer.training",
     "multilayer.sweeps.summary": "multilayer.reports",
 }
-"""Modules that have moved with all that a config may name of them."""
+"""Modules that moved, with everything in them that a config may name."""
 
 
-def with_new_names(node: Any) -> Any:
-    """Plain data out of a config with each `_target_` as it is called today.
+def rename_targets(node: Any) -> Any:
+    """The config with the current path in each `_target_`.
 
-    >>> with_new_names({"loss": {"_target_": "multilayer.losses.CrossEntropy"}})
+    >>> rename_targets({"loss": {"_target_": "multilayer.losses.CrossEntropy"}})
     {'loss': {'_target_': 'multilayer.nn.CrossEntropy'}}
     """
     if isinstance(node, list):
-        return [with_new_names(each) for each in node]
+        return [rename_targets(each) for each in node]
     if not isinstance(node, dict):
         return node
     return {
-        key: new_target(value) if key == "_target_" else with_new_names(value)
+        key: _current_target(value) if key == "_target_" else rename_targets(value)
         for key, value in node.items()
     }
 
 
-def new_target(target: Any) -> Any:
-    """The path of a class or function today."""
+def _current_target(target: Any) -> Any:
+    """The current path of a class or function."""
     if not isinstance(target, str):
         return target
     module, _, name = target.rpartition(".")
-    return f"{MODULES[module]}.{name}" if module in MODULES else TARGETS.get(target, target)
+    return f"{_MODULES[module]}.{name}" if module in _MODULES else _TARGETS.get(target, target)

@@ -20,9 +20,9 @@ from pydantic import (
     ValidationError,
 )
 
+from multilayer.core.device import hidden_size_problem
 from multilayer.core.errors import did_you_mean
-from multilayer.core.memory import hidden_size_problem
-from multilayer.core.pasted import as_override
+from multilayer.core.text import as_override
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 PartialShare = Annotated[float, Field(gt=0, lt=1)]

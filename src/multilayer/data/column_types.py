@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from multilayer.core.errors import UserError, did_you_mean
-from multilayer.core.pasted import as_override
+from multilayer.core.text import as_override
 from multilayer.data.origin import Origin
 from multilayer.data.slips import check_words, labels_that_may_be_missing, spelled_labels
 from multilayer.data.text_format import TextFormat

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from multilayer.core.errors import UserError, quoted
-from multilayer.core.pasted import as_override
+from multilayer.core.text import as_override
 from multilayer.data.origin import Origin
 from multilayer.data.text_format import KINDS, MARKS, PLACEHOLDERS, TextFormat, is_spelled_missing
 

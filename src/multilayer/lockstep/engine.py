@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from multilayer.core.interrupts import behind_exit
+from multilayer.core.interrupts import interrupt_behind
 from multilayer.data import Minibatches
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.lockstep.member import Member
@@ -107,5 +107,5 @@ def fit_stack(stack: Stack, config: dict[str, Any], leave: Leave, progress: Swee
             stack.count_within_epoch()
             stack.share_time()
             if isinstance(error, SystemExit):
-                raise behind_exit(error) from None
+                raise interrupt_behind(error) from None
             raise

@@ -16,15 +16,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.core.errors import UserError, first_line, note_printed, print_failure
+from multilayer.core.errors import UserError, first_line, mark_printed, print_failure
 from multilayer.data import DataModule
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
-from multilayer.runs.environment import task_words
+from multilayer.runs.config import check_values, plain, task_words
+from multilayer.runs.console import console
 from multilayer.runs.manifest import record_failure
-from multilayer.runs.plain_config import check_values, plain
-from multilayer.runs.summary import console
 from multilayer.stacking.compat import alike
 from multilayer.stacking.trial import CannotStackError, try_step
 from multilayer.training.run import Result, objective
@@ -216,5 +215,5 @@ def report(ended: Sequence[tuple[Job, Outcome]]) -> None:
         numbers = [number for number, other in alike.items() if other == message]
         print_failure(failures[numbers[0]], in_numbers(numbers))
         for number in numbers:
-            note_printed(failures[number])
+            mark_printed(failures[number])
             clear_frames(failures[number].__traceback__)  # which hold the whole stack

@@ -22,14 +22,14 @@ from torch.optim import SGD, Optimizer
 
 from multilayer.callbacks.best_weights import find_best_weights
 from multilayer.core.errors import UserError
-from multilayer.core.files import in_one_line
+from multilayer.core.files import explain_write_error
 from multilayer.data import Minibatches
 from multilayer.stacking.block import Block, Layout
 from multilayer.stacking.compat import difference
 from multilayer.stacking.model import key_generator
-from multilayer.training.checkpoint_state import copy_of
+from multilayer.training.epoch import defined
 from multilayer.training.factory import limited_batches
-from multilayer.training.logged import defined
+from multilayer.training.module import copy_of
 from multilayer.training.run import Training
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def guarded(method: Method) -> Method:
         try:
             method(member, *args, **arguments)
         except Exception as error:
-            member.failure = in_one_line(error, member.training.run.path)
+            member.failure = explain_write_error(error, member.training.run.path)
 
     return cast(Method, run)
 
@@ -368,7 +368,7 @@ class Member:
             for logger in self.trainer.loggers:
                 logger.finalize("failed")
         except Exception as raised:
-            other = in_one_line(raised, folder)
+            other = explain_write_error(raised, folder)
             if not isinstance(other, UserError):
                 log.exception(f"{folder} failed, and then its callbacks did")
             # A full disk is full for these too, and a folder that is gone is gone for all.

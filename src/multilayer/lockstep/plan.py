@@ -21,7 +21,7 @@ from pytorch_lightning.callbacks import (
 )
 
 from multilayer.callbacks import BestWeights, Checkpoint, LearningRate
-from multilayer.core.device import free_memory, trainer_device
+from multilayer.core.device import choose_device, free_memory
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows
 from multilayer.data.loaders import changed_loader
@@ -256,7 +256,7 @@ def members_that_fit(config: Config, data: DataModule) -> int:
     # Weights, gradients, the best weights and at most three numbers of the optimizer's for each;
     # the outputs of an epoch, and the order of its rows.
     numbers = 6 * n_weights + n_rows * (columns.n_outputs + 4)
-    free = free_memory(trainer_device(config["trainer"]["accelerator"]))
+    free = free_memory(choose_device(config["trainer"]["accelerator"]))
     return max(1, int(SHARE_OF_MEMORY * free / (4 * numbers)))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from multilayer.core.harmless import harmless
+from multilayer.core.text import sanitize
 from multilayer.plotting.style import TURN
 from multilayer.reports.configs import Candidate, as_range
 from multilayer.reports.escaping import code_block, escape
@@ -33,7 +33,7 @@ def to_markdown(
 ) -> str:
     """The whole report."""
     parts = [
-        f"# Sweep {escape(harmless(sweep.folder.resolve().name))}",
+        f"# Sweep {escape(sanitize(sweep.folder.resolve().name))}",
         *state_of(sweep),
         *(f"**Caution: {escape(each)}.**" for each in sweep.cautions),
         *what_varied(sweep),

@@ -7,7 +7,7 @@ from rich.table import Table
 from multilayer.reports.markdown import config_cells, config_header, stack_lines, state_lines
 from multilayer.reports.report import Report
 from multilayer.reports.verdict import best_command
-from multilayer.runs.summary import console
+from multilayer.runs.console import console
 
 MOST_ROWS = 10
 

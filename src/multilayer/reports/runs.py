@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from multilayer.core.errors import UserError
-from multilayer.core.harmless import harmless, harmless_data
-from multilayer.core.renamed import with_new_names
+from multilayer.core.files import load_yaml, read_small, refusing
+from multilayer.core.renamed import rename_targets
+from multilayer.core.text import sanitize, sanitize_data
 from multilayer.reports.hyperparameters import MOST, is_number
 from multilayer.runs.folder import RunFolder
-from multilayer.runs.small_file import load_yaml, read_small, refusing
 
 RUN_FILES = ("manifest.json", "config.yaml")
 
@@ -118,7 +118,7 @@ def load_config(text: str) -> dict[str, Any]:
 @cache
 def load_block(text: str) -> Any:
     """A part of a YAML file that stands by itself."""
-    return harmless_data(with_new_names(load_yaml(text)))
+    return sanitize_data(rename_targets(load_yaml(text)))
 
 
 def config_problem(run: SweepRun) -> str | None:
@@ -167,7 +167,7 @@ def read_folders(sweep: Path) -> dict[str, SweepRun | str]:
     found: dict[str, SweepRun | str] = {}
     for path in begun:
         own = path.name if n_of_name[path.name] == 1 else f"{path.parent.name}/{path.name}"
-        name = harmless(own, keep="")
+        name = sanitize(own, keep="")
         found[name] = read_run(RunFolder(path), name)
     return found
 
@@ -196,7 +196,7 @@ def read_run(folder: RunFolder, name: str) -> SweepRun | str:
         (folder.metrics_file, folder.read_metrics, is_metrics),
     ):
         try:
-            found.append(harmless_data(read()))
+            found.append(sanitize_data(read()))
         except UserError as error:
             return reason(file, error)
         if not is_ours(found[-1]):

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from multilayer.core.errors import UserError
 from multilayer.reports.runs import SweepRun, config_problem, read_sweep
-from multilayer.runs.summary import console, format_number
+from multilayer.runs.console import console, format_number
 
 log = logging.getLogger(__name__)
 

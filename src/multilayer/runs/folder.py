@@ -9,11 +9,10 @@ from typing import Any
 import yaml
 
 from multilayer.core.errors import UserError
-from multilayer.core.files import whole_file, write_text
-from multilayer.core.pasted import as_override
-from multilayer.core.renamed import with_new_names
-from multilayer.runs.masking import masked_config
-from multilayer.runs.small_file import load_yaml, read_json, read_small, refusing
+from multilayer.core.files import load_yaml, read_json, read_small, refusing, whole_file, write_text
+from multilayer.core.renamed import rename_targets
+from multilayer.core.text import as_override
+from multilayer.runs.config import masked_config
 
 Metrics = dict[str, dict[str, float]]
 
@@ -90,7 +89,7 @@ class RunFolder:
             config = load_yaml(read_small(self.config_file))
         if not isinstance(config, dict):
             raise UserError(f"{self.config_file} is damaged: it holds no keys with values")
-        named: dict[str, Any] = with_new_names(config)
+        named: dict[str, Any] = rename_targets(config)
         return named
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:

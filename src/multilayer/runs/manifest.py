@@ -15,8 +15,8 @@ from typing import Any
 
 from multilayer.core.errors import UserError
 from multilayer.core.interrupts import Terminated
+from multilayer.runs.config import masked, masked_config, masked_words
 from multilayer.runs.folder import RunFolder
-from multilayer.runs.masking import masked, masked_config, masked_words
 
 log = logging.getLogger(__name__)
 

@@ -10,16 +10,20 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from multilayer.core.device import accelerator_problem, free_memory, trainer_device
+from multilayer.core.device import (
+    accelerator_problem,
+    choose_device,
+    free_memory,
+    size_problem,
+    training_copies,
+)
 from multilayer.core.errors import UserError, raise_all
-from multilayer.core.memory import copies_in_training, size_problem
 from multilayer.data import DataModule, Preprocessing
-from multilayer.data.batches import Batches
 from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import Task, loss_for_task
+from multilayer.runs.config import masked_config
 from multilayer.runs.folder import RunFolder
-from multilayer.runs.masking import masked_config
 from multilayer.training.arguments import check_trainable, make_part
 from multilayer.training.epoch import KEPT_BYTES
 from multilayer.training.instantiate import argument_problems, fill, make
@@ -60,8 +64,8 @@ def check_components(config: Config) -> None:
 def check_size(config: Config, columns: Columns, preprocessing: Preprocessing) -> None:
     """Raise `UserError` where the network for a table is too large for the memory, unmade yet."""
     n_weights = count_weights(config, columns, preprocessing)
-    device = trainer_device(config["trainer"]["accelerator"])
-    for place, n_copies in ((torch.device("cpu"), 1), (device, copies_in_training(config))):
+    device = choose_device(config["trainer"]["accelerator"])
+    for place, n_copies in ((torch.device("cpu"), 1), (device, training_copies(config))):
         problem = size_problem(n_weights, config, free=free_memory(place), n_copies=n_copies)
         raise_all([problem] if problem else [])
 
@@ -72,17 +76,6 @@ def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing
         network = assemble_network(config, columns, preprocessing)
     tensors = [*network.parameters(), *network.buffers()]
     return sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
-
-
-def check_batch_normalization(network: nn.Module, minibatches: Batches) -> None:
-    """Refuse a minibatch of one row before torch does, in the middle of an epoch."""
-    normalizes = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
-    n_rows, batch_size = minibatches.n_rows, minibatches.batch_size
-    if normalizes and (batch_size == 1 or n_rows % batch_size == 1):
-        raise UserError(
-            f"data.batch_size={batch_size}: of {n_rows} rows a minibatch has only one, and batch "
-            "normalization needs 2; choose another size, or model.normalization=layer"
-        )
 
 
 def make_data(

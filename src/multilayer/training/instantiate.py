@@ -18,7 +18,7 @@ from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line
 from multilayer.data import DataModule
 from multilayer.nn.losses import AutoLoss
-from multilayer.runs.environment import in_values, looked_up
+from multilayer.runs.config import in_values, looked_up
 
 ALLOWED = (
     "multilayer",

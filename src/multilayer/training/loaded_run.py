@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from multilayer.core.errors import UserError
+from multilayer.core.files import refusing
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.runs.small_file import refusing
 from multilayer.training.factory import count_weights, make_module
 from multilayer.training.instantiate import check_stranger
 from multilayer.training.module import SupervisedModule

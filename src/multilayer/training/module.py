@@ -29,6 +29,7 @@ from multilayer.nn.losses import (
     total_weight,
 )
 from multilayer.nn.metrics import metrics_of
+from multilayer.runs.checkpoint import count_minibatches, keep_own_storage
 from multilayer.training.arguments import (
     check_arguments,
     check_batch,
@@ -37,9 +38,7 @@ from multilayer.training.arguments import (
     make_part,
     refuse_shape,
 )
-from multilayer.training.checkpoint_state import copy_of, count_minibatches, keep_own_storage
-from multilayer.training.epoch import KEPT_BYTES, Epoch
-from multilayer.training.logged import is_fitting, log_in_fit, monitored
+from multilayer.training.epoch import KEPT_BYTES, Epoch, is_fitting, log_in_fit, monitored
 
 Batch = tuple[Tensor, Tensor]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -464,3 +463,8 @@ def named(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, 
     {'train/loss': tensor(1.)}
     """
     return {f"{split}/{name}{ending}": value for name, value in values.items()}
+
+
+def copy_of(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights and buffers, on their device."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}

@@ -8,26 +8,27 @@ from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
 from time import perf_counter
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import pytorch_lightning as pl
 import torch
 
-from multilayer.core.errors import UserError, did_you_mean
-from multilayer.core.files import in_one_line
-from multilayer.core.interrupts import behind_exit
-from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
+from multilayer.core.errors import UserError
+from multilayer.core.files import explain_write_error
+from multilayer.core.interrupts import interrupt_behind
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.split import Split
-from multilayer.nn.losses import Task
-from multilayer.nn.metrics import METRICS, is_defined
-from multilayer.runs.environment import looked_up
+from multilayer.runs.config import looked_up
 from multilayer.runs.folder import Metrics, RunFolder
 from multilayer.runs.manifest import describe_failure, start_manifest
-from multilayer.training.averaging import check_averaging
-from multilayer.training.factory import (
+from multilayer.training.checks import (
+    check_averaging,
     check_batch_normalization,
+    check_monitor,
+    check_validations,
+)
+from multilayer.training.factory import (
     check_components,
     check_size,
     make_data,
@@ -38,10 +39,9 @@ from multilayer.training.factory import (
     with_balanced_weights,
 )
 from multilayer.training.module import SupervisedModule
-from multilayer.training.resumed_numbers import load
-from multilayer.training.resumption import Resumed, command_to_go_on, open_resumed, without_finders
+from multilayer.training.resume import Resumed, command_to_go_on, open_resumed, without_finders
+from multilayer.training.resume_state import load
 from multilayer.training.runtime import compile_if_worthwhile, set_threads
-from multilayer.training.validations import check_validations
 
 log = logging.getLogger(__name__)
 
@@ -156,29 +156,6 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
     return module
 
 
-def check_monitor(monitor: str, mode: str, task: Task, data: DataModule) -> None:
-    """Raise `UserError` where no best epoch can be chosen by a metric.
-
-    It may be none that is logged, or not defined for the rows.
-    """
-    names = ("loss", *METRICS[task])
-    logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
-    if monitor not in logged:
-        raise UserError(f"monitor={monitor}: no such metric, {did_you_mean(monitor, logged)}")
-    more_is_better = monitor.rpartition("/")[2] in MORE_IS_BETTER
-    if more_is_better != (mode == "max"):
-        raise UserError(
-            f"mode={mode}: of {monitor} {'more' if more_is_better else 'less'} is better"
-        )
-    split, _, name = monitor.partition("/")
-    target = data.targets[data.rows[cast(Split, split)]]
-    if name in NEEDED and not is_defined(name, task, target, len(data.columns.classes)):
-        raise UserError(
-            f"monitor={monitor}: it is not defined for the {len(target)} {split} rows, since "
-            f"{NEEDED[name]}; use monitor={split}/loss mode=min"
-        )
-
-
 def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
     """The config with the data's files by their full names: the run is found from anywhere."""
     data = config["data"]
@@ -210,7 +187,7 @@ def recorded(run: RunFolder, config: dict[str, Any], manifest: dict[str, Any]) -
         yield
         run.write_manifest(manifest)
     except BaseException as error:
-        reason = in_one_line(error, run.path) if isinstance(error, Exception) else error
+        reason = explain_write_error(error, run.path) if isinstance(error, Exception) else error
         if run.can_be_resumed():
             reason.add_note(f"to go on: {command_to_go_on(run.path, config)}")
         with suppress(UserError):  # what it failed of, perhaps
@@ -232,7 +209,7 @@ def fit(
     try:
         trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
     except SystemExit as error:
-        raise behind_exit(error) from None
+        raise interrupt_behind(error) from None
     finally:
         of_sweep = entries_of(trainer).get("lr_sweep_seconds", 0.0)
         manifest |= describe_fit(trainer, perf_counter() - start - of_sweep, n_before)

@@ -10,8 +10,8 @@ import torch
 from multilayer.cli.compose import check_command_line
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.factory import make_data
+from multilayer.training.resume_state import misfits_of_training
 from multilayer.training.run import Training, prepare
-from multilayer.training.training_state import misfits_of_training
 
 LOOP = ("loops", "fit_loop")
 STATE = ("optimizer_states", 0, "state")

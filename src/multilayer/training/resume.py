@@ -11,12 +11,12 @@ from typing import Any
 from pytorch_lightning.callbacks import Timer
 
 from multilayer.core.errors import UserError
-from multilayer.core.pasted import as_override
+from multilayer.core.files import refusing
+from multilayer.core.text import as_override
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
+from multilayer.runs.config import masked_config
 from multilayer.runs.folder import find_last
-from multilayer.runs.masking import masked_config
-from multilayer.runs.small_file import refusing
 from multilayer.training.instantiate import ALLOWED, check_stranger, is_below, nodes
 
 Config = dict[str, Any]

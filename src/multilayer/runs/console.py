@@ -11,8 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 
-from multilayer.core.harmless import harmless
 from multilayer.core.metric_names import NEEDED
+from multilayer.core.text import sanitize
 from multilayer.runs.folder import Metrics
 
 
@@ -24,7 +24,7 @@ class HarmlessConsole(Console):
     ) -> Iterable[Segment]:
         """What is printed, piece by piece."""
         for piece in super().render(renderable, options):
-            yield piece if piece.control else piece._replace(text=harmless(piece.text))
+            yield piece if piece.control else piece._replace(text=sanitize(piece.text))
 
 
 def console() -> Console:

@@ -8,8 +8,8 @@ import pytest
 from rich.table import Table
 
 from multilayer.core.errors import UserError, print_error, print_failure
-from multilayer.core.harmless import harmless, harmless_data
-from multilayer.runs.summary import console
+from multilayer.core.text import sanitize, sanitize_data
+from multilayer.runs.console import console
 
 from ..conftest import Run
 
@@ -19,15 +19,15 @@ SHOWN = r"\x1b[2J \x9b31m \u202e \x07 \x00 \u2028 \ud800"
 
 def test_letters_that_act_are_shown_as_python_writes_them() -> None:
     """All others stay, of whatever script; so do lines, but in a name."""
-    assert harmless(CODES) == SHOWN
-    assert harmless("é 中文 🙂\n\tπ") == "é 中文 🙂\n\tπ"
-    assert harmless("a\nb", keep="") == r"a\nb"
-    assert harmless_data({CODES: [CODES, 1, None, True]}) == {SHOWN: [SHOWN, 1, None, True]}
+    assert sanitize(CODES) == SHOWN
+    assert sanitize("é 中文 🙂\n\tπ") == "é 中文 🙂\n\tπ"
+    assert sanitize("a\nb", keep="") == r"a\nb"
+    assert sanitize_data({CODES: [CODES, 1, None, True]}) == {SHOWN: [SHOWN, 1, None, True]}
 
 
 def test_a_number_that_is_too_long_to_write_is_text() -> None:
     """Python refuses to write it in decimal, as a YAML file may hold it in hexadecimal."""
-    assert harmless_data([16**9000 - 1]) == ["0x" + "f" * 9000]
+    assert sanitize_data([16**9000 - 1]) == ["0x" + "f" * 9000]
 
 
 def test_the_console_prints_them_so(capsys: pytest.CaptureFixture[str]) -> None:
