@@ -61,7 +61,7 @@ def test_every_choice_composes_and_builds(
     missing = [extra for extra in EXTRAS.values() if find_spec(extra) is None]
     config["logger"] = {k: node for k, node in config["logger"].items() if k not in missing}
     make_trainer(config, run)
-    make_all("callbacks", fill(config["callbacks"], run.words()))
+    make_all("callbacks", fill(config["callbacks"], run.placeholders()))
     if absent:
         pytest.skip(f"built without its device, which this machine lacks: {choice}")
     if choice.removeprefix("logger=") in missing:

@@ -14,7 +14,7 @@ from multilayer.cli.resumed_config import usable
 from multilayer.core.errors import UserError
 from multilayer.reports.runs import count_jobs
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.runs.config import check_values, masked_config, masked_words, with_references
+from multilayer.runs.config import check_values, keep_env_references, mask_config, mask_overrides
 
 from ..conftest import Run, only_folder
 from ..training.test_run import config_of, train_in
@@ -113,7 +113,7 @@ def test_references_through_other_keys_stay_references() -> None:
     )
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
-    found = with_references(config, {str(key): value for key, value in resolved.items()})
+    found = keep_env_references(config, {str(key): value for key, value in resolved.items()})
     assert found["logger"] == {"a": ['${oc.env:HOST,"a\\"b"}/x', 1], "b": {"c": 3}}
     again = OmegaConf.to_container(OmegaConf.create(found), resolve=True)
     assert isinstance(again, dict)
@@ -251,7 +251,7 @@ ALLOWED = [
 )
 def test_words_are_written_without_secrets(word: str, written: str) -> None:
     """And otherwise as they are."""
-    assert masked_words([word]) == [written]
+    assert mask_overrides([word]) == [written]
 
 
 def test_our_own_configs_hold_nothing_that_is_masked() -> None:
@@ -261,4 +261,4 @@ def test_our_own_configs_hold_nothing_that_is_masked() -> None:
         ["callbacks=[default,lr_sweep,figures,diagnostics]", "logger=[csv,tensorboard]"],
     ):
         config = config_of(*words)
-        assert masked_config(config) == config
+        assert mask_config(config) == config

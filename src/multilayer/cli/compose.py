@@ -29,7 +29,7 @@ from multilayer.core.config_folder import choices_with, root_dir
 from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
 from multilayer.core.schema import finds_rate
 from multilayer.core.text import as_override
-from multilayer.runs.config import Plain, plain, problems_with
+from multilayer.runs.config import Plain, problems_with, to_plain
 
 
 def check_command_line(
@@ -173,7 +173,7 @@ def check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fals
     keys = set(dotted_keys(OmegaConf.to_container(config, resolve=False)))
     unknown = [item for item in changes if not adds(item) and item.key_or_group not in keys]
     change(config, [item for item in changes if item not in unknown])
-    values = plain(config)
+    values = to_plain(config)
     raise_all(
         [problem for item in wrong for problem in unknown_choices(item)]
         + [unknown_key(item.key_or_group, keys) for item in unknown]

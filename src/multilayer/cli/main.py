@@ -155,17 +155,17 @@ def train_task(config: Any) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from multilayer.runs.config import check_values, plain, task_words
+    from multilayer.runs.config import check_values, recorded_overrides, to_plain
     from multilayer.runs.console import print_job, print_run
     from multilayer.runs.manifest import record_failure
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    overrides = task_words(hydra)
+    overrides = recorded_overrides(hydra)
     in_sweep = hydra.mode == RunMode.MULTIRUN
     if not in_sweep:
         sys.argv[1:1] = ["train"]  # the command by which Lightning starts DDP's other processes
-    values = plain(config)
+    values = to_plain(config)
     sys.path.append(os.getcwd())  # where a project's own networks and data are
     with reported(job=hydra.job.num if in_sweep else None), removed_if_empty(folder):
         with gc_paused():
@@ -195,7 +195,7 @@ def train_task(config: Any) -> float:
 
 def evaluate_task(config: Any) -> None:
     """Print the metrics of a run."""
-    from multilayer.runs.config import plain
+    from multilayer.runs.config import to_plain
     from multilayer.runs.console import print_metrics
 
     trust_working_folder(config)
@@ -203,32 +203,32 @@ def evaluate_task(config: Any) -> None:
         with gc_paused():
             from multilayer.training.evaluate import evaluate
 
-        evaluation = evaluate(plain(config))
+        evaluation = evaluate(to_plain(config))
     print_metrics({evaluation.rows: evaluation.metrics})
 
 
 def predict_task(config: Any) -> None:
     """Write the predictions, and say how many."""
-    from multilayer.runs.config import plain
+    from multilayer.runs.config import to_plain
 
     trust_working_folder(config)
     with reported():
         with gc_paused():
             from multilayer.training.predict import predict
 
-        table = predict(plain(config))
+        table = predict(to_plain(config))
     print(f"{table.height} predictions in {config.output}")
 
 
 def report_task(config: Any) -> None:
     """Write the report of a sweep, and print the short of it."""
-    from multilayer.runs.config import plain
+    from multilayer.runs.config import to_plain
 
     with reported(), gc_paused():  # the reading of many small files too: a tenth of its time
         from multilayer.reports.printing import print_report
         from multilayer.reports.report import report
 
-        print_report(report(plain(config)))
+        print_report(report(to_plain(config)))
 
 
 def trust_working_folder(config: Any) -> None:

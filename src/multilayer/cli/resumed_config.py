@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from multilayer.core.errors import UserError
-from multilayer.runs.config import MASK, in_values, mask_noted_sweep, masked
+from multilayer.runs.config import MASK, map_values, mask_sweep_file, mask_value
 from multilayer.runs.folder import find_last
 
 Plain = dict[str, Any]
@@ -72,7 +72,7 @@ class ConfigLoader(ConfigLoaderImpl):
     ) -> DictConfig:
         """Called by Hydra for each job of a sweep, once it has written the sweep's own file."""
         if not self.is_masked:
-            mask_noted_sweep(Path(master_config.hydra.sweep.dir) / "multirun.yaml")
+            mask_sweep_file(Path(master_config.hydra.sweep.dir) / "multirun.yaml")
             self.is_masked = True
         return super().load_sweep_config(master_config, sweep_overrides)
 
@@ -128,7 +128,7 @@ def config_of_resumed(composed: Plain, run: str, default: Plain, chosen: Sequenc
         UserError: where there is no such run, or its checkpoint is damaged.
     """
     last = find_last(run)
-    own = in_values(own_config(last, last.stat().st_mtime_ns), usable)
+    own = map_values(own_config(last, last.stat().st_mtime_ns), usable)
     config = {key: own.get(key, value) for key, value in composed.items()}
     config |= {group: after_choice(own[group], default[group], composed[group]) for group in chosen}
     # A stack cannot start in the middle; what is allowed, the user says, and not the run.
@@ -165,7 +165,7 @@ def usable(key: str, value: Any) -> Any:
     The run may be a stranger's. Files are written where a callback or logger says, and what it
     sends goes where it says; secrets were not kept, or are not the user's.
     """
-    text = str(masked(key, value))
+    text = str(mask_value(key, value))
     path = PurePath(text)
     is_elsewhere = path.is_absolute() or ".." in path.parts or text.startswith("~")
     is_written = key.startswith(("callbacks.", "logger.", "trainer."))

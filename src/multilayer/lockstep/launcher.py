@@ -21,7 +21,7 @@ from multilayer.data import DataModule
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
-from multilayer.runs.config import check_values, plain, task_words
+from multilayer.runs.config import check_values, recorded_overrides, to_plain
 from multilayer.runs.console import console
 from multilayer.runs.manifest import record_failure
 from multilayer.stacking.compat import alike
@@ -120,7 +120,7 @@ class Launch:
                 folder = Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute()
                 config.hydra.runtime.output_dir = str(folder)
             HydraConfig.instance().set_config(config)  # to which ${hydra:...} refers
-            values = plain(config)
+            values = to_plain(config)
         except (HydraException, OmegaConfBaseException, UserError) as error:
             self.refuse(number, overrides, UserError(first_line(error)))
             return None
@@ -130,7 +130,11 @@ class Launch:
             return None
         self.folders[folder] = number
         job = Job(
-            number, values, folder, task_words(config.hydra), hydras_reason_to_be_alone(config)
+            number,
+            values,
+            folder,
+            recorded_overrides(config.hydra),
+            hydras_reason_to_be_alone(config),
         )
         try:
             check_values("train", values, in_sweep=True)

@@ -1,4 +1,4 @@
-"""Reading a checkpoint back, as plain data from a stranger."""
+"""Checkpoint files: plain data, written whole, and checked before anything is built from them."""
 
 import os
 import warnings
@@ -28,40 +28,115 @@ from multilayer.core.renamed import rename_targets
 from multilayer.core.schema import Data, Loss, Model, Optimizer, Scheduler, Threads, Trainer, line
 from multilayer.data.table import Columns
 
+_MOST_DEPTH = 50
+"""The deepest nesting of the config; deeper lists overflow Python's stack."""
+
+_PLAIN_TYPES = (dict, list, str, int, float, bool, type(None))
+"""The types in a config. A tuple would become a list later, and hide until then what it names."""
+
+_MOST_PROBLEMS = 8
+"""The number of problems that a message lists."""
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """How a Trainer writes and reads checkpoints.
+
+    Lightning's own way goes through `$TMPDIR`, does not wait for the disk, and trusts whatever is
+    in the file.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        content = BytesIO()  # on a full disk torch would raise a RuntimeError of its own
+        torch.save(checkpoint, content)
+        with whole_file(Path(path)) as file:
+            file.write(content.getbuffer())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint onto the CPU.
+
+        Raises:
+            UserError: It is damaged, or holds more than plain data.
+        """
+        return read_plain(Path(path))
+
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The plain data in a checkpoint file.
+    """The plain data in a checkpoint file of ours.
 
-    Raises `UserError` for a file that is damaged, or no checkpoint of ours.
+    Raises:
+        UserError: The file is damaged, or is not a checkpoint of ours.
     """
     checkpoint = read_plain(path)
     if "multilayer" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of multilayer: it holds no config")
-    problems = problems_of(checkpoint, path.stat().st_size)
+    problems = _problems_of(checkpoint, path.stat().st_size)
     if problems:
         raise UserError("\n".join([f"{path} is not as multilayer writes checkpoints:", *problems]))
     checkpoint["multilayer"] = rename_targets(checkpoint["multilayer"])
     return checkpoint
 
 
-MOST_DEPTH = 50
-"""Of the config: lists in lists in lists end Python where its stack is full."""
+def read_plain(path: Path) -> dict[str, Any]:
+    """The plain data in a file of torch's format, whose checksums are right.
 
-PLAIN = (dict, list, str, int, float, bool, type(None))
-"""What a config is made of. A tuple would become a list later, and hide till then what it names."""
+    Raises:
+        UserError: The file is damaged, or holds more than plain data.
+    """
+    # zipfile and torch raise all kinds of errors for a damaged or crafted file.
+    with refusing(path, "is damaged, or not a checkpoint", Exception), path.open("rb") as file:
+        _verify_checksums(file)
+        file.seek(0)
+        content = _load_plain(file)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a checkpoint: it holds no dict")
+    return content
 
-MOST_PROBLEMS = 8
-"""Those that are listed."""
+
+def _verify_checksums(file: BinaryIO) -> None:
+    """Read a file of torch's format, a zip, and compare its checksums.
+
+    torch itself ignores them, and a flipped bit is another weight.
+    """
+    with zipfile.ZipFile(file) as parts:
+        # Otherwise a few bytes could expand to any number of them.
+        if sum(part.file_size for part in parts.infolist()) > os.fstat(file.fileno()).st_size:
+            raise zipfile.BadZipFile("its parts are larger than the file")
+        damaged = parts.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(
+            f"{damaged} in it does not match its checksum; use a copy of the file, or another "
+            "checkpoint of the run"
+        )
 
 
-class Part(BaseModel):
-    """A dict of a checkpoint: what it lists is checked, the rest is let through."""
+def _load_plain(file: BinaryIO) -> Any:
+    """What torch reads from a file; never code."""
+    with warnings.catch_warnings():
+        # torch asks for reports of pickles that it does not know; these are refused anyway.
+        warnings.filterwarnings("ignore", message="Detected pickle protocol")
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:  # its message advises to load such a file all the same
+            raise ValueError("it holds more than plain data") from error
+
+
+class _Part(BaseModel):
+    """A dict of a checkpoint: the listed keys are checked, others are accepted."""
 
     model_config = ConfigDict(extra="allow", strict=True, arbitrary_types_allowed=True)
 
 
-class StoredConfig(Part):
-    """What a module is rebuilt from, and trained on with."""
+class _StoredConfig(_Part):
+    """What a module is rebuilt from and trained with."""
 
     data: Data
     model: Model
@@ -71,10 +146,10 @@ class StoredConfig(Part):
     trainer: Trainer
 
 
-class About(Part):
+class _Metadata(_Part):
     """What our modules write beside the weights."""
 
-    config: StoredConfig
+    config: _StoredConfig
     columns: Columns
     data_fingerprint: str
     threads: Threads
@@ -89,31 +164,31 @@ class About(Part):
         if unknown:
             raise ValueError(f"unknown {sorted(map(str, unknown))}: of a later version?")
         columns = TypeAdapter(Columns).validate_python(value)
-        check_columns(columns)
+        _check_columns(columns)
         return columns
 
 
-class Checkpoint(Part):
+class _Checkpoint(_Part):
     """The whole file."""
 
     epoch: NonNegativeInt
     global_step: NonNegativeInt
     version: str = Field(alias="pytorch-lightning_version", pattern=r"^\d+(\.\d+)+\w*$")
     state_dict: dict[str, Tensor]
-    multilayer: About
+    multilayer: _Metadata
 
     @field_validator("state_dict")
     @classmethod
     def check_weights(cls, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Refuse a tensor that has fewer values in the file than it says."""
+        """Refuse a tensor that has fewer values in the file than its shape says."""
         for name, value in weights.items():
             if value.untyped_storage().nbytes() < value.nbytes:
                 raise ValueError(f"{name} is larger than what is stored of it")
         return weights
 
 
-def check_columns(columns: Columns) -> None:
-    """Raise `ValueError` where columns contradict each other."""
+def _check_columns(columns: Columns) -> None:
+    """Raise `ValueError` if columns contradict each other."""
     for name, values in (("features", columns.features), ("classes", columns.classes)):
         if len(set(values)) < len(values):
             raise ValueError(f"{name} must differ from each other")
@@ -124,30 +199,30 @@ def check_columns(columns: Columns) -> None:
         raise ValueError(f"{n} classes do not fit the task {columns.task}")
 
 
-def problems_of(checkpoint: dict[str, Any], n_bytes: int) -> list[str]:
-    """What is wrong with the content of a checkpoint file of `n_bytes` bytes, one line each."""
-    problem = problem_of_extent(checkpoint.get("multilayer"), n_bytes)
+def _problems_of(checkpoint: dict[str, Any], n_bytes: int) -> list[str]:
+    """The problems with the content of a checkpoint file of `n_bytes` bytes, one line each."""
+    problem = _structure_problem(checkpoint.get("multilayer"), n_bytes)
     if problem:
         return [problem]
     try:
-        Checkpoint.model_validate(checkpoint)
+        _Checkpoint.model_validate(checkpoint)
     except ValidationError as error:
-        return [line(each) for each in error.errors()[:MOST_PROBLEMS]]
+        return [line(each) for each in error.errors()[:_MOST_PROBLEMS]]
     return []
 
 
-def problem_of_extent(content: Any, n_bytes: int) -> str | None:
-    """What is wrong with the types, the depth or the size of plain data; None where nothing is.
+def _structure_problem(content: Any, n_bytes: int) -> str | None:
+    """The problem with the types, the depth or the size of plain data, if there is one.
 
-    Each part takes a byte of the file at least, unless a part holds itself.
+    Each part takes at least one byte of the file, unless a part contains itself.
     """
     level, n_parts = [content], 0
-    for _ in range(MOST_DEPTH):
+    for _ in range(_MOST_DEPTH):
         n_parts += len(level)
         if n_parts > n_bytes:
             return "a part of it holds itself"
         for part in level:
-            if type(part) not in PLAIN:
+            if type(part) not in _PLAIN_TYPES:
                 return f"its config or columns hold a {type(part).__name__}, which is no plain data"
         level = [
             part
@@ -157,86 +232,14 @@ def problem_of_extent(content: Any, n_bytes: int) -> str | None:
         ]
         if not level:
             return None
-    return f"it is nested deeper than {MOST_DEPTH}"
+    return f"it is nested deeper than {_MOST_DEPTH}"
 
 
-class CheckpointFiles(TorchCheckpointIO):
-    """How a Trainer writes and reads checkpoints.
+def set_minibatch_position(checkpoint: dict[str, Any]) -> None:
+    """Let our minibatches continue after the last one that was trained on.
 
-    Lightning's own way goes through `$TMPDIR`, does not wait for the disk, and believes whatever
-    is in the file.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        """Write a checkpoint.
-
-        Raises `UserError` where it cannot be written.
-        """
-        content = BytesIO()  # a full disk in its midst would be a RuntimeError of torch's own
-        torch.save(checkpoint, content)
-        with whole_file(Path(path)) as file:
-            file.write(content.getbuffer())
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read a checkpoint onto the CPU.
-
-        Raises `UserError` where it is damaged, or holds more than plain data.
-        """
-        return read_plain(Path(path))
-
-
-def read_plain(path: Path) -> dict[str, Any]:
-    """The plain data in a file of torch's format, whose checksums are right.
-
-    Raises `UserError`.
-    """
-    # zipfile and torch raise whatever a damaged or crafted file makes them stumble over.
-    with refusing(path, "is damaged, or not a checkpoint", Exception), path.open("rb") as file:
-        verify(file)
-        file.seek(0)
-        content = load_plain(file)
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a checkpoint: it holds no dict")
-    return content
-
-
-def verify(file: BinaryIO) -> None:
-    """Read a file of torch's format through, which is a zip, and compare its checksums.
-
-    torch itself does not look at them: one flipped bit is another weight.
-    """
-    with zipfile.ZipFile(file) as parts:
-        # Else a few bytes could become any number of them.
-        if sum(part.file_size for part in parts.infolist()) > os.fstat(file.fileno()).st_size:
-            raise zipfile.BadZipFile("its parts are larger than the file")
-        damaged = parts.testzip()
-    if damaged is not None:
-        raise zipfile.BadZipFile(
-            f"{damaged} in it does not match its checksum; use a copy of the file, or another "
-            "checkpoint of the run"
-        )
-
-
-def load_plain(file: BinaryIO) -> Any:
-    """What torch reads from a file; never code."""
-    with warnings.catch_warnings():
-        # torch asks to be told of pickles that it does not know; these are refused anyway.
-        warnings.filterwarnings("ignore", message="Detected pickle protocol")
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        except UnpicklingError as error:  # it advises to load such a file all the same
-            raise ValueError("it holds more than plain data") from error
-
-
-def count_minibatches(checkpoint: dict[str, Any]) -> None:
-    """Let our minibatches count as given where they were trained on.
-
-    After Ctrl-C or an error within a step, one was given that the weights have not seen; a run that
-    is resumed would pass over it.
+    After Ctrl-C or an error within a step, one minibatch was yielded that the weights have not
+    learnt from; a resumed run would skip it.
     """
     loop = checkpoint.get("loops", {}).get("fit_loop")
     if loop:
@@ -246,21 +249,21 @@ def count_minibatches(checkpoint: dict[str, Any]) -> None:
                 state["n_given"] = n_trained
 
 
-def keep_own_storage(checkpoint: dict[str, Any]) -> None:
-    """Save of weights and the optimizer's state what is theirs.
+def copy_shared_storage(checkpoint: dict[str, Any]) -> None:
+    """Copy weights and optimizer states that are parts of a larger storage, as in a stack.
 
-    In a stack of lockstep's they are parts of a larger storage, all of which would be saved.
+    torch would save all of that storage with each of them.
     """
     weights = checkpoint["state_dict"]
-    weights.update({name: with_own_storage(value) for name, value in weights.items()})
+    weights.update({name: _with_own_storage(value) for name, value in weights.items()})
     for optimizer in checkpoint.get("optimizer_states", []):
         optimizer["state"] = {
-            parameter: {name: with_own_storage(value) for name, value in own.items()}
-            for parameter, own in optimizer["state"].items()
+            parameter: {name: _with_own_storage(value) for name, value in state.items()}
+            for parameter, state in optimizer["state"].items()
         }
 
 
-def with_own_storage(value: Any) -> Any:
-    """A tensor, copied where it is a part of a larger one; anything else as it is."""
+def _with_own_storage(value: Any) -> Any:
+    """A tensor, copied if it is a part of a larger one; anything else unchanged."""
     is_part = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
     return value.clone() if is_part else value

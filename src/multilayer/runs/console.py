@@ -1,4 +1,4 @@
-"""What a run did, in a few lines for who started it."""
+"""What a run did, printed in a few lines when it ends."""
 
 import os
 import sys
@@ -16,29 +16,31 @@ from multilayer.core.text import sanitize
 from multilayer.runs.folder import Metrics
 
 
-class HarmlessConsole(Console):
-    """A console that obeys no codes in what it is given; its own colours stay."""
+class _SanitizingConsole(Console):
+    """A console that escapes terminal codes in what it is given; its own colours stay."""
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """What is printed, piece by piece."""
+        """The segments to print."""
         for piece in super().render(renderable, options):
             yield piece if piece.control else piece._replace(text=sanitize(piece.text))
 
 
 def console() -> Console:
-    """The standard output; wide where it is no terminal, so that a log keeps whole lines.
+    """A console for standard output; wide if that is not a terminal, so that logs keep whole lines.
 
-    Only the first of several processes that train the same run has something to say.
+    Of several processes that train the same run, only the first prints.
     """
     quiet = os.environ.get("LOCAL_RANK", "0") != "0"
     width = None if sys.stdout.isatty() else 140
-    return HarmlessConsole(width=width, highlight=False, markup=False, quiet=quiet, soft_wrap=True)
+    return _SanitizingConsole(
+        width=width, highlight=False, markup=False, quiet=quiet, soft_wrap=True
+    )
 
 
 def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
-    """The metrics of a run, how it ended, where it is, and how to look at it."""
+    """Print the metrics of a run, how it ended, where it is, and how to look at it."""
     print_metrics(metrics)
     out = console()
     best = manifest["best_epoch"]
@@ -54,20 +56,20 @@ def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
 
 
 def print_metrics(metrics: Metrics) -> None:
-    """A column for each split, a row for each metric; what is not defined is a dash, and said."""
+    """Print a column for each split and a row for each metric; a dash if it is not defined."""
     table = Table("", *metrics, header_style="bold")
     names = next(iter(metrics.values()))
     for name in names:
-        table.add_row(name, *(format_metric(name, values[name]) for values in metrics.values()))
+        table.add_row(name, *(_format_metric(name, values[name]) for values in metrics.values()))
     console().print(table)
     for name, needed in NEEDED.items():
-        lacking = [key for key, values in metrics.items() if is_undefined(name, values.get(name))]
+        lacking = [key for key, values in metrics.items() if _is_undefined(name, values.get(name))]
         if lacking:
             console().print(f"{name} is not defined for {', '.join(lacking)}: {needed}")
 
 
 def print_job(number: int, manifest: dict[str, Any], metrics: Metrics) -> None:
-    """A run of a sweep, in one line."""
+    """Print a run of a sweep in one line."""
     loss = format_number(metrics["validation"]["loss"])
     words = [
         f"job {number}",
@@ -78,18 +80,18 @@ def print_job(number: int, manifest: dict[str, Any], metrics: Metrics) -> None:
     console().print("  ".join(words))
 
 
-def is_undefined(name: str, value: float | None) -> bool:
-    """Whether a metric is not defined for the rows; a loss that is NaN has diverged."""
+def _is_undefined(name: str, value: float | None) -> bool:
+    """Whether a metric is not defined for the rows; a loss of NaN has diverged."""
     return name in NEEDED and value is not None and isnan(value)
 
 
-def format_metric(name: str, value: float | None) -> str:
-    """A metric's number; a dash where it is not defined."""
-    return format_number(None if is_undefined(name, value) else value)
+def _format_metric(name: str, value: float | None) -> str:
+    """A metric's number; a dash if it is not defined."""
+    return format_number(None if _is_undefined(name, value) else value)
 
 
 def format_number(value: float | None) -> str:
-    """Six digits, as many as float32 has; a dash where there is no number.
+    """Six significant digits, as many as float32 has; a dash for None.
 
     >>> format_number(0.123456789)
     '0.123457'

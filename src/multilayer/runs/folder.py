@@ -1,4 +1,4 @@
-"""The run folder: where each file of a run is, and how it is written and read."""
+"""The run folder: where each of its files is, and how it is written and read."""
 
 import json
 import os
@@ -12,20 +12,24 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import load_yaml, read_json, read_small, refusing, whole_file, write_text
 from multilayer.core.renamed import rename_targets
 from multilayer.core.text import as_override
-from multilayer.runs.config import masked_config
+from multilayer.runs.config import mask_config
 
 Metrics = dict[str, dict[str, float]]
 
-# The same in C, where PyYAML was built with it.
-Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C if PyYAML was built with it
 
 
 class RunFolder:
-    """The files that describe a run. A file appears whole or not at all.
+    """The files that describe a run; each appears whole or not at all.
 
     config.yaml, manifest.json, metrics.json, checkpoints/, tensorboard/, figures/
 
-    `writes` is false in all but one of several processes that train the same run.
+    Args:
+        path: the folder.
+
+    Attributes:
+        writes: whether this process writes the files; false in all but one of several processes
+            that train the same run.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -35,8 +39,8 @@ class RunFolder:
         self.manifest_file = self.path / "manifest.json"
         self.metrics_file = self.path / "metrics.json"
 
-    def words(self) -> dict[str, str]:
-        """What the words for folders in a config stand for."""
+    def placeholders(self) -> dict[str, str]:
+        """The values of a config's placeholders for folders."""
         return {
             "run_folder": str(self.path),
             "checkpoint_folder": str(self.path / "checkpoints"),
@@ -44,16 +48,17 @@ class RunFolder:
         }
 
     def begin(self, config: dict[str, Any], manifest: dict[str, Any]) -> None:
-        """Write what is known at the start. Of several runs that begin here at once, one does.
+        """Write what is known at the start; if several runs begin here at once, one succeeds.
 
-        Raises `UserError` where the folder holds a run, or cannot be written.
+        Raises:
+            UserError: The folder holds a run already, or cannot be written.
         """
         if not self.writes:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with whole_file(self.manifest_file, replace=False) as file:
-                file.write(as_json(manifest).encode())
+                file.write(_to_json(manifest).encode())
         except OSError as error:
             self.check_is_free()
             self.writes = False
@@ -61,7 +66,7 @@ class RunFolder:
         self.write_config(config)
 
     def check_is_free(self) -> None:
-        """Raise `UserError` where the folder holds a run."""
+        """Raise `UserError` if the folder holds a run."""
         if self.writes and self.manifest_file.exists():
             self.writes = False  # the files are another run's
             resume = as_override("resume", str(self.path))
@@ -72,42 +77,44 @@ class RunFolder:
             )
 
     def can_be_resumed(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
+        """Whether there is a checkpoint to resume from."""
         return (self.path / "checkpoints" / "last.ckpt").is_file()
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the config as plain YAML, without secrets."""
-        plain = masked_config(config)
-        self.write(self.config_file, yaml.dump(plain, Dumper=Dumper, sort_keys=False))
+        plain = mask_config(config)
+        self._write(self.config_file, yaml.dump(plain, Dumper=_Dumper, sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
-        """The config as it was written.
+        """The config as it was written, with the current path of each `_target_`.
 
-        Raises `UserError` where the file cannot be read, or is none of ours.
+        Raises:
+            UserError: The file cannot be read, or is not one of ours.
         """
         with refusing(self.config_file, "is damaged", ValueError):
             config = load_yaml(read_small(self.config_file))
         if not isinstance(config, dict):
             raise UserError(f"{self.config_file} is damaged: it holds no keys with values")
-        named: dict[str, Any] = rename_targets(config)
-        return named
+        renamed: dict[str, Any] = rename_targets(config)
+        return renamed
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Write the manifest, over an earlier one."""
-        self.write(self.manifest_file, as_json(manifest))
+        """Write the manifest, replacing an earlier one."""
+        self._write(self.manifest_file, _to_json(manifest))
 
     def write_metrics(self, metrics: Metrics) -> None:
-        """Write the metrics of each split; what is not finite becomes null, as JSON has no NaN."""
+        """Write the metrics of each split; JSON has no NaN, so what is not finite becomes null."""
         finite = {
             split: {name: value if isfinite(value) else None for name, value in values.items()}
             for split, values in metrics.items()
         }
-        self.write(self.metrics_file, as_json(finite))
+        self._write(self.metrics_file, _to_json(finite))
 
-    def write(self, path: Path, text: str) -> None:
+    def _write(self, path: Path, text: str) -> None:
         """Write a text file of the run.
 
-        Raises `UserError` where it cannot be written.
+        Raises:
+            UserError: It cannot be written.
         """
         if self.writes:
             if not self.path.is_dir():
@@ -115,18 +122,31 @@ class RunFolder:
             write_text(path, text)
 
     def read_manifest(self) -> Any:
-        """The manifest as it is now; `UserError` where it cannot be read."""
+        """The manifest as it is now.
+
+        Raises:
+            UserError: It cannot be read.
+        """
         return read_json(self.manifest_file)
 
     def read_metrics(self) -> Any:
-        """The metrics, likewise; empty while there are none."""
+        """The metrics by split; empty while there are none.
+
+        Raises:
+            UserError: They cannot be read.
+        """
         return read_json(self.metrics_file) if self.metrics_file.exists() else {}
 
 
 def find_checkpoint(run: str | Path, key: str = "run") -> Path:
     """The checkpoint file that `run` names: itself, or the best (else the last) of a run folder.
 
-    Raises `UserError` where there is none; `key` is what the user called it.
+    Args:
+        run: a checkpoint file or a run folder.
+        key: the key of the command's config that names it.
+
+    Raises:
+        UserError: There is no checkpoint.
     """
     path = Path(run)
     if path.is_file():
@@ -138,17 +158,18 @@ def find_checkpoint(run: str | Path, key: str = "run") -> Path:
         if candidate.is_file():
             return candidate
     if (path / "manifest.json").is_file():
-        raise UserError(f"{key}={run} has no checkpoint: {why_no_checkpoint(RunFolder(path))}")
+        raise UserError(f"{key}={run} has no checkpoint: {_why_no_checkpoint(RunFolder(path))}")
     raise UserError(
         f"{key}={run} is not a run folder: expected checkpoints/best.ckpt in it"
-        + hint_at_runs(path)
+        + _hint_at_runs(path)
     )
 
 
 def find_last(run: str | Path) -> Path:
-    """The checkpoint to go on from: the file itself, or the last one of a run folder.
+    """The checkpoint to resume from: `run` itself, or the last one of a run folder.
 
-    Raises `UserError` where there is none.
+    Raises:
+        UserError: There is none.
     """
     last = Path(run) / "checkpoints" / "last.ckpt"
     path = last if last.is_file() else find_checkpoint(run, key="resume")
@@ -157,14 +178,14 @@ def find_last(run: str | Path) -> Path:
     return path
 
 
-def why_no_checkpoint(run: RunFolder) -> str:
-    """Why a run has none, by its manifest and config."""
+def _why_no_checkpoint(run: RunFolder) -> str:
+    """Why a run has no checkpoint, by its manifest and config."""
     try:
         manifest = run.read_manifest()
         status, reason = manifest["status"], manifest["stop_reason"]
     except (UserError, LookupError, TypeError):
         return "and its manifest.json is damaged"
-    writes_one = writes_checkpoints(run)
+    writes_one = _writes_checkpoints(run)
     if writes_one is False or (writes_one is None and status == "done"):
         return "it was trained without callbacks=checkpoint"
     if status == "running":
@@ -177,8 +198,8 @@ def why_no_checkpoint(run: RunFolder) -> str:
     return f"it ended before its first checkpoint ({reason})"
 
 
-def writes_checkpoints(run: RunFolder) -> bool | None:
-    """Whether a run has a callback that does; None where its config cannot be read."""
+def _writes_checkpoints(run: RunFolder) -> bool | None:
+    """Whether a run has a callback that writes checkpoints; None if its config cannot be read."""
     try:
         nodes = run.read_config()["callbacks"].values()
         return any(str(node["_target_"]).endswith("Checkpoint") for node in nodes if node)
@@ -186,12 +207,12 @@ def writes_checkpoints(run: RunFolder) -> bool | None:
         return None
 
 
-def hint_at_runs(path: Path) -> str:
-    """Name a run folder below `path`, for who gave the folder of a sweep or of a day."""
+def _hint_at_runs(path: Path) -> str:
+    """Suggest a run folder below `path`, which may be the folder of a sweep or of a day."""
     below = sorted(path.glob("*/manifest.json")) + sorted(path.glob("*/*/manifest.json"))
     return f"; did you mean {os.path.relpath(below[-1].parent)}?" if below else ""
 
 
-def as_json(content: dict[str, Any]) -> str:
-    """JSON for a reader, and for programs."""
+def _to_json(content: dict[str, Any]) -> str:
+    """Indented JSON."""
     return json.dumps(content, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""What a run's manifest says: where it came from, on what it ran, and how it ended."""
+"""A run's manifest: how it was started, what it ran on, and how it ended."""
 
 import json
 import logging
@@ -15,87 +15,81 @@ from typing import Any
 
 from multilayer.core.errors import UserError
 from multilayer.core.interrupts import Terminated
-from multilayer.runs.config import masked, masked_config, masked_words
+from multilayer.runs.config import mask_config, mask_overrides, mask_value
 from multilayer.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
+_PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
 
 def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The manifest of a run that starts now, without secrets."""
-    overrides = masked_words(overrides)
+    overrides = mask_overrides(overrides)
     return {
         "command": shlex.join(["multilayer", "train", *overrides]),
         "overrides": overrides,
         "seed": config["seed"],
-        "git": git_state(Path.cwd()),
-        "versions": versions(),
-        "device": None,
-        "data_fingerprint": None,
-        "rows": None,
-        "compiled": None,
-        "config_hash": config_hash(masked_config(config)),
+        "git": _git_state(Path.cwd()),
+        "versions": _versions(),
+        **dict.fromkeys(("device", "data_fingerprint", "rows", "compiled")),
+        "config_hash": config_hash(mask_config(config)),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "fit_seconds": None,
-        "steps": None,
-        "steps_per_second": None,
-        "best_epoch": None,
+        **dict.fromkeys(("fit_seconds", "steps", "steps_per_second", "best_epoch")),
         "status": "running",
         "stop_reason": None,
     }
 
 
 @cache
-def versions() -> dict[str, str]:
+def _versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide what a run gives."""
-    return {"python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}
+    return {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}}
 
 
 def record_failure(
     folder: Path, config: dict[str, Any], overrides: Sequence[str], error: Exception
 ) -> None:
-    """Leave the run folder of a job of a sweep that could not begin.
+    """Write the run folder of a job of a sweep that could not start.
 
-    Where there is a manifest already, it stays: it says so itself, or it is an earlier run's.
+    A manifest that is already there stays: it records the failure itself, or is an earlier run's.
     """
     run = RunFolder(folder)
     if run.manifest_file.exists():
         return
     try:
         run.begin(config, start_manifest(config, overrides) | describe_failure(error))
-    except UserError as problem:  # which may be what the job failed of
+    except UserError as problem:  # perhaps the one that the job failed of
         log.warning(f"{folder}: no manifest written: {problem}")
 
 
 def describe_failure(error: BaseException) -> dict[str, Any]:
-    """What the manifest says of a run that did not come to its end."""
+    """The manifest's entries for a run that ended early."""
     if isinstance(error, KeyboardInterrupt):
         by_whom = f"a {error.signal.name}" if isinstance(error, Terminated) else "the user"
         return {"status": "interrupted", "stop_reason": f"interrupted by {by_whom}"}
     kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return {"status": "failed", "stop_reason": masked("", f"{kind}{error}")}
+    return {"status": "failed", "stop_reason": mask_value("", f"{kind}{error}")}
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """A SHA-256 of the config's values, whatever the order of its keys."""
+    """A SHA-256 of the config's values, independent of the order of its keys."""
     return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def git_state(folder: Path) -> dict[str, Any] | None:
-    """The revision that is checked out in a folder and whether files differ; None without git."""
+def _git_state(folder: Path) -> dict[str, Any] | None:
+    """The revision checked out in a folder and whether files differ from it; None without git."""
     try:
-        revision = git(folder, "rev-parse", "HEAD")
-        dirty = bool(git(folder, "status", "--porcelain"))
+        revision = _git(folder, "rev-parse", "HEAD")
+        dirty = bool(_git(folder, "status", "--porcelain"))
     except (OSError, subprocess.CalledProcessError):  # no git here, no repository, no commit yet
         return None
     return {"revision": revision, "dirty": dirty}
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """What a git command prints."""
+def _git(folder: Path, *arguments: str) -> str:
+    """The output of a git command."""
     done = subprocess.run(  # noqa: S603 - the arguments are ours
         ["git", *arguments],  # noqa: S607 - the user's own git
         cwd=folder,

@@ -22,7 +22,7 @@ from multilayer.data import DataModule, Preprocessing
 from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import Task, loss_for_task
-from multilayer.runs.config import masked_config
+from multilayer.runs.config import mask_config
 from multilayer.runs.folder import RunFolder
 from multilayer.training.arguments import check_trainable, make_part
 from multilayer.training.epoch import KEPT_BYTES
@@ -208,7 +208,7 @@ def make_module(
         loss=make_loss(config, columns.task, len(columns.classes)),
         preprocessing=preprocessing,
         about={
-            "config": masked_config(config),
+            "config": mask_config(config),
             "columns": columns.to_dict(),
             "data_fingerprint": data_fingerprint,
         },
@@ -234,7 +234,7 @@ def training_arguments(config: Config, *, n_steps: int, is_streamed: bool) -> di
 
 def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.Trainer:
     """The trainer, with the callbacks and loggers of the config; files go into the run folder."""
-    words = run.words()
+    words = run.placeholders()
     loggers = make_all("logger", fill(config["logger"], words))
     callbacks = make_all("callbacks", fill(config["callbacks"], words))
     if not loggers:  # Lightning refuses to watch rates that nothing would log

@@ -18,7 +18,7 @@ from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line
 from multilayer.data import DataModule
 from multilayer.nn.losses import AutoLoss
-from multilayer.runs.config import in_values, looked_up
+from multilayer.runs.config import expand_env, map_values
 
 ALLOWED = (
     "multilayer",
@@ -85,7 +85,7 @@ def build(key: str, node: Any) -> Any:
         return {name: build(f"{key}.{name}", value) for name, value in node.items()}
     if isinstance(node, list):
         return [build(f"{key}[{index}]", value) for index, value in enumerate(node)]
-    return looked_up(key, node)
+    return expand_env(key, node)
 
 
 def fill(node: Any, values: Mapping[str, Any]) -> Any:
@@ -94,7 +94,7 @@ def fill(node: Any, values: Mapping[str, Any]) -> Any:
     >>> fill({"in_features": "n_features", "bias": True}, {"n_features": 64})
     {'in_features': 64, 'bias': True}
     """
-    return in_values(node, lambda _, it: values.get(it, it) if isinstance(it, str) else it)
+    return map_values(node, lambda _, it: values.get(it, it) if isinstance(it, str) else it)
 
 
 def nodes(key: str, node: Any) -> Iterator[tuple[str, Node]]:

@@ -29,7 +29,7 @@ from multilayer.nn.losses import (
     total_weight,
 )
 from multilayer.nn.metrics import metrics_of
-from multilayer.runs.checkpoint import count_minibatches, keep_own_storage
+from multilayer.runs.checkpoint import copy_shared_storage, set_minibatch_position
 from multilayer.training.arguments import (
     check_arguments,
     check_batch,
@@ -361,8 +361,8 @@ class SupervisedModule(pl.LightningModule, ABC):
         checkpoint["multilayer"], checkpoint["task"] = self.about, self.task
         if isinstance(self.preprocessing, Preprocessing):
             checkpoint["preprocessing"] = self.preprocessing.options()
-        count_minibatches(checkpoint)
-        keep_own_storage(checkpoint)
+        set_minibatch_position(checkpoint)
+        copy_shared_storage(checkpoint)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, *found: Any

@@ -15,7 +15,7 @@ from multilayer.core.files import refusing
 from multilayer.core.text import as_override
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.runs.config import masked_config
+from multilayer.runs.config import mask_config
 from multilayer.runs.folder import find_last
 from multilayer.training.instantiate import ALLOWED, check_stranger, is_below, nodes
 
@@ -193,7 +193,7 @@ def changes(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, An
 
 def fixed_changes(resumed: Resumed, config: Config) -> Iterator[str]:
     """What the config says that cannot change in a run that goes on, one line each."""
-    for key, before, now in changes(resumed.before, masked_config(config)):
+    for key, before, now in changes(resumed.before, mask_config(config)):
         reason = why_fixed(key, before, now, resumed, config)
         if reason:
             yield (

@@ -19,7 +19,7 @@ from multilayer.core.interrupts import interrupt_behind
 from multilayer.data import DataModule
 from multilayer.data.datamodule import count_rows, in_words
 from multilayer.data.split import Split
-from multilayer.runs.config import looked_up
+from multilayer.runs.config import expand_env
 from multilayer.runs.folder import Metrics, RunFolder
 from multilayer.runs.manifest import describe_failure, start_manifest
 from multilayer.training.checks import (
@@ -166,7 +166,7 @@ def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
 
 def absolute(path: str) -> str:
     """A path by its full name; what refers to the environment stays so."""
-    if Path(looked_up("data.path", path)).is_absolute() and looked_up("", path) != path:
+    if Path(expand_env("data.path", path)).is_absolute() and expand_env("", path) != path:
         return path
     return os.path.abspath(path)
 
