@@ -10,8 +10,8 @@ from torch import nn
 from multilayer.nn.embeddings import (
     PLRMLP,
     CategoryEmbeddings,
-    NumberEmbeddings,
-    embedding_width,
+    _embedding_width,
+    _NumberEmbeddings,
 )
 from multilayer.nn.mlp import MLP
 from multilayer.training.evaluate import evaluate
@@ -36,12 +36,12 @@ def test_each_label_has_a_vector_as_in_torch() -> None:
 @pytest.mark.parametrize("n_labels", [1, 2, 10, 1000])
 def test_widths_follow_the_rule(n_labels: int) -> None:
     """fastai's, rounded up."""
-    assert embedding_width(n_labels) == min(50, int(np.ceil(1.6 * n_labels**0.56)))
+    assert _embedding_width(n_labels) == min(50, int(np.ceil(1.6 * n_labels**0.56)))
 
 
 def test_numbers_are_embedded_by_the_published_package() -> None:
     """Its vectors one after the other, then the features that are no numbers."""
-    layer = NumberEmbeddings(PeriodicEmbeddings(3, 5, n_frequencies=4, lite=False))
+    layer = _NumberEmbeddings(PeriodicEmbeddings(3, 5, n_frequencies=4, lite=False))
     x = torch.randn(7, 5)
     expected = layer.embeddings(x[:, :3])
     found = layer(x)

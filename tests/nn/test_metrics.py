@@ -30,7 +30,7 @@ from multilayer.nn import metrics
 from multilayer.nn.metrics import (
     HEADLINE,
     METRICS,
-    f1,
+    _f1,
     is_defined,
     metrics_of,
     stacked_metrics,
@@ -124,7 +124,7 @@ def test_multiclass_calibration_compares_confidence_with_accuracy(n_classes):
     assert values["calibration_error"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_class_that_is_never_seen_counts_not_against_f1():
+def test_a_class_that_is_never_seen_does_not_count_against_f1():
     """The mean is over the classes that the rows or the predictions hold, as scikit-learn's."""
     p, y = class_rows(3)
     unseen = np.concatenate([p, np.zeros((N_ROWS, 1), dtype=np.float32)], axis=1)
@@ -317,10 +317,10 @@ def test_rows_count_beyond_what_float32_can_count():
     labels = torch.zeros(1, n_hits + n_misses, dtype=torch.int64)
     labels[:, :n_misses] = 1
     target = torch.zeros(1, 1, dtype=torch.int64).expand_as(labels)
-    per_class = f1(labels, target, n_classes=2)
+    per_class = _f1(labels, target, n_classes=2)
     assert per_class[0].tolist() == pytest.approx([2 * n_hits / (2 * n_hits + n_misses), 0.0])
     confidence = torch.full(labels.shape, 0.25)
-    error = metrics.calibration_error(confidence, torch.zeros(1, 1))
+    error = metrics._calibration_error(confidence, torch.zeros(1, 1))
     assert error.item() == pytest.approx(0.25)
 
 

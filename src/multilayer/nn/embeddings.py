@@ -1,4 +1,4 @@
-"""First layers that turn features into vectors which are learnt."""
+"""First layers that map features to learnt vectors."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -12,17 +12,14 @@ from multilayer.nn.mlp import MLP
 
 
 class CategoryEmbeddings(nn.Module):
-    """A vector for each label of a column of categories, in place of its one-hot features.
+    """A learnt vector for each label of a categorical column, in place of its one-hot features.
 
-    A row without any of a column's labels has a vector of zeros.
+    Maps `(B, n_numbers + sum(sizes))` to `(B, n_features)`. A row with none of a column's labels
+    has a vector of zeros.
 
-    n_numbers: the features before those of the categories, which pass as they are.
-    sizes: for each column of categories how many one-hot features it has.
-
-    **Shape**
-
-    - Input: `(B, n_numbers + sum(sizes))`
-    - Output: `(B, n_features)`
+    Args:
+        n_numbers: the features before those of the categories, which pass unchanged.
+        sizes: the number of one-hot features of each categorical column.
 
     >>> layer = CategoryEmbeddings(2, [3, 20])
     >>> layer.n_features, layer(torch.zeros(5, 25)).shape
@@ -33,13 +30,13 @@ class CategoryEmbeddings(nn.Module):
         super().__init__()
         self.sizes = [n_numbers, *sizes]
         self.vectors = nn.ParameterList(
-            [torch.randn(size, embedding_width(size)) for size in sizes]
+            [torch.randn(size, _embedding_width(size)) for size in sizes]
         )
 
     @property
     def n_features(self) -> int:
-        """The width of its output."""
-        widths = [embedding_width(size) for size in self.sizes[1:]]
+        """The width of the output."""
+        widths = [_embedding_width(size) for size in self.sizes[1:]]
         return self.sizes[0] + sum(widths)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,26 +46,23 @@ class CategoryEmbeddings(nn.Module):
         return torch.cat([numbers, *embedded], dim=1)
 
 
-def embedding_width(n_labels: int) -> int:
+def _embedding_width(n_labels: int) -> int:
     """The rule of thumb of fastai (Howard and Gugger 2020): `1.6 n^0.56`, at most 50.
 
-    >>> embedding_width(3), embedding_width(20), embedding_width(10_000)
+    >>> _embedding_width(3), _embedding_width(20), _embedding_width(10_000)
     (3, 9, 50)
     """
     return int(min(50, ceil(1.6 * n_labels**0.56)))
 
 
-class NumberEmbeddings(nn.Module):
-    """A vector for each number, of periodic functions of it whose frequencies are learnt.
+class _NumberEmbeddings(nn.Module):
+    """A vector for each number, made of periodic functions of it whose frequencies are learnt.
 
     Periodic, linear, relu: "PLR" of Gorishniy, Rubachev and Babenko 2022, by the authors' package.
+    Maps `(B, n_features)` to `(B, n_numbers * d_embedding + n_features - n_numbers)`.
 
-    embeddings: of so many of the first features; the others pass as they are.
-
-    **Shape**
-
-    - Input: `(B, n_features)`
-    - Output: `(B, n_numbers * d_embedding + n_features - n_numbers)`
+    Args:
+        embeddings: those of the first features; the other features pass unchanged.
     """
 
     def __init__(self, embeddings: PeriodicEmbeddings) -> None:
@@ -77,20 +71,29 @@ class NumberEmbeddings(nn.Module):
         self.n_numbers = embeddings.get_output_shape()[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map `(B, n_features)` to vectors, one after the other, and the other features."""
+        """Map `(B, n_features)` to the vectors, concatenated, and the other features."""
         vectors = self.embeddings(x[:, : self.n_numbers]).flatten(1)  # (B, n, d) -> (B, n * d)
         return torch.cat([vectors, x[:, self.n_numbers :]], dim=1)
 
 
 class PLRMLP(MLP):
-    """A multilayer perceptron after `NumberEmbeddings`; for the other arguments see `MLP`.
+    """A multilayer perceptron whose numeric features are embedded by learnt periodic functions.
 
-    n_numbers: so many of the first features are embedded.
-    d_embedding: the length of a vector.
-    n_frequencies: frequencies a feature.
-    frequency_scale: the standard deviation of the frequencies at the start. It matters: larger ones
-        fit finer detail.
-    lite: whether the linear layer is one for all features.
+    Maps `(B, n_features)` to `(B, n_outputs)`.
+
+    Args:
+        n_features: the width of the input.
+        n_outputs: the width of the output.
+        n_numbers: the number of numeric features, which come first.
+        d_embedding: the length of the vector for each of them.
+        n_frequencies: the number of frequencies for each of them.
+        frequency_scale: the standard deviation of the initial frequencies. It matters: larger ones
+            fit finer detail.
+        lite: whether all features share one linear layer.
+        mlp: the other arguments of `MLP`.
+
+    Raises:
+        ValueError: `n_numbers` is not from 1 to `n_features`.
 
     >>> network = PLRMLP(6, 3, n_numbers=4, d_embedding=8, d_hidden=[16])
     >>> network(torch.zeros(5, 6)).shape
@@ -120,4 +123,4 @@ class PLRMLP(MLP):
         )
         d_first = n_numbers * d_embedding + n_features - n_numbers
         super().__init__(d_first, n_outputs, **mlp)
-        self.insert(0, NumberEmbeddings(embeddings))
+        self.insert(0, _NumberEmbeddings(embeddings))

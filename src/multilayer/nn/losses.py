@@ -16,14 +16,11 @@ Task = Literal["binary", "multiclass", "regression"]
 class BinaryCrossEntropy(nn.Module):
     """Binary cross entropy from logits: `-mean(y log p + (1 - y) log(1 - p))`, `p = sigmoid(z)`.
 
-    **Shape**
+    Maps logits `(B,)` and targets `(B,)`, 0 or 1 in any dtype, to a scalar.
 
-    - Logits: `(B,)`
-    - Target: `(B,)`, 0 or 1, of any dtype
-    - Output: a scalar
-
-    label_smoothing: moves the target this far towards 1/2 (Szegedy et al. 2016).
-    class_weights: the weights of class 0 and class 1; the mean is weighted, as in `CrossEntropy`.
+    Args:
+        label_smoothing: how far the targets move towards 1/2, from 0 to 1 (Szegedy et al. 2016).
+        class_weights: of class 0 and class 1; the mean is weighted, as in `CrossEntropy`.
 
     >>> BinaryCrossEntropy()(torch.tensor([0.0]), torch.tensor([1]))
     tensor(0.6931)
@@ -35,37 +32,37 @@ class BinaryCrossEntropy(nn.Module):
         self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
     ) -> None:
         super().__init__()
-        self.label_smoothing = check_label_smoothing(label_smoothing)
-        self.register_buffer("weight", weight_tensor(class_weights, n_classes=2))
+        self.label_smoothing = _check_label_smoothing(label_smoothing)
+        self.register_buffer("weight", _weight_tensor(class_weights, n_classes=2))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Map logits and target `(B,)` to the mean loss."""
+        """Map logits and targets `(B,)` to the mean loss."""
         check_outputs("binary", logits, target)
-        check_classes_on_cpu(target, n_classes=2)
+        _check_classes_on_cpu(target, n_classes=2)
         return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
 
 
 def binary_cross_entropy(
     logits: Tensor, target: Tensor, label_smoothing: float | Tensor, weight: Tensor | None
 ) -> Tensor:
-    """The loss of `BinaryCrossEntropy`, `(B,)` to a scalar."""
+    """The loss of `BinaryCrossEntropy`, from `(B,)` to a scalar."""
     smoothed = target.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
     if weight is None:
         return F.binary_cross_entropy_with_logits(logits, smoothed)
-    # Each class's term has its class's weight, as in torch's softmax cross entropy.
+    # The term of each class has that class's weight, as in torch's softmax cross entropy.
     loss = weight[1] * smoothed * F.softplus(-logits)
     loss = loss + weight[0] * (1 - smoothed) * F.softplus(logits)
     return loss.sum() / weight[target.long()].sum()
 
 
 class CrossEntropy(nn.CrossEntropyLoss):
-    """Softmax cross entropy from logits; `torch.nn.CrossEntropyLoss` with weights as a list.
+    """Softmax cross entropy from logits: `torch.nn.CrossEntropyLoss` with weights as a list.
 
-    **Shape**
+    Maps logits `(B, n_classes)` and targets `(B,)`, int64 in [0, n_classes), to a scalar.
 
-    - Logits: `(B, n_classes)`
-    - Target: `(B,)`, int64 in [0, n_classes)
-    - Output: a scalar
+    Args:
+        label_smoothing: how far the targets move towards the uniform distribution, from 0 to 1.
+        class_weights: of each class.
 
     >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
     tensor(1.3863)
@@ -75,25 +72,25 @@ class CrossEntropy(nn.CrossEntropyLoss):
         self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
     ) -> None:
         super().__init__(
-            weight=weight_tensor(class_weights),
-            label_smoothing=check_label_smoothing(label_smoothing),
+            weight=_weight_tensor(class_weights),
+            label_smoothing=_check_label_smoothing(label_smoothing),
         )
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Map logits `(B, n_classes)` and target `(B,)` to the mean loss."""
+        """Map logits `(B, n_classes)` and targets `(B,)` to the mean loss."""
         check_outputs("multiclass", logits, target)
-        check_classes_on_cpu(target, n_classes=logits.shape[1])
-        check_n_weights(self.weight, n_classes=logits.shape[1])
+        _check_classes_on_cpu(target, n_classes=logits.shape[1])
+        _check_n_weights(self.weight, n_classes=logits.shape[1])
         return super().forward(logits, target.long())
 
 
 def squeeze_single(output: Tensor) -> Tensor:
-    """A network's output; `(B, 1)` -> `(B,)` for a single one."""
+    """A network's output, `(B, 1)` -> `(B,)` if it is a single one."""
     return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
 
 
 def check_outputs(task: Task, output: Tensor, target: Tensor) -> None:
-    """Raise `UserError` where a minibatch's outputs and target are not as the task has them.
+    """Raise `UserError` if the shapes of a minibatch's outputs and targets do not fit the task.
 
     torch would broadcast them, or say less. No value is read, so that a GPU need not wait.
     """
@@ -118,7 +115,7 @@ def check_outputs(task: Task, output: Tensor, target: Tensor) -> None:
 
 
 def check_classes(target: Tensor, n_classes: int) -> None:
-    """Raise `UserError` where a target `(B,)` holds other than class indices."""
+    """Raise `UserError` if a target `(B,)` holds anything but class indices."""
     least, most = target.aminmax()
     is_whole = not target.is_floating_point() or bool((target == target.round()).all())
     if not (is_whole and least >= 0 and most < n_classes):
@@ -130,25 +127,25 @@ def check_classes(target: Tensor, n_classes: int) -> None:
         )
 
 
-def check_classes_on_cpu(target: Tensor, n_classes: int) -> None:
-    """The same where reading a value is no wait; it takes 5 us for a minibatch."""
+def _check_classes_on_cpu(target: Tensor, n_classes: int) -> None:
+    """The same on the CPU, where reading a value means no wait; 5 us for a minibatch."""
     if target.device.type == "cpu":
         check_classes(target, n_classes)
 
 
 def target_for(output: Tensor, target: Tensor) -> Tensor:
-    """A target as the loss takes it: one output a row is compared with a number, not an index."""
+    """The target as the loss takes it: a single output is compared with a number, not an index."""
     return target.to(output.dtype) if output.ndim == 1 else target
 
 
-LOSS_OF_TASK: dict[Task, type[nn.Module]] = {
+_LOSS_OF_TASK: dict[Task, type[nn.Module]] = {
     "binary": BinaryCrossEntropy,
     "multiclass": CrossEntropy,
     "regression": nn.MSELoss,
 }
 
-# A loss that is not listed, a user's own say, is taken to fit any task.
-TASKS_OF_LOSS: dict[type[nn.Module], tuple[Task, ...]] = {
+# A loss that is not listed, such as a user's own, is taken to fit any task.
+_TASKS_OF_LOSS: dict[type[nn.Module], tuple[Task, ...]] = {
     BinaryCrossEntropy: ("binary",),
     CrossEntropy: ("multiclass",),
     nn.MSELoss: ("regression",),
@@ -158,23 +155,26 @@ TASKS_OF_LOSS: dict[type[nn.Module], tuple[Task, ...]] = {
 
 
 class AutoLoss:
-    """Stands in a config for the loss of the task; see `loss_for_task`.
+    """The task's usual loss, as a config names it before the task is known; see `loss_for_task`.
 
-    The arguments are those of the cross entropies, and of no account in regression.
+    Args:
+        label_smoothing: as for the cross entropies; ignored in regression.
+        class_weights: as for the cross entropies; ignored in regression.
     """
 
     def __init__(
         self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
     ) -> None:
-        self.label_smoothing = check_label_smoothing(label_smoothing)
+        self.label_smoothing = _check_label_smoothing(label_smoothing)
         self.class_weights = class_weights
 
 
 def loss_for_task(loss: Any, task: Task, n_classes: int | None = None) -> Any:
-    """`loss` itself, or for `AutoLoss` a new loss that follows the task.
+    """`loss` itself, or for `AutoLoss` the task's usual loss.
 
-    Raises `UserError` when the loss does not fit the task, or its weights the number of classes, or
-    when it sums over the rows: its mean over minibatches would be no loss.
+    Raises:
+        UserError: The loss does not fit the task, its weights do not fit the number of classes, or
+            it sums over the rows, so that its mean over minibatches would be meaningless.
 
     >>> loss_for_task(AutoLoss(), "regression")
     MSELoss()
@@ -184,28 +184,28 @@ def loss_for_task(loss: Any, task: Task, n_classes: int | None = None) -> Any:
             return nn.MSELoss()
         cross_entropy = BinaryCrossEntropy if task == "binary" else CrossEntropy
         loss = cross_entropy(label_smoothing=loss.label_smoothing, class_weights=loss.class_weights)
-    tasks = TASKS_OF_LOSS.get(type(loss), (task,))
+    tasks = _TASKS_OF_LOSS.get(type(loss), (task,))
     if task not in tasks:
         raise UserError(
             f"{type(loss).__name__} is for {' or '.join(tasks)}, and the data's task is {task}: "
-            f"use {LOSS_OF_TASK[task].__name__}, or loss=auto, which follows the task"
+            f"use {_LOSS_OF_TASK[task].__name__}, or loss=auto, which follows the task"
         )
     if "sum" in (getattr(loss, "reduction", ""), getattr(loss, "keywords", {}).get("reduction")):
         raise UserError("the loss must be the mean over the rows: use reduction='mean', not 'sum'")
-    check_n_weights(loss.weight if isinstance(loss, CrossEntropy) else None, n_classes)
+    _check_n_weights(loss.weight if isinstance(loss, CrossEntropy) else None, n_classes)
     return loss
 
 
-def check_n_weights(weights: Sequence[float] | Tensor | None, n_classes: int | None) -> None:
-    """Raise `UserError` where there is not one weight for each class."""
+def _check_n_weights(weights: Sequence[float] | Tensor | None, n_classes: int | None) -> None:
+    """Raise `UserError` if there is not one weight for each class."""
     if weights is not None and n_classes not in (None, len(weights)):
         raise UserError(f"class_weights must hold {n_classes} numbers, got {len(weights)}")
 
 
 def total_weight(loss: nn.Module, target: Tensor) -> Tensor:
-    """What the mean loss of a minibatch was divided by, `(..., B)` to `(...)`.
+    """The divisor of the mean loss of a minibatch, from targets `(..., B)` to `(...)`.
 
-    That is the number of its rows or, with class weights, the sum of the weights of its rows.
+    It is the number of rows or, with class weights, the sum of the weights of the rows.
     """
     weight = None
     if isinstance(loss, BinaryCrossEntropy | nn.CrossEntropyLoss):
@@ -215,20 +215,20 @@ def total_weight(loss: nn.Module, target: Tensor) -> Tensor:
     return weight[target.long()].sum(dim=-1)
 
 
-def check_label_smoothing(label_smoothing: float) -> float:
+def _check_label_smoothing(label_smoothing: float) -> float:
     """The same number, if it is one that smooths."""
     if not 0.0 <= label_smoothing < 1.0:
         raise ValueError(f"label_smoothing must be at least 0 and below 1, got {label_smoothing}")
     return label_smoothing
 
 
-def weight_tensor(
+def _weight_tensor(
     class_weights: Sequence[float] | None, n_classes: int | None = None
 ) -> Tensor | None:
     """The class weights as a float32 tensor `(n_classes,)`; None stays None."""
     if class_weights is None:
         return None
-    check_n_weights(class_weights, n_classes)
+    _check_n_weights(class_weights, n_classes)
     if not all(0 <= weight < inf for weight in class_weights) or sum(class_weights) == 0:
         raise ValueError(
             f"class_weights must be at least 0 and not all 0, got {list(class_weights)}"

@@ -1,26 +1,34 @@
 """Networks: the perceptron, the dense layer, and the multilayer perceptron built from them."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from multilayer.core.errors import unknown_name
-from multilayer.nn.activations import gain, make_activation
+from multilayer.nn.activations import make_activation
+from multilayer.nn.initialization import Initialization, initialize_
 
-Initialization = Literal["default", "normal", "kaiming", "xavier"]
 Normalization = Literal["batch", "layer"]
 
 
 class DenseLayer(nn.Module):
     """Every input connected to every output: `g(norm(w0 + x'w))`, then dropout.
 
-    **Shape**
+    Maps `(B, n_features)` to `(B, n_outputs)`.
 
-    - Input: `(B, n_features)`
-    - Output: `(B, n_outputs)`
+    Args:
+        n_features: the width of the input.
+        n_outputs: the width of the output.
+        activation: a name in `multilayer.nn.activations.ACTIVATIONS`.
+        dropout: the fraction of outputs set to 0 in training (Srivastava et al. 2014).
+        normalization: of the values before the activation; None for none.
+        initialization: of the weights; see `multilayer.nn.initialization.initialize_`.
+        sigma: the standard deviation for `initialization="normal"`.
 
-    Raises `ValueError` for an unknown name, a dropout rate outside [0, 1) and a negative sigma.
+    Raises:
+        ValueError: A name is unknown, a width is below 1, `dropout` is outside [0, 1), or `sigma`
+            is negative.
 
     >>> import torch
     >>> DenseLayer(3, 2, activation="tanh")(torch.zeros(5, 3)).shape
@@ -38,21 +46,11 @@ class DenseLayer(nn.Module):
         initialization: Initialization = "default",
         sigma: float = 0.05,
     ) -> None:
-        """Arguments beside the widths.
-
-        activation: a name in `multilayer.nn.activations.ACTIVATIONS`.
-        dropout: the share of outputs set to 0 in training (Srivastava et al. 2014).
-        normalization: of the values before the activation; None for none.
-        initialization: of the weights; `default` is torch's own for `nn.Linear`, `normal` is
-            N(0, sigma^2), `kaiming` is He et al. 2015 and `xavier` Glorot and Bengio 2010, both
-            normal. The last three start the biases at 0.
-        sigma: the standard deviation for `initialization="normal"`.
-        """
-        check_widths(n_features=n_features, n_outputs=n_outputs)
-        check_rate(dropout)
+        _check_widths(n_features=n_features, n_outputs=n_outputs)
+        _check_rate(dropout)
         super().__init__()
         self.linear = nn.Linear(n_features, n_outputs)
-        self.normalization = make_normalization(normalization, n_outputs)
+        self.normalization = _make_normalization(normalization, n_outputs)
         self.activation = make_activation(activation)
         self.dropout = nn.Dropout(dropout)
         initialize_(self.linear, initialization, activation=activation, sigma=sigma)
@@ -65,9 +63,10 @@ class DenseLayer(nn.Module):
 
 
 class Perceptron(DenseLayer):
-    """One or more perceptrons side by side: `g(w0 + x'w)`, by default with the sigmoid.
+    """One or more perceptrons in parallel: `g(w0 + x'w)`, by default with the sigmoid.
 
-    In training use `activation="identity"`: the losses take logits.
+    Maps `(B, n_features)` to `(B, n_outputs)`. In training use `activation="identity"`: the losses
+    take logits. For the arguments see `DenseLayer`.
 
     The lecture's example, w0 = 1 and w = (3, -2) at x = (-1, 2), gives z = -6:
 
@@ -103,12 +102,21 @@ class Perceptron(DenseLayer):
 class MLP(nn.Sequential):
     """A multilayer perceptron: dense layers of the given widths, then a linear output layer.
 
-    **Shape**
+    Maps `(B, n_features)` to `(B, n_outputs)`, logits or values: no activation follows the last
+    layer.
 
-    - Input: `(B, n_features)`
-    - Output: `(B, n_outputs)`, logits or values: no activation follows the last layer.
+    Args:
+        n_features: the width of the input.
+        n_outputs: the width of the output.
+        d_hidden: the width of each hidden layer; empty for none.
+        activation: of the hidden layers; a name in `multilayer.nn.activations.ACTIVATIONS`.
+        dropout: one rate for every hidden layer, or a list with one rate each.
+        normalization: of the hidden layers, before the activation; None for none.
+        initialization: of all weights; see `multilayer.nn.initialization.initialize_`.
+        sigma: the standard deviation for `initialization="normal"`.
 
-    Raises `ValueError` for a width below 1 and a list of rates of another length than `d_hidden`.
+    Raises:
+        ValueError: As for `DenseLayer`, or `dropout` is a list of another length than `d_hidden`.
 
     >>> import torch
     >>> network = MLP(64, 10, d_hidden=[128, 64], dropout=[0.2, 0.0])
@@ -130,18 +138,13 @@ class MLP(nn.Sequential):
         initialization: Initialization = "default",
         sigma: float = 0.05,
     ) -> None:
-        """Arguments beside those of `DenseLayer`.
-
-        d_hidden: the width of each hidden layer; empty for none.
-        dropout: one rate for every hidden layer, or a list with one rate each.
-        """
-        check_widths(n_features=n_features, n_outputs=n_outputs)
+        _check_widths(n_features=n_features, n_outputs=n_outputs)
         if any(width < 1 for width in d_hidden):
             raise ValueError(f"d_hidden must hold widths of at least 1, got {list(d_hidden)}")
-        rates = rate_per_layer(dropout, len(d_hidden))
-        # Checked here too, so that a wrong name is found where no hidden layer takes it.
+        rates = _rate_per_layer(dropout, len(d_hidden))
+        # Checked here too, so that a wrong name is found even without hidden layers.
         make_activation(activation)
-        make_normalization(normalization, 1)
+        _make_normalization(normalization, 1)
         widths = [n_features, *d_hidden]
         layers: list[nn.Module] = [
             DenseLayer(
@@ -165,14 +168,14 @@ class MLP(nn.Sequential):
         return nn.Sequential(*chosen) if isinstance(chosen, list) else chosen
 
 
-def rate_per_layer(dropout: float | Sequence[float], n_layers: int) -> list[float]:
+def _rate_per_layer(dropout: float | Sequence[float], n_layers: int) -> list[float]:
     """One dropout rate for each layer.
 
-    >>> rate_per_layer(0.5, 2)
+    >>> _rate_per_layer(0.5, 2)
     [0.5, 0.5]
     """
     if not isinstance(dropout, Sequence):
-        check_rate(dropout)
+        _check_rate(dropout)
         return [dropout] * n_layers
     if len(dropout) != n_layers:
         raise ValueError(
@@ -182,43 +185,24 @@ def rate_per_layer(dropout: float | Sequence[float], n_layers: int) -> list[floa
     return list(dropout)
 
 
-def check_rate(dropout: float) -> None:
-    """Raise `ValueError` for a rate that drops less than nothing, or all."""
+def _check_rate(dropout: float) -> None:
+    """Raise `ValueError` for a rate outside [0, 1)."""
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout must be at least 0 and below 1, got {dropout}")
 
 
-def check_widths(**widths: int) -> None:
-    """Raise `ValueError` for a width below 1, by its name."""
+def _check_widths(**widths: int) -> None:
+    """Raise `ValueError`, with its name, for a width below 1."""
     for name, width in widths.items():
         if width < 1:
             raise ValueError(f"{name} must be at least 1, got {width}")
 
 
-def make_normalization(name: Normalization | None, width: int) -> nn.Module:
-    """The normalisation layer called `name` for `(B, width)`; None changes nothing."""
+def _make_normalization(name: Normalization | None, width: int) -> nn.Module:
+    """The normalization layer called `name` for `(B, width)`; for None, the identity."""
     if name is None:
         return nn.Identity()
     layers: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
     if name not in layers:
         raise ValueError(unknown_name("normalization", name, layers))
     return layers[name](width)
-
-
-def initialize_(
-    linear: nn.Linear, initialization: Initialization, *, activation: str, sigma: float
-) -> None:
-    """Set the weights of `linear` in place, and its bias to 0 unless torch's default is kept."""
-    if initialization not in get_args(Initialization):
-        raise ValueError(unknown_name("initialization", initialization, get_args(Initialization)))
-    if not sigma >= 0:
-        raise ValueError(f"sigma must be at least 0, got {sigma}")
-    if initialization == "default":
-        return
-    if initialization == "normal":
-        nn.init.normal_(linear.weight, std=sigma)
-    elif initialization == "kaiming":
-        nn.init.normal_(linear.weight, std=gain(activation) * linear.in_features**-0.5)
-    else:
-        nn.init.xavier_normal_(linear.weight, gain=gain(activation))
-    nn.init.zeros_(linear.bias)
