@@ -9,6 +9,8 @@ import pytest
 
 from ..lockstep.test_equivalence import scalars
 
+pytestmark = pytest.mark.slow
+
 
 def train_on_two_processes(folder: Path, *overrides: str) -> tuple[str, Path]:
     """What the command prints, and its run folder."""

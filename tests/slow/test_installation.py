@@ -14,11 +14,14 @@ import sysconfig
 import time
 import urllib.request
 import venv
+from importlib import import_module, metadata
 from pathlib import Path
 
 import pytest
 
 from ..conftest import Run
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,6 +76,56 @@ def test_the_wheel_works_from_an_empty_folder(installed: Path, tmp_path: Path) -
     assert (tmp_path / "p.csv").read_text().count("\n") == 2
     run(installed, "train", "-m", *quick, "seed=0,1", cwd=tmp_path)
     assert len(list(tmp_path.glob("sweeps/*/*/metrics.json"))) == 2
+
+
+SCRIPT = """
+import multilayer
+from multilayer import MLP, BuiltinData, MulticlassModule
+from multilayer.callbacks import EarlyStopping
+
+data = BuiltinData(name="digits", batch_size=64)
+network = MLP(64, 10, d_hidden=[128, 64], dropout=0.1)
+module = MulticlassModule(network)
+stopping = EarlyStopping(monitor="validation/loss", patience=5)
+reveal_type(multilayer.__version__)
+reveal_type(network)
+MLP("64", 10)
+"""
+
+
+def test_types_are_seen_from_outside(installed: Path, tmp_path: Path) -> None:
+    """By mypy, in a script that uses the public names of the wheel."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    check = [sys.executable, "-m", "mypy", "--ignore-missing-imports", "--python-executable"]
+    found = subprocess.run(
+        [*check, installed.parent / "python", "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    assert 'Revealed type is "str"' in found
+    assert 'Revealed type is "multilayer.nn.mlp.MLP"' in found
+    assert '"MLP" has incompatible type "str"; expected "int"' in found
+    assert "Found 1 error in 1 file" in found
+
+
+@pytest.mark.parametrize("package", ["", ".nn", ".data", ".training", ".callbacks", ".reports"])
+def test_public_names_are_listed_and_there(package: str) -> None:
+    """Each in `__all__` can be had, and `dir` shows it, as tab completion does."""
+    module = import_module(f"multilayer{package}")
+    assert module.__all__
+    assert set(module.__all__) <= set(dir(module))
+    assert all(getattr(module, name) is not None for name in module.__all__)
+
+
+def test_a_public_name_is_imported_when_it_is_used() -> None:
+    """`import multilayer` alone imports no torch."""
+    program = "import sys, multilayer; dir(multilayer); print('torch' in sys.modules)"
+    assert run(sys.executable, "-c", program, cwd=Path.cwd()) == "False\n"
+    version = metadata.version("multilayer")
+    program = "import multilayer; print(multilayer.__version__)"
+    assert run(sys.executable, "-c", program, cwd=Path.cwd()) == f"{version}\n"
 
 
 @pytest.fixture

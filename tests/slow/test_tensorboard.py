@@ -9,9 +9,12 @@ from browser import NAMES, TEXT, Browser, find_chromium, serving
 
 from ..conftest import Run
 
-pytestmark = pytest.mark.skipif(
-    find_chromium() is None, reason=f"no browser: none of {', '.join(NAMES)} is installed"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_chromium() is None, reason=f"no browser: none of {', '.join(NAMES)} is installed"
+    ),
+]
 
 ROW = r"(\d)\/tensorboard((?: [\d.e-]+){6})"
 """A run and its two swept values and four metrics, in Python as in the browser."""
