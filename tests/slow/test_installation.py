@@ -242,7 +242,7 @@ def test_the_page_on_extending_is_true(
 ) -> None:
     """Its files, written as it says, give a run on a user's own network, data and schedule."""
     monkeypatch.setattr(sys, "path", list(sys.path))
-    page = (ROOT / "docs" / "extending.md").read_text()
+    page = (ROOT / "docs" / "guides" / "extending.md").read_text()
     for path, text in re.findall(r"```yaml\n# (mine/\S+)\n(.*?)```", page, re.DOTALL):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 # Compiling takes 2 s where torch's cache on the disk knows the graph and 6 to 10 s where not. It
 # saves 2 ms a step of Python and of small operations, and as much again where a step is so large
-# (measured on 2 CPU cores; see docs/lockstep.md). That is estimated and not timed: whether a step
+# (measured on 2 CPU cores; see docs/guides/lockstep.md). It is estimated, not timed: whether a step
 # is compiled changes its last digits.
 STEPS_WORTH_COMPILING = 3_000
 WORK_THAT_DOUBLES_IT = 20_000_000
