@@ -1,4 +1,4 @@
-"""Run folders made up for the tests of what reads them."""
+"""Fake run folders and sweeps, for the tests of what reads them."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from multilayer.reports.configs import Candidate, make_candidates
+from multilayer.reports.configs import ConfigResult, rank_configs
 from multilayer.reports.findings import find
 from multilayer.reports.significance import compare
 from multilayer.reports.sweep import Sweep, open_sweep
@@ -44,10 +44,17 @@ def write_run(
         found = {"validation": {"loss": loss}, "train": {"loss": loss}} | (metrics or {})
         (folder / "metrics.json").write_text(json.dumps(found))
     if curve is not None:
-        lines = [f"{epoch},{value},{value}" for epoch, value in enumerate(curve)]
-        (folder / "csv").mkdir()
-        text = "epoch,train/loss,validation/loss\n" + "\n".join(lines) + "\n"
-        (folder / "csv" / "metrics.csv").write_text(text)
+        losses = [[value, value] for value in curve]
+        write_history(folder, ["train/loss", "validation/loss"], losses)
+
+
+def write_history(folder: Path, names: list[str], rows: list[list[float | None]]) -> None:
+    """A run's `history.csv`: each row has the metrics of an epoch, None where not measured."""
+    lines = [",".join(["epoch", "step", "lr", "seconds", *names])]
+    for epoch, row in enumerate(rows, start=1):
+        cells = ["" if value is None else repr(value) for value in row]
+        lines.append(",".join([str(epoch), str(20 * epoch), "0.1", f"{0.5 * epoch}", *cells]))
+    (folder / "history.csv").write_text("\n".join(lines) + "\n")
 
 
 def write_grid(folder: Path, losses: dict[float, list[float | None]]) -> None:
@@ -68,19 +75,19 @@ def write_noted(folder: Path, words: list[str], **sweeper: Any) -> None:
     (folder / "multirun.yaml").write_text(yaml.safe_dump(noted))
 
 
-def opened(folder: Path) -> tuple[Sweep, list[Candidate]]:
+def opened(folder: Path) -> tuple[Sweep, list[ConfigResult]]:
     """The sweep in a folder, and its configs."""
     sweep = open_sweep(folder)
-    return sweep, make_candidates(sweep)
+    return sweep, rank_configs(sweep)
 
 
 def found_in(folder: Path) -> dict[str, str]:
     """The findings of a sweep without curves, by title."""
-    sweep, candidates = opened(folder)
-    comparisons = compare(candidates, sweep.sign)
-    return {finding.title: finding.text for finding in find(sweep, candidates, comparisons, {})}
+    sweep, configs = opened(folder)
+    comparisons = compare(configs, sweep.sign)
+    return {finding.title: finding.text for finding in find(sweep, configs, comparisons)}
 
 
-def candidate(scores: list[float], name: str = "a") -> Candidate:
+def fake_config(scores: list[float], name: str = "a") -> ConfigResult:
     """A config with a score for each seed."""
-    return Candidate({"name": name}, [], {(seed,): score for seed, score in enumerate(scores)})
+    return ConfigResult({"name": name}, [], {(seed,): score for seed, score in enumerate(scores)})

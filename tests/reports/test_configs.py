@@ -8,23 +8,28 @@ import numpy as np
 import pytest
 import yaml
 
-from multilayer.reports.configs import Candidate, as_range, command_of, is_one_number
+from multilayer.reports.configs import (
+    ConfigResult,
+    _is_one_number,
+    best_command,
+    command_of,
+    format_range,
+)
 from multilayer.reports.plots.curves import best_run
 from multilayer.reports.report import report
-from multilayer.reports.significance import compare
-from multilayer.reports.verdict import best_command, verdict
+from multilayer.reports.significance import compare, verdict
 
 from .fake_sweeps import found_in, opened, write_grid, write_run
 
 
-def by_rate(candidates: list[Candidate]) -> dict[Any, Candidate]:
+def by_rate(configs: list[ConfigResult]) -> dict[Any, ConfigResult]:
     """The configs of a sweep over learning rates."""
-    return {each.choice["optimizer.lr"]: each for each in candidates}
+    return {each.values["optimizer.lr"]: each for each in configs}
 
 
-def order(candidates: list[Candidate]) -> list[Any]:
+def order(configs: list[ConfigResult]) -> list[Any]:
     """The learning rates, best first."""
-    return [each.choice["optimizer.lr"] for each in candidates]
+    return [each.values["optimizer.lr"] for each in configs]
 
 
 def test_configs_are_ranked_by_their_mean_within_what_can_be_relied_on(tmp_path: Path) -> None:
@@ -40,17 +45,17 @@ def test_configs_are_ranked_by_their_mean_within_what_can_be_relied_on(tmp_path:
         8.0: [0.9, 0.9, 0.9],
     }
     write_grid(tmp_path, losses)
-    _, candidates = opened(tmp_path)
-    assert order(candidates) == [2.0, 1.0, 8.0, 3.0, 4.0, 5.0, 6.0, 7.0]
-    assert {each.n_expected for each in candidates} == {3}
+    _, configs = opened(tmp_path)
+    assert order(configs) == [2.0, 1.0, 8.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    assert {each.n_expected for each in configs} == {3}
 
 
 def test_where_more_is_better_the_highest_mean_is_first(tmp_path: Path) -> None:
     """By the mode of the runs."""
     for number, loss in enumerate((0.3, 0.9, 0.5)):
         write_run(tmp_path / str(number), loss, optimizer__lr=float(number), mode="max")
-    _, candidates = opened(tmp_path)
-    assert order(candidates) == [1.0, 2.0, 0.0]
+    _, configs = opened(tmp_path)
+    assert order(configs) == [1.0, 2.0, 0.0]
 
 
 def test_no_config_of_which_a_seed_diverged_is_best_in_any_part_of_a_report(
@@ -58,12 +63,12 @@ def test_no_config_of_which_a_seed_diverged_is_best_in_any_part_of_a_report(
 ) -> None:
     """Where each has one: no best command, no comparison, no finding, no best run, no mark."""
     write_grid(tmp_path, {0.1: [0.1, None, 0.2], 1.0: [None, 0.5, 0.6]})
-    sweep, candidates = opened(tmp_path)
-    assert [each.is_sound for each in candidates] == [False, False]
-    assert compare(candidates, sweep.sign) == []
-    assert "there is no best one" in verdict(sweep, candidates, [])
-    assert best_command(candidates, sweep) is None
-    assert best_run(candidates, sweep.metric, sweep.sign) is None
+    sweep, configs = opened(tmp_path)
+    assert [each.is_valid for each in configs] == [False, False]
+    assert compare(configs, sweep.sign) == []
+    assert "there is no best one" in verdict(sweep, configs, [])
+    assert best_command(configs, sweep) is None
+    assert best_run(configs, sweep.metric, sweep.sign) is None
     assert found_in(tmp_path) == {}
     text = report({"sweep": tmp_path, "metric": None}).path.read_text()
     assert "multilayer train" not in text
@@ -73,14 +78,14 @@ def test_no_config_of_which_a_seed_diverged_is_best_in_any_part_of_a_report(
 def test_a_diverged_seed_counts_whatever_the_others_did(tmp_path: Path) -> None:
     """Beside a worse config that is sound, that is the best in each part."""
     write_grid(tmp_path, {0.1: [0.1, None, 0.1], 1.0: [0.8, 0.9, 0.7], 10.0: [0.85, 0.95, 0.8]})
-    sweep, candidates = opened(tmp_path)
-    assert order(candidates) == [1.0, 10.0, 0.1]
-    assert best_command(candidates, sweep) == "multilayer train optimizer.lr=1.0"
-    best = best_run(candidates, sweep.metric, sweep.sign)
+    sweep, configs = opened(tmp_path)
+    assert order(configs) == [1.0, 10.0, 0.1]
+    assert best_command(configs, sweep) == "multilayer train optimizer.lr=1.0"
+    best = best_run(configs, sweep.metric, sweep.sign)
     assert best is not None
     assert best.metric("validation/loss") == 0.7
-    (only,) = compare(candidates, sweep.sign)
-    assert only.other is candidates[1]
+    (only,) = compare(configs, sweep.sign)
+    assert only.other is configs[1]
     assert all("=0.1 " not in text for text in found_in(tmp_path).values())
 
 
@@ -100,10 +105,10 @@ def test_a_run_without_an_end_takes_a_seed_and_no_more(
     write_grid(tmp_path, {0.1: [0.5, 0.7], 1.0: [0.9, 0.9]})
     path = tmp_path / "1" / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"status": status}))
-    _, candidates = opened(tmp_path)
-    found = by_rate(candidates)[0.1]
-    assert (found.mean, found.states()) == (0.5, states)
-    assert found.is_sound == (status != "diverged")
+    _, configs = opened(tmp_path)
+    found = by_rate(configs)[0.1]
+    assert (found.mean, found.status_text) == (0.5, states)
+    assert found.is_valid == (status != "diverged")
     assert [run.name for run in found.done] == ["0"]
 
 
@@ -124,24 +129,24 @@ def test_a_seed_may_be_several_keys(tmp_path: Path) -> None:
         values = {"seed": number % 2, "data__split_seed": number // 2}
         write_run(tmp_path / str(number), 0.1 * number, optimizer__lr=0.1, **values)
     sweep, (only,) = opened(tmp_path)
-    assert sweep.replicate_keys == ("seed", "data.split_seed")
+    assert sweep.seed_keys == ("seed", "data.split_seed")
     assert only.scores == {(0, 0): 0.0, (1, 0): 0.1, (0, 1): 0.2, (1, 1): pytest.approx(0.3)}
 
 
 def test_as_many_seeds_as_most_are_complete(tmp_path: Path) -> None:
     """The median over the configs that are sound; half a seed is not asked for."""
     write_grid(tmp_path / "a", {1.0: [0.5] * 3, 2.0: [0.4] * 2, 3.0: [0.3] * 2, 4.0: [None] * 3})
-    _, candidates = opened(tmp_path / "a")
-    assert {each.n_expected for each in candidates} == {2}
-    assert all(each.is_complete for each in candidates[:3])
-    assert order(candidates) == [3.0, 2.0, 1.0, 4.0]
+    _, configs = opened(tmp_path / "a")
+    assert {each.n_expected for each in configs} == {2}
+    assert all(each.is_complete for each in configs[:3])
+    assert order(configs) == [3.0, 2.0, 1.0, 4.0]
     write_grid(tmp_path / "b", {1.0: [0.5] * 3, 2.0: [0.4] * 2})
-    _, candidates = opened(tmp_path / "b")
-    assert {each.n_expected for each in candidates} == {2}
+    _, configs = opened(tmp_path / "b")
+    assert {each.n_expected for each in configs} == {2}
     write_grid(tmp_path / "c", {1.0: [None], 2.0: [None]})
-    _, candidates = opened(tmp_path / "c")
-    assert {each.n_expected for each in candidates} == {0}
-    assert np.isnan(candidates[0].mean)
+    _, configs = opened(tmp_path / "c")
+    assert {each.n_expected for each in configs} == {0}
+    assert np.isnan(configs[0].mean)
 
 
 def test_the_ends_of_runs_are_counted_by_status(tmp_path: Path) -> None:
@@ -150,8 +155,8 @@ def test_the_ends_of_runs_are_counted_by_status(tmp_path: Path) -> None:
     write_grid(tmp_path, losses | {3.0: [0.3], 4.0: [None, None, 0.1]})
     write_run(tmp_path / "100", status="failed", optimizer__lr=3.0, seed=1)
     write_run(tmp_path / "101", 0.3, optimizer__lr=5.0, seed=1)
-    _, candidates = opened(tmp_path)
-    assert {rate: each.states() for rate, each in by_rate(candidates).items()} == {
+    _, configs = opened(tmp_path)
+    assert {rate: each.status_text for rate, each in by_rate(configs).items()} == {
         1.0: "done",
         2.0: "done",
         6.0: "done",
@@ -165,8 +170,8 @@ def test_the_words_of_a_config_are_its_overrides(tmp_path: Path) -> None:
     """All settings, as one would type them."""
     for number, width in enumerate([[8], [8, 4]]):
         write_run(tmp_path / str(number), 0.1, optimizer__lr=0.1 + number, model__d_hidden=width)
-    _, candidates = opened(tmp_path)
-    assert candidates[0].words() == "optimizer.lr=0.1 model.d_hidden=[8]"
+    _, configs = opened(tmp_path)
+    assert configs[0].describe() == "optimizer.lr=0.1 model.d_hidden=[8]"
 
 
 @pytest.mark.parametrize(
@@ -175,22 +180,22 @@ def test_the_words_of_a_config_are_its_overrides(tmp_path: Path) -> None:
 )
 def test_a_range_has_its_two_ends(levels: list[Any], text: str) -> None:
     """Of the numbers."""
-    assert as_range(levels) == text
+    assert format_range(levels) == text
 
 
 @pytest.mark.parametrize(("text", "is_one"), [("1e-05", True), ("0.1 to 0.3", False), ("-", False)])
 def test_one_number_is_no_range(text: str, is_one: bool) -> None:
     """Which could not be an override."""
-    assert is_one_number(text) == is_one
+    assert _is_one_number(text) == is_one
 
 
 def test_words_that_a_shell_takes_otherwise_are_quoted(tmp_path: Path) -> None:
     """The command works as it stands."""
     for number, lr in enumerate((0.1, 0.2)):
         write_run(tmp_path / str(number), lr, optimizer__lr=lr, model__d_hidden=[8, 4])
-    sweep, candidates = opened(tmp_path)
+    sweep, configs = opened(tmp_path)
     words = "multilayer train optimizer.lr=0.1 'model.d_hidden=[8, 4]'"
-    assert command_of(candidates[0], sweep) == words
+    assert command_of(configs[0], sweep) == words
 
 
 def write_found_rate(folder: Path, lr: float, callbacks: dict[str, Any]) -> None:
@@ -207,9 +212,9 @@ def test_a_run_that_finds_its_rate_is_trained_again_by_finding_it(tmp_path: Path
         write_run(folder, 0.5 + number, model__activation=activation)
         finds = {"lr_sweep": {"_target_": "multilayer.lr_sweep.LearningRateSweep"}}
         write_found_rate(folder, 0.01 * (1 + number), finds)
-    sweep, candidates = opened(tmp_path)
-    assert candidates[0].reported == {"optimizer.lr": "0.01"}
-    assert command_of(candidates[0], sweep) == "multilayer train model.activation=relu"
+    sweep, configs = opened(tmp_path)
+    assert configs[0].derived == {"optimizer.lr": "0.01"}
+    assert command_of(configs[0], sweep) == "multilayer train model.activation=relu"
 
 
 def test_a_rate_that_no_override_says_is_part_of_the_command(tmp_path: Path) -> None:
@@ -219,12 +224,12 @@ def test_a_rate_that_no_override_says_is_part_of_the_command(tmp_path: Path) -> 
         folder = tmp_path / str(number)
         write_run(folder, lr, model__activation=activation, seed=seed)
         write_found_rate(folder, lr, {"other": {"_target_": "multilayer.callbacks.Figures"}})
-    sweep, candidates = opened(tmp_path)
-    assert [each.reported for each in candidates] == [
+    sweep, configs = opened(tmp_path)
+    assert [each.derived for each in configs] == [
         {"optimizer.lr": "0.1"},
         {"optimizer.lr": "0.2 to 0.3"},
     ]
-    assert [command_of(each, sweep) for each in candidates] == [
+    assert [command_of(each, sweep) for each in configs] == [
         "multilayer train model.activation=relu optimizer.lr=0.1",
         "multilayer train model.activation=tanh",
     ]
@@ -237,5 +242,5 @@ def test_a_file_that_starts_a_sweep_is_kept_from_it(tmp_path: Path, hydra: str, 
     """Where the sweep was not started by -m, which Hydra notes as a mode."""
     write_grid(tmp_path, {0.1: [0.1], 1.0: [0.2]})
     (tmp_path / "multirun.yaml").write_text(f"hydra: {{overrides: {{hydra: {hydra}, task: []}}}}")
-    sweep, candidates = opened(tmp_path)
-    assert command_of(candidates[0], sweep).endswith(f"optimizer.lr=0.1 seed=0{end[4:]}")
+    sweep, configs = opened(tmp_path)
+    assert command_of(configs[0], sweep).endswith(f"optimizer.lr=0.1 seed=0{end[4:]}")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from multilayer.reports.hyperparameters import make_setting
+from multilayer.reports.hyperparameters import Hyperparameter
 
 
 @pytest.mark.parametrize(
@@ -24,13 +24,13 @@ from multilayer.reports.hyperparameters import make_setting
 )
 def test_what_was_swept_by_factors_is_found(levels: list[float], is_log: bool) -> None:
     """Grids, a zero beside them, and what a search has drawn."""
-    assert make_setting("optimizer.lr", levels).is_log == is_log
+    assert Hyperparameter.from_runs("optimizer.lr", levels).is_log == is_log
 
 
 def test_levels_are_numbers_words_or_lists_in_order() -> None:
     """One word among numbers makes them words; 1 and 1.0 are one level."""
-    assert make_setting("k", [2, 10, 1.0, 1]).levels == (1.0, 2, 10)
-    assert make_setting("k", [64, "full", 8]).levels == (8, 64, "full")
-    assert not make_setting("k", [64, "full", 8]).is_number
-    assert make_setting("k", [[64, 32], [8], [64]]).levels == ("[8]", "[64]", "[64,32]")
-    assert make_setting("k", [True, None, False]).levels == (False, None, True)
+    assert Hyperparameter.from_runs("k", [2, 10, 1.0, 1]).values == (1.0, 2, 10)
+    assert Hyperparameter.from_runs("k", [64, "full", 8]).values == (8, 64, "full")
+    assert not Hyperparameter.from_runs("k", [64, "full", 8]).is_number
+    assert Hyperparameter.from_runs("k", [[64, 32], [8], [64]]).values == ("[8]", "[64]", "[64,32]")
+    assert Hyperparameter.from_runs("k", [True, None, False]).values == (False, None, True)

@@ -9,10 +9,9 @@ import yaml
 
 from multilayer.core.errors import UserError
 from multilayer.reports.configs import command_of
-from multilayer.reports.folder import find_sweep
 from multilayer.reports.markdown import state_lines
 from multilayer.reports.runs import count_jobs, read_sweep, varied
-from multilayer.reports.sweep import open_sweep
+from multilayer.reports.sweep import find_sweep, open_sweep
 
 from .fake_sweeps import opened, write_grid, write_noted
 from .fake_sweeps import write_run as write_whole_run
@@ -171,9 +170,9 @@ def test_a_run_that_is_done_without_a_number_is_named(metrics: str | None, tmp_p
         (tmp_path / "1" / "metrics.json").unlink()
     else:
         (tmp_path / "1" / "metrics.json").write_text(metrics)
-    sweep, candidates = opened(tmp_path)
+    sweep, configs = opened(tmp_path)
     assert "done, but without validation/loss: 1 (run 1)" in state_lines(sweep)
-    assert {each.choice["optimizer.lr"]: each.mean for each in candidates} == {
+    assert {each.values["optimizer.lr"]: each.mean for each in configs} == {
         0.1: 0.5,
         1.0: pytest.approx(0.65),
     }
@@ -185,6 +184,6 @@ def test_where_hydras_note_is_broken_nobody_knows_how_many_runs_there_were_to_be
     """The runs are there all the same."""
     write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6]})
     (tmp_path / "multirun.yaml").write_bytes(b"\xff\xfe\x00")
-    sweep, candidates = opened(tmp_path)
+    sweep, configs = opened(tmp_path)
     assert sweep.n_planned is None
-    assert command_of(candidates[0], sweep) == "multilayer train optimizer.lr=0.1 seed=0"
+    assert command_of(configs[0], sweep) == "multilayer train optimizer.lr=0.1 seed=0"

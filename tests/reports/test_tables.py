@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from multilayer.reports.seed_stats import fold
-from multilayer.reports.tables import column, configs_table, metric_names, runs_table
+from multilayer.reports.hyperparameters import as_column
+from multilayer.reports.seed_stats import SeedStats
+from multilayer.reports.tables import _configs_table, _runs_table, metric_names
 
 from .fake_sweeps import opened, write_run
 
@@ -31,15 +32,15 @@ def test_each_part_of_each_metric_stands_in_its_own_column(tmp_path: Path) -> No
     """Best first; the parts are those of the fold, both ends of the interval too."""
     losses: dict[float, list[float | None]] = {1.0: [0.5, 0.6, 0.4], 0.1: [0.1, 0.2, 0.4]}
     write_metrics(tmp_path, losses)
-    sweep, candidates = opened(tmp_path)
-    table = configs_table(candidates, metric_names(sweep))
+    sweep, configs = opened(tmp_path)
+    table = _configs_table(configs, metric_names(sweep))
     assert table["rank"].to_list() == [1, 2]
     assert table["optimizer.lr"].to_list() == ["0.1", "1"]
     assert table["n"].to_list() == [3, 3]
     assert table["fit_seconds"].to_list() == [5.0, 2.0]
     for name, factor in (("train/loss", 0.5), ("validation/loss", 1.0), ("test/loss", 2.0)):
         for row, lr in enumerate((0.1, 1.0)):
-            expected = fold([factor * (loss or 0.0) for loss in losses[lr]])
+            expected = SeedStats.of([factor * (loss or 0.0) for loss in losses[lr]])
             for part in ("mean", "std", "low", "high"):
                 assert table[f"{name} {part}"][row] == pytest.approx(getattr(expected, part))
     assert table["validation/loss low"][0] < table["validation/loss mean"][0]
@@ -50,7 +51,7 @@ def test_each_run_has_its_own_numbers(tmp_path: Path) -> None:
     """What is not there is null; the seed is a column."""
     write_metrics(tmp_path, {1.0: [0.5, None], 0.1: [0.1, 0.2]})
     sweep, _ = opened(tmp_path)
-    table = runs_table(sweep)
+    table = _runs_table(sweep)
     assert table["run"].to_list() == ["0", "1", "2", "3"]
     assert table["optimizer.lr"].to_list() == [1.0, 1.0, 0.1, 0.1]
     assert table["seed"].to_list() == [0, 1, 0, 1]
@@ -87,6 +88,6 @@ def test_metrics_are_named_split_by_split(tmp_path: Path) -> None:
 )
 def test_a_column_is_of_one_kind(values: list[Any], kept: list[Any]) -> None:
     """Numbers stay numbers, and beside a word they are words."""
-    found = column(values)
+    found = as_column(values)
     assert found == kept
     assert [type(each) for each in found] == [type(each) for each in kept]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
-from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2
@@ -19,7 +19,6 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as Experiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as SessionGroups
 
-from multilayer.reports.curves import records
 from multilayer.reports.runs import read_sweep
 from multilayer.reports.summary import print_sweep
 from multilayer.reports.tensorboard_hparams import FILE, write_hparams
@@ -142,7 +141,7 @@ def test_without_tensorboard_nothing_is_written(multilayer: Run, tmp_path: Path)
     assert not list(tmp_path.rglob("*tfevents*"))
 
 
-def test_the_rows_are_written_without_torch() -> None:
+def test_a_sweep_without_tensorboard_ends_without_torch() -> None:
     """The process that started the sweep may not have trained anything."""
     script = "import sys, multilayer.reports.tensorboard_hparams; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
@@ -156,6 +155,6 @@ def test_a_run_of_a_stack_ends_when_the_stack_let_it_go(tmp_path: Path) -> None:
         manifest = about | {"stack_seconds": 60.0}
         write_run(tmp_path / str(number), 0.5, manifest=manifest, seed=number, logger=logger)
     write_hparams(read_sweep(tmp_path))
-    with (tmp_path / "0" / "tensorboard" / FILE).open("rb") as file:
-        times = {Event.FromString(record).wall_time for record in records(file)}
+    events = EventFileLoader(str(tmp_path / "0" / "tensorboard" / FILE)).Load()
+    times = {event.wall_time for event in events}
     assert times == {datetime.fromisoformat(str(about["started"])).timestamp() + 60.0}

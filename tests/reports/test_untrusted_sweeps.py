@@ -10,8 +10,7 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from multilayer.reports.curves import read_curves
-from multilayer.reports.runs import count_jobs, read_sweep
+from multilayer.reports.runs import count_jobs, read_curves, read_sweep
 from multilayer.reports.sweep import open_sweep
 from multilayer.reports.tensorboard_hparams import write_hparams
 
@@ -205,14 +204,18 @@ def test_no_yaml_ends_the_process(tmp_path: Path, text: str, name: str) -> None:
     assert "1" in [run.name for run in sweep.runs]
 
 
-def test_event_files_are_read_within_bounds(tmp_path: Path) -> None:
+def test_histories_are_read_within_bounds(tmp_path: Path) -> None:
     """Not pipes, nor the holes of a file of 64 GB."""
-    folder = tmp_path / "tensorboard"
-    folder.mkdir()
-    os.mkfifo(folder / "events.out.tfevents.1")
-    with (folder / "events.out.tfevents.2").open("wb") as file:
-        file.truncate(2**36)
+    path = tmp_path / "history.csv"
+    os.mkfifo(path)
     assert read_curves(tmp_path, ["train/loss"]) is None
+    path.unlink()
+    with path.open("wb") as file:
+        file.write(b"epoch,train/loss\n1,0.5\n")
+        file.truncate(2**36)
+    curves = read_curves(tmp_path, ["train/loss"])
+    assert curves is not None
+    assert curves.epochs.tolist() == [1]
 
 
 def test_the_table_for_tensorboard_is_not_written_where_a_link_leads(

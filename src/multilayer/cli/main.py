@@ -94,7 +94,7 @@ def check(command: str, flags: Namespace) -> None:
     if command in ("evaluate", "predict"):
         find_checkpoint(config["run"])
     if command == "report":
-        from multilayer.reports.folder import find_sweep
+        from multilayer.reports.sweep import find_sweep
 
         find_sweep(config["sweep"])
     if command == "predict":
@@ -225,8 +225,7 @@ def report_task(config: Any) -> None:
     from multilayer.runs.config import to_plain
 
     with reported(), gc_paused():  # the reading of many small files too: a tenth of its time
-        from multilayer.reports.printing import print_report
-        from multilayer.reports.report import report
+        from multilayer.reports.report import print_report, report
 
         print_report(report(to_plain(config)))
 

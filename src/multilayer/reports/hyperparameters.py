@@ -1,4 +1,4 @@
-"""What was swept: the settings, their levels, and whether they were spaced by factors."""
+"""What a sweep varied: hyperparameters, their values, and whether those are spaced by factors."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,13 @@ from typing import Any
 
 import numpy as np
 
-REPLICATES = ("seed", "data.shuffle_seed", "data.split_seed", "data.fold")
-"""Keys that nobody tunes: runs that differ in them alone are repetitions of one config."""
+SEED_KEYS = ("seed", "data.shuffle_seed", "data.split_seed", "data.fold")
+"""Keys that nobody tunes: runs that differ in these alone repeat one config."""
 
-NAMES = {
+LARGEST = 1e100
+"""Numbers above this one, and below its inverse, are treated as text: squaring them overflows."""
+
+_LABELS = {
     "optimizer.lr": "learning rate",
     "data.batch_size": "batch size (rows)",
     "data.train_rows": "training rows",
@@ -17,133 +20,157 @@ NAMES = {
     "trainer.gradient_clip_val": "largest norm of the gradient",
     "model.d_hidden": "hidden units",
 }
-"""How an axis is called, where the key does not say it by itself."""
+"""Axis labels of keys whose last part does not explain itself."""
 
-BY_FACTORS = ("lr", "weight_decay", "eps", "batch_size", "d_hidden", "d_embedding")
-"""The last part of keys that people think of in factors; so are counts, `n_*`."""
+_LOG_NAMES = ("lr", "weight_decay", "eps", "batch_size", "d_hidden", "d_embedding")
+"""Last parts of keys that people think of in factors; so are counts, `n_*`."""
 
-CLOSE = 1.5
-"""The factor below which two values are close enough for steps, whatever they are."""
+_CLOSE = 1.5
+"""Two values less than this factor apart are on a linear axis, whatever their key."""
 
-MOST = 1e100
-"""Larger numbers, and smaller ones than its inverse, are words: their squares are no numbers."""
+_N_BINS = 4
+"""Ranges of equal counts into which the many numbers that a search draws are put."""
 
-Level = float | int | bool | str | None
+Value = float | int | bool | str | None
 
 
 @dataclass(frozen=True)
-class Setting:
+class Hyperparameter:
     """A key that was swept.
 
-    levels: its values in order, numbers from low to high, lists as words.
-    is_log: whether the numbers are spaced by factors rather than by steps.
+    Attributes:
+        key: The dotted key.
+        values: Its distinct values in order: numbers ascending, then lists (as text), then text.
+        is_number: Whether all values are numbers.
+        is_log: Whether the numbers are spaced by factors rather than by equal steps.
     """
 
     key: str
-    levels: tuple[Level, ...]
+    values: tuple[Value, ...]
     is_number: bool
     is_log: bool
 
+    @classmethod
+    def from_runs(cls, key: str, values: Sequence[Any]) -> "Hyperparameter":
+        """The hyperparameter at `key`, from the value of each run."""
+        distinct = tuple(dict.fromkeys(as_value(value) for value in sorted(values, key=_sort_key)))
+        all_numbers = all(is_number(value) for value in distinct)
+        return cls(key, distinct, all_numbers, all_numbers and _is_log(key, distinct))
+
     @property
     def label(self) -> str:
-        """For an axis or a legend."""
-        return NAMES.get(self.key, self.key.rpartition(".")[2].replace("_", " "))
+        """The name on an axis or in a legend."""
+        return _LABELS.get(self.key, self.key.rpartition(".")[2].replace("_", " "))
 
-    def place(self, level: Level) -> float:
-        """Where a level is on an axis: words in a row; 0 on a log axis a step left of the rest."""
+    def axis_position(self, value: Value) -> float:
+        """Where a value is on an axis: text by index; 0 on a log axis one step left of the rest."""
         if not self.is_number:
-            return float(self.levels.index(level))
-        value = float(level)  # type: ignore[arg-type]
-        if self.is_log and value == 0:
-            positive = [float(other) for other in self.levels if other]
+            return float(self.values.index(value))
+        number = float(value)  # type: ignore[arg-type]
+        if self.is_log and number == 0:
+            positive = [float(other) for other in self.values if other]
             return positive[0] ** 2 / positive[1]
-        return value
+        return number
+
+    def scaled(self, value: Value) -> float:
+        """The position between the first value, 0, and the last, 1; 0.5 where there is only one."""
+        ends = [self.axis_position(each) for each in (self.values[0], self.values[-1], value)]
+        first, last, here = np.log(ends) if self.is_log else ends
+        return float((here - first) / (last - first)) if last > first else 0.5
+
+    def bins(self) -> dict[str, list[Value]]:
+        """The values by name, each alone; many numbers in `_N_BINS` ranges."""
+        if not self.is_number or len(self.values) <= 3 * _N_BINS:
+            return {format_value(value): [value] for value in self.values}
+        parts = [list(each) for each in np.array_split(np.array(self.values, object), _N_BINS)]
+        return {f"{format_value(each[0])} to {format_value(each[-1])}": each for each in parts}
 
 
-def make_setting(key: str, values: Sequence[Any]) -> Setting:
-    """A setting from the values that the runs have."""
-    levels = tuple(dict.fromkeys(as_level(value) for value in sorted(values, key=order)))
-    numbers = [level for level in levels if is_number(level)]
-    all_numbers = len(numbers) == len(levels)
-    return Setting(key, levels, all_numbers, all_numbers and is_spaced_by_factors(key, numbers))
-
-
-def as_level(value: Any) -> Level:
-    """A value that can be compared and is one word: lists become one, and what has no place."""
+def as_value(value: Any) -> Value:
+    """A value that can be compared and hashed: lists, and numbers beyond `LARGEST`, become text."""
     is_plain = value is None or isinstance(value, bool | str) or is_number(value)
-    return value if is_plain else word(value)
+    return value if is_plain else format_value(value)
 
 
-def word(value: Any) -> str:
+def as_column(values: Sequence[Any]) -> list[Any]:
+    """Values of one type, for a table: all `int`, all `float`, or all text; None stays None."""
+    known = [as_value(value) for value in values if value is not None]
+    if all(is_number(value) for value in known):
+        is_whole = all(isinstance(value, int) and abs(value) < 2**63 for value in known)
+        convert: Any = int if is_whole else float
+    else:
+        convert = format_value
+    return [None if value is None else convert(value) for value in values]
+
+
+def format_value(value: Any) -> str:
     """A value as one would write it in an override.
 
-    >>> word(0.0001), word([128, 64]), word(None), word(True)
+    >>> format_value(0.0001), format_value([128, 64]), format_value(None), format_value(True)
     ('0.0001', '[128,64]', 'null', 'true')
     """
     if isinstance(value, (list, tuple)):
-        return "[" + ",".join(word(item) for item in value) + "]"
+        return "[" + ",".join(format_value(item) for item in value) + "]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def is_number(value: Any) -> bool:
-    """Whether it has a place on an axis of numbers.
+    """Whether a value is a number that an axis can show.
 
     >>> is_number(0), is_number(1e-3), is_number(float("nan")), is_number(10**400), is_number(True)
     (True, True, False, False, False)
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return value == 0 or 1 / MOST <= abs(value) <= MOST
+    return value == 0 or 1 / LARGEST <= abs(value) <= LARGEST
 
 
-def order(value: Any) -> tuple[int, Any]:
-    """Sorts numbers before lists before words."""
+def is_log_key(key: str) -> bool:
+    """Whether people think of a key in factors, as of learning rates and counts."""
+    name = key.rpartition(".")[2]
+    return name in _LOG_NAMES or name.endswith("_lr") or name.startswith("n_")
+
+
+def _sort_key(value: Any) -> tuple[int, Any]:
+    """Sorts numbers before lists before text."""
     if is_number(value):
         return 0, value
     if isinstance(value, (list, tuple)):
         return 1, [(0, item) if is_number(item) else (1, str(item)) for item in value]
-    return 2, word(value)
+    return 2, format_value(value)
 
 
-def is_spaced_by_factors(key: str, levels: Sequence[Any]) -> bool:
-    """Whether an axis of a setting is a log one: by its levels, or where two say little, its key.
+def _is_log(key: str, values: Sequence[Any]) -> bool:
+    """Whether the axis is logarithmic: decided by the values; of two, by the key.
 
-    >>> is_spaced_by_factors("optimizer.lr", [0.1, 0.3])
-    True
-    >>> is_spaced_by_factors("model.dropout", [0.1, 0.3])
-    False
+    >>> _is_log("optimizer.lr", [0.1, 0.3]), _is_log("model.dropout", [0.1, 0.3])
+    (True, False)
     """
-    if len(levels) == 2 and min(levels) > 0 and is_usually_by_factors(key):
-        return bool(max(levels) >= CLOSE * min(levels))
-    return is_geometric(levels)
+    if len(values) == 2 and min(values) > 0 and is_log_key(key):
+        return bool(max(values) >= _CLOSE * min(values))
+    return _is_geometric(values)
 
 
-def is_usually_by_factors(key: str) -> bool:
-    """Whether people think of a key in factors, as of learning rates and counts."""
-    name = key.rpartition(".")[2]
-    return name in BY_FACTORS or name.endswith("_lr") or name.startswith("n_")
+def _is_geometric(values: Iterable[Any]) -> bool:
+    """Whether values are closer to equal factors than to equal steps; one of them may be 0.
 
+    Two values are if they are a factor of ten apart.
 
-def is_geometric(levels: Iterable[Any]) -> bool:
-    """Whether levels are closer to equal factors than to equal steps; a 0 beside them may be.
-
-    Two levels are, if they are a factor of ten apart.
-
-    >>> is_geometric([1e-3, 1e-2, 1e-1]), is_geometric([0, 0.1, 0.2]), is_geometric([0, 1e-4, 1e-2])
+    >>> _is_geometric([1e-3, 1e-2, 1e-1]), _is_geometric([0, 0.1]), _is_geometric([0, 1e-4, 1e-2])
     (True, False, True)
     """
-    values = np.array(sorted(levels), dtype=float)
-    positive = values[values > 0]
-    if len(positive) < 2 or len(positive) < len(values) - 1 or values[0] < 0:
+    ordered = np.array(sorted(values), dtype=float)
+    positive = ordered[ordered > 0]
+    if len(positive) < 2 or len(positive) < len(ordered) - 1 or ordered[0] < 0:
         return False
     if len(positive) == 2:
         return bool(positive[1] >= 10 * positive[0])
-    return uneven(np.log(positive)) < uneven(values)
+    return _unevenness(np.log(positive)) < _unevenness(ordered)
 
 
-def uneven(values: Any) -> float:
+def _unevenness(ordered: Any) -> float:
     """How much the steps between sorted values differ: their standard deviation over their mean."""
-    steps = np.diff(values)
+    steps = np.diff(ordered)
     return float(steps.std() / steps.mean())

@@ -1,38 +1,50 @@
-"""The report as Markdown."""
+"""The report as Markdown. Others' text is shown as it is: it neither formats, links nor runs."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from multilayer.core.text import sanitize
 from multilayer.plotting.style import TURN
-from multilayer.reports.configs import Candidate, as_range
-from multilayer.reports.escaping import code_block, escape
-from multilayer.reports.findings import bounds
-from multilayer.reports.findings.finding import Finding, number
-from multilayer.reports.hyperparameters import word
+from multilayer.reports.configs import ConfigResult, best_command, format_range
+from multilayer.reports.findings import thresholds
+from multilayer.reports.findings.thresholds import Finding
+from multilayer.reports.hyperparameters import format_value
 from multilayer.reports.plots import Picture
 from multilayer.reports.runs import SweepRun
-from multilayer.reports.seed_stats import N_RESAMPLES
-from multilayer.reports.stalled import long_ago
+from multilayer.reports.seed_stats import N_RESAMPLES, format_number, format_stats
 from multilayer.reports.sweep import Sweep
-from multilayer.reports.tables import SPLITS, mean_seconds, metric_names
-from multilayer.reports.verdict import best_command, in_words
+from multilayer.reports.tables import SPLITS, metric_names
 
-MOST_NAMES = 20
-"""Of runs in a line."""
+_MAX_NAMES = 20
+"""Names of runs in a line."""
 
-MOST_ROWS = 50
-"""Of a table in the report; the files beside it have all."""
+_MAX_ROWS = 50
+"""Rows of a table in the report; the CSV files have all."""
+
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "@": "&#64;"}
+
+_SPECIAL = re.compile(
+    r"""
+      [&<>|@]                                # tags, entities, cells, addresses
+    | [\\`*$~]                               # code, emphasis, formulas
+    | (?<![A-Za-z0-9])_ | _(?![A-Za-z0-9])   # emphasis; within a word it is none
+    | \](?=\s*[(\[])                         # links and images
+    | (?<=:)// | (?<=www)\.                  # addresses that become links by themselves
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
 
 
 def to_markdown(
     sweep: Sweep,
-    candidates: Sequence[Candidate],
+    configs: Sequence[ConfigResult],
     verdict: str,
     findings: Sequence[Finding],
     pictures: Sequence[Picture],
 ) -> str:
-    """The whole report."""
+    """The whole report; configs come best first."""
     parts = [
+<<<<<<< HEAD
         f"# Sweep {escape(sanitize(sweep.folder.resolve().name))}",
         *state_of(sweep),
         *(f"**Caution: {escape(each)}.**" for each in sweep.cautions),
@@ -44,15 +56,63 @@ def to_markdown(
         *metrics_part(sweep, candidates),
         *runs_part(sweep),
         how_computed(sweep),
+=======
+        f"# Sweep {escape(sanitize(sweep.folder.resolve().name))}",
+        *(
+            ["**The sweep is still running: all below is of the runs so far.**"]
+            * bool(sweep.running)
+        ),
+        _lines(state_lines(sweep)),
+        *(f"**Caution: {escape(warning)}.**" for warning in sweep.warnings),
+        *_what_varied(sweep),
+        *_best_config(sweep, configs, verdict),
+        *_findings(findings),
+        *_figures(sweep, pictures),
+        *_configs(sweep, configs),
+        *_metrics(sweep, configs),
+        *_bad_ends(sweep),
+        _how_computed(sweep),
+>>>>>>> 67a429b (reports: the field's names, half the files, helpers underscored, the test by scipy, HParams by torch)
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def state_of(sweep: Sweep) -> list[str]:
-    """How many runs there are, and which are not done, by name."""
-    lines = map(escape, state_lines(sweep))
-    note = "**The sweep is still running: all below is of the runs so far.**"
-    return ([note] if sweep.running else []) + ["  \n".join(lines)]
+def escape(text: str) -> str:
+    r"""Text in a line, a bullet or a cell.
+
+    >>> escape("<b> and [x](http://a) in validation/calibration_error [0.1, 0.2]")
+    '&lt;b&gt; and [x\\](http:\\/\\/a) in validation/calibration_error [0.1, 0.2]'
+    """
+
+    def escaped(found: re.Match[str]) -> str:
+        return _ENTITIES.get(found[0]) or "".join(f"\\{letter}" for letter in found[0])
+
+    return _SPECIAL.sub(escaped, " ".join(text.split()))
+
+
+def code_block(command: str) -> str:
+    """A command as a block of code, which no line of it ends."""
+    longest = max(map(len, re.findall("`+", command)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}bash\n{command}\n{fence}"
+
+
+def _lines(lines: Iterable[str]) -> str:
+    """Lines of one paragraph."""
+    return "  \n".join(map(escape, lines))
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; of cells the first line, of long ones its beginning."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = [[escape(_first_line(cell)) for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _first_line(text: str, limit: int = 160) -> str:
+    """The first line of a text, cut where it is long."""
+    line = text.partition("\n")[0]
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def state_lines(sweep: Sweep) -> list[str]:
@@ -60,74 +120,75 @@ def state_lines(sweep: Sweep) -> list[str]:
 
     Shared with what the command prints.
     """
-    n = len(sweep.runs) + len(sweep.broken)
+    done = [run for run in sweep.runs if run.status == "done"]
     planned = f" of {sweep.n_planned} planned" if sweep.n_planned else ""
     counts = ", ".join(f"{count} {name}" for name, count in sweep.counts.items())
-    lines = [f"{n} runs{planned}: {counts}"]
-    for status in sweep.counts:
-        if status not in ("done", "running"):
-            lines.append(f"{status}: {names(sweep.named(status))}")
-    if sweep.without_score:
-        lines.append(f"done, but without {sweep.metric}: {names(sweep.without_score)}")
-    if sweep.running:
-        lines.append(f"running: {names(sweep.running)}")
-    if sweep.killed:
-        ago = long_ago(min(sweep.killed.values()))
-        lines.append(f"running, or killed: nothing written for {ago}: {names(list(sweep.killed))}")
-    if sweep.broken:
-        lines.append(f"broken, left out: {names(list(sweep.broken))}")
+    lines = [f"{len(sweep.runs) + len(sweep.broken)} runs{planned}: {counts}"]
+    named = {
+        status: sweep.named(status) for status in sweep.counts if status not in ("done", "running")
+    }
+    named[f"done, but without {sweep.metric}"] = [
+        run.name for run in done if run.metric(sweep.metric) is None
+    ]
+    named["running"] = sweep.running
+    if sweep.stalled:
+        hours = int(min(sweep.stalled.values()) // 3600)
+        ago = f"{hours} h" if hours < 48 else f"{hours // 24} days"
+        named[f"running, or killed: nothing written for {ago}"] = list(sweep.stalled)
+    named["broken, left out"] = list(sweep.broken)
+    lines += [f"{what}: {_names(runs)}" for what, runs in named.items() if runs]
     if sweep.n_missing:
-        known = names(sweep.missing(MOST_NAMES), sweep.n_missing)
-        lines.append(f"missing: {known if sweep.numbers is not None else sweep.n_missing}")
+        known = _names(sweep.missing(_MAX_NAMES), sweep.n_missing)
+        lines.append(f"missing: {known if sweep.job_numbers is not None else sweep.n_missing}")
+    without = [run.name for run in done if run.name not in sweep.curves]
+    if without:
+        lines.append(f"done, but without history.csv, thus no curves: {_names(without)}")
     return lines
 
 
-def names(runs: Sequence[str], n: int | None = None) -> str:
+def _names(runs: Sequence[str], n: int | None = None) -> str:
     """The number of runs and their names, the first of many; n: where `runs` are not all.
 
-    >>> names(["3", "5"]), names(["3"]), names(["1", "2"], 9)
+    >>> _names(["3", "5"]), _names(["3"]), _names(["1", "2"], 9)
     ('2 (runs 3, 5)', '1 (run 3)', '9 (runs 1, 2 and 7 more)')
     """
-    n, shown = n or len(runs), runs[:MOST_NAMES]
+    n, shown = n or len(runs), runs[:_MAX_NAMES]
     more = f" and {n - len(shown)} more" if n > len(shown) else ""
     return f"{n} (run{'s' if n > 1 else ''} {', '.join(shown)}{more})"
 
 
-def what_varied(sweep: Sweep) -> list[str]:
-    """A row for each setting, and how many seeds."""
-    seeds = len(set(sweep.replicates))
-    repeat = sweep.repeat
-    folded = f"Folded: {seeds} {repeat}s." if seeds > 1 else "One seed: no spread is known."
-    if not sweep.settings:
-        but = f"Nothing but the {repeat}. {folded}"
-        return ["## What varied", but if seeds > 1 else "Nothing."]
+def _what_varied(sweep: Sweep) -> list[str]:
+    """A row for each hyperparameter, and how many seeds."""
+    seeds, word = len(set(sweep.seeds)), sweep.seed_word
+    folded = f"Folded: {seeds} {word}s." if seeds > 1 else "One seed: no spread is known."
+    if not sweep.hyperparameters:
+        return ["## What varied", f"Nothing but the {word}. {folded}" if seeds > 1 else "Nothing."]
     rows = []
-    for setting in sweep.settings:
-        words = [word(level) for level in setting.levels]
-        shown = ", ".join(words[:10]) + (f", … {words[-1]}" if words[10:] else "")
-        spacing = "by factors" if setting.is_log else "by steps" if setting.is_number else "choices"
-        rows.append([setting.key, str(len(words)), spacing, shown])
-    for key, levels in sweep.reported.items():
-        different = str(len(set(levels)))
-        rows.append([key, different, "not swept", as_range(levels)])
-    return ["## What varied", table(["setting", "values", "spaced", ""], rows), folded]
+    for each in sweep.hyperparameters:
+        values = list(map(format_value, each.values))
+        shown = ", ".join(values[:10]) + (f", … {values[-1]}" if values[10:] else "")
+        spacing = "by factors" if each.is_log else "by steps" if each.is_number else "choices"
+        rows.append([each.key, str(len(values)), spacing, shown])
+    for key, derived in sweep.derived.items():
+        rows.append([key, str(len(set(derived))), "not swept", format_range(derived)])
+    return ["## What varied", _table(["setting", "values", "spaced", ""], rows), folded]
 
 
-def best_config(sweep: Sweep, candidates: Sequence[Candidate], verdict: str) -> list[str]:
+def _best_config(sweep: Sweep, configs: Sequence[ConfigResult], verdict: str) -> list[str]:
     """The best config, the command that trains it, and whether it can be told from the second."""
-    command = best_command(candidates, sweep)
+    command = best_command(configs, sweep)
     if command is None:
         return ["## Best config", escape(verdict)]
-    best = candidates[0]
+    best = configs[0]
     test = [
-        escape(f"{name.partition('/')[2]} {in_words(best.metric(name))}")
+        escape(f"{name.partition('/')[2]} {format_stats(best.metric(name))}")
         for name in metric_names(sweep)
         if name.startswith("test/")
     ]
     lines = [
         "## Best config",
         code_block(command),
-        f"{escape(sweep.metric)} {in_words(best.score)}, n = {len(best.scores)}. "
+        f"{escape(sweep.metric)} {format_stats(best.score)}, n = {len(best.scores)}. "
         f"It has the best mean of {escape(sweep.metric)} ({sweep.mode}). {escape(verdict)}",
     ]
     if test:
@@ -135,35 +196,37 @@ def best_config(sweep: Sweep, candidates: Sequence[Candidate], verdict: str) -> 
     return lines
 
 
-def findings_part(findings: Sequence[Finding]) -> list[str]:
+def _findings(findings: Sequence[Finding]) -> list[str]:
     """A bullet for each finding."""
-    if not findings:
-        return []
-    return [
-        "## Findings",
-        "\n".join(f"- **{escape(it.title)}**: {escape(it.text)}." for it in findings),
+    bullets = "\n".join(f"- **{escape(each.title)}**: {escape(each.text)}." for each in findings)
+    return ["## Findings", bullets] if findings else []
+
+
+def _figures(sweep: Sweep, pictures: Sequence[Picture]) -> list[str]:
+    """The figures, each with what it shows below it."""
+    shown = [
+        f"![{each.path.stem}]({each.path.relative_to(sweep.folder).as_posix()})\n\n"
+        f"*{escape(each.caption)}.*"
+        for each in pictures
     ]
+    return ["## Figures", *shown] if shown else []
 
 
-def figures_part(sweep: Sweep, pictures: Sequence[Picture]) -> list[str]:
-    """The figures, each with what it shows."""
-    if not pictures:
-        return []
-    return ["## Figures", *(shown(it, sweep) for it in pictures)]
-
-
-def shown(picture: Picture, sweep: Sweep) -> str:
-    """A figure with what it shows below it."""
-    file = picture.path.relative_to(sweep.folder).as_posix()
-    return f"![{picture.path.stem}]({file})\n\n*{escape(picture.caption)}.*"
-
-
-def configs_part(sweep: Sweep, candidates: Sequence[Candidate]) -> list[str]:
+def _configs(sweep: Sweep, configs: Sequence[ConfigResult]) -> list[str]:
     """The configs, best first: the compared metric, how the runs ended, and their time."""
-    rows = [config_cells(rank, it) for rank, it in enumerate(candidates[:MOST_ROWS], start=1)]
-    words = explain_rows(sweep, len(candidates))
-    stacks = ["  \n".join(map(escape, stack_lines(sweep)))] if stack_lines(sweep) else []
-    return ["## Configs", words, table(config_header(sweep), rows), *stacks]
+    rows = [config_cells(rank, each) for rank, each in enumerate(configs[:_MAX_ROWS], start=1)]
+    rest = f" The best {_MAX_ROWS} of {len(configs)} are here;" if len(configs) > _MAX_ROWS else ""
+    stacked = [run for run in sweep.runs if run.in_stack]
+    time = "that of a run" + (", in a stack its share" if stacked else "")
+    if any(run.seconds is None for run in stacked):
+        time += " (not known where an earlier version trained the stack)"
+    about = (
+        f"Mean ± standard deviation over n {sweep.seed_word}s [95 % interval of the mean]; the "
+        f"time is {time}, in the mean.{rest} `configs.csv` has each number by itself, `runs.csv` "
+        "each run."
+    )
+    stacks = [_lines(stack_lines(sweep))] if stack_lines(sweep) else []
+    return ["## Configs", about, _table(config_header(sweep), rows), *stacks]
 
 
 def stack_lines(sweep: Sweep) -> list[str]:
@@ -173,63 +236,47 @@ def stack_lines(sweep: Sweep) -> list[str]:
         if run.in_stack and run.manifest.get("stack") and run.stack_seconds is not None:
             stacks.setdefault(run.manifest["stack"], []).append(run)
     return [
-        f"time of the stack of {names([run.name for run in runs])}: "
-        f"{number(max(run.stack_seconds or 0.0 for run in runs))} s"
-        for runs in list(stacks.values())[:MOST_NAMES]
+        f"time of the stack of {_names([run.name for run in runs])}: "
+        f"{format_number(max(run.stack_seconds or 0.0 for run in runs))} s"
+        for runs in list(stacks.values())[:_MAX_NAMES]
     ]
 
 
 def config_header(sweep: Sweep) -> list[str]:
     """The columns of the table of configs, here and in the terminal."""
-    keys = [*(setting.key for setting in sweep.settings), *sweep.reported]
-    return ["", *keys, sweep.metric, "n", "status", "time (s)"]
+    return ["", *sweep.values, *sweep.derived, sweep.metric, "n", "status", "time (s)"]
 
 
-def config_cells(rank: int, candidate: Candidate) -> list[str]:
-    """A row of it."""
+def config_cells(rank: int, config: ConfigResult) -> list[str]:
+    """A row of this table."""
     return [
         str(rank),
-        *(word(level) for level in candidate.choice.values()),
-        *candidate.reported.values(),
-        in_words(candidate.score),
-        str(len(candidate.scores)),
-        candidate.states(),
-        number(mean_seconds(candidate)),
+        *map(format_value, config.values.values()),
+        *config.derived.values(),
+        format_stats(config.score),
+        str(len(config.scores)),
+        config.status_text,
+        format_number(config.seconds),
     ]
 
 
-def explain_rows(sweep: Sweep, n_rows: int) -> str:
-    """What a cell says, and where the rest of the rows are."""
-    rest = f" The best {MOST_ROWS} of {n_rows} are here;" if n_rows > MOST_ROWS else ""
-    stacked = [run for run in sweep.runs if run.in_stack]
-    time = "that of a run" + (", in a stack its share" if stacked else "")
-    unknown = " (not known where an earlier version trained the stack)"
-    time += unknown if any(run.seconds is None for run in stacked) else ""
-    return (
-        f"Mean ± standard deviation over n {sweep.repeat}s [95 % interval of the mean]; the time "
-        f"is {time}, in the mean.{rest} `configs.csv` has each number by itself, `runs.csv` each "
-        "run."
-    )
-
-
-def metrics_part(sweep: Sweep, candidates: Sequence[Candidate]) -> list[str]:
+def _metrics(sweep: Sweep, configs: Sequence[ConfigResult]) -> list[str]:
     """Every final metric, a table for each split."""
     parts = ["## Every metric"] if metric_names(sweep) else []
-    keys = [setting.key for setting in sweep.settings]
     for split in SPLITS:
         own = [name for name in metric_names(sweep) if name.startswith(f"{split}/")]
         rows = [
-            [str(rank), *(word(level) for level in it.choice.values())]
-            + [in_words(it.metric(name)) for name in own]
-            for rank, it in enumerate(candidates[:MOST_ROWS], start=1)
+            [str(rank), *map(format_value, config.values.values())]
+            + [format_stats(config.metric(name)) for name in own]
+            for rank, config in enumerate(configs[:_MAX_ROWS], start=1)
         ]
         if own:
-            header = ["", *keys, *(name.partition("/")[2] for name in own)]
-            parts += [f"### {split.capitalize()}", table(header, rows)]
+            header = ["", *sweep.values, *(name.partition("/")[2] for name in own)]
+            parts += [f"### {split.capitalize()}", _table(header, rows)]
     return parts
 
 
-def runs_part(sweep: Sweep) -> list[str]:
+def _bad_ends(sweep: Sweep) -> list[str]:
     """The runs that did not come to a good end, and why."""
     ended = [run for run in sweep.runs if run.status in ("failed", "interrupted", "diverged")]
     rows = [
@@ -239,60 +286,47 @@ def runs_part(sweep: Sweep) -> list[str]:
             run.status,
             str(run.manifest.get("stop_reason") or "-"),
         ]
-        for run in ended[:MOST_ROWS]
+        for run in ended[:_MAX_ROWS]
     ]
-    rows += [[name, "-", "broken", reason] for name, reason in sweep.broken.items()][:MOST_ROWS]
+    rows += [[name, "-", "broken", reason] for name, reason in sweep.broken.items()][:_MAX_ROWS]
     if not rows:
         return []
-    more = len(ended) - MOST_ROWS
+    more = len(ended) - _MAX_ROWS
     rest = [f"{more} more are in `runs.csv`."] if more > 0 else []
     header = ["run", "overrides", "status", "reason"]
-    return ["## Runs that did not end well", table(header, rows), *rest]
+    return ["## Runs that did not end well", _table(header, rows), *rest]
 
 
-def one_line(text: str, limit: int = 160) -> str:
-    """The first line of a text, cut where it is long."""
-    line = text.partition("\n")[0]
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; of long cells the beginning."""
-    lines = [header, ["---"] * len(header), *rows]
-    cells = [[escape(one_line(cell)) for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
-
-
-def how_computed(sweep: Sweep) -> str:
-    """The methods and the bounds, for who wants to know."""
+def _how_computed(sweep: Sweep) -> str:
+    """The methods and the thresholds."""
     bullets = [
         "Means are over runs that are done. A config with fewer done seeds than most is ranked "
         "after the complete ones, and one with a diverged run after those. "
         f"{escape(sweep.metric)} decided; the test rows did not.",
-        f"Intervals are percentile bootstraps of {N_RESAMPLES} resamples, of three {sweep.repeat}s "
-        "or more. They are too narrow with "
+        f"Intervals are percentile bootstraps of {N_RESAMPLES} resamples, of three "
+        f"{sweep.seed_word}s or more. They are too narrow with "
         "few seeds: of normal values they hold the true mean in 75 % of cases for 3 seeds, 84 % "
         "for 5, 90 % for 10.",
         "The best config is compared with the others by a paired t-test over the seeds that both "
         "have, two-sided, with Holm's correction over all comparisons.",
-        f"Edge of the grid: within {bounds.EDGE:.0%} of the range that was swept, in its logarithm "
-        "where it was spaced by factors.",
+        f"Edge of the grid: within {thresholds.EDGE:.0%} of the range that was swept, in its "
+        "logarithm where it was spaced by factors.",
         "Chance: the standard deviation of a run beside the mean of its config, without what the "
         "seed does to all configs (a table of configs by seeds, the better half of the configs).",
         "A setting does not matter if the best config at each of its values is as good as the best "
         "of all: if the 95 % interval of their paired difference is within "
-        f"±{bounds.EQUIVALENT:g} of these standard deviations, what a run gains or loses by "
+        f"±{thresholds.EQUIVALENT:g} of these standard deviations, what a run gains or loses by "
         "chance. With fewer than about ten seeds hardly an interval is so narrow.",
-        f"Still improving: the best epoch is in the last {bounds.LATE:.0%} before "
-        f"trainer.max_epochs, and these brought {bounds.STILL_GAIN:.0%} or more.",
+        f"Still improving: the best epoch is in the last {thresholds.LATE:.0%} before "
+        f"trainer.max_epochs, and these brought {thresholds.MIN_LATE_GAIN:.0%} or more.",
         f"Overfitting: the training accuracy is above that of validation by more than "
-        f"{bounds.POINTS:.2f}; without an accuracy, the validation loss is more than "
-        f"{bounds.FACTOR:g} times the training loss. Underfitting: training is as far from the "
-        "best training of the sweep; it learns nothing if accuracy and F1 are "
-        "those of always naming one class, if "
-        f"the training AUROC is below {bounds.LEAST_AUROC:g}, or r2 below {bounds.LEAST_R2:g}.",
+        f"{thresholds.ACCURACY_GAP:.2f}; without an accuracy, the validation loss is more than "
+        f"{thresholds.LOSS_FACTOR:g} times the training loss. Underfitting: training is as far "
+        "from the best training of the sweep; it learns nothing if accuracy and F1 are those of "
+        f"always naming one class, if the training AUROC is below {thresholds.MIN_AUROC:g}, or r2 "
+        f"below {thresholds.MIN_R2:g}.",
         f"The validation loss turned if it ended more than {TURN:.0%} above its lowest; "
-        f"from {bounds.BIG_TURN:.0%} on that is a finding.",
+        f"from {thresholds.LARGE_RISE:.0%} on that is a finding.",
         "The findings are those of the tuning playbook (Godbole et al. 2023).",
     ]
     return "## How it was computed\n\n" + "\n".join(f"- {bullet}" for bullet in bullets)

@@ -1,7 +1,9 @@
 """Reads the runs of a sweep folder, whichever launcher trained them and however far they came."""
 
+import csv
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, cached_property
@@ -9,40 +11,73 @@ from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from multilayer.core.errors import UserError
+<<<<<<< HEAD
 from multilayer.core.files import load_yaml, read_small, refusing
 from multilayer.core.renamed import rename_targets
 from multilayer.core.text import sanitize, sanitize_data
 from multilayer.reports.hyperparameters import MOST, is_number
+=======
+from multilayer.core.text import sanitize, sanitize_data
+from multilayer.core.renamed import rename_targets
+from multilayer.reports.hyperparameters import LARGEST, is_number
+>>>>>>> 67a429b (reports: the field's names, half the files, helpers underscored, the test by scipy, HParams by torch)
 from multilayer.runs.folder import RunFolder
 
-RUN_FILES = ("manifest.json", "config.yaml")
-
 STATUSES = ("done", "running", "diverged", "failed", "interrupted")
-"""Of a run, in the order in which they are counted."""
+"""The statuses of a run, in the order in which they are counted."""
 
-NUMBERS = ("best_epoch", "fit_seconds", "members", "stack_seconds", "steps")
-WORDS = ("data_fingerprint", "stack", "started", "stop_reason")
-"""What is read of a manifest beside its status and overrides; it may be missing."""
+_NUMBERS = ("best_epoch", "fit_seconds", "members", "stack_seconds", "steps")
+_TEXTS = ("data_fingerprint", "stack", "started", "stop_reason")
+"""What is read of a manifest in addition to status and overrides; each may be missing."""
 
-MOST_OVERRIDES = 1000
-"""Of a run; each key that differs between runs is a column."""
+_MAX_OVERRIDES = 1000
+"""Overrides of a run; each key that differs between runs is a column."""
 
-MOST_BLOCKS = 200
-"""Of a config that is parsed block by block; one of ours has some twenty."""
+_MAX_BLOCKS = 200
+"""Blocks of a config that are parsed one by one; one of ours has some twenty."""
 
-MOST_JOBS = 10**12
-"""Of a sweep; where more were planned, nobody planned."""
+_MAX_JOBS = 10**12
+"""Jobs of a sweep; beyond that the command cannot have been meant."""
 
-MOST_COMMAND = 20_000
-"""Letters of a sweep's command that are parsed to count its jobs; Hydra's parser is slow."""
+_MAX_COMMAND = 20_000
+"""Characters of a sweep's command that are parsed to count its jobs; Hydra's parser is slow."""
+
+_MAX_HISTORY = 2**25
+"""Bytes of a `history.csv` that are read: over a hundred thousand epochs."""
+
+_MAX_EPOCH = 10**9
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Metrics by epoch.
+
+    Attributes:
+        epochs: `(E,)`, counted from 1.
+        values: By metric, `(E,)` each; NaN where it was not measured or not finite.
+    """
+
+    epochs: NDArray[np.int64]
+    values: dict[str, NDArray[np.float64]]
+
+    def of(self, name: str) -> NDArray[np.float64]:
+        """A metric by epoch, `(E,)`; all NaN where it was never logged."""
+        return self.values.get(name, np.full(len(self.epochs), np.nan))
 
 
 @dataclass(frozen=True)
 class SweepRun:
     """A run of a sweep, as its folder describes it.
 
-    name: of its folder, which is the job number unless `hydra.sweep.subdir` says otherwise.
+    Attributes:
+        folder: Its folder.
+        name: The folder's name: the job number unless `hydra.sweep.subdir` says otherwise.
+        manifest: The content of `manifest.json`.
+        metrics: The content of `metrics.json`: final metrics by split and name.
     """
 
     folder: RunFolder
@@ -57,29 +92,29 @@ class SweepRun:
         return status
 
     @cached_property
-    def words(self) -> dict[str, str]:
-        """Its overrides by their keys."""
-        return dict(map(key_and_word, self.manifest["overrides"]))
+    def overrides(self) -> dict[str, str]:
+        """The values of its overrides by key."""
+        return dict(map(split_override, self.manifest["overrides"]))
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved config."""
         file = self.folder.config_file
         with refusing(file, "is damaged", ValueError):
-            return load_config(read_small(file))
+            return _load_config(read_small(file))
 
     @property
     def seconds(self) -> float | None:
-        """The time of its training, of a stack its share; None where that is not known.
+        """The time of its training, in a stack its share of it; None where that is not known.
 
-        Earlier versions noted the time of the whole stack in its place.
+        Earlier versions noted the time of the whole stack instead.
         """
         is_share = self.manifest.get("stack_seconds") is not None
         return self.manifest.get("fit_seconds") if is_share or not self.in_stack else None
 
     @property
     def stack_seconds(self) -> float | None:
-        """The time of the stack up to its end; None where it was trained alone."""
+        """The time of the stack until this run ended; None if it was trained alone."""
         if not self.in_stack:
             return None
         known: float | None = self.manifest.get("stack_seconds")
@@ -94,49 +129,104 @@ class SweepRun:
         """A final metric such as `validation/loss`; None where it is missing or not finite."""
         split, _, metric = name.partition("/")
         value = self.metrics.get(split, {}).get(metric)
-        return float(value) if value is not None and abs(value) <= MOST else None
+        return float(value) if value is not None and abs(value) <= LARGEST else None
+
+    def config_value(self, key: str) -> Any:
+        """The config's value at a dotted key; None where there is none."""
+        node: Any = self.config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        return node
 
 
-def load_config(text: str) -> dict[str, Any]:
-    """A run's config. Blocks that runs share are parsed once, and so are not to be changed.
+def _load_config(text: str) -> dict[str, Any]:
+    """A run's config. Blocks that runs share are parsed once, so they must not be changed.
 
-    A thousand configs of a sweep take 0.1 s so, and 2 s otherwise.
+    This way a thousand configs of a sweep take 0.1 s instead of 2 s.
 
-    >>> load_config("seed: 0\\nmodel:\\n  dropout: 0.1\\n")
+    >>> _load_config("seed: 0\\nmodel:\\n  dropout: 0.1\\n")
     {'seed': 0, 'model': {'dropout': 0.1}}
     """
-    blocks = re.split(r"^(?=[A-Za-z_])", text, maxsplit=MOST_BLOCKS, flags=re.MULTILINE)
+    blocks = re.split(r"^(?=[A-Za-z_])", text, maxsplit=_MAX_BLOCKS, flags=re.MULTILINE)
     config: dict[str, Any] = {}
     try:
         for block in blocks:
-            config |= load_block(block) or {}
+            config |= _load_block(block) or {}
     except (TypeError, ValueError):  # written by hand, or damaged
-        config = load_block(text)
+        config = _load_block(text)
     return config
 
 
 @cache
+<<<<<<< HEAD
 def load_block(text: str) -> Any:
     """A part of a YAML file that stands by itself."""
     return sanitize_data(rename_targets(load_yaml(text)))
+=======
+def _load_block(text: str) -> Any:
+    """A part of a YAML file that can be parsed by itself."""
+    return sanitize_data(rename_targets(load_yaml(text)))
+>>>>>>> 67a429b (reports: the field's names, half the files, helpers underscored, the test by scipy, HParams by torch)
+
+
+def read_curves(folder: Path, names: Collection[str]) -> Curves | None:
+    """The metrics `names` of each epoch of a run, by its `history.csv`.
+
+    None where it has none of them, as in folders of versions that did not write one. What follows a
+    damaged row is left out.
+    """
+    path = folder / "history.csv"
+    if not path.is_file():
+        return _logged_curves(folder, names)
+    with path.open("rb") as file:
+        text = file.read(_MAX_HISTORY).decode(errors="replace")
+    reader = csv.reader(text.split("\n")[:-1])  # without a row that is just being written
+    rows: dict[int, list[float]] = {}
+    columns: dict[str, int] = {}
+    try:
+        header = next(reader, [])
+        columns = {name: header.index(name) for name in names if name in header}
+        for row in reader:
+            numbers = [float(row[column] or "nan") for column in columns.values()]
+            rows[int(row[header.index("epoch")])] = numbers
+    except (csv.Error, ValueError, IndexError):
+        pass
+    epochs = sorted(epoch for epoch in rows if 0 < epoch <= _MAX_EPOCH)
+    if not epochs or not columns:
+        return None
+    values = np.array([rows[epoch] for epoch in epochs]).T  # (metrics, E)
+    size = np.abs(values)
+    values = np.where(size > LARGEST, np.nan, np.where(size < 1 / LARGEST, 0.0, values))
+    return Curves(np.array(epochs), dict(zip(columns, values, strict=True)))
+
+
+def _logged_curves(folder: Path, names: Collection[str]) -> Curves | None:
+    """Until runs write `history.csv`: their curves as loggers wrote them."""
+    from multilayer.reports.logged import read_points
+
+    points = read_points(folder, names)
+    epochs = sorted(epoch for epoch in points if 0 < epoch <= _MAX_EPOCH)
+    values = np.array([[points[epoch].get(name, np.nan) for epoch in epochs] for name in names])
+    values = np.where(np.abs(values) > LARGEST, np.nan, values)
+    return Curves(np.array(epochs), dict(zip(names, values, strict=True))) if epochs else None
 
 
 def config_problem(run: SweepRun) -> str | None:
-    """Why a run's config is none of ours; None where it is one."""
+    """Why a run's config cannot be used; None if it can."""
     try:
-        is_ours = is_config(run.config)
+        is_valid = _is_config(run.config)
     except UserError as error:
-        return reason(run.folder.config_file, error)
-    return None if is_ours else "config.yaml is not that of a run"
+        return _reason(run.folder.config_file, error)
+    return None if is_valid else "config.yaml is not that of a run"
 
 
-def reason(path: Path, error: UserError) -> str:
-    """Why a file could not be read, without its folder and what a library says of the damage."""
+def _reason(path: Path, error: UserError) -> str:
+    """Why a file could not be read, without its folder and without the parser's own message."""
     return str(error).replace(str(path), path.name, 1).partition(":")[0]
 
 
-def is_config(content: Any) -> bool:
-    """Whether a config has what is read of it."""
+def _is_config(content: Any) -> bool:
+    """Whether the parts of a config that are read have the right types."""
     if not isinstance(content, dict):
         return False
     trainer = content.get("trainer") or {}
@@ -151,63 +241,63 @@ def is_config(content: Any) -> bool:
 
 
 def read_sweep(sweep: Path) -> list[SweepRun]:
-    """The runs that have begun, in the order of their job numbers."""
-    return sorted(
-        (it for it in read_folders(sweep).values() if isinstance(it, SweepRun)), key=place
-    )
+    """The runs that have begun and can be read, in the order of their job numbers."""
+    return [each for each in read_folders(sweep).values() if isinstance(each, SweepRun)]
 
 
 def read_folders(sweep: Path) -> dict[str, SweepRun | str]:
-    """Each run that has begun by its name, or why it cannot be read.
+    """Each run that has begun by name, in the order of job numbers, or why it cannot be read.
 
-    Folders of one name, each in its own folder, are called by both.
+    Where folders share a name, their parent's is put before it.
     """
-    begun = sorted({path.parent for name in RUN_FILES for path in files_of_runs(sweep, name)})
+    files = [file for name in ("manifest.json", "config.yaml") for file in run_files(sweep, name)]
+    begun = sorted({file.parent for file in files})
     n_of_name = Counter(path.name for path in begun)
     found: dict[str, SweepRun | str] = {}
     for path in begun:
         own = path.name if n_of_name[path.name] == 1 else f"{path.parent.name}/{path.name}"
+<<<<<<< HEAD
         name = sanitize(own, keep="")
         found[name] = read_run(RunFolder(path), name)
     return found
+=======
+        name = sanitize(own, keep="")
+        found[name] = _read_run(RunFolder(path), name)
+    return dict(sorted(found.items(), key=lambda item: _job_order(item[0])))
+>>>>>>> 67a429b (reports: the field's names, half the files, helpers underscored, the test by scipy, HParams by torch)
 
 
-def manifests(sweep: Path) -> list[Path]:
-    """The manifests of a sweep's runs.
+def run_files(sweep: Path, name: str = "manifest.json") -> list[Path]:
+    """The files of one name in the run folders of a sweep.
 
-    They may lie a folder deeper, as with `hydra.sweep.subdir='group/${hydra.job.num}'`.
+    The folders may lie one level deeper, as with `hydra.sweep.subdir='group/${hydra.job.num}'`.
     """
-    return files_of_runs(sweep, "manifest.json")
-
-
-def files_of_runs(sweep: Path, name: str) -> list[Path]:
-    """The files of one name in the run folders of a sweep."""
     found = list(sweep.glob(f"*/{name}"))
     if not found and (sweep / "multirun.yaml").is_file():
         found = list(sweep.glob(f"*/*/{name}"))
     return found
 
 
-def read_run(folder: RunFolder, name: str) -> SweepRun | str:
+def _read_run(folder: RunFolder, name: str) -> SweepRun | str:
     """A run, or why there is none: which of its files is missing, or not what a run writes."""
     found: list[Any] = []
-    for file, read, is_ours in (
-        (folder.manifest_file, folder.read_manifest, is_manifest),
-        (folder.metrics_file, folder.read_metrics, is_metrics),
+    for file, read, is_valid in (
+        (folder.manifest_file, folder.read_manifest, _is_manifest),
+        (folder.metrics_file, folder.read_metrics, _is_metrics),
     ):
         try:
             found.append(sanitize_data(read()))
         except UserError as error:
-            return reason(file, error)
-        if not is_ours(found[-1]):
+            return _reason(file, error)
+        if not is_valid(found[-1]):
             return f"{file.name} is not that of a run"
     return SweepRun(folder, name, *found)
 
 
-def is_manifest(content: Any) -> bool:
-    """Whether a manifest has what is read of it.
+def _is_manifest(content: Any) -> bool:
+    """Whether the parts of a manifest that are read have the right types.
 
-    >>> is_manifest({"status": "done", "overrides": ["seed=1"]}), is_manifest([])
+    >>> _is_manifest({"status": "done", "overrides": ["seed=1"]}), _is_manifest([])
     (True, False)
     """
     if not isinstance(content, dict) or content.get("status") not in STATUSES:
@@ -215,17 +305,17 @@ def is_manifest(content: Any) -> bool:
     overrides = content.get("overrides")
     return (
         isinstance(overrides, list)
-        and len(overrides) <= MOST_OVERRIDES
-        and all(isinstance(word, str) for word in overrides)
-        and all(content.get(key) is None or is_number(content[key]) for key in NUMBERS)
-        and all(content.get(key) is None or isinstance(content[key], str) for key in WORDS)
+        and len(overrides) <= _MAX_OVERRIDES
+        and all(isinstance(override, str) for override in overrides)
+        and all(content.get(key) is None or is_number(content[key]) for key in _NUMBERS)
+        and all(content.get(key) is None or isinstance(content[key], str) for key in _TEXTS)
     )
 
 
-def is_metrics(content: Any) -> bool:
+def _is_metrics(content: Any) -> bool:
     """Whether final metrics are numbers, or null, by split and name.
 
-    >>> is_metrics({"train": {"loss": 0.1, "r2": None}}), is_metrics({"train": {"loss": "x"}})
+    >>> _is_metrics({"train": {"loss": 0.1, "r2": None}}), _is_metrics({"train": {"loss": "x"}})
     (True, False)
     """
     return isinstance(content, dict) and all(
@@ -235,13 +325,13 @@ def is_metrics(content: Any) -> bool:
     )
 
 
-def place(run: SweepRun) -> tuple[int, str]:
-    """Where a run stands among the others: by number, then by name."""
-    return (int(run.name), "") if is_job_number(run.name) else (2**63, run.name)
+def _job_order(name: str) -> tuple[int, str]:
+    """Sorts runs by job number, then those with another name."""
+    return (int(name), "") if is_job_number(name) else (2**63, name)
 
 
 def is_job_number(name: str) -> bool:
-    """Whether a folder is called by the number of a job.
+    """Whether a folder's name is the number of a job.
 
     >>> is_job_number("12"), is_job_number("²"), is_job_number("012"), is_job_number("9" * 200)
     (True, False, False, False)
@@ -252,82 +342,74 @@ def is_job_number(name: str) -> bool:
 def varied(runs: list[SweepRun]) -> dict[str, list[Any]]:
     """What varies between the runs: by the key of the override, the value of each run.
 
-    Values are those of the config, numbers as numbers; a choice from a group is its name. A run
-    that lacks an override has what its config says there, else None.
+    Values are those of the config, with its types; a choice from a config group is its name. A run
+    without the override has what its config says there, else None.
     """
-    words = [run.words for run in runs]
-    keys = dict.fromkeys(key for own in words for key in own)
+    keys = dict.fromkeys(key for run in runs for key in run.overrides)
     values = {
-        key: [value_of(run, key, own.get(key)) for run, own in zip(runs, words, strict=True)]
+        key: [_value_of(run, key) for run in runs]
         for key in keys
-        if len({own.get(key) for own in words}) > 1
+        if len({run.overrides.get(key) for run in runs}) > 1
     }
     return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
 
 
-def key_and_word(override: str) -> tuple[str, str]:
-    """The key of an override and the rest of it.
+def split_override(override: str) -> tuple[str, str]:
+    """The key of an override and its value.
 
-    >>> key_and_word("+model.dropout=0.1"), key_and_word("~callbacks")
+    >>> split_override("+model.dropout=0.1"), split_override("~callbacks")
     (('model.dropout', '0.1'), ('callbacks', '~'))
     """
-    key, has_value, word = override.partition("=")
-    return key.lstrip("+~"), word if has_value else "~"
+    key, has_value, value = override.partition("=")
+    return key.lstrip("+~"), value if has_value else "~"
 
 
-def value_of(run: SweepRun, key: str, word: str | None) -> Any:
-    """What a run's config has at a dotted key; where that is a whole group, the chosen name."""
-    node = config_at(run, key)
-    return word if node is None or isinstance(node, dict) else node
+def _value_of(run: SweepRun, key: str) -> Any:
+    """The config's value at a dotted key; where that is a whole group, the name of the choice."""
+    value = run.config_value(key)
+    return run.overrides.get(key) if value is None or isinstance(value, dict) else value
 
 
-def config_at(run: SweepRun, key: str) -> Any:
-    """What a run's config has at a dotted key; None where it has nothing."""
-    node: Any = run.config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node
-
-
-def noted_by_hydra(sweep: Path) -> dict[str, Any]:
-    """What Hydra notes of itself in a sweep's multirun.yaml; empty where it cannot be read."""
+def hydra_settings(sweep: Path) -> dict[str, Any]:
+    """Hydra's own settings from a sweep's `multirun.yaml`; empty where it cannot be read."""
     try:
-        noted = load_block(read_small(sweep / "multirun.yaml"))["hydra"]
+        settings = _load_block(read_small(sweep / "multirun.yaml"))["hydra"]
     except (ValueError, LookupError, TypeError):
         return {}
-    return noted if isinstance(noted, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def count_jobs(sweep: Path) -> int | None:
-    """How many runs the sweep was to have, by the command that Hydra noted; None if unknown."""
+    """How many runs the sweep's command asks for, by what Hydra noted of it; None if unknown."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    noted = noted_by_hydra(sweep)
+    settings = hydra_settings(sweep)
     try:
-        if not noted["sweeper"]["_target_"].endswith(".BasicSweeper"):
-            return None  # as many as it likes, and a parameter's words may not be values
-        params = noted["sweeper"].get("params") or {}
-        words = [*(f"{key}={value}" for key, value in params.items()), *noted["overrides"]["task"]]
-        if sum(map(len, words)) > MOST_COMMAND:
+        if not settings["sweeper"]["_target_"].endswith(".BasicSweeper"):
+            return None  # a search decides itself, and its parameters may not be lists of values
+        params = settings["sweeper"].get("params") or {}
+        words = [f"{key}={value}" for key, value in params.items()] + settings["overrides"]["task"]
+        if sum(map(len, words)) > _MAX_COMMAND:
             return None
         parsed = OverridesParser.create().parse_overrides(words)
         last = {override.get_key_element(): override for override in parsed}  # the command line's
-        n = prod(count_values(each) for each in last.values() if each.is_sweep_override())
+        n = prod(_count_values(each) for each in last.values() if each.is_sweep_override())
     except (ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     except (ValueError, HydraException):
         return None
-    return n if n <= MOST_JOBS else None
+    return n if n <= _MAX_JOBS else None
 
 
-def count_values(override: Any) -> int:
+def _count_values(override: Any) -> int:
     """How many values an override of a sweep has, without listing them.
 
-    Raises `TypeError` where that is not known from it alone.
+    Raises:
+        AttributeError: The override alone does not tell, as for a glob or an interval.
     """
     values = override.value()
     if not override.is_range_sweep():
-        return len(values.list)  # of a glob or an interval there is none
+        return len(values.list)
     steps = (Decimal(values.stop) - Decimal(values.start)) / Decimal(values.step)
     return max(0, ceil(steps))

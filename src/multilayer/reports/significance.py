@@ -9,34 +9,40 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy import stats
 
-from multilayer.reports.configs import Candidate
-from multilayer.reports.seed_stats import CONFIDENCE
+from multilayer.reports.configs import ConfigResult
+from multilayer.reports.hyperparameters import format_value
+from multilayer.reports.seed_stats import CONFIDENCE, format_number
+from multilayer.reports.sweep import Sweep
 
-LEAST_SEEDS = 3
-"""For a verdict. From two differences nobody knows their spread: p is below 0.05 by chance of how
-the digits fall."""
+MIN_SEEDS = 3
+"""Seeds for a verdict. The spread of two differences is unknown: their p is often below 0.05."""
 
-POWER = 0.8
-"""How often a test with the seeds that are advised would see a difference as large as was seen."""
+_POWER = 0.8
+"""How often a test with the advised number of seeds would see a difference as large as was seen."""
 
-MOST_SEEDS = 50
-"""Beyond them nobody trains more to tell two configs apart: they are as good as equal."""
+_MAX_SEEDS = 50
+"""Nobody trains more seeds than this to tell two configs apart: they are as good as equal."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """The best config against another one.
 
-    n: the seeds that both have done.
-    worse_by: the mean over them of how much worse the other is; None where n is 0.
-    low, high: the 95 % interval of that, by Student's t; std: of the differences.
-    p: of the paired t-test, two-sided; adjusted: after Holm's correction for all comparisons.
-    n_worse: the seeds with which the other is worse.
+    Attributes:
+        other: The other config.
+        n: The seeds that both have done.
+        worse_by: The mean over these of how much worse the other is; None where n is 0.
+        std: The standard deviation of the differences.
+        low: The lower end of the 95 % interval of `worse_by`, by Student's t.
+        high: The upper end.
+        p: Of the paired t-test, two-sided.
+        adjusted: p after Holm's correction for all comparisons.
+        n_worse: The seeds with which the other is worse.
     """
 
-    other: Candidate
+    other: ConfigResult
     n: int
     worse_by: float | None = None
     std: float | None = None
@@ -53,26 +59,24 @@ class Comparison:
 
     @property
     def is_always_worse(self) -> bool:
-        """Whether the other is worse with every seed, be it by much or by little.
+        """Whether the other is worse with every seed, by much or by little.
 
-        It says what a t-test cannot where a config explodes: that makes its mean as wide as high.
+        This says what a t-test cannot where a config explodes: its standard deviation is then as
+        large as its mean.
         """
-        return self.n >= LEAST_SEEDS and self.n_worse == self.n
+        return self.n >= MIN_SEEDS and self.n_worse == self.n
 
 
-def compare(candidates: Sequence[Candidate], sign: int) -> list[Comparison]:
-    """The first candidate against each other one that has a score and did not diverge."""
-    sound = [candidate for candidate in candidates if candidate.is_sound]
-    if not sound:
-        return []
-    pairs = [paired_test(sound[0], other, sign) for other in sound[1:]]
-    return with_adjusted(pairs)
+def compare(configs: Sequence[ConfigResult], sign: int) -> list[Comparison]:
+    """The first valid config against each other one; configs come best first."""
+    valid = [config for config in configs if config.is_valid]
+    return with_adjusted([paired_test(valid[0], other, sign) for other in valid[1:]])
 
 
-def paired_test(best: Candidate, other: Candidate, sign: int) -> Comparison:
+def paired_test(best: ConfigResult, other: ConfigResult, sign: int) -> Comparison:
     """The paired t-test over the seeds that both have done.
 
-    p is None with fewer than `LEAST_SEEDS`, and where all differences are the same number: their
+    p is None with fewer than `MIN_SEEDS`, and where all differences are the same number: their
     spread is then unknown rather than zero.
     """
     shared = [seed for seed in best.scores if seed in other.scores]
@@ -80,32 +84,30 @@ def paired_test(best: Candidate, other: Candidate, sign: int) -> Comparison:
         return Comparison(other, 0)
     differences = np.array([sign * (other.scores[seed] - best.scores[seed]) for seed in shared])
     n, mean, n_worse = len(shared), float(differences.mean()), int((differences > 0).sum())
-    if n < LEAST_SEEDS:
+    if n < MIN_SEEDS:
         return Comparison(other, n, mean, n_worse=n_worse)
     if not differences.any():
         return Comparison(other, n, 0.0, 0.0, 0.0, 0.0, 1.0)
     std = float(differences.std(ddof=1))
-    error = std / sqrt(n)
-    if error <= 1e-9 * abs(mean):
+    if std / sqrt(n) <= 1e-9 * abs(mean):
         return Comparison(other, n, mean, std, n_worse=n_worse)
-    margin = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
-    p = float(2 * stdtr(n - 1, -abs(mean) / error))
-    return Comparison(other, n, mean, std, mean - margin, mean + margin, p, n_worse=n_worse)
+    test = stats.ttest_1samp(differences, 0.0)
+    low, high = map(float, test.confidence_interval(CONFIDENCE))
+    return Comparison(other, n, mean, std, low, high, float(test.pvalue), n_worse=n_worse)
 
 
-def with_adjusted(pairs: list[Comparison]) -> list[Comparison]:
+def with_adjusted(pairs: Sequence[Comparison]) -> list[Comparison]:
     """The comparisons with their p-values adjusted together."""
-    known = [pair for pair in pairs if pair.p is not None]
-    adjusted = iter(holm([pair.p for pair in known if pair.p is not None]))
+    adjusted = iter(_holm([pair.p for pair in pairs if pair.p is not None]))
     return [
         replace(pair, adjusted=next(adjusted)) if pair.p is not None else pair for pair in pairs
     ]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def _holm(p_values: Sequence[float]) -> list[float]:
     """p-values for which the chance of any false claim among all is bounded (Holm 1979).
 
-    >>> holm([0.01, 0.04, 0.03])
+    >>> _holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
     order = np.argsort(p_values, kind="stable")
@@ -116,17 +118,103 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def seeds_needed(comparison: Comparison, n_comparisons: int) -> int | None:
+def verdict(
+    sweep: Sweep, configs: Sequence[ConfigResult], comparisons: Sequence[Comparison]
+) -> str:
+    """Whether the best config is distinguishable from the second, and what would tell more."""
+    if not any(config.is_valid for config in configs):
+        return "No config has a finished run that did not diverge: there is no best one."
+    if not comparisons:
+        return "There is no second config to compare it with."
+    second = comparisons[0]
+    if second.n >= MIN_SEEDS:
+        return _test_result(sweep, second, comparisons)
+    s = "" if second.n == 1 else "s"
+    have = f"{second.n} {sweep.seed_word}{s}" if second.n else f"no {sweep.seed_word}"
+    override = _more_seeds(sweep, 5)
+    return (
+        f"Whether it is better than the second ({second.other.describe()}) cannot be told: the "
+        f"best two share {have}, and a test needs {MIN_SEEDS}."
+        + (f" Add {override} to the sweep." if override else "")
+    )
+
+
+def _test_result(sweep: Sweep, second: Comparison, comparisons: Sequence[Comparison]) -> str:
+    """The verdict where there are seeds enough for a test."""
+    other, seed = f"the second ({second.other.describe()})", sweep.seed_word
+    if second.p is None or second.adjusted is None:
+        return (
+            f"T{other[1:]} is worse by {format_number(second.worse_by)} for each of {second.n} "
+            f"{seed}s alike, so that no spread is known: more {seed}s would tell."
+        )
+    head = "distinguishable" if second.is_clear else "not distinguishable"
+    m = len(comparisons)
+    text = (
+        f"It is {head} from {other}: the second is worse by {format_number(second.worse_by)} "
+        f"(uncorrected 95 % interval {format_number(second.low)} to {format_number(second.high)}) "
+        f"over {second.n} shared {seed}s, paired t-test p = {second.adjusted:.2g} after Holm's "
+        f"correction for {m} comparison{'s' if m > 1 else ''}."
+    )
+    if second.is_clear:
+        return text
+    unclear = [each for each in comparisons if not each.is_clear]
+    text += f" {len(unclear)} of {m} other configs cannot be told from the best"
+    always = sum(each.is_always_worse for each in unclear)
+    if always:
+        which = "each" if always == len(unclear) else f"{always} of them"
+        text += f", though {which} did worse with every {seed}"
+    return f"{text}.{_advice(sweep, second, m)}"
+
+
+def _advice(sweep: Sweep, second: Comparison, n_comparisons: int) -> str:
+    """How many seeds would tell the best two apart."""
+    if not second.worse_by or not second.std:
+        return ""
+    needed = _seeds_needed(second, n_comparisons)
+    if needed is None:
+        return f" Take either: it would take more than {_MAX_SEEDS} {sweep.seed_word}s to tell."
+    override = _more_seeds(sweep, needed)
+    if override is None and sweep.seed_word == "fold":
+        return f" About {needed} folds would tell, more than the data are split into."
+    return f" About {needed} {sweep.seed_word}s would tell{f': {override}' if override else ''}."
+
+
+def _seeds_needed(comparison: Comparison, n_comparisons: int) -> int | None:
     """How many seeds would tell the two apart, if they differ by as much as was seen.
 
     The test is held to the strictest of Holm's levels, 0.05 over the number of comparisons. None
-    where it would take more than `MOST_SEEDS`, or their spread is unknown.
+    where it would take more than `_MAX_SEEDS`, or the spread is unknown.
     """
     if not comparison.worse_by or not comparison.std:
         return None
     effect = abs(comparison.worse_by) / comparison.std
     level = 1 - (1 - CONFIDENCE) / n_comparisons / 2
-    for n in range(comparison.n + 1, MOST_SEEDS + 1):
-        if effect * sqrt(n) >= stdtrit(n - 1, level) + stdtrit(n - 1, POWER):
+    for n in range(comparison.n + 1, _MAX_SEEDS + 1):
+        if effect * sqrt(n) >= stats.t.ppf(level, n - 1) + stats.t.ppf(_POWER, n - 1):
             return n
     return None
+
+
+def _more_seeds(sweep: Sweep, n: int) -> str | None:
+    """The override for n seeds, those that the sweep has first.
+
+    It names the key by which the sweep repeated its configs: the seed, or the fold. None where
+    there are no more folds, where seeds are not whole numbers, or where the runs were resumed from
+    another, whose seed they keep.
+    """
+    keys, first = sweep.seed_keys, sweep.runs[0]
+    key = "seed" if "seed" in keys or not keys else keys[0]
+    if keys:
+        used = list(dict.fromkeys(each[keys.index(key)] for each in sweep.seeds))
+    else:
+        used = [first.config.get("seed", 0)]
+    if first.config.get("resume") or not all(isinstance(value, int) for value in used):
+        return None
+    unused = (number for number in range(n + len(used)) if number not in used)
+    values = sorted(used) + [next(unused) for _ in range(n - len(used))]
+    n_folds = first.config_value("data.folds") if key == "data.fold" else None
+    if isinstance(n_folds, int) and max(values) >= n_folds:
+        return None
+    if values == list(range(n)) and n > 5:
+        return f"{key}='range({n})'"
+    return f"{key}={','.join(map(format_value, values))}"

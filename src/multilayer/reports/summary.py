@@ -1,19 +1,26 @@
-"""What a sweep did, in one table at its end."""
+"""What is printed at the end of a sweep."""
 
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from rich.table import Table
 
 from multilayer.core.errors import UserError
+<<<<<<< HEAD
 from multilayer.reports.runs import SweepRun, config_problem, read_sweep
 from multilayer.runs.console import console, format_number
+=======
+>>>>>>> 67a429b (reports: the field's names, half the files, helpers underscored, the test by scipy, HParams by torch)
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from multilayer.reports.runs import SweepRun
+
+_log = logging.getLogger(__name__)
 
 
 class SweepFolder(Callback):
@@ -27,39 +34,42 @@ class SweepFolder(Callback):
 
 
 def print_sweep(sweep: Path) -> None:
-    """The runs of a sweep, how many failed, where they are, and how to look at them.
+    """Print the runs of a sweep, how many failed, where they are, and how to look at them.
 
-    TensorBoard's table of the runs is written here too, now that it is known what varied.
+    The rows of TensorBoard's HParams tab are written too, now that it is known what varied.
     """
-    from multilayer.reports.tensorboard_hparams import (
-        write_hparams,  # TensorBoard's parts take 0.2 s
-    )
+    from multilayer.reports.runs import config_problem, read_sweep
+    from multilayer.reports.tensorboard_hparams import write_hparams
+    from multilayer.runs.console import console
 
     runs = read_sweep(sweep)
     if not runs:
         return
-    described = [run for run in runs if config_problem(run) is None]
+    readable = [run for run in runs if config_problem(run) is None]
     try:
-        write_hparams(described)
+        write_hparams(readable)
     except UserError as error:  # a folder that cannot be written any more; the runs are done
-        log.warning(f"no table of the runs for TensorBoard: {error}")
+        _log.warning(f"no table of the runs for TensorBoard: {error}")
     out = console()
-    if described:
-        config = described[0].config
-        out.print(sweep_table(runs, config["monitor"], config["mode"]))
+    if readable:
+        config = readable[0].config
+        out.print(_sweep_table(runs, config["monitor"], config["mode"]))
     failed = [run.name for run in runs if run.status == "failed"]
     if failed:
-        out.print(
-            f"failed        {len(failed)} of {len(runs)}: job {', '.join(failed)}", style="red"
-        )
+        jobs = f"{len(failed)} of {len(runs)}: job {', '.join(failed)}"
+        out.print(f"failed        {jobs}", style="red")
     folder = os.path.relpath(sweep)
     out.print(f"sweep folder  {folder}")
     out.print(f"look at it    tensorboard --logdir {folder}")
     out.print(f"report        multilayer report sweep={folder}")
 
 
-def sweep_table(runs: list[SweepRun], monitor: str, mode: str) -> Table:
-    """A row a run: the overrides in which it differs, status and metrics; the best is marked."""
+def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":
+    """A row for each run: the overrides in which it differs, status, metrics; the best is green."""
+    from rich.table import Table
+
+    from multilayer.runs.console import format_number
+
     values = [run.metric(monitor) for run in runs]
     known = [value for value in values if value is not None]
     best = (min if mode == "min" else max)(known, default=None)
@@ -67,20 +77,15 @@ def sweep_table(runs: list[SweepRun], monitor: str, mode: str) -> Table:
     overrides = [run.manifest["overrides"] for run in runs]
     shared = set.intersection(*map(set, overrides)) if runs[1:] else set()
     for run, own, value in zip(runs, overrides, values, strict=True):
+        is_best = value is not None and value == best
+        test = run.metrics.get("test", {})
+        headline = next((name for name in ("accuracy", "rmse") if name in test), None)
         table.add_row(
             run.name,
             " ".join(override for override in own if override not in shared),
             run.status,
-            format_number(value) + (" *" if value is not None and value == best else ""),
-            headline_of(run.metrics.get("test", {})),
-            style="green" if value is not None and value == best else None,
+            format_number(value) + (" *" if is_best else ""),
+            f"{headline} {format_number(test[headline])}" if headline else "",
+            style="green" if is_best else None,
         )
     return table
-
-
-def headline_of(test: dict[str, float | None]) -> str:
-    """The test metric that a short table shows: the accuracy, or the RMSE."""
-    for name in ("accuracy", "rmse"):
-        if name in test:
-            return f"{name} {format_number(test[name])}"
-    return ""

@@ -1,47 +1,65 @@
-"""A sweep as the report sees it: its runs, what varied, and which runs are missing or broken."""
+"""A sweep: which folder is one, its runs, what varied between them, and which are missing."""
 
+import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
+from time import time
 from typing import Any
 
 from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.metric_names import MORE_IS_BETTER
-from multilayer.reports.comparability import cautions, losses_vary, metric_of_any_loss
-from multilayer.reports.hyperparameters import REPLICATES, Level, Setting, as_level, make_setting
+from multilayer.reports.hyperparameters import SEED_KEYS, Hyperparameter, Value, as_value
 from multilayer.reports.runs import (
     STATUSES,
+    Curves,
     SweepRun,
-    config_at,
     config_problem,
     count_jobs,
     is_job_number,
-    place,
+    read_curves,
     read_folders,
+    read_sweep,
+    run_files,
     varied,
 )
-from multilayer.reports.stalled import LONG, silent_seconds
 
-RATE = "optimizer.lr"
+STALL_SECONDS = 3600.0
+"""A run writes every few seconds; one that is silent for longer than this was likely killed."""
+
+_LEARNING_RATE = "optimizer.lr"
+
+_LOSS_INDEPENDENT = ("validation/accuracy", "validation/rmse")
+"""Metrics that mean the same whichever loss was trained: of classification, and of regression."""
+
+_DATA_KEYS = {"data", "data.name", "data.path", "data.target"}
+
+_TIME = re.compile(r"\d\d-\d\d-\d\d(-\d+)?")
+"""The name of a single run's folder."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of a sweep folder, and the metric that they are compared by.
+    """The runs of a sweep folder, and the metric by which they are compared.
 
-    runs: those that can be read, in the order of their numbers.
-    broken: why the others cannot be, by their name.
-    n_planned: how many runs it was to have; None where only a sweeper knew.
-    metric, mode: what is compared, and whether `min` or `max` of it is best.
-    settings: what varied, but for the seed.
-    levels: by the key of a setting, its level in each run.
-    replicate_keys: what varied that nobody tunes, as the seed; replicates: its values in each run.
-    reported: as `levels`, of what no override says and yet differs: a found learning rate.
-    cautions: what must be known before the configs are compared.
-    silent: by the name of a run that says it is running, the seconds since it wrote something.
+    Attributes:
+        folder: The sweep folder.
+        runs: The runs that can be read, in the order of their numbers.
+        broken: Why the others cannot be read, by name.
+        n_planned: How many runs there were to be; None where only the sweeper knew.
+        metric: The metric that is compared, as `validation/loss`.
+        mode: Whether the `min` or the `max` of it is best.
+        hyperparameters: What varied, without the seeds.
+        values: By the key of a hyperparameter, its value in each run.
+        seed_keys: Those of `SEED_KEYS` that varied.
+        seeds: The values of these in each run.
+        derived: As `values`, of what no override sets and yet differs, as a learning rate that was
+            found.
+        warnings: What a reader must know before comparing the configs.
+        silent: By the name of a run whose status is running, the seconds since it wrote something.
     """
 
     folder: Path
@@ -50,36 +68,46 @@ class Sweep:
     n_planned: int | None
     metric: str
     mode: str
-    settings: list[Setting]
-    levels: dict[str, list[Level]]
-    replicate_keys: tuple[str, ...]
-    replicates: list[tuple[Any, ...]]
-    reported: dict[str, list[Level]]
-    cautions: list[str]
+    hyperparameters: list[Hyperparameter]
+    values: dict[str, list[Value]]
+    seed_keys: tuple[str, ...]
+    seeds: list[tuple[Any, ...]]
+    derived: dict[str, list[Value]]
+    warnings: list[str]
     silent: dict[str, float]
 
     @property
     def sign(self) -> int:
-        """What a metric is multiplied by, so that less of it is better."""
+        """The factor by which a metric is multiplied so that less is better."""
         return 1 if self.mode == "min" else -1
 
     @property
-    def repeat(self) -> str:
-        """What a repetition of a config is called."""
-        return "fold" if self.replicate_keys == ("data.fold",) else "seed"
+    def seed_word(self) -> str:
+        """What a repetition of a config is called: a seed or a fold."""
+        return "fold" if self.seed_keys == ("data.fold",) else "seed"
+
+    @cached_property
+    def curves(self) -> dict[str, Curves]:
+        """By the name of a run that has them: its losses and the compared metric of each epoch."""
+        metric = self.metric.rpartition("/")[2]
+        names = {
+            f"{split}/{each}" for split in ("train", "validation") for each in ("loss", metric)
+        }
+        found = {run.name: read_curves(run.folder.path, names) for run in self.runs}
+        return {name: curves for name, curves in found.items() if curves is not None}
 
     @property
     def running(self) -> list[str]:
-        """The runs that are running, as far as one can see."""
-        return [name for name, seconds in self.silent.items() if seconds < LONG]
+        """The runs that still train, as far as one can tell."""
+        return [name for name, seconds in self.silent.items() if seconds < STALL_SECONDS]
 
     @property
-    def killed(self) -> dict[str, float]:
-        """The runs that were likely killed, and for how many seconds they were silent."""
-        return {name: seconds for name, seconds in self.silent.items() if seconds >= LONG}
+    def stalled(self) -> dict[str, float]:
+        """The runs that were likely killed, and for how many seconds they have been silent."""
+        return {name: each for name, each in self.silent.items() if each >= STALL_SECONDS}
 
     @cached_property
-    def numbers(self) -> set[int] | None:
+    def job_numbers(self) -> set[int] | None:
         """The numbers of the runs that left a folder; None where some have another name."""
         names = {run.name for run in self.runs} | set(self.broken)
         return {int(name) for name in names} if all(map(is_job_number, names)) else None
@@ -87,23 +115,17 @@ class Sweep:
     @property
     def n_missing(self) -> int:
         """How many runs left no folder."""
-        if self.numbers is None:
+        if self.job_numbers is None:
             return max(0, (self.n_planned or 0) - len(self.runs) - len(self.broken))
-        n_runs = self.n_planned or 1 + max(self.numbers)
-        return n_runs - sum(number < n_runs for number in self.numbers)
+        n_runs = self.n_planned or 1 + max(self.job_numbers)
+        return n_runs - sum(number < n_runs for number in self.job_numbers)
 
     def missing(self, limit: int) -> list[str]:
-        """The first numbers of the runs that left no folder, where the runs are numbered."""
-        if self.numbers is None:
+        """The first numbers of the runs that left no folder, if the runs are numbered."""
+        if self.job_numbers is None:
             return []
-        absent = (str(number) for number in count() if number not in self.numbers)
+        absent = (str(number) for number in count() if number not in self.job_numbers)
         return list(islice(absent, min(limit, self.n_missing)))
-
-    @property
-    def without_score(self) -> list[str]:
-        """The runs that are done and yet have no finite number for what is compared."""
-        done = [run for run in self.runs if run.status == "done"]
-        return [run.name for run in done if run.metric(self.metric) is None]
 
     def named(self, status: str) -> list[str]:
         """The names of the runs with a status."""
@@ -119,27 +141,28 @@ class Sweep:
 def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
     """Read a sweep folder.
 
-    metric: compare by this one; otherwise by the one that the runs monitor.
+    Args:
+        folder: The folder.
+        metric: Compare by this one; by default, by the one that the runs monitor.
 
-    Raises `UserError` where no run can be read, or none has the metric.
+    Raises:
+        UserError: No run can be read, or none has the metric.
     """
     found = read_folders(folder)
     readable = [run for run in found.values() if isinstance(run, SweepRun)]
     problems = found | {run.name: config_problem(run) for run in readable}
-    broken = {name: why for name, why in problems.items() if isinstance(why, str)}
-    runs = sorted((run for run in readable if run.name not in broken), key=place)
+    broken = {name: reason for name, reason in problems.items() if isinstance(reason, str)}
+    runs = [run for run in readable if run.name not in broken]
     if not runs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:3])
         raise UserError(f"sweep={folder}: no run can be read ({reasons})")
-    config = runs[0].config
-    values = varied(runs)
-    if metric is None and losses_vary(list(values)) and config["monitor"].endswith("/loss"):
-        metric = metric_of_any_loss(runs)
-    metric, mode = choose_metric(metric, config["monitor"], config["mode"], runs)
-    settings = [make_setting(key, each) for key, each in values.items() if key not in REPLICATES]
-    levels = {setting.key: [as_level(v) for v in values[setting.key]] for setting in settings}
-    keys = tuple(key for key in REPLICATES if key in values)
-    repeated = [[as_level(value) for value in values[key]] for key in keys]
+    varying = varied(runs)
+    values = {key: list(map(as_value, each)) for key, each in varying.items()}
+    metric, mode = _choose_metric(metric, runs, list(values))
+    hyperparameters = [
+        Hyperparameter.from_runs(key, each) for key, each in varying.items() if key not in SEED_KEYS
+    ]
+    seed_keys = tuple(key for key in SEED_KEYS if key in values)
     return Sweep(
         folder=folder,
         runs=runs,
@@ -147,39 +170,82 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
         n_planned=count_jobs(folder),
         metric=metric,
         mode=mode,
-        settings=settings,
-        levels=levels,
-        replicate_keys=keys,
-        replicates=list(zip(*repeated, strict=True)) if repeated else [()] * len(runs),
-        reported=found_rates(runs, levels),
-        cautions=list(cautions(runs, list(values), metric)),
-        silent={run.name: silent_seconds(run.folder.path) for run in runs if is_running(run)},
+        hyperparameters=hyperparameters,
+        values={each.key: values[each.key] for each in hyperparameters},
+        seed_keys=seed_keys,
+        seeds=[tuple(values[key][i] for key in seed_keys) for i in range(len(runs))],
+        derived=_derived_learning_rates(runs, values),
+        warnings=list(_comparability_warnings(runs, list(values), metric)),
+        silent={run.name: _silent_seconds(run) for run in runs if run.status == "running"},
     )
 
 
-def is_running(run: SweepRun) -> bool:
-    """Whether a run says that it is running."""
-    return run.status == "running"
-
-
-def found_rates(runs: Sequence[SweepRun], levels: Collection[str]) -> dict[str, list[Level]]:
+def _derived_learning_rates(
+    runs: Sequence[SweepRun], swept: Collection[str]
+) -> dict[str, list[Value]]:
     """The learning rate of each run, where it differs between them and was not swept.
 
-    Optimizers have different ones by default, and callbacks=lr_sweep finds one for each run.
+    Optimizers have different defaults, and callbacks=lr_sweep finds one for each run.
     """
-    if RATE in levels:
+    if _LEARNING_RATE in swept:
         return {}
-    rates = [as_level(config_at(run, RATE)) for run in runs]
-    return {RATE: rates} if len(set(rates)) > 1 else {}
+    rates = [as_value(run.config_value(_LEARNING_RATE)) for run in runs]
+    return {_LEARNING_RATE: rates} if len(set(rates)) > 1 else {}
 
 
-def choose_metric(
-    wanted: str | None, monitor: str, mode: str, runs: list[SweepRun]
+def _silent_seconds(run: SweepRun) -> float:
+    """The time since anything was written in a run folder, or in the folders in it."""
+    folder = run.folder.path
+    paths = [folder, *folder.glob("*"), *folder.glob("*/*")]
+    return time() - max(map(_written_at, paths))
+
+
+def _written_at(path: Path) -> float:
+    """When a file was written, in seconds since 1970; 0 where it has just been removed."""
+    try:
+        return path.lstat().st_mtime  # of a link itself, which may lead nowhere
+    except OSError:
+        return 0.0
+
+
+def _comparability_warnings(
+    runs: Sequence[SweepRun], keys: Sequence[str], metric: str
+) -> Iterator[str]:
+    """What a reader must know before any ranking of configs; `keys` are those that varied."""
+    losses = _loss_keys(keys)
+    if losses:
+        which = f"{', '.join(losses)} varied, so that the losses of different configs are not"
+        if metric.endswith("/loss"):
+            yield f"{which} comparable, and yet {metric} ranks them: compare by another metric"
+        else:
+            yield f"{which} comparable; the configs are ranked by {metric}"
+    fingerprints = {run.manifest.get("data_fingerprint") for run in runs} - {None}
+    if len(fingerprints) > 1 or set(keys) & _DATA_KEYS:
+        yield f"the runs are of different data, between which {metric} is not comparable"
+
+
+def _loss_keys(keys: Sequence[str]) -> list[str]:
+    """The keys that change what a loss means."""
+    return [key for key in keys if key == "loss" or key.startswith("loss.")]
+
+
+def _choose_metric(
+    wanted: str | None, runs: Sequence[SweepRun], keys: Sequence[str]
 ) -> tuple[str, str]:
-    """The metric to compare by and its mode; the test split is for no choice.
+    """The metric to compare by, and its mode.
 
-    Raises `UserError` for a metric that no run has.
+    It is the monitored one unless another is wanted, or losses are not comparable. `keys` are those
+    that varied.
+
+    Raises:
+        UserError: No run has the metric, or it is of the test split, by which nothing is chosen.
     """
+    monitor, mode = runs[0].config["monitor"], runs[0].config["mode"]
+    if wanted is None and _loss_keys(keys) and monitor.endswith("/loss"):
+        has = (
+            name for name in _LOSS_INDEPENDENT if any(run.metric(name) is not None for run in runs)
+        )
+        wanted = next(has, None)
     if wanted is None or wanted == monitor:
         return monitor, mode
     known = {
@@ -194,13 +260,76 @@ def choose_metric(
             f"metric={wanted}: what is chosen by the test split is no longer tested by it; "
             f"{did_you_mean(near, known)}"
         )
-    if wanted not in known:
-        raise UserError(f"metric={wanted}: no such metric, {nearest_metric(wanted, known)}")
-    return wanted, "max" if wanted.rpartition("/")[2] in MORE_IS_BETTER else "min"
-
-
-def nearest_metric(wanted: str, known: Collection[str]) -> str:
-    """A hint at the metric that was meant; of validation, if its name is not known either way."""
-    of_validation = sorted(name for name in known if name.startswith("validation/"))
     name = wanted.rpartition("/")[2]
-    return did_you_mean(f"validation/{name}", of_validation or known)
+    if wanted not in known:
+        of_validation = sorted(each for each in known if each.startswith("validation/"))
+        hint = did_you_mean(f"validation/{name}", of_validation or known)
+        raise UserError(f"metric={wanted}: no such metric, {hint}")
+    return wanted, "max" if name in MORE_IS_BETTER else "min"
+
+
+def find_sweep(sweep: str | Path) -> Path:
+    """The folder that `sweep` names.
+
+    Raises:
+        UserError: It is no sweep folder, or holds no runs. The message names a sweep nearby.
+    """
+    path = Path(sweep)
+    if not path.exists():
+        raise UserError(f"sweep={sweep}: no such folder")
+    if not path.is_dir():
+        raise UserError(f"sweep={sweep} is a file: expected the folder of a sweep")
+    has_runs = bool(run_files(path))
+    if (path / "multirun.yaml").is_file():
+        if not has_runs:
+            planned = count_jobs(path)
+            of_all = f" of {planned}" if planned else ""
+            raise UserError(f"sweep={sweep}: 0{of_all} runs have begun")
+        return path
+    if not has_runs:
+        raise UserError(
+            f"sweep={sweep} is not a sweep folder: expected folders with manifest.json in it"
+            + _nearby_sweep(path)
+        )
+    reason = _why_no_sweep(path)
+    if reason:
+        raise UserError(f"sweep={sweep} is not a sweep folder: {reason}")
+    return path
+
+
+def _nearby_sweep(path: Path) -> str:
+    """A hint at the sweep that holds this run, or at the latest sweep in this folder."""
+    if (path / "manifest.json").is_file():
+        above = f"; did you mean {path.parent}?" if _is_sweep(path.parent) else ""
+        return f", and this is a single run{above}"
+    below = sorted(path.glob("*/*/manifest.json"), key=_written_at)
+    folders = dict.fromkeys(file.parent.parent for file in reversed(below))
+    near = next(filter(_is_sweep, folders), None)
+    return f"; did you mean {near}?" if near else ""
+
+
+def _is_sweep(path: Path) -> bool:
+    """Whether the runs in a folder are those of one sweep."""
+    return (path / "multirun.yaml").is_file() or _why_no_sweep(path) is None
+
+
+def _why_no_sweep(path: Path) -> str | None:
+    """Why a folder without Hydra's multirun.yaml is no sweep; None if it is one.
+
+    Its runs are numbered, or have the same keys among their overrides, and little else is there.
+    """
+    names = [file.parent.name for file in run_files(path)]
+    if all(_TIME.fullmatch(name) for name in names):
+        return f"its runs ({len(names)}) are single ones of a day, which nobody meant to compare"
+    others = [each for each in path.iterdir() if each.is_dir() and each.name != "figures"]
+    if 2 * len(names) < len(others):
+        return f"only {len(names)} of the {len(others)} folders in it hold a run"
+    if all(map(is_job_number, names)) or _share_overrides(read_sweep(path)):
+        return None
+    return "it has no multirun.yaml, and its runs are not numbered and share no overrides"
+
+
+def _share_overrides(runs: Sequence[SweepRun]) -> bool:
+    """Whether there are several runs, whose overrides have the same keys."""
+    keys = {frozenset(run.overrides) for run in runs}
+    return len(runs) > 1 and len(keys) == 1 and keys != {frozenset()}

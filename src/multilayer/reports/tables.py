@@ -1,14 +1,13 @@
-"""The tables of a sweep: a row a run, and a row a config with its seeds folded."""
+"""The tables of a report: a row for each run, and a row for each config with its seeds pooled."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from multilayer.core.files import whole_file
-from multilayer.reports.configs import Candidate
-from multilayer.reports.hyperparameters import REPLICATES, as_level, is_number, word
+from multilayer.reports.configs import ConfigResult
+from multilayer.reports.hyperparameters import SEED_KEYS, as_column, format_value
 from multilayer.reports.runs import varied
 from multilayer.reports.sweep import Sweep
 
@@ -28,58 +27,49 @@ def metric_names(sweep: Sweep) -> list[str]:
     return [f"{split}/{name}" for split in splits for name in names if (split, name) in found]
 
 
-def runs_table(sweep: Sweep) -> pl.DataFrame:
-    """A row a run: what varied, status, time, and every final metric; null for what it lacks."""
+def write_tables(sweep: Sweep, configs: Sequence[ConfigResult]) -> None:
+    """Write `runs.csv`, `runs.parquet` and `configs.csv`; each appears whole or not at all.
+
+    Raises:
+        UserError: One cannot be written.
+    """
+    runs, pooled = _runs_table(sweep), _configs_table(configs, metric_names(sweep))
+    for name, table in (("runs.csv", runs), ("runs.parquet", runs), ("configs.csv", pooled)):
+        with whole_file(sweep.folder / name) as file:
+            table.write_csv(file) if name.endswith(".csv") else table.write_parquet(file)
+
+
+def _runs_table(sweep: Sweep) -> pl.DataFrame:
+    """A row for each run: what varied, status, time, every final metric; null for what it lacks."""
     runs = sweep.runs
-    seeds = {key: each for key, each in varied(runs).items() if key in REPLICATES}
+    seeds = {key: each for key, each in varied(runs).items() if key in SEED_KEYS}
     columns: dict[str, list[Any]] = {"run": [run.name for run in runs]}
-    columns |= {key: column(each) for key, each in (sweep.levels | sweep.reported | seeds).items()}
+    columns |= {
+        key: as_column(each) for key, each in (sweep.values | sweep.derived | seeds).items()
+    }
     for name in ("status", "stop_reason", "best_epoch", "steps"):
-        columns[name] = column([run.manifest.get(name) for run in runs])
-    columns["fit_seconds"] = column([run.seconds for run in runs])
-    columns["stack_seconds"] = column([run.stack_seconds for run in runs])
+        columns[name] = as_column([run.manifest.get(name) for run in runs])
+    columns["fit_seconds"] = as_column([run.seconds for run in runs])
+    columns["stack_seconds"] = as_column([run.stack_seconds for run in runs])
     columns |= {name: [run.metric(name) for run in runs] for name in metric_names(sweep)}
     return pl.DataFrame(columns, infer_schema_length=None)
 
 
-def column(values: Sequence[Any]) -> list[Any]:
-    """Values of one kind: numbers, or else words; null stays null."""
-    levels = [as_level(value) for value in values]
-    known = [level for level in levels if level is not None]
-    if all(is_number(level) for level in known):
-        whole = all(isinstance(level, int) and abs(level) < 2**63 for level in known)
-        return levels if whole else [None if level is None else float(level) for level in levels]
-    return [None if level is None else word(level) for level in levels]
-
-
-def configs_table(candidates: Sequence[Candidate], names: Sequence[str]) -> pl.DataFrame:
-    """A row a config, best first: for each metric its mean, deviation, n, and interval."""
-    rows = [config_row(rank, each, names) for rank, each in enumerate(candidates, start=1)]
+def _configs_table(configs: Sequence[ConfigResult], names: Sequence[str]) -> pl.DataFrame:
+    """A row for each config, best first: of each metric, mean, deviation and interval."""
+    rows = [_config_row(rank, each, names) for rank, each in enumerate(configs, start=1)]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def config_row(rank: int, candidate: Candidate, names: Sequence[str]) -> dict[str, Any]:
-    """The row of a config in the folded table."""
+def _config_row(rank: int, config: ConfigResult, names: Sequence[str]) -> dict[str, Any]:
+    """The row of a config."""
     row: dict[str, Any] = {"rank": rank}
-    row |= {key: word(level) for key, level in candidate.choice.items()}
-    row |= candidate.reported
-    row |= {"runs": len(candidate.runs), "n": len(candidate.scores), "status": candidate.states()}
-    row["fit_seconds"] = mean_seconds(candidate)
+    row |= {key: format_value(value) for key, value in config.values.items()}
+    row |= config.derived
+    row |= {"runs": len(config.runs), "n": len(config.scores), "status": config.status_text}
+    row["fit_seconds"] = config.seconds
     for name in names:
-        fold = candidate.metric(name)
+        stats = config.metric(name)
         for part in ("mean", "std", "low", "high"):
-            row[f"{name} {part}"] = getattr(fold, part) if fold else None
+            row[f"{name} {part}"] = getattr(stats, part) if stats else None
     return row
-
-
-def mean_seconds(candidate: Candidate) -> float | None:
-    """The mean time of training, over the runs that are done and know it."""
-    known = [run.seconds for run in candidate.done if run.seconds is not None]
-    return sum(known) / len(known) if known else None
-
-
-def write_tables(folder: Path, runs: pl.DataFrame, configs: pl.DataFrame) -> None:
-    """Write `runs.csv`, `runs.parquet` and `configs.csv`; each appears whole or not at all."""
-    for name, frame in (("runs.csv", runs), ("runs.parquet", runs), ("configs.csv", configs)):
-        with whole_file(folder / name) as file:
-            frame.write_csv(file) if name.endswith(".csv") else frame.write_parquet(file)

@@ -1,177 +1,139 @@
-"""The runs of a sweep for TensorBoard's tab "HParams": a row a run, what varied, how it ended.
+"""The runs of a sweep for TensorBoard's HParams tab: a row for each run, what varied, how it ended.
 
-Written at the end of the sweep, when it is known what varied; without importing torch.
+Written at the end of the sweep, when it is known what varied.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams import api_pb2, metadata
-from tensorboard.plugins.hparams.plugin_data_pb2 import (
-    HParamsPluginData,
-    SessionEndInfo,
-    SessionStartInfo,
-)
-from tensorboard.summary.writer.record_writer import RecordWriter
-
 from multilayer.core.files import whole_file
-from multilayer.reports.hyperparameters import is_number
+from multilayer.reports.hyperparameters import as_column
 from multilayer.reports.runs import SweepRun, varied
-
-LOGGER = "multilayer.training.TensorBoard"
-"""The logger whose event files are in `tensorboard/` of the run folder."""
 
 FILE = "events.out.tfevents.9999999999.hparams"
 """TensorBoard takes the files of a folder in the order of their names: this is the last."""
 
-SHOWN = ("loss", "accuracy", "rmse")
-"""The final metrics that have a column, of validation and test, beside the one that is monitored:
+_LOGGER = "multilayer.training.TensorBoard"
+"""The logger whose event files are in `tensorboard/` of the run folder."""
+
+_SHOWN = ("loss", "accuracy", "rmse")
+"""Final metrics of validation and test that have a column in addition to the one that is monitored:
 the loss and the headline of each task."""
 
-STATUS = {
-    "done": api_pb2.STATUS_SUCCESS,
-    "diverged": api_pb2.STATUS_FAILURE,
-    "failed": api_pb2.STATUS_FAILURE,
-}
-"""As TensorBoard shows them; what is not here is unknown."""
 
-Value = bool | float | str
+_STATUSES = {"done": 1, "diverged": 2, "failed": 2}
+"""TensorBoard's STATUS_SUCCESS and STATUS_FAILURE; what is not here is unknown, 0."""
 
 
 def write_hparams(runs: Sequence[SweepRun]) -> None:
     """Write the row of each run that logs to TensorBoard, over an earlier one.
 
-    The runs have a config. Where `tensorboard/` is a link, which leads elsewhere, none is written.
+    Args:
+        runs: Runs whose configs can be read. Where `tensorboard/` is a link, which leads elsewhere,
+            no row is written.
+
+    Raises:
+        UserError: A file cannot be written.
     """
-    shown = [has_tensorboard(run) for run in runs]
-    if not any(shown):
+    logged = [index for index, run in enumerate(runs) if _has_tensorboard(run)]
+    if not logged:
         return
-    hparams = {key: plain_values(values) for key, values in varied(list(runs)).items()}
-    names = columns(runs)
-    about = HParamsPluginData(experiment=experiment(hparams, names))
-    for i, run in enumerate(runs):
-        if shown[i]:
-            own = {key: values[i] for key, values in hparams.items()}
-            events = events_of(run, about, own, names)
-            write_events(run.folder.path / "tensorboard" / FILE, events)
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    columns = {key: as_column(values) for key, values in varied(list(runs)).items()}
+    names = _metric_names(runs)
+    experiment = _experiment(columns, names)
+    for index in logged:
+        hparams = {key: values[index] for key, values in columns.items()}
+        with whole_file(runs[index].folder.path / "tensorboard" / FILE) as file:
+            writer = RecordWriter(file)
+            for event in _events(runs[index], experiment, hparams, names):
+                writer.write(event.SerializeToString())
 
 
-def has_tensorboard(run: SweepRun) -> bool:
+def _has_tensorboard(run: SweepRun) -> bool:
     """Whether a run has event files in its folder, or was to have."""
     loggers = filter(None, (run.config.get("logger") or {}).values())
-    is_logged = any(node.get("_target_") == LOGGER for node in loggers)
+    is_logged = any(node.get("_target_") == _LOGGER for node in loggers)
     return is_logged and not (run.folder.path / "tensorboard").is_symlink()
 
 
-def columns(runs: Sequence[SweepRun]) -> list[str]:
+def _metric_names(runs: Sequence[SweepRun]) -> list[str]:
     """The final metrics that are shown: the monitored one first, then validation and test."""
     monitors = [run.config["monitor"] for run in runs]
-    others = [f"{split}/{name}" for split in ("validation", "test") for name in SHOWN]
+    others = [f"{split}/{name}" for split in ("validation", "test") for name in _SHOWN]
     known = {
         f"{split}/{name}" for run in runs for split in run.metrics for name in run.metrics[split]
     }
     return [name for name in dict.fromkeys([*monitors, *others]) if name in known]
 
 
-def plain_values(values: Sequence[Any]) -> list[Value]:
-    """The values of a key over the runs, all of one kind.
+def _experiment(columns: dict[str, list[Any]], names: Sequence[str]) -> Any:
+    """Which columns there are; without this summary TensorBoard would show every curve as a metric.
 
-    Numbers stay numbers, by which TensorBoard filters a range; beside words they are words too.
-
-    >>> plain_values([1, 0.5]), plain_values([[4, 4], None]), plain_values([0, "auto"])
-    ([1.0, 0.5], ['[4, 4]', 'null'], ['0', 'auto'])
+    torch's is given the ranges by which numbers are filtered, and the choices of texts.
     """
-    if all(isinstance(value, bool) for value in values):
-        return list(values)
-    if all(is_number(value) for value in values):
-        return [float(value) for value in values]
-    return [value if isinstance(value, str) else json.dumps(value) for value in values]
+    from torch.utils.tensorboard import summary
+
+    torch: Any = summary  # which has no types
+    known = {key: [each for each in values if each is not None] for key, values in columns.items()}
+    first = {key: values[0] for key, values in known.items()}
+    experiment, _, _ = torch.hparams(first, dict.fromkeys(f"final/{name}" for name in names))
+    with _plugin_data(experiment) as data:
+        for info in data.experiment.hparam_infos:
+            values, info.differs = known[info.name], True
+            if isinstance(values[0], str):
+                info.domain_discrete.extend(list(dict.fromkeys(values)))
+            else:
+                info.domain_interval.min_value = min(values)
+                info.domain_interval.max_value = max(values)
+        for info in data.experiment.metric_infos:
+            info.display_name = info.name.tag.removeprefix("final/")
+    return experiment
 
 
-def experiment(hparams: dict[str, list[Value]], names: Sequence[str]) -> api_pb2.Experiment:
-    """Which columns there are; without it TensorBoard would show every curve as a metric."""
-    metrics = [
-        api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f"final/{name}"), display_name=name)
-        for name in names
-    ]
-    infos = [hparam_info(key, values) for key, values in hparams.items()]
-    return api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
-
-
-def hparam_info(key: str, values: Sequence[Value]) -> api_pb2.HParamInfo:
-    """The kind of a column, and what it can be filtered by."""
-    info = api_pb2.HParamInfo(name=key, differs=True)
-    if isinstance(values[0], float):
-        info.type = api_pb2.DATA_TYPE_FLOAT64
-        info.domain_interval.min_value = min(values)
-        info.domain_interval.max_value = max(values)
-    else:
-        is_bool = isinstance(values[0], bool)
-        info.type = api_pb2.DATA_TYPE_BOOL if is_bool else api_pb2.DATA_TYPE_STRING
-        info.domain_discrete.extend(list(dict.fromkeys(values)))
-    return info
-
-
-def events_of(
-    run: SweepRun, about: HParamsPluginData, hparams: dict[str, Value], names: Sequence[str]
-) -> Iterable[Event]:
+def _events(
+    run: SweepRun, experiment: Any, values: dict[str, Any], names: Sequence[str]
+) -> Iterator[Any]:
     """The row of a run as events: the columns, its values, how it ended, its final metrics."""
-    started = seconds_of(run.manifest.get("started"))
+    from tensorboard.compat.proto.event_pb2 import Event
+    from torch.utils.tensorboard import summary
+
+    torch: Any = summary  # which has no types
+    started = _seconds_of(run.manifest.get("started"))
     ended = started + (run.stack_seconds or run.seconds or 0.0)
-    start = SessionStartInfo(start_time_secs=started)
-    for key, value in hparams.items():
-        set_value(start.hparams[key], value)
-    status = STATUS.get(run.status, api_pb2.STATUS_UNKNOWN)
-    end = SessionEndInfo(status=status, end_time_secs=ended)
-    summaries = {
-        metadata.EXPERIMENT_TAG: about,
-        metadata.SESSION_START_INFO_TAG: HParamsPluginData(session_start_info=start),
-        metadata.SESSION_END_INFO_TAG: HParamsPluginData(session_end_info=end),
-    }
+    _, start, end = torch.hparams(values, {})
+    with _plugin_data(start) as data:
+        data.session_start_info.start_time_secs = started
+    with _plugin_data(end) as data:
+        data.session_end_info.status = _STATUSES.get(run.status, 0)
+        data.session_end_info.end_time_secs = ended
     yield Event(wall_time=ended, file_version="brain.Event:2")
-    for tag, data in summaries.items():
-        value = Summary.Value(
-            tag=tag, metadata=metadata.create_summary_metadata(data), tensor=metadata.NULL_TENSOR
-        )
-        yield Event(wall_time=ended, summary=Summary(value=[value]))
-    finals = {name: run.metric(name) for name in names}
-    values = [
-        Summary.Value(tag=f"final/{name}", simple_value=value)
-        for name, value in finals.items()
-        if value is not None
-    ]
-    if values:
-        yield Event(
-            wall_time=ended, step=run.manifest.get("steps") or 0, summary=Summary(value=values)
-        )
+    for each in (experiment, start, end):
+        yield Event(wall_time=ended, summary=each)
+    for name in names:
+        value = run.metric(name)
+        if value is not None:
+            scalar = torch.scalar(f"final/{name}", value)
+            yield Event(wall_time=ended, step=run.manifest.get("steps") or 0, summary=scalar)
 
 
-def seconds_of(started: str | None) -> float:
+@contextmanager
+def _plugin_data(summary: Any) -> Iterator[Any]:
+    """What a summary of torch's says to TensorBoard's plugin, to be changed."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    plugin = summary.value[0].metadata.plugin_data
+    data = HParamsPluginData.FromString(plugin.content)
+    yield data
+    plugin.content = data.SerializeToString()
+
+
+def _seconds_of(started: str | None) -> float:
     """A time of a manifest in seconds since 1970; 0 where there is none."""
     try:
         return datetime.fromisoformat(started or "").timestamp()
     except (ValueError, OverflowError):
         return 0.0
-
-
-def set_value(field: Any, value: Value) -> None:
-    """Set a value of protobuf's own."""
-    if isinstance(value, bool):
-        field.bool_value = value
-    elif isinstance(value, float):
-        field.number_value = value
-    else:
-        field.string_value = value
-
-
-def write_events(path: Path, events: Iterable[Event]) -> None:
-    """Write an event file."""
-    with whole_file(path) as file:
-        writer = RecordWriter(file)
-        for event in events:
-            writer.write(event.SerializeToString())

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from multilayer.reports.findings.effects import Effect, effects, settings_that_do_not_matter
-from multilayer.reports.hyperparameters import make_setting
+from multilayer.reports.findings.effects import Effect, effects, without_effect
 from multilayer.reports.significance import Comparison
 
-from ..fake_sweeps import candidate, found_in, opened, write_grid, write_run
+from ..fake_sweeps import fake_config, found_in, opened, write_grid, write_run
 
 
 def write_dropout(folder: Path, n_seeds: int, worse: float) -> None:
@@ -63,15 +62,15 @@ def test_where_all_runs_are_equal_nothing_is_said_of_settings(tmp_path: Path) ->
 def effect(*ends: tuple[float, float] | None, n: int = 3, key: str = "model.dropout") -> Effect:
     """Of a setting with a level for each interval; the difference is its middle."""
     against = {
-        str(level): Comparison(candidate([0.0]), n, sum(end) / 2, 0.1, *end) if end else None
+        str(level): Comparison(fake_config([0.0]), n, sum(end) / 2, 0.1, *end) if end else None
         for level, end in enumerate(ends)
     }
-    return Effect(make_setting(key, [0.0, 0.5]), against)
+    return Effect(key, against)
 
 
 def titles(*found: Effect, residual: float | None = 1.0) -> list[str]:
     """Of the findings."""
-    return [each.title for each in settings_that_do_not_matter(found, residual)]
+    return [each.title for each in without_effect(found, residual)]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,7 @@ def test_nothing_is_said_where_nothing_can_be() -> None:
 def test_two_seeds_are_too_few(n: int, residual: float | None, title: str) -> None:
     """Nor do more say anything where chance is not known; the differences are listed."""
     found = [effect((0.0, 0.0), (-0.2, 0.4), n=n), effect((0.0, 0.0), (0.0, 0.1), n=9, key="lr")]
-    (finding,) = settings_that_do_not_matter(found, residual)
+    (finding,) = without_effect(found, residual)
     assert finding.title == title
     assert "model.dropout (0.1), lr (0.05)" in finding.text
 
@@ -161,32 +160,34 @@ def test_each_level_is_held_by_its_best_config_against_the_best_of_all(tmp_path:
             status = "done" if loss is not None else "diverged"
             write_run(tmp_path / str(number), loss, status=status, **values)
             number += 1
-    sweep, candidates = opened(tmp_path)
-    rate, dropout = effects(candidates, sweep.settings, sweep.sign)
-    assert (rate.setting.key, dropout.setting.key) == ("optimizer.lr", "model.dropout")
-    assert rate.against["9"] is None
+    sweep, configs = opened(tmp_path)
+    rate, dropout = effects(configs, sweep.hyperparameters, sweep.sign)
+    assert (rate.key, dropout.key) == ("optimizer.lr", "model.dropout")
+    assert rate.comparisons["9"] is None
     assert rate.known == []
-    same, other = rate.against["0.1"], rate.against["1"]
+    same, other = rate.comparisons["0.1"], rate.comparisons["1"]
     assert same is not None
     assert same.worse_by == 0.0
     assert other is not None
     test = stats.ttest_rel([0.15, 0.3, 0.3], [0.1, 0.2, 0.3])
     assert other.p == pytest.approx(test.pvalue)
-    half = dropout.against["0.5"]
+    half = dropout.comparisons["0.5"]
     assert half is not None
     assert half.p == pytest.approx(stats.ttest_rel([0.2, 0.25, 0.5], [0.1, 0.2, 0.3]).pvalue)
-    assert dropout.always_worse == ["0.5"]
+    assert [name for name, it in dropout.comparisons.items() if it and it.is_always_worse] == [
+        "0.5"
+    ]
     assert len(dropout.known) == 2
 
 
 def test_a_level_that_is_worse_with_every_seed_is_named_where_no_interval_shows_it() -> None:
     """With its key."""
     pairs = {
-        "0": Comparison(candidate([0.0]), 3, 0.0, 0.0, 0.0, 0.0),
-        "0.5": Comparison(candidate([0.0]), 3, 0.5, 0.5, -0.7, 1.7, n_worse=3),
+        "0": Comparison(fake_config([0.0]), 3, 0.0, 0.0, 0.0, 0.0),
+        "0.5": Comparison(fake_config([0.0]), 3, 0.5, 0.5, -0.7, 1.7, n_worse=3),
     }
-    found = Effect(make_setting("model.dropout", [0.0, 0.5]), dict(pairs))
-    (finding,) = settings_that_do_not_matter([found], 1.0)
+    found = Effect("model.dropout", dict(pairs))
+    (finding,) = without_effect([found], 1.0)
     assert finding.text.endswith("Yet worse with every seed: model.dropout=0.5")
     assert "to within ±1;" in finding.text
 
@@ -195,7 +196,7 @@ def test_numbers_that_a_search_drew_are_held_in_ranges(tmp_path: Path) -> None:
     """Four, of equal numbers of values."""
     for number in range(16):
         write_run(tmp_path / str(number), 0.1 * number, optimizer__lr=2.0**-number)
-    sweep, candidates = opened(tmp_path)
-    (found,) = effects(candidates, sweep.settings, sweep.sign)
-    assert len(found.against) == 4
+    sweep, configs = opened(tmp_path)
+    (found,) = effects(configs, sweep.hyperparameters, sweep.sign)
+    assert len(found.comparisons) == 4
     assert [each.worse_by for each in found.known] == pytest.approx([1.2, 0.8, 0.4, 0.0])

@@ -5,8 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multilayer.reports.curves import Curves
-from multilayer.reports.findings.fit import fit_of_best, late_turn, names_one_class, turned
+from multilayer.reports.findings.fit import (
+    _median_rise,
+    _predicts_one_class,
+    fit_of_best,
+    late_rise,
+)
+from multilayer.reports.runs import Curves
 
 from ..fake_sweeps import found_in, opened, write_run
 
@@ -40,8 +45,8 @@ def test_the_rise_after_the_turning_point() -> None:
     """From the lowest value to the last; what is not finite is left out."""
     losses = np.array([2.0, 1.0, 1.5, np.nan])
     curves = Curves(np.arange(1, 5), {"validation/loss": losses})
-    assert turned([curves]) == pytest.approx(0.5)
-    assert turned([]) is None
+    assert _median_rise([curves]) == pytest.approx(0.5)
+    assert _median_rise([]) is None
 
 
 @pytest.mark.parametrize(("name", "value"), [("auroc", 0.52), ("r2", 0.01)])
@@ -59,10 +64,10 @@ def test_a_large_turn_is_a_finding_of_its_own() -> None:
     """A small one is not."""
     large = Curves(np.arange(1, 4), {"validation/loss": np.array([2.0, 1.0, 1.5])})
     small = Curves(np.arange(1, 4), {"validation/loss": np.array([2.0, 1.0, 1.1])})
-    found = late_turn([large])
+    found = late_rise([large])
     assert found is not None
     assert "risen by 50%" in found.text
-    assert late_turn([small]) is None
+    assert late_rise([small]) is None
 
 
 def test_a_network_that_always_names_one_class_learns_nothing(tmp_path: Path) -> None:
@@ -82,8 +87,8 @@ def fit(folder: Path, name: str, *pairs: tuple[float, float]) -> tuple[str, str]
         if name == "loss":
             metrics["validation"]["loss"] = other
         write_run(folder / str(number), metrics=metrics, optimizer__lr=10.0**-number)
-    _, candidates = opened(folder)
-    finding = fit_of_best(candidates[0], candidates)
+    _, configs = opened(folder)
+    finding = fit_of_best(configs[0], configs)
     return finding.title, finding.text
 
 
@@ -149,7 +154,7 @@ def test_always_naming_one_class_is_known_by_accuracy_and_f1(
     accuracy: float, f1: float, is_one: bool
 ) -> None:
     """To a thousandth, whatever the share of the class is."""
-    assert names_one_class(accuracy, f1) == is_one
+    assert _predicts_one_class(accuracy, f1) == is_one
 
 
 @pytest.mark.parametrize(
@@ -177,15 +182,15 @@ def with_losses(*values: float) -> Curves:
 def test_the_rise_is_the_median_of_the_runs() -> None:
     """Those whose lowest loss is 0, or of which none is finite, are left out."""
     curves = [with_losses(1.0, 0.5, 1.0), with_losses(2.0, 1.0, 1.1), with_losses(1.0, 1.0, 1.3)]
-    assert turned(curves) == pytest.approx(0.3)
-    assert turned([*curves, with_losses(1.0, 0.0), with_losses(float("nan"))]) == (
+    assert _median_rise(curves) == pytest.approx(0.3)
+    assert _median_rise([*curves, with_losses(1.0, 0.0), with_losses(float("nan"))]) == (
         pytest.approx(0.3)
     )
-    assert turned([with_losses(0.0, 1.0)]) is None
+    assert _median_rise([with_losses(0.0, 1.0)]) is None
 
 
 @pytest.mark.parametrize(("end", "is_found"), [(1.25, False), (1.26, True)])
 def test_a_turn_is_a_finding_above_a_quarter(end: float, is_found: bool) -> None:
     """And without curves there is none."""
-    assert (late_turn([with_losses(2.0, 1.0, end)]) is not None) == is_found
-    assert late_turn([]) is None
+    assert (late_rise([with_losses(2.0, 1.0, end)]) is not None) == is_found
+    assert late_rise([]) is None

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multilayer.reports.configs import Candidate
-from multilayer.reports.findings.noise import better_half, order_is_chance, residual_std
+from multilayer.reports.configs import ConfigResult
+from multilayer.reports.findings.effects import _better_half, order_is_chance, residual_std
 
-from ..fake_sweeps import candidate, found_in, opened, write_grid
+from ..fake_sweeps import fake_config, found_in, opened, write_grid
 
 TITLE = "trial variance is as large as the differences"
 
@@ -17,16 +17,16 @@ def test_what_a_seed_does_to_all_configs_is_no_noise(tmp_path: Path) -> None:
     """As in the two-way table, the residual of which is the deviation of differences over √2."""
     first, second = np.array([0.1, 0.5, 0.3]), np.array([0.15, 0.54, 0.36])
     write_grid(tmp_path, {0.1: list(first), 0.2: list(second)})
-    _, candidates = opened(tmp_path)
+    _, configs = opened(tmp_path)
     expected = (second - first).std(ddof=1) / 2**0.5
-    assert residual_std(candidates) == pytest.approx(expected)
+    assert residual_std(configs) == pytest.approx(expected)
 
 
 def test_without_shared_seeds_the_deviations_are_pooled(tmp_path: Path) -> None:
     """Each config has seeds of its own."""
     write_grid(tmp_path, {0.1: [0.1, 0.3]})
-    _, candidates = opened(tmp_path)
-    assert residual_std(candidates) == pytest.approx(0.2 / 2**0.5)
+    _, configs = opened(tmp_path)
+    assert residual_std(configs) == pytest.approx(0.2 / 2**0.5)
 
 
 def test_an_order_by_chance_is_found(tmp_path: Path) -> None:
@@ -56,26 +56,26 @@ def test_the_residual_is_that_of_the_two_way_table() -> None:
     for row in half:
         for k, value in enumerate(row):
             squares += (value - row.mean() - half[:, k].mean() + half.mean()) ** 2
-    found = residual_std([candidate(list(each)) for each in scores])
+    found = residual_std([fake_config(list(each)) for each in scores])
     assert found == pytest.approx((squares / (2 * 3)) ** 0.5)
 
 
 def test_only_seeds_that_all_of_the_half_have_are_in_the_table() -> None:
     """With one that is shared the deviations are pooled."""
     scores = [[0.1, 0.5, 0.9], [0.2, 0.4], [5.0, 6.0, 7.0], [8.0, 9.0, 9.5]]
-    found = residual_std([candidate(each) for each in scores])
+    found = residual_std([fake_config(each) for each in scores])
     differences = np.subtract(scores[1], scores[0][:2])
     assert found == pytest.approx(differences.std(ddof=1) / 2**0.5)
-    apart = [Candidate({"a": k}, [], {(k,): 0.1, (k + 1,): 0.1 + k}) for k in (1, 2)]
+    apart = [ConfigResult({"a": k}, [], {(k,): 0.1, (k + 1,): 0.1 + k}) for k in (1, 2)]
     assert residual_std(apart) == pytest.approx(((1 + 4) / 2 / 2) ** 0.5)
-    assert residual_std([candidate([0.1]), candidate([0.2])]) is None
+    assert residual_std([fake_config([0.1]), fake_config([0.2])]) is None
 
 
 @pytest.mark.parametrize(("n", "n_half"), [(1, 1), (2, 2), (3, 2), (4, 2), (5, 3), (8, 4)])
 def test_the_better_half_has_the_median_and_two_at_least(n: int, n_half: int) -> None:
     """Where there are two; the best first."""
-    candidates = [candidate([float(k)]) for k in range(n)]
-    assert better_half(candidates) == candidates[:n_half]
+    configs = [fake_config([float(k)]) for k in range(n)]
+    assert _better_half(configs) == configs[:n_half]
 
 
 def test_an_order_is_chance_from_where_the_error_is_the_spread_of_the_means() -> None:
@@ -83,8 +83,8 @@ def test_an_order_is_chance_from_where_the_error_is_the_spread_of_the_means() ->
 
     def found(apart: float, *more: float) -> str | None:
         first, second = [0.0, 0.2, 0.1, 0.1], [apart, apart, apart + 0.1, apart + 0.1]
-        half = [candidate([*first, *more]), candidate(second)]
-        finding = order_is_chance([*half, candidate([9.0] * 4), candidate([9.0] * 4)], False)
+        half = [fake_config([*first, *more]), fake_config(second)]
+        finding = order_is_chance([*half, fake_config([9.0] * 4), fake_config([9.0] * 4)], False)
         return finding.text if finding else None
 
     def spread_and_error(apart: float) -> tuple[float, float]:
@@ -101,10 +101,10 @@ def test_an_order_is_chance_from_where_the_error_is_the_spread_of_the_means() ->
     spread, error = spread_and_error(0.14)
     assert error < spread
     assert found(0.14) is None
-    assert order_is_chance([candidate([0.1, 0.5]), candidate([0.6, 0.2])], True) is None
+    assert order_is_chance([fake_config([0.1, 0.5]), fake_config([0.6, 0.2])], True) is None
 
 
 def test_equal_runs_have_no_order_and_no_chance() -> None:
     """Nor has one config."""
-    assert order_is_chance([candidate([0.5, 0.5]), candidate([0.5, 0.5])], False) is None
-    assert order_is_chance([candidate([0.5, 0.6])], False) is None
+    assert order_is_chance([fake_config([0.5, 0.5]), fake_config([0.5, 0.5])], False) is None
+    assert order_is_chance([fake_config([0.5, 0.6])], False) is None

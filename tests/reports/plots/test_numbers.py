@@ -8,25 +8,29 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from multilayer.reports.configs import Candidate
-from multilayer.reports.curves import Curves
-from multilayer.reports.hyperparameters import make_setting
-from multilayer.reports.plots.by_setting import (
-    dots,
-    draw_best_at_levels,
-    draw_setting,
-    end_of_axis,
-    mark_best,
+from multilayer.reports.configs import ConfigResult
+from multilayer.reports.hyperparameters import Hyperparameter
+from multilayer.reports.plots.by_hyperparameter import (
+    _dots,
+    _draw_best_at_values,
+    _end_of_axis,
+    _mark_best,
+    draw_hyperparameter,
 )
-from multilayer.reports.plots.colours import Colours
-from multilayer.reports.plots.curves import best_run, count_beyond, end_of, limit
+from multilayer.reports.plots.colours import Colours, MetricScale, coloured
+from multilayer.reports.plots.curves import _count_beyond, _last_finite_epoch, _limit, best_run
 from multilayer.reports.plots.heat_map import draw_heat_map
-from multilayer.reports.plots.metric_colours import colour_scale, coloured, scale_ticks
-from multilayer.reports.plots.parallel_coordinates import draw_parallel, height
+from multilayer.reports.plots.parallel_coordinates import draw_parallel
+from multilayer.reports.runs import Curves
 
-from ..fake_sweeps import candidate, opened, write_grid, write_run
+from ..fake_sweeps import fake_config, opened, write_grid, write_run
 
 NAN = float("nan")
+
+
+def scale(values: list[float], sign: int) -> MetricScale:
+    """The scale for configs with these means."""
+    return MetricScale.of([fake_config([value]) for value in values], sign)
 
 
 def new_axes() -> Axes:
@@ -37,10 +41,10 @@ def new_axes() -> Axes:
 def test_the_bars_have_both_ends_of_the_interval(tmp_path: Path) -> None:
     """Of the best sound config at each level; none where there are two seeds."""
     write_grid(tmp_path, {0.1: [0.1, 0.2, 0.9], 1.0: [0.5, 0.6], 10.0: [0.05, None, 0.05]})
-    sweep, candidates = opened(tmp_path)
-    (setting,) = sweep.settings
+    sweep, configs = opened(tmp_path)
+    (setting,) = sweep.hyperparameters
     axes = new_axes()
-    reached = draw_best_at_levels(axes, setting, candidates, "black")
+    reached = _draw_best_at_values(axes, setting, configs, "black")
     (bars,) = axes.containers
     line, _, (spans,) = bars.lines
     np.testing.assert_allclose(line.get_xydata(), [[0.1, 0.4], [1.0, 0.55]])
@@ -60,19 +64,19 @@ def test_where_all_have_a_diverged_seed_nothing_is_marked_as_best(tmp_path: Path
                 status = "done" if loss else "diverged"
                 write_run(tmp_path / str(number), loss, status=status, **values)
                 number += 1
-    sweep, candidates = opened(tmp_path)
-    across, up = sweep.settings
+    sweep, configs = opened(tmp_path)
+    across, up = sweep.hyperparameters
     axes = new_axes()
-    mark_best(axes, across, candidates[0])
+    _mark_best(axes, across, configs[0])
     assert not axes.get_lines()
-    assert draw_best_at_levels(axes, across, candidates, "black") == []
-    assert best_run(candidates, sweep.metric, 1) is None
-    heat = draw_heat_map(across, up, candidates, sweep.metric, 1).axes[0]
+    assert _draw_best_at_values(axes, across, configs, "black") == []
+    assert best_run(configs, sweep.metric, 1) is None
+    heat = draw_heat_map(across, up, configs, sweep.metric, 1).axes[0]
     assert "framed" not in heat.get_title(loc="left")
     assert all(patch.get_fill() for patch in heat.patches)  # no frame
     for figure in (
-        draw_setting(across, candidates, Colours(), sweep.metric, 1),
-        draw_parallel([across, up], candidates, sweep.metric, 1),
+        draw_hyperparameter(across, configs, Colours(), sweep.metric, 1),
+        draw_parallel([across, up], configs, sweep.metric, 1),
     ):
         assert "best" not in [each.get_label() for each in figure.axes[0].get_lines()]
 
@@ -80,9 +84,9 @@ def test_where_all_have_a_diverged_seed_nothing_is_marked_as_best(tmp_path: Path
 def test_the_best_run_is_the_best_seed_of_the_best_config(tmp_path: Path) -> None:
     """Not the best of all, which may be a lucky one; by the mode."""
     write_grid(tmp_path, {0.1: [0.3, 0.2, 0.4], 1.0: [0.1, 0.9, 0.9]})
-    sweep, candidates = opened(tmp_path)
-    lowest = best_run(candidates, sweep.metric, 1)
-    highest = best_run(candidates, sweep.metric, -1)
+    sweep, configs = opened(tmp_path)
+    lowest = best_run(configs, sweep.metric, 1)
+    highest = best_run(configs, sweep.metric, -1)
     assert lowest is not None
     assert highest is not None
     assert (lowest.name, highest.name) == ("1", "2")
@@ -105,22 +109,22 @@ def test_the_axis_ends_where_runs_are_no_longer_near_the_better_ones(
     scores: list[float], lines: list[float], sign: int, end: float
 ) -> None:
     """Five times as far from the best as three quarters of the runs."""
-    assert end_of_axis(np.array(scores), lines, sign) == pytest.approx(end)
+    assert _end_of_axis(np.array(scores), lines, sign) == pytest.approx(end)
 
 
 def test_the_dots_are_at_their_level_and_score() -> None:
     """Seeds of a config a little beside each other, less than half of the way to the next."""
-    linear = make_setting("model.dropout", [0.0, 0.25, 0.5])
-    config = Candidate({"model.dropout": 0.25}, [], {(0,): 1.0, (1,): 2.0, (2,): 3.0})
-    x, y = np.array(list(dots(linear, [config]))).T
+    linear = Hyperparameter.from_runs("model.dropout", [0.0, 0.25, 0.5])
+    config = ConfigResult({"model.dropout": 0.25}, [], {(0,): 1.0, (1,): 2.0, (2,): 3.0})
+    x, y = np.array(list(_dots(linear, [config]))).T
     np.testing.assert_allclose(x, [0.23, 0.25, 0.27])
     assert y.tolist() == [1.0, 2.0, 3.0]
-    rates = make_setting("optimizer.lr", [0.01, 0.1, 1.0])
-    config = Candidate({"optimizer.lr": 0.1}, [], {(0,): 1.0, (1,): 2.0})
-    x = [place for place, _ in dots(rates, [config])]
+    rates = Hyperparameter.from_runs("optimizer.lr", [0.01, 0.1, 1.0])
+    config = ConfigResult({"optimizer.lr": 0.1}, [], {(0,): 1.0, (1,): 2.0})
+    x = [place for place, _ in _dots(rates, [config])]
     np.testing.assert_allclose(x, [0.1 * 10**-0.08, 0.1 * 10**0.08])
-    config = Candidate({"optimizer.lr": 0.1}, [], {(0,): 1.0})
-    assert list(dots(rates, [config])) == [(pytest.approx(0.1), 1.0)]
+    config = ConfigResult({"optimizer.lr": 0.1}, [], {(0,): 1.0})
+    assert list(_dots(rates, [config])) == [(pytest.approx(0.1), 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -138,26 +142,26 @@ def test_the_scale_of_colours_is_cut_for_hopeless_configs(
     values: list[float], sign: int, ends: tuple[float, float], extend: str
 ) -> None:
     """And says at which end."""
-    norm, _, at = colour_scale(values, sign)
-    assert (norm.vmin, norm.vmax) == pytest.approx(ends)
-    assert at == extend
-    assert not isinstance(norm, LogNorm)
+    found = scale(values, sign)
+    assert (found.norm.vmin, found.norm.vmax) == pytest.approx(ends)
+    assert found.extend == extend
+    assert not isinstance(found.norm, LogNorm)
 
 
 def test_the_scale_is_a_log_one_over_more_than_a_factor_of_ten() -> None:
     """Of positive values; the best is the brightest whichever way."""
-    assert isinstance(colour_scale([1.0, 20.0, 40.0], 1)[0], LogNorm)
-    assert not isinstance(colour_scale([0.0, 20.0, 40.0], 1)[0], LogNorm)
-    assert not isinstance(colour_scale([4.0, 20.0, 40.0], 1)[0], LogNorm)
-    assert colour_scale([1.0], 1)[1] == "cividis_r"
-    assert colour_scale([1.0], -1)[1] == "cividis"
+    assert isinstance(scale([1.0, 20.0, 40.0], 1).norm, LogNorm)
+    assert not isinstance(scale([0.0, 20.0, 40.0], 1).norm, LogNorm)
+    assert not isinstance(scale([4.0, 20.0, 40.0], 1).norm, LogNorm)
+    assert scale([1.0], 1).cmap == "cividis_r"
+    assert scale([1.0], -1).cmap == "cividis"
 
 
 def test_the_ticks_of_a_scale_say_where_it_was_cut() -> None:
     """At its own end."""
-    assert scale_ticks(colour_scale([1.0, 2.0, 9.0], 1))[-1] == (4.0, "≥ 4")
-    assert scale_ticks(colour_scale([0.9, 0.8, 0.1], -1))[-1][1] == "≤ 0.6"
-    inside = scale_ticks(colour_scale([1.0, 2.0, 3.0], 1))
+    assert scale([1.0, 2.0, 9.0], 1).ticks()[-1] == (4.0, "≥ 4")
+    assert scale([0.9, 0.8, 0.1], -1).ticks()[-1][1] == "≤ 0.6"
+    inside = scale([1.0, 2.0, 3.0], 1).ticks()
     assert all(1.0 < value < 3.0 and text == f"{value:.3g}" for value, text in inside)
 
 
@@ -166,19 +170,21 @@ def test_a_config_with_a_diverged_run_has_no_colour_but_where_there_are_no_other
 ) -> None:
     """The best comes last, on top."""
     write_grid(tmp_path / "a", {0.1: [0.3, 0.3], 1.0: [0.2, 0.2], 10.0: [0.1, None]})
-    _, candidates = opened(tmp_path / "a")
-    assert [each.mean for each in coloured(candidates)] == [0.3, 0.2]
+    _, configs = opened(tmp_path / "a")
+    assert [each.mean for each in coloured(configs)] == [0.3, 0.2]
     write_grid(tmp_path / "b", {1.0: [0.3, None], 10.0: [0.1, None], 100.0: [None, None]})
-    _, candidates = opened(tmp_path / "b")
-    assert [each.mean for each in coloured(candidates)] == [0.3, 0.1]
+    _, configs = opened(tmp_path / "b")
+    assert [each.mean for each in coloured(configs)] == [0.3, 0.1]
 
 
 def test_a_level_has_its_height_between_the_lowest_and_the_highest() -> None:
     """In the logarithm where it was swept so."""
-    assert height(make_setting("x", [0.0, 0.25, 1.0]), 0.25) == pytest.approx(0.25)
-    assert height(make_setting("optimizer.lr", [1e-4, 1e-3, 1e-1]), 1e-3) == pytest.approx(1 / 3)
-    assert height(make_setting("optimizer", ["a", "b", "c"]), "b") == 0.5
-    assert height(make_setting("x", [0.3]), 0.3) == 0.5
+    assert Hyperparameter.from_runs("x", [0.0, 0.25, 1.0]).scaled(0.25) == pytest.approx(0.25)
+    assert Hyperparameter.from_runs("optimizer.lr", [1e-4, 1e-3, 1e-1]).scaled(
+        1e-3
+    ) == pytest.approx(1 / 3)
+    assert Hyperparameter.from_runs("optimizer", ["a", "b", "c"]).scaled("b") == 0.5
+    assert Hyperparameter.from_runs("x", [0.3]).scaled(0.3) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -188,7 +194,7 @@ def test_a_level_has_its_height_between_the_lowest_and_the_highest() -> None:
 def test_a_cross_is_where_no_value_is_finite_any_more(values: list[float], epoch: int) -> None:
     """At the last epoch where they are."""
     curve = Curves(np.array([5, 6, 7]), {"m": np.array(values)})
-    assert end_of(curve, "m") == epoch
+    assert _last_finite_epoch(curve, "m") == epoch
 
 
 @pytest.mark.parametrize(("sign", "shown"), [(1, (0.5, 1.5)), (-1, (-1.5, -0.5))])
@@ -198,17 +204,17 @@ def test_curves_are_shown_to_twice_as_far_from_the_best_as_they_began(
     """In the median; what explodes is cut off, and counted."""
     curves = [np.array(each) for each in ([1.0, 0.5], [1.0, 0.7], [1.0, 1.5, 90.0], [NAN, 1.0])]
     axes = new_axes()
-    limit(axes, [sign * each for each in curves], sign)
+    _limit(axes, [sign * each for each in curves], sign)
     low, high = axes.get_ylim()
     assert (low, high) == pytest.approx((shown[0] - 0.06, shown[1] + 0.06))
-    count_beyond(axes, [sign * each for each in curves])
+    _count_beyond(axes, [sign * each for each in curves])
     assert axes.get_title(loc="left") == "1 of 4 curves ends beyond the axis"
-    limit(new_axes(), [np.array([NAN])], sign)  # nothing to show
+    _limit(new_axes(), [np.array([NAN])], sign)  # nothing to show
 
 
 def test_scores_of_a_config_that_is_not_drawn_do_not_move_its_axis() -> None:
     """A search of many values has no lines, and its dots are on their places."""
-    setting = make_setting("optimizer.lr", [2.0**-k for k in range(40)])
-    config = Candidate({"optimizer.lr": 0.25}, [], {(0,): 1.0, (1,): 2.0})
-    assert [x for x, _ in dots(setting, [config])] == [0.25, 0.25]
-    assert draw_best_at_levels(new_axes(), setting, [candidate([1.0])], "black") == []
+    setting = Hyperparameter.from_runs("optimizer.lr", [2.0**-k for k in range(40)])
+    config = ConfigResult({"optimizer.lr": 0.25}, [], {(0,): 1.0, (1,): 2.0})
+    assert [x for x, _ in _dots(setting, [config])] == [0.25, 0.25]
+    assert _draw_best_at_values(new_axes(), setting, [fake_config([1.0])], "black") == []

@@ -10,12 +10,11 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import TRAIN, VALIDATION
-from multilayer.reports.configs import Candidate, make_candidates
-from multilayer.reports.hyperparameters import make_setting
+from multilayer.reports.configs import ConfigResult, rank_configs
+from multilayer.reports.hyperparameters import Hyperparameter
 from multilayer.reports.plots import draw_all, figures
-from multilayer.reports.plots.by_setting import draw_setting
+from multilayer.reports.plots.by_hyperparameter import draw_hyperparameter
 from multilayer.reports.plots.colours import Colours, choose_colours
-from multilayer.reports.report import read_all_curves
 from multilayer.reports.runs import SweepRun
 from multilayer.reports.sweep import open_sweep
 
@@ -24,8 +23,8 @@ from ..fake_sweeps import opened, write_grid, write_run
 
 def all_drawn(folder: Path) -> dict[str, Figure]:
     """The figures of a sweep by their names."""
-    sweep, candidates = opened(folder)
-    return {name: figure for name, _, figure in figures(sweep, candidates, read_all_curves(sweep))}
+    sweep, configs = opened(folder)
+    return {name: figure for name, _, figure in figures(sweep, configs)}
 
 
 def drawn(folder: Path, name: str) -> Figure:
@@ -190,7 +189,10 @@ def test_the_best_run_has_its_loss_beside_the_metric(tmp_path: Path) -> None:
     name = "optimizer.lr=0.1,model.dropout=0.2,data.batch_size=64,seed=0"
     write_run(tmp_path / name, metrics={"validation": {"accuracy": 0.9}}, curve=[1.0], lr=1)
     sweep = open_sweep(tmp_path, "validation/accuracy")
-    found = figures(sweep, make_candidates(sweep), read_all_curves(sweep))
+    found = figures(
+        sweep,
+        rank_configs(sweep),
+    )
     figure = {name: figure for name, _, figure in found}["training_and_validation.png"]
     figure.draw_without_rendering()
     loss, accuracy = figure.axes
@@ -218,11 +220,11 @@ def test_an_axis_is_cut_only_where_runs_are_far_beyond(
     """Those that are, are triangles at its end."""
     losses = [1.0, 1.2, 1.4, 1.5, worst]
     write_grid(tmp_path, {0.1 * 2**i: [loss] for i, loss in enumerate(losses)})
-    sweep, candidates = opened(tmp_path)
-    last = candidates[-1]
-    gone = Candidate(last.choice, [replaced(last, "diverged")], last.scores)
-    (setting,) = sweep.settings
-    figure = draw_setting(setting, [*candidates[:-1], gone], Colours(), sweep.metric, 1)
+    sweep, configs = opened(tmp_path)
+    last = configs[-1]
+    gone = ConfigResult(last.values, [replaced(last, "diverged")], last.scores)
+    (setting,) = sweep.hyperparameters
+    figure = draw_hyperparameter(setting, [*configs[:-1], gone], Colours(), sweep.metric, 1)
     (axes,) = figure.axes
     assert (axes.get_ylim()[1] < 2) == is_cut
     legend = axes.get_legend()
@@ -230,21 +232,23 @@ def test_an_axis_is_cut_only_where_runs_are_far_beyond(
     assert ("beyond the axis" in [text.get_text() for text in legend.get_texts()]) == is_cut
 
 
-def replaced(candidate: Candidate, status: str) -> SweepRun:
+def replaced(config: ConfigResult, status: str) -> SweepRun:
     """Its first run, which ended otherwise, so that no line reaches it."""
-    run = candidate.runs[0]
+    run = config.runs[0]
     return replace(run, manifest=run.manifest | {"status": status})
 
 
 def test_colours_are_few_or_a_scale_and_not_those_of_the_splits() -> None:
     """Many numbers are shades, of which the legend shows some."""
-    few = choose_colours([make_setting("optimizer", ["adam", "sgd"])])
-    assert not {TRAIN, VALIDATION} & set(few.of_level.values())
-    many = choose_colours([make_setting("optimizer.lr", [10.0**-i for i in range(12)])])
-    assert len(set(many.of_level.values())) == 12
+    few = choose_colours([Hyperparameter.from_runs("optimizer", ["adam", "sgd"])])
+    assert not {TRAIN, VALIDATION} & set(few.of_value.values())
+    many = choose_colours([Hyperparameter.from_runs("optimizer.lr", [10.0**-i for i in range(12)])])
+    assert len(set(many.of_value.values())) == 12
     assert len(many.legend) == 6
     words = [f"activation {i}" for i in range(9)]
-    assert choose_colours([make_setting("model.activation", words)]).setting is None
+    assert (
+        choose_colours([Hyperparameter.from_runs("model.activation", words)]).hyperparameter is None
+    )
 
 
 def test_figures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
@@ -253,8 +257,8 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     for name in ("metric_by_seed.png", "mine.png"):
         (tmp_path / "figures" / name).write_bytes(b"")
-    sweep, candidates = opened(tmp_path)
-    (picture,) = draw_all(sweep, candidates, {})
+    sweep, configs = opened(tmp_path)
+    (picture,) = draw_all(sweep, configs)
     assert {path.name for path in picture.path.parent.iterdir()} == {
         "metric_by_optimizer.lr.png",
         "mine.png",
@@ -265,9 +269,9 @@ def test_a_cross_has_the_colour_of_what_diverged(tmp_path: Path) -> None:
     """Over a rate at which one optimizer did, and the other did not."""
     write_pairs(tmp_path)
     sweep, _ = opened(tmp_path)
-    colours = choose_colours(sweep.settings)
+    colours = choose_colours(sweep.hyperparameters)
     (axes,) = drawn(tmp_path, "metric_by_optimizer.lr.png").axes
-    assert crosses(axes) == [(0.1, colours.of_level["adam"])]
+    assert crosses(axes) == [(0.1, colours.of_value["adam"])]
 
 
 def test_a_config_with_a_diverged_run_has_no_colour_in_the_heat_map(tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ from zlib import crc32
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import save_figure
-from multilayer.reports.configs import Candidate
-from multilayer.reports.curves import Curves
-from multilayer.reports.plots.by_setting import draw_setting
+from multilayer.reports.configs import ConfigResult
+from multilayer.reports.plots.by_hyperparameter import draw_hyperparameter
 from multilayer.reports.plots.colours import choose_colours
 from multilayer.reports.plots.curves import (
     best_run,
@@ -23,14 +22,21 @@ from multilayer.reports.plots.heat_map import draw_heat_map
 from multilayer.reports.plots.parallel_coordinates import draw_parallel
 from multilayer.reports.sweep import Sweep
 
-MOST_FIGURES = 6
-"""Of single settings, those with the most values first."""
+_MAX_FIGURES = 6
+"""Figures of single hyperparameters, those with the most values first."""
 
-KNOWN_WARNINGS = ("constrained_layout not applied", "Glyph .* missing from font")
-"""Of names that are very long or of another script: the figure is drawn all the same, and who
+_KNOWN_WARNINGS = ("constrained_layout not applied", "Glyph .* missing from font")
+"""About names that are very long or of another script: the figure is drawn all the same, and who
 reads the terminal can do nothing about them."""
 
-CURVE_FIGURES = ("learning_curves.png", "training_and_validation.png")
+_NAMES = (
+    "metric_by_*.png",
+    "heat_map.png",
+    "parallel_coordinates.png",
+    "learning_curves.png",
+    "training_and_validation.png",
+)
+"""Files of an earlier report, which are removed unless they are drawn again."""
 
 
 @dataclass(frozen=True)
@@ -41,27 +47,29 @@ class Picture:
     caption: str
 
 
-def draw_all(
-    sweep: Sweep, candidates: Sequence[Candidate], curves: dict[str, Curves]
-) -> list[Picture]:
-    """Draw what there is to draw; figures of an earlier report that are no more are removed."""
+def draw_all(sweep: Sweep, configs: Sequence[ConfigResult]) -> list[Picture]:
+    """Draw what there is to draw, and remove what is left of an earlier report.
+
+    Raises:
+        UserError: A figure cannot be written.
+    """
     folder = sweep.folder / "figures"
     pictures = []
     with warnings.catch_warnings():
-        for message in KNOWN_WARNINGS:
+        for message in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        for name, caption, figure in figures(sweep, candidates, curves):
-            arrange(figure)
+        for name, caption, figure in figures(sweep, configs):
+            _arrange(figure)
             save_figure(figure, folder / name)
             pictures.append(Picture(folder / name, caption))
     drawn = {picture.path for picture in pictures}
-    for pattern in ("metric_by_*.png", "heat_map.png", "parallel_coordinates.png", *CURVE_FIGURES):
+    for pattern in _NAMES:
         for path in set(folder.glob(pattern)) - drawn:
             path.unlink()
     return pictures
 
 
-def arrange(figure: Figure) -> None:
+def _arrange(figure: Figure) -> None:
     """Let the parts of a figure make room for each other, once: saving would do it twice."""
     engine = figure.get_layout_engine()
     if engine:
@@ -69,59 +77,49 @@ def arrange(figure: Figure) -> None:
     figure.set_layout_engine(None)
 
 
-def figures(
-    sweep: Sweep, candidates: Sequence[Candidate], curves: dict[str, Curves]
-) -> Iterator[tuple[str, str, Figure]]:
-    """The name, the caption and the figure of each picture."""
-    if any(candidate.score for candidate in candidates):
-        yield from setting_figures(sweep, candidates)
-    yield from curve_figures(sweep, candidates, curves)
+def figures(sweep: Sweep, configs: Sequence[ConfigResult]) -> Iterator[tuple[str, str, Figure]]:
+    """The file name, the caption and the figure of each picture; configs come best first."""
+    if any(config.score for config in configs):
+        yield from _hyperparameter_figures(sweep, configs)
+    metric, sign, curves = sweep.metric, sweep.sign, sweep.curves
+    if curves:
+        caption = f"{metric} of every run by epoch, the best in black, crosses where runs diverged"
+        colours = choose_colours(sweep.hyperparameters)
+        figure = draw_learning_curves(configs, curves, colours, metric, sign)
+        yield "learning_curves.png", caption, figure
+    best = best_run(configs, metric, sign)
+    if best and best.name in curves:
+        caption = "training and validation of the best run, its other seeds faint"
+        figure = draw_training_and_validation(configs[0], best, curves, metric, sign)
+        yield "training_and_validation.png", caption, figure
 
 
-def setting_figures(
-    sweep: Sweep, candidates: Sequence[Candidate]
+def _hyperparameter_figures(
+    sweep: Sweep, configs: Sequence[ConfigResult]
 ) -> Iterator[tuple[str, str, Figure]]:
-    """The metric against each setting, and over all of them."""
-    settings, metric, sign = sweep.settings, sweep.metric, sweep.sign
-    colours = choose_colours(settings)
-    by_interest = sorted(settings, key=lambda each: (not each.is_number, -len(each.levels)))
+    """The metric against each hyperparameter, and over all of them."""
+    swept, metric, sign = sweep.hyperparameters, sweep.metric, sweep.sign
+    colours = choose_colours(swept)
+    by_interest = sorted(swept, key=lambda each: (not each.is_number, -len(each.values)))
     rest = "; the line is the best config at each value, with its 95 % interval"
-    for setting in by_interest[:MOST_FIGURES]:
-        caption = f"{metric} by {setting.key}: each dot a run" + rest
-        figure = draw_setting(setting, candidates, colours, metric, sign)
-        yield f"metric_by_{file_name(setting.key)}.png", caption, figure
-    if len(settings) == 2:
-        up, across = sorted(settings, key=lambda each: (each.is_number, len(each.levels)))
-        caption = f"{metric} by {across.key} and {up.key}: mean over {sweep.repeat}s"
-        yield "heat_map.png", caption, draw_heat_map(across, up, candidates, metric, sign)
-    elif len(settings) > 2:
+    for each in by_interest[:_MAX_FIGURES]:
+        caption = f"{metric} by {each.key}: each dot a run" + rest
+        figure = draw_hyperparameter(each, configs, colours, metric, sign)
+        yield f"metric_by_{_file_name(each.key)}.png", caption, figure
+    if len(swept) == 2:
+        up, across = sorted(swept, key=lambda each: (each.is_number, len(each.values)))
+        caption = f"{metric} by {across.key} and {up.key}: mean over {sweep.seed_word}s"
+        yield "heat_map.png", caption, draw_heat_map(across, up, configs, metric, sign)
+    elif len(swept) > 2:
         caption = f"{metric} by all settings: each line a config, the best in black"
-        figure = draw_parallel(settings, candidates, metric, sign)
-        yield "parallel_coordinates.png", caption, figure
+        yield "parallel_coordinates.png", caption, draw_parallel(swept, configs, metric, sign)
 
 
-def file_name(key: str) -> str:
-    """A key as a part of a file's name; where it has other letters, it is told apart by them.
+def _file_name(key: str) -> str:
+    """A key as part of a file's name; a checksum replaces what its other characters would tell.
 
-    >>> file_name("optimizer.lr"), file_name("../a")
+    >>> _file_name("optimizer.lr"), _file_name("../a")
     ('optimizer.lr', '.._a-7bd30558')
     """
     plain = re.sub("[^A-Za-z0-9_.]", "_", key)[:100]
     return plain if plain == key else f"{plain}-{crc32(key.encode()):08x}"
-
-
-def curve_figures(
-    sweep: Sweep, candidates: Sequence[Candidate], curves: dict[str, Curves]
-) -> Iterator[tuple[str, str, Figure]]:
-    """All learning curves, and training against validation for the best run."""
-    metric, sign = sweep.metric, sweep.sign
-    if curves:
-        caption = f"{metric} of every run by epoch, the best in black, crosses where runs diverged"
-        colours = choose_colours(sweep.settings)
-        figure = draw_learning_curves(candidates, curves, colours, metric, sign)
-        yield CURVE_FIGURES[0], caption, figure
-    best = best_run(candidates, metric, sign)
-    if best and best.name in curves:
-        caption = "training and validation of the best run, its other seeds faint"
-        figure = draw_training_and_validation(candidates[0], best, curves, metric, sign)
-        yield CURVE_FIGURES[1], caption, figure

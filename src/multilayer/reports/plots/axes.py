@@ -1,4 +1,4 @@
-"""Axes of settings and of metrics: their scale, their ticks, their names with units."""
+"""Axes of hyperparameters and of metrics: their scale, their ticks, their names with units."""
 
 from typing import Any
 
@@ -15,18 +15,23 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from multilayer.plotting.style import shortened
-from multilayer.reports.hyperparameters import Level, Setting, word
+from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value
 
-MOST_TICKS = 8
-MOST_WORDS = 30
-"""Of a setting that are all written at its axis."""
+MAX_TICKS = 8
 
-MOST_LETTERS = 24
-MOST_LETTERS_OF_AXIS = 48
+MAX_LETTERS = 24
+"""Letters of a value at an axis, or of a run's name."""
+
 WIDE_RANGE = 10
 """The factor between highest and lowest value from which a metric is drawn on a log axis."""
 
-UNITS = {
+_MAX_TEXTS = 30
+"""Values of a hyperparameter that is no number, up to which all are written at its axis."""
+
+_MAX_LABEL = 48
+"""Letters of an axis label."""
+
+_UNITS = {
     "rmse": "in the target's units",
     "mae": "in the target's units",
     "accuracy": "share of rows",
@@ -35,23 +40,23 @@ UNITS = {
 
 
 def metric_label(metric: str) -> str:
-    """How an axis of a metric is called.
+    """The axis label of a metric.
 
     >>> metric_label("validation/accuracy"), metric_label("validation/loss")
     ('validation accuracy (share of rows)', 'validation loss')
     """
     split, _, name = metric.rpartition("/")
-    unit = f" ({UNITS[name]})" if name in UNITS else ""
-    return shortened(f"{split} {name.replace('_', ' ')}{unit}", MOST_LETTERS_OF_AXIS)
+    unit = f" ({_UNITS[name]})" if name in _UNITS else ""
+    return shortened(f"{split} {name.replace('_', ' ')}{unit}", _MAX_LABEL)
 
 
-def label_of(setting: Setting) -> str:
-    """How an axis of a setting is called."""
-    return shortened(setting.label, MOST_LETTERS_OF_AXIS)
+def label_of(hyperparameter: Hyperparameter) -> str:
+    """The axis label of a hyperparameter."""
+    return shortened(hyperparameter.label, _MAX_LABEL)
 
 
 def scale_metric(axes: Axes, values: Any) -> None:
-    """A log axis where the values span more than a factor of `WIDE_RANGE`, and room around them."""
+    """A log axis where the values span more than a factor of `WIDE_RANGE`, and some margin."""
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
     if not len(finite):
@@ -72,45 +77,45 @@ def scale_metric(axes: Axes, values: Any) -> None:
     axes.set_ylim(limits)
 
 
-def scale_setting(axes: Axes, setting: Setting, which: str = "x") -> None:
-    """The axis of a setting: a log one where it was swept so, its own levels as the ticks."""
+def scale_hyperparameter(axes: Axes, hyperparameter: Hyperparameter, which: str = "x") -> None:
+    """The x or y axis of a hyperparameter: log where it was swept so, its own values as ticks."""
     axis = getattr(axes, f"{which}axis")
-    getattr(axes, f"set_{which}label")(label_of(setting))
-    if setting.is_log:
+    getattr(axes, f"set_{which}label")(label_of(hyperparameter))
+    if hyperparameter.is_log:
         getattr(axes, f"set_{which}scale")("log")
-    places, words = ticks(setting)
-    if places is not None:
-        axis.set_major_locator(FixedLocator(list(places)))
-        axis.set_major_formatter(FixedFormatter(words))
+    positions, texts = _ticks(hyperparameter)
+    if positions is not None:
+        axis.set_major_locator(FixedLocator(list(positions)))
+        axis.set_major_formatter(FixedFormatter(texts))
         axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
-    if not setting.is_number:
-        getattr(axes, f"set_{which}lim")(-0.5, len(setting.levels) - 0.5)
-        crowded = sum(len(each) for each in words) > 45
-        if which == "x" and crowded:
+    if not hyperparameter.is_number:
+        getattr(axes, f"set_{which}lim")(-0.5, len(hyperparameter.values) - 0.5)
+        if which == "x" and sum(map(len, texts)) > 45:
             axes.tick_params(axis="x", rotation=30)
             for label in axes.get_xticklabels():
                 label.set_horizontalalignment("right")
 
 
-def ticks(setting: Setting) -> tuple[NDArray[np.float64] | None, list[str]]:
-    """The places and words of ticks at the levels; no places where there are too many numbers."""
-    has_zero = setting.is_log and 0 in setting.levels  # which its axis does not show by itself
-    if setting.is_number and len(setting.levels) > MOST_TICKS and not has_zero:
+def _ticks(hyperparameter: Hyperparameter) -> tuple[NDArray[np.float64] | None, list[str]]:
+    """Positions and texts of ticks at the values; no positions where there are too many numbers."""
+    values, is_number = hyperparameter.values, hyperparameter.is_number
+    has_zero = hyperparameter.is_log and 0 in values  # which a log axis does not show by itself
+    if is_number and len(values) > MAX_TICKS and not has_zero:
         return None, []
-    words = [shortened(word(level), MOST_LETTERS) for level in setting.levels]
-    places = np.array([setting.place(level) for level in setting.levels])
-    if len(words) <= (MOST_TICKS if setting.is_number else MOST_WORDS):
-        return places, words
-    keep = spaced(len(words))
-    return places[keep], [words[index] for index in keep]
+    texts = [shortened(format_value(value), MAX_LETTERS) for value in values]
+    positions = np.array(list(map(hyperparameter.axis_position, values)))
+    if len(texts) <= (MAX_TICKS if is_number else _MAX_TEXTS):
+        return positions, texts
+    keep = spaced(len(texts))
+    return positions[keep], [texts[index] for index in keep]
 
 
-def spaced(n: int, most: int = MOST_TICKS) -> list[int]:
-    """At most `most` places among n, evenly spread, the ends with them."""
-    return [int(place) for place in np.unique(np.linspace(0, n - 1, most).round())]
+def spaced(n: int, most: int = MAX_TICKS) -> list[int]:
+    """At most `most` indices of n, evenly spread, the first and the last among them."""
+    return [int(index) for index in np.unique(np.linspace(0, n - 1, min(n, most)).round())]
 
 
-def tick_word(level: Level, most: int = MOST_LETTERS) -> str:
-    """A level beside a cell or an axis: three digits are enough to find it."""
-    return f"{level:.3g}" if isinstance(level, float) else shortened(word(level), most)
+def tick_text(value: Value, most: int = MAX_LETTERS) -> str:
+    """A value beside a cell or an axis: three digits are enough to find it."""
+    return f"{value:.3g}" if isinstance(value, float) else shortened(format_value(value), most)

@@ -1,4 +1,4 @@
-"""Figures of the metric over two settings at once; its colour is the metric."""
+"""Figures of the metric over two hyperparameters at once; its colour is the metric."""
 
 from collections.abc import Sequence
 
@@ -8,88 +8,147 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from multilayer.plotting.style import GREY, MARK, new_figure, styled
-from multilayer.reports.configs import Candidate
-from multilayer.reports.hyperparameters import Setting
-from multilayer.reports.plots.axes import label_of, scale_setting, spaced, tick_word
-from multilayer.reports.plots.by_setting import MOST_LEVELS
-from multilayer.reports.plots.heat_cells import legend_of, write_cell
-from multilayer.reports.plots.metric_colours import add_colour_bar, colour_scale, coloured
+from multilayer.reports.configs import ConfigResult
+from multilayer.reports.hyperparameters import Hyperparameter
+from multilayer.reports.plots.axes import label_of, scale_hyperparameter, spaced, tick_text
+from multilayer.reports.plots.by_hyperparameter import MAX_VALUES
+from multilayer.reports.plots.colours import MetricScale, coloured
 
-MOST_CELLS = 60
-"""Of a heat map in which each cell is written out."""
+_MAX_CELLS = 60
+"""Cells of a heat map up to which each has its number."""
+
+_DIVERGED, _NO_RESULT = "x", "-"
 
 
 @styled
 def draw_heat_map(
-    across: Setting, up: Setting, candidates: Sequence[Candidate], metric: str, sign: int
+    across: Hyperparameter,
+    up: Hyperparameter,
+    configs: Sequence[ConfigResult],
+    metric: str,
+    sign: int,
 ) -> Figure:
-    """The mean of the metric over two settings; cells that were not tried are hatched."""
-    if max(len(across.levels), len(up.levels)) > MOST_LEVELS:
-        return draw_plane(across, up, candidates, metric, sign)
-    n, m = len(across.levels), len(up.levels)
+    """The mean of the metric over two hyperparameters; cells that were not tried are hatched."""
+    if max(len(across.values), len(up.values)) > MAX_VALUES:
+        return _draw_plane(across, up, configs, metric, sign)
+    n, m = len(across.values), len(up.values)
     figure = new_figure(max(5.5, min(10.0, 2.4 + 0.75 * n)), max(3.2, min(7.0, 1.4 + 0.5 * m)))
     axes = figure.add_subplot()
-    scale = colour_scale([c.mean for c in coloured(candidates)], sign)
+    scale = MetricScale.of(coloured(configs), sign)
+    cells = [
+        (up.values.index(config.values[up.key]), across.values.index(config.values[across.key]))
+        for config in configs
+    ]
     means = np.full((m, n), np.nan)
-    for c in candidates:
-        cell = up.levels.index(c.choice[up.key]), across.levels.index(c.choice[across.key])
-        means[cell] = c.mean if c.is_sound else np.nan
-        write_cell(axes, cell, c, scale[0], sign, written=n * m <= MOST_CELLS)
-    axes.set_title(legend_of(candidates, n * m), fontsize=11, loc="left")
+    for cell, config in zip(cells, configs, strict=True):
+        means[cell] = config.mean if config.is_valid else np.nan
+        _write_cell(axes, cell, config, scale, is_written=n * m <= _MAX_CELLS)
+    axes.set_title(_legend(configs, n * m), fontsize=11, loc="left")
     axes.patch.set(hatch="///", edgecolor=GREY, facecolor="white")
-    axes.imshow(means, norm=scale[0], cmap=scale[1], aspect="auto", origin="lower")
-    if candidates[0].is_sound:
-        best = candidates[0].choice
-        x, y = across.levels.index(best[across.key]), up.levels.index(best[up.key])
+    axes.imshow(means, norm=scale.norm, cmap=scale.cmap, aspect="auto", origin="lower")
+    if configs[0].is_valid:
+        y, x = cells[0]
         frame = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=MARK, lw=3, clip_on=False)
         axes.add_patch(frame)
-    tick_cells(axes, across, up)
-    add_colour_bar(figure, axes, scale, metric)
+    _tick_cells(axes, across, up)
+    scale.add_bar(axes, metric)
     return figure
 
 
-def tick_cells(axes: Axes, across: Setting, up: Setting) -> None:
-    """The levels beside rows and columns of cells."""
-    for setting, axis in ((across, axes.xaxis), (up, axes.yaxis)):
-        n = len(setting.levels)
-        places = list(range(n)) if n <= 12 else spaced(n)
-        axis.set_ticks(places, [tick_word(setting.levels[place]) for place in places])
-        axis.set_label_text(label_of(setting))
+def _write_cell(
+    axes: Axes, cell: tuple[int, int], config: ConfigResult, scale: MetricScale, is_written: bool
+) -> None:
+    """The number in a cell, and why it may not be chosen.
+
+    White is what was tried and may not be chosen: without a number, or with a diverged run, whose
+    other seeds may look good.
+    """
+    text, is_dark = _mark_of(config), False
+    if config.is_valid:
+        share = float(scale.norm(config.mean))
+        is_dark = share > 0.5 if scale.cmap.endswith("_r") else share < 0.5
+    else:
+        corner = cell[1] - 0.5, cell[0] - 0.5
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor="white", edgecolor="none"))
+    if is_written and config.score:
+        text = f"{config.mean:.3g} {text}".strip()
+    if text:
+        colour = "white" if is_dark else MARK
+        axes.text(cell[1], cell[0], text, ha="center", va="center", color=colour, fontsize=10)
+
+
+def _mark_of(config: ConfigResult) -> str:
+    """The mark of a config with diverged runs, or without a run that is done."""
+    if config.n_diverged:
+        return _DIVERGED
+    return "" if config.score else _NO_RESULT
+
+
+def _legend(configs: Sequence[ConfigResult], n_cells: int) -> str:
+    """What the marks in the cells mean, of those that are there."""
+    marks = set(map(_mark_of, configs))
+    words = {
+        "framed: the best": configs[0].is_valid,
+        f"{_DIVERGED}: diverged": _DIVERGED in marks,
+        f"{_NO_RESULT}: no result": _NO_RESULT in marks,
+        "hatched: untried": len(configs) < n_cells,
+    }
+    return "; ".join(word for word, is_there in words.items() if is_there)
+
+
+def _tick_cells(axes: Axes, across: Hyperparameter, up: Hyperparameter) -> None:
+    """The values beside rows and columns of cells."""
+    for each, axis in ((across, axes.xaxis), (up, axes.yaxis)):
+        n = len(each.values)
+        shown = list(range(n)) if n <= 12 else spaced(n)
+        axis.set_ticks(shown, [tick_text(each.values[index]) for index in shown])
+        axis.set_label_text(label_of(each))
     labels = axes.get_xticklabels()
     if sum(len(label.get_text()) for label in labels) > 40:
         for label in labels:
             label.set(rotation=40, ha="right", rotation_mode="anchor")
 
 
-def draw_plane(
-    across: Setting, up: Setting, candidates: Sequence[Candidate], metric: str, sign: int
+def _draw_plane(
+    across: Hyperparameter,
+    up: Hyperparameter,
+    configs: Sequence[ConfigResult],
+    metric: str,
+    sign: int,
 ) -> Figure:
-    """Two settings whose values a search drew: a dot for each config, coloured by the metric."""
+    """Two hyperparameters whose values a search drew: a dot for each config."""
+
+    def positions(shown: Sequence[ConfigResult]) -> list[list[float]]:
+        return [
+            [each.axis_position(config.values[each.key]) for config in shown]
+            for each in (across, up)
+        ]
+
     figure = new_figure()
     axes = figure.add_subplot()
-    known = coloured(candidates)
-    scale = colour_scale([c.mean for c in known], sign)
+    known = coloured(configs)
+    scale = MetricScale.of(known, sign)
+    x, y = positions(known)
     axes.scatter(
-        [across.place(c.choice[across.key]) for c in known],
-        [up.place(c.choice[up.key]) for c in known],
-        c=[c.mean for c in known],
-        norm=scale[0],
-        cmap=scale[1],
+        x,
+        y,
+        c=[config.mean for config in known],
+        norm=scale.norm,
+        cmap=scale.cmap,
         s=40,
         edgecolors="white",
         linewidths=0.5,
         rasterized=True,
     )
-    diverged = [c for c in candidates if c.count("diverged")]
+    diverged = [config for config in configs if config.n_diverged]
     if diverged:
-        places = [[s.place(c.choice[s.key]) for c in diverged] for s in (across, up)]
-        axes.plot(*places, "x", color=MARK, ls="none", label="diverged")
-    if candidates[0].is_sound:
-        x, y = (s.place(candidates[0].choice[s.key]) for s in (across, up))
-        axes.plot(x, y, "o", ms=13, mfc="none", mec=MARK, mew=2, ls="none", label="best")
+        axes.plot(*positions(diverged), "x", color=MARK, ls="none", label="diverged")
+    if configs[0].is_valid:
+        best = positions(configs[:1])
+        axes.plot(*best, "o", ms=13, mfc="none", mec=MARK, mew=2, ls="none", label="best")
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
-    scale_setting(axes, across, "x")
-    scale_setting(axes, up, "y")
-    add_colour_bar(figure, axes, scale, metric)
+    scale_hyperparameter(axes, across, "x")
+    scale_hyperparameter(axes, up, "y")
+    scale.add_bar(axes, metric)
     return figure

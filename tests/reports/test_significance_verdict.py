@@ -5,18 +5,17 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from multilayer.reports.more_seeds import more_seeds
-from multilayer.reports.seed_stats import Fold, fold
-from multilayer.reports.significance import compare
-from multilayer.reports.verdict import best_command, in_words, verdict
+from multilayer.reports.configs import best_command
+from multilayer.reports.seed_stats import SeedStats, format_stats
+from multilayer.reports.significance import _more_seeds, compare, verdict
 
 from .fake_sweeps import opened, write_grid, write_run
 
 
 def said(folder: Path) -> str:
     """The verdict on a sweep."""
-    sweep, candidates = opened(folder)
-    return verdict(sweep, candidates, compare(candidates, sweep.sign))
+    sweep, configs = opened(folder)
+    return verdict(sweep, configs, compare(configs, sweep.sign))
 
 
 @pytest.mark.parametrize(
@@ -30,12 +29,12 @@ def said(folder: Path) -> str:
 )
 def test_a_mean_is_told_with_what_is_known_of_it(values: list[float], words: str) -> None:
     """The interval from three seeds on."""
-    assert in_words(fold(values)) == words
+    assert format_stats(SeedStats.of(values)) == words
 
 
 def test_an_interval_has_both_its_ends() -> None:
     """The lower one first."""
-    assert in_words(Fold(2.0, 0.5, 3, 1.5, 2.75)) == "2 ± 0.5 [1.5, 2.75]"
+    assert format_stats(SeedStats(2.0, 0.5, 3, 1.5, 2.75)) == "2 ± 0.5 [1.5, 2.75]"
 
 
 def test_the_numbers_of_the_verdict_are_those_of_the_test(tmp_path: Path) -> None:
@@ -139,8 +138,8 @@ def test_there_is_nothing_to_say_of_one_config(tmp_path: Path) -> None:
     write_grid(tmp_path / "none", {1.0: [None], 2.0: [None]})
     assert said(tmp_path / "one") == "There is no second config to compare it with."
     assert said(tmp_path / "none").startswith("No config has a finished run that did not diverge")
-    sweep, candidates = opened(tmp_path / "none")
-    assert best_command(candidates, sweep) is None
+    sweep, configs = opened(tmp_path / "none")
+    assert best_command(configs, sweep) is None
 
 
 def test_folds_end_with_those_of_the_data(tmp_path: Path) -> None:
@@ -148,11 +147,11 @@ def test_folds_end_with_those_of_the_data(tmp_path: Path) -> None:
     for number, (lr, fold_) in enumerate((lr, i) for lr in (0.1, 1.0) for i in range(3)):
         loss = 0.1 * fold_ + 0.02 * lr * (1 + fold_ % 2)
         write_run(tmp_path / str(number), loss, optimizer__lr=lr, data__fold=fold_, data__folds=3)
-    sweep, candidates = opened(tmp_path)
-    (second,) = compare(candidates, sweep.sign)
+    sweep, configs = opened(tmp_path)
+    (second,) = compare(configs, sweep.sign)
     assert second.n == 3
-    assert more_seeds(sweep, 3) == "data.fold=0,1,2"
-    assert more_seeds(sweep, 4) is None
+    assert _more_seeds(sweep, 3) == "data.fold=0,1,2"
+    assert _more_seeds(sweep, 4) is None
     assert "folds would tell, more than the data are split into." in said(tmp_path)
 
 
@@ -173,7 +172,7 @@ def test_seeds_are_added_to_those_that_are_there(
     for number, seed in enumerate(seeds):
         write_run(tmp_path / str(number), 0.1, optimizer__lr=0.1, seed=seed)
     sweep, _ = opened(tmp_path)
-    assert more_seeds(sweep, n) == override
+    assert _more_seeds(sweep, n) == override
 
 
 def test_no_seeds_are_added_to_runs_that_went_on(tmp_path: Path) -> None:
@@ -181,4 +180,4 @@ def test_no_seeds_are_added_to_runs_that_went_on(tmp_path: Path) -> None:
     for number, lr in enumerate((0.1, 0.2)):
         write_run(tmp_path / str(number), lr, optimizer__lr=lr, resume="run")
     sweep, _ = opened(tmp_path)
-    assert more_seeds(sweep, 3) is None
+    assert _more_seeds(sweep, 3) is None

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from multilayer.reports.curves import Curves
-from multilayer.reports.findings.length import Ending, gain_at_end, is_late, still_improving
+from multilayer.reports.findings.truncated import Ending, _late_gain, still_improving
+from multilayer.reports.runs import Curves
 
 
 def ending(best_epoch: int, gain: float | None = 0.1, ran_out: bool = True) -> Ending:
@@ -56,14 +56,14 @@ def test_the_gain_is_what_the_last_tenth_of_the_epochs_brought(
 ) -> None:
     """As a share of the best before; one epoch at least, and none where nothing came before."""
     curve = Curves(np.arange(1, len(values) + 1), {"m": np.array(values)})
-    found = gain_at_end(curve, "m", sign)
+    found = _late_gain(curve, "m", sign)
     assert found == (None if gain is None else pytest.approx(gain))
 
 
 def test_without_a_curve_no_gain_is_known() -> None:
     """Nor where the metric was not logged."""
-    assert gain_at_end(None, "m", 1) is None
-    assert gain_at_end(Curves(np.arange(1, 4), {}), "m", 1) is None
+    assert _late_gain(None, "m", 1) is None
+    assert _late_gain(Curves(np.arange(1, 4), {}), "m", 1) is None
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_late_is_in_the_last_tenth_with_a_gain_of_a_hundredth(
     best_epoch: int, gain: float | None, ran_out: bool, late: bool
 ) -> None:
     """Of twenty epochs the last two, if nothing but their number ended the run."""
-    assert is_late(ending(best_epoch, gain, ran_out)) == late
+    assert ending(best_epoch, gain, ran_out).is_late == late
 
 
 def test_only_the_slow_ones_would_gain() -> None:

@@ -19,8 +19,8 @@ def test_where_losses_differ_the_accuracy_decides(tmp_path: Path) -> None:
     write_losses(tmp_path)
     sweep = open_sweep(tmp_path)
     assert (sweep.metric, sweep.mode) == ("validation/accuracy", "max")
-    assert "loss.label_smoothing varied" in sweep.cautions[0]
-    assert "ranked by validation/accuracy" in sweep.cautions[0]
+    assert "loss.label_smoothing varied" in sweep.warnings[0]
+    assert "ranked by validation/accuracy" in sweep.warnings[0]
 
 
 def test_the_loss_decides_if_the_user_says_so(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_the_loss_decides_if_the_user_says_so(tmp_path: Path) -> None:
     write_losses(tmp_path)
     sweep = open_sweep(tmp_path, "validation/loss")
     assert (sweep.metric, sweep.mode) == ("validation/loss", "min")
-    assert "not comparable" in sweep.cautions[0]
+    assert "not comparable" in sweep.warnings[0]
 
 
 def test_of_different_data_no_metric_is_comparable(tmp_path: Path) -> None:
@@ -38,6 +38,6 @@ def test_of_different_data_no_metric_is_comparable(tmp_path: Path) -> None:
         about = {"data_fingerprint": name}
         write_run(tmp_path / "print" / str(number), 0.5, manifest=about, experiment=name)
         write_run(tmp_path / "fold" / str(number), 0.5, data__fold=number, optimizer__lr=0.1)
-    assert "of different data" in open_sweep(tmp_path / "key").cautions[0]
-    assert "of different data" in open_sweep(tmp_path / "print").cautions[0]
-    assert open_sweep(tmp_path / "fold").cautions == []
+    assert "of different data" in open_sweep(tmp_path / "key").warnings[0]
+    assert "of different data" in open_sweep(tmp_path / "print").warnings[0]
+    assert open_sweep(tmp_path / "fold").warnings == []

@@ -1,4 +1,4 @@
-"""The learning curves of a run, read from what its logger wrote, however far the run has come.
+"""Until runs write `history.csv`: learning curves read from what their loggers wrote.
 
 TensorBoard's own reader takes 30 ms a run; the few bytes that are wanted take 1 ms.
 """
@@ -6,18 +6,13 @@ TensorBoard's own reader takes 30 ms a run; the few bytes that are wanted take 1
 import csv
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from struct import unpack
 from typing import BinaryIO
 
-import numpy as np
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 from tensorboard.compat.proto.event_pb2 import Event
-
-from multilayer.reports.hyperparameters import MOST
 
 MOST_RECORDS = 1_000_000
 """Of a run's event files, or rows of its CSV; what comes after is not read."""
@@ -25,46 +20,16 @@ MOST_RECORDS = 1_000_000
 MOST_BYTES = 2**20
 """Of a record with curves; images are larger, and are passed over."""
 
-MOST_EPOCHS = 10**9
-
 Points = dict[int, dict[str, float]]
 """By step or epoch, the metrics that were logged there."""
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Metrics by epoch.
-
-    epochs: `(E,)`, counted from 1.
-    values: by metric, `(E,)` each; NaN where it was not finite or not logged.
-    """
-
-    epochs: NDArray[np.int64]
-    values: dict[str, NDArray[np.float64]]
-
-    def of(self, name: str) -> NDArray[np.float64]:
-        """A metric by epoch, `(E,)`; all NaN where it was never logged."""
-        return self.values.get(name, np.full(len(self.epochs), np.nan))
-
-
-def read_curves(folder: Path, names: Collection[str]) -> Curves | None:
-    """The curves of the metrics `names` from a run folder; None where none were logged there."""
+def read_points(folder: Path, names: Collection[str]) -> Points:
+    """By epoch, the metrics `names` that a logger wrote into a run folder."""
     points = read_events(folder / "tensorboard", names)
     if points:  # a step is the last of its epoch; the epochs are not logged
-        points = {epoch: points[step] for epoch, step in enumerate(sorted(points), start=1)}
-    else:
-        points = read_csv(folder / "csv" / "metrics.csv", names)
-    epochs = sorted(epoch for epoch in points if 0 < epoch <= MOST_EPOCHS)
-    if not epochs:
-        return None
-    values = {name: np.array([points[e].get(name, np.nan) for e in epochs]) for name in names}
-    return Curves(np.array(epochs), {name: in_range(each) for name, each in values.items()})
-
-
-def in_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values, NaN where they are as good as infinite, and 0 where they are as good as that."""
-    size = np.abs(values)
-    return np.where(size > MOST, np.nan, np.where(size < 1 / MOST, 0.0, values))
+        return {epoch: points[step] for epoch, step in enumerate(sorted(points), start=1)}
+    return read_csv(folder / "csv" / "metrics.csv", names)
 
 
 def read_events(folder: Path, names: Collection[str]) -> Points:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multilayer.reports.configs import Candidate
-from multilayer.reports.findings.edges import edges_of_grid, side_of, values_beyond
-from multilayer.reports.hyperparameters import make_setting
+from multilayer.reports.configs import ConfigResult
+from multilayer.reports.findings.grid_edge import _values_beyond, at_grid_edge, edge_side
+from multilayer.reports.hyperparameters import Hyperparameter
 
 from ..fake_sweeps import found_in, write_grid, write_run
 
@@ -52,7 +52,7 @@ def test_what_to_try_beyond_the_edge_is_spaced_like_the_grid(
     key: str, levels: list[float], side: int, expected: list[float]
 ) -> None:
     """And stays where the setting has a meaning."""
-    assert values_beyond(make_setting(key, levels), side) == pytest.approx(expected)
+    assert _values_beyond(Hyperparameter.from_runs(key, levels), side) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -72,18 +72,18 @@ def test_the_edge_is_the_outer_twentieth_of_the_range(
     levels: list[float], level: float, side: int
 ) -> None:
     """Of numbers, where there is a range."""
-    assert side_of(make_setting("optimizer.lr", levels), level) == side
+    assert edge_side(Hyperparameter.from_runs("optimizer.lr", levels), level) == side
 
 
 def test_an_edge_says_which_and_how_near() -> None:
     """The largest itself, or one near it; a zero is where a setting ends by itself."""
-    setting = make_setting("optimizer.lr", list(np.logspace(-4, 0, 101)))
-    dropout = make_setting("model.dropout", [0.0, 0.2, 0.4])
+    setting = Hyperparameter.from_runs("optimizer.lr", list(np.logspace(-4, 0, 101)))
+    dropout = Hyperparameter.from_runs("model.dropout", [0.0, 0.2, 0.4])
     said = {
         place: [
             finding.text
-            for finding in edges_of_grid(
-                Candidate({"optimizer.lr": setting.levels[place], "model.dropout": 0.0}, [], {}),
+            for finding in at_grid_edge(
+                ConfigResult({"optimizer.lr": setting.values[place], "model.dropout": 0.0}, [], {}),
                 [setting, dropout],
             )
         ]
@@ -116,8 +116,8 @@ def test_a_rate_below_one_that_diverged_is_not_on_the_edge(tmp_path: Path) -> No
 
 def test_a_search_has_its_edge_near_the_last_value() -> None:
     """Within 5 % of the range, in its logarithm."""
-    setting = make_setting("optimizer.lr", list(np.logspace(-4, 0, 101)))
-    assert [side_of(setting, setting.levels[i]) for i in (0, 4, 50, 96, 100)] == [-1, -1, 0, 1, 1]
+    setting = Hyperparameter.from_runs("optimizer.lr", list(np.logspace(-4, 0, 101)))
+    assert [edge_side(setting, setting.values[i]) for i in (0, 4, 50, 96, 100)] == [-1, -1, 0, 1, 1]
 
 
 def test_an_edge_beyond_which_nothing_lies_is_an_edge(tmp_path: Path) -> None:

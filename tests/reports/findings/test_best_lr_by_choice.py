@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from multilayer.reports.configs import command_of
-from multilayer.reports.findings.rates import clause, conclusion, rates_of_choices
+from multilayer.reports.findings.best_lr_by_choice import _clause, _conclusion, best_lr_by_choice
 from multilayer.reports.significance import Comparison
-from multilayer.reports.tables import runs_table
+from multilayer.reports.tables import _runs_table
 
-from ..fake_sweeps import candidate, found_in, opened, write_run
+from ..fake_sweeps import fake_config, found_in, opened, write_run
 
 TITLE = "learning rate and optimizer"
 
@@ -94,10 +94,10 @@ def test_rates_that_were_found_are_reported(tmp_path: Path) -> None:
         config = yaml.safe_load((folder / "config.yaml").read_text())
         config["optimizer"] = {"lr": lr}
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    sweep, candidates = opened(tmp_path)
-    assert runs_table(sweep)["optimizer.lr"].to_list() == [0.1, 0.3, 0.2]
-    by_name = {each.choice["model.activation"]: each for each in candidates}
-    assert by_name["tanh"].reported == {"optimizer.lr": "0.2 to 0.3"}
+    sweep, configs = opened(tmp_path)
+    assert _runs_table(sweep)["optimizer.lr"].to_list() == [0.1, 0.3, 0.2]
+    by_name = {each.values["model.activation"]: each for each in configs}
+    assert by_name["tanh"].derived == {"optimizer.lr": "0.2 to 0.3"}
     assert command_of(by_name["relu"], sweep).endswith("model.activation=relu optimizer.lr=0.1")
     assert "optimizer.lr" not in command_of(by_name["tanh"], sweep)
     text = found_in(tmp_path)["learning rate and activation"]
@@ -107,32 +107,32 @@ def test_rates_that_were_found_are_reported(tmp_path: Path) -> None:
 def paired(**p_values: float | None) -> dict[str, Comparison]:
     """Paired tests by name; without a p-value there were two seeds."""
     return {
-        name: Comparison(candidate([0.0]), 2 if p is None else 3, p=p)
+        name: Comparison(fake_config([0.0]), 2 if p is None else 3, p=p)
         for name, p in p_values.items()
     }
 
 
 def test_the_conclusion_is_by_p_values_corrected_together() -> None:
     """Each of two would be clear alone."""
-    assert conclusion(paired(a=0.03), [], "rate", False) == [
+    assert _conclusion(paired(a=0.03), [], "rate", False) == [
         "a is clearly worse than at its best rate, as a paired test tells",
         "compare each at its own rate",
     ]
-    assert conclusion(paired(a=0.03, b=0.04), [], "rate", False) == [
+    assert _conclusion(paired(a=0.03, b=0.04), [], "rate", False) == [
         "that the rates differ is no more than chance can do"
     ]
-    assert conclusion(paired(a=0.01, b=0.04), [], "rate", False)[0] == (
+    assert _conclusion(paired(a=0.01, b=0.04), [], "rate", False)[0] == (
         "a and b are clearly worse than at their best rates, as a paired test tells"
     )
-    assert conclusion(paired(a=0.001, b=0.4), [], "rate", False)[0].startswith("a is clearly")
+    assert _conclusion(paired(a=0.001, b=0.4), [], "rate", False)[0].startswith("a is clearly")
 
 
 def test_what_diverges_is_evidence_beside_the_tests_or_without() -> None:
     """Named once; chance is then no longer the whole story."""
     own = "compare each at its own rate"
-    assert conclusion({}, ["a", "a"], "rate", False) == ["a diverges", own]
-    assert conclusion(paired(b=0.9), ["a"], "rate", False) == ["a diverges", own]
-    assert conclusion(paired(b=0.01), ["a"], "rate", False) == [
+    assert _conclusion({}, ["a", "a"], "rate", False) == ["a diverges", own]
+    assert _conclusion(paired(b=0.9), ["a"], "rate", False) == ["a diverges", own]
+    assert _conclusion(paired(b=0.01), ["a"], "rate", False) == [
         "a diverges",
         "b is clearly worse than at its best rate, as a paired test tells",
         own,
@@ -141,9 +141,9 @@ def test_what_diverges_is_evidence_beside_the_tests_or_without() -> None:
 
 def test_without_evidence_nothing_is_concluded() -> None:
     """Too few seeds for any one test are too few for all; nothing to test is one rate for all."""
-    assert conclusion(paired(a=0.001, b=None), [], "rate", False) == []
-    assert conclusion({}, [], "rate", True) == []
-    assert conclusion({}, [], "rate", False) == ["the same rate is best for each"]
+    assert _conclusion(paired(a=0.001, b=None), [], "rate", False) == []
+    assert _conclusion({}, [], "rate", True) == []
+    assert _conclusion({}, [], "rate", False) == ["the same rate is best for each"]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_without_evidence_nothing_is_concluded() -> None:
 )
 def test_names_are_listed(names: list[str], words: str) -> None:
     """As in a sentence."""
-    assert clause(names, "is", "are") == words
+    assert _clause(names, "is", "are") == words
 
 
 def test_the_best_of_a_choice_has_no_diverged_seed(tmp_path: Path) -> None:
@@ -203,11 +203,11 @@ def test_few_levels_make_a_choice_and_at_most_three_are_told_of(tmp_path: Path) 
             **{f"choice_{k}": "ab"[(number >> k) % 2] for k in range(1, 5)},
         }
         write_run(tmp_path / str(number), 0.1 * number, **values)
-    sweep, candidates = opened(tmp_path)
-    found = list(rates_of_choices(candidates, sweep.settings, sweep.sign))
+    sweep, configs = opened(tmp_path)
+    found = list(best_lr_by_choice(configs, sweep.hyperparameters, sweep.sign))
     assert [each.title for each in found] == [f"learning rate and choice {k}" for k in range(1, 4)]
-    only = [each for each in candidates if each.choice["choice_1"] == "a"]
-    titles = {each.title for each in rates_of_choices(only, sweep.settings, sweep.sign)}
+    only = [each for each in configs if each.values["choice_1"] == "a"]
+    titles = {each.title for each in best_lr_by_choice(only, sweep.hyperparameters, sweep.sign)}
     assert "learning rate and choice 1" not in titles
 
 
@@ -216,5 +216,5 @@ def test_a_choice_of_which_each_config_diverged_has_no_best_rate(tmp_path: Path)
     write_rates(tmp_path, {"sgd": [0.9, 0.5, 0.3], "adam": [0.4, None, None]}, 3)
     values = {"optimizer": "adam", "optimizer__lr": 0.001, "seed": 3}
     write_run(tmp_path / "100", status="diverged", **values)
-    sweep, candidates = opened(tmp_path)
-    assert list(rates_of_choices(candidates, sweep.settings, sweep.sign)) == []
+    sweep, configs = opened(tmp_path)
+    assert list(best_lr_by_choice(configs, sweep.hyperparameters, sweep.sign)) == []

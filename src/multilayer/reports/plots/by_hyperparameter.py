@@ -1,0 +1,218 @@
+"""Figures of the metric against one hyperparameter."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
+from numpy.typing import NDArray
+
+from multilayer.plotting.style import MARK, new_figure, styled
+from multilayer.reports.configs import ConfigResult
+from multilayer.reports.hyperparameters import Hyperparameter, Value
+from multilayer.reports.plots.axes import (
+    label_of,
+    metric_label,
+    scale_hyperparameter,
+    scale_metric,
+)
+from multilayer.reports.plots.colours import Colours
+
+MAX_VALUES = 30
+"""Values of a hyperparameter that is drawn as a grid; more are those of a search, shown as dots."""
+
+_LINE = "#404040"
+"""Colour of a line that is for all configs together."""
+
+_CUT = 5
+"""The axis is cut where all runs would need this many times the range of the better ones."""
+
+_WIDTH = 0.16
+"""Share of the way to the next value over which the seeds of a config are spread."""
+
+
+@styled
+def draw_hyperparameter(
+    hyperparameter: Hyperparameter,
+    configs: Sequence[ConfigResult],
+    colours: Colours,
+    metric: str,
+    sign: int,
+) -> Figure:
+    """The metric against one hyperparameter: a dot for each seed, a line through the best configs.
+
+    Args:
+        hyperparameter: What is on the x axis.
+        configs: Best first.
+        colours: Of the values of this or another hyperparameter.
+        metric: The name of the metric.
+        sign: 1 if less of it is better, else -1.
+    """
+    figure = new_figure()
+    axes = figure.add_subplot()
+    own = colours.hyperparameter
+    other = own if own != hyperparameter else None
+    shown: list[float] = []
+    if own is None or not colours.are_few or (other is None and hyperparameter.is_number):
+        shown += _draw_best_at_values(axes, hyperparameter, configs, _LINE)
+    else:
+        for value, colour in colours.of_value.items():
+            here = [config for config in configs if config.values[own.key] == value]
+            shown += _draw_best_at_values(axes, hyperparameter, here, colour)
+    if other:
+        for name, colour in colours.legend.items():
+            axes.plot([], [], "o", color=colour, ls="none", label=name)
+    scale_hyperparameter(axes, hyperparameter)
+    _draw_dots(axes, hyperparameter, configs, colours, shown, sign)
+    _mark_best(axes, hyperparameter, configs[0])
+    _mark_diverged(axes, hyperparameter, configs, colours if other and colours.are_few else None)
+    axes.set_ylabel(metric_label(metric))
+    if axes.get_legend_handles_labels()[1]:  # beside the axes, where it covers nothing
+        title = label_of(other) if other else None
+        axes.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=11)
+    return figure
+
+
+def _draw_dots(
+    axes: Axes,
+    hyperparameter: Hyperparameter,
+    configs: Sequence[ConfigResult],
+    colours: Colours,
+    lines: Sequence[float],
+    sign: int,
+) -> None:
+    """Each run that is done, faintly, in the colour of its config; beyond the axis, at its end.
+
+    `lines` are the metrics that the lines reach.
+    """
+    points = list(_dots(hyperparameter, configs))
+    if not points:
+        return
+    x, y = np.array(points).T
+    colour = np.array([colours.of(config) for config in configs for _ in config.scores])
+    end = _end_of_axis(y, lines, sign)
+    within = sign * y <= sign * end
+    axes.scatter(
+        x[within], y[within], c=colour[within], s=20, alpha=0.5, lw=0, zorder=3, rasterized=True
+    )
+    scale_metric(axes, [*y[within], *(each for each in lines if sign * each <= sign * end)])
+    if not within.all():
+        axes.scatter(
+            x[~within],
+            np.full((~within).sum(), 1.0 if sign > 0 else 0.0),
+            c=colour[~within],
+            marker="^" if sign > 0 else "v",
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+            s=30,
+            label="beyond the axis",
+        )
+    bars = "; with bars: best config there" if lines else ""
+    axes.set_title(f"dots: runs{bars}", loc="left", fontsize=11, pad=18)  # above crosses
+
+
+def _end_of_axis(scores: NDArray[np.float64], lines: Sequence[float], sign: int) -> float:
+    """The worst value that is shown: of all runs, unless some are far beyond the better ones.
+
+    The lines are shown whole unless they explode: the rest would be one flat line.
+    """
+    ordered = np.sort(sign * scores)  # best first
+    usual = ordered[3 * len(ordered) // 4]
+    far = ordered[0] + _CUT * (usual - ordered[0])
+    most = max([usual, *(sign * each for each in lines if sign * each <= far)])
+    is_cut = ordered[-1] - ordered[0] > _CUT * (most - ordered[0])
+    return float(sign * (most if is_cut else ordered[-1]))
+
+
+def _dots(
+    hyperparameter: Hyperparameter, configs: Sequence[ConfigResult]
+) -> Iterator[tuple[float, float]]:
+    """The positions of the runs, those of a config a little beside each other."""
+    is_log = hyperparameter.is_log
+    positions = np.array(list(map(hyperparameter.axis_position, hyperparameter.values)))
+    ruler = np.sort(np.log(positions) if is_log else positions)
+    is_grid = 1 < len(positions) <= MAX_VALUES
+    step = _WIDTH * float(np.diff(ruler).min()) if is_grid else 0.0
+    for config in configs:
+        x = hyperparameter.axis_position(config.values[hyperparameter.key])
+        n = len(config.scores)
+        shifts = step * np.linspace(-0.5, 0.5, n) if n > 1 else np.zeros(n)
+        for shift, score in zip(shifts, config.scores.values(), strict=True):
+            yield float(x * np.exp(shift) if is_log else x + shift), score
+
+
+def _draw_best_at_values(
+    axes: Axes, hyperparameter: Hyperparameter, configs: Sequence[ConfigResult], colour: str
+) -> list[float]:
+    """The mean of the best valid config at each value, with its interval; joined for numbers.
+
+    Returns:
+        All metrics that are drawn, for the limits of the axis.
+    """
+    if hyperparameter.is_number and len(hyperparameter.values) > MAX_VALUES:
+        return []
+    best: dict[Value, ConfigResult] = {}
+    for config in configs:
+        if config.is_valid:
+            best.setdefault(config.values[hyperparameter.key], config)
+    values = [value for value in hyperparameter.values if value in best]
+    stats = [score for value in values if (score := best[value].score)]
+    if not stats:
+        return []
+    y = np.array([each.mean for each in stats])
+    low = [each.mean if each.low is None else each.low for each in stats]
+    high = [each.mean if each.high is None else each.high for each in stats]
+    axes.errorbar(
+        list(map(hyperparameter.axis_position, values)),
+        y,
+        yerr=np.abs([y - low, high - y]),
+        color=colour,
+        fmt="o-" if hyperparameter.is_number else "D",
+        markersize=5,
+        capsize=3,
+        elinewidth=1.5,
+    )
+    return [*y, *low, *high]
+
+
+def _mark_best(axes: Axes, hyperparameter: Hyperparameter, best: ConfigResult) -> None:
+    """A ring around the best config."""
+    if best.is_valid:
+        x = hyperparameter.axis_position(best.values[hyperparameter.key])
+        axes.plot(x, best.mean, "o", ms=13, mfc="none", mec=MARK, mew=2, ls="none", label="best")
+
+
+def _mark_diverged(
+    axes: Axes,
+    hyperparameter: Hyperparameter,
+    configs: Sequence[ConfigResult],
+    colours: Colours | None,
+) -> None:
+    """Above each value a cross for the configs with diverged runs, in their colours.
+
+    `colours` is None where the colour says nothing besides the value, or nobody tells them apart.
+    """
+    crosses: dict[float, dict[str, None]] = defaultdict(dict)
+    for config in configs:
+        if config.n_diverged:
+            colour = colours.of(config) if colours else MARK
+            crosses[hyperparameter.axis_position(config.values[hyperparameter.key])][colour] = None
+    for x, own in crosses.items():
+        for index, colour in enumerate(own):
+            inches = min(0.12, 0.4 / len(own)) * (index - (len(own) - 1) / 2)
+            beside = ScaledTranslation(inches, 0, axes.figure.dpi_scale_trans)
+            axes.plot(
+                x,
+                1.04,  # above the runs that are beyond the axis
+                "x",
+                transform=axes.get_xaxis_transform() + beside,
+                color=colour,
+                mew=2,
+                clip_on=False,
+            )
+    if crosses:
+        axes.update_datalim([(x, 0.0) for x in crosses], updatey=False)  # not by a shift
+        axes.autoscale_view(scaley=False)
+        axes.plot([], [], "x", color=MARK, mew=2, ls="none", label="diverged")
