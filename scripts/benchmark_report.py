@@ -3,7 +3,7 @@
 python scripts/benchmark_report.py [--repeats 5] [--keep FOLDER]
 
 The sweep is made up: 10 learning rates, 5 rates of dropout, 4 of weight decay, 5 seeds, and the
-files that a run of 50 epochs leaves: config, manifest, metrics, and event files with 10 metrics an
+files that a run of 50 epochs leaves: config, manifest, metrics, and a history with 10 metrics an
 epoch. It is to take less than 10 s.
 """
 
@@ -20,14 +20,11 @@ from time import perf_counter
 
 import numpy as np
 from benchmarking import measure, show, versions
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from multilayer.cli.compose import check_command_line
-from multilayer.reports.configs import make_candidates
+from multilayer.reports.configs import rank_configs
 from multilayer.reports.plots import draw_all
-from multilayer.reports.report import read_all_curves
+from multilayer.reports.runs import read_curves
 from multilayer.reports.sweep import open_sweep
 from multilayer.runs.folder import RunFolder
 
@@ -70,9 +67,10 @@ def make_run(folder: Path, config: dict, overrides: list[str]) -> None:
     diverged = lr > 0.5 and dropout < 0.1
     if diverged:
         train[3:] = validation[3:] = np.nan
-    write_events(folder / "tensorboard", train, validation)
     best = int(np.nanargmin(validation))
+    folder.mkdir(parents=True)
     run.write_config(config)
+    write_history(folder, train, validation)
     run.write_manifest(
         {
             "overrides": overrides,
@@ -93,19 +91,15 @@ def make_run(folder: Path, config: dict, overrides: list[str]) -> None:
     )
 
 
-def write_events(folder: Path, train: np.ndarray, validation: np.ndarray) -> None:
-    """As our logger does: the rate as an epoch begins, and all metrics in one event at its end."""
-    writer = EventFileWriter(str(folder))
+def write_history(folder: Path, train: np.ndarray, validation: np.ndarray) -> None:
+    """As a run does: a row for each epoch with all metrics of both splits."""
+    names = [f"{split}/{name}" for split in ("train", "validation") for name in METRICS]
+    lines = [",".join(["epoch", "step", "lr", "seconds", *names])]
     for epoch in range(N_EPOCHS):
-        rate = Summary(value=[Summary.Value(tag="lr-Adam", simple_value=0.01)])
-        writer.add_event(Event(step=epoch * STEPS, summary=rate))
-        values = [
-            Summary.Value(tag=f"{split}/{name}", simple_value=own[epoch])
-            for split, own in (("train", train), ("validation", validation))
-            for name in METRICS
-        ]
-        writer.add_event(Event(step=(epoch + 1) * STEPS - 1, summary=Summary(value=values)))
-    writer.close()
+        values = [own[epoch] for own in (train, validation) for _ in METRICS]
+        row = [epoch + 1, (epoch + 1) * STEPS, 0.01, 0.05 * (epoch + 1), *values]
+        lines.append(",".join(map(str, row)))
+    (folder / "history.csv").write_text("\n".join(lines) + "\n")
 
 
 def seconds(part: Callable[[], object]) -> float:
@@ -127,18 +121,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--keep", type=Path, help="make the sweep here, and leave it")
     arguments = parser.parse_args()
-    print(versions("polars", "matplotlib", "protobuf", "PyYAML"))
+    print(versions("polars", "matplotlib", "scipy", "PyYAML"))
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep or Path(temporary) / "sweep"
         if not folder.exists():
             make_sweep(folder)
         sweep = open_sweep(folder)
-        candidates, curves = make_candidates(sweep), read_all_curves(sweep)
+        configs = rank_configs(sweep)
+        names = ["train/loss", "validation/loss"]
         parts = {
             "multilayer report, in s": lambda: seconds(lambda: command(folder)),
             "  of which: runs": lambda: seconds(lambda: open_sweep(folder)),
-            "  of which: curves": lambda: seconds(lambda: read_all_curves(sweep)),
-            "  of which: figures": lambda: seconds(lambda: draw_all(sweep, candidates, curves)),
+            "  of which: curves": lambda: seconds(
+                lambda: [read_curves(run.folder.path, names) for run in sweep.runs]
+            ),
+            "  of which: figures": lambda: seconds(lambda: draw_all(sweep, configs)),
         }
         show(measure(arguments.repeats, parts), digits=2)
 

@@ -44,19 +44,6 @@ def to_markdown(
 ) -> str:
     """The whole report; configs come best first."""
     parts = [
-<<<<<<< HEAD
-        f"# Sweep {escape(sanitize(sweep.folder.resolve().name))}",
-        *state_of(sweep),
-        *(f"**Caution: {escape(each)}.**" for each in sweep.cautions),
-        *what_varied(sweep),
-        *best_config(sweep, candidates, verdict),
-        *findings_part(findings),
-        *figures_part(sweep, pictures),
-        *configs_part(sweep, candidates),
-        *metrics_part(sweep, candidates),
-        *runs_part(sweep),
-        how_computed(sweep),
-=======
         f"# Sweep {escape(sanitize(sweep.folder.resolve().name))}",
         *(
             ["**The sweep is still running: all below is of the runs so far.**"]
@@ -72,7 +59,6 @@ def to_markdown(
         *_metrics(sweep, configs),
         *_bad_ends(sweep),
         _how_computed(sweep),
->>>>>>> 67a429b (reports: the field's names, half the files, helpers underscored, the test by scipy, HParams by torch)
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -15,16 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilayer.core.errors import UserError
-<<<<<<< HEAD
 from multilayer.core.files import load_yaml, read_small, refusing
 from multilayer.core.renamed import rename_targets
 from multilayer.core.text import sanitize, sanitize_data
-from multilayer.reports.hyperparameters import MOST, is_number
-=======
-from multilayer.core.text import sanitize, sanitize_data
-from multilayer.core.renamed import rename_targets
 from multilayer.reports.hyperparameters import LARGEST, is_number
->>>>>>> 67a429b (reports: the field's names, half the files, helpers underscored, the test by scipy, HParams by torch)
 from multilayer.runs.folder import RunFolder
 
 STATUSES = ("done", "running", "diverged", "failed", "interrupted")
@@ -158,15 +152,9 @@ def _load_config(text: str) -> dict[str, Any]:
 
 
 @cache
-<<<<<<< HEAD
-def load_block(text: str) -> Any:
-    """A part of a YAML file that stands by itself."""
-    return sanitize_data(rename_targets(load_yaml(text)))
-=======
 def _load_block(text: str) -> Any:
     """A part of a YAML file that can be parsed by itself."""
     return sanitize_data(rename_targets(load_yaml(text)))
->>>>>>> 67a429b (reports: the field's names, half the files, helpers underscored, the test by scipy, HParams by torch)
 
 
 def read_curves(folder: Path, names: Collection[str]) -> Curves | None:
@@ -256,15 +244,9 @@ def read_folders(sweep: Path) -> dict[str, SweepRun | str]:
     found: dict[str, SweepRun | str] = {}
     for path in begun:
         own = path.name if n_of_name[path.name] == 1 else f"{path.parent.name}/{path.name}"
-<<<<<<< HEAD
-        name = sanitize(own, keep="")
-        found[name] = read_run(RunFolder(path), name)
-    return found
-=======
         name = sanitize(own, keep="")
         found[name] = _read_run(RunFolder(path), name)
     return dict(sorted(found.items(), key=lambda item: _job_order(item[0])))
->>>>>>> 67a429b (reports: the field's names, half the files, helpers underscored, the test by scipy, HParams by torch)
 
 
 def run_files(sweep: Path, name: str = "manifest.json") -> list[Path]:

@@ -9,11 +9,6 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from multilayer.core.errors import UserError
-<<<<<<< HEAD
-from multilayer.reports.runs import SweepRun, config_problem, read_sweep
-from multilayer.runs.console import console, format_number
-=======
->>>>>>> 67a429b (reports: the field's names, half the files, helpers underscored, the test by scipy, HParams by torch)
 
 if TYPE_CHECKING:
     from rich.table import Table
