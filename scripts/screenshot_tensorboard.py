@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from browser import TEXT, Browser, serving
+from browser import TEXT, browsing, open_page, serving, wait_for, wait_until
 from PIL import Image
+from playwright.sync_api import Page
 
 SWEEP = [
     "hydra/launcher=lockstep",
@@ -34,25 +35,25 @@ def main(folder: Path) -> None:
         subprocess.run([*command, f"hydra.sweep.dir={sweep}"], check=True)
         with serving(sweep) as address:
             for name, (width, view, words) in VIEWS.items():
-                with Browser(width, 580) as browser:
-                    browser.open(address + view)
-                    browser.wait_for(words)
-                    wait_until_still(browser)
-                    save(browser, folder / f"tensorboard_{name}.png")
+                with browsing(width, 580) as page:
+                    open_page(page, address + view)
+                    wait_for(page, words)
+                    wait_until_still(page)
+                    save(page, folder / f"tensorboard_{name}.png")
 
 
-def wait_until_still(browser: Browser) -> None:
+def wait_until_still(page: Page) -> None:
     """Wait until nothing on the page has changed for some three seconds: charts come late."""
-    browser.evaluate("window.seen = []")
+    page.evaluate("window.seen = []")
     now = f"({TEXT} + document.querySelectorAll('*').length)"
-    browser.wait_until(
-        f"window.seen.push({now}), window.seen.length > 30 && window.seen.at(-30) === {now}"
+    wait_until(
+        page, f"window.seen.push({now}), window.seen.length > 30 && window.seen.at(-30) === {now}"
     )
 
 
-def save(browser: Browser, path: Path) -> None:
-    """Save a picture with few colours, which takes a third of the bytes."""
-    browser.save_screenshot(path)
+def save(page: Page, path: Path) -> None:
+    """Save a picture with few colours, which takes a third of the space."""
+    page.screenshot(path=path)
     Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import NAMES, TEXT, Browser, find_chromium, serving
+from browser import NAMES, TEXT, browsing, find_chromium, open_page, serving, wait_for, wait_until
 
 from ..conftest import Run
 
@@ -33,19 +33,20 @@ def test_a_browser_shows_the_scalars_and_a_row_for_each_run(
     assert outcome.code == 0, outcome.err
     sweep = tmp_path / "sweep"
     runs = [f"{job}/tensorboard" for job in range(4)]
-    with serving(sweep) as address, Browser() as browser:
-        browser.open(f"{address}#timeseries")
-        browser.wait_for(*runs, "train 5 cards", "validation 5 cards", "lr-Adam")
+    with serving(sweep) as address, browsing() as page:
+        open_page(page, f"{address}#timeseries")
+        wait_for(page, *runs, "train 5 cards", "validation 5 cards", "lr-Adam")
 
-        browser.open(f"{address}#custom_scalars")
+        open_page(page, f"{address}#custom_scalars")
         splits = ("train", "validation", "turning_point")
         curves = [f"{split}/loss ({run})" for split in splits for run in runs]
-        browser.wait_for("train and validation", "Matches (12)", *curves)
+        wait_for(page, "train and validation", "Matches (12)", *curves)
 
-        browser.open(f"{address}#hparams")
-        table = browser.wait_until(
+        open_page(page, f"{address}#hparams")
+        table = wait_until(
+            page,
             f"(table => (table.match(/{ROW}/g) || []).length === {len(runs)} && table)"
-            f"({TEXT}.split('Show Metrics').at(1)?.split('Color by')[0] ?? '')"
+            f"({TEXT}.split('Show Metrics').at(1)?.split('Color by')[0] ?? '')",
         )
         names = "optimizer.lr seed validation/loss validation/accuracy test/loss test/accuracy"
         assert table.strip().startswith(names)
@@ -60,6 +61,6 @@ def test_a_browser_shows_the_scalars_and_a_row_for_each_run(
             ]
             shown = [float(value) for value in values.split()]
             assert shown == pytest.approx([*swept, *metrics], rel=1e-4)
-        text = browser.evaluate(TEXT)
+        text = page.evaluate(TEXT)
         assert "hp_metric" not in text
         assert "_target_" not in text
