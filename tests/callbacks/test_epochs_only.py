@@ -80,6 +80,6 @@ def test_no_callback_of_a_default_training_has_a_hook_in_a_step(tmp_path: Path) 
     assert config is not None
     trainer = make_trainer(config, RunFolder(tmp_path))
     trainer.fit(BinaryModule(MLP(2, 1), optimizer=torch.optim.SGD), PassClassData())
-    assert len(trainer.callbacks) == 7
+    assert len(trainer.callbacks) == 8
     for callback in trainer.callbacks:
         assert all(getattr(callback, hook) is None for hook in HOOKS_OF_A_STEP), callback

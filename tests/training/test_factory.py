@@ -33,6 +33,7 @@ from multilayer.training.factory import (
     training_arguments,
     with_balanced_weights,
 )
+from multilayer.training.lightning_adapter import unwrapped
 from multilayer.training.module import KEPT_BYTES
 
 from .test_run import config_of
@@ -302,19 +303,19 @@ def test_a_schedule_may_be_told_the_number_of_epochs() -> None:
 
 
 def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path) -> None:
-    """Lightning adds none; what watches rates needs a logger; a quiet one has no summary."""
+    """And the history; what watches rates needs a logger; a quiet one has no summary."""
     run = RunFolder(tmp_path)
 
     def names(*overrides: str, quiet: bool = False) -> set[str]:
         trainer = make_trainer(config_of(*overrides), run, quiet=quiet)
         assert trainer.default_root_dir == str(tmp_path)
-        return {type(item).__name__ for item in trainer.callbacks}  # type: ignore[attr-defined]
+        return {type(unwrapped(item)).__name__ for item in trainer.callbacks}  # type: ignore[attr-defined]
 
     usual = names()
     assert {"BestWeights", "EarlyStopping", "LearningRate", "NetworkSummary"} <= usual
     assert names("logger=none") == usual - {"LearningRate"}
     assert names(quiet=True) == usual - {"NetworkSummary"}
-    assert not names("callbacks=none", "logger=none")
+    assert names("callbacks=none", "logger=none") == {"History"}
     assert make_trainer(config_of("trainer.max_epochs=3"), run).max_epochs == 3
 
 

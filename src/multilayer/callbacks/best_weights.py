@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.training.checks import check_averaging
 from multilayer.training.epoch import is_fitting, monitored
+from multilayer.training.lightning_adapter import check_averaging
 from multilayer.training.module import copy_of
 
 Mode = Literal["min", "max"]

@@ -22,7 +22,7 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C if PyYAML was bu
 class RunFolder:
     """The files that describe a run; each appears whole or not at all.
 
-    config.yaml, manifest.json, metrics.json, checkpoints/, tensorboard/, figures/
+    config.yaml, manifest.json, history.csv, metrics.json, checkpoints/, tensorboard/, figures/
 
     Args:
         path: the folder.
@@ -37,6 +37,7 @@ class RunFolder:
         self.writes = True
         self.config_file = self.path / "config.yaml"
         self.manifest_file = self.path / "manifest.json"
+        self.history_file = self.path / "history.csv"
         self.metrics_file = self.path / "metrics.json"
 
     def placeholders(self) -> dict[str, str]:
@@ -101,6 +102,10 @@ class RunFolder:
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, replacing an earlier one."""
         self._write(self.manifest_file, _to_json(manifest))
+
+    def write_history(self, text: str) -> None:
+        """Write `history.csv`, over an earlier one."""
+        self._write(self.history_file, text)
 
     def write_metrics(self, metrics: Metrics) -> None:
         """Write the metrics of each split; JSON has no NaN, so what is not finite becomes null."""

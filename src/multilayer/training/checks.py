@@ -1,10 +1,8 @@
 """Trainings that would never be validated, though something waits for it."""
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import StochasticWeightAveraging
 from torch import nn
 
 from multilayer.core.errors import UserError, did_you_mean
@@ -15,6 +13,7 @@ from multilayer.data.split import Split
 from multilayer.nn.losses import Task
 from multilayer.nn.metrics import METRICS, is_defined
 from multilayer.training.factory import limited_batches, steps_per_epoch
+from multilayer.training.lightning_adapter import unwrapped
 
 
 def check_validations(
@@ -36,7 +35,8 @@ def check_validations(
     every = limits["check_val_every_n_epoch"]
     n_epochs = n_steps / steps_per_epoch(limits, n_batches)
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    waiting = [type(item).__name__ for item in callbacks if waits_for_validation(item)]
+    items = map(unwrapped, callbacks)
+    waiting = [type(item).__name__ for item in items if waits_for_validation(item)]
     if config["scheduler"]["_target_"].endswith("ReduceLROnPlateau"):
         waiting.append("scheduler=plateau")
     if waiting and every > 1 and n_epochs < every:
@@ -47,22 +47,10 @@ def check_validations(
         )
 
 
-def waits_for_validation(callback: pl.Callback) -> bool:
+def waits_for_validation(callback: Any) -> bool:
     """Whether a callback does nothing before the first validation."""
     is_theirs = isinstance(callback, pl.callbacks.EarlyStopping)
     return is_theirs or getattr(callback, "waits_for_validation", False)
-
-
-def check_averaging(callbacks: Sequence[pl.Callback]) -> None:
-    """Raise `UserError` where averaged weights are never validated, and others are kept."""
-    keepers = [each for each in callbacks if hasattr(each, "validated")]  # as BestWeights
-    keepers += [each for each in callbacks if isinstance(each, pl.callbacks.Checkpoint)]
-    if keepers and any(isinstance(item, StochasticWeightAveraging) for item in callbacks):
-        raise UserError(
-            "callbacks: StochasticWeightAveraging puts averaged weights in place after the last "
-            "validation, so that others are validated and kept; use "
-            "pytorch_lightning.callbacks.WeightAveraging, which has the averaged ones validated"
-        )
 
 
 def check_batch_normalization(network: nn.Module, minibatches: Batches) -> None:

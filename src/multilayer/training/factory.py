@@ -26,7 +26,9 @@ from multilayer.runs.config import mask_config
 from multilayer.runs.folder import RunFolder
 from multilayer.training.arguments import check_trainable, make_part
 from multilayer.training.epoch import KEPT_BYTES
+from multilayer.training.history import History
 from multilayer.training.instantiate import argument_problems, fill, make
+from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.module import DTYPES, MODULE_OF_TASK, SupervisedModule
 
 Config = dict[str, Any]
@@ -241,6 +243,7 @@ def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.T
         callbacks = [item for item in callbacks if not isinstance(item, LearningRateMonitor)]
     if quiet:
         callbacks = [item for item in callbacks if not isinstance(item, ModelSummary)]
+    callbacks = lightning_callbacks(*callbacks, History(folder=run.path))
     trainer: pl.Trainer = make(
         "trainer",
         fill(config["trainer"], words),

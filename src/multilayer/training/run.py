@@ -23,7 +23,6 @@ from multilayer.runs.config import expand_env
 from multilayer.runs.folder import Metrics, RunFolder
 from multilayer.runs.manifest import describe_failure, start_manifest
 from multilayer.training.checks import (
-    check_averaging,
     check_batch_normalization,
     check_monitor,
     check_validations,
@@ -38,6 +37,7 @@ from multilayer.training.factory import (
     training_arguments,
     with_balanced_weights,
 )
+from multilayer.training.lightning_adapter import check_averaging
 from multilayer.training.module import SupervisedModule
 from multilayer.training.resume import Resumed, command_to_go_on, open_resumed, without_finders
 from multilayer.training.resume_state import load

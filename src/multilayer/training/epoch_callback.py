@@ -1,0 +1,277 @@
+"""Callbacks that act on whole epochs, written once for every engine that trains.
+
+Nothing in here knows Lightning: `lightning_adapter` runs such callbacks in a `pytorch_lightning`
+Trainer.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from multilayer.core.errors import UserError
+from multilayer.data import DataModule
+from multilayer.data.batches import Minibatch
+from multilayer.data.split import Split
+
+Values = NDArray[Any]
+"""One value for each of K runs, `(K,)`."""
+
+Callback = TypeVar("Callback", bound="EpochCallback")
+
+
+class EpochCallback:
+    """Base class of callbacks that act at the end of epochs, for K runs at once.
+
+    Every hook does nothing unless a subclass overrides it. Under Lightning K is 1.
+    """
+
+    STATE: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """What a checkpoint holds for a run that is resumed, as pairs of a name and an attribute. Of an
+    array `(K,)`, it holds the element of its run."""
+
+    waits_for_validation: ClassVar[bool] = False
+    """Whether the callback does nothing before the first validation."""
+
+    keeps_weights: ClassVar[bool] = False
+    """Whether the callback keeps the weights of some validation."""
+
+    writes_checkpoints: ClassVar[bool] = False
+    """Whether it writes checkpoints, and so is called after all others."""
+
+    within_epochs: Literal["never", "streamed", "always"] = "never"
+    """When `within_epoch` is called: "streamed" is for epochs whose rows are streamed, which may
+    take hours."""
+
+    @property
+    def state_key(self) -> str:
+        """The name of its state in a checkpoint, which no other callback of the run may have."""
+        return type(self).__qualname__
+
+    def reset(self, n_runs: int = 1) -> None:
+        """Forget the fit before. A run that is resumed loads its state after this."""
+
+    def on_fit_start(self, record: "Record") -> None:
+        """Called before the first step."""
+
+    def on_epoch_start(self, record: "Record") -> None:
+        """Called before the first step of each epoch."""
+
+    def within_epoch(self, record: "Record") -> None:
+        """Called before each step, as `within_epochs` says."""
+
+    def on_validation_end(self, record: "Record") -> None:
+        """Called after each validation; `record.weights()` are the weights that it ran with."""
+
+    def on_epoch_end(self, record: "Record") -> None:
+        """Called at the end of each epoch, after its validation."""
+
+    def on_fit_end(self, record: "Record") -> None:
+        """Called after the last epoch."""
+
+    def on_failure(self, record: "Record", error: BaseException) -> None:
+        """Called instead of `on_fit_end` after an error or an interruption."""
+
+    def state_dict(self, k: int = 0) -> dict[str, Any]:
+        """The state of run `k`, as plain data for its checkpoint."""
+        return {key: _of_run(getattr(self, name), k) for key, name in self.STATE}
+
+    def load_state_dict(self, state: Mapping[str, Any], k: int = 0) -> None:
+        """Take up the state of run `k`."""
+        for key, name in self.STATE:
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray):
+                value = value.copy()
+                value[k] = state[key]
+            else:
+                value = state[key]
+            setattr(self, name, value)
+
+    def manifest_entries(self, k: int = 0) -> dict[str, Any]:
+        """What the manifest of run `k` says of this callback."""
+        return {}
+
+
+class Record(ABC):
+    """What is known of K runs at the end of an epoch, and what a callback may do then.
+
+    Nothing is computed before it is asked for.
+
+    Attributes:
+        epoch: the number of the epoch, from 1 on, `(K,)`; at the start of a fit the epochs before.
+        step: the optimizer steps so far, `(K,)`.
+        seconds: since the training began, `(K,)`.
+    """
+
+    epoch: Values
+    step: Values
+    seconds: Values
+
+    @property
+    def n_runs(self) -> int:
+        """The number of runs, K."""
+        return len(self.epoch)
+
+    # Numbers --------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def metrics(self) -> Mapping[str, Values]:
+        """The latest value of every metric, `(K,)` each, by names such as "validation/loss"."""
+
+    @property
+    @abstractmethod
+    def measured(self) -> Collection[str]:
+        """The metrics that were measured in this epoch, and are defined for the rows."""
+
+    def __getitem__(self, name: str) -> Values:
+        """The latest value of a metric, `(K,)`.
+
+        Raises:
+            UserError: where no metric has this name; it lists those that there are.
+        """
+        metrics = self.metrics
+        if name not in metrics:
+            known = ", ".join(sorted(metrics))
+            raise UserError(f"no metric {name!r} to monitor; logged are {known}")
+        return metrics[name]
+
+    @property
+    @abstractmethod
+    def rates(self) -> Mapping[str, Values]:
+        """The learning rate of each parameter group, `(K,)`, as the epoch began with it."""
+
+    @property
+    def lr(self) -> Values:
+        """The learning rate of the first parameter group, `(K,)`, as the epoch began with it."""
+        return next(iter(self.rates.values()), np.full(self.n_runs, np.nan))
+
+    # The fit --------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def min_epochs(self) -> Values:
+        """The epochs that each run trains at least, `(K,)`."""
+
+    @property
+    @abstractmethod
+    def is_last(self) -> bool:
+        """Whether the training ends with this epoch."""
+
+    @property
+    @abstractmethod
+    def is_resumed(self) -> bool:
+        """Whether the fit goes on from a checkpoint."""
+
+    @property
+    @abstractmethod
+    def n_processes(self) -> int:
+        """How many processes train together."""
+
+    @property
+    @abstractmethod
+    def log_every_n_steps(self) -> int:
+        """How often what is logged by step is logged."""
+
+    @property
+    @abstractmethod
+    def writes_files(self) -> bool:
+        """Whether files are to be written: in one only of several processes that train together."""
+
+    @abstractmethod
+    def agree(self, choice: bool) -> bool:
+        """The choice of the first of several processes that train together, in all of them."""
+
+    @abstractmethod
+    def find(self, kind: type[Callback]) -> Callback | None:
+        """The callback of a class in this fit, if there is one."""
+
+    # The network and the data ---------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def data(self) -> DataModule:
+        """The data."""
+
+    def rows(self, split: Split, at_most: int | None = None) -> Minibatch:
+        """Preprocessed features `(N, D)` and target `(N,)` of a split.
+
+        Args:
+            split: "train", "validation" or "test".
+            at_most: how many rows at most, evenly spread; None for all.
+        """
+        return self.data.rows_of(split, at_most)
+
+    @abstractmethod
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of weights and buffers, `(K, ...)` each.
+
+        They are those that the last validation of this epoch ran with, if there was one.
+        """
+
+    @abstractmethod
+    def inspect(
+        self, weights: Mapping[str, Tensor] | None = None, k: int = 0
+    ) -> AbstractContextManager[Any]:
+        """The `SupervisedModule` of run `k` in evaluation mode, which is later as it was before.
+
+        Args:
+            weights: weights `(K, ...)` for it to have; None for those in place.
+            k: the run.
+        """
+
+    # Actions --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def log_scalars(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        """Log scalars, `(K,)` each, in every logger.
+
+        Args:
+            values: by the names to log.
+            step: optimizer steps before it; None for the curves' usual, those before the last step.
+        """
+
+    @abstractmethod
+    def log_image(self, name: str, figure: Any, *, step: int | None = None, k: int = 0) -> None:
+        """Log a matplotlib figure in the TensorBoard of run `k`, if it has one."""
+
+    @abstractmethod
+    def tensorboard(self, k: int = 0) -> Any:
+        """The `SummaryWriter` of run `k`; None where it has none."""
+
+    @abstractmethod
+    def stop(self, reason: str, *, k: int | None = None, at_once: bool = False) -> None:
+        """Stop run `k`, or all of them, at the end of this epoch.
+
+        Args:
+            reason: what the manifest says.
+            k: the run; None for all.
+            at_once: also before `trainer.min_epochs`.
+        """
+
+    @abstractmethod
+    def end_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Have the networks end with these weights `(K, ...)`, whatever other callbacks leave."""
+
+    @abstractmethod
+    def save_checkpoint(
+        self, path: Path, weights: Mapping[str, Tensor] | None = None, k: int = 0
+    ) -> None:
+        """Write a checkpoint of run `k`.
+
+        Args:
+            path: the file, which appears whole or not at all.
+            weights: write these weights `(K, ...)` and no more; None writes all that a run needs to
+                be resumed.
+            k: the run.
+        """
+
+
+def _of_run(value: Any, k: int) -> Any:
+    """The element of run `k` where a value is an array `(K,)`; else the value."""
+    return value[k].item() if isinstance(value, np.ndarray) else value
