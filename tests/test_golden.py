@@ -105,7 +105,13 @@ def test_predict(multilayer: Run, golden: Golden, iris_csv: Path, run: str, tabl
     folder = golden(run)
     for each in ("flats.csv", "odd.csv"):
         golden(each)
-    predict = ["predict", f"run={folder}", f"input={table}", "output=now.csv", "keep=false"]
+    predict = [
+        "predict",
+        f"run={folder}",
+        f"input={table}",
+        "output=now.csv",
+        "keep_input_columns=false",
+    ]
     assert multilayer(*predict).code == 0
     now, then = (pl.read_csv(path) for path in ("now.csv", folder / "expected_predictions.csv"))
     assert_frame_equal(now, then, rel_tol=1e-5)

@@ -26,7 +26,12 @@ def test_a_run_on_the_gpu_is_evaluated_there_to_the_last_digit(tmp_path: Path) -
     assert config is not None
     result = train(config, tmp_path, quiet=True)
     assert result.manifest["device"] == torch.cuda.get_device_name()
-    question = {"run": str(tmp_path), "split": "test", "data": {"path": None}, "allow": []}
+    question = {
+        "run": str(tmp_path),
+        "split": "test",
+        "data": {"path": None},
+        "trusted_packages": [],
+    }
     assert evaluate(question | {"device": "gpu"}).metrics == result.metrics["test"]
     on_cpu = evaluate(question | {"device": "cpu"}).metrics
     assert on_cpu["loss"] == pytest.approx(result.metrics["test"]["loss"], rel=1e-3)

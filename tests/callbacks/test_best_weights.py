@@ -95,7 +95,7 @@ def check_kept(folder: Path, result: Result) -> None:
     assert result.metrics["validation"] == pytest.approx(at_best, rel=1e-6)
     best = min(value for _, value in curves["validation/loss"])
     assert at_best["loss"] == best
-    question = {"run": str(folder), "data": {"path": None}, "device": "cpu", "allow": []}
+    question = {"run": str(folder), "data": {"path": None}, "device": "cpu", "trusted_packages": []}
     for split, metrics in result.metrics.items():
         again = evaluate({**question, "split": split}).metrics
         assert again == pytest.approx(metrics, rel=1e-6)

@@ -33,7 +33,7 @@ def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [
         "data=table", f"data.path={tmp_path / 't.parquet'}", "data.target=label",
         "data.stream=true", "data.batch_size=64", "trainer.max_epochs=2", "model.dropout=0.2",
-        "logger=none", "threads=1",
+        "logger=none", "num_threads=1",
     ]  # fmt: skip
 
 

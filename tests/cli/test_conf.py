@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from multilayer.cli.compose import check_command_line
-from multilayer.core.config_folder import conf_dir, root_dir
+from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import UserError
 from multilayer.core.schema import EXTRAS
 from multilayer.runs.folder import RunFolder
@@ -25,7 +25,11 @@ NEEDS = {
     "loss=l1": ["data=diabetes"],
     "loss=huber": ["data=diabetes"],
 }
-CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in conf_dir().glob("*/*.yaml"))
+CHOICES = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in conf_dir().glob("*/[!_]*.yaml")
+    if path.parent.name != "hydra"
+)
 
 
 def compose(choice: str) -> dict[str, Any]:
@@ -38,9 +42,9 @@ def compose(choice: str) -> dict[str, Any]:
 def test_every_file_is_a_command_a_choice_or_shared() -> None:
     """None is left out of the tests below."""
     found = {path for path in conf_dir().rglob("*") if path.is_file()}
-    known = {root_dir(command) / f"{command}.yaml" for command in COMMANDS}
+    known = {conf_dir() / f"{command}.yaml" for command in COMMANDS}
     known |= {conf_dir() / f"{choice.replace('=', '/')}.yaml" for choice in CHOICES}
-    others = {"data/shared/split.yaml", "hydra/launcher/lockstep.yaml"}
+    others = {"data/_base.yaml", "hydra/default.yaml", "hydra/launcher/lockstep.yaml"}
     assert found - known == {conf_dir() / name for name in others}
 
 

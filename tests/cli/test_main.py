@@ -71,11 +71,29 @@ WRONG = [
     (["report", "sweep=."], ["sweep=.", "not a sweep folder", "manifest.json"]),
     (["report", "swep=."], ["swep", "did you mean sweep?"]),
     (["trian"], ["trian", "did you mean train?"]),
+    # Names of earlier versions.
+    (["train", "threads=2"], ["threads: renamed to num_threads"]),
+    (["train", "+threads=2"], ["threads: renamed to num_threads"]),
+    (["train", "resume=x", "allow=[a]"], ["allow: renamed to trusted_packages"]),
+    (["train", "sweep=learning_rates"], ["sweep: renamed to hparams_search"]),
+    (["predict", "keep=false"], ["keep: renamed to keep_input_columns"]),
+    (
+        ["train", "callbacks=lr_sweep", "callbacks.lr_sweep.share=0.1"],
+        ["callbacks.lr_sweep.share: renamed to callbacks.lr_sweep.fraction"],
+    ),
+    (["train", "scheduler=step", "scheduler.gamma=0.1"], ["to scheduler.scheduler.gamma"]),
+    (["train", "scheduler.gamma=0.1"], ["scheduler=exponential, scheduler=step have it"]),
+    (
+        ["train", "scheduler=cosine", "scheduler.warmup=0.1", "scheduler.final=0.1"],
+        ["scheduler.scheduler.warmup_fraction", "scheduler.scheduler.final_fraction"],
+    ),
+    (["train", "+scheduler.frequency=2"], ["scheduler.frequency: unknown key"]),
+    (["train", "data=_base"], ["data=_base: no such choice"]),
 ]
 # These need torch to be found out, and still read no data.
 WRONG_WITH_TORCH = [
     (["train", "+optimizer.momentum=0.9"], ["torch.optim.Adam", "momentum", "optimizer=sgd"]),
-    (["train", "+model.widht=3"], ["model.widht", "multilayer.MLP"]),
+    (["train", "+model.widht=3"], ["model.widht", "multilayer.nn.MLP"]),
     (["train", "model.activation=rely"], ["rely", "did you mean relu?"]),
     (["train", "model.dropout=[0.1]"], ["dropout", "2 hidden layers"]),
     (["train", "optimizer=sgd", "optimizer.nesterov=true"], ["Nesterov", "momentum"]),

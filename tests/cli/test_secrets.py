@@ -65,7 +65,7 @@ def test_what_comes_from_the_environment_is_used_and_not_written(
     assert last["multilayer"]["config"] == config
 
     monkeypatch.setenv("TRACKER", "https://you:another@example.org")
-    on = [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2", f"allow=[{__name__}]"]
+    on = [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2", f"trusted_packages=[{__name__}]"]
     with pytest.raises(UserError, match=r"give it as logger\.csv\.tracking_uri=VALUE"):
         train_in(tmp_path / "refused", *on)  # a stranger's run might send any variable anywhere
     train_in(tmp_path / "on", *on, "logger.csv.tracking_uri='${oc.env:TRACKER}/x'")
@@ -158,7 +158,7 @@ def test_a_secret_that_is_named_is_used_and_masked(tracker: list[str], tmp_path:
         "+logger.csv.api_key=***",
         "+logger.csv.tracking_uri='https://***@example.org/x?a=1&token=***'",
     ]
-    on = [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2", f"allow=[{__name__}]"]
+    on = [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2", f"trusted_packages=[{__name__}]"]
     with pytest.raises(UserError) as error:
         train_in(tmp_path / "refused", *on)
     keys = {line.partition(":")[0] for line in str(error.value).splitlines()}

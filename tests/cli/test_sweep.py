@@ -78,8 +78,8 @@ def test_jobs_run_side_by_side_with_joblib(tmp_path: Path) -> None:
 
 
 def test_a_sweep_can_be_a_choice(multilayer: Run, tmp_path: Path) -> None:
-    """`sweep=learning_rates` needs no -m: the file says that it is a sweep."""
-    outcome = multilayer("train", "sweep=learning_rates", *QUICK)
+    """`hparams_search=learning_rates` needs no -m: the file says that it is a sweep."""
+    outcome = multilayer("train", "hparams_search=learning_rates", *QUICK)
     assert outcome.code == 0, outcome.err
     assert len(manifests(tmp_path)) == 4
 

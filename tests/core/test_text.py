@@ -79,9 +79,9 @@ def test_the_log_of_a_command_is_harmless(tmp_path: Path) -> None:
     program = (
         "import logging, logging.config, yaml, sys, pathlib\n"
         "from hydra import compose, initialize_config_dir\n"
-        "from multilayer.core.config_folder import root_dir\n"
+        "from multilayer.core.config_folder import conf_dir\n"
         "for name in ('train', 'evaluate', 'predict', 'report'):\n"
-        "    with initialize_config_dir(str(root_dir(name)), version_base='1.3'):\n"
+        "    with initialize_config_dir(str(conf_dir()), version_base='1.3'):\n"
         "        config = compose(name, return_hydra_config=True)\n"
         "    from omegaconf import OmegaConf\n"
         "    words = OmegaConf.to_container(config.hydra.job_logging, resolve=True)\n"

@@ -516,7 +516,7 @@ def test_a_streamed_run_trains_and_is_evaluated_again(path: Path, multilayer: Ru
     assert metrics["validation"]["accuracy"] > 0.9
     for split in ("train", "validation", "test"):
         config = {"run": str(run), "split": split, "data": {"path": None}}
-        found = evaluate({**config, "device": "cpu", "allow": []})
+        found = evaluate({**config, "device": "cpu", "trusted_packages": []})
         assert found.metrics == metrics[split]
 
 
@@ -526,7 +526,7 @@ def test_a_streamed_run_is_resumed_bit_for_bit(
     """Interrupted in the middle of an epoch, it ends with the weights it would have had."""
     words = [
         "data=table", f"data.path={path}", "data.target=y", "data.stream=true",
-        "trainer.max_epochs=2", "model.dropout=0.2", "logger=none", "threads=1",
+        "trainer.max_epochs=2", "model.dropout=0.2", "logger=none", "num_threads=1",
     ]  # fmt: skip
     train(config_of(*words), tmp_path / "whole", words, quiet=True)
 

@@ -112,7 +112,7 @@ def test_noise_far_from_0_cannot_be_predicted(tmp_path: Path, numbers: str, stre
             "split": "test",
             "data": {"path": str(tmp_path / "t.parquet")},
             "device": "auto",
-            "allow": [],
+            "trusted_packages": [],
         }
     ).metrics
     assert -0.2 < again["r2"] < 0.1
@@ -133,11 +133,16 @@ def test_times_some_seconds_apart_are_told_apart(tmp_path: Path, kind: str, stre
     frame = pl.DataFrame({"x": x, "y": 1e9 + seconds + drawn()})
     result = run_on(frame, tmp_path, f"data.stream={stream}".lower())
     assert result.metrics["test"]["r2"] > 0.99
-    words = {"run": str(tmp_path / "run"), "device": "auto", "allow": [], "split": "test"}
+    words = {
+        "run": str(tmp_path / "run"),
+        "device": "auto",
+        "trusted_packages": [],
+        "split": "test",
+    }
     again = evaluate({**words, "data": {"path": str(tmp_path / "t.parquet")}}).metrics
     assert again["r2"] > 0.99
     files = {"input": str(tmp_path / "t.parquet"), "output": str(tmp_path / "out.csv")}
-    predict({**words, **files, "keep": False})
+    predict({**words, **files, "keep_input_columns": False})
     written_again = pl.read_csv(tmp_path / "out.csv")["prediction"].to_numpy()
     assert np.abs(written_again - frame["y"].to_numpy()).max() < 12
     rmse = np.sqrt(np.mean((written_again - frame["y"].to_numpy()) ** 2))
@@ -248,13 +253,18 @@ def test_a_number_too_far_from_the_training_rows_is_told(tmp_path: Path) -> None
     message = r"column 'x' is {} in row 4{}: too far from the training rows, whose mean is "
     with pytest.raises(UserError, match=message.format("beyond float32", r" of far\.parquet")):
         data_of(tmp_path / "t.parquet", test_path=str(tmp_path / "far.parquet"))
-    words = {"run": str(tmp_path / "run"), "device": "auto", "allow": [], "split": "test"}
+    words = {
+        "run": str(tmp_path / "run"),
+        "device": "auto",
+        "trusted_packages": [],
+        "split": "test",
+    }
     with pytest.raises(UserError, match=message.format(r"1e\+300", r" of far\.parquet")):
         evaluate({**words, "data": {"path": str(tmp_path / "far.parquet")}})
     output = tmp_path / "out.csv"
     files = {"input": str(tmp_path / "far.parquet"), "output": str(output)}
     with pytest.raises(UserError, match=message.format(r"1e\+300", r" of far\.parquet")):
-        predict({**words, **files, "keep": False})
+        predict({**words, **files, "keep_input_columns": False})
     assert not output.exists()
 
 
@@ -343,7 +353,12 @@ def test_targets_too_far_from_the_training_rows_are_told(
     message = rf"the target 'y' is \S+ in row {number} of other.parquet: too far from the training"
     with pytest.raises(UserError, match=message):
         data_of(tmp_path / "t.parquet", **{f"{split}_path": str(other)})
-    words = {"run": str(tmp_path / "run"), "device": "auto", "allow": [], "split": "test"}
+    words = {
+        "run": str(tmp_path / "run"),
+        "device": "auto",
+        "trusted_packages": [],
+        "split": "test",
+    }
     with pytest.raises(UserError, match=message):
         evaluate({**words, "data": {"path": str(other)}})
 

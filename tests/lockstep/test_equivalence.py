@@ -61,9 +61,9 @@ CASES = {
     "+optimizer.decoupled_weight_decay=true": ["data=iris", "optimizer.weight_decay=1"],
     "data.batch_size=full": ["data=iris"],
     "scheduler=cosine": ["data=iris"],
-    "scheduler=step": ["data=iris", "scheduler.step_size=1"],
+    "scheduler=step": ["data=iris", "scheduler.scheduler.step_size=1"],
     "scheduler=one_cycle": ["data=iris", "optimizer=sgd", "optimizer.momentum=0.5"],
-    "scheduler=plateau": ["data=iris", "scheduler.patience=0", "monitor=train/loss"],
+    "scheduler=plateau": ["data=iris", "scheduler.scheduler.patience=0", "monitor=train/loss"],
     "trainer.gradient_clip_val=0.1": ["data=iris", "optimizer=sgd", "optimizer.momentum=0.9"],
     "trainer.limit_train_batches=3": ["data=iris"],
 }
@@ -221,7 +221,12 @@ def test_a_checkpoint_is_that_of_a_run_trained_alone(shared: list[str], jobs: Ma
 
 def test_a_member_goes_on_as_if_it_had_never_stopped(jobs: MakeJobs) -> None:
     """`resume` of a member, against one training of as many epochs."""
-    shared = ["data=iris", "data.batch_size=16", "scheduler=step", "scheduler.step_size=2"]
+    shared = [
+        "data=iris",
+        "data.batch_size=16",
+        "scheduler=step",
+        "scheduler.scheduler.step_size=2",
+    ]
     stack = jobs([*shared, "trainer.max_epochs=3"], TWO)
     train_stacked(stack)
     words = [*shared, *TWO[0], "trainer.max_epochs=5"]
@@ -290,7 +295,7 @@ def test_checkpoints_give_the_metrics_that_were_written(jobs: MakeJobs) -> None:
     for job, result in zip(stack, train_stacked(stack), strict=True):
         for split in ("train", "validation", "test"):
             question = {"run": str(job.folder), "split": split, "data": {"path": None}}
-            found = evaluate(question | {"allow": [], "device": "cpu"})
+            found = evaluate(question | {"trusted_packages": [], "device": "cpu"})
             assert found.metrics == pytest.approx(result.metrics[split], rel=1e-4)
 
 

@@ -22,7 +22,7 @@ from .conftest import MakeJobs
         ["loss.label_smoothing=0", "loss.label_smoothing=0.1"],
         ["callbacks.early_stopping.patience=1", "callbacks.early_stopping.patience=5"],
         ["callbacks=none", "callbacks=default"],
-        ["scheduler=exponential scheduler.gamma=0.9", "scheduler=step"],
+        ["scheduler=exponential scheduler.scheduler.gamma=0.9", "scheduler=step"],
         ["trainer.max_epochs=3", "trainer.max_epochs=4"],
         ["logger=none", "logger=csv"],
     ],

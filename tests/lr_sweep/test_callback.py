@@ -58,7 +58,7 @@ def same(mine: Any, its: Any) -> bool:
     [
         ["optimizer=adam", "loss.class_weights=balanced", "scheduler=cosine"],
         ["optimizer=sgd", "optimizer.momentum=0.5", "scheduler=one_cycle"],
-        ["optimizer=sgd", "callbacks.lr_sweep.mode=range"],
+        ["optimizer=sgd", "callbacks.lr_sweep.method=range"],
         ["optimizer=adam", "engine=lockstep"],
     ],
     ids=["adam", "one_cycle", "range", "lockstep"],
@@ -163,7 +163,7 @@ class Doubtful(nn.Module):
 def test_a_network_that_does_not_stack_is_trained_one_by_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same command works, says why it takes longer, and names the quicker mode."""
+    """The same command works, says why it takes longer, and names the quicker method."""
     data = BuiltinData(name="iris")
     pl.seed_everything(0, verbose=False)
     module = MulticlassModule(Doubtful(4, 3), optimizer=torch.optim.SGD)
@@ -171,7 +171,7 @@ def test_a_network_that_does_not_stack_is_trained_one_by_one(
     with caplog.at_level("INFO", "multilayer"):
         fit(module, data, sweep)
     assert "one by one" in caplog.text
-    assert "mode=range" in caplog.text
+    assert "method=range" in caplog.text
     assert module.trainer.optimizers[0].param_groups[0]["lr"] == sweep.suggested
 
 
@@ -246,7 +246,10 @@ def test_what_a_short_training_does_not_know_is_refused(
     [
         (["optimizer.lr=0.1"], "optimizer.lr=0.1: callbacks=lr_sweep finds the rate"),
         (["-m", "optimizer.lr=0.1,0.2"], "optimizer.lr=0.1: callbacks=lr_sweep finds the rate"),
-        (["scheduler=one_cycle", "scheduler.max_lr=0.5"], "the schedule has a rate of its own"),
+        (
+            ["scheduler=one_cycle", "scheduler.scheduler.max_lr=0.5"],
+            "the schedule has a rate of its own",
+        ),
     ],
 )
 def test_a_rate_that_is_named_beside_the_sweep_is_refused(
@@ -286,13 +289,13 @@ def test_rates_that_all_diverge_are_a_message(multilayer: Run, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("mode=swep", "mode must be sweep or range"),
+        ("method=swep", "method must be sweep or range"),
         ("min_lr=0", "min_lr must be above 0"),
         ("max_lr=inf", "max_lr, got 1e-06 and inf"),
         ("n_rates=2", "n_rates must be a whole number from 3 on, got 2"),
         ("n_rates=3.5", "callbacks.lr_sweep.n_rates=3.5: must be a valid integer"),
-        ("share=0", "share must be above 0"),
-        ("threads=0", "threads must be auto or a whole number above 0, got 0"),
+        ("fraction=0", "fraction must be above 0"),
+        ("num_threads=0", "num_threads must be auto or a whole number above 0, got 0"),
         ("compile=maybe", "compile must be auto, true or false, got maybe"),
     ],
 )
@@ -318,8 +321,10 @@ def test_the_best_rate_on_the_edge_is_warned_of(
 
 def test_all_wrong_arguments_are_named_at_once(tmp_path: Path) -> None:
     """As all mistakes on the command line are."""
-    with pytest.raises(ValueError, match=r"share must be .*; n_rates must be .*; n_seeds must be"):
-        LearningRateSweep(folder=tmp_path, share=0.0, n_rates=1, n_seeds=0)
+    with pytest.raises(
+        ValueError, match=r"fraction must be .*; n_rates must be .*; n_seeds must be"
+    ):
+        LearningRateSweep(folder=tmp_path, fraction=0.0, n_rates=1, n_seeds=0)
 
 
 def test_a_new_fit_sweeps_though_the_one_before_was_resumed(tmp_path: Path) -> None:

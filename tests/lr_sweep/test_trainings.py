@@ -115,15 +115,15 @@ def test_a_loss_that_is_not_finite_is_nan_and_the_others_go_on(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("share", "most", "n_steps"), [(0.2, 1000, 20), (1.0, 1000, 50), (1.0, 30, 30), (0.01, 1, 1)]
+    ("fraction", "most", "n_steps"), [(0.2, 1000, 20), (1.0, 1000, 50), (1.0, 30, 30), (0.01, 1, 1)]
 )
 def test_a_short_training_is_a_share_of_the_whole(
-    tmp_path: Path, share: float, most: int, n_steps: int
+    tmp_path: Path, fraction: float, most: int, n_steps: int
 ) -> None:
-    """Of 50 steps: a fifth would be 10, but 20 is the least; `most_steps` is above all."""
+    """Of 50 steps: a fifth would be 10, but 20 is the least; `max_steps` is above all."""
     lesson, _ = lesson_of(tmp_path, "trainer.max_epochs=25")
     assert lesson.n_steps == 50
-    assert lesson.shortened(share, most).n_steps == n_steps
+    assert lesson.shortened(fraction, most).n_steps == n_steps
 
 
 def test_rows_of_a_short_training_end_in_the_middle_of_an_epoch(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_table_with_embeddings_trains_and_is_evaluated(tmp_path) -> None:
     result = train_in(tmp_path / "run", *words)
     assert result.metrics["test"]["r2"] > 0.8
     question = {"run": str(tmp_path / "run"), "split": "test", "data": {"path": None}}
-    found = evaluate(question | {"allow": [], "device": "cpu"})
+    found = evaluate(question | {"trusted_packages": [], "device": "cpu"})
     assert found.metrics == result.metrics["test"]
     trained = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[])
     assert isinstance(trained.module.network, nn.Sequential)

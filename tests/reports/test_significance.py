@@ -312,10 +312,10 @@ def test_the_advice_names_what_was_repeated_and_its_own_number(tmp_path: Path) -
 def test_the_command_gives_the_config_without_its_seed(tmp_path: Path) -> None:
     """A seed that did not vary stays; a file that makes a sweep by itself is kept from doing so."""
     for number, (lr, seed) in enumerate([(0.1, 0), (0.1, 1), (1.0, 0), (1.0, 1)]):
-        kept: dict[str, Any] = {"sweep": "learning_rates", "data__split_seed": 3}
+        kept: dict[str, Any] = {"hparams_search": "learning_rates", "data__split_seed": 3}
         write_run(tmp_path / str(number), lr, **kept, optimizer__lr=lr, seed=seed)
     sweep, configs = opened(tmp_path)
-    words = "multilayer train sweep=learning_rates data.split_seed=3 optimizer.lr=0.1"
+    words = "multilayer train hparams_search=learning_rates data.split_seed=3 optimizer.lr=0.1"
     assert command_of(configs[0], sweep) == words
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {hydra: [], task: []}}")
     assert command_of(configs[0], sweep) == f"{words} hydra.mode=RUN"

@@ -66,14 +66,14 @@ def test_a_checkpoint_that_names_a_command_starts_nothing(
     outcome = multilayer("evaluate", "run=evil.ckpt")
     assert outcome.code == 2
     assert "os.system" in outcome.err
-    assert "allow=[os]" in outcome.err
+    assert "trusted_packages=[os]" in outcome.err
     assert "Traceback" not in outcome.err
 
 
 def test_a_network_of_the_users_own_is_allowed_by_name(
     finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`allow=[mine]` takes classes of that package."""
+    """`trusted_packages=[mine]` takes classes of that package."""
     (tmp_path / "mine_networks.py").write_text(
         "from multilayer import MLP\nclass Net(MLP):\n    pass\n"
     )

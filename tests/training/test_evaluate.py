@@ -39,7 +39,7 @@ def test_a_run_is_its_best_epoch_not_its_last(finished_run: Path, tmp_path: Path
         value.mul_(0 if name.startswith("network.") else 1)
     torch.save(checkpoint, last)
     expected = json.loads((tmp_path / "run/metrics.json").read_text())["test"]
-    question = {"split": "test", "data": {"path": None}, "device": "cpu", "allow": []}
+    question = {"split": "test", "data": {"path": None}, "device": "cpu", "trusted_packages": []}
     found = evaluate({**question, "run": str(tmp_path / "run")}).metrics
     assert found == pytest.approx(expected, rel=1e-6)
     assert evaluate({**question, "run": str(last)}).metrics["loss"] != expected["loss"]

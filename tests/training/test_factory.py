@@ -149,10 +149,10 @@ def test_minibatches_that_batch_normalization_would_refuse_are_refused_before(
 def test_all_features_are_numbers_unless_it_is_said_how_many() -> None:
     """For a network that embeds its numbers, and has categories after them."""
     node = {
-        "_target_": "multilayer.PLRMLP",
-        "n_features": "n_features",
-        "n_outputs": "n_outputs",
-        "n_numbers": "n_numbers",
+        "_target_": "multilayer.nn.PLRMLP",
+        "n_features": "@n_features",
+        "n_outputs": "@n_outputs",
+        "n_numbers": "@n_numbers",
     }
     whole: Any = make_network(node, n_features=5, n_outputs=2)
     some: Any = make_network(node, n_features=5, n_outputs=2, n_numbers=3)
@@ -293,11 +293,11 @@ def test_weights_are_as_many_as_the_classes() -> None:
 def test_a_schedule_may_be_told_the_number_of_epochs() -> None:
     """Torch's own cosine counts in those."""
     config = config_of("scheduler=step", "trainer.max_epochs=7")
-    config["scheduler"] |= {
+    config["scheduler"]["scheduler"] = {
         "_target_": "torch.optim.lr_scheduler.CosineAnnealingLR",
-        "T_max": "n_epochs",
+        "_partial_": True,
+        "T_max": "@n_epochs",
     }
-    del config["scheduler"]["step_size"], config["scheduler"]["gamma"]
     scheduler = make_scheduler(config, n_steps=70)(torch.optim.SGD([nn.Parameter(torch.ones(1))]))
     assert scheduler.T_max == 7
 
@@ -347,19 +347,20 @@ def test_choices_that_do_not_fit_are_refused_before_data_is_read(
 
 
 @pytest.mark.parametrize(
-    ("key", "name", "value", "message"),
+    ("key", "value", "message"),
     [
-        ("optimizer", "lr", -1.0, "optimizer: Invalid learning rate"),
-        ("scheduler", "warmup", 2.0, "scheduler: warmup must be"),
-        ("model", "dropout", 2.0, "model: dropout must be"),
+        ("optimizer", {"lr": -1.0}, "optimizer: Invalid learning rate"),
+        ("scheduler", {"warmup_fraction": 2.0}, "scheduler: warmup_fraction must be"),
+        ("model", {"dropout": 2.0}, "model: dropout must be"),
     ],
 )
 def test_what_a_component_refuses_is_told_by_its_key(
-    key: str, name: str, value: float, message: str
+    key: str, value: dict[str, float], message: str
 ) -> None:
     """Also in a config that was never checked, as that of a checkpoint."""
     config = config_of("scheduler=cosine")
-    config[key][name] = value
+    node = config[key]
+    (node["scheduler"] if key == "scheduler" else node).update(value)
     with pytest.raises(UserError, match=message):
         check_components(config)
 

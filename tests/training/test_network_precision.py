@@ -47,7 +47,7 @@ def test_a_run_is_evaluated_in_the_precision_of_its_training(
     assert (trained.preprocessing.mean.bfloat16() != trained.preprocessing.mean).any()
     for split in ("validation", "test"):
         request = {"run": str(tmp_path / "run"), "split": split, "data": {"path": None}}
-        again = evaluate({**request, "device": "cpu", "allow": []}).metrics
+        again = evaluate({**request, "device": "cpu", "trusted_packages": []}).metrics
         assert again == pytest.approx(result.metrics[split], rel=1e-6)
 
 
@@ -73,7 +73,15 @@ def test_predictions_are_those_of_the_module_itself(
     train_in(tmp_path / "run", *words, f"trainer.precision={precision}", "logger=none")
     output = tmp_path / "out.parquet"
     request: dict[str, Any] = {"run": str(tmp_path / "run"), "input": str(iris_csv)}
-    predict({**request, "output": str(output), "keep": False, "device": "cpu", "allow": []})
+    predict(
+        {
+            **request,
+            "output": str(output),
+            "keep_input_columns": False,
+            "device": "cpu",
+            "trusted_packages": [],
+        }
+    )
     module = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[]).module
     raw = torch.from_numpy(pl.read_csv(iris_csv).drop("species").to_numpy())
     with torch.no_grad():

@@ -54,7 +54,12 @@ def test_nothing_is_dropped_in_predictions(tmp_path: Path, flowers: pl.DataFrame
     """
     words = ["data=iris", "model.dropout=0.5", "model.normalization=batch"]
     train_in(tmp_path / "run", *words, "trainer.max_epochs=2")
-    question = {"run": str(tmp_path / "run"), "allow": [], "device": "cpu", "keep": False}
+    question = {
+        "run": str(tmp_path / "run"),
+        "trusted_packages": [],
+        "device": "cpu",
+        "keep_input_columns": False,
+    }
     flowers.head(1).write_parquet(tmp_path / "one.parquet")
 
     def predicted(name: str) -> pl.DataFrame:
@@ -82,10 +87,10 @@ def test_probabilities_sum_to_one_and_name_the_prediction(
 def test_the_inputs_columns_are_kept_or_left_out(
     multilayer: Run, finished_run: Path, flowers: pl.DataFrame, tmp_path: Path
 ) -> None:
-    """`keep=false` writes predictions alone."""
+    """`keep_input_columns=false` writes predictions alone."""
     question = ["predict", f"run={finished_run}", "input=flowers.csv"]
     assert multilayer(*question, "output=all.tsv").code == 0
-    assert multilayer(*question, "output=alone.arrow", "keep=false").code == 0
+    assert multilayer(*question, "output=alone.arrow", "keep_input_columns=false").code == 0
     kept = pl.read_csv(tmp_path / "all.tsv", separator="\t")
     alone = pl.read_ipc(tmp_path / "alone.arrow")
     assert kept.columns == flowers.columns + alone.columns
@@ -221,7 +226,7 @@ def test_every_row_of_a_long_file_is_predicted_and_evaluated(
     rows = flowers.with_columns(species)
     long = pl.concat([*[rows] * (n - 1), rows.with_columns(wrong)])
     long.write_parquet(tmp_path / "long.parquet")
-    question = ["predict", f"run={finished_run}", "keep=false"]
+    question = ["predict", f"run={finished_run}", "keep_input_columns=false"]
     assert multilayer(*question, "input=flowers.parquet", "output=short.csv").code == 0
     outcome = multilayer(*question, "input=long.parquet", "output=long.csv")
     assert f"{150 * n} predictions" in outcome.out
@@ -266,7 +271,7 @@ def test_predictions_have_the_type_of_the_target(
         (["input=cut.parquet", "output=p.csv"], ["cut.parquet", "cannot be read"]),
         (["input=header.csv", "output=p.csv"], ["header.csv has a header and no rows"]),
         (["input=void.csv", "output=p.csv"], ["void.csv", "empty, expected a header"]),
-        (["input=again.csv", "output=p.csv"], ["'prediction'", "keep=false"]),
+        (["input=again.csv", "output=p.csv"], ["'prediction'", "keep_input_columns=false"]),
     ],
 )
 def test_a_table_that_does_not_fit_is_one_error(

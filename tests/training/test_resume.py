@@ -125,15 +125,18 @@ def test_only_what_is_said_changes(full_batch: dict[str, Path], tmp_path: Path) 
 @pytest.mark.parametrize(
     ("before", "changes"),
     [
-        ("constant", ["scheduler=cosine", "scheduler.warmup=0.5", "optimizer.lr=0.3"]),
+        (
+            "constant",
+            ["scheduler=cosine", "scheduler.scheduler.warmup_fraction=0.5", "optimizer.lr=0.3"],
+        ),
         ("constant", ["scheduler=one_cycle"]),
         ("constant", ["scheduler=plateau"]),
         ("constant", ["data.batch_size=16", "scheduler=exponential"]),
-        ("one_cycle", ["scheduler=step", "scheduler.step_size=2"]),
+        ("one_cycle", ["scheduler=step", "scheduler.scheduler.step_size=2"]),
         ("one_cycle", ["optimizer.lr=0.3"]),
         ("one_cycle", []),
-        ("step", ["scheduler=exponential", "scheduler.gamma=0.5"]),
-        ("step", ["optimizer.lr=0.3", "scheduler.step_size=3"]),
+        ("step", ["scheduler=exponential", "scheduler.scheduler.gamma=0.5"]),
+        ("step", ["optimizer.lr=0.3", "scheduler.scheduler.step_size=3"]),
         ("plateau", ["scheduler=cosine"]),
     ],
 )
@@ -160,7 +163,7 @@ def rates_in(folder: Path) -> list[float]:
 
 def test_plateau_keeps_what_it_has_come_down_to(tmp_path: Path) -> None:
     """A new rate is where the schedule starts from; its share of it and what it counted stay."""
-    words = [*SMALL, "scheduler=plateau", "scheduler.patience=0", "trainer.max_epochs=4"]
+    words = [*SMALL, "scheduler=plateau", "scheduler.scheduler.patience=0", "trainer.max_epochs=4"]
     train_in(tmp_path / "run", *words, "optimizer=sgd", "optimizer.lr=1e-5")
     state = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")
     share = state["optimizer_states"][0]["param_groups"][0]["lr"] / 1e-5
@@ -349,7 +352,11 @@ def test_a_limit_in_steps_costs_no_epoch_and_no_row(
 ) -> None:
     """The run ends as the one that went through, whether the limit was an epoch's end or not."""
     words = [*SMALL, f"trainer.max_epochs={max_epochs}", "data.batch_size=32", "model.dropout=0.2"]
-    words += ["scheduler=cosine", "scheduler.n_steps=12", "callbacks=[default,learning_curves]"]
+    words += [
+        "scheduler=cosine",
+        "scheduler.scheduler.n_steps=12",
+        "callbacks=[default,learning_curves]",
+    ]
     train_in(tmp_path / "run", *words, f"trainer.max_steps={n_steps}")
     whole = train_in(tmp_path / "whole", *words, "trainer.max_steps=12")
     result = go_on(tmp_path / "run", tmp_path / "on", "trainer.max_steps=12")
@@ -559,8 +566,10 @@ def test_what_the_user_says_instead_of_a_stranger_is_trusted(
     full_batch: dict[str, Path], tmp_path: Path
 ) -> None:
     """The callbacks of the run are gone with it; a list of its own does not allow anything."""
-    run = stranger(full_batch["adam"], tmp_path / "run", callbacks={"x": EVIL}, allow=["os"])
-    with pytest.raises(UserError, match=r"if you trust the run, add allow=\[os\]"):
+    run = stranger(
+        full_batch["adam"], tmp_path / "run", callbacks={"x": EVIL}, trusted_packages=["os"]
+    )
+    with pytest.raises(UserError, match=r"if you trust the run, add trusted_packages=\[os\]"):
         go_on(run, tmp_path / "on", "trainer.max_epochs=4")
     go_on(run, tmp_path / "on", "trainer.max_epochs=4", "callbacks=default")
     assert "x" not in config_in(tmp_path / "on")["callbacks"]
@@ -620,7 +629,7 @@ def test_the_command_to_go_on_works_as_it_is_printed(
     assert outcome.code == 130
     (line,) = [line for line in outcome.err.splitlines() if line.startswith("to go on: ")]
     command = shlex.split(line.removeprefix("to go on: multilayer "))
-    assert command == ["train", "resume='my run'", "allow=[my_nets]"]
+    assert command == ["train", "resume='my run'", "trusted_packages=[my_nets]"]
     outcome = multilayer(*command, "hydra.run.dir=on")
     assert outcome.code == 0, outcome.err
     assert RunFolder("on").read_manifest()["steps"] == 3 * 2
@@ -656,9 +665,9 @@ class MoveRate(pl.Callback):
 @pytest.mark.parametrize(
     ("before", "change"),
     [
-        ("exponential", "scheduler.gamma=0.9"),
+        ("exponential", "scheduler.scheduler.gamma=0.9"),
         ("exponential", "scheduler=plateau"),
-        ("step", "scheduler.step_size=2"),
+        ("step", "scheduler.scheduler.step_size=2"),
         ("step", "scheduler=cosine"),
         ("plateau", "scheduler=constant"),
     ],

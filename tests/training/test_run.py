@@ -112,7 +112,7 @@ def test_evaluate_gives_the_metrics_of_the_training(tmp_path: Path, data: str, s
         "split": split,
         "data": {"path": None},
         "device": "auto",
-        "allow": [],
+        "trusted_packages": [],
     }
     assert evaluate(question).metrics == result.metrics[split]
     saved = json.loads((tmp_path / "metrics.json").read_text())
@@ -171,7 +171,7 @@ def test_a_resumed_run_ends_as_the_one_that_went_through(tmp_path: Path, schedul
     overrides = ["data=iris", "trainer.max_epochs=8", "model.dropout=0.2"]
     overrides.append(f"scheduler={scheduler}")
     whole = train_in(tmp_path / "whole", *overrides)
-    length = ["scheduler.n_steps=16"] if scheduler == "cosine" else []
+    length = ["scheduler.scheduler.n_steps=16"] if scheduler == "cosine" else []
     train_in(tmp_path / "half", *overrides, "trainer.max_epochs=4", *length)
     resumed = train_in(tmp_path / "resumed", *overrides, f"resume={tmp_path / 'half'}")
     assert same(
@@ -349,7 +349,7 @@ def test_without_callbacks_there_are_only_metrics(tmp_path: Path) -> None:
     train_in(tmp_path, *QUICK, "callbacks=none", "logger=none")
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"config.yaml", "manifest.json", "metrics.json"}
-    question = {"run": str(tmp_path), "device": "cpu", "allow": []}
+    question = {"run": str(tmp_path), "device": "cpu", "trusted_packages": []}
     with pytest.raises(UserError, match="callbacks=checkpoint"):
         evaluate(question)
 
@@ -407,7 +407,7 @@ def test_balanced_weights_are_scikit_learns(tmp_path: Path, data: str) -> None:
     expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
     np.testing.assert_allclose(weights_of(folder)["loss.weight"].numpy(), expected, rtol=1e-6)
     question = {"run": str(folder), "split": "test", "data": {"path": None}}
-    found = evaluate(question | {"allow": [], "device": "cpu"})
+    found = evaluate(question | {"trusted_packages": [], "device": "cpu"})
     assert found.metrics == result.metrics["test"]
     assert "class_weights: balanced" in (folder / "config.yaml").read_text()
 

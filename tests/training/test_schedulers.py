@@ -55,9 +55,9 @@ def cosine_rates(n_steps, n_warmup, final):
     [(100, 0.05, 5), (100, 0.0, 0), (10, 0.25, 3), (7, 0.9, 7), (1000, 0.5, 500)],
 )
 def test_cosine_rises_and_falls_as_written(n_steps, warmup, n_warmup, final):
-    """A linear rise over the share `warmup` of the steps, rounded up, then half a cosine."""
+    """A linear rise over the fraction `warmup` of the steps, rounded up, then half a cosine."""
     optimizer = optimizer_at(LR)
-    scheduler = cosine(optimizer, n_steps=n_steps, warmup=warmup, final=final)
+    scheduler = cosine(optimizer, n_steps=n_steps, warmup_fraction=warmup, final_fraction=final)
     rates = rates_of(optimizer, scheduler, n_steps)
     assert rates == pytest.approx(cosine_rates(n_steps, n_warmup, final), abs=1e-12)
     assert max(rates) <= LR
@@ -65,10 +65,10 @@ def test_cosine_rises_and_falls_as_written(n_steps, warmup, n_warmup, final):
 
 @pytest.mark.parametrize(("warmup", "n_warmup"), [(0.07, 7), (0.28, 28)])
 def test_warmup_is_the_share_as_it_was_written(warmup, n_warmup):
-    """100 steps at `warmup=0.07` are 7, although 0.07 * 100 is a little more in floating point."""
+    """7 of 100 steps for 0.07, although 0.07 * 100 is a little more in floating point."""
     assert warmup * 100 > n_warmup
     optimizer = optimizer_at(LR)
-    rates = rates_of(optimizer, cosine(optimizer, n_steps=100, warmup=warmup), 100)
+    rates = rates_of(optimizer, cosine(optimizer, n_steps=100, warmup_fraction=warmup), 100)
     assert rates.index(max(rates)) == n_warmup - 1
 
 
@@ -82,24 +82,28 @@ def test_cosine_rises_over_a_twentieth_and_falls_to_nothing_unless_told():
 def test_cosine_that_only_rises_ends_at_its_last_rate():
     """A share of 0.9 of 7 steps is all 7: what comes after them is the end."""
     optimizer = optimizer_at(LR)
-    rates = rates_of(optimizer, cosine(optimizer, n_steps=7, warmup=0.9, final=0.2), 10)
+    rates = rates_of(
+        optimizer, cosine(optimizer, n_steps=7, warmup_fraction=0.9, final_fraction=0.2), 10
+    )
     assert rates == pytest.approx([LR * (step + 1) / 7 for step in range(7)] + [0.2 * LR] * 3)
 
 
 def test_cosine_keeps_its_last_rate_after_the_end():
     """Steps beyond the schedule go on at the final rate and not up again."""
     optimizer = optimizer_at(LR)
-    rates = rates_of(optimizer, cosine(optimizer, n_steps=20, warmup=0.1, final=0.2), 50)
+    rates = rates_of(
+        optimizer, cosine(optimizer, n_steps=20, warmup_fraction=0.1, final_fraction=0.2), 50
+    )
     assert rates[19:] == pytest.approx([0.2 * LR] * 31)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"warmup": 1.0}, "warmup .* got 1.0"),
-        ({"warmup": -0.1}, "warmup .* got -0.1"),
-        ({"final": 1.5}, "final .* got 1.5"),
-        ({"final": -0.1}, "final .* got -0.1"),
+        ({"warmup_fraction": 1.0}, "warmup_fraction .* got 1.0"),
+        ({"warmup_fraction": -0.1}, "warmup_fraction .* got -0.1"),
+        ({"final_fraction": 1.5}, "final_fraction .* got 1.5"),
+        ({"final_fraction": -0.1}, "final_fraction .* got -0.1"),
     ],
 )
 def test_wrong_argument_of_cosine_is_named(arguments, message):
@@ -121,20 +125,25 @@ def test_constant_keeps_the_rate():
 
 def test_step_multiplies_by_gamma_every_step_size_epochs():
     """`scheduler=step` gives lr gamma^floor(epoch / step_size)."""
-    rates = rates_of(*scheduled("step", "scheduler.step_size=3", "scheduler.gamma=0.5"), 10)
+    rates = rates_of(
+        *scheduled("step", "scheduler.scheduler.step_size=3", "scheduler.scheduler.gamma=0.5"), 10
+    )
     assert rates == pytest.approx([LR * 0.5 ** (epoch // 3) for epoch in range(10)])
 
 
 def test_exponential_multiplies_by_gamma_every_epoch():
     """`scheduler=exponential` gives lr gamma^epoch."""
-    rates = rates_of(*scheduled("exponential", "scheduler.gamma=0.8"), 10)
+    rates = rates_of(*scheduled("exponential", "scheduler.scheduler.gamma=0.8"), 10)
     assert rates == pytest.approx([LR * 0.8**epoch for epoch in range(10)])
 
 
 def test_cosine_spans_the_whole_training():
     """`scheduler=cosine` ends with the last of the planned steps."""
     optimizer, scheduler = scheduled(
-        "cosine", "scheduler.warmup=0.1", "scheduler.final=0.01", n_steps=40
+        "cosine",
+        "scheduler.scheduler.warmup_fraction=0.1",
+        "scheduler.scheduler.final_fraction=0.01",
+        n_steps=40,
     )
     rates = rates_of(optimizer, scheduler, 40)
     assert rates == pytest.approx(cosine_rates(40, 4, 0.01), abs=1e-12)
@@ -146,7 +155,9 @@ def test_one_cycle_peaks_at_the_optimizer_s_rate():
     Both ways along half a cosine; 25 and 10,000 are torch's `div_factor` and `final_div_factor`.
     """
     n_steps, n_up = 100, 30
-    optimizer, scheduler = scheduled("one_cycle", "scheduler.pct_start=0.3", n_steps=n_steps)
+    optimizer, scheduler = scheduled(
+        "one_cycle", "scheduler.scheduler.pct_start=0.3", n_steps=n_steps
+    )
     rates = rates_of(optimizer, scheduler, n_steps)
 
     def along(start, end, share):
@@ -178,7 +189,10 @@ def test_one_cycle_peaks_at_each_group_s_own_rate_or_at_the_one_named(arguments,
 def test_plateau_reduces_the_rate_after_patience(mode, better, worse):
     """More than `patience` epochs without improvement multiply the rate by `factor`, once."""
     optimizer, scheduler = scheduled(
-        "plateau", f"mode={mode}", "scheduler.patience=2", "scheduler.factor=0.1"
+        "plateau",
+        f"mode={mode}",
+        "scheduler.scheduler.patience=2",
+        "scheduler.scheduler.factor=0.1",
     )
     rates = []
     for value in [worse, better, worse, better, worse, worse, worse]:
@@ -190,7 +204,7 @@ def test_plateau_reduces_the_rate_after_patience(mode, better, worse):
 
 def test_plateau_keeps_the_rate_while_it_improves():
     """Progress, however slow, costs nothing."""
-    optimizer, scheduler = scheduled("plateau", "scheduler.patience=1")
+    optimizer, scheduler = scheduled("plateau", "scheduler.scheduler.patience=1")
     for epoch in range(20):
         scheduler.step(1.0 / (1 + epoch))
     assert optimizer.param_groups[0]["lr"] == LR
@@ -208,7 +222,12 @@ def test_a_schedule_by_epochs_is_as_long_as_the_training(name):
 @pytest.mark.parametrize("every", [1, 2])
 def test_plateau_follows_the_metric_that_is_monitored(tmp_path, every):
     """From the command's config: at validations, and not by the loss."""
-    overrides = ["data=wine", "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01"]
+    overrides = [
+        "data=wine",
+        "scheduler=plateau",
+        "scheduler.scheduler.patience=0",
+        "optimizer.lr=0.01",
+    ]
     overrides += ["monitor=validation/accuracy", "mode=max", "callbacks.early_stopping=null"]
     overrides += [f"trainer.check_val_every_n_epoch={every}", "trainer.max_epochs=10"]
     config = check_command_line("train", overrides)

@@ -25,8 +25,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.cli.resumed_config import use_config_loader
-from multilayer.core.config_folder import choices_with, root_dir
+from multilayer.core.config_folder import choices_with, conf_dir
 from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
+from multilayer.core.renamed import current_key
 from multilayer.core.schema import finds_rate
 from multilayer.core.text import as_override
 from multilayer.runs.config import Plain, problems_with, to_plain
@@ -42,7 +43,7 @@ def check_command_line(
 
     Raises `UserError` with every problem found.
     """
-    with hydra_at(root_dir(command), config_dir):
+    with hydra_at(conf_dir(), config_dir):
         parsed = parse(overrides)
         swept = [override for override in parsed if override.is_sweep_override()]
         if swept and not sweep:
@@ -219,7 +220,10 @@ def unknown_choices(override: Override) -> list[str]:
 
 def unknown_key(key: str, keys: set[str]) -> str:
     """The problem with a key, and where such a key would fit."""
-    group, _, name = key.rpartition(".")
+    now = current_key(key)
+    if now in keys:
+        return f"{key}: renamed to {now}"
+    group, _, name = now.rpartition(".")
     owners = choices_with(group, name)
     if owners:
         return f"{key}: not a key here; {', '.join(owners)} {'have' if owners[1:] else 'has'} it"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from multilayer.core.config_folder import conf_dir, root_dir
+from multilayer.core.config_folder import conf_dir
 
 MEANING = {
     "train": "train a network, or with -m a sweep of them",
@@ -28,7 +28,7 @@ EXAMPLES = {
 """,
     "predict": """\
   multilayer predict run=RUN input=new.csv output=predictions.csv
-  multilayer predict run=RUN input=new.parquet output=predictions.parquet keep=false
+  multilayer predict run=RUN input=new.parquet output=predictions.parquet keep_input_columns=false
 """,
     "report": """\
   multilayer report sweep=sweeps/2026-01-31_12-00-00-000000
@@ -75,8 +75,9 @@ def groups(config_dir: str | None) -> str:
     folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
     choices: dict[str, set[str]] = {}
     for folder in folders:
-        for path in folder.glob("*/*.yaml"):
-            choices.setdefault(path.parent.name, set()).add(path.stem)
+        for path in folder.glob("*/[!_]*.yaml"):
+            if path.parent.name != "hydra":
+                choices.setdefault(path.parent.name, set()).add(path.stem)
     return "".join(
         f"  {group:<10} {', '.join(sorted(names))}\n" for group, names in sorted(choices.items())
     )
@@ -84,7 +85,7 @@ def groups(config_dir: str | None) -> str:
 
 def keys(command: str) -> str:
     """The command's own keys, as its config file explains them."""
-    text = (root_dir(command) / f"{command}.yaml").read_text()
+    text = (conf_dir() / f"{command}.yaml").read_text()
     own = text.partition("\nhydra:")[0]
     lines = own.splitlines()[1:]
     if "defaults:" in lines:

@@ -109,7 +109,7 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     from hydra.errors import HydraException
 
     from multilayer.cli.resumed_config import use_config_loader
-    from multilayer.core.config_folder import root_dir
+    from multilayer.core.config_folder import conf_dir
     from multilayer.reports.summary import SweepFolder, print_sweep
 
     use_config_loader()
@@ -119,9 +119,7 @@ def start_hydra(command: str, arguments: list[str]) -> int:
     sys.argv[1:] = arguments  # where Hydra looks for them
     SweepFolder.path = None
     PRINTED_FIRST.clear()
-    hydra_main = hydra.main(
-        version_base="1.3", config_path=str(root_dir(command)), config_name=command
-    )
+    hydra_main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
     try:
         hydra_main(TASKS[command])()
     except HydraException as error:  # a job that cannot be composed: none has started
@@ -232,7 +230,7 @@ def report_task(config: Any) -> None:
 
 def trust_working_folder(config: Any) -> None:
     """Let classes be imported from the working folder, if the user allows any."""
-    if config.allow:
+    if config.trusted_packages:
         sys.path.append(os.getcwd())
 
 

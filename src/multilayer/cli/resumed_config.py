@@ -47,6 +47,11 @@ class ConfigLoader(ConfigLoaderImpl):
         )
         return self.parsed, repository
 
+    def get_group_options(self, *arguments: Any, **named: Any) -> list[str]:
+        """The choices of a group; a file such as `_base` is only for other files to start from."""
+        options = super().get_group_options(*arguments, **named)
+        return [name for name in options if not name.startswith("_")]
+
     def _compose_config_from_defaults_list(
         self, defaults: list[ResultDefault], repo: IConfigRepository
     ) -> DictConfig:
@@ -132,7 +137,8 @@ def config_of_resumed(composed: Plain, run: str, default: Plain, chosen: Sequenc
     config = {key: own.get(key, value) for key, value in composed.items()}
     config |= {group: after_choice(own[group], default[group], composed[group]) for group in chosen}
     # A stack cannot start in the middle; what is allowed, the user says, and not the run.
-    return config | {"engine": "lightning", "resume": run, "allow": composed["allow"]}
+    said = {"resume": run, "trusted_packages": composed["trusted_packages"]}
+    return config | {"engine": "lightning"} | said
 
 
 @cache

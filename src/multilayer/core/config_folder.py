@@ -1,6 +1,7 @@
 """Where the config groups are."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -12,26 +13,22 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
-def root_dir(command: str) -> Path:
-    """The folder that Hydra reads a command's root config in.
+def choices_with(node: str, name: str) -> list[str]:
+    """The choices of a group whose file has a key `name` in a node: `optimizer=sgd` for `momentum`.
 
-    Hydra takes a key for a group where a folder of that name lies beside the root, and `report` has
-    a key `sweep`: its root lies by itself.
+    >>> choices_with("optimizer", "nesterov"), choices_with("scheduler.scheduler", "step_size")
+    (['optimizer=sgd'], ['scheduler=step'])
     """
-    own = conf_dir() / "commands" / command
-    return own if own.is_dir() else conf_dir()
-
-
-def choices_with(group: str, name: str) -> list[str]:
-    """The choices of a group whose file has a key: `optimizer=sgd` for `momentum`.
-
-    >>> choices_with("optimizer", "nesterov")
-    ['optimizer=sgd']
-    """
-    if not name:
-        return []
+    group, *path = node.split(".")
     return [
-        f"{group}={path.stem}"
-        for path in sorted((conf_dir() / group).glob("*.yaml"))
-        if name in (yaml.safe_load(path.read_text()) or {})
+        f"{group}={file.stem}"
+        for file in sorted((conf_dir() / group).glob("[!_]*.yaml"))
+        if group and name in _node_at(yaml.safe_load(file.read_text()), path)
     ]
+
+
+def _node_at(content: Any, path: list[str]) -> dict[str, Any]:
+    """The node of a config file below some keys; empty where there is none."""
+    for key in path:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}

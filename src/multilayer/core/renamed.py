@@ -1,9 +1,19 @@
-"""Renamed classes: `_target_`s in run folders and checkpoints of earlier versions still load."""
+"""Names that configs of earlier versions use: they still load from run folders and checkpoints.
+
+On the command line an old key is refused by a message that names the new one.
+"""
 
 from typing import Any
 
-_TARGETS = {"multilayer.callbacks.LearningRateSweep": "multilayer.lr_sweep.LearningRateSweep"}
-"""Classes and functions that moved, by their old path."""
+_TARGETS = {
+    "multilayer.BinaryCrossEntropy": "multilayer.nn.BinaryCrossEntropy",
+    "multilayer.CrossEntropy": "multilayer.nn.CrossEntropy",
+    "multilayer.MLP": "multilayer.nn.MLP",
+    "multilayer.PLRMLP": "multilayer.nn.PLRMLP",
+    "multilayer.Perceptron": "multilayer.nn.Perceptron",
+    "multilayer.callbacks.LearningRateSweep": "multilayer.lr_sweep.LearningRateSweep",
+}
+"""Single classes and functions that have moved."""
 
 _MODULES = {
     "multilayer.activations": "multilayer.nn",
@@ -14,23 +24,96 @@ _MODULES = {
     "multilayer.schedulers": "multilayer.training",
     "multilayer.sweeps.summary": "multilayer.reports",
 }
-"""Modules that moved, with everything in them that a config may name."""
+"""Modules that have moved with everything that a config may name in them."""
+
+_KEYS = {
+    "allow": "trusted_packages",
+    "keep": "keep_input_columns",
+    "sweep": "hparams_search",
+    "threads": "num_threads",
+}
+"""Config keys that are renamed whatever the class of the node they are in."""
+
+_ARGUMENTS = {
+    "callbacks.lr_sweep.mode": "callbacks.lr_sweep.method",
+    "callbacks.lr_sweep.most_steps": "callbacks.lr_sweep.max_steps",
+    "callbacks.lr_sweep.share": "callbacks.lr_sweep.fraction",
+    "callbacks.lr_sweep.threads": "callbacks.lr_sweep.num_threads",
+    "scheduler.final": "scheduler.scheduler.final_fraction",
+    "scheduler.warmup": "scheduler.scheduler.warmup_fraction",
+}
+"""Config keys that are renamed where their node is of a class of ours: a user's own class may have
+an argument of the same name."""
+
+_PLACEHOLDERS = (
+    "checkpoint_folder",
+    "figure_folder",
+    "n_epochs",
+    "n_features",
+    "n_numbers",
+    "n_outputs",
+    "n_steps",
+    "run_folder",
+)
+"""Values that are filled in when objects are built, and are written with an `@` today."""
+
+_SCHEDULER_KEYS = ("", "scheduler", "interval", "frequency", "monitor", "name", "strict")
+"""What stands beside the class in Lightning's shape of a scheduler's node, and "" for the node."""
+
+_WITH_PLACEHOLDERS = ("callbacks", "logger", "model", "scheduler", "trainer")
 
 
-def rename_targets(node: Any) -> Any:
-    """The config with the current path in each `_target_`.
+def with_current_names(config: Any) -> Any:
+    """A config, or some of its top-level keys, as this version would have written it.
 
-    >>> rename_targets({"loss": {"_target_": "multilayer.losses.CrossEntropy"}})
-    {'loss': {'_target_': 'multilayer.nn.CrossEntropy'}}
+    >>> with_current_names({"threads": 2, "loss": {"_target_": "multilayer.losses.CrossEntropy"}})
+    {'num_threads': 2, 'loss': {'_target_': 'multilayer.nn.CrossEntropy'}}
+    >>> with_current_names({"scheduler": {"interval": "step", "_target_": "a.b", "n": "n_steps"}})
+    {'scheduler': {'interval': 'step', 'scheduler': {'_target_': 'a.b', 'n': '@n_steps'}}}
     """
+    config = _renamed("", config)
+    if isinstance(config, dict) and _is_flat(config.get("scheduler")):
+        schedule = dict(config["scheduler"])
+        interval = {"interval": schedule.pop("interval")} if "interval" in schedule else {}
+        config["scheduler"] = {**interval, "scheduler": schedule}
+    return config
+
+
+def current_key(key: str) -> str:
+    """The dotted key of today for one of any version.
+
+    >>> current_key("scheduler.warmup"), current_key("scheduler.gamma"), current_key("seed")
+    ('scheduler.scheduler.warmup_fraction', 'scheduler.scheduler.gamma', 'seed')
+    """
+    group, _, name = key.partition(".")
+    if key in _KEYS or key in _ARGUMENTS:
+        return _KEYS.get(key) or _ARGUMENTS[key]
+    is_flat = group == "scheduler" and name.partition(".")[0] not in _SCHEDULER_KEYS
+    return f"scheduler.{key}" if is_flat else key
+
+
+def _is_flat(scheduler: Any) -> bool:
+    """Whether a scheduler's node has its class beside `interval`, as before, and not below it."""
+    return isinstance(scheduler, dict) and "_target_" in scheduler
+
+
+def _renamed(key: str, node: Any) -> Any:
+    """The part of a config at a dotted key."""
     if isinstance(node, list):
-        return [rename_targets(each) for each in node]
+        return [_renamed(key, each) for each in node]
+    if isinstance(node, str):
+        is_filled_in = node in _PLACEHOLDERS and key.partition(".")[0] in _WITH_PLACEHOLDERS
+        return f"@{node}" if is_filled_in else node
     if not isinstance(node, dict):
         return node
-    return {
-        key: _current_target(value) if key == "_target_" else rename_targets(value)
-        for key, value in node.items()
-    }
+    is_ours = str(node.get("_target_")).startswith("multilayer.")
+    names = _KEYS | _ARGUMENTS if is_ours else _KEYS
+    found = {}
+    for name, value in node.items():
+        path = f"{key}.{name}" if key else str(name)
+        new = names[path].rpartition(".")[2] if path in names else name
+        found[new] = _current_target(value) if name == "_target_" else _renamed(path, value)
+    return found
 
 
 def _current_target(target: Any) -> Any:

@@ -22,6 +22,7 @@ from pydantic import (
 
 from multilayer.core.device import hidden_size_problem
 from multilayer.core.errors import did_you_mean
+from multilayer.core.renamed import current_key
 from multilayer.core.text import as_override
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -152,17 +153,25 @@ class Optimizer(Component):
     centered: bool = False
 
 
-class Scheduler(Component):
-    """`scheduler=...`."""
+class Schedule(Component):
+    """What makes the schedule of a `scheduler=...`."""
 
-    interval: Literal["epoch", "step"]
-    warmup: Share = 0.0
-    final: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup_fraction: Share = 0.0
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     gamma: PositiveFloat = 0.1
     step_size: PositiveInt = 10
     factor: PositiveFloat = 1.0
     patience: NonNegativeInt = 10
     pct_start: Share = 0.3
+
+
+class Scheduler(Section):
+    """`scheduler=...`, in the shape of Lightning's `lr_scheduler` of `configure_optimizers`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    interval: Literal["epoch", "step"]
+    scheduler: Schedule
 
 
 class Trainer(Component):
@@ -198,8 +207,8 @@ class Callback(Section):
     max_lr: float = 0.0
     n_rates: int = 1
     n_seeds: int = 1
-    share: float = 0.0
-    most_steps: int = 1
+    fraction: float = 0.0
+    max_steps: int = 1
 
 
 class Command(Section):
@@ -222,11 +231,11 @@ class TrainConfig(Command):
     seed: Seed
     engine: Literal["lightning", "lockstep"]
     compile: Literal["auto", True, False]
-    threads: ThreadsOrAuto
+    num_threads: ThreadsOrAuto
     monitor: str
     mode: Literal["min", "max"]
     resume: str | None
-    allow: list[str]
+    trusted_packages: list[str]
 
 
 class EvaluateConfig(Command):
@@ -236,7 +245,7 @@ class EvaluateConfig(Command):
     split: Literal["train", "validation", "test"]
     data: dict[str, str | None]
     device: Literal["auto", "cpu", "gpu", "mps"]
-    allow: list[str]
+    trusted_packages: list[str]
 
 
 class PredictConfig(Command):
@@ -245,9 +254,9 @@ class PredictConfig(Command):
     run: str
     input: str
     output: str
-    keep: bool
+    keep_input_columns: bool
     device: Literal["auto", "cpu", "gpu", "mps"]
-    allow: list[str]
+    trusted_packages: list[str]
 
 
 class ReportConfig(Command):
@@ -328,7 +337,11 @@ def line(problem: Any) -> str:
     tags = ("number", "list", "word", "share", "endless")
     keys = [str(part) for part in problem["loc"] if part not in tags]
     if problem["type"] == "extra_forbidden":
-        return f"{'.'.join(keys)}: unknown key, {did_you_mean(keys[-1], TrainConfig.model_fields)}"
+        key = ".".join(keys)
+        if current_key(key) != key:
+            return f"{key}: renamed to {current_key(key)}"
+        known = Scheduler.model_fields if keys[1:] else TrainConfig.model_fields
+        return f"{key}: unknown key, {did_you_mean(keys[-1], known)}"
     if problem["type"] == "missing":
         return f"{'.'.join(keys)}: it cannot be left out"
     expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")

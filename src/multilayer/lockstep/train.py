@@ -133,7 +133,9 @@ def train_started(
     first = "/".join(members[0].training.run.path.parts[-2:])
     for member in members:
         member.training.manifest.update(members=len(members), stack=first)
-    stack = Stack(members, choice=config["compile"], threads=config["threads"], say=progress.say)
+    stack = Stack(
+        members, choice=config["compile"], threads=config["num_threads"], say=progress.say
+    )
 
     def leave(leaving: list[Member]) -> None:
         note_failures(leaving, outcomes)

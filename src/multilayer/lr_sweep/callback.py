@@ -45,13 +45,13 @@ class LearningRateSweep(EpochsOnly):
     weights, rows and random numbers of their own.
 
     folder: where `lr_sweep.csv` and `figures/lr_sweep.png` go, and the config with the rate.
-    mode: "sweep" tries each rate in trainings of its own; "range" lets the rate rise within one
+    method: "sweep" tries each rate in trainings of its own; "range" lets the rate rise within one
         training a seed, which is quicker where networks do not stack.
     min_lr, max_lr, n_rates: the rates, at equal factors.
     n_seeds: how often each is tried, with other initial weights, order and dropout.
-    share, most_steps: a short training takes this share of the steps of the whole one, and no more
-        than `most_steps`.
-    compile, threads: as in a stack.
+    fraction, max_steps: a short training takes this fraction of the steps of the whole one, and at
+        most `max_steps`.
+    compile, num_threads: as in a stack.
 
     Afterwards `suggested` is the rate, and `facts` is what a manifest says of the sweep. Raises
     `UserError` where short trainings would not be the beginning of the real one, and where the
@@ -64,32 +64,32 @@ class LearningRateSweep(EpochsOnly):
         self,
         *,
         folder: str | Path,
-        mode: Literal["sweep", "range"] = "sweep",
+        method: Literal["sweep", "range"] = "sweep",
         min_lr: float = 1e-6,
         max_lr: float = 10.0,
         n_rates: int = 24,
         n_seeds: int = 3,
-        share: float = 0.2,
-        most_steps: int = 1000,
+        fraction: float = 0.2,
+        max_steps: int = 1000,
         compile: bool | str = "auto",
-        threads: int | str = "auto",
+        num_threads: int | str = "auto",
     ) -> None:
         problems = [
-            *problems_with(mode, min_lr, max_lr, share, compile, threads),
+            *problems_with(method, min_lr, max_lr, fraction, compile, num_threads),
             *problems_with_counts(
-                n_rates=(n_rates, 3), n_seeds=(n_seeds, 1), most_steps=(most_steps, 1)
+                n_rates=(n_rates, 3), n_seeds=(n_seeds, 1), max_steps=(max_steps, 1)
             ),
         ]
         if problems:
             raise ValueError("; ".join(problems))
         self.run = RunFolder(folder)
-        self.mode = mode
+        self.method = method
         self.rates = [float(rate) for rate in np.geomspace(min_lr, max_lr, n_rates)]
         self.n_seeds = n_seeds
-        self.share = share
-        self.most_steps = most_steps
+        self.fraction = fraction
+        self.max_steps = max_steps
         self.compile = compile
-        self.threads = threads
+        self.num_threads = num_threads
         self.reset()
 
     def reset(self) -> None:
@@ -132,10 +132,10 @@ class LearningRateSweep(EpochsOnly):
         start = perf_counter()
         seeds = derived_seeds(data.shuffle_seed, self.n_seeds)
         lesson, n_pupils = make_lesson(trainer, data), len(seeds)
-        if self.mode == "range":
+        if self.method == "range":
             lesson = replace(lesson, n_steps=N_STEPS)
         else:
-            lesson = lesson.shortened(self.share, self.most_steps)
+            lesson = lesson.shortened(self.fraction, self.max_steps)
             n_pupils *= len(self.rates)
         log.info(f"lr_sweep: {n_pupils} short trainings of {lesson.n_steps} steps each")
         shown = trainer.progress_bar_callback is not None
@@ -143,7 +143,7 @@ class LearningRateSweep(EpochsOnly):
             modules = seeded_modules(module, data, seeds, trainer.strategy.root_device)
             freeze_unused(modules, data)
             with autocast_of(trainer):
-                if self.mode == "range":
+                if self.method == "range":
                     found: Judgement | RangeTest = ramp_rates(
                         modules, seeds, self.rates, lesson, advance=advance
                     )
@@ -155,7 +155,7 @@ class LearningRateSweep(EpochsOnly):
                         lesson,
                         data,
                         choice=self.compile,
-                        threads=self.threads,
+                        threads=self.num_threads,
                         advance=advance,
                     )
         for line in (*found.in_words(), f"took {perf_counter() - start:.1f} s"):
@@ -207,19 +207,19 @@ class LearningRateSweep(EpochsOnly):
 
 
 def problems_with(
-    mode: str, min_lr: float, max_lr: float, share: float, compiled: Any, threads: Any
+    method: str, min_lr: float, max_lr: float, fraction: float, compiled: Any, num_threads: Any
 ) -> Iterator[str]:
     """The arguments that are none."""
-    if mode not in ("sweep", "range"):
-        yield f"mode must be sweep or range, got {mode}"
+    if method not in ("sweep", "range"):
+        yield f"method must be sweep or range, got {method}"
     if not 0 < min_lr < max_lr < inf:
         yield f"min_lr must be above 0 and below max_lr, got {min_lr} and {max_lr}"
-    if not 0 < share <= 1:
-        yield f"share must be above 0 and at most 1, got {share}"
+    if not 0 < fraction <= 1:
+        yield f"fraction must be above 0 and at most 1, got {fraction}"
     if compiled not in ("auto", True, False):
         yield f"compile must be auto, true or false, got {compiled}"
-    if threads != "auto" and not (isinstance(threads, int) and threads > 0):
-        yield f"threads must be auto or a whole number above 0, got {threads}"
+    if num_threads != "auto" and not (isinstance(num_threads, int) and num_threads > 0):
+        yield f"num_threads must be auto or a whole number above 0, got {num_threads}"
 
 
 def problems_with_counts(**counts: tuple[Any, int]) -> Iterator[str]:

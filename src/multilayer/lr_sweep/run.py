@@ -43,7 +43,7 @@ def sweep_rates(
     if reason is None:
         losses = train_together(pupils, lesson, choice=choice, threads=threads, advance=advance)
     else:
-        log.info(f"lr_sweep: one by one, for {reason}; callbacks.lr_sweep.mode=range is quicker")
+        log.info(f"lr_sweep: one by one, for {reason}; callbacks.lr_sweep.method=range is quicker")
         losses = train_one_by_one(pupils, lesson, advance)
     return judge(rates, losses)
 

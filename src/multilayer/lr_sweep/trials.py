@@ -58,9 +58,9 @@ class Lesson:
             for sampler in samplers.values():
                 sampler.set_epoch(sampler.epoch + 1)
 
-    def shortened(self, share: float, most_steps: int) -> "Lesson":
-        """A share of its steps, but at most so many, and at least `FEWEST_STEPS` if it has them."""
-        n_steps = min(self.n_steps, most_steps, max(FEWEST_STEPS, round(share * self.n_steps)))
+    def shortened(self, fraction: float, max_steps: int) -> "Lesson":
+        """A fraction of its steps: at most `max_steps`, at least `FEWEST_STEPS` if it has them."""
+        n_steps = min(self.n_steps, max_steps, max(FEWEST_STEPS, round(fraction * self.n_steps)))
         return replace(self, n_steps=n_steps)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import load_yaml, read_small, refusing
-from multilayer.core.renamed import rename_targets
+from multilayer.core.renamed import current_key, with_current_names
 from multilayer.core.text import sanitize, sanitize_data
 from multilayer.reports.hyperparameters import LARGEST, is_number
 from multilayer.runs.folder import RunFolder
@@ -154,7 +154,7 @@ def _load_config(text: str) -> dict[str, Any]:
 @cache
 def _load_block(text: str) -> Any:
     """A part of a YAML file that can be parsed by itself."""
-    return sanitize_data(rename_targets(load_yaml(text)))
+    return sanitize_data(with_current_names(load_yaml(text)))
 
 
 def read_curves(folder: Path, names: Collection[str]) -> Curves | None:
@@ -343,7 +343,7 @@ def split_override(override: str) -> tuple[str, str]:
     (('model.dropout', '0.1'), ('callbacks', '~'))
     """
     key, has_value, value = override.partition("=")
-    return key.lstrip("+~"), value if has_value else "~"
+    return current_key(key.lstrip("+~")), value if has_value else "~"
 
 
 def _value_of(run: SweepRun, key: str) -> Any:

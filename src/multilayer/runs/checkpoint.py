@@ -24,7 +24,7 @@ from torch import Tensor
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing, whole_file
-from multilayer.core.renamed import rename_targets
+from multilayer.core.renamed import with_current_names
 from multilayer.core.schema import Data, Loss, Model, Optimizer, Scheduler, Threads, Trainer, line
 from multilayer.data.table import Columns
 
@@ -78,10 +78,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     checkpoint = read_plain(path)
     if "multilayer" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of multilayer: it holds no config")
-    problems = _problems_of(checkpoint, path.stat().st_size)
+    metadata = checkpoint["multilayer"]
+    problems = list(filter(None, [_structure_problem(metadata, path.stat().st_size)]))
+    if not problems:
+        if isinstance(metadata, dict) and "config" in metadata:
+            metadata["config"] = with_current_names(metadata["config"])
+        problems = _problems_of(checkpoint)
     if problems:
         raise UserError("\n".join([f"{path} is not as multilayer writes checkpoints:", *problems]))
-    checkpoint["multilayer"] = rename_targets(checkpoint["multilayer"])
     return checkpoint
 
 
@@ -199,11 +203,8 @@ def _check_columns(columns: Columns) -> None:
         raise ValueError(f"{n} classes do not fit the task {columns.task}")
 
 
-def _problems_of(checkpoint: dict[str, Any], n_bytes: int) -> list[str]:
-    """The problems with the content of a checkpoint file of `n_bytes` bytes, one line each."""
-    problem = _structure_problem(checkpoint.get("multilayer"), n_bytes)
-    if problem:
-        return [problem]
+def _problems_of(checkpoint: dict[str, Any]) -> list[str]:
+    """The problems with the content of a checkpoint, one line each."""
     try:
         _Checkpoint.model_validate(checkpoint)
     except ValidationError as error:

@@ -10,7 +10,7 @@ import yaml
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import load_yaml, read_json, read_small, refusing, whole_file, write_text
-from multilayer.core.renamed import rename_targets
+from multilayer.core.renamed import with_current_names
 from multilayer.core.text import as_override
 from multilayer.runs.config import mask_config
 
@@ -96,7 +96,7 @@ class RunFolder:
             config = load_yaml(read_small(self.config_file))
         if not isinstance(config, dict):
             raise UserError(f"{self.config_file} is damaged: it holds no keys with values")
-        renamed: dict[str, Any] = rename_targets(config)
+        renamed: dict[str, Any] = with_current_names(config)
         return renamed
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def check_validations(
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     items = map(unwrapped, callbacks)
     waiting = [type(item).__name__ for item in items if waits_for_validation(item)]
-    if config["scheduler"]["_target_"].endswith("ReduceLROnPlateau"):
+    if config["scheduler"]["scheduler"]["_target_"].endswith("ReduceLROnPlateau"):
         waiting.append("scheduler=plateau")
     if waiting and every > 1 and n_epochs < every:
         raise UserError(

@@ -35,7 +35,7 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
     Raises `UserError` where the run or the file cannot be read.
     """
     device = choose_device(config["device"])
-    trained = load_run(find_checkpoint(config["run"]), allowed=config["allow"])
+    trained = load_run(find_checkpoint(config["run"]), allowed=config["trusted_packages"])
     path = config["data"]["path"]
     if path is None:
         minibatches = split_of(trained, config["split"], device)

@@ -182,13 +182,12 @@ def make_optimizer(config: Config) -> Any:
 def make_scheduler(config: Config, *, n_steps: int) -> Any:
     """What makes the schedule from an optimizer, for a training of `n_steps` steps.
 
-    `n_steps` in its node becomes how often it moves: as many times, or once an epoch.
+    `@n_steps` in its node becomes how often it moves: as many times, or once an epoch.
     """
     n_epochs = config["trainer"]["max_epochs"] or -1
     by_epoch = config["scheduler"]["interval"] == "epoch" and n_epochs > 0
     words = {"n_steps": n_epochs if by_epoch else n_steps, "n_epochs": n_epochs}
-    node = fill(config["scheduler"], words)
-    return make("scheduler", {key: value for key, value in node.items() if key != "interval"})
+    return make("scheduler", fill(config["scheduler"]["scheduler"], words))
 
 
 def make_module(

@@ -89,12 +89,18 @@ def build(key: str, node: Any) -> Any:
 
 
 def fill(node: Any, values: Mapping[str, Any]) -> Any:
-    """The node with words such as `n_features` replaced by what they stand for.
+    """The node with placeholders such as `@n_features` replaced by what they stand for.
 
-    >>> fill({"in_features": "n_features", "bias": True}, {"n_features": 64})
+    Without the `@`, as earlier versions wrote them, too.
+
+    >>> fill({"in_features": "@n_features", "bias": True}, {"n_features": 64})
     {'in_features': 64, 'bias': True}
     """
-    return map_values(node, lambda _, it: values.get(it, it) if isinstance(it, str) else it)
+
+    def value_for(_: str, it: Any) -> Any:
+        return values.get(it.removeprefix("@"), it) if isinstance(it, str) else it
+
+    return map_values(node, value_for)
 
 
 def nodes(key: str, node: Any) -> Iterator[tuple[str, Node]]:
@@ -129,7 +135,7 @@ def argument_problems(config: Node) -> list[str]:
     for key, node in nodes("", config):
         taken = parameters_of(resolve(key, node["_target_"]))
         if taken is not None:
-            known = {*HYDRA_KEYS, *taken, *(["interval"] if key == "scheduler" else [])}
+            known = {*HYDRA_KEYS, *taken}
             refused = [name for name in node if name not in known]
             problems += [refusal(key, name, node["_target_"], taken) for name in refused]
     return problems
@@ -178,7 +184,8 @@ def check_stranger(config: Node, allowed: Sequence[str]) -> None:
         if not is_below(path, packages) and (key, path) != ("trainer", "pytorch_lightning.Trainer"):
             raise UserError(
                 f"the run's config names {path} for {key}, which is not on the list of what may "
-                f"be loaded; if you trust the run, add allow=[{path.rpartition('.')[0] or path}]"
+                "be loaded; if you trust the run, add "
+                f"trusted_packages=[{path.rpartition('.')[0] or path}]"
             )
         found = resolve(key, path)
         if not is_below(f"{found.__module__}.", packages) or not is_rebuilt(found, group, allowed):

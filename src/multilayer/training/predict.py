@@ -25,7 +25,7 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
     """
     check_output(config["output"], inputs=check_input(config["input"]))
     device = choose_device(config["device"])
-    trained = load_run(find_checkpoint(config["run"]), allowed=config["allow"])
+    trained = load_run(find_checkpoint(config["run"]), allowed=config["trusted_packages"])
     text = TextFormat.of(trained.config["data"])
     frame, origin = read_frame_like(config["input"], trained.columns, text)
     features = preprocessed_features(
@@ -36,7 +36,7 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
     )
     predicted = to_frame(predictions_of(trained, features, device), trained.columns)
     table = predicted
-    if config["keep"]:
+    if config["keep_input_columns"]:
         written = read_as_written(config["input"], text)
         table = joined(written, predicted)
     write_frame(table, config["output"])
@@ -75,6 +75,6 @@ def joined(frame: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:
     if taken:
         raise UserError(
             f"the input has columns {quoted(taken)}, as the predictions would be called; "
-            "rename them, or leave the input's columns out with keep=false"
+            "rename them, or leave the input's columns out with keep_input_columns=false"
         )
     return frame.hstack(predicted)

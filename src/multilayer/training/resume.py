@@ -22,9 +22,9 @@ from multilayer.training.instantiate import ALLOWED, check_stranger, is_below, n
 Config = dict[str, Any]
 
 MAY_CHANGE = (
-    "optimizer.", "scheduler", "trainer.", "callbacks.", "logger.", "compile", "threads", "engine",
-    "resume", "allow", "data.batch_size", "data.shuffle_seed", "data.path", "data.train_path",
-    "data.validation_path", "data.test_path",
+    "optimizer.", "scheduler", "trainer.", "callbacks.", "logger.", "compile", "num_threads",
+    "engine", "resume", "trusted_packages", "data.batch_size", "data.shuffle_seed", "data.path",
+    "data.train_path", "data.validation_path", "data.test_path",
 )  # fmt: skip
 """The keys, or beginnings of keys, that may change in a run that goes on. A path may lead to the
 same table elsewhere: its fingerprint is compared. An object of another class is a change of the
@@ -88,7 +88,7 @@ def open_resumed(config: Config) -> Resumed | None:
     if config["resume"] is None:
         return None
     resumed = read_resumed(find_last(config["resume"]))
-    check_stranger(what_is_built(resumed.before, config), config["allow"])
+    check_stranger(what_is_built(resumed.before, config), config["trusted_packages"])
     weights = resumed.checkpoint["state_dict"]
     if not all(weights[name].isfinite().all() for name in weights if name.startswith("network.")):
         raise UserError(
@@ -163,7 +163,7 @@ def command_to_go_on(folder: Path, config: Config) -> str:
     paths = (str(node["_target_"]) for key, node in nodes("", config) if key != "trainer")
     packages = {path.rpartition(".")[0] for path in paths if not is_below(path, ALLOWED)}
     if packages:
-        words.append(as_override("allow", sorted(packages)))
+        words.append(as_override("trusted_packages", sorted(packages)))
     return " ".join(words)
 
 

@@ -152,7 +152,7 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
     minibatches = data.train_minibatches()
     check_batch_normalization(module.network, minibatches)
     n_rows = minibatches.batch_size
-    module.about["threads"] = set_threads(config["threads"], module.network, n_rows)
+    module.about["threads"] = set_threads(config["num_threads"], module.network, n_rows)
     return module
 
 

@@ -8,19 +8,23 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 
 def cosine(
-    optimizer: Optimizer, *, n_steps: int, warmup: float = 0.05, final: float = 0.0
+    optimizer: Optimizer,
+    *,
+    n_steps: int,
+    warmup_fraction: float = 0.05,
+    final_fraction: float = 0.0,
 ) -> LambdaLR:
     """A linear rise to the optimizer's rate, then half a cosine down; one call a step.
 
     From Loshchilov and Hutter 2017, equation 5, without restarts.
 
     n_steps: the length of the whole schedule, in optimizer steps.
-    warmup: the share of the steps in which the rate rises.
-    final: the rate at the end, as a share of the optimizer's.
+    warmup_fraction: the share of the steps in which the rate rises.
+    final_fraction: the rate at the end, as a share of the optimizer's.
 
     >>> import torch
     >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    >>> scheduler = cosine(sgd, n_steps=10, warmup=0.2)
+    >>> scheduler = cosine(sgd, n_steps=10, warmup_fraction=0.2)
     >>> rates = []
     >>> for _ in range(11):
     ...     rates.append(round(scheduler.get_last_lr()[0], 3))
@@ -29,17 +33,17 @@ def cosine(
     >>> rates
     [0.5, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038, 0.0, 0.0]
     """
-    if not 0.0 <= warmup < 1.0:
-        raise ValueError(f"warmup must be at least 0 and below 1, got {warmup}")
-    if not 0.0 <= final <= 1.0:
-        raise ValueError(f"final must be from 0 to 1, got {final}")
-    n_warmup = ceil(round(warmup * n_steps, 6))  # 0.07 * 100 is a little more than 7
+    if not 0.0 <= warmup_fraction < 1.0:
+        raise ValueError(f"warmup_fraction must be at least 0 and below 1, got {warmup_fraction}")
+    if not 0.0 <= final_fraction <= 1.0:
+        raise ValueError(f"final_fraction must be from 0 to 1, got {final_fraction}")
+    n_warmup = ceil(round(warmup_fraction * n_steps, 6))  # 0.07 * 100 is a little more than 7
 
     def factor(step: int) -> float:
         if step < n_warmup:
             return (step + 1) / n_warmup
         progress = min(1.0, (step - n_warmup + 1) / max(1, n_steps - n_warmup))
-        return final + (1 - final) * (1 + cos(pi * progress)) / 2
+        return final_fraction + (1 - final_fraction) * (1 + cos(pi * progress)) / 2
 
     return LambdaLR(optimizer, factor)
 
