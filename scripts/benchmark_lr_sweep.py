@@ -25,12 +25,12 @@ import numpy as np
 from benchmarking import versions
 from pytorch_lightning.tuner import Tuner
 
-from multilayer.callbacks import LearningRateSweep
 from multilayer.cli.compose import check_command_line
 from multilayer.data import DataModule
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together
+from multilayer.lr_sweep import LearningRateSweep
 from multilayer.training.factory import make_data
 from multilayer.training.run import Result, prepare
 from multilayer.training.runtime import quiet_lightning
@@ -71,12 +71,12 @@ def plain(*overrides: str) -> dict[str, Any]:
     return config
 
 
-def suggest_by_callback(mode: str) -> Suggest:
+def suggest_by_callback(method: str) -> Suggest:
     """Our callback's rate."""
 
     def suggest(config: dict[str, Any], data: DataModule, folder: Path) -> float:
         training = prepare(config, folder, [], data, quiet=True)
-        callback = LearningRateSweep(folder=folder, mode=mode)  # type: ignore[arg-type]
+        callback = LearningRateSweep(folder=folder, method=method)  # type: ignore[arg-type]
         return callback.find(training.trainer, training.module, data).suggested
 
     return suggest
@@ -91,7 +91,7 @@ def suggest_by_lightning(config: dict[str, Any], data: DataModule, folder: Path)
 
 METHODS: dict[str, Suggest] = {
     "lr_sweep": suggest_by_callback("sweep"),
-    "lr_sweep, mode=range": suggest_by_callback("range"),
+    "lr_sweep, method=range": suggest_by_callback("range"),
     "Lightning's LearningRateFinder": suggest_by_lightning,
 }
 

@@ -74,7 +74,7 @@ WRONG = [
     # Names of earlier versions.
     (["train", "threads=2"], ["threads: renamed to num_threads"]),
     (["train", "+threads=2"], ["threads: renamed to num_threads"]),
-    (["train", "resume=x", "allow=[a]"], ["allow: renamed to trusted_packages"]),
+    (["train", "allow=[a]"], ["allow: renamed to trusted_packages"]),
     (["train", "sweep=learning_rates"], ["sweep: renamed to hparams_search"]),
     (["predict", "keep=false"], ["keep: renamed to keep_input_columns"]),
     (

@@ -8,28 +8,28 @@ from hypothesis import strategies as st
 
 from multilayer.core.errors import UserError
 from multilayer.lr_sweep.analysis import (
-    Judgement,
-    around_best,
-    classify,
-    judge,
-    largest_stable,
-    suggest,
+    LRSweepResult,
+    _around_best,
+    _classify,
+    _largest_stable,
+    _suggest,
+    analyze_sweep,
     two_digits,
 )
-from multilayer.lr_sweep.trials import Losses
+from multilayer.lr_sweep.trials import TrialLosses
 
 NAN = float("nan")
 RATES = [1e-3, 1e-2, 1e-1, 1.0]
 
 
-def losses(after: list[list[float]], validation: list[list[float]]) -> Losses:
+def losses(after: list[list[float]], validation: list[list[float]]) -> TrialLosses:
     """Those of rates by seeds, from a training loss of 1."""
     flat = torch.tensor(after).flatten()
-    return Losses(torch.ones_like(flat), flat, torch.tensor(validation).flatten()[:, None])
+    return TrialLosses(torch.ones_like(flat), flat, torch.tensor(validation).flatten()[:, None])
 
 
-def judged(after: list[list[float]], validation: list[list[float]] | None = None) -> Judgement:
-    return judge(RATES, losses(after, validation or after))
+def judged(after: list[list[float]], validation: list[list[float]] | None = None) -> LRSweepResult:
+    return analyze_sweep(RATES, losses(after, validation or after))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def judged(after: list[list[float]], validation: list[list[float]] | None = None
 )
 def test_a_rate_is_classified_by_the_training_loss(after: list[float], regime: str) -> None:
     """Beside one that takes 0.8 from a loss of 1."""
-    assert classify(np.ones((2, 2)), np.array([[0.2, 0.2], after]))[1] == regime
+    assert _classify(np.ones((2, 2)), np.array([[0.2, 0.2], after]))[1] == regime
 
 
 def test_the_best_the_largest_stable_and_the_spread_are_named() -> None:
@@ -60,13 +60,13 @@ def test_the_best_the_largest_stable_and_the_spread_are_named() -> None:
     assert found.best == 0.1
     assert found.by_seed == [0.01, 0.1]
     assert found.warning() is None
-    assert "by single seeds 0.01 to 0.1; best 0.1, largest stable 0.1" in found.in_words()[1]
+    assert "by single seeds 0.01 to 0.1; best 0.1, largest stable 0.1" in found.describe()[1]
 
 
 def test_rates_of_one_regime_are_named_together_and_apart_where_another_is_between() -> None:
     """A rate that is too large may gain little too."""
     found = judged([[0.9], [0.1], [0.9], [0.95]])
-    assert found.in_words()[0] == "slow 0.001, stable 0.01, slow 0.1 to 1"
+    assert found.describe()[0] == "slow 0.001, stable 0.01, slow 0.1 to 1"
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_slow_rate_is_not_suggested_where_others_are_stable() -> None:
 def test_losses_may_be_negative() -> None:
     """Margins are of their size: from -1 to -2 is a gain."""
     before, after = -np.ones((3, 1)), np.array([[-1.1], [-2.0], [-0.8]])
-    assert classify(before, after) == ["slow", "stable", "divergent"]
+    assert _classify(before, after) == ["slow", "stable", "divergent"]
 
 
 def test_where_nothing_is_learnt_it_is_told() -> None:
@@ -122,13 +122,13 @@ def test_where_all_diverge_smaller_ones_are_named() -> None:
 def test_the_suggestion_is_the_middle_of_what_is_equally_good() -> None:
     """In the logarithm: 0.01 and 1 have 0.1 between them."""
     score = np.array([9.0, 0.5, 0.5, 0.5])
-    assert suggest(np.array(RATES), score, start=1.0) == 0.1
+    assert _suggest(np.array(RATES), score, start=1.0) == 0.1
 
 
 def test_a_clear_best_is_suggested_itself() -> None:
     """The others are 10 times the tolerance away."""
     score = np.array([9.0, 0.5, 0.7, 9.0])
-    assert suggest(np.array(RATES), score, start=1.0) == 0.01
+    assert _suggest(np.array(RATES), score, start=1.0) == 0.01
 
 
 @pytest.mark.parametrize(("best", "expected"), [(0, 0.00124), (3, 0.967)])
@@ -137,13 +137,13 @@ def test_no_suggestion_is_rounded_to_a_rate_beyond_those_tried(best: int, expect
     rates = np.array([0.00124, 0.01, 0.1, 0.967])
     score = np.full(4, 9.0)
     score[best] = 0.5
-    assert suggest(rates, score, start=1.0) == expected
+    assert _suggest(rates, score, start=1.0) == expected
 
 
 def test_a_loss_of_nothing_does_not_hide_what_is_nearly_as_good() -> None:
     """1e-9 is not a billion times better than 1e-3 where both fell from 1."""
     score = np.array([9.0, 1e-9, 1e-4, 9.0])
-    assert suggest(np.array(RATES), score, start=1.0) == pytest.approx(0.03, abs=0.002)
+    assert _suggest(np.array(RATES), score, start=1.0) == pytest.approx(0.03, abs=0.002)
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,12 @@ def test_a_loss_that_is_a_margin_above_the_best_counts_1_e_of_it(
     """The weighted mean of the logarithms, written out for two rates."""
     score = np.array([np.inf, best, best + margin, np.inf])
     expected = np.exp((np.log(0.01) + np.exp(-1) * np.log(0.1)) / (1 + np.exp(-1)))
-    assert suggest(np.array(RATES), score, start) == two_digits(expected)
+    assert _suggest(np.array(RATES), score, start) == two_digits(expected)
 
 
 def test_all_losses_nothing_are_equally_good() -> None:
     """No margin is 0, which would be divided by."""
-    assert suggest(np.array(RATES), np.zeros(4), start=0.0) == two_digits(10**-1.5)
+    assert _suggest(np.array(RATES), np.zeros(4), start=0.0) == two_digits(10**-1.5)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_the_stable_rates_on_both_sides_of_the_best_may_be_taken(
     regimes: str, score: list[float], usable: list[int]
 ) -> None:
     """Up to the next rate of another regime; slow ones where none is stable."""
-    found = around_best(regimes.split(), np.array(score, dtype=float))  # type: ignore[arg-type]
+    found = _around_best(regimes.split(), np.array(score, dtype=float))  # type: ignore[arg-type]
     assert np.flatnonzero(found).tolist() == usable
 
 
@@ -204,21 +204,21 @@ def test_the_largest_stable_rate_lies_below_the_first_divergent_one(
     regimes: str, expected: float | None
 ) -> None:
     """None where that is the first of all, or none is stable."""
-    assert largest_stable(np.array(RATES), regimes.split()) == expected  # type: ignore[arg-type]
+    assert _largest_stable(np.array(RATES), regimes.split()) == expected  # type: ignore[arg-type]
 
 
 def test_the_bounds_of_a_regime_belong_to_the_milder_one() -> None:
     """Just a tenth above is not divergent, just half of the best gain is not slow."""
     before, after = np.ones((3, 1)), np.array([[0.5], [0.75], [1.1]])
-    assert classify(before, after) == ["stable", "stable", "slow"]
-    assert classify(before[:2], np.ones((2, 1))) == ["slow", "slow"]
+    assert _classify(before, after) == ["stable", "stable", "slow"]
+    assert _classify(before[:2], np.ones((2, 1))) == ["slow", "slow"]
 
 
 def test_a_training_may_start_from_another_loss_in_each_seed() -> None:
     """Divergence is of each seed's own loss, the gain of their mean."""
     before = np.array([[1.0, 10.0], [1.0, 10.0], [1.0, 10.0]])
     after = np.array([[0.5, 1.0], [2.0, 1.0], [0.9, 9.0]])
-    assert classify(before, after) == ["stable", "divergent", "slow"]
+    assert _classify(before, after) == ["stable", "divergent", "slow"]
 
 
 def test_the_lowest_loss_after_any_epoch_counts_and_one_that_is_not_finite_is_divergent() -> None:
@@ -227,7 +227,7 @@ def test_the_lowest_loss_after_any_epoch_counts_and_one_that_is_not_finite_is_di
         [[0.9, 0.8, 0.7], [0.6, 0.2, 0.5], [0.5, 0.4, 0.3], [0.3, float("inf"), 0.1]]
     )
     after = torch.tensor([0.9, 0.3, 0.3, 0.3])
-    found = judge(RATES, Losses(torch.ones(4), after, curves))
+    found = analyze_sweep(RATES, TrialLosses(torch.ones(4), after, curves))
     assert found.validation[:, 0] == pytest.approx([0.7, 0.2, 0.3, 0.1])
     assert found.regimes == ["slow", "stable", "stable", "divergent"]
     assert found.best == 0.01
@@ -242,7 +242,7 @@ def test_the_suggestion_lies_among_the_rates_that_may_be_taken(
 ) -> None:
     """Never beyond the grid, nor at an infinite loss alone."""
     usable = np.array([*score[:3], np.inf])
-    found = suggest(np.array(RATES), usable, start)
+    found = _suggest(np.array(RATES), usable, start)
     assert RATES[0] * 0.95 <= found <= RATES[2] * 1.05
 
 

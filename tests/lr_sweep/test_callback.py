@@ -117,7 +117,7 @@ def test_a_run_that_is_resumed_keeps_its_rate(tmp_path: Path) -> None:
     # One cycle spans the planned steps: the run is stopped, not planned shorter.
     stopped = check_command_line("train", swept)
     assert stopped is not None
-    stopped["callbacks"]["stop"] = {"_target_": "tests.callbacks.test_lr_sweep.StopAfterTwo"}
+    stopped["callbacks"]["stop"] = {"_target_": "tests.lr_sweep.test_callback.StopAfterTwo"}
     train(stopped, half, swept, quiet=True)
     run(tmp_path / "resumed", *swept, f"resume={half}")
     assert not (tmp_path / "resumed" / "lr_sweep.csv").exists()
@@ -160,7 +160,7 @@ class Doubtful(nn.Module):
         return output if output.sum() > -1e9 else -output
 
 
-def test_a_network_that_does_not_stack_is_trained_one_by_one(
+def test_a_network_that_does_not_stack_is_trained_one_after_the_other(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The same command works, says why it takes longer, and names the quicker method."""
@@ -170,7 +170,7 @@ def test_a_network_that_does_not_stack_is_trained_one_by_one(
     sweep = LearningRateSweep(folder=tmp_path, n_rates=5, min_lr=1e-3, n_seeds=2)
     with caplog.at_level("INFO", "multilayer"):
         fit(module, data, sweep)
-    assert "one by one" in caplog.text
+    assert "one after the other, because" in caplog.text
     assert "method=range" in caplog.text
     assert module.trainer.optimizers[0].param_groups[0]["lr"] == sweep.suggested
 
@@ -291,11 +291,11 @@ def test_rates_that_all_diverge_are_a_message(multilayer: Run, tmp_path: Path) -
     [
         ("method=swep", "method must be sweep or range"),
         ("min_lr=0", "min_lr must be above 0"),
-        ("max_lr=inf", "max_lr, got 1e-06 and inf"),
+        ("max_lr=inf", "max_lr must be finite, got inf"),
         ("n_rates=2", "n_rates must be a whole number from 3 on, got 2"),
         ("n_rates=3.5", "callbacks.lr_sweep.n_rates=3.5: must be a valid integer"),
         ("fraction=0", "fraction must be above 0"),
-        ("num_threads=0", "num_threads must be auto or a whole number above 0, got 0"),
+        ("num_threads=0", "num_threads must be auto or a whole number from 1 on, got 0"),
         ("compile=maybe", "compile must be auto, true or false, got maybe"),
     ],
 )
@@ -322,7 +322,7 @@ def test_the_best_rate_on_the_edge_is_warned_of(
 def test_all_wrong_arguments_are_named_at_once(tmp_path: Path) -> None:
     """As all mistakes on the command line are."""
     with pytest.raises(
-        ValueError, match=r"fraction must be .*; n_rates must be .*; n_seeds must be"
+        ValueError, match=r"n_rates must be .*; n_seeds must be .*; fraction must be"
     ):
         LearningRateSweep(folder=tmp_path, fraction=0.0, n_rates=1, n_seeds=0)
 

@@ -221,7 +221,7 @@ def unknown_choices(override: Override) -> list[str]:
 def unknown_key(key: str, keys: set[str]) -> str:
     """The problem with a key, and where such a key would fit."""
     now = current_key(key)
-    if now in keys:
+    if now != key and (now in keys or config_loader().get_group_options(now)):
         return f"{key}: renamed to {now}"
     group, _, name = now.rpartition(".")
     owners = choices_with(group, name)

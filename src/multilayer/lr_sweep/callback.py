@@ -1,8 +1,7 @@
-"""Finds a learning rate by short trainings before the fit, which then goes on with it."""
+"""The callback that finds a learning rate before a fit, which then uses it."""
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -14,6 +13,7 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.seed import isolate_rng
 from rich.console import Console
+from rich.progress import Progress
 
 from multilayer.callbacks.best_epoch_marker import tensorboard_writer
 from multilayer.callbacks.epochs_only import EpochsOnly
@@ -22,12 +22,12 @@ from multilayer.callbacks.progress import bar_of
 from multilayer.core.errors import UserError
 from multilayer.core.files import write_text
 from multilayer.data import DataModule
-from multilayer.lr_sweep.analysis import Judgement
-from multilayer.lr_sweep.networks import check_known, derived_seeds, seeded_modules
-from multilayer.lr_sweep.plot import draw_range, draw_sweep
-from multilayer.lr_sweep.range_test import N_STEPS, RangeTest
-from multilayer.lr_sweep.run import ramp_rates, sweep_rates
-from multilayer.lr_sweep.trials import make_lesson
+from multilayer.data.loaders import changed_loader
+from multilayer.lr_sweep.analysis import LRSweepResult
+from multilayer.lr_sweep.plot import draw
+from multilayer.lr_sweep.range_test import N_STEPS, RangeTestResult
+from multilayer.lr_sweep.run import run_range_test, run_sweep
+from multilayer.lr_sweep.trials import derived_seeds, make_spec, make_trials, seeded_modules
 from multilayer.plotting.style import save_figure
 from multilayer.runs.folder import RunFolder
 from multilayer.runs.manifest import config_hash
@@ -37,25 +37,43 @@ from multilayer.training.runtime import ready_memory
 
 log = logging.getLogger(__name__)
 
+_OWN_STEP = (
+    "training_step",
+    "step",
+    "output",
+    "configure_optimizers",
+    "optimizer_step",
+    "backward",
+)
+"""What a trial does itself: a module that overrides one of these would train otherwise."""
+
+_PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+
 
 class LearningRateSweep(EpochsOnly):
-    """Short trainings at many learning rates, as one stack; the fit goes on with the best of them.
+    """Short trainings at many learning rates, as one stack; the fit then uses the best of them.
 
-    The fit is then, bit for bit, the one with that rate named by hand: the short trainings have
-    weights, rows and random numbers of their own.
+    The fit is bit for bit the one with that rate given by hand: the trials have weights, rows and
+    random numbers of their own.
 
-    folder: where `lr_sweep.csv` and `figures/lr_sweep.png` go, and the config with the rate.
-    method: "sweep" tries each rate in trainings of its own; "range" lets the rate rise within one
-        training a seed, which is quicker where networks do not stack.
-    min_lr, max_lr, n_rates: the rates, at equal factors.
-    n_seeds: how often each is tried, with other initial weights, order and dropout.
-    fraction, max_steps: a short training takes this fraction of the steps of the whole one, and at
-        most `max_steps`.
-    compile, num_threads: as in a stack.
+    Args:
+        folder: where `lr_sweep.csv`, `figures/lr_sweep.png` and the config with the rate go.
+        method: "sweep" tries each rate in trials of its own; "range" lets the rate rise within one
+            trial per seed, which is quicker where networks do not stack.
+        min_lr: the smallest learning rate.
+        max_lr: the largest one.
+        n_rates: how many there are, log-spaced.
+        n_seeds: trials of each rate, with other initial weights, order of the rows and dropout.
+        fraction: of the steps of the whole training, for each trial.
+        max_steps: optimizer steps of a trial.
+        compile: "auto", or whether to compile the trials' steps.
+        num_threads: "auto", or the number of CPU threads of the trials.
 
-    Afterwards `suggested` is the rate, and `facts` is what a manifest says of the sweep. Raises
-    `UserError` where short trainings would not be the beginning of the real one, and where the
-    optimizer takes no `lr`.
+    Attributes:
+        suggested: the learning rate; None before the fit.
+
+    Raises:
+        ValueError: for arguments out of range.
     """
 
     STATE = (("suggested", "suggested"),)
@@ -74,17 +92,28 @@ class LearningRateSweep(EpochsOnly):
         compile: bool | str = "auto",
         num_threads: int | str = "auto",
     ) -> None:
+        has_threads = num_threads == "auto" or _is_count(num_threads, 1)
+        arguments = [
+            ("method", method, "sweep or range", method in ("sweep", "range")),
+            ("min_lr", min_lr, "above 0 and below max_lr", 0 < min_lr < max_lr),
+            ("max_lr", max_lr, "finite", max_lr < inf),
+            ("n_rates", n_rates, "a whole number from 3 on", _is_count(n_rates, 3)),
+            ("n_seeds", n_seeds, "a whole number from 1 on", _is_count(n_seeds, 1)),
+            ("fraction", fraction, "above 0 and at most 1", 0 < fraction <= 1),
+            ("max_steps", max_steps, "a whole number from 1 on", _is_count(max_steps, 1)),
+            ("compile", compile, "auto, true or false", compile in ("auto", True, False)),
+            ("num_threads", num_threads, "auto or a whole number from 1 on", has_threads),
+        ]
         problems = [
-            *problems_with(method, min_lr, max_lr, fraction, compile, num_threads),
-            *problems_with_counts(
-                n_rates=(n_rates, 3), n_seeds=(n_seeds, 1), max_steps=(max_steps, 1)
-            ),
+            f"{name} must be {expected}, got {value}"
+            for name, value, expected, is_right in arguments
+            if not is_right
         ]
         if problems:
             raise ValueError("; ".join(problems))
         self.run = RunFolder(folder)
         self.method = method
-        self.rates = [float(rate) for rate in np.geomspace(min_lr, max_lr, n_rates)]
+        self.rates: list[float] = np.geomspace(min_lr, max_lr, n_rates).tolist()
         self.n_seeds = n_seeds
         self.fraction = fraction
         self.max_steps = max_steps
@@ -95,29 +124,46 @@ class LearningRateSweep(EpochsOnly):
     def reset(self) -> None:
         """Begin without a rate."""
         self.suggested: float | None = None
-        self.facts: dict[str, Any] = {}
+        self.entries: dict[str, Any] = {}
         self.is_resumed = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Try the rates, and go on with an optimizer and a schedule of the rate that is chosen."""
+        """Try the rates, and set up the optimizer and the schedule with the suggested one.
+
+        Raises:
+            UserError: where trials would not be the beginning of the real training, where the
+                optimizer takes no `lr`, and where every rate diverges.
+        """
         module, data = trained_here(trainer, pl_module)
-        check_known(trainer, module, data)
+        _check_supported(trainer, module, data)
         start = perf_counter()
         if self.is_resumed:
-            log.info("lr_sweep: not again, for the run is resumed; its config has the rate")
+            log.info("lr_sweep: skipped, since the run is resumed; its config has the rate")
         else:
-            self.suggested = self.find_once(trainer, module, data)
-            self.take_up(trainer, module, self.suggested)
-        self.facts["lr_sweep_seconds"] = round(perf_counter() - start, 3)
+            self.suggested = self._find_on_rank_zero(trainer, module, data)
+            self.apply_lr(trainer, module, self.suggested)
+        self.entries["lr_sweep_seconds"] = round(perf_counter() - start, 3)
 
-    def find_once(self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule) -> float:
-        """Find the rate in the first of several processes, and tell it to the others."""
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the rate of a run that is resumed; Lightning calls this before the fit starts."""
+        self.is_resumed = True
+
+    def manifest_entries(self) -> dict[str, Any]:
+        """What the manifest says of the sweep."""
+        return self.entries
+
+    def _find_on_rank_zero(
+        self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule
+    ) -> float:
+        """Find the rate in the first of several processes, and send it to the others."""
         found: tuple[float, str] = (0.0, "")
         if trainer.is_global_zero:
             try:
-                judgement = self.find(trainer, module, data)
-                self.show(trainer, judgement)
-                found = judgement.suggested, ""
+                result = self.find(trainer, module, data)
+                self.write_outputs(trainer, result)
+                found = result.suggested, ""
             except UserError as error:
                 found = 0.0, str(error)
         suggested, problem = trainer.strategy.broadcast(found)
@@ -127,135 +173,113 @@ class LearningRateSweep(EpochsOnly):
 
     def find(
         self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule
-    ) -> Judgement | RangeTest:
-        """Train for a while, and judge."""
-        start = perf_counter()
+    ) -> LRSweepResult | RangeTestResult:
+        """Run the trials and analyze them; the module is left as it is."""
+        start, is_sweep = perf_counter(), self.method == "sweep"
         seeds = derived_seeds(data.shuffle_seed, self.n_seeds)
-        lesson, n_pupils = make_lesson(trainer, data), len(seeds)
-        if self.method == "range":
-            lesson = replace(lesson, n_steps=N_STEPS)
+        spec = replace(make_spec(trainer, data), compile=self.compile, num_threads=self.num_threads)
+        if is_sweep:
+            spec, rates = spec.shortened(self.fraction, self.max_steps), self.rates
         else:
-            lesson = lesson.shortened(self.fraction, self.max_steps)
-            n_pupils *= len(self.rates)
-        log.info(f"lr_sweep: {n_pupils} short trainings of {lesson.n_steps} steps each")
-        shown = trainer.progress_bar_callback is not None
-        with isolate_rng(), ready_memory(), progress(n_pupils, shown) as advance:
+            spec, rates = replace(spec, n_steps=N_STEPS), self.rates[:1]
+        n_trials = len(rates) * len(seeds)
+        log.info(f"lr_sweep: {n_trials} short trainings of {spec.n_steps} steps each")
+        with isolate_rng(), ready_memory(), _progress_bar(trainer) as bar, _autocast_of(trainer):
+            advance = partial(bar.advance, bar.add_task("", total=n_trials, words=""))
             modules = seeded_modules(module, data, seeds, trainer.strategy.root_device)
             freeze_unused(modules, data)
-            with autocast_of(trainer):
-                if self.method == "range":
-                    found: Judgement | RangeTest = ramp_rates(
-                        modules, seeds, self.rates, lesson, advance=advance
-                    )
-                else:
-                    found = sweep_rates(
-                        modules,
-                        seeds,
-                        self.rates,
-                        lesson,
-                        data,
-                        choice=self.compile,
-                        threads=self.num_threads,
-                        advance=advance,
-                    )
-        for line in (*found.in_words(), f"took {perf_counter() - start:.1f} s"):
+            trials = make_trials(modules, seeds, rates)
+            result: LRSweepResult | RangeTestResult
+            if is_sweep:
+                result = run_sweep(trials, rates, spec, data, advance)
+            else:
+                result = run_range_test(trials, self.rates, spec, advance)
+        for line in (*result.describe(), f"took {perf_counter() - start:.1f} s"):
             log.info(f"lr_sweep: {line}")
-        return found
+        return result
 
-    def show(self, trainer: pl.Trainer, found: Judgement | RangeTest) -> None:
-        """Write the table and the figure, and warn of an edge."""
-        if warning := found.warning():
+    def write_outputs(self, trainer: pl.Trainer, result: LRSweepResult | RangeTestResult) -> None:
+        """Write the table and the figure, and warn of a rate on the edge."""
+        if warning := result.warning():
             log.warning(f"lr_sweep: {warning}")
-        figure = draw_sweep(found) if isinstance(found, Judgement) else draw_range(found)
-        write_text(self.run.path / "lr_sweep.csv", found.table().write_csv())
+        figure = draw(result)
+        write_text(self.run.path / "lr_sweep.csv", result.table().write_csv())
         save_figure(figure, self.run.path / "figures" / "lr_sweep.png")
         writer = tensorboard_writer(trainer)
         if writer:
             writer.add_figure("lr_sweep", figure)
 
-    def take_up(self, trainer: pl.Trainer, module: SupervisedModule, rate: float) -> None:
-        """Train with a rate, and note it where the run's config is kept.
+    def apply_lr(self, trainer: pl.Trainer, module: SupervisedModule, lr: float) -> None:
+        """Train with a learning rate, and record it where the run's config is kept.
 
-        Raises `UserError` where it would change nothing.
+        Raises:
+            UserError: where the rate would change nothing.
         """
-        before = rates_of(trainer)
+        before = _rates_of(trainer)
         make: Any = module.make_optimizer
-        module.make_optimizer = partial(make, lr=rate)
+        module.make_optimizer = partial(make, lr=lr)
         trainer.strategy.setup_optimizers(trainer)
-        given = trainer.optimizers[0].defaults["lr"]
-        if given != rate or (rates_of(trainer) == before and rate not in before):
+        default = trainer.optimizers[0].defaults["lr"]
+        if default != lr or (_rates_of(trainer) == before and lr not in before):
             raise UserError(
-                f"callbacks.lr_sweep: the rate {rate:.2g} has no effect, for the schedule has a "
+                f"callbacks.lr_sweep: the rate {lr:.2g} has no effect, because the schedule has a "
                 "rate of its own; leave that out, or the sweep"
             )
         if "config" in module.about:
-            module.about["config"] = with_rate(module.about["config"], rate)
+            module.about["config"] = _with_lr(module.about["config"], lr)
             if trainer.is_global_zero and self.run.config_file.exists():
-                config = with_rate(self.run.read_config(), rate)
+                config = _with_lr(self.run.read_config(), lr)
                 self.run.write_config(config)
-                self.facts["config_hash"] = config_hash(config)
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Leave a run that is resumed its rate; Lightning calls this before the fit starts."""
-        self.is_resumed = True
-
-    def manifest_entries(self) -> dict[str, Any]:
-        """What the manifest says of the short trainings."""
-        return self.facts
+                self.entries["config_hash"] = config_hash(config)
 
 
-def problems_with(
-    method: str, min_lr: float, max_lr: float, fraction: float, compiled: Any, num_threads: Any
-) -> Iterator[str]:
-    """The arguments that are none."""
-    if method not in ("sweep", "range"):
-        yield f"method must be sweep or range, got {method}"
-    if not 0 < min_lr < max_lr < inf:
-        yield f"min_lr must be above 0 and below max_lr, got {min_lr} and {max_lr}"
-    if not 0 < fraction <= 1:
-        yield f"fraction must be above 0 and at most 1, got {fraction}"
-    if compiled not in ("auto", True, False):
-        yield f"compile must be auto, true or false, got {compiled}"
-    if num_threads != "auto" and not (isinstance(num_threads, int) and num_threads > 0):
-        yield f"num_threads must be auto or a whole number above 0, got {num_threads}"
+def _is_count(value: Any, least: int) -> bool:
+    """Whether a value is a whole number and large enough."""
+    return isinstance(value, int) and value >= least
 
 
-def problems_with_counts(**counts: tuple[Any, int]) -> Iterator[str]:
-    """The numbers that are below the least there can be, which is given beside each."""
-    for name, (value, least) in counts.items():
-        if not isinstance(value, int) or value < least:
-            yield f"{name} must be a whole number from {least} on, got {value}"
+def _check_supported(trainer: pl.Trainer, module: SupervisedModule, data: DataModule) -> None:
+    """Raise `UserError` where a trial would not be the beginning of the real training."""
+    kind = type(module)
+    changed = (
+        each for each in _OWN_STEP if getattr(kind, each) is not getattr(SupervisedModule, each)
+    )
+    own_step, own_loader = next(changed, None), changed_loader(type(data))
+    if own_step or own_loader:
+        owner = (kind if own_step else type(data)).__name__
+        problem = f"{owner} has a {own_step or own_loader} of its own, which it does not know"
+    elif trainer.gradient_clip_algorithm == "value":
+        problem = "it clips gradients by their norm, and not by value"
+    elif trainer.precision not in _PRECISIONS:
+        problem = f"it does not know the precision {trainer.precision}"
+    else:
+        return
+    raise UserError(f"callbacks.lr_sweep: {problem}; give a rate without it, as optimizer.lr=0.001")
 
 
-def rates_of(trainer: pl.Trainer) -> list[float]:
-    """What the optimizer's rate is now, and whatever its schedule has noted of it."""
+def _rates_of(trainer: pl.Trainer) -> list[float]:
+    """The optimizer's learning rate, and every other rate that its schedule has recorded."""
     names = ("lr", "initial_lr", "max_lr", "min_lr")
     groups = trainer.optimizers[0].param_groups
     return [group[name] for group in groups for name in names if name in group]
 
 
-def with_rate(config: dict[str, Any], rate: float) -> dict[str, Any]:
+def _with_lr(config: dict[str, Any], lr: float) -> dict[str, Any]:
     """A run's config with another learning rate."""
-    return config | {"optimizer": config["optimizer"] | {"lr": rate}}
+    return config | {"optimizer": config["optimizer"] | {"lr": lr}}
 
 
-def autocast_of(trainer: pl.Trainer) -> AbstractContextManager[None]:
-    """What a step of the fit runs in; float16 would need its gradients scaled, float32 does not."""
+def _autocast_of(trainer: pl.Trainer) -> AbstractContextManager[None]:
+    """The context of a step of the fit; for float16, whose gradients need scaling, float32."""
     if trainer.precision == "16-mixed":
         return nullcontext()
     context: AbstractContextManager[None] = trainer.precision_plugin.forward_context()
     return context
 
 
-@contextmanager
-def progress(n_pupils: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar over the short trainings, on a terminal; gives what moves it on."""
+def _progress_bar(trainer: pl.Trainer) -> Progress:
+    """A bar over the trials; a terminal shows it if the trainer has a progress bar."""
     console = Console(stderr=True, markup=False)
-    if not (shown and console.is_terminal):
-        yield lambda n: None
-        return
-    with bar_of("learning rates", console) as bar:
-        task = bar.add_task("learning rates", total=n_pupils, words="")
-        yield lambda n: bar.advance(task, n)
+    bar = bar_of("learning rates", console)
+    bar.disable = not (console.is_terminal and trainer.progress_bar_callback is not None)
+    return bar

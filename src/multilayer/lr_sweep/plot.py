@@ -1,73 +1,46 @@
-"""Draws what the rates did: the loss against the rate, with the regimes and the suggestion."""
+"""Figures of a sweep or a range test: the loss against the learning rate."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from multilayer.lr_sweep.analysis import Judgement
-from multilayer.lr_sweep.range_test import RangeTest
-from multilayer.plotting.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    MARK,
-    ORANGE,
-    TRAIN,
-    new_figure,
-    styled,
-)
+from multilayer.lr_sweep.analysis import LRSweepResult
+from multilayer.lr_sweep.range_test import RangeTestResult
+from multilayer.plotting.style import BLUE, GREEN, GREY, MARK, ORANGE, TRAIN, new_figure, styled
 
-REGIME = {"slow": BLUE, "stable": GREEN, "divergent": ORANGE}
+_COLORS = {"slow": BLUE, "stable": GREEN, "divergent": ORANGE}
 
 
 @styled
-def draw_sweep(judgement: Judgement) -> Figure:
-    """The validation loss of each rate and seed, over bands for the regimes."""
+def draw(result: LRSweepResult | RangeTestResult) -> Figure:
+    """The loss against the learning rate, with the suggested rate."""
     figure = new_figure()
     axes = figure.add_subplot()
-    rates, losses = judgement.rates, judgement.validation
-    mark_regimes(axes, judgement)
-    axes.plot(rates, losses, ".", color=GREY, markersize=5)[0].set_label("single seeds")
-    shown = [regime != "divergent" for regime in judgement.regimes]
-    mean = np.where(shown, losses.mean(axis=1), np.nan)
-    axes.plot(rates, mean, color=MARK, label=f"mean of {losses.shape[1]}")
-    best = mean[list(rates).index(judgement.best)]
-    axes.plot(judgement.best, best, "o", color=MARK, label=f"best {judgement.best:.2g}")
-    mark_suggested(axes, judgement.suggested)
-    axes.set(xscale="log", xlabel="learning rate", ylabel="lowest validation loss")
-    set_limits(axes, np.nanmin(mean), max(judgement.train_before.max(), np.nanmax(mean)))
-    mark_beyond(axes, rates[~(losses <= axes.get_ylim()[1]).all(axis=1)])
+    if isinstance(result, LRSweepResult):
+        _draw_sweep(axes, result)
+    else:
+        _draw_range_test(axes, result)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=11)
     return figure
 
 
-def mark_regimes(axes: Axes, judgement: Judgement) -> None:
-    """A band with its name for each run of rates of one regime."""
-    half_step = (judgement.rates[-1] / judgement.rates[0]) ** (0.5 / (len(judgement.rates) - 1))
-    for regime, own in judgement.spans():
-        start, end = own[0] / half_step, own[-1] * half_step
-        axes.axvspan(start, end, color=REGIME[regime], alpha=0.15, linewidth=0)
-        middle = float(np.sqrt(start * end))
-        axes.text(
-            middle,
-            0.96,
-            regime,
-            color=REGIME[regime],
-            transform=axes.get_xaxis_transform(),
-            ha="center",
-            va="top",
-            rotation=0 if len(own) > 3 else 90,
-        )
-    axes.set_xlim(judgement.rates[0] / half_step, judgement.rates[-1] * half_step)
-
-
-def mark_beyond(axes: Axes, rates: NDArray[np.float64]) -> None:
-    """A triangle at the top for each rate with a seed that is not in the picture, or not finite."""
-    if len(rates):
+def _draw_sweep(axes: Axes, result: LRSweepResult) -> None:
+    """The validation loss of each rate and seed, over bands for the regimes."""
+    rates, losses = result.rates, result.validation
+    _mark_regimes(axes, result)
+    axes.plot(rates, losses, ".", color=GREY, markersize=5)[0].set_label("single seeds")
+    shown = [regime != "divergent" for regime in result.regimes]
+    mean = np.where(shown, losses.mean(axis=1), np.nan)
+    axes.plot(rates, mean, color=MARK, label=f"mean of {losses.shape[1]}")
+    best = mean[list(rates).index(result.best)]
+    axes.plot(result.best, best, "o", color=MARK, label=f"best {result.best:.2g}")
+    highest = max(result.train_before.max(), np.nanmax(mean))
+    _finish(axes, "lowest validation loss", np.nanmin(mean), highest, result.suggested)
+    beyond = rates[~(losses <= axes.get_ylim()[1]).all(axis=1)]
+    if len(beyond):  # with a seed above the figure, or not finite
         axes.plot(
-            rates,
-            np.ones(len(rates)),
+            beyond,
+            np.ones(len(beyond)),
             "^",
             transform=axes.get_xaxis_transform(),
             color=GREY,
@@ -77,28 +50,38 @@ def mark_beyond(axes: Axes, rates: NDArray[np.float64]) -> None:
         )
 
 
-def set_limits(axes: Axes, lowest: float, highest: float) -> None:
-    """Losses from the lowest to the highest, with room for what stands above and below."""
+def _draw_range_test(axes: Axes, result: RangeTestResult) -> None:
+    """The losses of range tests against the learning rate of the step, and their moving average."""
+    axes.plot(result.rates, result.losses.T, ".", color=GREY, markersize=3)
+    label = f"moving average,\n{len(result.losses)} seeds"
+    axes.plot(result.rates, result.smoothed, color=TRAIN, label=label)
+    lowest, highest = result.smoothed.min(), result.smoothed[0]
+    _finish(axes, "training loss of a minibatch", lowest, highest, result.suggested)
+
+
+def _mark_regimes(axes: Axes, result: LRSweepResult) -> None:
+    """A band with its name for neighbouring rates of the same regime."""
+    half_step = (result.rates[-1] / result.rates[0]) ** (0.5 / (len(result.rates) - 1))
+    for regime, own in result.spans():
+        start, end = own[0] / half_step, own[-1] * half_step
+        axes.axvspan(start, end, color=_COLORS[regime], alpha=0.15, linewidth=0)
+        axes.text(
+            float(np.sqrt(start * end)),
+            0.96,
+            regime,
+            color=_COLORS[regime],
+            transform=axes.get_xaxis_transform(),
+            ha="center",
+            va="top",
+            rotation=0 if len(own) > 3 else 90,
+        )
+    axes.set_xlim(result.rates[0] / half_step, result.rates[-1] * half_step)
+
+
+def _finish(axes: Axes, ylabel: str, lowest: float, highest: float, suggested: float) -> None:
+    """Label the axes, limit them to the losses with some room, and mark the suggested rate."""
+    label = f"suggested {suggested:.2g}"
+    axes.axvline(suggested, ymax=0.8, color=MARK, linestyle="--", linewidth=1.5, label=label)
+    axes.set(xscale="log", xlabel="learning rate", ylabel=ylabel)
     height = max(highest - lowest, 1e-3 * abs(highest), 1e-9)
     axes.set_ylim(lowest - 0.15 * height, highest + 0.3 * height)
-
-
-def mark_suggested(axes: Axes, rate: float) -> None:
-    """A line at the rate to take, up to the names of the regimes."""
-    label = f"suggested {rate:.2g}"
-    axes.axvline(rate, ymax=0.8, color=MARK, linestyle="--", linewidth=1.5, label=label)
-
-
-@styled
-def draw_range(test: RangeTest) -> Figure:
-    """The losses of range tests against the rate of the step, and their moving average."""
-    figure = new_figure()
-    axes = figure.add_subplot()
-    axes.plot(test.rates, test.losses.T, ".", color=GREY, markersize=3)
-    label = f"moving average,\n{len(test.losses)} seeds"
-    axes.plot(test.rates, test.smoothed, color=TRAIN, label=label)
-    mark_suggested(axes, test.suggested)
-    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss of a minibatch")
-    set_limits(axes, test.smoothed.min(), test.smoothed[0])
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=11)
-    return figure

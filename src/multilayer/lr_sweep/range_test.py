@@ -1,4 +1,4 @@
-"""The learning-rate range test: one training in which the rate rises with every step.
+"""The learning-rate range test: one training in which the learning rate rises with every step.
 
 After Smith 2017, with the derivative by the logarithm of the rate: by the rate itself it is largest
 among the smallest rates, where a small difference is divided by next to nothing.
@@ -9,40 +9,39 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars
-from numpy.typing import NDArray
 
 from multilayer.core.errors import UserError
-from multilayer.lr_sweep.analysis import two_digits
-
-Array = NDArray[np.float64]
+from multilayer.lr_sweep.analysis import Array, edge_warning, two_digits
 
 N_STEPS = 200
-"""Of a range test."""
+"""Steps of a range test."""
 
-SMOOTHING = 0.9
-"""Of the losses: the share of the past in their moving average."""
+_SMOOTHING = 0.9
+"""The weight of the past in the moving average of the losses."""
 
-EXPLODED = 3.0
-"""Where the loss is above its lowest by so many times that, the test ends."""
+_EXPLODED = 3.0
+"""The test ends where the loss exceeds its lowest value so far by this factor times that value."""
 
-HALF_WINDOW = 10**0.5
-"""The derivative at a rate is the slope of a line over all rates up to this factor away. From step
+_HALF_WINDOW = 10**0.5
+"""The derivative at a rate is the slope of a line over all rates up to this factor away: from step
 to step, minibatches differ more than rates do."""
 
-BEYOND = 2.0
-"""The suggested rate is so many times the steepest. The averaged loss is steepest while it is still
+_BEYOND_STEEPEST = 2.0
+"""The suggested rate as a multiple of the steepest. The averaged loss is steepest while it is still
 catching up; on the built-in data sets, twice that rate leads to lower losses."""
 
 
 @dataclass(frozen=True)
-class RangeTest:
-    """What range tests with S seeds say together, up to where the loss exploded.
+class RangeTestResult:
+    """What range tests with S seeds show together, up to where the loss exploded.
 
-    rates: `(n,)`, of each step. losses: `(S, n)`, of the minibatches.
-    smoothed: `(n,)`, the moving average of the mean over the seeds.
-    steepest: the rate where that falls fastest, on the way to its lowest.
-    by_seed: the same for each seed alone, `(S,)`.
-    max_lr: where the test was to end.
+    Attributes:
+        rates: the learning rate of each step, `(n,)`.
+        losses: of the minibatches, `(S, n)`.
+        smoothed: the moving average of the mean over the seeds, `(n,)`.
+        steepest: the rate at which that falls fastest, on the way to its lowest value.
+        by_seed: the same for each seed by itself, `(S,)`.
+        max_lr: the rate at which the test was to end.
     """
 
     rates: Array
@@ -54,20 +53,16 @@ class RangeTest:
 
     @property
     def suggested(self) -> float:
-        """The rate to take, with two digits."""
-        return min(two_digits(BEYOND * self.steepest), self.max_lr)
+        """The rate to use, with two digits."""
+        return min(two_digits(_BEYOND_STEEPEST * self.steepest), self.max_lr)
 
     def warning(self) -> str | None:
-        """What to try where the loss falls fastest on the edge of what was tried."""
+        """What to try if the loss falls fastest on the edge of the rates that were tried."""
         words = f"the loss falls fastest on the edge of what was tried, {self.steepest:.2g}"
-        if self.steepest <= self.rates[0] * HALF_WINDOW:
-            return f"{words}: try callbacks.lr_sweep.min_lr={self.rates[0] / 100:.2g}"
-        if self.steepest >= self.max_lr / HALF_WINDOW:
-            return f"{words}: try callbacks.lr_sweep.max_lr={self.max_lr * 100:.2g}"
-        return None
+        return edge_warning(words, self.steepest, self.rates[0], self.max_lr, _HALF_WINDOW)
 
-    def in_words(self) -> list[str]:
-        """Where the loss falls fastest."""
+    def describe(self) -> list[str]:
+        """One line: where the loss falls fastest, and the suggestion."""
         return [
             f"suggested {self.suggested:.2g}: the loss falls fastest at {self.steepest:.2g}, by "
             f"single seeds at {min(self.by_seed):.2g} to {max(self.by_seed):.2g}"
@@ -79,59 +74,62 @@ class RangeTest:
         return polars.DataFrame({"learning_rate": self.rates, "smoothed": self.smoothed, **by_seed})
 
 
-def judge_ramps(rates: Sequence[float], ramps: Sequence[Sequence[float]]) -> RangeTest:
+def analyze_ramps(rates: Sequence[float], ramps: Sequence[Sequence[float]]) -> RangeTestResult:
     """Find where the loss falls fastest.
 
-    ramps: the losses of each seed; one that ended early has fewer than there are rates.
+    Args:
+        rates: the learning rate of each step.
+        ramps: the losses of each seed; fewer than there are rates where a test ended early.
 
-    Raises `UserError` where the loss exploded before anything could be seen.
+    Raises:
+        UserError: where the loss exploded before a slope could be seen.
     """
     n_common = min(map(len, ramps))
     losses = np.array([losses[:n_common] for losses in ramps], dtype=np.float64)
     grid = np.asarray(rates[:n_common], dtype=np.float64)
-    smoothed = smooth(losses.mean(axis=0))
-    n = steps_until_explosion(smoothed)
+    smoothed = _smooth(losses.mean(axis=0))
+    n = _steps_until_explosion(smoothed)
     if n < 3:
         raise UserError(
             f"callbacks.lr_sweep: the loss explodes from the first rate on, {rates[0]:.2g}; "
             f"try smaller ones: callbacks.lr_sweep.min_lr={rates[0] / 1000:.2g}"
         )
-    return RangeTest(
+    return RangeTestResult(
         grid[:n],
         losses[:, :n],
         smoothed[:n],
-        steepest(grid[:n], smoothed[:n]),
-        [steepest(grid[:n], smooth(own)[:n]) for own in losses],
+        _steepest(grid[:n], smoothed[:n]),
+        [_steepest(grid[:n], _smooth(own)[:n]) for own in losses],
         max_lr=rates[-1],
     )
 
 
-def smooth(losses: Array) -> Array:
+def _smooth(losses: Array) -> Array:
     """The moving average, without the pull of a start at 0 (as in Adam).
 
-    >>> smooth(np.array([1.0, 1.0])).round(6)
+    >>> _smooth(np.array([1.0, 1.0])).round(6)
     array([1., 1.])
     """
-    mean, found = 0.0, []
+    mean, averages = 0.0, []
     for i, loss in enumerate(losses, start=1):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        found.append(mean / (1 - SMOOTHING**i))
-    return np.array(found)
+        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
+        averages.append(mean / (1 - _SMOOTHING**i))
+    return np.array(averages)
 
 
-def steps_until_explosion(smoothed: Array) -> int:
-    """How many steps come before the loss has `EXPLODED`."""
+def _steps_until_explosion(smoothed: Array) -> int:
+    """How many steps come before the loss explodes; see `_EXPLODED`."""
     lowest = np.minimum.accumulate(smoothed)
-    exploded = np.flatnonzero(smoothed > lowest + EXPLODED * np.abs(lowest))
+    exploded = np.flatnonzero(smoothed > lowest + _EXPLODED * np.abs(lowest))
     return int(exploded[0]) if len(exploded) else len(smoothed)
 
 
-def steepest(rates: Array, smoothed: Array) -> float:
-    """The rate where a loss falls fastest for a factor in the rate, before its lowest point."""
+def _steepest(rates: Array, smoothed: Array) -> float:
+    """The rate where a loss falls fastest by the logarithm of the rate, before its lowest point."""
     log_rates = np.log(rates)
     slopes = []
     for centre in log_rates[: smoothed.argmin() + 1]:
-        near = np.abs(log_rates - centre) <= np.log(HALF_WINDOW) + 1e-9
+        near = np.abs(log_rates - centre) <= np.log(_HALF_WINDOW) + 1e-9
         x, y = log_rates[near], smoothed[near]
         deviation = x - x.mean()
         slopes.append((deviation @ y) / (deviation @ deviation))

@@ -6,52 +6,50 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from multilayer.data import DataModule
-from multilayer.lr_sweep.analysis import Judgement, judge
-from multilayer.lr_sweep.networks import make_pupils, optimizer_at, own_copy
-from multilayer.lr_sweep.range_test import RangeTest, judge_ramps
-from multilayer.lr_sweep.sequential import ramp, train_alone
-from multilayer.lr_sweep.stacked import train_together
-from multilayer.lr_sweep.trials import Lesson, Losses, Pupil, joined
+from multilayer.lr_sweep.analysis import LRSweepResult, analyze_sweep
+from multilayer.lr_sweep.range_test import RangeTestResult, analyze_ramps
+from multilayer.lr_sweep.sequential import run_ramp, run_sequential
+from multilayer.lr_sweep.stacked import run_stacked
+from multilayer.lr_sweep.trials import Trial, TrialSpec
 from multilayer.stacking.compat import alike
 from multilayer.stacking.optimizers import STACKED
 from multilayer.stacking.trial import CannotStackError, try_step
-from multilayer.training.module import SupervisedModule
 
 log = logging.getLogger(__name__)
 
-Advance = Callable[[int], None]
 
-
-def sweep_rates(
-    modules: Sequence[SupervisedModule],
-    seeds: Sequence[int],
+def run_sweep(
+    trials: Sequence[Trial],
     rates: Sequence[float],
-    lesson: Lesson,
+    spec: TrialSpec,
     data: DataModule,
-    *,
-    choice: bool | str,
-    threads: int | str,
-    advance: Advance,
-) -> Judgement:
-    """Train for a while at every rate with every seed, as a stack where that can be.
+    advance: Callable[[int], None],
+) -> LRSweepResult:
+    """Run the trials, stacked if possible, and analyze their losses.
 
-    modules: one for each seed; they are not changed.
-    choice, threads, advance: see `train_together`.
+    Args:
+        trials: for each learning rate those of all seeds; their modules are left as they are.
+        rates: the learning rates, ascending.
+        spec: what the trials train on.
+        data: two of its rows show whether the networks stack.
+        advance: called with the number of trials that have just ended.
     """
-    pupils = make_pupils(modules, seeds, rates)
-    reason = why_alone(pupils[0], modules, data)
+    reason = _why_sequential(trials, data)
     if reason is None:
-        losses = train_together(pupils, lesson, choice=choice, threads=threads, advance=advance)
-    else:
-        log.info(f"lr_sweep: one by one, for {reason}; callbacks.lr_sweep.method=range is quicker")
-        losses = train_one_by_one(pupils, lesson, advance)
-    return judge(rates, losses)
+        return analyze_sweep(rates, run_stacked(trials, spec, advance))
+    log.info(
+        f"lr_sweep: one after the other, because {reason}; "
+        "callbacks.lr_sweep.method=range is quicker"
+    )
+    return analyze_sweep(rates, run_sequential(trials, spec, advance))
 
 
-def why_alone(pupil: Pupil, modules: Sequence[SupervisedModule], data: DataModule) -> str | None:
+def _why_sequential(trials: Sequence[Trial], data: DataModule) -> str | None:
     """Why the networks cannot be a stack; None where they can."""
-    if type(pupil.optimizer) not in STACKED:
-        return f"{type(pupil.optimizer).__name__} has no stacked form"
+    optimizer = type(trials[0].optimizer)
+    if optimizer not in STACKED:
+        return f"{optimizer.__name__} has no stacked form"
+    modules = list(dict.fromkeys(trial.module for trial in trials))  # one for each seed
     _, difference = alike(modules)
     if difference:
         return f"the networks of the seeds differ in {difference}"
@@ -62,31 +60,23 @@ def why_alone(pupil: Pupil, modules: Sequence[SupervisedModule], data: DataModul
     return None
 
 
-def train_one_by_one(pupils: Sequence[Pupil], lesson: Lesson, advance: Advance) -> Losses:
-    """Train each pupil by itself."""
-    parts = []
-    for pupil in pupils:
-        parts.append(train_alone(own_copy(pupil), lesson))
-        advance(1)
-    return joined(parts, len(pupils))
-
-
-def ramp_rates(
-    modules: Sequence[SupervisedModule],
-    seeds: Sequence[int],
+def run_range_test(
+    trials: Sequence[Trial],
     rates: Sequence[float],
-    lesson: Lesson,
-    *,
-    advance: Advance,
-) -> RangeTest:
-    """One range test for each seed, with a rate a step from the first to the last of `rates`.
+    spec: TrialSpec,
+    advance: Callable[[int], None],
+) -> RangeTestResult:
+    """Run the trials one after the other, with rising learning rates, and analyze their losses.
 
-    It changes the modules.
+    Args:
+        trials: one for each seed; they are trained in place.
+        rates: the rates rise from the first of these to the last, log-spaced over the steps.
+        spec: what the trials train on.
+        advance: called with 1 after each trial.
     """
-    ramped = [float(rate) for rate in np.geomspace(rates[0], rates[-1], lesson.n_steps)]
+    rising = np.geomspace(rates[0], rates[-1], spec.n_steps).tolist()
     ramps = []
-    for module, seed in zip(modules, seeds, strict=True):
-        pupil = Pupil(module, optimizer_at(module, ramped[0]), seed)
-        ramps.append(ramp(pupil, lesson, ramped))
+    for trial in trials:
+        ramps.append(run_ramp(trial, spec, rising))
         advance(1)
-    return judge_ramps(ramped, ramps)
+    return analyze_ramps(rising, ramps)

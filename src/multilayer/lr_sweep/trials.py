@@ -1,41 +1,55 @@
-"""What the short trainings learn, on what, and what they leave: their losses."""
+"""The short trainings of a learning-rate sweep: their rows, networks and optimizers."""
 
+import random
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import ceil
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.random import SeedSequence
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 
+from multilayer.core.errors import UserError
 from multilayer.data import DataModule
 from multilayer.data.batches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
-from multilayer.training.factory import limited_batches, planned_steps
+from multilayer.training.factory import limited_batches, make_whole_network, planned_steps
 from multilayer.training.module import SupervisedModule
 
-MOST_ROWS = 8192
-"""Rows whose loss is looked at."""
+_MAX_ROWS_SCORED = 8192
+"""Rows of a split whose loss is computed."""
 
-LARGEST_SAMPLE = 2**18
-"""Rows to learn from, of data that does not lie on the device."""
+_MAX_ROWS_SAMPLED = 2**18
+"""Rows to train on, of data that is not on the device."""
 
-FEWEST_STEPS = 20
-"""Of a short training, unless the whole training has fewer."""
+_MIN_STEPS = 20
+"""Steps of a short training, unless the whole training has fewer."""
+
+
+_SCORED: tuple[Split, Split] = ("train", "validation")
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What networks learn from for a while, and what they are judged by.
+class TrialSpec:
+    """What all trials of a sweep train on, and for how long.
 
-    features, target: `(N, D)` and `(N,)`, on the networks' device.
-    rows: the numbers of the training rows among them, `(n_rows,)` int64.
-    batch_size: rows a minibatch.
-    n_rows: rows an epoch.
-    n_steps: how long.
-    train, validation: features and target of rows whose loss is looked at.
-    clip: the largest norm of a gradient; None for any.
+    Attributes:
+        features: `(N, D)`, on the networks' device.
+        target: `(N,)`, on the same device.
+        rows: positions of the training rows, `(n_rows,)` int64.
+        batch_size: rows of a minibatch.
+        n_rows: rows of an epoch.
+        n_steps: optimizer steps of a trial.
+        train: training rows whose loss is computed before and after.
+        validation: validation rows whose loss is computed after each epoch.
+        max_norm: gradients are clipped to this norm; None for no clipping.
+        compile: "auto", or whether to compile the step of a stack.
+        num_threads: "auto", or the number of CPU threads of a stack.
     """
 
     features: Tensor
@@ -46,7 +60,9 @@ class Lesson:
     n_steps: int
     train: Minibatch
     validation: Minibatch
-    clip: float | None = None
+    max_norm: float | None = None
+    compile: bool | str = "auto"
+    num_threads: int | str = "auto"
 
     def epochs(self, seeds: Sequence[int]) -> Iterator[Tensor]:
         """For each epoch the rows of its steps, one after the other, `(n_seeds, n_rows)`."""
@@ -58,28 +74,34 @@ class Lesson:
             for sampler in samplers.values():
                 sampler.set_epoch(sampler.epoch + 1)
 
-    def shortened(self, fraction: float, max_steps: int) -> "Lesson":
-        """A fraction of its steps: at most `max_steps`, at least `FEWEST_STEPS` if it has them."""
-        n_steps = min(self.n_steps, max_steps, max(FEWEST_STEPS, round(fraction * self.n_steps)))
+    def shortened(self, fraction: float, max_steps: int) -> "TrialSpec":
+        """The spec for a fraction of the steps: from 20 (if there are so many) to `max_steps`."""
+        n_steps = min(self.n_steps, max_steps, max(_MIN_STEPS, round(fraction * self.n_steps)))
         return replace(self, n_steps=n_steps)
 
 
 @dataclass(frozen=True)
-class Pupil:
-    """A network in its short training, with an optimizer, and the seed of what is random in it."""
+class Trial:
+    """One short training: a network, its optimizer, and the seed of its random numbers."""
 
     module: SupervisedModule
     optimizer: Optimizer
     seed: int
 
+    def copied(self) -> "Trial":
+        """The trial with a network of its own, for one that is trained in place."""
+        module = deepcopy(self.module)
+        lr = self.optimizer.param_groups[0]["lr"]
+        return Trial(module, optimizer_with(module, lr), self.seed)
 
-@dataclass(frozen=True)
-class Losses:
-    """What became of K pupils; NaN where a loss was not finite.
 
-    train_before, train_after: `(K,)`, of the training rows before the first and after the last
-        step.
-    validation: `(K, n_epochs)`, after each epoch, the last of which may be cut short.
+class TrialLosses(NamedTuple):
+    """The losses of K trials; NaN where a loss was not finite.
+
+    Attributes:
+        train_before: `(K,)`, of the training rows before the first step.
+        train_after: `(K,)`, of the same rows after the last step.
+        validation: `(K, n_epochs)`, after each epoch, the last of which may be cut short.
     """
 
     train_before: Tensor
@@ -87,51 +109,100 @@ class Losses:
     validation: Tensor
 
 
-def joined(parts: Sequence[Losses], n: int) -> Losses:
-    """The losses of several groups of pupils, the first `n` of them all."""
-    return Losses(
-        torch.cat([part.train_before for part in parts])[:n],
-        torch.cat([part.train_after for part in parts])[:n],
-        torch.cat([part.validation for part in parts])[:n],
-    )
+def concat(parts: Sequence[TrialLosses], n: int) -> TrialLosses:
+    """The losses of several groups of trials, the first `n` of them all."""
+    return TrialLosses(*(torch.cat(losses)[:n] for losses in zip(*parts, strict=True)))
 
 
-def make_lesson(trainer: pl.Trainer, data: DataModule) -> Lesson:
-    """The lesson of a whole training that is about to begin.
+def make_spec(trainer: pl.Trainer, data: DataModule) -> TrialSpec:
+    """The spec of a whole training that is about to begin.
 
-    What several processes or accumulated gradients put together is one larger minibatch. Of data
-    that is streamed, or too large for the device, it is taught on a sample.
+    Minibatches of several processes or accumulation steps are one larger minibatch. Data that is
+    streamed, or too large for the device, is represented by a sample.
     """
     device = trainer.strategy.root_device
     features, target = data.placed(device)
     rows = data.rows["train"]
     if data.late_preprocessing is not None or features.device.type != device.type:
-        features, target = data.rows_of("train", LARGEST_SAMPLE)
+        features, target = data.rows_of("train", _MAX_ROWS_SAMPLED)
         rows = torch.arange(len(target))
     batch_size = len(rows) if data.batch_size == "full" else min(data.batch_size, len(rows))
     batch_size *= trainer.world_size
     n_minibatches = ceil(len(rows) / batch_size)
-    trainer_node = {
-        "limit_train_batches": trainer.limit_train_batches,
-        "accumulate_grad_batches": trainer.accumulate_grad_batches,
-        "max_epochs": trainer.max_epochs,
-        "max_steps": trainer.max_steps,
+    train, validation = (
+        Minibatch(*(each.to(device) for each in data.rows_of(split, _MAX_ROWS_SCORED)))
+        for split in _SCORED
+    )
+    limits = {
+        key: getattr(trainer, key)
+        for key in ("limit_train_batches", "accumulate_grad_batches", "max_epochs", "max_steps")
     }
-    n_limited = limited_batches(trainer_node, n_minibatches)
-    return Lesson(
+    return TrialSpec(
         features.to(device),
         target.to(device),
         rows,
         batch_size * trainer.accumulate_grad_batches,
-        min(len(rows), n_limited * batch_size),
-        planned_steps(trainer_node, n_minibatches),
-        rows_on(device, data, "train"),
-        rows_on(device, data, "validation"),
-        clip=trainer.gradient_clip_val,
+        min(len(rows), limited_batches(limits, n_minibatches) * batch_size),
+        planned_steps(limits, n_minibatches),
+        train,
+        validation,
+        max_norm=trainer.gradient_clip_val,
     )
 
 
-def rows_on(device: torch.device, data: DataModule, split: Split) -> Minibatch:
-    """Rows of a split whose loss is looked at, on a device."""
-    features, target = data.rows_of(split, MOST_ROWS)
-    return Minibatch(features.to(device), target.to(device))
+def derived_seeds(seed: int, n: int) -> list[int]:
+    """The run's own seed, and `n - 1` others that are unrelated to the seeds after it.
+
+    >>> derived_seeds(0, 3)
+    [0, 2968811710, 3677149159]
+    """
+    return [seed, *map(int, SeedSequence(seed).generate_state(n - 1))] if n > 1 else [seed]
+
+
+def seeded_modules(
+    module: SupervisedModule, data: DataModule, seeds: Sequence[int], device: torch.device
+) -> list[SupervisedModule]:
+    """A copy of the module for each seed: the first with its weights, the others with new ones.
+
+    Only a module that carries its config can be built again. All seeds of any other have the same
+    weights, and differ in the order of the rows and in dropout.
+    """
+    copies = [deepcopy(module) for _ in seeds]
+    if "config" in module.about:
+        for copied, seed in list(zip(copies, seeds, strict=True))[1:]:
+            for seed_library in (torch.manual_seed, np.random.seed, random.seed):
+                seed_library(seed)
+            config = module.about["config"]
+            copied.network = make_whole_network(config, data.columns, data.preprocessing)
+            copied.network.train(module.network.training)
+    return [copied.to(device).train() for copied in copies]
+
+
+def make_trials(
+    modules: Sequence[SupervisedModule], seeds: Sequence[int], rates: Sequence[float]
+) -> list[Trial]:
+    """A trial for each learning rate and seed, the seeds of a rate side by side.
+
+    The trials of one seed share its module: a stack copies the weights.
+    """
+    return [
+        Trial(module, optimizer_with(module, rate), seed)
+        for rate in rates
+        for module, seed in zip(modules, seeds, strict=True)
+    ]
+
+
+def optimizer_with(module: SupervisedModule, lr: float) -> Optimizer:
+    """The module's optimizer, with a learning rate.
+
+    Raises:
+        UserError: where the optimizer takes none.
+    """
+    make: Any = module.make_optimizer
+    try:
+        optimizer: Optimizer = make(module.network.parameters(), lr=lr)
+    except TypeError as error:
+        raise UserError(f"callbacks.lr_sweep: the optimizer must take lr: {error}") from error
+    if isinstance(optimizer, LBFGS):
+        raise UserError("callbacks.lr_sweep: LBFGS searches for the length of each step itself")
+    return optimizer
