@@ -41,7 +41,7 @@ mutation: $(VENV)/installed-dev  ## count the planted faults that the tests catc
 	$(BIN)/python scripts/mutation.py $(ARGS) $(FILES)
 
 benchmark: $(VENV)/installed  ## measure lockstep beside its peers, some minutes; ARGS="--sweeps" for whole sweeps
-	$(BIN)/python scripts/benchmark_lockstep.py $(ARGS)
+	$(BIN)/python scripts/benchmarks/lockstep.py $(ARGS)
 
 clean:  ## remove the environment, the caches and the builds; runs and sweeps stay
 	rm -rf $(VENV) .venv-benchmark build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

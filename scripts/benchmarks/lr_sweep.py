@@ -1,6 +1,6 @@
 """What choosing a learning rate leads to: our sweep, our range test, and Lightning's finder.
 
-python scripts/benchmark_lr_sweep.py [--seeds 5] [--data digits,iris] [--optimizers sgd,adam]
+python scripts/benchmarks/lr_sweep.py [--seeds 5] [--data digits,iris] [--optimizers sgd,adam]
 
 For each data set and optimizer, a full grid of complete trainings is run at 24 rates from 1e-6 to
 10 with each seed. Then each method suggests a rate for each seed, and a complete training with that
@@ -22,7 +22,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from benchmarking import versions
+from measuring import versions
 from pytorch_lightning.tuner import Tuner
 
 from multilayer.cli.compose import check_command_line

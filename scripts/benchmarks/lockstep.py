@@ -1,6 +1,6 @@
 """How fast lockstep is, beside its peers, in one run.
 
-python scripts/benchmark_lockstep.py [--repeats 5] [--sweeps] [--large]
+python scripts/benchmarks/lockstep.py [--repeats 5] [--sweeps] [--large]
 
 The work: digits (1257 rows), 64-128-64-10 relu, minibatches of 64, Adam. Rates are model-steps per
 second; each round measures all peers in turn, and the medians of the rounds are shown with their
@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command does, befo
 
 import pytorch_lightning as pl
 import torch
-from benchmarking import Rates, measure, ratio, show, versions
+from measuring import Rates, measure, ratio, show, versions
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -152,7 +152,7 @@ def jax_rate(n_members: int) -> float:
             [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", JAX],
             check=True,
         )
-    script = Path(__file__).with_name("benchmark_jax.py")
+    script = Path(__file__).with_name("jax_sweep.py")
     command = [str(python), str(script), str(n_members), str(SECONDS)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -1,6 +1,6 @@
 """Takes docs/images/tensorboard_*.png: a sweep over the digits in TensorBoard, in a browser.
 
-python scripts/screenshot_tensorboard.py docs/images
+python scripts/pictures/tensorboard_views.py docs/images
 """
 
 import subprocess

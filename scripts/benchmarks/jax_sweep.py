@@ -1,6 +1,6 @@
-"""The work of benchmark_lockstep.py in JAX: jit(vmap(scan)). Prints model-steps per second.
+"""The work of lockstep.py in JAX: jit(vmap(scan)). Prints model-steps per second.
 
-Run by benchmark_lockstep.py in an environment of its own: python benchmark_jax.py MEMBERS SECONDS
+Run by lockstep.py in an environment of its own: python jax_sweep.py MEMBERS SECONDS
 """
 
 import sys

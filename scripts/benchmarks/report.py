@@ -1,6 +1,6 @@
 """How long `multilayer report` takes for a sweep of a thousand runs, Python's start included.
 
-python scripts/benchmark_report.py [--repeats 5] [--keep FOLDER]
+python scripts/benchmarks/report.py [--repeats 5] [--keep FOLDER]
 
 The sweep is made up: 10 learning rates, 5 rates of dropout, 4 of weight decay, 5 seeds, and the
 files that a run of 50 epochs leaves: config, manifest, metrics, and a history with 10 metrics an
@@ -19,7 +19,7 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from benchmarking import measure, show, versions
+from measuring import measure, show, versions
 
 from multilayer.cli.compose import check_command_line
 from multilayer.reports.configs import rank_configs

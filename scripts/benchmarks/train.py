@@ -1,6 +1,6 @@
 """How fast a whole default training is, beside its peers, in one run.
 
-python scripts/benchmark_train.py [--repeats 5]
+python scripts/benchmarks/train.py [--repeats 5]
 
 The work: 50 epochs of digits (1257 rows), 64-128-64-10 relu, minibatches of 64, Adam, one CPU
 thread. Rates are steps per second of the whole fit: what begins and ends it counts. Each round
@@ -22,7 +22,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from benchmarking import Rates, measure, ratio, show, versions
+from measuring import Rates, measure, ratio, show, versions
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy

@@ -1,6 +1,6 @@
 """Draws docs/images/fits.png: the learning curves of underfitting, ideal fit and overfitting.
 
-python scripts/draw_fits.py docs/images/fits.png
+python scripts/pictures/fits.py docs/images/fits.png
 """
 
 import sys

@@ -1,6 +1,6 @@
 """How fast tables are read and cut into minibatches, and how much memory that takes, in one run.
 
-python scripts/benchmark_data.py [--repeats 5] [--gigabytes 4]
+python scripts/benchmarks/tables.py [--repeats 5] [--gigabytes 4]
 
 Three parts. Minibatches: an epoch of a table of 1,000,000 rows by 32 columns in memory, beside a
 bare loop `X[rows], y[rows]` and a shuffled DataLoader. Reading: that table as CSV, beside polars;
@@ -24,7 +24,7 @@ from time import perf_counter
 import numpy as np
 import polars as pl
 import torch
-from benchmarking import Rates, measure, ratio, show, versions
+from measuring import Rates, measure, ratio, show, versions
 from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer.data import TableData
