@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from multilayer.core.schema import finds_rate
-from multilayer.reports.hyperparameters import Value, format_value, is_number
+from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value, is_number
 from multilayer.reports.runs import SweepRun, hydra_settings, split_override
 from multilayer.reports.seed_stats import SeedStats
 from multilayer.reports.sweep import Sweep
@@ -100,9 +100,17 @@ class ConfigResult:
         is_short = status == "done" and not self.is_complete
         return status + (f", {len(self.scores)} of {self.n_expected} seeds" if is_short else "")
 
+    def position(self, swept: Hyperparameter) -> float:
+        """Where it is on the axis of a hyperparameter."""
+        return swept.axis_position(self.values[swept.key])
+
     def describe(self) -> str:
         """Its values as overrides."""
         return " ".join(f"{key}={format_value(value)}" for key, value in self.values.items())
+
+
+Configs = Sequence[ConfigResult]
+"""Configs, best first."""
 
 
 def rank_configs(sweep: Sweep) -> list[ConfigResult]:
@@ -165,7 +173,7 @@ def format_range(values: Sequence[Value]) -> str:
     return " to ".join(format_value(value) for value in ends) or "-"
 
 
-def best_command(configs: Sequence[ConfigResult], sweep: Sweep) -> str | None:
+def best_command(configs: Configs, sweep: Sweep) -> str | None:
     """The command that trains the best config; None where no config is valid."""
     return command_of(configs[0], sweep) if configs[0].is_valid else None
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from multilayer.core.text import sanitize
 from multilayer.plotting.style import TURN
-from multilayer.reports.configs import ConfigResult, best_command, format_range
+from multilayer.reports.configs import ConfigResult, Configs, best_command, format_range
 from multilayer.reports.findings import thresholds
 from multilayer.reports.findings.thresholds import Finding
 from multilayer.reports.hyperparameters import format_value
@@ -37,7 +37,7 @@ _SPECIAL = re.compile(
 
 def to_markdown(
     sweep: Sweep,
-    configs: Sequence[ConfigResult],
+    configs: Configs,
     verdict: str,
     findings: Sequence[Finding],
     pictures: Sequence[Picture],
@@ -160,7 +160,7 @@ def _what_varied(sweep: Sweep) -> list[str]:
     return ["## What varied", _table(["setting", "values", "spaced", ""], rows), folded]
 
 
-def _best_config(sweep: Sweep, configs: Sequence[ConfigResult], verdict: str) -> list[str]:
+def _best_config(sweep: Sweep, configs: Configs, verdict: str) -> list[str]:
     """The best config, the command that trains it, and whether it can be told from the second."""
     command = best_command(configs, sweep)
     if command is None:
@@ -198,7 +198,7 @@ def _figures(sweep: Sweep, pictures: Sequence[Picture]) -> list[str]:
     return ["## Figures", *shown] if shown else []
 
 
-def _configs(sweep: Sweep, configs: Sequence[ConfigResult]) -> list[str]:
+def _configs(sweep: Sweep, configs: Configs) -> list[str]:
     """The configs, best first: the compared metric, how the runs ended, and their time."""
     rows = [config_cells(rank, each) for rank, each in enumerate(configs[:_MAX_ROWS], start=1)]
     rest = f" The best {_MAX_ROWS} of {len(configs)} are here;" if len(configs) > _MAX_ROWS else ""
@@ -246,7 +246,7 @@ def config_cells(rank: int, config: ConfigResult) -> list[str]:
     ]
 
 
-def _metrics(sweep: Sweep, configs: Sequence[ConfigResult]) -> list[str]:
+def _metrics(sweep: Sweep, configs: Configs) -> list[str]:
     """Every final metric, a table for each split."""
     parts = ["## Every metric"] if metric_names(sweep) else []
     for split in SPLITS:

@@ -11,7 +11,7 @@ from math import sqrt
 import numpy as np
 from scipy import stats
 
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.hyperparameters import format_value
 from multilayer.reports.seed_stats import CONFIDENCE, format_number
 from multilayer.reports.sweep import Sweep
@@ -67,7 +67,7 @@ class Comparison:
         return self.n >= MIN_SEEDS and self.n_worse == self.n
 
 
-def compare(configs: Sequence[ConfigResult], sign: int) -> list[Comparison]:
+def compare(configs: Configs, sign: int) -> list[Comparison]:
     """The first valid config against each other one; configs come best first."""
     valid = [config for config in configs if config.is_valid]
     return with_adjusted([paired_test(valid[0], other, sign) for other in valid[1:]])
@@ -118,9 +118,7 @@ def _holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def verdict(
-    sweep: Sweep, configs: Sequence[ConfigResult], comparisons: Sequence[Comparison]
-) -> str:
+def verdict(sweep: Sweep, configs: Configs, comparisons: Sequence[Comparison]) -> str:
     """Whether the best config is distinguishable from the second, and what would tell more."""
     if not any(config.is_valid for config in configs):
         return "No config has a finished run that did not diverge: there is no best one."

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from multilayer.core.files import whole_file
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.hyperparameters import SEED_KEYS, as_column, format_value
 from multilayer.reports.runs import varied
 from multilayer.reports.sweep import Sweep
@@ -27,7 +27,7 @@ def metric_names(sweep: Sweep) -> list[str]:
     return [f"{split}/{name}" for split in splits for name in names if (split, name) in found]
 
 
-def write_tables(sweep: Sweep, configs: Sequence[ConfigResult]) -> None:
+def write_tables(sweep: Sweep, configs: Configs) -> None:
     """Write `runs.csv`, `runs.parquet` and `configs.csv`; each appears whole or not at all.
 
     Raises:
@@ -55,7 +55,7 @@ def _runs_table(sweep: Sweep) -> pl.DataFrame:
     return pl.DataFrame(columns, infer_schema_length=None)
 
 
-def _configs_table(configs: Sequence[ConfigResult], names: Sequence[str]) -> pl.DataFrame:
+def _configs_table(configs: Configs, names: Sequence[str]) -> pl.DataFrame:
     """A row for each config, best first: of each metric, mean, deviation and interval."""
     rows = [_config_row(rank, each, names) for rank, each in enumerate(configs, start=1)]
     return pl.DataFrame(rows, infer_schema_length=None)

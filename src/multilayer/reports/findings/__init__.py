@@ -5,7 +5,7 @@ Godbole, Dahl, Gilmer, Shallue and Nado 2023, Deep Learning Tuning Playbook.
 
 from collections.abc import Sequence
 
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import Configs
 from multilayer.reports.findings.best_lr_by_choice import best_lr_by_choice
 from multilayer.reports.findings.effects import (
     effects,
@@ -21,9 +21,7 @@ from multilayer.reports.significance import Comparison
 from multilayer.reports.sweep import Sweep
 
 
-def find(
-    sweep: Sweep, configs: Sequence[ConfigResult], comparisons: Sequence[Comparison]
-) -> list[Finding]:
+def find(sweep: Sweep, configs: Configs, comparisons: Sequence[Comparison]) -> list[Finding]:
     """The findings of a sweep; none where no config is valid.
 
     Args:

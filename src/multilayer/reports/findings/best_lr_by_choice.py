@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.findings.grid_edge import edge_side
 from multilayer.reports.findings.thresholds import Finding
 from multilayer.reports.hyperparameters import Hyperparameter, format_value
@@ -20,7 +20,7 @@ _Best = dict[str, ConfigResult]
 
 
 def best_lr_by_choice(
-    configs: Sequence[ConfigResult], hyperparameters: Sequence[Hyperparameter], sign: int
+    configs: Configs, hyperparameters: Sequence[Hyperparameter], sign: int
 ) -> Iterator[Finding]:
     """The best rate at each value of each choice; configs come best first."""
     rates = [each for each in hyperparameters if each.is_number and each.key.endswith("lr")]
@@ -55,7 +55,7 @@ def _pair(name: str, best: ConfigResult, rate: Hyperparameter) -> str:
 
 
 def _worth_of_own_rates(
-    configs: Sequence[ConfigResult],
+    configs: Configs,
     rate: Hyperparameter,
     choice: Hyperparameter,
     best: _Best,

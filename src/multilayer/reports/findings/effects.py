@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.findings.thresholds import EQUIVALENT, Finding
 from multilayer.reports.hyperparameters import Hyperparameter, Value
 from multilayer.reports.seed_stats import format_number, pooled_std
@@ -53,9 +53,7 @@ class Effect:
         return any(each.low is not None and each.low > 0 for each in self.known)
 
 
-def effects(
-    configs: Sequence[ConfigResult], hyperparameters: Sequence[Hyperparameter], sign: int
-) -> list[Effect]:
+def effects(configs: Configs, hyperparameters: Sequence[Hyperparameter], sign: int) -> list[Effect]:
     """The effect of each hyperparameter; configs come best first.
 
     The playbook's way: nuisance hyperparameters are tuned at each value of the one in question. It
@@ -125,7 +123,7 @@ def _listed(found: Sequence[Effect]) -> str:
     return ", ".join(f"{each.key} ({format_number(each.difference)})" for each in found)
 
 
-def residual_std(configs: Sequence[ConfigResult]) -> float | None:
+def residual_std(configs: Configs) -> float | None:
     """What chance does to a run: its standard deviation around the mean of its config.
 
     Measured as the paired test does. A seed that is hard for one config is hard for the others too;
@@ -145,13 +143,13 @@ def residual_std(configs: Sequence[ConfigResult]) -> float | None:
     return float(np.sqrt((residuals**2).sum() / freedom))
 
 
-def _better_half(configs: Sequence[ConfigResult]) -> list[ConfigResult]:
+def _better_half(configs: Configs) -> list[ConfigResult]:
     """The valid configs from the best to the median, at least two; they come best first."""
     valid = [config for config in configs if config.is_valid]
     return valid[: max(2, (len(valid) + 1) // 2)]
 
 
-def order_is_chance(configs: Sequence[ConfigResult], is_clear: bool) -> Finding | None:
+def order_is_chance(configs: Configs, is_clear: bool) -> Finding | None:
     """Whether the means are known no more precisely than they differ.
 
     Args:

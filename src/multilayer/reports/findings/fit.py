@@ -5,7 +5,7 @@ from math import isfinite
 
 import numpy as np
 
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.findings.thresholds import (
     ACCURACY_GAP,
     LARGE_RISE,
@@ -21,7 +21,7 @@ from multilayer.reports.seed_stats import format_number
 _ADVICE = "try other learning rates, more epochs, a larger network, and look at the data"
 
 
-def fit_of_best(best: ConfigResult, configs: Sequence[ConfigResult]) -> Finding:
+def fit_of_best(best: ConfigResult, configs: Configs) -> Finding:
     """Over- or underfitting of the best config, by training against validation."""
     nothing = _learns_nothing(best)
     if nothing:

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
@@ -10,9 +10,9 @@ from zlib import crc32
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import save_figure
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import Configs
 from multilayer.reports.plots.by_hyperparameter import draw_hyperparameter
-from multilayer.reports.plots.colours import choose_colours
+from multilayer.reports.plots.colours import Colours, choose_colours
 from multilayer.reports.plots.curves import (
     best_run,
     draw_learning_curves,
@@ -47,7 +47,7 @@ class Picture:
     caption: str
 
 
-def draw_all(sweep: Sweep, configs: Sequence[ConfigResult]) -> list[Picture]:
+def draw_all(sweep: Sweep, configs: Configs) -> list[Picture]:
     """Draw what there is to draw, and remove what is left of an earlier report.
 
     Raises:
@@ -77,42 +77,39 @@ def _arrange(figure: Figure) -> None:
     figure.set_layout_engine(None)
 
 
-def figures(sweep: Sweep, configs: Sequence[ConfigResult]) -> Iterator[tuple[str, str, Figure]]:
+def figures(sweep: Sweep, configs: Configs) -> Iterator[tuple[str, str, Figure]]:
     """The file name, the caption and the figure of each picture; configs come best first."""
+    colours = choose_colours(sweep.hyperparameters)
     if any(config.score for config in configs):
-        yield from _hyperparameter_figures(sweep, configs)
-    metric, sign, curves = sweep.metric, sweep.sign, sweep.curves
-    if curves:
-        caption = f"{metric} of every run by epoch, the best in black, crosses where runs diverged"
-        colours = choose_colours(sweep.hyperparameters)
-        figure = draw_learning_curves(configs, curves, colours, metric, sign)
-        yield "learning_curves.png", caption, figure
-    best = best_run(configs, metric, sign)
-    if best and best.name in curves:
+        yield from _hyperparameter_figures(sweep, configs, colours)
+    if sweep.curves:
+        caption = "of every run by epoch, the best in black, crosses where runs diverged"
+        figure = draw_learning_curves(sweep, configs, colours)
+        yield "learning_curves.png", f"{sweep.metric} {caption}", figure
+    best = best_run(sweep, configs)
+    if best and best.name in sweep.curves:
         caption = "training and validation of the best run, its other seeds faint"
-        figure = draw_training_and_validation(configs[0], best, curves, metric, sign)
+        figure = draw_training_and_validation(sweep, configs[0], best)
         yield "training_and_validation.png", caption, figure
 
 
 def _hyperparameter_figures(
-    sweep: Sweep, configs: Sequence[ConfigResult]
+    sweep: Sweep, configs: Configs, colours: Colours
 ) -> Iterator[tuple[str, str, Figure]]:
     """The metric against each hyperparameter, and over all of them."""
-    swept, metric, sign = sweep.hyperparameters, sweep.metric, sweep.sign
-    colours = choose_colours(swept)
+    swept, metric = sweep.hyperparameters, sweep.metric
     by_interest = sorted(swept, key=lambda each: (not each.is_number, -len(each.values)))
-    rest = "; the line is the best config at each value, with its 95 % interval"
     for each in by_interest[:_MAX_FIGURES]:
-        caption = f"{metric} by {each.key}: each dot a run" + rest
-        figure = draw_hyperparameter(each, configs, colours, metric, sign)
-        yield f"metric_by_{_file_name(each.key)}.png", caption, figure
+        what = "each dot a run; the line is the best config at each value, with its 95 % interval"
+        figure = draw_hyperparameter(sweep, each, configs, colours)
+        yield f"metric_by_{_file_name(each.key)}.png", f"{metric} by {each.key}: {what}", figure
     if len(swept) == 2:
         up, across = sorted(swept, key=lambda each: (each.is_number, len(each.values)))
         caption = f"{metric} by {across.key} and {up.key}: mean over {sweep.seed_word}s"
-        yield "heat_map.png", caption, draw_heat_map(across, up, configs, metric, sign)
+        yield "heat_map.png", caption, draw_heat_map(sweep, across, up, configs)
     elif len(swept) > 2:
         caption = f"{metric} by all settings: each line a config, the best in black"
-        yield "parallel_coordinates.png", caption, draw_parallel(swept, configs, metric, sign)
+        yield "parallel_coordinates.png", caption, draw_parallel(sweep, configs)
 
 
 def _file_name(key: str) -> str:

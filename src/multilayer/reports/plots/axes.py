@@ -14,7 +14,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from multilayer.plotting.style import shortened
+from multilayer.plotting.style import MARK, shortened
 from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value
 
 MAX_TICKS = 8
@@ -39,6 +39,18 @@ _UNITS = {
 }
 
 
+BEST: Any = {
+    "marker": "o",
+    "ms": 13,
+    "mfc": "none",
+    "mec": MARK,
+    "mew": 2,
+    "ls": "none",
+    "label": "best",
+}
+"""A ring around the best config."""
+
+
 def metric_label(metric: str) -> str:
     """The axis label of a metric.
 
@@ -50,9 +62,9 @@ def metric_label(metric: str) -> str:
     return shortened(f"{split} {name.replace('_', ' ')}{unit}", _MAX_LABEL)
 
 
-def label_of(hyperparameter: Hyperparameter) -> str:
-    """The axis label of a hyperparameter."""
-    return shortened(hyperparameter.label, _MAX_LABEL)
+def label_of(swept: Hyperparameter) -> str:
+    """The axis label of a swept."""
+    return shortened(swept.label, _MAX_LABEL)
 
 
 def scale_metric(axes: Axes, values: Any) -> None:
@@ -77,38 +89,44 @@ def scale_metric(axes: Axes, values: Any) -> None:
     axes.set_ylim(limits)
 
 
-def scale_hyperparameter(axes: Axes, hyperparameter: Hyperparameter, which: str = "x") -> None:
+def scale_hyperparameter(axes: Axes, swept: Hyperparameter, which: str = "x") -> None:
     """The x or y axis of a hyperparameter: log where it was swept so, its own values as ticks."""
     axis = getattr(axes, f"{which}axis")
-    getattr(axes, f"set_{which}label")(label_of(hyperparameter))
-    if hyperparameter.is_log:
+    getattr(axes, f"set_{which}label")(label_of(swept))
+    if swept.is_log:
         getattr(axes, f"set_{which}scale")("log")
-    positions, texts = _ticks(hyperparameter)
+    positions, texts = _ticks(swept)
     if positions is not None:
         axis.set_major_locator(FixedLocator(list(positions)))
         axis.set_major_formatter(FixedFormatter(texts))
         axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
-    if not hyperparameter.is_number:
-        getattr(axes, f"set_{which}lim")(-0.5, len(hyperparameter.values) - 0.5)
+    if not swept.is_number:
+        getattr(axes, f"set_{which}lim")(-0.5, len(swept.values) - 0.5)
         if which == "x" and sum(map(len, texts)) > 45:
             axes.tick_params(axis="x", rotation=30)
             for label in axes.get_xticklabels():
                 label.set_horizontalalignment("right")
 
 
-def _ticks(hyperparameter: Hyperparameter) -> tuple[NDArray[np.float64] | None, list[str]]:
+def _ticks(swept: Hyperparameter) -> tuple[NDArray[np.float64] | None, list[str]]:
     """Positions and texts of ticks at the values; no positions where there are too many numbers."""
-    values, is_number = hyperparameter.values, hyperparameter.is_number
-    has_zero = hyperparameter.is_log and 0 in values  # which a log axis does not show by itself
+    values, is_number = swept.values, swept.is_number
+    has_zero = swept.is_log and 0 in values  # which a log axis does not show by itself
     if is_number and len(values) > MAX_TICKS and not has_zero:
         return None, []
     texts = [shortened(format_value(value), MAX_LETTERS) for value in values]
-    positions = np.array(list(map(hyperparameter.axis_position, values)))
+    positions = np.array(list(map(swept.axis_position, values)))
     if len(texts) <= (MAX_TICKS if is_number else _MAX_TEXTS):
         return positions, texts
     keep = spaced(len(texts))
     return positions[keep], [texts[index] for index in keep]
+
+
+def add_legend(axes: Axes, *handles_and_names: Any, title: str | None = None) -> None:
+    """A legend beside the axes, where it covers nothing."""
+    corner: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    axes.legend(*handles_and_names, title=title, fontsize=11, **corner)
 
 
 def spaced(n: int, most: int = MAX_TICKS) -> list[int]:

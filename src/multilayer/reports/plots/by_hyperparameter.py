@@ -10,15 +10,18 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from multilayer.plotting.style import MARK, new_figure, styled
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.hyperparameters import Hyperparameter, Value
 from multilayer.reports.plots.axes import (
+    BEST,
+    add_legend,
     label_of,
     metric_label,
     scale_hyperparameter,
     scale_metric,
 )
 from multilayer.reports.plots.colours import Colours
+from multilayer.reports.sweep import Sweep
 
 MAX_VALUES = 30
 """Values of a hyperparameter that is drawn as a grid; more are those of a search, shown as dots."""
@@ -35,50 +38,40 @@ _WIDTH = 0.16
 
 @styled
 def draw_hyperparameter(
-    hyperparameter: Hyperparameter,
-    configs: Sequence[ConfigResult],
-    colours: Colours,
-    metric: str,
-    sign: int,
+    sweep: Sweep, swept: Hyperparameter, configs: Configs, colours: Colours
 ) -> Figure:
     """The metric against one hyperparameter: a dot for each seed, a line through the best configs.
 
-    Args:
-        hyperparameter: What is on the x axis.
-        configs: Best first.
-        colours: Of the values of this or another hyperparameter.
-        metric: The name of the metric.
-        sign: 1 if less of it is better, else -1.
+    The colours are those of the values of this or another hyperparameter.
     """
     figure = new_figure()
     axes = figure.add_subplot()
     own = colours.hyperparameter
-    other = own if own != hyperparameter else None
-    shown: list[float] = []
-    if own is None or not colours.are_few or (other is None and hyperparameter.is_number):
-        shown += _draw_best_at_values(axes, hyperparameter, configs, _LINE)
+    other = own if own != swept else None
+    lines: list[float] = []
+    if own is None or not colours.are_few or (other is None and swept.is_number):
+        lines += _draw_best_at_values(axes, swept, configs, _LINE)
     else:
         for value, colour in colours.of_value.items():
             here = [config for config in configs if config.values[own.key] == value]
-            shown += _draw_best_at_values(axes, hyperparameter, here, colour)
+            lines += _draw_best_at_values(axes, swept, here, colour)
     if other:
         for name, colour in colours.legend.items():
             axes.plot([], [], "o", color=colour, ls="none", label=name)
-    scale_hyperparameter(axes, hyperparameter)
-    _draw_dots(axes, hyperparameter, configs, colours, shown, sign)
-    _mark_best(axes, hyperparameter, configs[0])
-    _mark_diverged(axes, hyperparameter, configs, colours if other and colours.are_few else None)
-    axes.set_ylabel(metric_label(metric))
-    if axes.get_legend_handles_labels()[1]:  # beside the axes, where it covers nothing
-        title = label_of(other) if other else None
-        axes.legend(title=title, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=11)
+    scale_hyperparameter(axes, swept)
+    _draw_dots(axes, swept, configs, colours, lines, sweep.sign)
+    _mark_best(axes, swept, configs[0])
+    _mark_diverged(axes, swept, configs, colours if other and colours.are_few else None)
+    axes.set_ylabel(metric_label(sweep.metric))
+    if axes.get_legend_handles_labels()[1]:
+        add_legend(axes, title=label_of(other) if other else None)
     return figure
 
 
 def _draw_dots(
     axes: Axes,
-    hyperparameter: Hyperparameter,
-    configs: Sequence[ConfigResult],
+    swept: Hyperparameter,
+    configs: Configs,
     colours: Colours,
     lines: Sequence[float],
     sign: int,
@@ -87,7 +80,7 @@ def _draw_dots(
 
     `lines` are the metrics that the lines reach.
     """
-    points = list(_dots(hyperparameter, configs))
+    points = list(_dots(swept, configs))
     if not points:
         return
     x, y = np.array(points).T
@@ -126,17 +119,15 @@ def _end_of_axis(scores: NDArray[np.float64], lines: Sequence[float], sign: int)
     return float(sign * (most if is_cut else ordered[-1]))
 
 
-def _dots(
-    hyperparameter: Hyperparameter, configs: Sequence[ConfigResult]
-) -> Iterator[tuple[float, float]]:
+def _dots(swept: Hyperparameter, configs: Configs) -> Iterator[tuple[float, float]]:
     """The positions of the runs, those of a config a little beside each other."""
-    is_log = hyperparameter.is_log
-    positions = np.array(list(map(hyperparameter.axis_position, hyperparameter.values)))
+    is_log = swept.is_log
+    positions = np.array(list(map(swept.axis_position, swept.values)))
     ruler = np.sort(np.log(positions) if is_log else positions)
     is_grid = 1 < len(positions) <= MAX_VALUES
     step = _WIDTH * float(np.diff(ruler).min()) if is_grid else 0.0
     for config in configs:
-        x = hyperparameter.axis_position(config.values[hyperparameter.key])
+        x = config.position(swept)
         n = len(config.scores)
         shifts = step * np.linspace(-0.5, 0.5, n) if n > 1 else np.zeros(n)
         for shift, score in zip(shifts, config.scores.values(), strict=True):
@@ -144,20 +135,20 @@ def _dots(
 
 
 def _draw_best_at_values(
-    axes: Axes, hyperparameter: Hyperparameter, configs: Sequence[ConfigResult], colour: str
+    axes: Axes, swept: Hyperparameter, configs: Configs, colour: str
 ) -> list[float]:
     """The mean of the best valid config at each value, with its interval; joined for numbers.
 
     Returns:
         All metrics that are drawn, for the limits of the axis.
     """
-    if hyperparameter.is_number and len(hyperparameter.values) > MAX_VALUES:
+    if swept.is_number and len(swept.values) > MAX_VALUES:
         return []
     best: dict[Value, ConfigResult] = {}
     for config in configs:
         if config.is_valid:
-            best.setdefault(config.values[hyperparameter.key], config)
-    values = [value for value in hyperparameter.values if value in best]
+            best.setdefault(config.values[swept.key], config)
+    values = [value for value in swept.values if value in best]
     stats = [score for value in values if (score := best[value].score)]
     if not stats:
         return []
@@ -165,11 +156,11 @@ def _draw_best_at_values(
     low = [each.mean if each.low is None else each.low for each in stats]
     high = [each.mean if each.high is None else each.high for each in stats]
     axes.errorbar(
-        list(map(hyperparameter.axis_position, values)),
+        list(map(swept.axis_position, values)),
         y,
         yerr=np.abs([y - low, high - y]),
         color=colour,
-        fmt="o-" if hyperparameter.is_number else "D",
+        fmt="o-" if swept.is_number else "D",
         markersize=5,
         capsize=3,
         elinewidth=1.5,
@@ -177,17 +168,17 @@ def _draw_best_at_values(
     return [*y, *low, *high]
 
 
-def _mark_best(axes: Axes, hyperparameter: Hyperparameter, best: ConfigResult) -> None:
+def _mark_best(axes: Axes, swept: Hyperparameter, best: ConfigResult) -> None:
     """A ring around the best config."""
     if best.is_valid:
-        x = hyperparameter.axis_position(best.values[hyperparameter.key])
-        axes.plot(x, best.mean, "o", ms=13, mfc="none", mec=MARK, mew=2, ls="none", label="best")
+        x = best.position(swept)
+        axes.plot(x, best.mean, **BEST)
 
 
 def _mark_diverged(
     axes: Axes,
-    hyperparameter: Hyperparameter,
-    configs: Sequence[ConfigResult],
+    swept: Hyperparameter,
+    configs: Configs,
     colours: Colours | None,
 ) -> None:
     """Above each value a cross for the configs with diverged runs, in their colours.
@@ -198,7 +189,7 @@ def _mark_diverged(
     for config in configs:
         if config.n_diverged:
             colour = colours.of(config) if colours else MARK
-            crosses[hyperparameter.axis_position(config.values[hyperparameter.key])][colour] = None
+            crosses[config.position(swept)][colour] = None
     for x, own in crosses.items():
         for index, colour in enumerate(own):
             inches = min(0.12, 0.4 / len(own)) * (index - (len(own) - 1) / 2)

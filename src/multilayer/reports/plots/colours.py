@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm, Normalize, to_hex
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from multilayer.plotting.style import COLOUR_MAP, GREY, PALETTE, TRAIN, VALIDATION, shortened
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value
 from multilayer.reports.plots.axes import MAX_LETTERS, WIDE_RANGE, metric_label, spaced
 
@@ -88,7 +88,7 @@ class MetricScale:
     extend: str
 
     @classmethod
-    def of(cls, configs: Sequence[ConfigResult], sign: int) -> "MetricScale":
+    def of(cls, configs: Configs, sign: int) -> "MetricScale":
         """The scale for the means of some configs.
 
         It ends three times as far from the best as the median: one hopeless config would otherwise
@@ -124,7 +124,7 @@ class MetricScale:
         return ticks
 
 
-def coloured(configs: Sequence[ConfigResult]) -> list[ConfigResult]:
+def coloured(configs: Configs) -> list[ConfigResult]:
     """The configs that the metric gives a colour, the best last, on top.
 
     Those with a diverged run have none, however good their other seeds look, unless there are no

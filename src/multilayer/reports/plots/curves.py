@@ -1,6 +1,6 @@
 """Figures of learning curves: all runs of a sweep, and the best one's training and validation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,23 +21,25 @@ from multilayer.plotting.style import (
     shortened,
     styled,
 )
-from multilayer.reports.configs import ConfigResult
-from multilayer.reports.plots.axes import MAX_LETTERS, label_of, metric_label, scale_metric
+from multilayer.reports.configs import ConfigResult, Configs
+from multilayer.reports.plots.axes import (
+    MAX_LETTERS,
+    add_legend,
+    label_of,
+    metric_label,
+    scale_metric,
+)
 from multilayer.reports.plots.colours import Colours
 from multilayer.reports.runs import Curves, SweepRun
+from multilayer.reports.sweep import Sweep
 
 
 @styled
-def draw_learning_curves(
-    configs: Sequence[ConfigResult],
-    curves: Mapping[str, Curves],
-    colours: Colours,
-    metric: str,
-    sign: int,
-) -> Figure:
+def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Figure:
     """The metric of every run by epoch; the best run in black, a cross where one diverged."""
     figure = new_figure()
     axes = figure.add_subplot()
+    metric, curves = sweep.metric, sweep.curves
     each = [(c, run, curves[run.name]) for c in configs for run in c.runs if run.name in curves]
     paths = [np.column_stack([own.epochs, own.of(metric)]) for _, _, own in each]
     shades = [colours.of(config) for config, _, _ in each]
@@ -51,26 +53,26 @@ def draw_learning_curves(
         axes.scatter(x, y, c=[shades[i] for i in single], s=20, alpha=0.6)
     ends = [_last_finite_epoch(own, metric) for _, run, own in each if run.status == "diverged"]
     if ends:
-        axes.plot(
-            ends,
-            [0.98] * len(ends),
-            "x",
-            transform=axes.get_xaxis_transform(),
-            color=MARK,
-            clip_on=False,
-            label=f"diverged ({len(ends)})",
-        )
-    best = best_run(configs, metric, sign)
+        top, label = axes.get_xaxis_transform(), f"diverged ({len(ends)})"
+        heights = [0.98] * len(ends)
+        axes.plot(ends, heights, "x", transform=top, color=MARK, clip_on=False, label=label)
+    best = best_run(sweep, configs)
     if best and best.name in curves:
         name = f"best (run {shortened(best.name, MAX_LETTERS)})"
         _draw_curve(axes, curves[best.name], metric, MARK, name)
     stable = [own.of(metric) for _, run, own in each if run.status != "diverged"]
-    _limit(axes, stable, sign)
+    _limit(axes, stable, sweep.sign)
     _count_beyond(axes, stable)
     axes.set_xlim(left=0.5, right=max(float(own.epochs[-1]) for _, _, own in each) + 0.5)
     axes.set(xlabel="epoch", ylabel=metric_label(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _add_legend(axes, colours)
+    handles, names = axes.get_legend_handles_labels()
+    shown = {"other runs": GREY}
+    if colours.hyperparameter:
+        label = label_of(colours.hyperparameter)
+        shown = {f"{label} {name}": colour for name, colour in colours.legend.items()}
+    handles += [Line2D([], [], color=colour) for colour in shown.values()]
+    add_legend(axes, handles, [*names, *shown])
     return figure
 
 
@@ -87,12 +89,12 @@ def _last_finite_epoch(curves: Curves, metric: str) -> float:
     return float(curves.epochs[min(place, len(curves.epochs) - 1)])
 
 
-def best_run(configs: Sequence[ConfigResult], metric: str, sign: int) -> SweepRun | None:
+def best_run(sweep: Sweep, configs: Configs) -> SweepRun | None:
     """The best seed of the best config; None where no config is valid."""
     if not configs[0].is_valid:
         return None
-    known = [run for run in configs[0].done if run.metric(metric) is not None]
-    return min(known, key=lambda run: sign * (run.metric(metric) or 0.0))
+    known = [run for run in configs[0].done if run.metric(sweep.metric) is not None]
+    return min(known, key=lambda run: sweep.sign * (run.metric(sweep.metric) or 0.0))
 
 
 def _limit(axes: Axes, values: Sequence[NDArray[np.float64]], sign: int) -> None:
@@ -116,33 +118,19 @@ def _count_beyond(axes: Axes, values: Sequence[NDArray[np.float64]]) -> None:
         axes.set_title(title, loc="left", fontsize=11)
 
 
-def _add_legend(axes: Axes, colours: Colours) -> None:
-    """What is marked, and the colours; beside the axes, where it covers nothing."""
-    handles, names = axes.get_legend_handles_labels()
-    shown = {"other runs": GREY}
-    if colours.hyperparameter:
-        label = label_of(colours.hyperparameter)
-        shown = {f"{label} {name}": colour for name, colour in colours.legend.items()}
-    handles += [Line2D([], [], color=colour) for colour in shown.values()]
-    names += shown
-    axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=11)
-
-
 @styled
-def draw_training_and_validation(
-    best: ConfigResult, run: SweepRun, curves: Mapping[str, Curves], metric: str, sign: int
-) -> Figure:
+def draw_training_and_validation(sweep: Sweep, best: ConfigResult, run: SweepRun) -> Figure:
     """Both curves of the best run with the turning point; its other seeds are faint.
 
     The loss is always there, and the metric if it is another one.
     """
-    name = metric.rpartition("/")[2]
+    name, curves = sweep.metric.rpartition("/")[2], sweep.curves
     shown = ["loss"] if name == "loss" else ["loss", name]
     figure = new_figure(6.4, 4.0 if len(shown) == 1 else 6.4)
     all_axes = figure.subplots(len(shown), squeeze=False, sharex=True)[:, 0]
     seeds = [curves[each.name] for each in best.runs if each.name in curves]
     for axes, each in zip(all_axes, shown, strict=True):
-        _draw_splits(axes, curves[run.name], seeds, each, sign if each == name else 1)
+        _draw_splits(axes, curves[run.name], seeds, each, sweep.sign if each == name else 1)
     all_axes[-1].set_xlabel("epoch")
     all_axes[0].set_title(f"best run: {shortened(run.name, MAX_LETTERS)}", loc="left", fontsize=11)
     return figure

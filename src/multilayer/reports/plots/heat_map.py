@@ -1,18 +1,17 @@
 """Figures of the metric over two hyperparameters at once; its colour is the metric."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from multilayer.plotting.style import GREY, MARK, new_figure, styled
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.hyperparameters import Hyperparameter
-from multilayer.reports.plots.axes import label_of, scale_hyperparameter, spaced, tick_text
+from multilayer.reports.plots.axes import BEST, label_of, scale_hyperparameter, spaced, tick_text
 from multilayer.reports.plots.by_hyperparameter import MAX_VALUES
 from multilayer.reports.plots.colours import MetricScale, coloured
+from multilayer.reports.sweep import Sweep
 
 _MAX_CELLS = 60
 """Cells of a heat map up to which each has its number."""
@@ -22,19 +21,15 @@ _DIVERGED, _NO_RESULT = "x", "-"
 
 @styled
 def draw_heat_map(
-    across: Hyperparameter,
-    up: Hyperparameter,
-    configs: Sequence[ConfigResult],
-    metric: str,
-    sign: int,
+    sweep: Sweep, across: Hyperparameter, up: Hyperparameter, configs: Configs
 ) -> Figure:
     """The mean of the metric over two hyperparameters; cells that were not tried are hatched."""
     if max(len(across.values), len(up.values)) > MAX_VALUES:
-        return _draw_plane(across, up, configs, metric, sign)
+        return _draw_plane(sweep, across, up, configs)
     n, m = len(across.values), len(up.values)
     figure = new_figure(max(5.5, min(10.0, 2.4 + 0.75 * n)), max(3.2, min(7.0, 1.4 + 0.5 * m)))
     axes = figure.add_subplot()
-    scale = MetricScale.of(coloured(configs), sign)
+    scale = MetricScale.of(coloured(configs), sweep.sign)
     cells = [
         (up.values.index(config.values[up.key]), across.values.index(config.values[across.key]))
         for config in configs
@@ -51,7 +46,7 @@ def draw_heat_map(
         frame = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=MARK, lw=3, clip_on=False)
         axes.add_patch(frame)
     _tick_cells(axes, across, up)
-    scale.add_bar(axes, metric)
+    scale.add_bar(axes, sweep.metric)
     return figure
 
 
@@ -84,7 +79,7 @@ def _mark_of(config: ConfigResult) -> str:
     return "" if config.score else _NO_RESULT
 
 
-def _legend(configs: Sequence[ConfigResult], n_cells: int) -> str:
+def _legend(configs: Configs, n_cells: int) -> str:
     """What the marks in the cells mean, of those that are there."""
     marks = set(map(_mark_of, configs))
     words = {
@@ -110,24 +105,17 @@ def _tick_cells(axes: Axes, across: Hyperparameter, up: Hyperparameter) -> None:
 
 
 def _draw_plane(
-    across: Hyperparameter,
-    up: Hyperparameter,
-    configs: Sequence[ConfigResult],
-    metric: str,
-    sign: int,
+    sweep: Sweep, across: Hyperparameter, up: Hyperparameter, configs: Configs
 ) -> Figure:
     """Two hyperparameters whose values a search drew: a dot for each config."""
 
-    def positions(shown: Sequence[ConfigResult]) -> list[list[float]]:
-        return [
-            [each.axis_position(config.values[each.key]) for config in shown]
-            for each in (across, up)
-        ]
+    def positions(shown: Configs) -> list[list[float]]:
+        return [[config.position(each) for config in shown] for each in (across, up)]
 
     figure = new_figure()
     axes = figure.add_subplot()
     known = coloured(configs)
-    scale = MetricScale.of(known, sign)
+    scale = MetricScale.of(known, sweep.sign)
     x, y = positions(known)
     axes.scatter(
         x,
@@ -144,11 +132,10 @@ def _draw_plane(
     if diverged:
         axes.plot(*positions(diverged), "x", color=MARK, ls="none", label="diverged")
     if configs[0].is_valid:
-        best = positions(configs[:1])
-        axes.plot(*best, "o", ms=13, mfc="none", mec=MARK, mew=2, ls="none", label="best")
+        axes.plot(*positions(configs[:1]), **BEST)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     scale_hyperparameter(axes, across, "x")
     scale_hyperparameter(axes, up, "y")
-    scale.add_bar(axes, metric)
+    scale.add_bar(axes, sweep.metric)
     return figure

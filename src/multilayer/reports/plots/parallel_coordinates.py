@@ -8,10 +8,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import GREY, MARK, new_figure, styled
-from multilayer.reports.configs import ConfigResult
-from multilayer.reports.hyperparameters import Hyperparameter
+from multilayer.reports.configs import Configs
 from multilayer.reports.plots.axes import MAX_TICKS, label_of, metric_label, spaced, tick_text
 from multilayer.reports.plots.colours import MetricScale, coloured
+from multilayer.reports.sweep import Sweep
 
 _MAX_AXES = 8
 
@@ -21,21 +21,16 @@ paths that differ in one hyperparameter alone would hide each other."""
 
 
 @styled
-def draw_parallel(
-    hyperparameters: Sequence[Hyperparameter],
-    configs: Sequence[ConfigResult],
-    metric: str,
-    sign: int,
-) -> Figure:
+def draw_parallel(sweep: Sweep, configs: Configs) -> Figure:
     """A line for each config through its values, in the metric's colour, the best on top.
 
     Configs with a diverged run have none.
     """
-    shown = list(hyperparameters)[:_MAX_AXES]
+    shown = sweep.hyperparameters[:_MAX_AXES]
     figure = new_figure(max(6.4, 1.7 * len(shown) + 2), 4.4)
     axes = figure.add_subplot()
     known = coloured(configs)
-    scale = MetricScale.of(known, sign)
+    scale = MetricScale.of(known, sweep.sign)
     means = np.array([config.mean for config in known])
     heights = np.array(
         [[each.scaled(config.values[each.key]) for each in shown] for config in known]
@@ -58,7 +53,7 @@ def draw_parallel(
         _draw_axis(axes, place, [(each.scaled(value), tick_text(value, 14)) for value in values])
     ticks = [(float(scale.norm(value)), text) for value, text in scale.ticks()]
     _draw_axis(axes, places[-1], ticks)  # its ticks say what the colours are
-    names = [*map(label_of, shown), metric_label(metric)]
+    names = [*map(label_of, shown), metric_label(sweep.metric)]
     axes.set_xticks(places, [name.replace(" (", "\n(").replace(" ", "\n", 1) for name in names])
     axes.set(xlim=(-0.1, places[-1] + 0.4), ylim=(-0.06, 1.06), yticks=[])
     axes.spines[["left", "bottom"]].set_visible(False)
