@@ -133,7 +133,7 @@ def main() -> None:
             "multilayer report, in s": lambda: seconds(lambda: command(folder)),
             "  of which: runs": lambda: seconds(lambda: open_sweep(folder)),
             "  of which: curves": lambda: seconds(
-                lambda: [read_curves(run.folder.path, names) for run in sweep.runs]
+                lambda: [read_curves(run.folder.history_file, names) for run in sweep.runs]
             ),
             "  of which: figures": lambda: seconds(lambda: draw_all(sweep, configs)),
         }

@@ -140,7 +140,7 @@ def write_hostile(sweep: Path, canary: Path, seed: int) -> None:
         for number in range(2):
             write_run(sweep / str(100 + number), 0.1 + number, optimizer__lr=0.1, seed=number)
     if rng.random() < 0.7:
-        write_noted(sweep, rng.values(COMMANDS))
+        write_noted(sweep, rng.choice(COMMANDS))
     for _ in range(rng.randint(0, 3)):
         damage(sweep, canary, rng)
 
@@ -149,43 +149,43 @@ def name_of_run(rng: random.Random, number: int) -> str:
     """A number mostly; a name that a file system takes otherwise."""
     if rng.random() < 0.6:
         return str(number)
-    name = rng.values(NAMES).replace("/", "_").replace("\x00", "0").encode("utf-8", "ignore")
-    return os.fsdecode(name[:60] + rng.values([b"", b"\xff\xfe", b"\xc2\xb2"])) + f" {number}"
+    name = rng.choice(NAMES).replace("/", "_").replace("\x00", "0").encode("utf-8", "ignore")
+    return os.fsdecode(name[:60] + rng.choice([b"", b"\xff\xfe", b"\xc2\xb2"])) + f" {number}"
 
 
 def write_random_run(path: Path, rng: random.Random) -> None:
     """A run whose keys, values, metrics and reasons are any of the above."""
     keys = rng.sample(NAMES, 3)
-    values = [rng.values(NUMBERS + NAMES) for _ in keys]
+    values = [rng.choice(NUMBERS + NAMES) for _ in keys]
     config = {
-        "monitor": "validation/loss" if rng.random() < 0.9 else rng.values(NAMES),
-        "mode": rng.values(["min", "max", "\x1b[31m"]),
-        "seed": rng.values([0, 1, *NUMBERS]),
-        "optimizer": {"lr": rng.values(NUMBERS)},
-        "trainer": {"max_epochs": rng.values([10, *NUMBERS])},
-        "callbacks": rng.values([{}, None, {"a": {"_target_": "\x1b[31m"}}, {"a": 1}]),
-        "logger": rng.values([{}, None, 3, {"a": {"_target_": "multilayer.training.TensorBoard"}}]),
-        "data": rng.values([{}, 3, {"folds": rng.values(NUMBERS)}]),
+        "monitor": "validation/loss" if rng.random() < 0.9 else rng.choice(NAMES),
+        "mode": rng.choice(["min", "max", "\x1b[31m"]),
+        "seed": rng.choice([0, 1, *NUMBERS]),
+        "optimizer": {"lr": rng.choice(NUMBERS)},
+        "trainer": {"max_epochs": rng.choice([10, *NUMBERS])},
+        "callbacks": rng.choice([{}, None, {"a": {"_target_": "\x1b[31m"}}, {"a": 1}]),
+        "logger": rng.choice([{}, None, 3, {"a": {"_target_": "multilayer.training.TensorBoard"}}]),
+        "data": rng.choice([{}, 3, {"folds": rng.choice(NUMBERS)}]),
     }
     config |= dict(zip(keys, values, strict=True))
     path.mkdir(parents=True)
     text = yaml.dump(config, Dumper=yaml.SafeDumper, allow_unicode=False)
     (path / "config.yaml").write_text(text)
-    overrides = [f"{key}={rng.values(NAMES)}" for key in keys]
+    overrides = [f"{key}={rng.choice(NAMES)}" for key in keys]
     overrides += [f"seed={config['seed']}"[:50], f"optimizer.lr={config['optimizer']['lr']}"[:50]]  # type: ignore[index]
     manifest: dict[str, Any] = {
-        "status": rng.values(["done", "done", "done", "failed", "diverged", "running", "\x1b[31m"]),
+        "status": rng.choice(["done", "done", "done", "failed", "diverged", "running", "\x1b[31m"]),
         "overrides": overrides,
-        "stop_reason": rng.values([None, *NAMES]),
-        "started": rng.values([None, *NAMES]),
-        "data_fingerprint": rng.values([None, "a", "\x1b[31m"]),
+        "stop_reason": rng.choice([None, *NAMES]),
+        "started": rng.choice([None, *NAMES]),
+        "data_fingerprint": rng.choice([None, "a", "\x1b[31m"]),
     }
     manifest["stack"] = manifest["started"]
     for key in ("best_epoch", "fit_seconds", "members", "steps", "stack_seconds"):
-        manifest[key] = rng.values([None, 1, rng.values(NUMBERS)])
+        manifest[key] = rng.choice([None, 1, rng.choice(NUMBERS)])
     (path / "manifest.json").write_text(json.dumps(manifest))
     metrics = {
-        split: {name: rng.values([0.1, 0.5, *NUMBERS[:16]]) for name in ("loss", "accuracy", key)}
+        split: {name: rng.choice([0.1, 0.5, *NUMBERS[:16]]) for name in ("loss", "accuracy", key)}
         for split, key in zip(("validation", "train", "test"), keys, strict=True)
     }
     (path / "metrics.json").write_text(json.dumps(metrics))
@@ -206,8 +206,8 @@ def write_curves(path: Path, rng: random.Random) -> None:
 def damage(sweep: Path, canary: Path, rng: random.Random) -> None:
     """One of the things that are done to a folder, of the sweep or of a run in it."""
     runs = [path for path in sorted(sweep.iterdir()) if path.is_dir() and not path.is_symlink()]
-    run = rng.values(runs)
-    small = rng.values(["config.yaml", "manifest.json", "metrics.json", "multirun.yaml"])
+    run = rng.choice(runs)
+    small = rng.choice(["config.yaml", "manifest.json", "metrics.json", "multirun.yaml"])
     file = (sweep if small == "multirun.yaml" else run) / small
     if file.is_dir():
         return
@@ -222,8 +222,8 @@ def damage(sweep: Path, canary: Path, rng: random.Random) -> None:
         lambda: link(file, sweep / "nowhere"),
         lambda: link(file, canary / "secret.txt"),
         lambda: file.write_bytes(rng.randbytes(500)),
-        lambda: file.write_text(rng.values(YAML)),
-        lambda: file.write_text(rng.values(JSON)),
+        lambda: file.write_text(rng.choice(YAML)),
+        lambda: file.write_text(rng.choice(JSON)),
         lambda: link_output(sweep, canary, rng),
         lambda: link_figures(sweep, canary, rng),
         lambda: pipe(history),
@@ -231,15 +231,15 @@ def damage(sweep: Path, canary: Path, rng: random.Random) -> None:
         lambda: link(run / "loop", run),
         lambda: link(sweep / "above", sweep.parent),
     ]
-    rng.values(kinds)()
+    rng.choice(kinds)()
 
 
 def link_output(sweep: Path, canary: Path, rng: random.Random) -> None:
     """What the report writes is a link already, to a file or to where a file would be made."""
-    name = rng.values(["report.md", "runs.csv", "runs.parquet", "configs.csv"])
-    target = rng.values([canary / "secret.txt", canary / "new", canary])
+    name = rng.choice(["report.md", "runs.csv", "runs.parquet", "configs.csv"])
+    target = rng.choice([canary / "secret.txt", canary / "new", canary])
     partial = f".partial.{os.getpid()}.{name.partition('.')[2]}"  # as `whole_file` calls it
-    link(sweep / rng.values([name, partial]), target)
+    link(sweep / rng.choice([name, partial]), target)
 
 
 def link_figures(sweep: Path, canary: Path, rng: random.Random) -> None:
@@ -253,6 +253,6 @@ def link_figures(sweep: Path, canary: Path, rng: random.Random) -> None:
     elif kind == 1:
         figures.mkdir()
         for name in ("heat_map.png", "metric_by_optimizer.lr.png", "learning_curves.png"):
-            link(figures / name, canary / rng.values(["metric_by_mine.png", "new"]))
+            link(figures / name, canary / rng.choice(["metric_by_mine.png", "new"]))
     else:
         figures.write_text("a file")

@@ -68,7 +68,7 @@ def test_no_config_of_which_a_seed_diverged_is_best_in_any_part_of_a_report(
     assert compare(configs, sweep.sign) == []
     assert "there is no best one" in verdict(sweep, configs, [])
     assert best_command(configs, sweep) is None
-    assert best_run(configs, sweep.metric, sweep.sign) is None
+    assert best_run(sweep, configs) is None
     assert found_in(tmp_path) == {}
     text = report({"sweep": tmp_path, "metric": None}).path.read_text()
     assert "multilayer train" not in text
@@ -81,7 +81,7 @@ def test_a_diverged_seed_counts_whatever_the_others_did(tmp_path: Path) -> None:
     sweep, configs = opened(tmp_path)
     assert order(configs) == [1.0, 10.0, 0.1]
     assert best_command(configs, sweep) == "multilayer train optimizer.lr=1.0"
-    best = best_run(configs, sweep.metric, sweep.sign)
+    best = best_run(sweep, configs)
     assert best is not None
     assert best.metric("validation/loss") == 0.7
     (only,) = compare(configs, sweep.sign)

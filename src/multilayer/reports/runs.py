@@ -157,15 +157,14 @@ def _load_block(text: str) -> Any:
     return sanitize_data(with_current_names(load_yaml(text)))
 
 
-def read_curves(folder: Path, names: Collection[str]) -> Curves | None:
-    """The metrics `names` of each epoch of a run, by its `history.csv`.
+def read_curves(path: Path, names: Collection[str]) -> Curves | None:
+    """The metrics `names` of each epoch, from a run's `history.csv`.
 
     None where it has none of them, as in folders of versions that did not write one. What follows a
     damaged row is left out.
     """
-    path = folder / "history.csv"
     if not path.is_file():
-        return _logged_curves(folder, names)
+        return None
     with path.open("rb") as file:
         text = file.read(_MAX_HISTORY).decode(errors="replace")
     reader = csv.reader(text.split("\n")[:-1])  # without a row that is just being written
@@ -186,17 +185,6 @@ def read_curves(folder: Path, names: Collection[str]) -> Curves | None:
     size = np.abs(values)
     values = np.where(size > LARGEST, np.nan, np.where(size < 1 / LARGEST, 0.0, values))
     return Curves(np.array(epochs), dict(zip(columns, values, strict=True)))
-
-
-def _logged_curves(folder: Path, names: Collection[str]) -> Curves | None:
-    """Until runs write `history.csv`: their curves as loggers wrote them."""
-    from multilayer.reports.logged import read_points
-
-    points = read_points(folder, names)
-    epochs = sorted(epoch for epoch in points if 0 < epoch <= _MAX_EPOCH)
-    values = np.array([[points[epoch].get(name, np.nan) for epoch in epochs] for name in names])
-    values = np.where(np.abs(values) > LARGEST, np.nan, values)
-    return Curves(np.array(epochs), dict(zip(names, values, strict=True))) if epochs else None
 
 
 def config_problem(run: SweepRun) -> str | None:

@@ -93,7 +93,7 @@ class Sweep:
         names = {
             f"{split}/{each}" for split in ("train", "validation") for each in ("loss", metric)
         }
-        found = {run.name: read_curves(run.folder.path, names) for run in self.runs}
+        found = {run.name: read_curves(run.folder.history_file, names) for run in self.runs}
         return {name: curves for name, curves in found.items() if curves is not None}
 
     @property

@@ -1,5 +1,6 @@
 """The numbers that figures are drawn from: ends of bars, of axes, of scales and of curves."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,13 +71,13 @@ def test_where_all_have_a_diverged_seed_nothing_is_marked_as_best(tmp_path: Path
     _mark_best(axes, across, configs[0])
     assert not axes.get_lines()
     assert _draw_best_at_values(axes, across, configs, "black") == []
-    assert best_run(configs, sweep.metric, 1) is None
-    heat = draw_heat_map(across, up, configs, sweep.metric, 1).axes[0]
+    assert best_run(sweep, configs) is None
+    heat = draw_heat_map(sweep, across, up, configs).axes[0]
     assert "framed" not in heat.get_title(loc="left")
     assert all(patch.get_fill() for patch in heat.patches)  # no frame
     for figure in (
-        draw_hyperparameter(across, configs, Colours(), sweep.metric, 1),
-        draw_parallel([across, up], configs, sweep.metric, 1),
+        draw_hyperparameter(sweep, across, configs, Colours()),
+        draw_parallel(sweep, configs),
     ):
         assert "best" not in [each.get_label() for each in figure.axes[0].get_lines()]
 
@@ -85,8 +86,8 @@ def test_the_best_run_is_the_best_seed_of_the_best_config(tmp_path: Path) -> Non
     """Not the best of all, which may be a lucky one; by the mode."""
     write_grid(tmp_path, {0.1: [0.3, 0.2, 0.4], 1.0: [0.1, 0.9, 0.9]})
     sweep, configs = opened(tmp_path)
-    lowest = best_run(configs, sweep.metric, 1)
-    highest = best_run(configs, sweep.metric, -1)
+    lowest = best_run(sweep, configs)
+    highest = best_run(replace(sweep, mode="max"), configs)
     assert lowest is not None
     assert highest is not None
     assert (lowest.name, highest.name) == ("1", "2")

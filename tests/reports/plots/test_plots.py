@@ -224,7 +224,7 @@ def test_an_axis_is_cut_only_where_runs_are_far_beyond(
     last = configs[-1]
     gone = ConfigResult(last.values, [replaced(last, "diverged")], last.scores)
     (setting,) = sweep.hyperparameters
-    figure = draw_hyperparameter(setting, [*configs[:-1], gone], Colours(), sweep.metric, 1)
+    figure = draw_hyperparameter(sweep, setting, [*configs[:-1], gone], Colours())
     (axes,) = figure.axes
     assert (axes.get_ylim()[1] < 2) == is_cut
     legend = axes.get_legend()

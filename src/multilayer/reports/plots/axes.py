@@ -63,7 +63,7 @@ def metric_label(metric: str) -> str:
 
 
 def label_of(swept: Hyperparameter) -> str:
-    """The axis label of a swept."""
+    """The axis label of a hyperparameter."""
     return shortened(swept.label, _MAX_LABEL)
 
 
