@@ -13,7 +13,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.schema import EXTRAS
 from multilayer.runs.folder import RunFolder
 from multilayer.training.factory import check_components, make_all, make_data, make_trainer
-from multilayer.training.instantiate import fill
+from multilayer.training.instantiate import substitute
 
 COMMANDS = ("train", "evaluate", "predict", "report")
 # What a choice needs beside its name to be composed, or for the task that it is for.
@@ -65,7 +65,7 @@ def test_every_choice_composes_and_builds(
     missing = [extra for extra in EXTRAS.values() if find_spec(extra) is None]
     config["logger"] = {k: node for k, node in config["logger"].items() if k not in missing}
     make_trainer(config, run)
-    make_all("callbacks", fill(config["callbacks"], run.placeholders()))
+    make_all("callbacks", substitute(config["callbacks"], run.placeholders()))
     if absent:
         pytest.skip(f"built without its device, which this machine lacks: {choice}")
     if choice.removeprefix("logger=") in missing:

@@ -45,7 +45,7 @@ def stacked_losses(spec: TrialSpec, module: SupervisedModule, seeds: list[int]) 
 
 
 def module_data(module: SupervisedModule):  # type: ignore[no-untyped-def]
-    data = make_data(module.about["config"])
+    data = make_data(module.metadata["config"])
     data.setup()
     return data
 

@@ -13,7 +13,7 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.training.instantiate import check_stranger
+from multilayer.training.instantiate import check_trusted_targets
 from multilayer.training.loaded_run import load_run
 
 from ..conftest import Run
@@ -38,16 +38,16 @@ def test_a_config_may_only_name_networks_losses_and_data(target: str, component:
     """Also where the name is deep inside a node."""
     node = {"_target_": "torch.nn.Sequential", "_args_": [{"_target_": target}]}
     with pytest.raises(UserError):
-        check_stranger({component: {"_target_": target}}, [])
+        check_trusted_targets({component: {"_target_": target}}, [])
     with pytest.raises(UserError):
-        check_stranger({component: node}, [])
+        check_trusted_targets({component: node}, [])
 
 
 def test_allowed_names_pass() -> None:
     """Ours and torch's."""
-    check_stranger({"model": {"_target_": "multilayer.MLP"}}, [])
-    check_stranger({"model": {"_target_": "torch.nn.Linear"}}, [])
-    check_stranger({"data": {"_target_": "multilayer.data.BuiltinData"}}, [])
+    check_trusted_targets({"model": {"_target_": "multilayer.MLP"}}, [])
+    check_trusted_targets({"model": {"_target_": "torch.nn.Linear"}}, [])
+    check_trusted_targets({"data": {"_target_": "multilayer.data.BuiltinData"}}, [])
 
 
 def with_target(finished_run: Path, path: Path, target: str) -> Path:
@@ -289,5 +289,5 @@ def test_an_allowed_name_for_a_class_from_elsewhere_is_refused(
     monkeypatch.setattr(torch.nn, "Borrowed", Elsewhere, raising=False)
     node = {"model": {"_target_": "torch.nn.Borrowed"}}
     with pytest.raises(UserError, match=r"torch\.nn\.Borrowed for model, which may not be loaded"):
-        check_stranger(node, [])
-    check_stranger(node, [Elsewhere.__module__])
+        check_trusted_targets(node, [])
+    check_trusted_targets(node, [Elsewhere.__module__])

@@ -26,7 +26,7 @@ from multilayer import (
 from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.lockstep.train import train
-from multilayer.training.epoch import Epoch
+from multilayer.training.epoch import EpochOutputs
 
 from ..conftest import Run
 from .test_module import adam, quiet_trainer
@@ -54,7 +54,7 @@ def loader(*tensors: Tensor) -> DataLoader[tuple[Tensor, ...]]:
 
 def step(module: SupervisedModule, n_features: int, target: Tensor) -> float:
     """The loss of a minibatch of as many rows as the target has."""
-    return module.step((torch.zeros(len(target), n_features), target), Epoch()).item()
+    return module.step((torch.zeros(len(target), n_features), target), EpochOutputs()).item()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_a_loss_of_torchs_trains_as_ours(tmp_path: Path, loss: Any, dtype: torch
 def test_a_minibatch_that_is_no_pair_is_told(batch: Any) -> None:
     """With the kinds of its parts."""
     with pytest.raises(UserError, match="two tensors, features and target, got"):
-        RegressionModule(MLP(2, 1)).step(batch, Epoch())
+        RegressionModule(MLP(2, 1)).step(batch, EpochOutputs())
 
 
 @pytest.mark.parametrize("launcher", ["basic", "lockstep"])

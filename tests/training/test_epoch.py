@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, distributed
 
-from multilayer.training.epoch import Epoch
+from multilayer.training.epoch import EpochOutputs
 
 SIZES = [3, 5, 2, 7, 4, 1]
 
@@ -20,15 +20,15 @@ def minibatches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         yield torch.rand((), generator=generator), outputs, own
 
 
-def filled(kept_bytes: int | None = None) -> Epoch:
+def filled(kept_bytes: int | None = None) -> EpochOutputs:
     """All of them."""
-    epoch = Epoch(kept_bytes)
+    epoch = EpochOutputs(kept_bytes)
     for parts in minibatches():
         epoch.add(*parts)
     return epoch
 
 
-def check(epoch: Epoch) -> None:
+def check(epoch: EpochOutputs) -> None:
     """Every row is there, in order, and the loss is the mean over the rows."""
     rows = torch.arange(sum(SIZES))
     assert torch.equal(torch.cat(epoch.targets), rows)
@@ -67,7 +67,7 @@ def test_small_epochs_stay_as_they_came() -> None:
 def test_an_epoch_carries_no_gradients() -> None:
     """Or the graphs of all its minibatches would stay in memory."""
     weight = torch.ones(2, requires_grad=True)
-    epoch = Epoch()
+    epoch = EpochOutputs()
     epoch.add((weight * 2).sum(), weight[None] * 3, torch.zeros(1))
     assert not epoch.mean_loss().requires_grad
     assert not epoch.outputs[0].requires_grad
@@ -94,7 +94,7 @@ def test_of_a_long_epoch_as_many_packs_are_kept_as_have_the_bytes(
 ) -> None:
     """The last ones, of 8 rows and 128 bytes each; the loss is that of all rows."""
     monkeypatch.setattr("multilayer.training.epoch.BYTES_A_PACK", 100)
-    epoch = Epoch(kept_bytes)
+    epoch = EpochOutputs(kept_bytes)
     for number in range(12):
         rows = torch.arange(4 * number, 4 * number + 4)
         epoch.add(torch.tensor(float(number)), torch.stack([rows, -rows], dim=1).float(), rows)
@@ -107,7 +107,7 @@ def test_of_a_long_epoch_as_many_packs_are_kept_as_have_the_bytes(
 
 def test_the_loss_is_taken_where_the_network_is() -> None:
     """A device that computes nothing stands for a GPU."""
-    epoch = Epoch()
+    epoch = EpochOutputs()
     for _ in range(2):
         epoch.add(*(torch.zeros(shape, device="meta") for shape in ((), (3, 2), (3,))))
     assert epoch.mean_loss().device.type == "meta"

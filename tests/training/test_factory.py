@@ -19,19 +19,19 @@ from multilayer.nn.losses import CrossEntropy
 from multilayer.runs.folder import RunFolder
 from multilayer.training.checks import check_batch_normalization
 from multilayer.training.factory import (
+    balance_class_weights,
     check_components,
     check_shape,
     limited_batches,
     make_all,
+    make_checked_network,
     make_loss,
     make_module,
     make_network,
     make_scheduler,
     make_trainer,
-    make_whole_network,
     planned_steps,
     training_arguments,
-    with_balanced_weights,
 )
 from multilayer.training.lightning_adapter import unwrapped
 from multilayer.training.module import KEPT_BYTES
@@ -167,7 +167,7 @@ def test_balanced_weights_count_the_training_rows_alone(name: str) -> None:
     target = data.targets[data.rows["train"]].numpy()
     expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
     loss = {"_target_": "multilayer.nn.AutoLoss", "class_weights": "balanced"}
-    config = with_balanced_weights({"loss": loss, "other": 1}, data)
+    config = balance_class_weights({"loss": loss, "other": 1}, data)
     assert config["loss"]["class_weights"] == pytest.approx(expected.tolist())
     assert config["other"] == 1
     task = data.columns.task
@@ -179,9 +179,9 @@ def test_weights_that_are_given_stay_and_regression_has_none() -> None:
     data = BuiltinData(name="diabetes")
     data.setup()
     given = {"loss": {"class_weights": [1.0, 2.0]}}
-    assert with_balanced_weights(given, data) is given
+    assert balance_class_weights(given, data) is given
     balanced = {"loss": {"class_weights": "balanced"}}
-    assert with_balanced_weights(balanced, data)["loss"]["class_weights"] is None
+    assert balance_class_weights(balanced, data)["loss"]["class_weights"] is None
 
 
 FLATS = Columns(["size", "city", "rooms"], "price", "regression", [], {"city": ["A", "B", "C"]})
@@ -195,12 +195,14 @@ def fitted_to_flats() -> Preprocessing:
 
 def test_a_network_is_as_wide_as_its_preprocessed_table() -> None:
     """Two numbers, one gap and three features of the city; a vector in place of these three."""
-    one_hot = make_whole_network(config_of("model.d_hidden=[4]"), FLATS, fitted_to_flats())
+    one_hot = make_checked_network(config_of("model.d_hidden=[4]"), FLATS, fitted_to_flats())
     assert isinstance(one_hot, MLP)
     assert [layer.in_features for layer in linears(one_hot)] == [6, 4]
     assert linears(one_hot)[-1].out_features == 1
     words = ["data=table", "data.path=t.csv", "data.target=price", "data.categories=embedding"]
-    embedded = make_whole_network(config_of(*words, "model.d_hidden=[4]"), FLATS, fitted_to_flats())
+    embedded = make_checked_network(
+        config_of(*words, "model.d_hidden=[4]"), FLATS, fitted_to_flats()
+    )
     assert isinstance(embedded, nn.Sequential)
     first, after = embedded
     assert isinstance(first, CategoryEmbeddings)
@@ -216,7 +218,7 @@ def linears(network: nn.Module) -> list[nn.Linear]:
 
 def test_only_numbers_are_embedded_as_numbers() -> None:
     """The features of gaps and categories pass beside them, and need no vectors."""
-    network: Any = make_whole_network(config_of("model=mlp_plr"), FLATS, fitted_to_flats())
+    network: Any = make_checked_network(config_of("model=mlp_plr"), FLATS, fitted_to_flats())
     assert network[0].n_numbers == 2
 
 
@@ -267,9 +269,9 @@ def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
     assert isinstance(module, RegressionModule)
     assert isinstance(module.loss, nn.HuberLoss)
     assert module.preprocessing is preprocessing
-    assert module.about["config"] == config
-    assert Columns(**module.about["columns"]) == FLATS
-    assert module.about["data_fingerprint"] == "f"
+    assert module.metadata["config"] == config
+    assert Columns(**module.metadata["columns"]) == FLATS
+    assert module.metadata["data_fingerprint"] == "f"
     assert (module.scheduler_interval, module.monitor) == ("step", "validation/r2")
     assert module.epochs["train"][0].kept_bytes == KEPT_BYTES
     in_memory = training_arguments(config, n_steps=40, is_streamed=False)

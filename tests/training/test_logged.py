@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from multilayer.core.errors import UserError
-from multilayer.training.epoch import is_fitting, log_in_fit, monitored
+from multilayer.training.epoch import is_fitting, log_in_fit, monitored_value
 
 
 class Logger:
@@ -83,6 +83,6 @@ def test_a_metric_that_is_monitored_is_a_number_or_named() -> None:
     """With the names of those that are logged."""
     trainer = trainer_at(0, 0)
     trainer.callback_metrics = {"b": torch.tensor(2.0), "a": torch.tensor(1.0)}
-    assert monitored(trainer, "a") == 1.0
+    assert monitored_value(trainer, "a") == 1.0
     with pytest.raises(UserError, match="no metric 'c' to monitor; logged are a, b"):
-        monitored(trainer, "c")
+        monitored_value(trainer, "c")

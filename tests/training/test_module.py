@@ -24,7 +24,7 @@ from multilayer import (
 from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.lockstep.train import train
-from multilayer.training.epoch import Epoch
+from multilayer.training.epoch import EpochOutputs
 from multilayer.training.module import named
 
 from ..lockstep.test_equivalence import scalars
@@ -180,7 +180,7 @@ def test_of_a_long_epoch_the_last_rows_are_kept(
     sizes = torch.randint(1, 9, (n_minibatches,), generator=generator)
     outputs = torch.rand(int(sizes.sum()), 3, generator=generator)
     targets = torch.arange(len(outputs))
-    epoch = Epoch(kept_bytes=20 * 200)  # a row has 12 bytes of output and 8 of target
+    epoch = EpochOutputs(kept_bytes=20 * 200)  # a row has 12 bytes of output and 8 of target
     parts = zip(losses, outputs.split(sizes.tolist()), targets.split(sizes.tolist()), strict=True)
     for part in parts:
         epoch.add(*part)

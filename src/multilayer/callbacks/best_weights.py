@@ -7,9 +7,9 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.training.epoch import is_fitting, monitored
+from multilayer.training.epoch import is_fitting, monitored_value
 from multilayer.training.lightning_adapter import check_averaging
-from multilayer.training.module import copy_of
+from multilayer.training.module import copy_weights
 
 Mode = Literal["min", "max"]
 
@@ -72,19 +72,19 @@ class BestWeights(EpochsOnly):
         """
         if is_fitting(trainer) and batch_idx == dataloader_idx == 0:
             module: Any = pl_module
-            self.validated = module.validated or copy_of(pl_module)
+            self.validated = module.validated or copy_weights(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights where the metric is the best so far."""
         if not is_fitting(trainer):
             return
-        value = monitored(trainer, self.monitor)
+        value = monitored_value(trainer, self.monitor)
         if is_better(value, self.best_value, self.mode):
             self.best_epoch = trainer.current_epoch + 1
             self.best_step = trainer.global_step
             self.best_value = value
             # Lockstep has no minibatches here, and copies where a callback may change weights.
-            self.weights = self.validated or copy_of(pl_module)
+            self.weights = self.validated or copy_weights(pl_module)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Restore the best weights, if there were any, after whatever other callbacks leave."""

@@ -10,7 +10,7 @@ import torch
 from multilayer.callbacks.best_weights import find_best_weights
 from multilayer.callbacks.epochs_only import EpochsOnly, hide_hooks_of_a_step, is_streamed
 from multilayer.runs.checkpoint import CheckpointFiles
-from multilayer.training.module import copy_of
+from multilayer.training.module import copy_weights
 
 
 class Checkpoint(EpochsOnly, pl.callbacks.Checkpoint):
@@ -74,7 +74,7 @@ class Checkpoint(EpochsOnly, pl.callbacks.Checkpoint):
         trainer.save_checkpoint(self.folder / "last.ckpt", weights_only=False)
         best = find_best_weights(trainer)
         if best and best.weights:
-            current = copy_of(pl_module)
+            current = copy_weights(pl_module)
             pl_module.load_state_dict(best.weights)
             trainer.save_checkpoint(self.folder / "best.ckpt", weights_only=True)
             pl_module.load_state_dict(current)

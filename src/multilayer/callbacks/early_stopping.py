@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 from multilayer.callbacks.best_weights import Mode, is_better, worst
 from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.training.epoch import is_fitting, monitored
+from multilayer.training.epoch import is_fitting, monitored_value
 
 
 class EarlyStopping(EpochsOnly):
@@ -57,7 +57,7 @@ class EarlyStopping(EpochsOnly):
             return
         epoch = trainer.current_epoch + 1
         self.stop_if_diverged(trainer, epoch)
-        value = monitored(trainer, self.monitor)
+        value = monitored_value(trainer, self.monitor)
         if is_better(value, self.best_value, self.mode, self.min_delta):
             self.best_value, self.best_epoch = value, epoch
             self.n_without_improvement = 0

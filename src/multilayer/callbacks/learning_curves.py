@@ -21,7 +21,7 @@ from multilayer.plotting.style import (
     save_figure,
     styled,
 )
-from multilayer.training.epoch import is_fitting, monitored
+from multilayer.training.epoch import is_fitting, monitored_value
 
 
 class LearningCurves(EpochsOnly):
@@ -50,7 +50,7 @@ class LearningCurves(EpochsOnly):
         if is_fitting(trainer):
             self.curves["epoch"].append(trainer.current_epoch + 1)
             for split in ("train", "validation"):
-                self.curves[split].append(monitored(trainer, f"{split}/loss"))
+                self.curves[split].append(monitored_value(trainer, f"{split}/loss"))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw."""

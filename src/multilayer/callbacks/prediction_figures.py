@@ -27,7 +27,7 @@ from multilayer.plotting.predictions import (
     draw_roc,
 )
 from multilayer.plotting.style import save_figure, shortened
-from multilayer.training.module import SupervisedModule, copy_of
+from multilayer.training.module import SupervisedModule, copy_weights
 
 
 class Figures(EpochsOnly):
@@ -106,7 +106,7 @@ def holding(module: pl.LightningModule, weights: dict[str, Tensor]) -> Iterator[
     if not weights:
         yield
         return
-    current = copy_of(module)
+    current = copy_weights(module)
     module.load_state_dict(weights)
     try:
         yield

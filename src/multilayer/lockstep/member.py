@@ -29,7 +29,7 @@ from multilayer.stacking.compat import difference
 from multilayer.stacking.model import key_generator
 from multilayer.training.epoch import defined
 from multilayer.training.factory import limited_batches
-from multilayer.training.module import copy_of
+from multilayer.training.module import copy_weights
 from multilayer.training.run import Training
 
 log = logging.getLogger(__name__)
@@ -279,7 +279,7 @@ class Member:
         self.module.eval()
         best = find_best_weights(trainer)
         if best is not None and self.network_before is not None:
-            best.validated = copy_of(self.module)  # before a user's callback changes them
+            best.validated = copy_weights(self.module)  # before a user's callback changes them
         self.call("on_validation_start")
         self.call("on_validation_epoch_start")
         connector._callback_metrics.update(values)

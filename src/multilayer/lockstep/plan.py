@@ -28,7 +28,7 @@ from multilayer.data.loaders import changed_loader
 from multilayer.lockstep.member import HOOKS, KNOWN, SHOWN_FOR_ALL
 from multilayer.stacking.optimizers import STACKED
 from multilayer.training.factory import check_components, count_weights, make_data
-from multilayer.training.instantiate import resolve
+from multilayer.training.instantiate import resolve_target
 
 Config = dict[str, Any]
 
@@ -204,9 +204,9 @@ def reason_to_be_alone(config: Config) -> str | None:
     Raises `UserError` where the config names what is not there.
     """
     optimizer = config["optimizer"]["_target_"]
-    if resolve("optimizer", optimizer) not in STACKED:
+    if resolve_target("optimizer", optimizer) not in STACKED:
         return f"optimizer {optimizer} has no stacked form"
-    changed = changed_loader(resolve("data", config["data"]["_target_"]))
+    changed = changed_loader(resolve_target("data", config["data"]["_target_"]))
     if changed:
         return f"data {config['data']['_target_']} has a {changed} of its own"
     if config["data"].get("stream"):
@@ -224,7 +224,7 @@ def hook_problem(name: str, node: Config | None) -> str | None:
     """The hook of a callback that a stack cannot call, which takes many steps at once."""
     if node is None or "_target_" not in node:
         return None
-    kind = resolve(f"callbacks.{name}", node["_target_"])
+    kind = resolve_target(f"callbacks.{name}", node["_target_"])
     if kind in (LearningRate, LearningRateMonitor):
         by_step = node.get("logging_interval") != "epoch"
         return f"callbacks.{name} logs every step" if by_step else None

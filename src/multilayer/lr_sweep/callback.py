@@ -225,8 +225,8 @@ class LearningRateSweep(EpochsOnly):
                 f"callbacks.lr_sweep: the rate {lr:.2g} has no effect, because the schedule has a "
                 "rate of its own; leave that out, or the sweep"
             )
-        if "config" in module.about:
-            module.about["config"] = _with_lr(module.about["config"], lr)
+        if "config" in module.metadata:
+            module.metadata["config"] = _with_lr(module.metadata["config"], lr)
             if trainer.is_global_zero and self.run.config_file.exists():
                 config = _with_lr(self.run.read_config(), lr)
                 self.run.write_config(config)

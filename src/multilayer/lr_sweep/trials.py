@@ -18,7 +18,7 @@ from multilayer.core.errors import UserError
 from multilayer.data import DataModule
 from multilayer.data.batches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
-from multilayer.training.factory import limited_batches, make_whole_network, planned_steps
+from multilayer.training.factory import limited_batches, make_checked_network, planned_steps
 from multilayer.training.module import SupervisedModule
 
 _MAX_ROWS_SCORED = 8192
@@ -168,12 +168,12 @@ def seeded_modules(
     weights, and differ in the order of the rows and in dropout.
     """
     copies = [deepcopy(module) for _ in seeds]
-    if "config" in module.about:
+    if "config" in module.metadata:
         for copied, seed in list(zip(copies, seeds, strict=True))[1:]:
             for seed_library in (torch.manual_seed, np.random.seed, random.seed):
                 seed_library(seed)
-            config = module.about["config"]
-            copied.network = make_whole_network(config, data.columns, data.preprocessing)
+            config = module.metadata["config"]
+            copied.network = make_checked_network(config, data.columns, data.preprocessing)
             copied.network.train(module.network.training)
     return [copied.to(device).train() for copied in copies]
 

@@ -34,7 +34,7 @@ def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any, int
             )
 
 
-def make_part(name: str, factory: Callable[[Any], Any], argument: Any) -> Any:
+def call_factory(name: str, factory: Callable[[Any], Any], argument: Any) -> Any:
     """What makes an optimizer or a schedule is called; its mistakes are told by name."""
     try:
         made = factory(argument)

@@ -1,4 +1,4 @@
-"""Trainings that would never be validated, though something waits for it."""
+"""Checks of a whole training before it starts: each mistake is one message."""
 
 from typing import Any, cast
 
@@ -19,11 +19,18 @@ from multilayer.training.lightning_adapter import unwrapped
 def check_validations(
     config: dict[str, Any], trainer: pl.Trainer, data: DataModule, n_steps: int
 ) -> None:
-    """Refuse, before the start, a validation that never comes; n_steps: of the whole training.
+    """Check that a training is validated at least once if a callback or a schedule relies on it.
 
-    One that ends by `max_steps` within its first epoch is let through: it may go on later.
+    A training that `max_steps` ends within its first epoch is accepted: it may be resumed.
 
-    Raises `UserError`.
+    Args:
+        config: the run's config.
+        trainer: the trainer, with its callbacks.
+        data: the data.
+        n_steps: the optimizer steps of the whole training.
+
+    Raises:
+        UserError: It would never be validated.
     """
     limits, n_batches = config["trainer"], len(data.train_minibatches())
     limited_batches(limits, len(data.minibatches("validation")), "limit_val_batches")
@@ -36,7 +43,7 @@ def check_validations(
     n_epochs = n_steps / steps_per_epoch(limits, n_batches)
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     items = map(unwrapped, callbacks)
-    waiting = [type(item).__name__ for item in items if waits_for_validation(item)]
+    waiting = [type(item).__name__ for item in items if _waits_for_validation(item)]
     if config["scheduler"]["scheduler"]["_target_"].endswith("ReduceLROnPlateau"):
         waiting.append("scheduler=plateau")
     if waiting and every > 1 and n_epochs < every:
@@ -47,14 +54,14 @@ def check_validations(
         )
 
 
-def waits_for_validation(callback: Any) -> bool:
+def _waits_for_validation(callback: Any) -> bool:
     """Whether a callback does nothing before the first validation."""
     is_theirs = isinstance(callback, pl.callbacks.EarlyStopping)
     return is_theirs or getattr(callback, "waits_for_validation", False)
 
 
 def check_batch_normalization(network: nn.Module, minibatches: Batches) -> None:
-    """Refuse a minibatch of one row before torch does, in the middle of an epoch."""
+    """Raise `UserError` for a minibatch of one row; torch would in the middle of an epoch."""
     normalizes = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
     n_rows, batch_size = minibatches.n_rows, minibatches.batch_size
     if normalizes and (batch_size == 1 or n_rows % batch_size == 1):
@@ -65,9 +72,16 @@ def check_batch_normalization(network: nn.Module, minibatches: Batches) -> None:
 
 
 def check_monitor(monitor: str, mode: str, task: Task, data: DataModule) -> None:
-    """Raise `UserError` where no best epoch can be chosen by a metric.
+    """Check that a metric can decide which epoch is best.
 
-    It may be none that is logged, or not defined for the rows.
+    Args:
+        monitor: the metric, as `SPLIT/NAME`.
+        mode: "min" or "max".
+        task: the task of the data.
+        data: the data.
+
+    Raises:
+        UserError: The metric is not logged, is not defined for the rows, or `mode` contradicts it.
     """
     names = ("loss", *METRICS[task])
     logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]

@@ -19,7 +19,7 @@ MINIBATCHES_A_PACK, BYTES_A_PACK = 4096, 2**21
 stay scatter the memory around them."""
 
 
-class Epoch:
+class EpochOutputs:
     """What the network gave for each minibatch of an epoch, kept on its device until the end.
 
     kept_bytes: outputs and targets of the last rows are kept, up to about this many bytes; None
@@ -71,11 +71,11 @@ class Epoch:
         """The mean loss over the rows, a scalar."""
         return weighted_mean(torch.stack(self.losses), torch.stack(self.weights))
 
-    def of_all_processes(self) -> "Epoch":
+    def of_all_processes(self) -> "EpochOutputs":
         """The same of all processes that train together, with one minibatch from each."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return self
-        together = Epoch()
+        together = EpochOutputs()
         together.losses = gather_all_tensors(self.mean_loss())
         together.outputs = gather_all_tensors(torch.cat(self.outputs))
         together.targets = gather_all_tensors(torch.cat(self.targets))
@@ -120,7 +120,7 @@ def defined(values: Mapping[str, Tensor]) -> dict[str, float]:
     }
 
 
-def monitored(trainer: pl.Trainer, monitor: str) -> float:
+def monitored_value(trainer: pl.Trainer, monitor: str) -> float:
     """The current value of a logged metric.
 
     Raises `UserError` for one that is not logged, with the names of those that are.

@@ -24,10 +24,10 @@ from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import Task, loss_for_task
 from multilayer.runs.config import mask_config
 from multilayer.runs.folder import RunFolder
-from multilayer.training.arguments import check_trainable, make_part
+from multilayer.training.arguments import call_factory, check_trainable
 from multilayer.training.epoch import KEPT_BYTES
 from multilayer.training.history import History
-from multilayer.training.instantiate import argument_problems, fill, make
+from multilayer.training.instantiate import argument_problems, instantiate, substitute
 from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.module import DTYPES, MODULE_OF_TASK, SupervisedModule
 
@@ -54,8 +54,8 @@ def check_components(config: Config) -> None:
     with torch.device("meta"):
         network = make_network(config["model"], n_features=2, n_outputs=2)
     check_trainable(network)
-    optimizer = make_part("optimizer", make_optimizer(config), [torch.zeros(1)])
-    scheduler = make_part("scheduler", make_scheduler(config, n_steps=100), optimizer)
+    optimizer = call_factory("optimizer", make_optimizer(config), [torch.zeros(1)])
+    scheduler = call_factory("scheduler", make_scheduler(config, n_steps=100), optimizer)
     if isinstance(scheduler, ReduceLROnPlateau) and config["scheduler"]["interval"] == "step":
         raise UserError(
             "scheduler.interval=step: this schedule follows a metric of whole epochs; "
@@ -87,7 +87,7 @@ def make_data(
 
     known: the columns of an earlier training on the same data.
     """
-    data: DataModule = make("data", config["data"], preprocessing=preprocessing)
+    data: DataModule = instantiate("data", config["data"], preprocessing=preprocessing)
     data.known_columns = known
     return data
 
@@ -100,10 +100,12 @@ def make_network(
     n_numbers: how many of the features, the first ones, are numbers; None for all.
     """
     words = {"n_features": n_features, "n_outputs": n_outputs, "n_numbers": n_numbers or n_features}
-    return make("model", fill(node, words))  # type: ignore[no-any-return]
+    return instantiate("model", substitute(node, words))  # type: ignore[no-any-return]
 
 
-def make_whole_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
+def make_checked_network(
+    config: Config, columns: Columns, preprocessing: Preprocessing
+) -> nn.Module:
     """The network for preprocessed rows of a table, which has run once to see that it fits them."""
     network = assemble_network(config, columns, preprocessing)
     check_shape(network, preprocessing.n_features, columns)
@@ -144,14 +146,14 @@ def check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
 def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Module:
     """The loss, which must fit the task and the number of classes."""
     # Weights that are to be "balanced" are numbers once the training rows are known.
-    node = fill(config["loss"], {"balanced": None})
+    node = substitute(config["loss"], {"balanced": None})
     try:
-        return loss_for_task(make("loss", node), task, n_classes)  # type: ignore[no-any-return]
+        return loss_for_task(instantiate("loss", node), task, n_classes)  # type: ignore[no-any-return]
     except ValueError as error:
         raise UserError(f"loss: {error}") from error
 
 
-def with_balanced_weights(config: Config, data: DataModule) -> Config:
+def balance_class_weights(config: Config, data: DataModule) -> Config:
     """The config with numbers for `loss.class_weights=balanced`: n / (n_classes * count of each).
 
     Then all classes count the same, however few training rows they have.
@@ -176,7 +178,7 @@ def make_optimizer(config: Config) -> Any:
     trainer = config["trainer"]
     is_scaled = str(trainer["precision"]).startswith("16")
     words = {"auto": not (is_scaled and trainer["gradient_clip_val"])}
-    return make("optimizer", fill(config["optimizer"], words))
+    return instantiate("optimizer", substitute(config["optimizer"], words))
 
 
 def make_scheduler(config: Config, *, n_steps: int) -> Any:
@@ -187,7 +189,7 @@ def make_scheduler(config: Config, *, n_steps: int) -> Any:
     n_epochs = config["trainer"]["max_epochs"] or -1
     by_epoch = config["scheduler"]["interval"] == "epoch" and n_epochs > 0
     words = {"n_steps": n_epochs if by_epoch else n_steps, "n_epochs": n_epochs}
-    return make("scheduler", fill(config["scheduler"]["scheduler"], words))
+    return instantiate("scheduler", substitute(config["scheduler"]["scheduler"], words))
 
 
 def make_module(
@@ -203,12 +205,12 @@ def make_module(
     All arguments but the last travel in its checkpoints. `training` is what `training_arguments`
     gives; without it the module can only predict.
     """
-    network = make_whole_network(config, columns, preprocessing)
+    network = make_checked_network(config, columns, preprocessing)
     module = MODULE_OF_TASK[columns.task](
         network,
         loss=make_loss(config, columns.task, len(columns.classes)),
         preprocessing=preprocessing,
-        about={
+        metadata={
             "config": mask_config(config),
             "columns": columns.to_dict(),
             "data_fingerprint": data_fingerprint,
@@ -236,16 +238,16 @@ def training_arguments(config: Config, *, n_steps: int, is_streamed: bool) -> di
 def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.Trainer:
     """The trainer, with the callbacks and loggers of the config; files go into the run folder."""
     words = run.placeholders()
-    loggers = make_all("logger", fill(config["logger"], words))
-    callbacks = make_all("callbacks", fill(config["callbacks"], words))
+    loggers = make_all("logger", substitute(config["logger"], words))
+    callbacks = make_all("callbacks", substitute(config["callbacks"], words))
     if not loggers:  # Lightning refuses to watch rates that nothing would log
         callbacks = [item for item in callbacks if not isinstance(item, LearningRateMonitor)]
     if quiet:
         callbacks = [item for item in callbacks if not isinstance(item, ModelSummary)]
     callbacks = lightning_callbacks(*callbacks, History(folder=run.path))
-    trainer: pl.Trainer = make(
+    trainer: pl.Trainer = instantiate(
         "trainer",
-        fill(config["trainer"], words),
+        substitute(config["trainer"], words),
         logger=loggers,
         callbacks=callbacks,
         default_root_dir=str(run.path),
@@ -264,7 +266,7 @@ def make_all(key: str, group: Config) -> list[Any]:
     for name, node in named.items():
         if "_target_" not in node:
             raise UserError(f"{name}: has no _target_; choose the file of {key} that defines it")
-    return [make(name, node) for name, node in named.items()]
+    return [instantiate(name, node) for name, node in named.items()]
 
 
 def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:

@@ -1,4 +1,4 @@
-"""From a config node to the object that its `_target_` names, and what may be named."""
+"""Instantiating the object that a config node's `_target_` names, and which may be named."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,40 +28,49 @@ ALLOWED = (
     "pytorch_lightning.loggers",
     "torchmetrics",
 )
-"""What a config out of a run folder or a checkpoint may name, beside what the user allows."""
+"""Packages that a run folder's or checkpoint's config may name, besides those the user trusts."""
 
-SAFE_TO_REBUILD = (nn.Module, DataModule, AutoLoss)
-"""All that evaluating and predicting rebuild from such a config."""
+_REBUILT_TO_PREDICT = (nn.Module, DataModule, AutoLoss)
+"""The classes that evaluating and predicting instantiate from such a config."""
 
-TO_GO_ON: dict[str, tuple[type, ...]] = {
+_REBUILT_TO_RESUME: dict[str, tuple[type, ...]] = {
     "optimizer": (Optimizer,),
     "scheduler": (LRScheduler, ReduceLROnPlateau),
     "trainer": (pl.Trainer, Profiler),
     "callbacks": (pl.Callback,),
     "logger": (Logger,),
 }
-"""What going on with the training rebuilds too, by group."""
+"""The classes that resuming a training instantiates too, by group."""
 
-OF_TRAINER = ("pytorch_lightning.profilers", "pytorch_lightning.trainer")
-"""Where the trainer's own come from; the trainer itself is named `pytorch_lightning.Trainer`."""
+_TRAINER_PACKAGES = ("pytorch_lightning.profilers", "pytorch_lightning.trainer")
+"""Packages of the trainer's arguments; the trainer is named `pytorch_lightning.Trainer`."""
 
-# How constructors refuse their arguments.
-REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException)
+_REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException)
+"""What constructors raise for wrong arguments."""
 
 Node = dict[str, Any]
-# What Hydra itself reads in a node; not arguments of the target.
-HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+_HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+"""Keys of a node that Hydra itself reads; they are not arguments of the target."""
 
 
-def make(key: str, node: Node, **arguments: Any) -> Any:
-    """The object of a node, with further arguments.
+def instantiate(key: str, node: Node, **arguments: Any) -> Any:
+    """Instantiate the object that a node names.
 
-    Raises `UserError`, naming `key`, where the target refuses its arguments.
+    Args:
+        key: the node's dotted key, for messages.
+        node: a `_target_` and its arguments, which may contain further nodes.
+        arguments: more keyword arguments.
+
+    Returns:
+        The object, or with `_partial_` what makes it.
+
+    Raises:
+        UserError: The target cannot be found, or refuses its arguments.
     """
-    built = {name: build(f"{key}.{name}", value) for name, value in node.items()}
+    built = {name: _build(f"{key}.{name}", value) for name, value in node.items()}
     positional = built.pop("_args_", [])
-    target = resolve(key, node["_target_"])
-    for name in HYDRA_KEYS & set(built):
+    target = resolve_target(key, node["_target_"])
+    for name in _HYDRA_KEYS & set(built):
         del built[name]
     try:
         if node.get("_partial_"):
@@ -69,31 +78,31 @@ def make(key: str, node: Node, **arguments: Any) -> Any:
         return target(*positional, **built, **arguments)
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
-    except REFUSALS as error:  # torch adds a stack of C++ in many lines
+    except _REFUSALS as error:  # torch adds a stack of C++ in many lines
         raise UserError(f"{key}: {first_line(error)}") from error
 
 
-def build(key: str, node: Any) -> Any:
-    """The value of a node: the object that it names, and so on for all that is in it.
+def _build(key: str, node: Any) -> Any:
+    """The value of a config, in which every node with a `_target_` is instantiated.
 
-    `hydra.utils.instantiate` does this too, but turns plain data into a config of its own and back
-    again, which takes more time than a sweep of small networks needs to train.
+    `hydra.utils.instantiate` would convert plain data to an OmegaConf config and back, which takes
+    longer than training a sweep of small networks.
     """
     if isinstance(node, dict):
         if "_target_" in node:
-            return make(key, node)
-        return {name: build(f"{key}.{name}", value) for name, value in node.items()}
+            return instantiate(key, node)
+        return {name: _build(f"{key}.{name}", value) for name, value in node.items()}
     if isinstance(node, list):
-        return [build(f"{key}[{index}]", value) for index, value in enumerate(node)]
+        return [_build(f"{key}[{index}]", value) for index, value in enumerate(node)]
     return expand_env(key, node)
 
 
-def fill(node: Any, values: Mapping[str, Any]) -> Any:
+def substitute(node: Any, values: Mapping[str, Any]) -> Any:
     """The node with placeholders such as `@n_features` replaced by what they stand for.
 
     Without the `@`, as earlier versions wrote them, too.
 
-    >>> fill({"in_features": "@n_features", "bias": True}, {"n_features": 64})
+    >>> substitute({"in_features": "@n_features", "bias": True}, {"n_features": 64})
     {'in_features': 64, 'bias': True}
     """
 
@@ -103,22 +112,23 @@ def fill(node: Any, values: Mapping[str, Any]) -> Any:
     return map_values(node, value_for)
 
 
-def nodes(key: str, node: Any) -> Iterator[tuple[str, Node]]:
-    """Every node with a `_target_` in a config, with its key, outermost first."""
+def target_nodes(key: str, node: Any) -> Iterator[tuple[str, Node]]:
+    """Every node with a `_target_` in a config, with its dotted key, outermost first."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield key, node
         for name, value in node.items():
-            yield from nodes(f"{key}.{name}" if key else str(name), value)
+            yield from target_nodes(f"{key}.{name}" if key else str(name), value)
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from nodes(f"{key}[{index}]", value)
+            yield from target_nodes(f"{key}[{index}]", value)
 
 
-def resolve(key: str, path: str) -> Any:
+def resolve_target(key: str, path: str) -> Any:
     """The class or function at a dotted path.
 
-    Raises `UserError` where there is none.
+    Raises:
+        UserError: There is none; the message names `key`.
     """
     try:
         found = resolve_name(path)
@@ -130,31 +140,31 @@ def resolve(key: str, path: str) -> Any:
 
 
 def argument_problems(config: Node) -> list[str]:
-    """The arguments in a config that their targets do not take, one line each."""
+    """One line for each argument in a config that its target does not accept."""
     problems = []
-    for key, node in nodes("", config):
-        taken = parameters_of(resolve(key, node["_target_"]))
+    for key, node in target_nodes("", config):
+        taken = _parameters_of(resolve_target(key, node["_target_"]))
         if taken is not None:
-            known = {*HYDRA_KEYS, *taken}
+            known = {*_HYDRA_KEYS, *taken}
             refused = [name for name in node if name not in known]
-            problems += [refusal(key, name, node["_target_"], taken) for name in refused]
+            problems += [_refusal(key, name, node["_target_"], taken) for name in refused]
     return problems
 
 
-def refusal(key: str, name: str, path: str, taken: Sequence[str]) -> str:
-    """Says that a target does not take an argument, and who does or what it takes."""
+def _refusal(key: str, name: str, path: str, taken: Sequence[str]) -> str:
+    """The message for an argument that a target does not accept, with the nearest that fits."""
     others = choices_with(key, name)
     hint = f"{', '.join(others)} would" if others else did_you_mean(name, taken)
     return f"{key}.{name}: {path} takes no argument {name}; {hint}"
 
 
-def parameters_of(target: Callable[..., Any]) -> list[str] | None:
-    """The names of the keyword arguments; None where any name is taken.
+def _parameters_of(target: Callable[..., Any]) -> list[str] | None:
+    """The names of a target's keyword arguments; None if it accepts any name.
 
-    A class that hands the rest on, as a data set does, takes what its parents take.
+    A class that passes `**kwargs` on, as a data set does, accepts its parents' arguments too.
     """
     names: list[str] = []
-    for callable_ in init_chain(target):
+    for callable_ in _init_chain(target):
         parameters = inspect.signature(callable_).parameters.values()
         names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
@@ -162,7 +172,7 @@ def parameters_of(target: Callable[..., Any]) -> list[str] | None:
     return None
 
 
-def init_chain(target: Callable[..., Any]) -> list[Callable[..., Any]]:
+def _init_chain(target: Callable[..., Any]) -> list[Callable[..., Any]]:
     """The function itself, or the constructors of a class and its parents in order."""
     if not inspect.isclass(target):
         return [target]
@@ -170,40 +180,52 @@ def init_chain(target: Callable[..., Any]) -> list[Callable[..., Any]]:
     return [constructor for constructor in constructors if constructor is not None]
 
 
-def check_stranger(config: Node, allowed: Sequence[str]) -> None:
-    """Refuse a config from a run folder or checkpoint that names more than it may.
+def check_trusted_targets(config: Node, allowed: Sequence[str]) -> None:
+    """Check that the config of a run folder or checkpoint names only what may be instantiated.
 
-    The object found must also come from an allowed package and be of a kind that is rebuilt:
-    `torch.nn` reaches all of torch by its attributes.
+    The object itself must also be defined in a trusted package and be of an expected class:
+    attributes of `torch.nn` lead to all of torch.
 
-    Raises `UserError`.
+    Args:
+        config: the run's config, or some groups of it.
+        allowed: further packages that the user trusts.
+
+    Raises:
+        UserError: It names something else.
     """
-    for key, node in nodes("", config):
+    for key, node in target_nodes("", config):
         path, group = str(node["_target_"]), key.partition(".")[0]
-        packages = (*ALLOWED, *allowed, *(OF_TRAINER if group == "trainer" else ()))
-        if not is_below(path, packages) and (key, path) != ("trainer", "pytorch_lightning.Trainer"):
+        packages = (*ALLOWED, *allowed, *(_TRAINER_PACKAGES if group == "trainer" else ()))
+        if not is_within(path, packages) and (key, path) != (
+            "trainer",
+            "pytorch_lightning.Trainer",
+        ):
             raise UserError(
                 f"the run's config names {path} for {key}, which is not on the list of what may "
                 "be loaded; if you trust the run, add "
                 f"trusted_packages=[{path.rpartition('.')[0] or path}]"
             )
-        found = resolve(key, path)
-        if not is_below(f"{found.__module__}.", packages) or not is_rebuilt(found, group, allowed):
+        found = resolve_target(key, path)
+        if not is_within(f"{found.__module__}.", packages) or not _is_rebuilt(
+            found, group, allowed
+        ):
             raise UserError(f"the run's config names {path} for {key}, which may not be loaded")
 
 
-def is_below(path: str, packages: Sequence[str]) -> bool:
-    """Whether a dotted path lies in one of the packages.
+def is_within(path: str, packages: Sequence[str]) -> bool:
+    """Whether a dotted path is inside one of the packages.
 
-    >>> is_below("torch.nn.Linear", ["torch.nn"]), is_below("torch.nnx.Linear", ["torch.nn"])
+    >>> is_within("torch.nn.Linear", ["torch.nn"]), is_within("torch.nnx.Linear", ["torch.nn"])
     (True, False)
     """
     return any(path.startswith(f"{package}.") for package in packages)
 
 
-def is_rebuilt(found: Any, group: str, allowed: Sequence[str]) -> bool:
-    """Whether it is a class that is rebuilt for a group; a schedule may be made by a function."""
+def _is_rebuilt(found: Any, group: str, allowed: Sequence[str]) -> bool:
+    """Whether a group may instantiate it; a schedule or an optimizer may come from a function."""
     if inspect.isfunction(found):
         makers = ("multilayer.training.schedulers", *allowed)
-        return group in ("scheduler", "optimizer") and is_below(f"{found.__module__}.", makers)
-    return inspect.isclass(found) and issubclass(found, TO_GO_ON.get(group, SAFE_TO_REBUILD))
+        return group in ("scheduler", "optimizer") and is_within(f"{found.__module__}.", makers)
+    return inspect.isclass(found) and issubclass(
+        found, _REBUILT_TO_RESUME.get(group, _REBUILT_TO_PREDICT)
+    )

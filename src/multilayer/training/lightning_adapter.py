@@ -21,7 +21,7 @@ from multilayer.data import DataModule
 from multilayer.runs.checkpoint import CheckpointFiles
 from multilayer.training.epoch import is_fitting, log_in_fit
 from multilayer.training.epoch_callback import Callback, EpochCallback, Record, Values
-from multilayer.training.module import SupervisedModule, copy_of
+from multilayer.training.module import SupervisedModule, copy_weights
 
 HOOKS_OF_A_STEP = (
     "on_train_batch_start",
@@ -195,7 +195,7 @@ class LightningAdapter(NoStepHooks):
         """
         if is_fitting(trainer) and batch_idx == dataloader_idx == 0:
             module: Any = pl_module
-            module.validated = copy_of(pl_module)
+            module.validated = copy_weights(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback after a validation within a fit."""
@@ -377,7 +377,7 @@ class LightningRecord(Record):
     def weights(self) -> dict[str, Tensor]:
         """A copy of those in place, unless some callback may have swapped others in or out."""
         validated = getattr(self.module, "validated", None)
-        return {name: each[None] for name, each in (validated or copy_of(self.module)).items()}
+        return {name: each[None] for name, each in (validated or copy_weights(self.module)).items()}
 
     @contextmanager
     def inspect(
@@ -480,7 +480,7 @@ def _holding(module: pl.LightningModule, weights: Mapping[str, Tensor] | None) -
     if not weights:
         yield
         return
-    current = copy_of(module)
+    current = copy_weights(module)
     module.load_state_dict({name: each[0] for name, each in weights.items()})
     try:
         yield

@@ -13,7 +13,7 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.factory import count_weights, make_module
-from multilayer.training.instantiate import check_stranger
+from multilayer.training.instantiate import check_trusted_targets
 from multilayer.training.module import SupervisedModule
 from multilayer.training.runtime import restore_threads
 
@@ -41,7 +41,7 @@ def load_run(path: Path, *, allowed: list[str]) -> LoadedRun:
     """
     checkpoint = read_checkpoint(path)
     config = checkpoint["multilayer"]["config"]
-    check_stranger({name: config[name] for name in ("data", "model", "loss")}, allowed)
+    check_trusted_targets({name: config[name] for name in ("data", "model", "loss")}, allowed)
     with refusing(path, "does not give a module that predicts", *REFUSALS):
         trained = rebuild(checkpoint)
         check_predictions(trained)
@@ -51,12 +51,12 @@ def load_run(path: Path, *, allowed: list[str]) -> LoadedRun:
 
 def rebuild(checkpoint: dict[str, Any]) -> LoadedRun:
     """The module of a checkpoint, with its weights."""
-    about, weights = checkpoint["multilayer"], checkpoint["state_dict"]
-    config, columns = about["config"], Columns(**about["columns"])
+    metadata, weights = checkpoint["multilayer"], checkpoint["state_dict"]
+    config, columns = metadata["config"], Columns(**metadata["columns"])
     preprocessing = Preprocessing.of(columns, numbers=config["data"].get("numbers", "standard"))
     load_weights(preprocessing, part_of(weights, "preprocessing."))
     check_width(config, columns, preprocessing, weights)
-    fingerprint = about["data_fingerprint"]
+    fingerprint = metadata["data_fingerprint"]
     module = make_module(config, columns, preprocessing, data_fingerprint=fingerprint)
     load_weights(module, weights)
     return LoadedRun(module.eval(), config, columns, preprocessing, fingerprint)

@@ -31,14 +31,20 @@ from multilayer.nn.losses import (
 from multilayer.nn.metrics import metrics_of
 from multilayer.runs.checkpoint import copy_shared_storage, set_minibatch_position
 from multilayer.training.arguments import (
+    call_factory,
     check_arguments,
     check_batch,
     check_trainable,
     features_of,
-    make_part,
     refuse_shape,
 )
-from multilayer.training.epoch import KEPT_BYTES, Epoch, is_fitting, log_in_fit, monitored
+from multilayer.training.epoch import (
+    KEPT_BYTES,
+    EpochOutputs,
+    is_fitting,
+    log_in_fit,
+    monitored_value,
+)
 
 Batch = tuple[Tensor, Tensor]
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -68,7 +74,7 @@ class SupervisedModule(pl.LightningModule, ABC):
     preprocessing: fitted, from raw columns to features; None takes over that of the first
         `DataModule`, or of its loaders, that it is used with before it learns from other rows;
         features from elsewhere stay as they are.
-    about: plain data that travels in the checkpoint under "multilayer".
+    metadata: plain data that travels in the checkpoint under "multilayer".
     kept_bytes: what outputs and targets of a training epoch may take; the metrics of a longer one
         are those of its last rows. None keeps all.
 
@@ -92,7 +98,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         scheduler_interval: str = "epoch",
         monitor: str = "validation/loss",
         preprocessing: Preprocessing | None = None,
-        about: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
         kept_bytes: int | None = KEPT_BYTES,
     ) -> None:
         super().__init__()
@@ -104,11 +110,11 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.monitor = monitor
-        self.about = about or {}
+        self.metadata = metadata or {}
         self.lr: float | None = None
         self.validated: dict[str, Tensor] | None = None  # a copy, where `BestWeights` wants one
         self.raw_weights: Literal["", "loaded", "trained"] = ""  # without a preprocessing
-        self.epochs = {"train": [Epoch(kept_bytes)]}  # by split, one for each loader
+        self.epochs = {"train": [EpochOutputs(kept_bytes)]}  # by split, one for each loader
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Note the hook that is called, at once: 50 times a step, torch looks for weights, 1 us."""
@@ -191,7 +197,7 @@ class SupervisedModule(pl.LightningModule, ABC):
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Keep the outputs of a validation minibatch, and with the first one the weights."""
         if self.validated is not None and batch_index == dataloader_idx == 0:
-            self.validated = copy_of(self)
+            self.validated = copy_weights(self)
         self.step(batch, self.epochs["validation"][dataloader_idx])
 
     def test_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
@@ -204,7 +210,7 @@ class SupervisedModule(pl.LightningModule, ABC):
             return self.predictions(at_least_float32(self.output(batch.features)))
         return self(features_of(batch))  # type: ignore[no-any-return]
 
-    def step(self, batch: Batch, epoch: Epoch) -> Tensor:
+    def step(self, batch: Batch, epoch: EpochOutputs) -> Tensor:
         """The loss of a minibatch, which is kept for the metrics of the epoch."""
         features, target = batch if isinstance(batch, Minibatch) else self.prepared(batch)
         output = self.output(features)
@@ -246,15 +252,15 @@ class SupervisedModule(pl.LightningModule, ABC):
         """Forget the epoch before, which an error may have ended."""
         if not isinstance(self.preprocessing, Preprocessing):
             self.raw_weights = "trained"
-        self.epochs["train"] = [Epoch(self.epochs["train"][0].kept_bytes)]
+        self.epochs["train"] = [EpochOutputs(self.epochs["train"][0].kept_bytes)]
 
     def on_validation_epoch_start(self) -> None:
         """Keep the outputs of each loader apart."""
-        self.epochs["validation"] = [Epoch() for _ in self.trainer.num_val_batches]
+        self.epochs["validation"] = [EpochOutputs() for _ in self.trainer.num_val_batches]
 
     def on_test_epoch_start(self) -> None:
         """Keep the outputs of each loader apart."""
-        self.epochs["test"] = [Epoch() for _ in self.trainer.num_test_batches]
+        self.epochs["test"] = [EpochOutputs() for _ in self.trainer.num_test_batches]
 
     def on_train_epoch_end(self) -> None:
         """Log the training loss and metrics where no validation has done so."""
@@ -285,7 +291,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         for config in self.trainer.lr_scheduler_configs:
             if config.reduce_on_plateau:
                 schedule: Any = config.scheduler
-                schedule.step(monitored(self.trainer, self.monitor))
+                schedule.step(monitored_value(self.trainer, self.monitor))
 
     def new_values(self, *splits: str) -> dict[str, Tensor]:
         """The loss and every metric of the epochs so far, by the names to log.
@@ -311,7 +317,7 @@ class SupervisedModule(pl.LightningModule, ABC):
             self.log_dict(values, sync_dist=True, add_dataloader_idx=False)
 
     @torch.no_grad()
-    def summarize(self, epoch: Epoch) -> dict[str, Tensor]:
+    def summarize(self, epoch: EpochOutputs) -> dict[str, Tensor]:
         """The loss and every metric over an epoch, as scalars on the device."""
         outputs = at_least_float32(torch.cat(epoch.outputs))
         target = torch.cat(epoch.targets)
@@ -326,7 +332,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.check_data(minibatches)
         training = self.training
         self.eval()
-        epoch = Epoch()
+        epoch = EpochOutputs()
         for batch in minibatches:
             self.step(batch, epoch)
         values = {name: float(value) for name, value in self.summarize(epoch).items()}
@@ -338,7 +344,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         if self.make_optimizer is None:
             raise UserError("optimizer: a module to be trained needs one, such as torch.optim.Adam")
         check_trainable(self.network)
-        optimizer: Optimizer = make_part(
+        optimizer: Optimizer = call_factory(
             "optimizer", self.make_optimizer, self.network.parameters()
         )
         if self.lr is not None:
@@ -346,7 +352,7 @@ class SupervisedModule(pl.LightningModule, ABC):
                 group["lr"] = self.lr
         if self.make_scheduler is None:
             return optimizer
-        scheduler = make_part("scheduler", self.make_scheduler, optimizer)
+        scheduler = call_factory("scheduler", self.make_scheduler, optimizer)
         follows_metric = isinstance(scheduler, ReduceLROnPlateau)
         schedule = {
             "scheduler": scheduler,
@@ -358,7 +364,7 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to rebuild the module from the checkpoint alone."""
-        checkpoint["multilayer"], checkpoint["task"] = self.about, self.task
+        checkpoint["multilayer"], checkpoint["task"] = self.metadata, self.task
         if isinstance(self.preprocessing, Preprocessing):
             checkpoint["preprocessing"] = self.preprocessing.options()
         set_minibatch_position(checkpoint)
@@ -465,6 +471,6 @@ def named(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, 
     return {f"{split}/{name}{ending}": value for name, value in values.items()}
 
 
-def copy_of(module: nn.Module) -> dict[str, Tensor]:
+def copy_weights(module: nn.Module) -> dict[str, Tensor]:
     """A copy of all weights and buffers, on their device."""
     return {name: value.detach().clone() for name, value in module.state_dict().items()}

@@ -17,7 +17,7 @@ from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.config import mask_config
 from multilayer.runs.folder import find_last
-from multilayer.training.instantiate import ALLOWED, check_stranger, is_below, nodes
+from multilayer.training.instantiate import ALLOWED, check_trusted_targets, is_within, target_nodes
 
 Config = dict[str, Any]
 
@@ -88,7 +88,7 @@ def open_resumed(config: Config) -> Resumed | None:
     if config["resume"] is None:
         return None
     resumed = read_resumed(find_last(config["resume"]))
-    check_stranger(what_is_built(resumed.before, config), config["trusted_packages"])
+    check_trusted_targets(what_is_built(resumed.before, config), config["trusted_packages"])
     weights = resumed.checkpoint["state_dict"]
     if not all(weights[name].isfinite().all() for name in weights if name.startswith("network.")):
         raise UserError(
@@ -160,8 +160,8 @@ def is_finder(node: Config | None, kinds: str | tuple[str, ...] = FINDERS) -> bo
 def command_to_go_on(folder: Path, config: Config) -> str:
     """The command by which a run that was interrupted goes on."""
     words = ["multilayer train", as_override("resume", os.path.relpath(folder))]
-    paths = (str(node["_target_"]) for key, node in nodes("", config) if key != "trainer")
-    packages = {path.rpartition(".")[0] for path in paths if not is_below(path, ALLOWED)}
+    paths = (str(node["_target_"]) for key, node in target_nodes("", config) if key != "trainer")
+    packages = {path.rpartition(".")[0] for path in paths if not is_within(path, ALLOWED)}
     if packages:
         words.append(as_override("trusted_packages", sorted(packages)))
     return " ".join(words)
@@ -172,10 +172,10 @@ def what_is_built(own: Config, config: Config) -> Config:
 
     They are what a config has taken over, and the optimizer and schedule whose rates are compared.
     """
-    now = {key: node["_target_"] for key, node in nodes("", config)}
+    now = {key: node["_target_"] for key, node in target_nodes("", config)}
     return {
         key: {"_target_": node["_target_"]}
-        for key, node in nodes("", own)
+        for key, node in target_nodes("", own)
         if now.get(key) == node["_target_"] or key.startswith(("optimizer", "scheduler"))
     }
 

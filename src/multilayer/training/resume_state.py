@@ -182,7 +182,7 @@ class LoadedCheckpoint(CheckpointFiles):
         return self.checkpoint
 
 
-def load(
+def load_resumed(
     resumed: Resumed,
     config: Config,
     module: SupervisedModule,
@@ -201,7 +201,7 @@ def load(
     checkpoint = resumed.checkpoint | {
         "callbacks": {key: state for key, state in states.items() if key in known}
     }
-    theirs, ours = resumed.checkpoint["multilayer"], module.about
+    theirs, ours = resumed.checkpoint["multilayer"], module.metadata
     if theirs["data_fingerprint"] != ours["data_fingerprint"]:
         raise UserError(f"resume: {resumed.path} was trained on other data; give it as it was")
     if theirs["config"]["loss"] != ours["config"]["loss"]:

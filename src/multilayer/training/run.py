@@ -28,6 +28,7 @@ from multilayer.training.checks import (
     check_validations,
 )
 from multilayer.training.factory import (
+    balance_class_weights,
     check_components,
     check_size,
     make_data,
@@ -35,12 +36,11 @@ from multilayer.training.factory import (
     make_trainer,
     planned_steps,
     training_arguments,
-    with_balanced_weights,
 )
 from multilayer.training.lightning_adapter import check_averaging
 from multilayer.training.module import SupervisedModule
 from multilayer.training.resume import Resumed, command_to_go_on, open_resumed, without_finders
-from multilayer.training.resume_state import load
+from multilayer.training.resume_state import load_resumed
 from multilayer.training.runtime import compile_if_worthwhile, set_threads
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def fit_and_evaluate(training: Training) -> Result:
     config, data, resumed = training.config, training.data, training.resumed
     trainer, module, run = training.trainer, training.module, training.run
     if resumed is not None:
-        load(resumed, training.config, module, data, trainer)
+        load_resumed(resumed, training.config, module, data, trainer)
     log.info(f"data: {in_words(data)}")
     manifest = training.manifest
     with recorded(run, training.config, manifest):
@@ -142,7 +142,7 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
     check_size(config, data.columns, data.preprocessing)
     pl.seed_everything(config["seed"], verbose=False)
     module = make_module(
-        with_balanced_weights(config, data),
+        balance_class_weights(config, data),
         data.columns,
         data.preprocessing,
         data_fingerprint=data.fingerprint,
@@ -152,7 +152,7 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
     minibatches = data.train_minibatches()
     check_batch_normalization(module.network, minibatches)
     n_rows = minibatches.batch_size
-    module.about["threads"] = set_threads(config["num_threads"], module.network, n_rows)
+    module.metadata["threads"] = set_threads(config["num_threads"], module.network, n_rows)
     return module
 
 
