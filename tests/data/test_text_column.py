@@ -11,7 +11,7 @@ import pytest
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data import stream as streams
+from multilayer.data import parquet_stream as streams
 from multilayer.data.origin import Origin
 from multilayer.data.slips import check_words
 from multilayer.data.table import Columns, Table, read_frame_like, read_table
