@@ -63,7 +63,7 @@ def make_stack(data: DataModule, n_members: int, *overrides: str, **options: Any
     folder = Path(tempfile.mkdtemp())
     members = []
     for k in range(n_members):
-        own = data.in_another_order(k)
+        own = data.with_shuffle_seed(k)
         members.append(Member(prepare(config | {"seed": k}, folder / str(k), (), own, quiet=True)))
     for member in members:
         member.start()
@@ -171,7 +171,7 @@ def matrix_rate() -> float:
 
 def training(data: DataModule, rounds: int) -> None:
     """Training alone, beside the peers."""
-    features, target = data.rows_of("train")
+    features, target = data.split_tensors("train")
     stack, one = make_stack(data, 32), make_stack(data, 1)
     dropout, eager = make_stack(data, 32, "model.dropout=0.1"), make_stack(data, 32, choice=False)
     for each in (stack, one, dropout, eager):

@@ -131,7 +131,7 @@ def run_case(name: str, optimizer: str, n_seeds: int, records: dict[str, Record]
         for method, suggest in METHODS.items():
             record, found = records[method], []
             for seed in seeds:
-                own = data.in_another_order(seed)
+                own = data.with_shuffle_seed(seed)
                 start = perf_counter()
                 config = plain(*words, f"seed={seed}", "callbacks=none")
                 rate = suggest(config, own, folder / method / str(seed))

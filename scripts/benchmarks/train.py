@@ -132,7 +132,9 @@ class UsualModule(pl.LightningModule):
 def usual_rate(data: DataModule) -> float:
     """A module and a `DataLoader`, with Lightning's own bar, logger and checkpoints."""
     loaders = [
-        DataLoader(TensorDataset(*data.rows_of(split)), batch_size=64, shuffle=split == "train")
+        DataLoader(
+            TensorDataset(*data.split_tensors(split)), batch_size=64, shuffle=split == "train"
+        )
         for split in ("train", "validation")
     ]
     with tempfile.TemporaryDirectory() as folder, unseen():
@@ -193,8 +195,8 @@ def main() -> None:
     data = make_data(CONFIG)
     data.setup()
     parts = {
-        "raw loop": lambda: raw_rate(*data.rows_of("train"), adam),
-        "raw loop, fused Adam": lambda: raw_rate(*data.rows_of("train"), fused_adam),
+        "raw loop": lambda: raw_rate(*data.split_tensors("train"), adam),
+        "raw loop, fused Adam": lambda: raw_rate(*data.split_tensors("train"), fused_adam),
         "bare Lightning": lambda: bare_rate(data),
         "multilayer train": default_rate,
         "Lightning, DataLoader, logs each step": lambda: usual_rate(data),

@@ -158,7 +158,7 @@ def test_the_scaling_of_numbers_is_undone(numbers: Any) -> None:
     columns = torch.rand(300, 3, generator=generator) * torch.tensor([1.0, 100.0, 0.0])
     columns[::7, 1] = 50.0  # ties
     columns[5, 0] = torch.nan
-    preprocessing = Preprocessing(3, n_labels={2: 1}, numbers=numbers).fit_(columns)
+    preprocessing = Preprocessing(3, n_labels={2: 1}, numeric_scaling=numbers).fit_(columns)
     found = preprocessing.unscale_numbers(preprocessing(columns))
     columns[5, 0] = preprocessing.median[0]
     assert torch.allclose(found, columns[:, :2], rtol=1e-4, atol=1e-4)
@@ -253,6 +253,6 @@ def test_two_columns_of_a_users_table_have_a_boundary(tmp_path: Path) -> None:
     ).write_csv(tmp_path / "iris.csv")
     train_in(
         tmp_path / "run", "data=table", f"data.path={tmp_path / 'iris.csv'}", "data.target=species",
-        "data.numbers=quantile", "trainer.max_epochs=1", "callbacks=figures", "logger=none",
+        "data.numeric_scaling=quantile", "trainer.max_epochs=1", "callbacks=figures", "logger=none",
     )  # fmt: skip
     assert (tmp_path / "run" / "figures" / "boundary.png").is_file()

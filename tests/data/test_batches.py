@@ -289,7 +289,7 @@ def test_minibatches_are_preprocessed_and_moved():
     features, target = table(5)
     preprocessing = Preprocessing(3).fit_(features)
     minibatches = Minibatches(
-        features, target, batch_size=2, preprocessing=preprocessing, late=True
+        features, target, batch_size=2, preprocessing=preprocessing, is_raw=True
     )
     found = torch.cat([some for some, _ in minibatches])
     torch.testing.assert_close(found, preprocessing(features))

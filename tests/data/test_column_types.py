@@ -13,7 +13,12 @@ from multilayer.data import TableData
 from multilayer.data.column_types import lost_digits
 from multilayer.data.origin import Origin
 from multilayer.data.table import VALUES_AT_A_TIME, Columns, read_table
-from multilayer.data.table_builder import Float64NeededError, Intake, only_columns, table_from_frame
+from multilayer.data.table_builder import (
+    Float64NeededError,
+    TableBuilder,
+    compact_columns,
+    table_from_frame,
+)
 
 FRAME = pl.DataFrame(
     {
@@ -54,7 +59,7 @@ def test_numbers_and_words_are_told_apart() -> None:
 
 def test_what_the_user_says_comes_first() -> None:
     """Numbers that are categories, and columns to leave out."""
-    kinds = kinds_of(FRAME, categorical=["zip", "flag"], drop=["size", "grade"])
+    kinds = kinds_of(FRAME, categorical_columns=["zip", "flag"], drop_columns=["size", "grade"])
     assert numbers_of(kinds) == []
     assert kinds.categories["zip"] == ["10", "20"]
     assert kinds.categories["flag"] == ["false", "true"]
@@ -63,7 +68,7 @@ def test_what_the_user_says_comes_first() -> None:
 
 def test_values_become_numbers_and_codes() -> None:
     """NaN where one is missing; a label that is not known has the number after the last one."""
-    table = table_from_frame(FRAME, target="y", categorical=["zip", "flag"], name="f.csv")
+    table = table_from_frame(FRAME, target="y", categorical_columns=["zip", "flag"], name="f.csv")
     nan = float("nan")
     expected = [
         [1.5, 1.0, 0.0, 1.0, 0.0],
@@ -117,16 +122,16 @@ def test_columns_that_are_likely_a_mistake_bring_a_warning(
         kinds = kinds_of(frame)
     assert kinds.features == ["odd"]
     assert words in caplog.text
-    assert "data.drop=[odd]" in caplog.text
+    assert "data.drop_columns=[odd]" in caplog.text
 
 
 def test_a_number_column_with_a_word_in_it_is_told() -> None:
     """With the word, its row, and what to do."""
     message = error_of(pl.DataFrame({"x": ["1", "2.5", "n/a", None], "y": [0, 1, 0, 1]}))
     assert "column 'x' holds numbers, but 'n/a' in row 3" in message
-    assert "data.categorical=[x]" in message
+    assert "data.categorical_columns=[x]" in message
     frame = pl.DataFrame({"x": ["1", "2.5", "n/a", None], "y": [0, 1, 0, 1]})
-    assert kinds_of(frame, categorical=["x"]).categories == {"x": ["1", "2.5", "n/a"]}
+    assert kinds_of(frame, categorical_columns=["x"]).categories == {"x": ["1", "2.5", "n/a"]}
 
 
 @pytest.mark.parametrize("values", [[[1], [2]], [{"a": 1}, {"a": 2}]])
@@ -134,7 +139,7 @@ def test_a_nested_column_is_told(values: list[object]) -> None:
     """And can be left out."""
     frame = pl.DataFrame({"x": [1.0, 2.0], "nest": values, "y": [0, 1]})
     assert "column 'nest' holds " in error_of(frame)
-    assert kinds_of(frame, drop=["nest"]).features == ["x"]
+    assert kinds_of(frame, drop_columns=["nest"]).features == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +157,7 @@ def test_times_are_days(first: object, second: object, days: list[float]) -> Non
     assert table_from_frame(frame, target="y", name="f.csv").features[:, 0].tolist() == days
 
 
-@pytest.mark.parametrize("key", ["categorical", "drop"])
+@pytest.mark.parametrize("key", ["categorical_columns", "drop_columns"])
 def test_names_that_are_no_columns_are_told(key: str) -> None:
     """With the nearest one; the target is none of them."""
     assert error_of(FRAME, **{key: ["colur"]}) == (
@@ -185,7 +190,7 @@ def test_facts_are_of_all_parts_of_a_table(caplog: pytest.LogCaptureFixture) -> 
             "y": [0, 1] * n,
         }
     )
-    intake = Intake(frame.schema, target="y", name="f.csv", dtype=np.float64)
+    intake = TableBuilder(frame.schema, target="y", name="f.csv", dtype=np.float64)
     for part in frame.iter_slices(n):
         intake.add(part)
     with caplog.at_level(logging.WARNING):
@@ -206,7 +211,7 @@ def test_facts_are_of_all_parts_of_a_table(caplog: pytest.LogCaptureFixture) -> 
     [
         ("x", float("inf"), "f.csv: column 'x' is infinite in row 8"),
         ("y", None, "f.csv: the target 'y' is missing in row 8"),
-        ("who", None, "f.csv: data.group 'who' is missing in row 8"),
+        ("who", None, "f.csv: data.group_column 'who' is missing in row 8"),
     ],
 )
 def test_rows_are_counted_over_all_parts(column: str, value: object, message: str) -> None:
@@ -214,7 +219,7 @@ def test_rows_are_counted_over_all_parts(column: str, value: object, message: st
     values = {"x": [0.5] * 10, "y": [0, 1] * 5, "who": [1, 2] * 5}
     values[column][7] = value  # type: ignore[call-overload]
     frame = pl.DataFrame(values, strict=False)
-    intake = Intake(frame.schema, target="y", group="who", name="f.csv")
+    intake = TableBuilder(frame.schema, target="y", group_column="who", name="f.csv")
     intake.add(frame[:5])
     with pytest.raises(UserError) as error:
         intake.add(frame[5:])
@@ -225,7 +230,7 @@ def test_columns_move_together_where_they_lie() -> None:
     """Those that stay, of a matrix of more rows than are moved at a time."""
     matrix = np.arange(5 * (VALUES_AT_A_TIME + 3), dtype=np.float32).reshape(-1, 5)
     expected = matrix[:, [0, 2, 3]]
-    found = only_columns(matrix, [0, 2, 3])
+    found = compact_columns(matrix, [0, 2, 3])
     np.testing.assert_array_equal(found, expected)
     assert np.shares_memory(found, matrix)
     assert found.flags.c_contiguous
@@ -271,7 +276,7 @@ def test_labels_that_may_be_missing_values_bring_a_warning(
     """Unless the user has said that the column is a category."""
     frame = pl.DataFrame({"a": ["red", "NA", "red", "blue"], "y": [0, 1, 0, 1]})
     assert "NA" in said_of(caplog, frame)
-    assert said_of(caplog, frame, categorical=["a"]) == ""
+    assert said_of(caplog, frame, categorical_columns=["a"]) == ""
 
 
 def test_the_kinds_of_times_are_kept() -> None:
@@ -328,7 +333,7 @@ def test_lost_digits_are_told_of_features_and_of_the_target(
     values = {"x": list(range(40)), "z": list(range(40)), "y": [i * 1000 for i in range(40)]}
     values[key] = [2**60 + i for i in range(40)]
     frame = pl.DataFrame(values)
-    intake = Intake(frame.schema, target="y", name="f.csv", dtype=np.float64)
+    intake = TableBuilder(frame.schema, target="y", name="f.csv", dtype=np.float64)
     for part in frame.iter_slices(20):
         intake.add(part)
     with caplog.at_level(logging.WARNING):
@@ -339,15 +344,18 @@ def test_lost_digits_are_told_of_features_and_of_the_target(
 def test_the_column_of_groups_is_no_feature() -> None:
     """And it must be there, and may not be the target."""
     frame = pl.DataFrame({"x": [0.5, 1.5, 2.5], "who": ["b", "a", "b"], "y": [0, 1, 1]})
-    table = table_from_frame(frame, target="y", group="who", name="f.csv")
+    table = table_from_frame(frame, target="y", group_column="who", name="f.csv")
     assert table.columns.features == ["x"]
     assert table.columns.dropped == {"who": "data.group"}
     assert table.groups is not None
     assert table.groups.tolist() == [2, 1, 2]
-    assert table.is_ours
-    for group, message in (("wh", "f.csv has no column 'wh' for data.group"), ("y", "data.group")):
+    assert table.owns_memory
+    for group, message in (
+        ("wh", "f.csv has no column 'wh' for data.group_column"),
+        ("y", "data.group_column"),
+    ):
         with pytest.raises(UserError, match=message):
-            table_from_frame(frame, target="y", group=group, name="f.csv")
+            table_from_frame(frame, target="y", group_column=group, name="f.csv")
 
 
 WORDS_AS_CLASSES = ["low", "high", "3"] * 4
@@ -383,7 +391,7 @@ def test_numbers_among_the_words_of_a_target_are_classes_where_that_is_clear(
 def test_a_part_beyond_float32_is_remembered() -> None:
     """The parts after it are not."""
     frame = pl.DataFrame({"x": [1e39, 1.0, 2.0, 3.0], "z": [1.0, 2.0, 3.0, 4.0], "y": [0, 1] * 2})
-    intake = Intake(frame.schema, target="y", name="f.csv")
+    intake = TableBuilder(frame.schema, target="y", name="f.csv")
     for part in frame.iter_slices(2):
         intake.add(part)
     with pytest.raises(Float64NeededError):
@@ -394,7 +402,7 @@ def test_a_sample_is_called_one(caplog: pytest.LogCaptureFixture) -> None:
     """Where not all rows were taken in."""
     frame = pl.DataFrame({"x": [1.0] * 4, "z": [1.0, 2.0, 3.0, 4.0], "y": [0, 1] * 2})
     for chosen, name in (([True] * 4, "f.csv"), ([True, True, True, False], "a sample of f.csv")):
-        intake = Intake(frame.schema, target="y", name="f.csv")
+        intake = TableBuilder(frame.schema, target="y", name="f.csv")
         intake.add(frame, np.array(chosen))
         caplog.clear()
         with caplog.at_level(logging.WARNING):

@@ -64,10 +64,10 @@ def test_a_folder_is_a_data_set(ending: str, tmp_path: Path) -> None:
     }
     assert data.columns.classes == ["4", "5", "6"]
     assert len(data.columns.features) == 20
-    assert data.rows_of("test")[1].tolist() == [0, 1, 2] * 5
+    assert data.split_tensors("test")[1].tolist() == [0, 1, 2] * 5
     images = torch.from_numpy(read_idx(tmp_path / f"t10k-images-idx3-ubyte{ending}")).float()
     expected = data.preprocessing(images.flatten(1))
-    torch.testing.assert_close(data.rows_of("test")[0], expected)
+    torch.testing.assert_close(data.split_tensors("test")[0], expected)
 
 
 def test_without_test_files_test_rows_are_divided_off(tmp_path: Path) -> None:

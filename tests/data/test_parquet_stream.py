@@ -18,7 +18,7 @@ from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.datamodule import count_rows
 from multilayer.data.origin import Origin
-from multilayer.data.parquet_stream import Classes, TableStream
+from multilayer.data.parquet_stream import Classes, ParquetStream
 from multilayer.data.streaming_batches import StreamedMinibatches
 from multilayer.data.table import read_table
 from multilayer.data.table_io import write_frame
@@ -92,7 +92,7 @@ def test_an_epoch_has_every_training_row_once(path: Path, frame: pl.DataFrame) -
     parts = epoch_of(data)
     features, target = (torch.cat(each) for each in zip(*parts, strict=True))
     rows = rows_in(data, features)
-    held_out = [rows_in(data, data.rows_of(split)[0]) for split in ("validation", "test")]
+    held_out = [rows_in(data, data.split_tensors(split)[0]) for split in ("validation", "test")]
     assert sorted([*rows, *held_out[0], *held_out[1]]) == list(range(N))
     assert count_rows(data) == {
         "train": len(rows),
@@ -113,7 +113,7 @@ def test_what_is_kept_in_memory_has_a_bound(path: Path) -> None:
     assert 200 < len(data.rows["validation"]) < 600
     assert 200 < len(data.rows["test"]) < 600
     assert 200 < len(data.rows["train"]) < 600
-    assert set(rows_in(data, data.rows_of("train")[0])) <= set(
+    assert set(rows_in(data, data.split_tensors("train")[0])) <= set(
         rows_in(data, torch.cat([features for features, _ in epoch_of(data)]))
     )
 
@@ -243,8 +243,8 @@ def test_an_epoch_goes_on_where_it_was_interrupted(
     state = interrupted.state_dict()
     given.close()  # type: ignore[attr-defined]
     read = []
-    usual = TableStream.read
-    monkeypatch.setattr(TableStream, "read", lambda self, i: (read.append(i), usual(self, i))[1])
+    usual = ParquetStream.read
+    monkeypatch.setattr(ParquetStream, "read", lambda self, i: (read.append(i), usual(self, i))[1])
     resumed = data.train_minibatches()
     resumed.load_state_dict(state)
     assert resumed.sampler is not None
@@ -272,7 +272,7 @@ def test_every_class_is_known(path: Path) -> None:
     """Also one of three rows, near the end of the file."""
     data = stream_of(path)
     assert data.columns.classes == ["no", "rare", "yes"]
-    _, target = data.rows_of("train")
+    _, target = data.split_tensors("train")
     assert set(target.tolist()) == {0, 1, 2}
 
 
@@ -280,7 +280,7 @@ def test_files_of_splits_are_taken_whole(path: Path, frame: pl.DataFrame, tmp_pa
     """What is not given is drawn from the streamed rows."""
     frame.head(700).write_csv(tmp_path / "test.csv")
     data = stream_of(path, test_path=str(tmp_path / "test.csv"))
-    assert rows_in(data, data.rows_of("test")[0]) == list(range(700))
+    assert rows_in(data, data.split_tensors("test")[0]) == list(range(700))
     n = count_rows(data)
     assert n["train"] + n["validation"] == N
 
@@ -369,9 +369,9 @@ def test_too_many_classes_are_told(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"group": "word"}, "group=word is for tables in memory"),
+        ({"group_column": "word"}, "group_column=word is for tables in memory"),
         ({"folds": 5}, "folds=5 is for tables in memory"),
-        ({"train_rows": 100}, "train_rows=100 is for tables in memory"),
+        ({"max_train_rows": 100}, "max_train_rows=100 is for tables in memory"),
     ],
 )
 def test_what_needs_all_rows_is_refused(
@@ -417,7 +417,7 @@ def test_the_fingerprint_is_of_all_rows(path: Path, frame: pl.DataFrame) -> None
     first = data.fingerprint
     path.touch()
     assert stream_of(path).fingerprint == first
-    kept = rows_in(data, torch.cat([data.rows_of(split)[0] for split in data.rows]))
+    kept = rows_in(data, torch.cat([data.split_tensors(split)[0] for split in data.rows]))
     row = min(set(range(N)) - set(kept))
     x = pl.when(pl.col("row") * 2 == row).then(pl.lit(9.0)).otherwise("x")
     frame.with_columns(x=x).write_parquet(path, row_group_size=130)
@@ -439,7 +439,7 @@ def test_the_network_may_be_on_another_device(path: Path) -> None:
 
 def test_categories_are_kept_as_they_were_read(path: Path) -> None:
     """Their features take many times the memory: they are made for some minibatches at a time."""
-    data = stream_of(path, most_labels=2, rare_below=1)
+    data = stream_of(path, max_categories=2, min_frequency=1)
     assert data.features.shape[1] == len(data.columns.features) == 4
     minibatches = data.train_minibatches()
     assert isinstance(minibatches, StreamedMinibatches)
@@ -460,7 +460,7 @@ def test_an_epoch_cannot_go_on_with_other_minibatches(
     interrupted = stream_of(path).train_minibatches()
     for _ in zip(range(n_given), interrupted, strict=False):
         pass
-    assert 0 < interrupted.n_given < len(interrupted)
+    assert 0 < interrupted.n_yielded < len(interrupted)
     resumed = stream_of(path, **option).train_minibatches()
     resumed.load_state_dict(interrupted.state_dict())
     ((key, value),) = option.items()

@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.column_types import NumberFacts, is_rounded
+from multilayer.data.column_types import NumericStats, is_rounded
 from multilayer.data.origin import Origin
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import read_table
@@ -79,7 +79,7 @@ def test_features_and_targets_are_centred_before_they_are_rounded(
     with written(frame, ending=ending) as (path,):
         data = data_of(path, stream=stream, task="regression", batch_size=64)
         again = read_table(frame, data.columns, Origin("t.parquet"))
-        held = [data.rows_of("validation"), data.rows_of("test")]
+        held = [data.split_tensors("validation"), data.split_tensors("test")]
         parts = [*data.train_minibatches(), *held]
     features = data.preprocessing(again.features)
     targets = data.preprocessing.scale_target(again.target)
@@ -101,7 +101,7 @@ def test_noise_far_from_0_cannot_be_predicted(tmp_path: Path, numbers: str, stre
     """R squared is about 0 and the error the noise's; float32 would make of it a constant."""
     frame = pl.DataFrame({"x": drawn(seed=1), "y": 1e9 + drawn()})
     metrics = run_on(
-        frame, tmp_path, f"data.numbers={numbers}", f"data.stream={stream}".lower()
+        frame, tmp_path, f"data.numeric_scaling={numbers}", f"data.stream={stream}".lower()
     ).metrics
     for split in ("validation", "test"):
         assert -0.5 < metrics[split]["r2"] < 0.1
@@ -170,7 +170,7 @@ def test_folds_and_files_of_splits_are_centred_too(tmp_path: Path) -> None:
     write_frame(frame[:50], tmp_path / "test.csv")
     data = data_of(tmp_path / "t.csv", test_path=str(tmp_path / "test.csv"))
     expected = ((x - 1e9) - (x - 1e9)[data.rows["train"]].mean()) / x[data.rows["train"]].std()
-    assert_allclose(data.rows_of("test")[0][:, 0], expected[:50], atol=1e-3)
+    assert_allclose(data.split_tensors("test")[0][:, 0], expected[:50], atol=1e-3)
 
 
 def test_preprocessing_by_itself_centres_float64_columns() -> None:
@@ -179,8 +179,8 @@ def test_preprocessing_by_itself_centres_float64_columns() -> None:
     x[::7, 1] = torch.nan
     small = x - 1.7e9
     for numbers in ("standard", "quantile"):
-        found = Preprocessing(2, numbers=numbers).fit_(x, x[:, 0])  # type: ignore[arg-type]
-        expected = Preprocessing(2, numbers=numbers).fit_(small, small[:, 0])  # type: ignore[arg-type]
+        found = Preprocessing(2, numeric_scaling=numbers).fit_(x, x[:, 0])  # type: ignore[arg-type]
+        expected = Preprocessing(2, numeric_scaling=numbers).fit_(small, small[:, 0])  # type: ignore[arg-type]
         features = found(x)
         assert features.dtype == torch.float32
         assert_allclose(features, expected(small), atol=1e-5)
@@ -283,7 +283,7 @@ def test_a_checkpoint_of_float32_columns_treats_float64_ones_alike() -> None:
     """A value that many rows share is tied with itself, though 0.1 is another in float64."""
     x = np.repeat([0.1, 0.2, 0.7], 20)[:, None]
     narrow = torch.from_numpy(x).float()
-    preprocessing = Preprocessing(1, numbers="quantile").fit_(narrow)
+    preprocessing = Preprocessing(1, numeric_scaling="quantile").fit_(narrow)
     assert torch.equal(preprocessing(torch.from_numpy(x)), preprocessing(narrow))
 
 
@@ -311,7 +311,7 @@ def test_rare_rows_far_from_0_keep_their_difference(
     data = data_of(tmp_path / "t.parquet", stream=stream)
     for split in ("train", "validation", "test"):
         if split != "train" or not stream:
-            features, target = data.rows_of(split)
+            features, target = data.split_tensors(split)
             assert_allclose(features[:, 0], target, atol=1e-5)
             assert len(target.unique()) == 2 or share == 0.003
     assert data.preprocessing.target_scale.item() == pytest.approx(rare.std(), rel=0.3)
@@ -370,7 +370,7 @@ def test_targets_of_a_file_that_need_float64_keep_their_differences(tmp_path: Pa
     near = pl.DataFrame({"x": drawn(20), "y": 1e9 + 1e4 * drawn(20)})
     near.write_parquet(tmp_path / "near.parquet")
     data = data_of(tmp_path / "t.parquet", test_path=str(tmp_path / "near.parquet"))
-    target = data.preprocessing.unscale_target(data.rows_of("test")[1])
+    target = data.preprocessing.unscale_target(data.split_tensors("test")[1])
     assert_allclose(target.double() - 1e9, near["y"] - 1e9, atol=10)
     far = near.with_columns(y=1e12 + 1e11 * drawn(20))
     far.write_parquet(tmp_path / "far.parquet")
@@ -402,7 +402,7 @@ def test_a_column_that_begins_near_0_and_goes_on_far_from_it_needs_float64() -> 
     """A single value that float32 rounds, among others that it holds, is in no sample of rows."""
     far = 1e7 + np.arange(10_000.0) % 5
     far[5_001] += 0.5
-    facts = NumberFacts({"a": pl.Float64()})
+    facts = NumericStats({"a": pl.Float64()})
     for values in (drawn(1_000), far, far):
         facts.note_rounding("a", values)
         facts.note({"a": values}, pl.DataFrame({"a": values}))
@@ -411,7 +411,7 @@ def test_a_column_that_begins_near_0_and_goes_on_far_from_it_needs_float64() -> 
 
 def test_numbers_of_a_part_of_a_table_are_known() -> None:
     """Those of parts with gaps too."""
-    facts = NumberFacts({"a": pl.Float64()})
+    facts = NumericStats({"a": pl.Float64()})
     for values in ([3.0, np.nan, 1.0], [2.0, 4.0], [np.nan, np.nan]):
         facts.note({"a": np.array(values)}, pl.DataFrame({"a": values}))
     assert (facts.low["a"], facts.high["a"], facts.n_missing["a"]) == (1, 4, 3)
@@ -427,7 +427,7 @@ def test_numbers_below_float32_are_used(tmp_path: Path, unit: float) -> None:
     for name, table in (("a", frame), ("b", small)):
         table.write_parquet(tmp_path / f"{name}.parquet")
         tables.append(data_of(tmp_path / f"{name}.parquet"))
-    (features, target), (expected, scores) = (each.rows_of("train") for each in tables[::-1])
+    (features, target), (expected, scores) = (each.split_tensors("train") for each in tables[::-1])
     assert_allclose(features, expected, atol=1e-5)
     assert_allclose(target, scores, atol=1e-5)
 
@@ -436,7 +436,7 @@ def test_zeros_with_a_rare_number_below_float32_need_float64() -> None:
     """None of the rows that are sampled is one."""
     values = np.zeros(10_000)
     values[5_001] = 1e-50
-    facts = NumberFacts({"a": pl.Float64()})
+    facts = NumericStats({"a": pl.Float64()})
     facts.note_rounding("a", values)
     facts.note({"a": values}, pl.DataFrame({"a": values}))
     assert facts.needs_float64()

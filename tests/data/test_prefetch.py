@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from multilayer.data.prefetch import read_ahead
+from multilayer.data.prefetch import prefetch
 
 
 def test_the_next_item_is_fetched_while_one_is_used() -> None:
@@ -17,7 +17,7 @@ def test_the_next_item_is_fetched_while_one_is_used() -> None:
             event.set()
             yield number
 
-    found = read_ahead(items())
+    found = prefetch(items())
     assert next(found) == 0
     assert fetched[1].wait(timeout=60)
     assert not fetched[2].is_set()
@@ -32,7 +32,7 @@ def test_an_error_comes_where_the_item_would_have_been() -> None:
         yield 2
         raise ValueError("no third")
 
-    found = read_ahead(items())
+    found = prefetch(items())
     assert [next(found), next(found)] == [1, 2]
     with pytest.raises(ValueError, match="no third"):
         next(found)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from multilayer.core.errors import UserError
 from multilayer.data.datamodule import DataModule
-from multilayer.data.preprocessing import Preprocessing, preprocess, refuse_far_targets
+from multilayer.data.preprocessing import FITTED, Preprocessing, preprocess, refuse_far_targets
 from multilayer.data.table import Columns, Table
 
 
@@ -55,7 +55,7 @@ def test_quantiles_are_scikit_learn_s(n_rows):
     transformer = QuantileTransformer(
         n_quantiles=min(1000, n_rows), output_distribution="normal", subsample=None
     ).fit(x.astype(np.float64))
-    preprocessing = Preprocessing(3, numbers="quantile").fit_(torch.from_numpy(x))
+    preprocessing = Preprocessing(3, numeric_scaling="quantile").fit_(torch.from_numpy(x))
     for rows in (x, new):
         expected = transformer.transform(rows.astype(np.float64))
         found = preprocessing(torch.from_numpy(rows)).numpy()
@@ -75,7 +75,7 @@ def test_categories_are_scikit_learn_s():
     x = torch.stack([numbers, codes.float()], dim=1)
     encoder = OneHotEncoder(min_frequency=8, handle_unknown="infrequent_if_exist")
     expected = encoder.fit_transform(words[:, None].astype(object)).toarray()
-    preprocessing = Preprocessing(2, n_labels={1: 6}, rare_below=8).fit_(x)
+    preprocessing = Preprocessing(2, n_labels={1: 6}, min_frequency=8).fit_(x)
     # scikit-learn counts missing values among the labels, before those that are rare.
     names = [name.removeprefix("x0_") for name in encoder.get_feature_names_out()]
     order = [names.index(name) for name in ("a", "b", "c", "d", "infrequent_sklearn", "None")]
@@ -87,7 +87,7 @@ def test_categories_are_scikit_learn_s():
 def test_only_the_most_frequent_labels_have_a_feature() -> None:
     """The others share one: 10,000 labels need no 10,000 features."""
     codes = torch.cat([torch.arange(10_000), torch.tensor([7, 7, 3])]).float()[:, None]
-    preprocessing = Preprocessing(1, n_labels={0: 10_000}, most_labels=2).fit_(codes)
+    preprocessing = Preprocessing(1, n_labels={0: 10_000}, max_categories=2).fit_(codes)
     assert preprocessing.n_features == 3
     new = torch.tensor([[7.0], [3.0], [5.0], [9999.0]])
     assert preprocessing(new).argmax(1).tolist() == [1, 0, 2, 2]
@@ -96,7 +96,7 @@ def test_only_the_most_frequent_labels_have_a_feature() -> None:
 def test_labels_without_a_feature_are_zeros():
     """Where no training row had another label, or none at all."""
     x = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
-    preprocessing = Preprocessing(1, n_labels={0: 3}, rare_below=1).fit_(x)
+    preprocessing = Preprocessing(1, n_labels={0: 3}, min_frequency=1).fit_(x)
     new = torch.tensor([[1.0], [0.0], [2.0], [3.0], [torch.nan]])
     assert preprocessing(new).tolist() == [[0, 1], [1, 0], [0, 0], [0, 0], [0, 0]]
 
@@ -229,7 +229,7 @@ def rows_of(split):
     data = Generated()
     data.table.target.copy_(torch.arange(100.0))
     data.setup()
-    _, target = data.rows_of(split)
+    _, target = data.split_tensors(split)
     return data.preprocessing.unscale_target(target).round().long()
 
 
@@ -286,7 +286,7 @@ def test_columns_of_categories_between_numbers_have_their_own_features() -> None
     x = np.column_stack([first, numbers[:, 0], second, numbers[:, 1]]).astype(np.float32)
     preprocessing = Preprocessing(4, n_labels={0: 3, 2: 6}).fit_(torch.from_numpy(x))
     assert preprocessing.category_sizes == [3, 5]
-    assert preprocessing.n_told_apart == [3, 5]
+    assert preprocessing.n_encoded_labels == [3, 5]
     assert (preprocessing.n_numbers, preprocessing.n_features) == (2, 10)
     scaled = StandardScaler().fit_transform(numbers)
     blocks = [scaled, one_hot_of(first, [0, 1, 2]), one_hot_of(second, [0, 1, 2, 3, 4])]
@@ -302,9 +302,9 @@ def test_labels_with_others_and_gaps_keep_apart_from_the_next_column_s() -> None
     a = [0, 0, 0, 1, 1, 1, 2, np.nan]
     b = [1, 1, 1, 0, 2, 2, 2, np.nan]
     x = torch.tensor(list(zip(a, b, strict=True)))
-    preprocessing = Preprocessing(2, n_labels={0: 3, 1: 3}, rare_below=3).fit_(x)
+    preprocessing = Preprocessing(2, n_labels={0: 3, 1: 3}, min_frequency=3).fit_(x)
     assert preprocessing.category_sizes == [4, 4]
-    assert preprocessing.n_told_apart == [2, 2]
+    assert preprocessing.n_encoded_labels == [2, 2]
     places = [[0, 0, 0, 1, 1, 1, 2, 3], [4, 4, 4, 6, 5, 5, 5, 7]]
     expected = torch.zeros(8, 8)
     for rows in places:
@@ -315,7 +315,7 @@ def test_labels_with_others_and_gaps_keep_apart_from_the_next_column_s() -> None
 def test_labels_that_are_equally_frequent_are_chosen_in_their_order() -> None:
     """So that the same table has the same features, on every machine."""
     codes = torch.tensor([2.0, 2, 0, 0, 3, 3, 1])[:, None]
-    preprocessing = Preprocessing(1, n_labels={0: 4}, most_labels=2).fit_(codes)
+    preprocessing = Preprocessing(1, n_labels={0: 4}, max_categories=2).fit_(codes)
     new = torch.tensor([[0.0], [1], [2], [3]])
     assert preprocessing(new).argmax(1).tolist() == [0, 2, 1, 2]
 
@@ -323,7 +323,7 @@ def test_labels_that_are_equally_frequent_are_chosen_in_their_order() -> None:
 def test_scaling_by_quantiles_is_undone() -> None:
     """Between the least and the largest value; beyond them it is these, and a gap the median."""
     x = torch.from_numpy(np.random.default_rng(0).gamma(2.0, size=(300, 2)).astype(np.float32))
-    preprocessing = Preprocessing(2, numbers="quantile").fit_(x)
+    preprocessing = Preprocessing(2, numeric_scaling="quantile").fit_(x)
     torch.testing.assert_close(
         preprocessing.unscale_numbers(preprocessing(x)), x, rtol=1e-3, atol=1e-3
     )
@@ -336,7 +336,9 @@ def test_scaling_by_quantiles_is_undone() -> None:
 def test_quantiles_of_one_row_and_of_a_constant_are_the_middle() -> None:
     """Half of the rows are below, and half above: 0."""
     for n_rows in (1, 20):
-        preprocessing = Preprocessing(1, numbers="quantile").fit_(torch.full((n_rows, 1), 7.0))
+        preprocessing = Preprocessing(1, numeric_scaling="quantile").fit_(
+            torch.full((n_rows, 1), 7.0)
+        )
         assert preprocessing(torch.tensor([[7.0]])).tolist() == [[0.0]]
         assert preprocessing.unscale_numbers(torch.zeros(1, 1)).tolist() == [[7.0]]
 
@@ -347,7 +349,7 @@ def test_rows_that_are_not_named_are_not_looked_at(numbers) -> None:
     x = torch.column_stack([columns(), torch.arange(61.0) % 5])
     y = torch.arange(61.0)
     rows = torch.tensor([3, 1, 4, 15, 9, 26, 5, 35, 8, 58])
-    options = {"n_labels": {4: 5}, "numbers": numbers}
+    options = {"n_labels": {4: 5}, "numeric_scaling": numbers}
     some = Preprocessing(5, **options).fit_(x, y, rows=rows)
     alone = Preprocessing(5, **options).fit_(x[rows], y[rows])
     for name, value in some.state_dict().items():
@@ -359,7 +361,7 @@ def test_features_are_float32_whatever_the_columns_are() -> None:
     numbers = torch.tensor([[1.0, 0.0], [torch.nan, 1.0], [4.0, 0.0]])
     for x in (numbers.double(), numbers.half(), numbers.nan_to_num().long()):
         for how in ("standard", "quantile"):
-            preprocessing = Preprocessing(2, n_labels={1: 2}, numbers=how).fit_(x)
+            preprocessing = Preprocessing(2, n_labels={1: 2}, numeric_scaling=how).fit_(x)
             assert preprocessing(x).dtype == torch.float32
             is_wide = x.dtype != torch.float16
             assert preprocessing.raw_dtype == (torch.float64 if is_wide else torch.float32)
@@ -369,7 +371,7 @@ def test_only_scaling_by_quantiles_keeps_any() -> None:
     """A checkpoint of standard scores has no thousand numbers for each column."""
     assert Preprocessing(4).quantiles.shape == (4, 0)
     assert Preprocessing(4).fit_(columns()).quantiles.shape == (4, 0)
-    assert Preprocessing(4, numbers="quantile").fit_(columns()).quantiles.shape == (4, 61)
+    assert Preprocessing(4, numeric_scaling="quantile").fit_(columns()).quantiles.shape == (4, 61)
 
 
 def test_standard_scores_are_undone() -> None:
@@ -404,20 +406,24 @@ def test_it_is_made_again_by_its_options_and_state() -> None:
     x = torch.column_stack([columns(), torch.arange(61.0) % 5])
     names = [*"abcde"]
     table = Columns(names, "y", "regression", [], {"e": [*"vwxyz"]})
-    options: dict[str, Any] = {"numbers": "quantile", "rare_below": 13, "most_labels": 3}
+    options: dict[str, Any] = {
+        "numeric_scaling": "quantile",
+        "min_frequency": 13,
+        "max_categories": 3,
+    }
     fitted = Preprocessing.of(table, **options).fit_(x, x[:, 0].nan_to_num())
-    assert fitted.n_told_apart == [1]
+    assert fitted.n_encoded_labels == [1]
     again = Preprocessing(**fitted.options())
     assert not again.is_like(fitted)
     again.load_state_dict(fitted.state_dict())
     assert torch.equal(again(x), fitted(x))
     assert again.is_like(fitted)
     assert again.double().is_like(fitted)
-    for name, value in fitted.state_dict().items():
+    for name in FITTED:
         again.load_state_dict(fitted.state_dict())
-        setattr(again, name, value + 1)
+        setattr(again, name, getattr(fitted, name) + 1)
         assert not again.is_like(fitted)
-    assert not Preprocessing(4).is_like(Preprocessing(4, numbers="quantile"))
+    assert not Preprocessing(4).is_like(Preprocessing(4, numeric_scaling="quantile"))
     assert not Preprocessing(4).is_like(Preprocessing(4, n_labels={3: 2}))
 
 
@@ -468,20 +474,22 @@ def table_of(features: Tensor, target: Tensor, **options: Any) -> Table:
     return Table(features, target, Columns(names, "y", "regression", []), **options)
 
 
-@pytest.mark.parametrize("is_ours", [True, False])
+@pytest.mark.parametrize("owns_memory", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("has_gaps", [True, False])
-def test_a_table_is_preprocessed_where_it_lies(is_ours, dtype, has_gaps) -> None:
+def test_a_table_is_preprocessed_where_it_lies(owns_memory, dtype, has_gaps) -> None:
     """If it is ours, and its features take no more room: a large table is in memory once."""
     x = torch.randn(20, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
     if has_gaps:
         x[3, 1] = torch.nan
     preprocessing = Preprocessing(3).fit_(x)
     expected, before = preprocessing(x), x.clone()
-    features, target = preprocess(preprocessing, table_of(x, torch.arange(20.0), is_ours=is_ours))
+    features, target = preprocess(
+        preprocessing, table_of(x, torch.arange(20.0), owns_memory=owns_memory)
+    )
     assert torch.equal(features, expected)
     assert torch.equal(target, torch.arange(20.0))
-    lies_there = is_ours and dtype == torch.float32 and not has_gaps
+    lies_there = owns_memory and dtype == torch.float32 and not has_gaps
     assert (features.data_ptr() == x.data_ptr()) is lies_there
     assert lies_there or torch.equal(x.nan_to_num(), before.nan_to_num())
 

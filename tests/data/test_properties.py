@@ -106,7 +106,7 @@ def test_a_table_is_read_whole_or_refused(frame: pl.DataFrame, ending: str) -> N
             return
         assert sum(count_rows(data).values()) == frame.height
         for split in data.rows:
-            check_rows(*data.rows_of(split), data)
+            check_rows(*data.split_tensors(split), data)
 
 
 @SETTINGS
@@ -121,7 +121,7 @@ def test_a_table_is_streamed_whole_or_refused(frame: pl.DataFrame) -> None:
             assert "\n" not in refusal
             return
         parts = list(data.train_minibatches())
-        held_out = [data.rows_of("validation"), data.rows_of("test")]
+        held_out = [data.split_tensors("validation"), data.split_tensors("test")]
         assert sum(len(target) for _, target in parts + held_out) == frame.height
         for part in parts + held_out:
             check_rows(*part, data)
@@ -155,7 +155,7 @@ def test_a_file_of_validation_rows_fits_or_is_refused(
         assert rows["validation"] == other.height
         assert rows["train"] + rows["test"] == frame.height
         for split in data.rows:
-            check_rows(*data.rows_of(split), data)
+            check_rows(*data.split_tensors(split), data)
 
 
 @SETTINGS

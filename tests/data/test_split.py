@@ -188,7 +188,7 @@ def digits_split(**seeds):
     """The features of each split of the digits."""
     data = BuiltinData(name="digits", **seeds)
     data.setup()
-    return {split: data.rows_of(split)[0] for split in data.rows}
+    return {split: data.split_tensors(split)[0] for split in data.rows}
 
 
 def test_data_set_is_split_by_split_seed_alone():
@@ -209,9 +209,9 @@ def test_as_many_rows_of_a_class_as_there_are_splits_are_enough():
     even = {"validation_fraction": 0.3, "test_fraction": 0.3}
     split_rows(table_of(target + [2] * 3), SplitRule(0, **even))
     given = {"test": torch.arange(90, 100)}
-    split_rows(replace(table_of(target + [2] * 2), given=given), SplitRule(0, **even))
+    split_rows(replace(table_of(target + [2] * 2), preset_splits=given), SplitRule(0, **even))
     with pytest.raises(UserError, match="'2' of column 'y' has 1 row, fewer than the 2 splits"):
-        split_rows(replace(table_of([*target, 2]), given=given), SplitRule(0, **even))
+        split_rows(replace(table_of([*target, 2]), preset_splits=given), SplitRule(0, **even))
     split_rows(table_of(target + [2] * 5), SplitRule(0, folds=5))
 
 
@@ -255,7 +255,7 @@ def test_wrong_fractions_are_named(fractions):
 
 def test_train_rows_keeps_so_many_training_rows():
     """Validation and test rows stay the same."""
-    whole, part = BuiltinData(name="wine"), BuiltinData(name="wine", train_rows=20)
+    whole, part = BuiltinData(name="wine"), BuiltinData(name="wine", max_train_rows=20)
     whole.setup()
     part.setup()
     assert len(part.rows["train"]) == 20
@@ -265,17 +265,17 @@ def test_train_rows_keeps_so_many_training_rows():
 
 def test_train_rows_keeps_every_class_of_a_sorted_table():
     """The iris come sorted by class; 30 rows drawn from them hold all three."""
-    data = BuiltinData(name="iris", train_rows=30)
+    data = BuiltinData(name="iris", max_train_rows=30)
     data.setup()
-    _, target = data.rows_of("train")
+    _, target = data.split_tensors("train")
     assert len(target.unique()) == 3
 
 
-@pytest.mark.parametrize("train_rows", [0, -5])
-def test_wrong_number_of_training_rows_is_named(train_rows):
+@pytest.mark.parametrize("max_train_rows", [0, -5])
+def test_wrong_number_of_training_rows_is_named(max_train_rows):
     """A negative number would leave out the last rows in silence."""
-    with pytest.raises(ValueError, match=f"train_rows .* got {train_rows}"):
-        BuiltinData(name="iris", train_rows=train_rows)
+    with pytest.raises(ValueError, match=f"max_train_rows .* got {max_train_rows}"):
+        BuiltinData(name="iris", max_train_rows=max_train_rows)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
@@ -317,15 +317,15 @@ def test_rows_of_a_group_stay_together(task, folds):
     assert shares == pytest.approx(expected, abs=0.06)
 
 
-@pytest.mark.parametrize("given", [["validation"], ["test"], ["validation", "test"]])
-def test_splits_that_are_given_stay_as_they_are(given):
+@pytest.mark.parametrize("preset_splits", [["validation"], ["test"], ["validation", "test"]])
+def test_splits_that_are_given_stay_as_they_are(preset_splits):
     """The rest is divided off the other rows."""
     numbers = {"validation": torch.arange(900, 950), "test": torch.arange(950, 1000)}
-    own = {split: numbers[split] for split in given}
-    table = replace(table_of(torch.randn(1000), "regression"), given=own)
+    own = {split: numbers[split] for split in preset_splits}
+    table = replace(table_of(torch.randn(1000), "regression"), preset_splits=own)
     rows = split_rows(table, SplitRule(0, **SHARES))
     assert torch.cat(parts(rows)).sort().values.tolist() == list(range(1000))
-    for split in given:
+    for split in preset_splits:
         assert torch.equal(getattr(rows, split), numbers[split])
 
 
@@ -340,10 +340,10 @@ def test_more_folds_than_rows_of_a_class_are_told():
 @pytest.mark.parametrize(
     ("n_groups", "folds", "message"),
     [
-        (2, 7, "2 different values, fewer than the 7 folds .*; leave out data.group"),
+        (2, 7, "2 different values, fewer than the 7 folds .*; leave out data.group_column"),
         (6, 7, "6 different values, fewer than the 7 folds .*; give data.folds=6, or leave out"),
-        (2, 2, "2 different values, fewer than the 3 splits .*; leave out data.group"),
-        (1, None, "1 different value, fewer than the 3 splits .*; leave out data.group"),
+        (2, 2, "2 different values, fewer than the 3 splits .*; leave out data.group_column"),
+        (1, None, "1 different value, fewer than the 3 splits .*; leave out data.group_column"),
     ],
 )
 def test_more_folds_than_groups_are_told(task, n_groups, folds, message):
@@ -393,7 +393,9 @@ def test_classes_that_a_split_lacks_are_named(caplog):
     """A class of three rows may have none in a split of 15 percent."""
     table = table_of([0] * 70 + [1] * 27 + [2] * 3)
     assert lines_of(caplog, table)[1] == ["no test row is of class '2'"]
-    table = replace(table, given={"validation": torch.arange(69), "test": torch.arange(70, 74)})
+    table = replace(
+        table, preset_splits={"validation": torch.arange(69), "test": torch.arange(70, 74)}
+    )
     lines = lines_of(caplog, table)[1]
     assert lines == ["no validation row is of class '1', '2'; no test row is of class '0', '2'"]
     assert lines_of(caplog, table_of([0] * 60 + [1] * 60 + [2] * 60))[1] == []
@@ -416,15 +418,15 @@ def test_rows_that_two_splits_share_are_counted(caplog, value, other):
 
 
 def test_only_the_training_rows_that_are_used_are_compared(caplog):
-    """With `train_rows` the others are in no split."""
+    """With `max_train_rows` the others are in no split."""
     table = table_of(torch.arange(120.0) + 1, "regression")
     data, _ = lines_of(caplog, table)
     unused, copy = data.rows["train"][-1], data.rows["test"][0]
     table.features[copy], table.target[copy] = table.features[unused], table.target[unused]
     assert len(lines_of(caplog, table)[1]) == 1
-    assert lines_of(caplog, table, train_rows=5)[1] == []
+    assert lines_of(caplog, table, max_train_rows=5)[1] == []
     classes = table_of([0] * 60 + [1] * 60)
-    assert lines_of(caplog, classes, train_rows=1)[1][0].startswith("no train row is of class ")
+    assert lines_of(caplog, classes, max_train_rows=1)[1][0].startswith("no train row is of class ")
 
 
 @pytest.mark.parametrize(("folds", "fold"), [(5, 5), (5, -1), (1, 0)])

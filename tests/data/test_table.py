@@ -8,7 +8,7 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.datamodule import count_rows, in_words
+from multilayer.data.datamodule import count_rows, describe
 from multilayer.data.origin import Origin
 from multilayer.data.table import Columns, read_frame_like, read_table
 from multilayer.data.table_builder import table_from_frame
@@ -180,8 +180,10 @@ def test_target_that_is_not_finite_is_told_with_its_row(value):
 def test_durations_are_no_labels():
     """They are numbers."""
     frame = pl.DataFrame({"x": [timedelta(1), timedelta(2)], "y": [0.5, 1.5]})
-    with pytest.raises(UserError, match=r"data\.categorical: 'x' holds durations, not labels"):
-        table_from_frame(frame, target="y", categorical=["x"], name="f.parquet")
+    with pytest.raises(
+        UserError, match=r"data\.categorical_columns: 'x' holds durations, not labels"
+    ):
+        table_from_frame(frame, target="y", categorical_columns=["x"], name="f.parquet")
 
 
 def test_words_are_no_target_for_regression():
@@ -262,7 +264,7 @@ def test_the_index_that_pandas_writes_is_a_column(tmp_path):
     (tmp_path / "f.csv").write_text(f",x,y\n{rows}")
     path = str(tmp_path / "f.csv")
     assert TableData(path=path, target="y").load().columns.features == ["", "x"]
-    assert TableData(path=path, target="y", drop=[""]).load().columns.features == ["x"]
+    assert TableData(path=path, target="y", drop_columns=[""]).load().columns.features == ["x"]
 
 
 def test_data_set_splits_and_scales_its_file(tmp_path):
@@ -274,7 +276,7 @@ def test_data_set_splits_and_scales_its_file(tmp_path):
     data.setup()
     assert data.columns.task == "binary"
     assert sum(count_rows(data).values()) == 40
-    features, target = data.rows_of("train")
+    features, target = data.split_tensors("train")
     torch.testing.assert_close(features[:, :1].mean(0), torch.zeros(1), rtol=0, atol=1e-5)
     assert target.bincount().tolist() == [14, 14]
     assert all(some.isfinite().all() for some, _ in data.train_dataloader())
@@ -295,7 +297,7 @@ def test_files_of_splits_are_read_as_the_training_rows(tmp_path):
         "validation": 9,
         "test": 10,
     }
-    features, target = data.rows_of("test")
+    features, target = data.split_tensors("test")
     assert target.tolist() == [0, 1] * 5
     assert features[:, 1:].sum() == 0
     write_frame(frame.drop("c"), tmp_path / "test.csv")
@@ -327,16 +329,16 @@ def test_labels_in_another_file_are_those_of_the_training(tmp_path, training, ot
         path=str(tmp_path / "train.csv"),
         test_path=str(tmp_path / "test.csv"),
         target="y",
-        categorical=["c"],
+        categorical_columns=["c"],
     ).load()
-    found = table.features[table.given["test"], 0].tolist()
+    found = table.features[table.preset_splits["test"], 0].tolist()
     assert [None if code != code else code for code in found] == codes  # NaN is not itself
 
 
 def test_nan_is_no_label():
     """It is missing, as it is among numbers."""
     frame = pl.DataFrame({"c": [2.0, float("nan"), None, 1.5], "y": [0.5, 1.5, 2.5, 3.5]})
-    table = table_from_frame(frame, target="y", categorical=["c"], name="f.parquet")
+    table = table_from_frame(frame, target="y", categorical_columns=["c"], name="f.parquet")
     assert table.columns.categories == {"c": ["1.5", "2"]}
     assert table.features[:, 0].isnan().tolist() == [False, True, True, False]
     assert read_table(frame, table.columns, Origin("g.parquet")).features.nansum() == 1
@@ -367,21 +369,21 @@ def test_the_group_of_a_row_is_no_feature(tmp_path):
     """And may not be missing."""
     frame = pl.DataFrame({"x": range(30), "who": [f"p{i // 3}" for i in range(30)], "y": range(30)})
     write_frame(frame.with_columns(pl.col("y") + 0.5), tmp_path / "f.csv")
-    data = TableData(path=str(tmp_path / "f.csv"), target="y", group="who")
+    data = TableData(path=str(tmp_path / "f.csv"), target="y", group_column="who")
     assert data.load().columns.features == ["x"]
     data.setup()
     assert all(n % 3 == 0 for n in count_rows(data).values())
     frame = frame.with_columns(who=pl.when(pl.col("x") == 4).then(None).otherwise("who"))
     write_frame(frame, tmp_path / "f.csv")
-    with pytest.raises(UserError, match=r"f\.csv: data\.group 'who' is missing in row 5"):
+    with pytest.raises(UserError, match=r"f\.csv: data\.group_column 'who' is missing in row 5"):
         data.load()
 
 
 @pytest.mark.parametrize(
-    ("rows_a_label", "n_told_apart"),
+    ("rows_a_label", "n_encoded_labels"),
     [([3] * 600, 0), ([20] * 600, 256), ([3] * 400 + [20] * 100, 100), ([20] * 100, 100)],
 )
-def test_how_many_labels_are_told_apart_is_said(tmp_path, caplog, rows_a_label, n_told_apart):
+def test_how_many_labels_are_told_apart_is_said(tmp_path, caplog, rows_a_label, n_encoded_labels):
     """Where there are none, a warning says so."""
     labels = [f"l{k}" for k, n in enumerate(rows_a_label) for _ in range(n)]
     frame = pl.DataFrame({"c": labels, "x": range(len(labels)), "y": range(len(labels))})
@@ -389,10 +391,10 @@ def test_how_many_labels_are_told_apart_is_said(tmp_path, caplog, rows_a_label, 
     data = TableData(path=str(tmp_path / "f.csv"), target="y")
     data.setup()
     n = len(rows_a_label)
-    more = f", {n_told_apart} told apart" if n_told_apart < n else ""
-    assert f"('c' of {n} labels{more})" in in_words(data)
-    warning = f"column 'c': none of its {n} labels has data.rare_below=5 training rows"
-    assert (warning in caplog.text) == (n_told_apart == 0)
+    more = f", {n_encoded_labels} told apart" if n_encoded_labels < n else ""
+    assert f"('c' of {n} labels{more})" in describe(data)
+    warning = f"column 'c': none of its {n} labels has data.min_frequency=5 training rows"
+    assert (warning in caplog.text) == (n_encoded_labels == 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -480,11 +482,11 @@ def test_the_table_of_an_older_run_is_read_as_it_was(tmp_path, written, labels):
     quoted = [word if word.isdigit() else f'"{word}"' for word in written]
     rows = [f"{i / 7},{word},{i % 2}\n" for i, word in enumerate(quoted * 20)]
     (tmp_path / "f.csv").write_text("x,c,y\n" + "".join(rows))
-    data = TableData(path=str(tmp_path / "f.csv"), target="y", categorical=["c"])
+    data = TableData(path=str(tmp_path / "f.csv"), target="y", categorical_columns=["c"])
     data.known_columns = Columns(["x", "c"], "y", "binary", ["0", "1"], {"c": labels})
     data.setup()
     assert data.load().columns.categories == {"c": labels}
-    data = TableData(path=str(tmp_path / "f.csv"), target="y", categorical=["c"])
+    data = TableData(path=str(tmp_path / "f.csv"), target="y", categorical_columns=["c"])
     data.known_columns = Columns(["x", "c"], "y", "binary", ["0", "2"], {"c": labels})
     with pytest.raises(UserError, match="not read as it was in the training"):
         data.setup()

@@ -104,7 +104,7 @@ def test_numbers_in_any_notation_are_no_category(
     said = re.escape(f"column 'x' holds numbers, but {word!r} in row {row + 1};")
     with pytest.raises(UserError, match=said):
         table_of(path, stream=form == "stream")
-    columns = table_of(path, stream=form == "stream", categorical=["x"]).columns
+    columns = table_of(path, stream=form == "stream", categorical_columns=["x"]).columns
     assert word in columns.categories["x"]
 
 
@@ -139,7 +139,7 @@ def test_dates_that_are_not_iso_are_no_category(
     said = f"t.tsv: column 't' holds {kind}, but '{words[0]}' in row 1; write {kind} as"
     with pytest.raises(UserError, match=re.escape(said)):
         table_of(path)
-    assert len(table_of(path, categorical=["t"]).columns.categories["t"]) == 2
+    assert len(table_of(path, categorical_columns=["t"]).columns.categories["t"]) == 2
 
 
 @pytest.mark.parametrize("word", ["1.2.3", "A-12", "5 kg", "3-4", "1st", "2020/21", "12-3456"])
@@ -156,11 +156,11 @@ def test_a_column_that_is_declared_categorical_keeps_its_text(tmp_path: Path, ro
     """Zeros before a number too, wherever they are in the file; plain numbers are as ever."""
     codes = ["1234", "20001"] * 30
     frame = pl.DataFrame({"zip": codes, "y": [0.5, 1.5, 2.5] * 20})
-    plain = table_of(written(frame, tmp_path, "csv"), categorical=["zip"]).columns
+    plain = table_of(written(frame, tmp_path, "csv"), categorical_columns=["zip"]).columns
     assert plain.categories == {"zip": ["1234", "20001"]}
     codes[row] = "01234"
     path = written(frame.with_columns(zip=pl.Series(codes)), tmp_path, "csv")
-    columns = table_of(path, categorical=["zip"]).columns
+    columns = table_of(path, categorical_columns=["zip"]).columns
     assert columns.categories == {"zip": ["01234", "1234", "20001"]}
     assert read_as(columns, path).features[:, 0].int().tolist() == [
         ["01234", "1234", "20001"].index(code) for code in codes
@@ -186,7 +186,7 @@ def test_labels_of_a_declared_category(
     """Numbers in their order, and words; each is found again."""
     codes = (words * 60)[:60]
     path = written(pl.DataFrame({"c": codes, "y": [0.5, 1.5, 2.5, 3.5] * 15}), tmp_path, "csv")
-    table = table_of(path, categorical=["c"])
+    table = table_of(path, categorical_columns=["c"])
     assert table.columns.categories == {"c": words if labels is None else labels}
     again = read_as(table.columns, path).features
     assert again.nan_to_num(-1).tolist() == table.features.nan_to_num(-1).tolist()
@@ -262,7 +262,11 @@ def test_a_fault_in_one_of_several_files_is_told_with_file_and_row(
     said = said if "w-2.csv" in said else f"w-2.csv: {said}"
     target = "c" if column == "c" else "y"
     write_parts(Path(), "x", "0.5")
-    words = ["data=table", f"data.target={target}", "data.drop=[" + "yc".replace(target, "") + "]"]
+    words = [
+        "data=table",
+        f"data.target={target}",
+        "data.drop_columns=[" + "yc".replace(target, "") + "]",
+    ]
     quick = ["trainer.max_epochs=1", "hydra.run.dir=run"]
     assert multilayer("train", *words, *quick, "data.path=w-*.csv").code == 0
     write_parts(Path(), column, word)
@@ -333,5 +337,5 @@ def test_byte_order_marks_are_no_part_of_a_name(tmp_path: Path) -> None:
     """Not of the first one, and not of one that was joined to others."""
     rows = "".join(f"{i % 2},{i / 7},a\n" for i in range(60))
     (tmp_path / "t.csv").write_text(f"\ufeff\ufeffy,\ufeffx,c\n{rows}")
-    table = table_of(str(tmp_path / "t.csv"), drop=["c"])
+    table = table_of(str(tmp_path / "t.csv"), drop_columns=["c"])
     assert (table.columns.features, table.columns.target) == (["x"], "y")

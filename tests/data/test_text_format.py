@@ -144,8 +144,10 @@ def test_a_missing_target_or_group_is_told(tmp_path: Path, word: str, role: str)
             y=pl.when(pl.int_range(60) < 30).then(pl.lit("1")).otherwise("y")
         )
     path = written(frame, tmp_path, "csv")
-    with pytest.raises(UserError, match=r"(the target 'y'|data.group 'z') is missing in row 51"):
-        table_of(path, group="z" if role == "group" else None)
+    with pytest.raises(
+        UserError, match=r"(the target 'y'|data.group_column 'z') is missing in row 51"
+    ):
+        table_of(path, group_column="z" if role == "group" else None)
 
 
 def test_a_slip_in_the_target_is_told(tmp_path: Path) -> None:
@@ -420,8 +422,8 @@ ODD = ODD.filter(lambda name: not ("${" in name and "\\" in name))  # OmegaConf 
 @given(st.lists(ODD, min_size=1, max_size=5))
 def test_a_list_of_odd_names_is_the_same_when_it_is_pasted(columns: list[str]) -> None:
     """In a list, and each by itself."""
-    words = [as_override("data.drop", columns), as_override("data.target", columns[0])]
-    assert pasted(words) == [{"drop": columns}, {"target": columns[0]}]
+    words = [as_override("data.drop_columns", columns), as_override("data.target", columns[0])]
+    assert pasted(words) == [{"drop_columns": columns}, {"target": columns[0]}]
 
 
 def test_a_path_is_in_quotes_only_where_it_must_be() -> None:
@@ -441,7 +443,8 @@ def test_a_path_is_in_quotes_only_where_it_must_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "value"), [("drop=[1]", ["1"]), ("group=true", "true"), ("target=1", "1")]
+    ("word", "value"),
+    [("drop_columns=[1]", ["1"]), ("group_column=true", "true"), ("target=1", "1")],
 )
 def test_a_name_that_is_no_word_to_hydra_is_told_how_to_write(
     multilayer: Run, word: str, value: object
@@ -508,7 +511,9 @@ def test_signs_at_numbers_are_told(tmp_path: Path, word: str) -> None:
     assert f"'x' holds numbers, but {word!r} in row 1; write numbers as -1234.5," in str(
         error.value
     )
-    assert table_of(path, categorical=["x"]).columns.categories["x"] == sorted([word, "7", "8"])
+    assert table_of(path, categorical_columns=["x"]).columns.categories["x"] == sorted(
+        [word, "7", "8"]
+    )
 
 
 def test_a_table_that_is_quoted_throughout_is_read(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def prepared(made: list[Job]) -> list[Training]:
     data: DataModule = make_data(made[0].config)
     data.setup()
     return [
-        prepare(job.config, job.folder, (), data.in_another_order(job.number), quiet=True)
+        prepare(job.config, job.folder, (), data.with_shuffle_seed(job.number), quiet=True)
         for job in made
     ]
 

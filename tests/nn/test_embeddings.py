@@ -107,7 +107,7 @@ def test_a_table_with_embeddings_trains_and_is_evaluated(tmp_path) -> None:
     price = size + np.where(city == "Bern", 100.0, 0.0)
     pl.DataFrame({"city": city, "size": size, "price": price}).write_csv(tmp_path / "t.csv")
     words = ["data=table", f"data.path={tmp_path}/t.csv", "data.target=price"]
-    words += ["data.categories=embedding", "trainer.max_epochs=20", "optimizer.lr=0.01"]
+    words += ["data.categorical_encoding=embedding", "trainer.max_epochs=20", "optimizer.lr=0.01"]
     result = train_in(tmp_path / "run", *words)
     assert result.metrics["test"]["r2"] > 0.8
     question = {"run": str(tmp_path / "run"), "split": "test", "data": {"path": None}}
@@ -116,4 +116,4 @@ def test_a_table_with_embeddings_trains_and_is_evaluated(tmp_path) -> None:
     trained = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[])
     assert isinstance(trained.module.network, nn.Sequential)
     assert isinstance(trained.module.network[0], CategoryEmbeddings)
-    assert config_of(*words)["data"]["categories"] == "embedding"
+    assert config_of(*words)["data"]["categorical_encoding"] == "embedding"

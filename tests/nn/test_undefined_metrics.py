@@ -25,7 +25,7 @@ def table(tmp_path: Path) -> pl.DataFrame:
 
 def training(target: str, *words: str) -> list[str]:
     """The words of a short training."""
-    table = ["data=table", "data.path=t.csv", f"data.target={target}", "data.drop=[]"]
+    table = ["data=table", "data.path=t.csv", f"data.target={target}", "data.drop_columns=[]"]
     return ["train", *table, "trainer.max_epochs=2", "model.d_hidden=[]", *words]
 
 

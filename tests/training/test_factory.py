@@ -162,7 +162,7 @@ def test_all_features_are_numbers_unless_it_is_said_how_many() -> None:
 @pytest.mark.parametrize("name", ["iris", "breast_cancer"])
 def test_balanced_weights_count_the_training_rows_alone(name: str) -> None:
     """They are scikit-learn's n / (n_classes * count), of the training rows."""
-    data = BuiltinData(name=name, train_rows=90)
+    data = BuiltinData(name=name, max_train_rows=90)
     data.setup()
     target = data.targets[data.rows["train"]].numpy()
     expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
@@ -190,7 +190,7 @@ FLATS = Columns(["size", "city", "rooms"], "price", "regression", [], {"city": [
 def fitted_to_flats() -> Preprocessing:
     """Two numbers, of which one has gaps, and a city of three, of which one is rare."""
     rows = [[50.0, 0, 2], [70.0, 1, torch.nan], [90.0, 0, 4], [60.0, 1, 3], [80.0, 2, 3]]
-    return Preprocessing.of(FLATS, rare_below=2).fit_(torch.tensor(rows), torch.arange(5.0))
+    return Preprocessing.of(FLATS, min_frequency=2).fit_(torch.tensor(rows), torch.arange(5.0))
 
 
 def test_a_network_is_as_wide_as_its_preprocessed_table() -> None:
@@ -199,7 +199,8 @@ def test_a_network_is_as_wide_as_its_preprocessed_table() -> None:
     assert isinstance(one_hot, MLP)
     assert [layer.in_features for layer in linears(one_hot)] == [6, 4]
     assert linears(one_hot)[-1].out_features == 1
-    words = ["data=table", "data.path=t.csv", "data.target=price", "data.categories=embedding"]
+    words = ["data=table", "data.path=t.csv", "data.target=price"]
+    words += ["data.categorical_encoding=embedding"]
     embedded = make_checked_network(
         config_of(*words, "model.d_hidden=[4]"), FLATS, fitted_to_flats()
     )

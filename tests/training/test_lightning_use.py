@@ -140,8 +140,8 @@ def test_weights_of_raw_columns_refuse_preprocessed_rows(tmp_path: Path) -> None
     data = BuiltinData(name="diabetes", batch_size=16)
     module = module_for(data)
     trainer = quiet_trainer(tmp_path)
-    train_rows, rows = raw_rows(data, "train"), raw_rows(data, "test")
-    trainer.fit(module, plain_loader(*train_rows), plain_loader(*rows))
+    max_train_rows, rows = raw_rows(data, "train"), raw_rows(data, "test")
+    trainer.fit(module, plain_loader(*max_train_rows), plain_loader(*rows))
     trainer.save_checkpoint(tmp_path / "raw.ckpt")
     loaded = module_for(data)
     loaded.load_state_dict(module.state_dict())
@@ -166,7 +166,7 @@ def test_weights_of_raw_columns_refuse_preprocessed_rows(tmp_path: Path) -> None
 @pytest.mark.parametrize("numbers", ["standard", "quantile"])
 def test_weights_are_loaded_as_torch_saves_them(tmp_path: Path, numbers: Any) -> None:
     """A `state_dict` brings its preprocessing; of categories it does not say which they are."""
-    data = BuiltinData(name="diabetes", numbers=numbers)
+    data = BuiltinData(name="diabetes", numeric_scaling=numbers)
     module = module_for(data)
     quiet_trainer(tmp_path, n_epochs=1).fit(module, data)
     torch.save(module.state_dict(), tmp_path / "weights.pt")

@@ -66,7 +66,7 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     data.setup()
     torch.manual_seed(0)
     module = MulticlassModule(MLP(13, 3))
-    features, target = data.rows_of("train")
+    features, target = data.split_tensors("train")
     probabilities = module.predictions(module.output(features)).detach().double().numpy()
     probabilities /= probabilities.sum(1, keepdims=True)
     for batch_size in (7, 1000):

@@ -175,7 +175,7 @@ def test_labels_that_look_like_numbers_are_predicted_on(multilayer: Run, tmp_pat
     frame = pl.DataFrame({"c": ["0000", "0003", "A001"] * 60, "y": ["no", "yes", "no"] * 60})
     frame.write_csv(tmp_path / "t.csv")
     (tmp_path / "digits.csv").write_text("c,y\n0000,no\n0003,yes\n")
-    table = ["data=table", "data.path=t.csv", "data.target=y", "data.categorical=[c]"]
+    table = ["data=table", "data.path=t.csv", "data.target=y", "data.categorical_columns=[c]"]
     assert multilayer("train", *table, "trainer.max_epochs=30").code == 0
     (run,) = tmp_path.glob("runs/*/*")
     outcome = multilayer("predict", f"run={run}", "input=digits.csv", "output=p.csv")

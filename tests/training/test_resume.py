@@ -55,7 +55,7 @@ def steps_by_torch(run: Path, config: dict[str, Any], n_steps: int) -> dict[str,
     """The weights after more full-batch steps by torch's optimizer with the config's numbers."""
     data = make_data(config)
     data.setup()
-    features, target = data.rows_of("train")
+    features, target = data.split_tensors("train")
     network = make_network(config["model"], n_features=4, n_outputs=3)
     checkpoint = read_checkpoint(run / "checkpoints" / "last.ckpt")
     network.load_state_dict(
@@ -183,7 +183,7 @@ def test_plateau_keeps_what_it_has_come_down_to(tmp_path: Path) -> None:
         ("optimizer.amsgrad=true", "optimizer.amsgrad"),
         ("data=wine", "data.name=wine: it was iris"),
         ("data.split_seed=1", "data.split_seed=1"),
-        ("data.train_rows=20", "data.train_rows=20"),
+        ("data.max_train_rows=20", "data.max_train_rows=20"),
         ("loss=auto", "loss"),
         ("loss.label_smoothing=0.1", "loss.label_smoothing=0.1"),
         ("loss.class_weights=balanced", "loss.class_weights=balanced: it was null"),

@@ -320,7 +320,7 @@ def test_full_batch_gradient_descent_is_the_lectures_algorithm(tmp_path: Path) -
     train(config, tmp_path, quiet=True)
     data = make_data(config)
     data.setup()
-    features, target = (tensor.double() for tensor in data.rows_of("train"))
+    features, target = (tensor.double() for tensor in data.split_tensors("train"))
     torch.manual_seed(0)
     start = torch.nn.Linear(10, 1).double()
     w, b = start.weight[0].detach().clone(), start.bias[0].detach().clone()
@@ -403,7 +403,7 @@ def test_balanced_weights_are_scikit_learns(tmp_path: Path, data: str) -> None:
     result = train_in(folder, *words)
     splits = make_data(config_of(*words))
     splits.setup()
-    target = splits.rows_of("train")[1].numpy()
+    target = splits.split_tensors("train")[1].numpy()
     expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
     np.testing.assert_allclose(weights_of(folder)["loss.weight"].numpy(), expected, rtol=1e-6)
     question = {"run": str(folder), "split": "test", "data": {"path": None}}

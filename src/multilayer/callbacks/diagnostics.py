@@ -52,7 +52,7 @@ class Diagnostics(EpochsOnly):
         if trainer.current_epoch % self.every_n_epochs or not trainer.is_global_zero:
             return
         module, data = trained_here(trainer, pl_module)
-        features, target = data.rows_of("train", at_most=self.n_rows)
+        features, target = data.split_tensors("train", at_most=self.n_rows)
         found = look_at(module, features.to(module.device), target.to(module.device))
         log_in_fit(trainer, found.scalars())
         writer = tensorboard_writer(trainer)

@@ -118,7 +118,7 @@ def figures_of(
     module: SupervisedModule, data: DataModule, n_rows: int, when: str
 ) -> dict[str, Figure]:
     """The figures for the task, by their names; none where predictions are not finite."""
-    features, target = data.rows_of("validation", at_most=n_rows)
+    features, target = data.split_tensors("validation", at_most=n_rows)
     with untouched(module), torch.no_grad():
         predictions = predict(module, features)
         if not np.isfinite(predictions).all():
@@ -164,7 +164,7 @@ def boundary(module: SupervisedModule, data: DataModule, n_rows: int, when: str)
     splits: tuple[Split, ...] = ("train", "validation")
     rows: dict[str, Any] = {}
     for split in splits:
-        features, target = data.rows_of(split, at_most=n_rows)
+        features, target = data.split_tensors(split, at_most=n_rows)
         columns = preprocessing.unscale_numbers(features.to(device)).cpu()
         rows[split] = columns.numpy(), target.numpy()
 

@@ -28,6 +28,10 @@ _MODULES = {
 
 _KEYS = {
     "allow": "trusted_packages",
+    "data.most_labels": "data.max_categories",
+    "data.numbers": "data.numeric_scaling",
+    "data.rare_below": "data.min_frequency",
+    "data.train_rows": "data.max_train_rows",
     "keep": "keep_input_columns",
     "sweep": "hparams_search",
     "threads": "num_threads",
@@ -39,6 +43,10 @@ _ARGUMENTS = {
     "callbacks.lr_sweep.most_steps": "callbacks.lr_sweep.max_steps",
     "callbacks.lr_sweep.share": "callbacks.lr_sweep.fraction",
     "callbacks.lr_sweep.threads": "callbacks.lr_sweep.num_threads",
+    "data.categorical": "data.categorical_columns",
+    "data.categories": "data.categorical_encoding",
+    "data.drop": "data.drop_columns",
+    "data.group": "data.group_column",
     "scheduler.final": "scheduler.scheduler.final_fraction",
     "scheduler.warmup": "scheduler.scheduler.warmup_fraction",
 }

@@ -96,23 +96,23 @@ class Data(Component):
     test_fraction: PartialShare = 0.15
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: NonNegativeInt = 0
-    train_rows: PositiveInt | None = None
+    max_train_rows: PositiveInt | None = None
     path: str | None = None
     train_path: str | None = None
     validation_path: str | None = None
     test_path: str | None = None
-    group: str | None = None
+    group_column: str | None = None
     missing: list[str | int | float | None] = []
     decimal: Literal[".", ","] = "."
     thousands: Literal[",", ".", " ", "'", "_"] | None = None
     target: str | None = None
     task: Literal["binary", "multiclass", "regression"] | None = None
-    numbers: Literal["standard", "quantile"] = "standard"
-    rare_below: PositiveInt = 1
-    most_labels: PositiveInt = 1
-    categories: Literal["onehot", "embedding"] = "onehot"
-    categorical: list[str] = []
-    drop: list[str] = []
+    numeric_scaling: Literal["standard", "quantile"] = "standard"
+    min_frequency: PositiveInt = 1
+    max_categories: PositiveInt = 1
+    categorical_encoding: Literal["onehot", "embedding"] = "onehot"
+    categorical_columns: list[str] = []
+    drop_columns: list[str] = []
     stream: bool = False
 
 

@@ -57,8 +57,8 @@ def as_override(key: str, value: str | Sequence[str]) -> str:
 
     Hydra reads the same value from it when it is pasted into a shell.
 
-    >>> print(as_override("data.drop", ["a"]), as_override("data.drop", ["my col"]))
-    data.drop=[a] "data.drop=['my col']"
+    >>> print(as_override("data.drop_columns", ["a"]), as_override("data.drop_columns", ["my col"]))
+    data.drop_columns=[a] "data.drop_columns=['my col']"
     >>> print(as_override("data.target", "1"), as_override("data.decimal", ","))
     "data.target='1'" "data.decimal=','"
     """

@@ -59,7 +59,7 @@ class EpochShuffle:
         return wrapped[self.rank :: self.n_ranks]
 
 
-class Batches(ABC):
+class BatchIterator(ABC):
     """Minibatches of features `(B, D)` and target `(B,)`, an epoch each time it is iterated over.
 
     n_rows: how many rows an epoch has.
@@ -82,7 +82,7 @@ class Batches(ABC):
         self.batch_size = batch_size
         self.sampler = sampler
         self.device = device
-        self.n_given = 0
+        self.n_yielded = 0
         self.resumed: dict[str, int] = {}
         self.batch_sampler = None  # Lightning looks for one beside `sampler`
 
@@ -101,18 +101,18 @@ class Batches(ABC):
         """
         epoch = self.sampler.epoch if self.sampler is not None else 0
         resumed, self.resumed = self.resumed, {}
-        self.n_given = resumed["n_given"] if resumed.get("epoch") == epoch else 0
+        self.n_yielded = resumed["n_given"] if resumed.get("epoch") == epoch else 0
         # The epoch's length when it was interrupted: with other minibatches, it is another now.
-        if 0 < self.n_given < ceil(self.n_rows / resumed.get("batch_size", self.batch_size)):
-            for key, now in self.what_cuts().items():
+        if 0 < self.n_yielded < ceil(self.n_rows / resumed.get("batch_size", self.batch_size)):
+            for key, now in self.batching_key().items():
                 if resumed[key] != now:
                     raise UserError(
                         f"data.{key}={now}: the run to be resumed was interrupted in the middle of "
                         f"epoch {epoch + 1}; it can only go on with data.{key}={resumed[key]}"
                     )
-        return self.n_given
+        return self.n_yielded
 
-    def what_cuts(self) -> dict[str, int]:
+    def batching_key(self) -> dict[str, int]:
         """What decides which rows are in which minibatch of an epoch."""
         cuts = {"batch_size": self.batch_size}
         return cuts | ({"shuffle_seed": self.sampler.seed} if self.sampler is not None else {})
@@ -120,14 +120,14 @@ class Batches(ABC):
     def state_dict(self) -> dict[str, int]:
         """How many minibatches of which epoch were given; Lightning saves it in checkpoints."""
         epoch = self.sampler.epoch if self.sampler is not None else 0
-        return {"n_given": self.n_given, "epoch": epoch, **self.what_cuts()}
+        return {"n_given": self.n_yielded, "epoch": epoch, **self.batching_key()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on in the middle of an epoch, where the run that is resumed was interrupted."""
         self.resumed = state_dict
 
 
-class Minibatches(Batches):
+class Minibatches(BatchIterator):
     """Minibatches of rows in memory, one index each.
 
     features, target: of all rows, `(N, D)` and `(N,)`.
@@ -154,7 +154,7 @@ class Minibatches(Batches):
         sampler: EpochShuffle | None = None,
         device: torch.device | None = None,
         preprocessing: Preprocessing | None = None,
-        late: bool = False,
+        is_raw: bool = False,
     ) -> None:
         n_rows = len(target) if rows is None else len(rows)
         n_rows = n_rows if sampler is None else len(sampler)
@@ -163,7 +163,7 @@ class Minibatches(Batches):
         self.features = features
         self.target = target
         self.rows = rows
-        self.late = late
+        self.is_raw = is_raw
 
     def order(self) -> Tensor:
         """The numbers of the rows in the order of this epoch, `(n_rows,)` int64."""
@@ -175,10 +175,10 @@ class Minibatches(Batches):
     def __iter__(self) -> Iterator[Minibatch]:
         order = self.order().to(self.features.device)
         for rows in torch.split(order, self.batch_size)[self.begin() :]:
-            self.n_given += 1
+            self.n_yielded += 1
             # Four times as fast as `features[rows]`.
             features = self.features.index_select(0, rows)
             target = self.target.index_select(0, rows)
-            if self.late and self.preprocessing is not None:
+            if self.is_raw and self.preprocessing is not None:
                 features = self.preprocessing(features)
             yield Minibatch(features.to(self.device), target.to(self.device))

@@ -44,7 +44,7 @@ Float64s = npt.NDArray[np.float64]
 
 
 @dataclass
-class Kinds:
+class ColumnTypes:
     """The columns of a table that are not numbers: categories, or left out.
 
     categories: the labels of each column of categories, sorted.
@@ -55,7 +55,7 @@ class Kinds:
     dropped: dict[str, str] = field(default_factory=dict)
 
 
-class NumberFacts:
+class NumericStats:
     """What is to be known of columns of numbers, gathered a part at a time.
 
     numbers: the names and types of the columns.
@@ -154,25 +154,25 @@ def kind_of_time(dtype: pl.DataType) -> str:
     return {pl.Time: "times of day", pl.Duration: "durations"}.get(dtype.base_type(), "numbers")
 
 
-def find_kinds(
+def infer_column_types(
     labels: Sequence[str],
-    facts: NumberFacts,
+    facts: NumericStats,
     numbers: Mapping[str, Floats],
     others: pl.DataFrame,
     target: pl.Series,
     *,
-    categorical: Sequence[str] = (),
+    categorical_columns: Sequence[str] = (),
     known_words: Collection[str] = (),
     text: TextFormat,
     name: str,
     origin: Origin,
-) -> Kinds:
+) -> ColumnTypes:
     """Which columns are categories, and which are of no use.
 
     labels: the names of all columns but the target.
     numbers: the values `(N,)` of each column of numbers, of which `facts` are known.
     others: the other columns.
-    categorical: columns that are categories whatever they hold.
+    categorical_columns: columns that are categories whatever they hold.
     known_words: columns of words where slips are not looked for.
     text: how values were written where they were text.
     name: what messages call the table.
@@ -180,7 +180,7 @@ def find_kinds(
 
     Raises `UserError` for words among numbers.
     """
-    kinds, settled = Kinds(), {*categorical, *known_words}
+    kinds, settled = ColumnTypes(), {*categorical_columns, *known_words}
     spelled = {}  # the labels of each category that may stand for missing values
     for label in labels:
         if label in numbers:
@@ -188,11 +188,11 @@ def find_kinds(
         else:
             said = None
             if label not in settled and others[label].dtype in WORDS:
-                otherwise = as_override("data.categorical", [label])
+                otherwise = as_override("data.categorical_columns", [label])
                 said = check_words(others[label], text, origin, otherwise=otherwise)
             if said:
                 log.warning(f"{name}: {said}")
-            reason = reason_to_drop(others[label], is_declared=label in categorical)
+            reason = reason_to_drop(others[label], is_declared=label in categorical_columns)
         if reason:
             kinds.dropped[label] = reason
             log.warning(f"{name}: column {label!r} is left out: {reason}")
@@ -209,7 +209,7 @@ def find_kinds(
         if is_target:
             log.warning(
                 f"{name}: column {label!r} equals the target; leave it out with "
-                f"{as_override('data.drop', [label])} "
+                f"{as_override('data.drop_columns', [label])} "
                 "if it is not known where predictions are to be made"
             )
     if spelled:
@@ -234,7 +234,7 @@ def refuse_nested(label: str, dtype: pl.DataType, name: str, *, is_target: bool)
     if not (is_number(dtype) or dtype in (*WORDS, pl.Null)):
         raise UserError(
             f"{name}: column {label!r} holds {dtype}, where one value a row is needed"
-            + f"; leave it out with {as_override('data.drop', [label])}" * (not is_target)
+            + f"; leave it out with {as_override('data.drop_columns', [label])}" * (not is_target)
         )
 
 
@@ -253,12 +253,12 @@ def reason_to_drop(column: pl.Series, *, is_declared: bool) -> str | None:
     return None
 
 
-def warn_of_row_numbers(label: str, facts: NumberFacts, name: str) -> None:
+def warn_of_row_numbers(label: str, facts: NumericStats, name: str) -> None:
     """Say where a column is likely a number of the row, from which nothing can be learnt."""
     if facts.are_row_numbers(label):
         log.warning(
             f"{name}: column {label!r} has another number in every row; if it is a row number, "
-            f"leave it out with {as_override('data.drop', [label])}"
+            f"leave it out with {as_override('data.drop_columns', [label])}"
         )
 
 

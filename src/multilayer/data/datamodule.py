@@ -13,8 +13,8 @@ from torch import Tensor
 
 from multilayer.core.device import free_memory
 from multilayer.core.errors import UserError
-from multilayer.data.batches import Batches, BatchSize, EpochShuffle, Minibatch, Minibatches
-from multilayer.data.parquet_stream import TableStream
+from multilayer.data.batches import BatchIterator, BatchSize, EpochShuffle, Minibatch, Minibatches
+from multilayer.data.parquet_stream import ParquetStream
 from multilayer.data.preprocessing import (
     NumberScaling,
     Preprocessing,
@@ -49,11 +49,11 @@ class DataModule(ABC, pl.LightningDataModule):
     split_seed: decides the split, and nothing else does.
     validation_fraction, test_fraction: shares of all rows.
     folds, fold: for cross-validation: the test rows are those of one of so many folds.
-    train_rows: keep only so many of the training rows, drawn at random; None keeps all.
+    max_train_rows: keep only so many of the training rows, drawn at random; None keeps all.
     shuffle_seed: decides the order of the rows in each epoch.
-    numbers: how numbers are scaled; see `Preprocessing`.
-    rare_below: a category with fewer training rows counts as one of the others.
-    most_labels: of each column of categories so many labels at most are told apart.
+    numeric_scaling: how numbers are scaled; see `Preprocessing`.
+    min_frequency: a category with fewer training rows counts as one of the others.
+    max_categories: of each column of categories so many labels at most are told apart.
     preprocessing: already fitted; None fits a new one on the training rows.
     """
 
@@ -65,14 +65,14 @@ class DataModule(ABC, pl.LightningDataModule):
 
     features: Tensor
     """Of all rows, `(N, D)`; `rows` has the numbers of those of each split. They are preprocessed,
-    but where the training rows are streamed: then `late_preprocessing` is still to be done, since
+    but where the training rows are streamed: then `batch_preprocessing` is still to be done, since
     categories take much less memory before it."""
 
     targets: Tensor
     columns: Columns
     preprocessing: Preprocessing
     fingerprint: str
-    gaps: str
+    missing_summary: str
 
     def __init__(
         self,
@@ -83,11 +83,11 @@ class DataModule(ABC, pl.LightningDataModule):
         test_fraction: float = 0.15,
         folds: int | None = None,
         fold: int = 0,
-        train_rows: int | None = None,
+        max_train_rows: int | None = None,
         shuffle_seed: int = 0,
-        numbers: NumberScaling = "standard",
-        rare_below: int = 5,
-        most_labels: int = 256,
+        numeric_scaling: NumberScaling = "standard",
+        min_frequency: int = 5,
+        max_categories: int = 256,
         preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
@@ -106,20 +106,20 @@ class DataModule(ABC, pl.LightningDataModule):
             raise ValueError(f"fold must be from 0 to {folds - 1}, got {fold}")
         if folds == 1:
             raise ValueError("folds must be at least 2, got 1")
-        if train_rows is not None and train_rows < 1:
-            raise ValueError(f"train_rows must be at least 1 or None, got {train_rows}")
+        if max_train_rows is not None and max_train_rows < 1:
+            raise ValueError(f"max_train_rows must be at least 1 or None, got {max_train_rows}")
         self.batch_size = batch_size
         self.split_rule = SplitRule(split_seed, validation_fraction, test_fraction, folds, fold)
-        self.train_rows = train_rows
+        self.max_train_rows = max_train_rows
         self.shuffle_seed = shuffle_seed
-        self.numbers = numbers
-        self.rare_below = rare_below
-        self.most_labels = most_labels
+        self.numeric_scaling = numeric_scaling
+        self.min_frequency = min_frequency
+        self.max_categories = max_categories
         self.fitted_preprocessing = preprocessing
         self.rows: dict[Split, Tensor] = {}
         self.moved: tuple[Tensor, Tensor] | None = None
-        self.stream: TableStream | None = None  # set by a `load` that keeps only a sample
-        self.late_preprocessing: Preprocessing | None = None
+        self.stream: ParquetStream | None = None  # set by a `load` that keeps only a sample
+        self.batch_preprocessing: Preprocessing | None = None
 
     @abstractmethod
     def load(self) -> Table:
@@ -144,9 +144,9 @@ class DataModule(ABC, pl.LightningDataModule):
             table = replace(table, columns=as_in_training(table.columns, self.known_columns))
         self.columns = table.columns
         self.fingerprint = table.fingerprint(self.stream.version if self.stream else "")
-        self.gaps = table.gaps_in_words()
+        self.missing_summary = table.missing_summary()
         rows = split_rows(table, self.split_rule)
-        rows = replace(rows, train=rows.train[: self.train_rows])
+        rows = replace(rows, train=rows.train[: self.max_train_rows])
         self.rows = {"train": rows.train, "validation": rows.validation, "test": rows.test}
         # A stream's training rows are in no memory: to compare them would take a second reading.
         shared = shared_rows(table, rows) if self.stream is None else ""
@@ -164,36 +164,36 @@ class DataModule(ABC, pl.LightningDataModule):
             self.features = table.features
             self.targets = preprocessed_target(self.preprocessing, table)
             # The module's own moves to the device of the network, and changes its precision.
-            self.late_preprocessing = deepcopy(self.preprocessing)
+            self.batch_preprocessing = deepcopy(self.preprocessing)
 
     def fit_preprocessing(self, table: Table) -> Preprocessing:
         """A preprocessing fitted on the training rows of a table."""
         unfitted = Preprocessing.of(
             table.columns,
-            numbers=self.numbers,
-            rare_below=self.rare_below,
-            most_labels=self.most_labels,
+            numeric_scaling=self.numeric_scaling,
+            min_frequency=self.min_frequency,
+            max_categories=self.max_categories,
         )
         rows = self.rows["train"].sort().values  # memory is read in its order
         is_number = table.columns.task == "regression"
         target = table.target if is_number else None
         fitted = unfitted.fit_(table.features, target, rows=rows)
         categories = table.columns.categories.items()
-        for (label, labels), n in zip(categories, fitted.n_told_apart, strict=True):
+        for (label, labels), n in zip(categories, fitted.n_encoded_labels, strict=True):
             if n == 0:
                 log.warning(
-                    f"column {label!r}: none of its {len(labels):,} labels has data.rare_below="
-                    f"{self.rare_below} training rows; all count as one, which says nothing"
+                    f"column {label!r}: none of its {len(labels):,} labels has data.min_frequency="
+                    f"{self.min_frequency} training rows; all count as one, which says nothing"
                 )
         return fitted
 
-    def in_another_order(self, shuffle_seed: int) -> Self:
+    def with_shuffle_seed(self, shuffle_seed: int) -> Self:
         """The same rows, not copied, whose order in each epoch follows another seed."""
         other = copy(self)
         other.shuffle_seed = shuffle_seed
         return other
 
-    def rows_of(self, split: Split, at_most: int | None = None) -> Minibatch:
+    def split_tensors(self, split: Split, at_most: int | None = None) -> Minibatch:
         """A copy of the rows of a split: preprocessed features `(N, D)` and target `(N,)`.
 
         at_most: no more than so many of them, evenly spread; None for all.
@@ -202,25 +202,25 @@ class DataModule(ABC, pl.LightningDataModule):
         if at_most is not None:
             rows = rows[:: ceil(len(rows) / at_most)]
         features = self.features[rows]
-        late = self.late_preprocessing
+        late = self.batch_preprocessing
         return Minibatch(features if late is None else late(features), self.targets[rows])
 
     def minibatches(self, split: Split, device: torch.device | None = None) -> Minibatches:
         """The rows of a split in their order, for evaluation."""
         return Minibatches(
-            *self.placed(device),
+            *self.on_device(device),
             batch_size=EVALUATION_BATCH_SIZE,
             rows=self.rows[split],
             device=device,
-            preprocessing=self.late_preprocessing or self.preprocessing,
-            late=self.late_preprocessing is not None,
+            preprocessing=self.batch_preprocessing or self.preprocessing,
+            is_raw=self.batch_preprocessing is not None,
         )
 
-    def train_minibatches(self, device: torch.device | None = None) -> Batches:
+    def train_minibatches(self, device: torch.device | None = None) -> BatchIterator:
         """The training rows in an order that changes each epoch; a share of them in DDP."""
         trainer = self.trainer
-        if self.stream is not None and self.late_preprocessing is not None:
-            return self.streamed_minibatches(self.stream, self.late_preprocessing, device)
+        if self.stream is not None and self.batch_preprocessing is not None:
+            return self.streamed_minibatches(self.stream, self.batch_preprocessing, device)
         sampler = EpochShuffle(
             len(self.rows["train"]),
             self.shuffle_seed,
@@ -228,7 +228,7 @@ class DataModule(ABC, pl.LightningDataModule):
             n_ranks=trainer.world_size if trainer else 1,
         )
         return Minibatches(
-            *self.placed(device),
+            *self.on_device(device),
             batch_size=self.batch_size,
             rows=self.rows["train"],
             sampler=sampler,
@@ -237,7 +237,7 @@ class DataModule(ABC, pl.LightningDataModule):
         )
 
     def streamed_minibatches(
-        self, stream: TableStream, preprocessing: Preprocessing, device: torch.device | None
+        self, stream: ParquetStream, preprocessing: Preprocessing, device: torch.device | None
     ) -> StreamedMinibatches:
         """The training rows, read while the network trains."""
         if self.batch_size == "full":
@@ -255,12 +255,12 @@ class DataModule(ABC, pl.LightningDataModule):
             device=device,
         )
 
-    def placed(self, device: torch.device | None) -> tuple[Tensor, Tensor]:
+    def on_device(self, device: torch.device | None) -> tuple[Tensor, Tensor]:
         """Features and target of all rows on a device, moved once.
 
         They stay where they are if they are too large for it, or still to be preprocessed.
         """
-        if device is None or device == self.features.device or self.late_preprocessing is not None:
+        if device is None or device == self.features.device or self.batch_preprocessing is not None:
             return self.features, self.targets
         if self.moved is None or self.moved[0].device != device:
             n_bytes = self.features.nbytes + self.targets.nbytes
@@ -269,7 +269,7 @@ class DataModule(ABC, pl.LightningDataModule):
             self.moved = self.features.to(device), self.targets.to(device)
         return self.moved
 
-    def train_dataloader(self) -> Batches:
+    def train_dataloader(self) -> BatchIterator:
         """For Lightning: the training rows, on the trainer's device."""
         return self.train_minibatches(self.device())
 
@@ -298,7 +298,7 @@ def count_rows(data: DataModule) -> dict[str, int]:
     return counts
 
 
-def in_words(data: DataModule) -> str:
+def describe(data: DataModule) -> str:
     """What was read, in one line: rows, features by kind, missing values and the task.
 
     Of a table that is streamed, kinds and missing values are those of the rows kept in memory.
@@ -306,7 +306,7 @@ def in_words(data: DataModule) -> str:
     >>> from multilayer import BuiltinData
     >>> data = BuiltinData(name="iris")
     >>> data.setup()
-    >>> in_words(data)
+    >>> describe(data)
     'train 104, validation 23, test 23 rows; 4 numbers; multiclass, 3 classes'
     """
     rows = ", ".join(f"{split} {n:,}" for split, n in count_rows(data).items())
@@ -316,8 +316,8 @@ def in_words(data: DataModule) -> str:
     parts = [
         f"{rows} rows",
         streamed if data.stream else "",
-        columns.in_words(data.preprocessing.n_told_apart),
-        data.gaps,
+        columns.describe(data.preprocessing.n_encoded_labels),
+        data.missing_summary,
         f"{columns.task}{classes}",
     ]
     return "; ".join(filter(None, parts))

@@ -21,7 +21,7 @@ from multilayer.data.column_types import is_fractional
 from multilayer.data.origin import Origin
 from multilayer.data.split import refuse_rare_class
 from multilayer.data.table import MAX_INTEGER_CLASSES, Columns, Split, Table, read_table
-from multilayer.data.table_builder import Intake
+from multilayer.data.table_builder import TableBuilder
 from multilayer.data.table_io import TableFile, refusing, text_ending
 from multilayer.nn.losses import Task
 
@@ -42,7 +42,7 @@ Parts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """Rows of a file that are read at once."""
 
     file: Path
@@ -50,7 +50,7 @@ class Piece:
     n_rows: int
 
 
-class TableStream:
+class ParquetStream:
     """The training rows of Parquet files, a piece at a time, and a sample of all their rows.
 
     What a row is for is drawn for each row of a piece, from the seed and the number of the piece
@@ -75,10 +75,10 @@ class TableStream:
         self.version = "".join(version_of(each) for each in file.files)
         self.columns = list(file.schema)
         width = len(self.columns)
-        self.pieces = [
+        self.chunks = [
             piece for each in file.files for piece in pieces_of(each, file.rows(each), width)
         ]
-        n_rows = sum(piece.n_rows for piece in self.pieces)
+        n_rows = sum(piece.n_rows for piece in self.chunks)
         most = HELD_OUT_BYTES / (4 * width * max(1, n_rows))
         held_out = [min(fractions.get(split, 0.0), most) for split in ("validation", "test")]
         sample = min(1 - sum(held_out), most)
@@ -92,12 +92,12 @@ class TableStream:
 
         The first row of a class is in the sample.
         """
-        drawn = np.random.default_rng((self.seed, number)).random(self.pieces[number].n_rows)
+        drawn = np.random.default_rng((self.seed, number)).random(self.chunks[number].n_rows)
         parts = np.searchsorted(self.bounds, drawn, side="right")
         parts[self.first_of_class.get(number, [])] = SAMPLE
         return parts
 
-    def survey(self, intake: Intake) -> dict[Split, Tensor]:
+    def scan_all(self, intake: TableBuilder) -> dict[Split, Tensor]:
         """Look at every row once, and take in those that are kept in memory.
 
         Returns the numbers of the validation and test rows among them. The sample has at least one
@@ -109,19 +109,19 @@ class TableStream:
         kept, classes = [], Classes(intake.task)
         console = Console(stderr=True)
         for number in track(
-            range(len(self.pieces)),
+            range(len(self.chunks)),
             description="looking at all rows",
             console=console,
             disable=not console.is_terminal,
             transient=True,
         ):
-            piece, rows = self.pieces[number], self.read(number)
+            piece, rows = self.chunks[number], self.read(number)
             self.first_of_class[number] = classes.new_in(rows[intake.target], intake.name)
             parts = self.parts(number)
             intake.add(rows, parts != TRAIN, name=piece.file.name, rows_before=piece.start)
             kept.append(parts[parts != TRAIN])
             self.n_training.append(int(np.isin(parts, (TRAIN, SAMPLE)).sum()))
-        if not self.pieces:
+        if not self.chunks:
             raise UserError(f"{intake.name} has a header and no rows")
         refuse_rare_class(intake.target, classes.counts, self.n_splits, "splits")
         return self.rows_by_split(np.concatenate(kept), intake.name)
@@ -146,7 +146,7 @@ class TableStream:
 
         Raises `UserError` where its file is another one than at the beginning.
         """
-        piece = self.pieces[number]
+        piece = self.chunks[number]
         with refusing(piece.file):
             if state_of(piece.file) != self.states[piece.file]:
                 raise UserError(f"{piece.file}: it was written anew while it was being read")
@@ -155,7 +155,7 @@ class TableStream:
 
     def training_rows(self, number: int, columns: Columns) -> Table:
         """The training rows of a piece."""
-        piece, parts = self.pieces[number], self.parts(number)
+        piece, parts = self.chunks[number], self.parts(number)
         chosen = (parts == TRAIN) | (parts == SAMPLE)
         rows = piece.start + np.flatnonzero(chosen)
         origin = Origin(piece.file.name, [(piece.file.name, rows)])
@@ -191,12 +191,12 @@ def not_parquet(file: Path) -> str:
     )
 
 
-def pieces_of(file: Path, rows: pl.LazyFrame, width: int) -> Sequence[Piece]:
+def pieces_of(file: Path, rows: pl.LazyFrame, width: int) -> Sequence[Chunk]:
     """A file of so many columns in pieces."""
     with refusing(file):
         n = int(rows.select(pl.len()).collect().item())
     step = max(1, PIECE_VALUES // width)
-    return [Piece(file, start, min(step, n - start)) for start in range(0, n, step)]
+    return [Chunk(file, start, min(step, n - start)) for start in range(0, n, step)]
 
 
 class Classes:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 
 
-def read_ahead(items: Iterator[Item]) -> Iterator[Item]:
+def prefetch(items: Iterator[Item]) -> Iterator[Item]:
     """The items, each fetched by a thread while the one before it is used.
 
     What fetching raises is raised where the item would have come.

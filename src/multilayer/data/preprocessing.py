@@ -23,12 +23,15 @@ FITTED = (
     "mean",
     "scale",
     "quantiles",
-    "with_gaps",
+    "missing_indicator_columns",
     "slots",
     "target_mean",
     "target_scale",
 )
 """The names of the fitted numbers."""
+
+SAVED_AS = {"missing_indicator_columns": "with_gaps"}
+"""What checkpoints call them, where that is an earlier name."""
 
 Values = npt.NDArray[np.float64]
 NumberScaling = Literal["standard", "quantile"]
@@ -54,9 +57,9 @@ class Preprocessing(nn.Module):
     n_columns: how many raw columns there are.
     n_labels: for each column of categories its position, and the number of its labels. Such a
         column holds the index of the label, or that number for a label that is not known.
-    numbers: "standard" or "quantile".
-    rare_below: a label with fewer training rows than this is among the others.
-    most_labels: of each column so many labels at most have a feature, the most frequent ones.
+    numeric_scaling: "standard" or "quantile".
+    min_frequency: a label with fewer training rows than this is among the others.
+    max_categories: of each column so many labels at most have a feature, the most frequent ones.
 
     **Shape**
 
@@ -73,22 +76,22 @@ class Preprocessing(nn.Module):
         n_columns: int,
         *,
         n_labels: Mapping[int, int] | None = None,
-        numbers: NumberScaling = "standard",
-        rare_below: int = 1,
-        most_labels: int | None = None,
+        numeric_scaling: NumberScaling = "standard",
+        min_frequency: int = 1,
+        max_categories: int | None = None,
     ) -> None:
         super().__init__()
         self.n_labels = dict(n_labels or {})
         self.number_columns = [i for i in range(n_columns) if i not in self.n_labels]
-        self.numbers = numbers
-        self.rare_below = rare_below
-        self.most_labels = most_labels
+        self.numeric_scaling = numeric_scaling
+        self.min_frequency = min_frequency
+        self.max_categories = max_categories
         n = len(self.number_columns)
         self.median = torch.zeros(n)
         self.mean = torch.zeros(n)
         self.scale = torch.ones(n)
         self.quantiles = torch.zeros(n, 0)
-        self.with_gaps = torch.zeros(0, dtype=torch.int64)
+        self.missing_indicator_columns = torch.zeros(0, dtype=torch.int64)
         self.slots = torch.zeros(sum(self.n_labels.values()) + 2 * len(self.n_labels)).long()
         self.target_mean = torch.tensor(0.0)
         self.target_scale = torch.tensor(1.0)
@@ -109,13 +112,23 @@ class Preprocessing(nn.Module):
                 "preprocessing: the weights to be loaded come with that of a table with "
                 "categories; make the module with preprocessing=data.preprocessing first"
             )
-        numbers: NumberScaling = "quantile" if state["quantiles"].shape[1] else "standard"
-        return cls(len(state["median"]), numbers=numbers)
+        numeric_scaling: NumberScaling = "quantile" if state["quantiles"].shape[1] else "standard"
+        return cls(len(state["median"]), numeric_scaling=numeric_scaling)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """An unfitted one from the `options` of another, of an earlier version too."""
+        renamed = {"numbers": "numeric_scaling"}
+        return cls(**{renamed.get(name, name): value for name, value in options.items()})
 
     def options(self) -> dict[str, Any]:
         """What makes another one, as plain data; its fitted numbers are in the `state_dict`."""
         n_columns = len(self.number_columns) + len(self.n_labels)
-        return {"n_columns": n_columns, "n_labels": self.n_labels, "numbers": self.numbers}
+        return {
+            "n_columns": n_columns,
+            "n_labels": self.n_labels,
+            "numeric_scaling": self.numeric_scaling,
+        }
 
     def is_like(self, other: "Preprocessing") -> bool:
         """Whether another one, on any device, maps columns and targets to the same."""
@@ -146,7 +159,7 @@ class Preprocessing(nn.Module):
         return [len(torch.unique(part[part >= 0])) for part in self.slots_by_column()]
 
     @property
-    def n_told_apart(self) -> list[int]:
+    def n_encoded_labels(self) -> list[int]:
         """How many labels of each column of categories have a feature of their own."""
         parts = self.slots_by_column()
         return [int(((part[:-2] >= 0) & (part[:-2] != part[-2])).sum()) for part in parts]
@@ -158,7 +171,7 @@ class Preprocessing(nn.Module):
     @property
     def n_features(self) -> int:
         """The width of its output."""
-        return len(self.median) + len(self.with_gaps) + sum(self.category_sizes)
+        return len(self.median) + len(self.missing_indicator_columns) + sum(self.category_sizes)
 
     def fit_(
         self, columns: Tensor, target: Tensor | None = None, *, rows: Tensor | None = None
@@ -176,7 +189,7 @@ class Preprocessing(nn.Module):
             median, centers, deviations, quantiles = (torch.stack(each) for each in numbers)
             self.median, self.quantiles = median.to(dtype), quantiles.to(dtype)
             self.mean, self.scale = narrowed(centers, deviations, dtype)
-            self.with_gaps = torch.stack(gaps).nonzero().flatten()
+            self.missing_indicator_columns = torch.stack(gaps).nonzero().flatten()
         if self.n_labels:
             self.slots = self.fit_slots(columns, rows)
         if target is not None:
@@ -190,7 +203,7 @@ class Preprocessing(nn.Module):
         values = wide[~np.isnan(wide)]
         median = np.median(values) if len(values) else 0.0  # an empty column is 0
         filled = np.where(np.isnan(wide), median, wide)
-        quantiles = quantiles_of(filled) if self.numbers == "quantile" else np.empty(0)
+        quantiles = quantiles_of(filled) if self.numeric_scaling == "quantile" else np.empty(0)
         return (
             torch.as_tensor(median),
             *center_and_deviation(filled),
@@ -208,11 +221,11 @@ class Preprocessing(nn.Module):
         for position, n in self.n_labels.items():
             codes = columns[rows, position].nan_to_num(n + 1).long()
             counts = codes.bincount(minlength=n + 2)
-            is_frequent = counts >= max(1, self.rare_below)
+            is_frequent = counts >= max(1, self.min_frequency)
             is_frequent[n:] = False  # not labels
-            if self.most_labels is not None:
+            if self.max_categories is not None:
                 is_frequent[
-                    counts[:n].argsort(descending=True, stable=True)[self.most_labels :]
+                    counts[:n].argsort(descending=True, stable=True)[self.max_categories :]
                 ] = False
             has_others = bool((counts[: n + 1] > 0)[~is_frequent[: n + 1]].any())
             own = torch.full((n + 2,), -1)
@@ -244,14 +257,14 @@ class Preprocessing(nn.Module):
         raw = raw.to(self.raw_dtype)
         gaps = raw.isnan()
         filled = torch.where(gaps, self.median, raw)
-        if self.numbers == "quantile" and self.quantiles.shape[1]:
+        if self.numeric_scaling == "quantile" and self.quantiles.shape[1]:
             scaled = normal_quantile(filled, self.quantiles)
         else:
             scaled = (filled - self.mean) / self.scale
         scaled = scaled.float()
         parts = [scaled]
-        if len(self.with_gaps):
-            parts.append(gaps[:, self.with_gaps].to(scaled.dtype))
+        if len(self.missing_indicator_columns):
+            parts.append(gaps[:, self.missing_indicator_columns].to(scaled.dtype))
         if self.n_labels:
             parts.append(self.one_hot(columns).to(scaled.dtype))
         return torch.cat(parts, dim=1) if parts[1:] else scaled
@@ -280,7 +293,7 @@ class Preprocessing(nn.Module):
         """
         scaled = features[:, : self.n_numbers].to(self.mean.device, self.mean.dtype)
         n = self.quantiles.shape[1]
-        if self.numbers != "quantile" or n < 2:
+        if self.numeric_scaling != "quantile" or n < 2:
             return scaled * self.scale + self.mean
         places = torch.special.ndtr(scaled.double()) * (n - 1)  # from 0 on, between quantiles
         low = places.long().clamp_max(n - 2)
@@ -318,7 +331,8 @@ class Preprocessing(nn.Module):
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         """Save the fitted numbers with the weights."""
-        destination.update({prefix + name: getattr(self, name) for name in FITTED})
+        for name in FITTED:
+            destination[prefix + SAVED_AS.get(name, name)] = getattr(self, name)
 
     def _load_from_state_dict(
         self,
@@ -332,12 +346,13 @@ class Preprocessing(nn.Module):
     ) -> None:
         """Take on what was fitted to as many columns, on the device where this one is."""
         for name in FITTED:
-            own, new = getattr(self, name), state_dict.get(prefix + name)
+            key, own = prefix + SAVED_AS.get(name, name), getattr(self, name)
+            new, has_any_length = state_dict.get(key), name == "missing_indicator_columns"
             if new is None:
-                missing_keys.append(prefix + name)
-            elif new.ndim != own.ndim or (name != "with_gaps" and new.shape[:1] != own.shape[:1]):
+                missing_keys.append(key)
+            elif new.ndim != own.ndim or (not has_any_length and new.shape[:1] != own.shape[:1]):
                 # One number for all columns would be repeated.
-                error_msgs.append(f"size mismatch for {prefix}{name}: {tuple(new.shape)}")
+                error_msgs.append(f"size mismatch for {key}: {tuple(new.shape)}")
             else:
                 setattr(self, name, new.to(own.device, copy=True))
 
@@ -355,7 +370,7 @@ def preprocess(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tens
         raw,
         table.columns.features,
         table.origin.place,
-        in_place=table.is_ours and is_as_large,
+        in_place=table.owns_memory and is_as_large,
     )
     return features, preprocessed_target(preprocessing, table)
 
@@ -426,7 +441,7 @@ def refuse_far_targets(preprocessing: Preprocessing, table: Table) -> None:
     """
     preprocessed_target(preprocessing, table)
     mean, scale = preprocessing.target_mean.double(), preprocessing.target_scale.double()
-    for rows in table.given.values() or [torch.arange(len(table.target))]:
+    for rows in table.preset_splits.values() or [torch.arange(len(table.target))]:
         scaled = (table.target[rows].double() - mean.cpu()) / scale.cpu()
         if len(rows) and scaled.median().abs() > 1 and is_rounded(scaled.numpy()):
             raise too_far(preprocessing, table, int(rows[scaled.abs().argmax()]))

@@ -59,7 +59,7 @@ def split_rows(table: Table, rule: SplitRule) -> Rows:
     """
     strata = None if table.columns.task == "regression" else table.target.numpy()
     groups = None if table.groups is None else table.groups.numpy()
-    given = {split: rows.numpy() for split, rows in table.given.items()}
+    given = {split: rows.numpy() for split, rows in table.preset_splits.items()}
     is_given = np.zeros(len(table.target), dtype=bool)
     for numbers in given.values():
         is_given[numbers] = True
@@ -149,8 +149,8 @@ def refuse_few_groups(n_groups: int, folds: int | None) -> None:
     if n_groups < needed:
         advice = f"give data.folds={n_groups}, or " if n_groups >= 3 else ""
         raise UserError(
-            f"data.group has {n_groups} different value{'s' * (n_groups != 1)}, fewer than the "
-            f"{needed} {parts} whose rows are to have none in common; {advice}leave out data.group"
+            f"data.group_column has {n_groups} different value{'s' * (n_groups != 1)}, fewer than "
+            f"the {needed} {parts} that must not share one; {advice}leave out data.group_column"
         )
 
 
@@ -185,7 +185,7 @@ def divide(
     # Rows of one group stay together: as many folds as bring a fold near to the fraction.
     n_folds = rule.folds or max(2, min(n_units, round(len(rows) / n_part)))
     if n_units < n_folds:
-        units = "rows" if own_groups is None else "values of data.group"
+        units = "rows" if own_groups is None else "values of data.group_column"
         raise ValueError(f"{n_units} {units} cannot be divided into {n_folds} folds")
     if own_strata is not None and np.bincount(own_strata)[np.unique(own_strata)].min() < n_folds:
         raise ValueError(f"{n_folds} folds need as many rows of each class")

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from multilayer.data.batches import Batches, EpochShuffle, Minibatch
-from multilayer.data.parquet_stream import TableStream
-from multilayer.data.prefetch import read_ahead
+from multilayer.data.batches import BatchIterator, EpochShuffle, Minibatch
+from multilayer.data.parquet_stream import ParquetStream
+from multilayer.data.prefetch import prefetch
 from multilayer.data.preprocessing import (
     Preprocessing,
     preprocessed_features,
@@ -26,7 +26,7 @@ PREPROCESSED_VALUES = 2**20
 are read, since a column of categories may become hundreds of features."""
 
 
-class StreamedMinibatches(Batches):
+class StreamedMinibatches(BatchIterator):
     """Minibatches of training rows that are read from a file, in an order that changes each epoch.
 
     The pieces of the file come in random order; the rows of several pieces, from all over the
@@ -44,7 +44,7 @@ class StreamedMinibatches(Batches):
 
     def __init__(
         self,
-        stream: TableStream,
+        stream: ParquetStream,
         columns: Columns,
         preprocessing: Preprocessing,
         *,
@@ -52,18 +52,18 @@ class StreamedMinibatches(Batches):
         seed: int,
         device: torch.device | None = None,
     ) -> None:
-        sampler = EpochShuffle(len(stream.pieces), seed)
+        sampler = EpochShuffle(len(stream.chunks), seed)
         device = device or torch.device("cpu")
         super().__init__(sum(stream.n_training), batch_size, sampler, device, preprocessing)
         self.stream = stream
         self.columns = columns
 
     def __iter__(self) -> Iterator[Minibatch]:
-        buffers = read_ahead(self.buffers(self.begin() * self.batch_size))
-        for features, target in read_ahead(self.preprocessed(buffers)):
+        buffers = prefetch(self.buffers(self.begin() * self.batch_size))
+        for features, target in prefetch(self.preprocessed(buffers)):
             for start in range(0, len(target), self.batch_size):
                 rows = slice(start, start + self.batch_size)
-                self.n_given += 1
+                self.n_yielded += 1
                 yield Minibatch(features[rows].to(self.device), target[rows].to(self.device))
 
     def preprocessed(
@@ -107,13 +107,13 @@ class StreamedMinibatches(Batches):
         for each in wanted:
             yield self.buffer(*each)
 
-    def buffer(self, pieces: Sequence[int], n_to_skip: int) -> tuple[Tensor, Tensor]:
+    def buffer(self, chunks: Sequence[int], n_to_skip: int) -> tuple[Tensor, Tensor]:
         """The rows of some pieces in random order, without the first ones."""
-        n_rows = sum(self.stream.n_training[number] for number in pieces)
-        key = (self.sampler.seed, self.sampler.epoch, pieces[0])
+        n_rows = sum(self.stream.n_training[number] for number in chunks)
+        key = (self.sampler.seed, self.sampler.epoch, chunks[0])
         places = np.random.default_rng(key).permutation(n_rows)
         buffer: list[npt.NDArray[Any]] = []
-        for number in pieces:
+        for number in chunks:
             table = self.stream.training_rows(number, self.columns)
             target = preprocessed_target(self.preprocessing, table)
             features = table.features.to(self.preprocessing.raw_dtype)

@@ -52,6 +52,10 @@ UNLIKE_TRAINING = (
     "there are other classes or labels; a file can be given as data.path=FILE"
 )
 
+DROPPED, GROUPED = "data.drop", "data.group"
+"""Why the user has left a column out. They are part of a table's fingerprint, and so are not
+renamed with the keys."""
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -119,15 +123,15 @@ class Columns:
                 return numbers
         return words
 
-    def in_words(self, n_told_apart: Sequence[int]) -> str:
+    def describe(self, n_encoded_labels: Sequence[int]) -> str:
         """The features by kind, and what is left out.
 
         n_told_apart: for each category, how many of its labels have a feature of their own.
 
         >>> columns = Columns(["a", "b"], "y", "regression", [], {"b": ["x", "y"]}, {"c": ""})
-        >>> columns.in_words([2])
+        >>> columns.describe([2])
         "1 number, 1 category ('b' of 2 labels); without 'c'"
-        >>> columns.in_words([1])
+        >>> columns.describe([1])
         "1 number, 1 category ('b' of 2 labels, 1 told apart); without 'c'"
         """
         kinds = []
@@ -137,7 +141,7 @@ class Columns:
         if self.categories:
             each = [
                 f"{name!r} of {len(own):,} labels" + (f", {n:,} told apart" * (n < len(own)))
-                for (name, own), n in zip(self.categories.items(), n_told_apart, strict=True)
+                for (name, own), n in zip(self.categories.items(), n_encoded_labels, strict=True)
             ]
             listed = ", ".join(each[:8]) + (f" and {len(each) - 8} more" if each[8:] else "")
             kinds.append(f"{len(each)} categor{'ies' if each[1:] else 'y'} ({listed})")
@@ -167,11 +171,11 @@ class Table:
     target: Tensor
     columns: Columns
     groups: Tensor | None = None
-    given: dict[Split, Tensor] = field(default_factory=dict)
-    is_ours: bool = False
+    preset_splits: dict[Split, Tensor] = field(default_factory=dict)
+    owns_memory: bool = False
     origin: Origin = field(default_factory=lambda: Origin("the table"))
 
-    def gaps_in_words(self) -> str:
+    def missing_summary(self) -> str:
         """How many values are missing, and in which features."""
         matrix = self.features.numpy()
         counts = sum(np.isnan(matrix[rows]).sum(axis=0) for rows in blocks(matrix)).tolist()
@@ -263,7 +267,7 @@ def joined(tables: Mapping[Split, Table]) -> Table:
         is_rounded(table.target.numpy()) for table in tables.values()
     )
     target_type = torch.float64 if is_wide else first.target.dtype
-    given, origin, start = dict(first.given), Origin("the table"), 0
+    given, origin, start = dict(first.preset_splits), Origin("the table"), 0
     for split, table in tables.items():
         origin.parts += table.origin.parts or [(f"the {split} rows", range(len(table.target)))]
         if table is not first:
@@ -273,8 +277,8 @@ def joined(tables: Mapping[Split, Table]) -> Table:
         torch.cat([table.features.to(first.features.dtype) for table in tables.values()]),
         torch.cat([table.target.to(target_type) for table in tables.values()]),
         first.columns,
-        given=given,
-        is_ours=True,
+        preset_splits=given,
+        owns_memory=True,
         origin=origin,
     )
 

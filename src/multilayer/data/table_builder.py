@@ -12,16 +12,17 @@ import polars as pl
 import torch
 
 from multilayer.core.errors import UserError, did_you_mean
+from multilayer.core.renamed import current_key
 from multilayer.data.column_types import (
     FLOAT32_MAX,
     WORDS,
     Float64s,
     Floats,
-    NumberFacts,
+    NumericStats,
     check_names,
     extent,
-    find_kinds,
     in_float64,
+    infer_column_types,
     is_number,
     is_rounded,
     kind_of_time,
@@ -34,6 +35,8 @@ from multilayer.data.origin import Origin, RowNumbers
 from multilayer.data.schemas import Schema
 from multilayer.data.slips import check_words, labels_that_may_be_missing, spelled_labels
 from multilayer.data.table import (
+    DROPPED,
+    GROUPED,
     MAX_INTEGER_CLASSES,
     Columns,
     Table,
@@ -59,16 +62,16 @@ class Float64NeededError(Exception):
     """A table was taken in as float32, which rounds one of its columns too coarsely."""
 
 
-class Intake:
+class TableBuilder:
     """Makes a table that predicts column `target` from all others, out of batches of its rows.
 
     schema: the names and types of the columns.
     target: the column to predict.
     task: None to follow the target: words, booleans and few distinct integers are classes, other
         numbers are to be regressed on.
-    categorical: columns that are categories whatever they hold.
-    drop: columns to leave out.
-    group: rows with one value in this column are a group; it is no feature.
+    categorical_columns: columns that are categories whatever they hold.
+    drop_columns: columns to leave out.
+    group_column: rows with one value in this column are a group; it is no feature.
     known: the columns as they were in an earlier training on the table; None where there was none.
     text: how values were written where they were text, for what is said of slips.
     name: what messages call the table.
@@ -87,9 +90,9 @@ class Intake:
         *,
         target: str,
         task: Task | None = None,
-        categorical: Sequence[str] = (),
-        drop: Sequence[str] = (),
-        group: str | None = None,
+        categorical_columns: Sequence[str] = (),
+        drop_columns: Sequence[str] = (),
+        group_column: str | None = None,
         known: Columns | None = None,
         text: TextFormat | None = None,
         name: str,
@@ -98,34 +101,41 @@ class Intake:
         if target not in schema:
             hint = did_you_mean(target, schema)
             raise UserError(f"{name} has no column {target!r} for data.target: {hint}")
-        grouping = [group] if group is not None else []
-        for key, given in (("categorical", categorical), ("drop", drop), ("group", grouping)):
+        grouping = [group_column] if group_column is not None else []
+        named = {
+            "categorical_columns": categorical_columns,
+            "drop_columns": drop_columns,
+            "group_column": grouping,
+        }
+        for key, given in named.items():
             check_names(key, given, list(schema), target, name)
-        self.target, self.task, self.group, self.name = target, task, group, name
-        self.categorical = categorical
+        self.target, self.task, self.group, self.name = target, task, group_column, name
+        self.categorical = categorical_columns
         words = [*known.categories, *[known.target] * bool(known.classes)] if known else []
         self.known_words = set(map(plain_name, words))
         self.text = text or TextFormat()
-        self.dropped = dict.fromkeys(drop, "data.drop") | dict.fromkeys(grouping, "data.group")
+        self.dropped = dict.fromkeys(drop_columns, DROPPED) | dict.fromkeys(grouping, GROUPED)
         if known:
             self.dropped |= {plain_name(name): why for name, why in known.dropped.items()}
         self.features = [label for label in schema if label not in {target, *self.dropped}]
         for label in (*self.features, target):
             refuse_nested(label, schema[label], name, is_target=label == target)
-        for label in categorical:
+        for label in categorical_columns:
             if schema[label] == pl.Duration:
-                raise UserError(f"{name}: data.categorical: {label!r} holds durations, not labels")
+                raise UserError(
+                    f"{name}: data.categorical_columns: {label!r} holds durations, not labels"
+                )
         # The features that are numbers, and where they are among all.
         self.numbers = {
             label: position
             for position, label in enumerate(self.features)
-            if is_number(schema[label]) and label not in categorical
+            if is_number(schema[label]) and label not in categorical_columns
         }
         kinds = {label: kind_of_time(schema[label]) for label in self.numbers}
         self.times = {label: kind for label, kind in kinds.items() if kind != "numbers"}
         self.others = [label for label in self.features if label not in self.numbers]
         self.beside = [target, *grouping]
-        self.facts = NumberFacts({name: schema[name] for name in self.numbers})
+        self.facts = NumericStats({name: schema[name] for name in self.numbers})
         self.matrix: Floats = np.empty((0, len(self.features)), dtype)
         self.is_beyond_float32 = False
         self.said_of_digits: dict[str, str] = {}
@@ -159,7 +169,7 @@ class Intake:
         target = batch[self.target]
         refuse_missing(target, part)
         if self.group is not None:
-            refuse_missing(batch[self.group], part, f"data.group {self.group!r}")
+            refuse_missing(batch[self.group], part, f"data.group_column {self.group!r}")
         if target.dtype.is_float():
             self.check_size(in_float64(target), self.target, part, "the target")
         numbers = {label: in_float64(batch[label]) for label in self.numbers}
@@ -232,11 +242,11 @@ class Intake:
         if is_float32 and target.is_floating_point() and not is_rounded(target.numpy()):
             target = target.float()
         return Table(
-            torch.from_numpy(only_columns(self.matrix, places)),
+            torch.from_numpy(compact_columns(self.matrix, places)),
             target,
             columns,
             groups=groups,
-            is_ours=True,
+            owns_memory=True,
             origin=self.origin,
         )
 
@@ -258,13 +268,13 @@ class Intake:
                 f"{name}: the target {target.name!r} is {target[0]} in every row: there is nothing "
                 "to learn"
             )
-        kinds = find_kinds(
+        kinds = infer_column_types(
             self.features,
             self.facts,
             {label: self.matrix[:, position] for label, position in self.numbers.items()},
             frame.select(self.others),
             target,
-            categorical=self.categorical,
+            categorical_columns=self.categorical,
             known_words=self.known_words,
             text=self.text,
             name=f"a sample of {name}" if self.is_sample else name,
@@ -273,7 +283,7 @@ class Intake:
         dropped = self.dropped | kinds.dropped
         features = [label for label in self.features if label not in dropped]
         if not features:
-            reasons = ", ".join(f"{label!r} ({why})" for label, why in dropped.items())
+            reasons = ", ".join(f"{label!r} ({current_key(why)})" for label, why in dropped.items())
             without = f", without {reasons}" if reasons else ""
             raise UserError(f"{name} has no feature columns beside the target{without}")
         columns = Columns(features, self.target, task, classes, kinds.categories, dropped)
@@ -312,7 +322,7 @@ class Intake:
 
 def table_from_frame(frame: pl.DataFrame, **options: Any) -> Table:
     """The table in a frame; for the options see `Intake`."""
-    intake = Intake(frame.schema, **options)
+    intake = TableBuilder(frame.schema, **options)
     intake.add(frame)
     try:
         return intake.table()
@@ -320,7 +330,7 @@ def table_from_frame(frame: pl.DataFrame, **options: Any) -> Table:
         return table_from_frame(frame, **options, dtype=np.float64)
 
 
-def only_columns(matrix: Floats, places: Sequence[int]) -> Floats:
+def compact_columns(matrix: Floats, places: Sequence[int]) -> Floats:
     """Some columns of a matrix, moved together where they lie, so that none is there twice."""
     if list(places) == list(range(matrix.shape[1])):
         return matrix

@@ -9,10 +9,10 @@ import numpy as np
 
 from multilayer.core.errors import quoted
 from multilayer.data.datamodule import DataModule
-from multilayer.data.parquet_stream import TableStream
-from multilayer.data.prefetch import read_ahead
+from multilayer.data.parquet_stream import ParquetStream
+from multilayer.data.prefetch import prefetch
 from multilayer.data.table import Split, Table, joined, read_frame_like, read_table
-from multilayer.data.table_builder import Float64NeededError, Intake
+from multilayer.data.table_builder import Float64NeededError, TableBuilder
 from multilayer.data.table_io import OtherTypesError, TableFile
 from multilayer.data.text_column import Role, plain_name
 from multilayer.data.text_format import TextFormat
@@ -31,12 +31,12 @@ class TableData(DataModule):
         training rows. `train_path` is another word for `path`.
     target: the column to predict; all others are features.
     task: None to follow the target: words, booleans and few distinct integers are classes.
-    categorical: columns that are categories though they hold numbers.
-    drop: columns to leave out.
-    group: rows with one value in this column stay together when rows are divided.
+    categorical_columns: columns that are categories though they hold numbers.
+    drop_columns: columns to leave out.
+    group_column: rows with one value in this column stay together when rows are divided.
     missing: what stands for a missing value, beside nothing at all and the usual words.
     decimal, thousands: the decimal mark of numbers that are text, and what separates thousands.
-    categories: "onehot", or "embedding" for vectors that the network learns.
+    categorical_encoding: "onehot", or "embedding" for vectors that the network learns.
     stream: whether the training rows are read while the network trains; for Parquet that is larger
         than memory.
     """
@@ -50,13 +50,13 @@ class TableData(DataModule):
         test_path: str | None = None,
         target: str,
         task: Task | None = None,
-        categorical: Sequence[str] = (),
-        drop: Sequence[str] = (),
-        group: str | None = None,
+        categorical_columns: Sequence[str] = (),
+        drop_columns: Sequence[str] = (),
+        group_column: str | None = None,
         missing: Sequence[str | float] = (),
         decimal: str = ".",
         thousands: str | None = None,
-        categories: Literal["onehot", "embedding"] = "onehot",
+        categorical_encoding: Literal["onehot", "embedding"] = "onehot",
         stream: bool = False,
         **split: Any,
     ) -> None:
@@ -64,24 +64,30 @@ class TableData(DataModule):
         paths = {"train": train_path or path, "validation": validation_path, "test": test_path}
         if paths["train"] is None:
             raise ValueError("path must be given, a file or several with wildcards")
-        if group is not None and (validation_path or test_path):
-            raise ValueError("group is for rows that are divided, and there are files of splits")
+        if group_column is not None and (validation_path or test_path):
+            raise ValueError(
+                "group_column is for rows that are divided, and there are files of splits"
+            )
         if stream:
-            given = {"group": group, "folds": self.split_rule.folds, "train_rows": self.train_rows}
+            given = {
+                "group_column": group_column,
+                "folds": self.split_rule.folds,
+                "max_train_rows": self.max_train_rows,
+            }
             for name, value in given.items():
                 if value is not None:
                     raise ValueError(f"{name}={value} is for tables in memory; leave out stream")
         self.paths: dict[Split, str] = {name: path for name, path in paths.items() if path}  # type: ignore[misc]
         self.target = plain_name(target)
         self.task = task
-        self.categorical = [plain_name(name) for name in categorical]
-        self.drop = [plain_name(name) for name in drop]
-        self.group = None if group is None else plain_name(group)
+        self.categorical_columns = [plain_name(name) for name in categorical_columns]
+        self.drop_columns = [plain_name(name) for name in drop_columns]
+        self.group_column = None if group_column is None else plain_name(group_column)
         self.text = TextFormat(tuple(missing), decimal, thousands)
-        self.roles: dict[str, Role] = dict.fromkeys(self.categorical, "category")
+        self.roles: dict[str, Role] = dict.fromkeys(self.categorical_columns, "category")
         if task == "regression":
             self.roles[self.target] = "number"
-        self.categories = categories
+        self.categorical_encoding = categorical_encoding
         self.is_streamed = stream
 
     def load(self) -> Table:
@@ -99,7 +105,11 @@ class TableData(DataModule):
         types_from_all = is_wide = False
         roles, known = self.roles, self.known_columns
         if known and known.times is None:  # of an older version, which read labels in another way
-            labels = [*known.categories, *[known.target] * bool(known.classes), self.group or ""]
+            labels = [
+                *known.categories,
+                *[known.target] * bool(known.classes),
+                self.group_column or "",
+            ]
             roles = roles | dict.fromkeys(map(plain_name, labels), "as inferred")
         while True:
             try:
@@ -124,13 +134,13 @@ class TableData(DataModule):
 
         is_wide: whether numbers are kept as float64.
         """
-        intake = Intake(
+        intake = TableBuilder(
             file.schema,
             target=self.target,
             task=self.task,
-            categorical=self.categorical,
-            drop=self.drop,
-            group=self.group,
+            categorical_columns=self.categorical_columns,
+            drop_columns=self.drop_columns,
+            group_column=self.group_column,
             known=self.known_columns,
             text=self.text,
             name=file.name,
@@ -143,15 +153,15 @@ class TableData(DataModule):
                 "test": rule.test_fraction,
             }
             divided = {split: share for split, share in shares.items() if split not in self.paths}
-            self.stream = TableStream(file, divided, rule.seed)
-            given = self.stream.survey(intake)
+            self.stream = ParquetStream(file, divided, rule.seed)
+            given = self.stream.scan_all(intake)
             return replace(
                 intake.table(),
-                given={split: rows for split, rows in given.items() if split in divided},
+                preset_splits={split: rows for split, rows in given.items() if split in divided},
             )
         for each in file.files:
             n_rows = 0
-            for batch in read_ahead(file.batches(each)):
+            for batch in prefetch(file.batches(each)):
                 intake.add(batch, name=each.name, rows_before=n_rows)
                 n_rows += batch.height
         return intake.table()

@@ -221,7 +221,7 @@ class Member:
         for counts in (progress.total, progress.current):
             counts.ready -= 1
             counts.started -= 1
-        self.minibatches.n_given = 0
+        self.minibatches.n_yielded = 0
 
     def order(self, epoch: int) -> Tensor:
         """The order of the rows in an epoch, `(n_rows,)`."""
@@ -339,7 +339,7 @@ class Member:
         set_counts(loop.scheduler_progress, *moves)
         loop.batch_progress.is_last_batch = loop.val_loop.batch_progress.is_last_batch = all_given
         loop._batches_that_stepped = n_steps - all_given
-        self.minibatches.n_given = n_batches
+        self.minibatches.n_yielded = n_batches
         for state in self.optimizer.state.values():
             if "step" in state:
                 state["step"].fill_(n_steps)

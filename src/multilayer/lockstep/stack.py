@@ -51,7 +51,7 @@ class Stack:
         assert isinstance(minibatches, Minibatches), "the plan stacks no streamed data"
         self.features = minibatches.features.to(self.device)
         self.target = minibatches.target.to(self.device)
-        features, target = training.data.rows_of("validation")
+        features, target = training.data.split_tensors("validation")
         self.validation_rows = (features.to(self.device), target.to(self.device))
         self.batch_size = minibatches.batch_size
         self.n_batches = limited_batches(trainer, len(minibatches))

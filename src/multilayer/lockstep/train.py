@@ -10,7 +10,7 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.data import DataModule
-from multilayer.data.datamodule import in_words
+from multilayer.data.datamodule import describe
 from multilayer.data.split import Split
 from multilayer.lockstep.engine import fit_stack
 from multilayer.lockstep.member import Member
@@ -70,7 +70,7 @@ def train_stack_of_one(training: Training, *, quiet: bool) -> Result:
         try_step([training.module], training.data)
     except CannotStackError as error:
         raise UserError(f"engine=lockstep: {error}; use engine=lightning") from error
-    log.info(f"data: {in_words(training.data)}")
+    log.info(f"data: {describe(training.data)}")
     with SweepProgress(1, shown=not quiet) as progress:
         (outcome,) = train_together([training], progress)
     if isinstance(outcome, Exception):
@@ -88,7 +88,7 @@ def prepare_jobs(
     ready, broken = [], []
     for job in jobs:
         try:
-            own = data.in_another_order(job.config["data"].get("shuffle_seed", data.shuffle_seed))
+            own = data.with_shuffle_seed(job.config["data"].get("shuffle_seed", data.shuffle_seed))
             training = prepare(job.config, job.folder, job.overrides, own, quiet=True)
         except Exception as error:  # a network of the user's own may raise anything
             broken.append((job, error))

@@ -121,16 +121,16 @@ def make_spec(trainer: pl.Trainer, data: DataModule) -> TrialSpec:
     streamed, or too large for the device, is represented by a sample.
     """
     device = trainer.strategy.root_device
-    features, target = data.placed(device)
+    features, target = data.on_device(device)
     rows = data.rows["train"]
-    if data.late_preprocessing is not None or features.device.type != device.type:
-        features, target = data.rows_of("train", _MAX_ROWS_SAMPLED)
+    if data.batch_preprocessing is not None or features.device.type != device.type:
+        features, target = data.split_tensors("train", _MAX_ROWS_SAMPLED)
         rows = torch.arange(len(target))
     batch_size = len(rows) if data.batch_size == "full" else min(data.batch_size, len(rows))
     batch_size *= trainer.world_size
     n_minibatches = ceil(len(rows) / batch_size)
     train, validation = (
-        Minibatch(*(each.to(device) for each in data.rows_of(split, _MAX_ROWS_SCORED)))
+        Minibatch(*(each.to(device) for each in data.split_tensors(split, _MAX_ROWS_SCORED)))
         for split in _SCORED
     )
     limits = {

@@ -15,7 +15,7 @@ LARGEST = 1e100
 _LABELS = {
     "optimizer.lr": "learning rate",
     "data.batch_size": "batch size (rows)",
-    "data.train_rows": "training rows",
+    "data.max_train_rows": "training rows",
     "trainer.max_epochs": "epochs at most",
     "trainer.gradient_clip_val": "largest norm of the gradient",
     "model.d_hidden": "hidden units",

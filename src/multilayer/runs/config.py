@@ -27,7 +27,7 @@ MASK = "***"
 _GROUPS_WITH_REFERENCES = ("data", "callbacks", "logger")
 """The groups whose strings reach only the constructors of the components they describe."""
 
-_READ_DIRECTLY = ("_target_", "task", "numbers", "categories")
+_READ_DIRECTLY = ("_target_", "task", "numeric_scaling", "categorical_encoding")
 """Keys of these groups that the program itself reads, and needs expanded."""
 
 _OTHER_REFERENCE = re.compile(r"\$\{(?!oc\.env:)")

@@ -42,7 +42,7 @@ def try_step(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
 
 def two_rows(data: "DataModule", device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows to try a network on."""
-    features, target = data.rows_of("train", at_most=2)
+    features, target = data.split_tensors("train", at_most=2)
     return features.to(device), target.to(device)
 
 

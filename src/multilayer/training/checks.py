@@ -8,7 +8,7 @@ from torch import nn
 from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
 from multilayer.data import DataModule
-from multilayer.data.batches import Batches
+from multilayer.data.batches import BatchIterator
 from multilayer.data.split import Split
 from multilayer.nn.losses import Task
 from multilayer.nn.metrics import METRICS, is_defined
@@ -60,7 +60,7 @@ def _waits_for_validation(callback: Any) -> bool:
     return is_theirs or getattr(callback, "waits_for_validation", False)
 
 
-def check_batch_normalization(network: nn.Module, minibatches: Batches) -> None:
+def check_batch_normalization(network: nn.Module, minibatches: BatchIterator) -> None:
     """Raise `UserError` for a minibatch of one row; torch would in the middle of an epoch."""
     normalizes = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
     n_rows, batch_size = minibatches.n_rows, minibatches.batch_size

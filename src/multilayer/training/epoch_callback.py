@@ -205,7 +205,7 @@ class Record(ABC):
             split: "train", "validation" or "test".
             at_most: how many rows at most, evenly spread; None for all.
         """
-        return self.data.rows_of(split, at_most)
+        return self.data.split_tensors(split, at_most)
 
     @abstractmethod
     def weights(self) -> dict[str, Tensor]:

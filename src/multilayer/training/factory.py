@@ -116,7 +116,7 @@ def assemble_network(config: Config, columns: Columns, preprocessing: Preprocess
     """The network for preprocessed rows of a table, with embeddings of categories before it."""
     n_features, sizes = preprocessing.n_features, preprocessing.category_sizes
     rest = {"n_outputs": columns.n_outputs, "n_numbers": preprocessing.n_numbers}
-    if not sizes or config["data"].get("categories") != "embedding":
+    if not sizes or config["data"].get("categorical_encoding") != "embedding":
         return make_network(config["model"], n_features=n_features, **rest)
     first = CategoryEmbeddings(n_features - sum(sizes), sizes)
     after = make_network(config["model"], n_features=first.n_features, **rest)

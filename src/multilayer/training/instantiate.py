@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line
+from multilayer.core.renamed import current_key
 from multilayer.data import DataModule
 from multilayer.nn.losses import AutoLoss
 from multilayer.runs.config import expand_env, map_values
@@ -155,6 +156,8 @@ def _refusal(key: str, name: str, path: str, taken: Sequence[str]) -> str:
     """The message for an argument that a target does not accept, with the nearest that fits."""
     others = choices_with(key, name)
     hint = f"{', '.join(others)} would" if others else did_you_mean(name, taken)
+    now = current_key(f"{key}.{name}")
+    hint = f"renamed to {now}" if now != f"{key}.{name}" else hint
     return f"{key}.{name}: {path} takes no argument {name}; {hint}"
 
 

@@ -53,7 +53,9 @@ def rebuild(checkpoint: dict[str, Any]) -> LoadedRun:
     """The module of a checkpoint, with its weights."""
     metadata, weights = checkpoint["multilayer"], checkpoint["state_dict"]
     config, columns = metadata["config"], Columns(**metadata["columns"])
-    preprocessing = Preprocessing.of(columns, numbers=config["data"].get("numbers", "standard"))
+    preprocessing = Preprocessing.of(
+        columns, numeric_scaling=config["data"].get("numeric_scaling", "standard")
+    )
     load_weights(preprocessing, part_of(weights, "preprocessing."))
     check_width(config, columns, preprocessing, weights)
     fingerprint = metadata["data_fingerprint"]

@@ -397,7 +397,7 @@ class SupervisedModule(pl.LightningModule, ABC):
             raise UserError(f"the checkpoint is of the task {task}: load it with {name}")
         options = checkpoint.get("preprocessing")
         if options and not isinstance(self.preprocessing, Preprocessing):
-            self.preprocessing = Preprocessing(**options).to(self.device)
+            self.preprocessing = Preprocessing.from_options(options).to(self.device)
 
 
 class BinaryModule(SupervisedModule):

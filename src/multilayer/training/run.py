@@ -17,7 +17,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
 from multilayer.core.interrupts import interrupt_behind
 from multilayer.data import DataModule
-from multilayer.data.datamodule import count_rows, in_words
+from multilayer.data.datamodule import count_rows, describe
 from multilayer.data.split import Split
 from multilayer.runs.config import expand_env
 from multilayer.runs.folder import Metrics, RunFolder
@@ -92,7 +92,7 @@ def fit_and_evaluate(training: Training) -> Result:
     trainer, module, run = training.trainer, training.module, training.run
     if resumed is not None:
         load_resumed(resumed, training.config, module, data, trainer)
-    log.info(f"data: {in_words(data)}")
+    log.info(f"data: {describe(data)}")
     manifest = training.manifest
     with recorded(run, training.config, manifest):
         # With a limit in time, nobody knows how many steps it will be.
