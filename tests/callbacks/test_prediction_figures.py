@@ -10,145 +10,15 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.metrics import auc, confusion_matrix, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from multilayer import MLP, BinaryModule, BuiltinData, PassClassData, RegressionModule
 from multilayer.callbacks import Figures
 from multilayer.callbacks.prediction_figures import figures_of
 from multilayer.data import Preprocessing
-from multilayer.plotting.predictions import (
-    draw_boundary,
-    draw_calibration,
-    draw_confusion_matrix,
-    draw_predicted,
-    draw_roc,
-)
 from multilayer.runs.checkpoint import read_checkpoint
 
 from ..training.test_run import train_in
-
-
-def guesses(n_classes: int, n_rows: int = 200) -> tuple[Any, Any]:
-    """Probabilities `(n_rows, n_classes)`, and classes drawn by them."""
-    rng = np.random.default_rng(0)
-    probabilities = rng.dirichlet(np.ones(n_classes), n_rows)
-    target = np.array([rng.choice(n_classes, p=row) for row in probabilities])
-    return probabilities.astype(np.float32), target
-
-
-def texts(figure: Figure) -> list[str]:
-    """The words in the first axes."""
-    return [text.get_text() for text in figure.axes[0].texts]
-
-
-def test_the_matrix_counts_the_rows() -> None:
-    """As scikit-learn does, and cells without rows are empty."""
-    probabilities, target = guesses(4)
-    labels = probabilities.argmax(axis=1)
-    figure = draw_confusion_matrix(labels, target, list("abcd"), "epoch 1")
-    expected = confusion_matrix(target, labels)
-    assert texts(figure) == [str(n) for n in expected.flatten() if n]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list("abcd")
-
-
-def test_the_matrix_of_many_classes_has_no_numbers() -> None:
-    """And not every class has a label; the labels are short, and their ends stay."""
-    target = np.arange(30)
-    names = [f"a long species name {i:02}" for i in target]
-    figure = draw_confusion_matrix(target, target, names, "epoch 1")
-    assert texts(figure) == []
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels[:2] == ["a long …e 00", "a long …e 02"]
-
-
-def test_a_class_without_rows_is_in_the_matrix() -> None:
-    """The validation rows may lack one."""
-    figure = draw_confusion_matrix(np.array([0, 2]), np.array([0, 0]), list("abc"), "epoch 1")
-    assert texts(figure) == ["1", "1"]
-
-
-def test_the_dots_are_the_share_of_rows_in_each_bin() -> None:
-    """Those of a predictor that is always right about its chances lie on the line."""
-    chance = np.repeat([0.1, 0.5, 0.9], 10)
-    happened = np.concatenate([np.arange(10) < n for n in (1, 5, 9)]).astype(int)
-    figure = draw_calibration(chance, happened, predicted="p", observed="share", title="epoch 1")
-    (dots,) = figure.axes[0].collections
-    assert np.allclose(dots.get_offsets(), [(0.1, 0.1), (0.5, 0.5), (0.9, 0.9)])
-    heights = [bar.get_height() for bar in figure.axes[1].patches]
-    assert [height for height in heights if height] == [10, 10, 10]
-
-
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_the_areas_are_those_of_scikit_learn(n_classes: int) -> None:
-    """Of two classes the second's curve says it all."""
-    probabilities, target = guesses(n_classes)
-    names = [f"class {k}" for k in range(n_classes)]
-    figure = draw_roc(probabilities, target, names, "epoch 1")
-    assert figure is not None
-    lines = figure.axes[0].get_lines()[1:]
-    shown = range(n_classes) if n_classes > 2 else [1]
-    expected = [roc_auc_score(target == k, probabilities[:, k]) for k in shown]
-    assert [line.get_label() for line in lines] == [
-        f"class {k}  {area:.3f}" for k, area in zip(shown, expected, strict=True)
-    ]
-    areas = [auc(line.get_xdata(), line.get_ydata()) for line in lines]
-    assert areas == pytest.approx(expected)
-
-
-def test_of_many_classes_those_with_the_least_area_have_a_curve() -> None:
-    """As many as there are colours that everybody tells apart."""
-    probabilities, target = guesses(12)
-    probabilities[:, 5] = np.where(target == 5, 0.0, 1.0)  # always wrong
-    figure = draw_roc(probabilities, target, [str(k) for k in range(12)], "epoch 1")
-    assert figure is not None
-    labels = [line.get_label() for line in figure.axes[0].get_lines()[1:]]
-    assert len(labels) == 7
-    assert "5  0.000" in labels
-    legend = figure.axes[0].get_legend()
-    assert legend is not None
-    assert "the lowest 7 of 12" in legend.get_title().get_text()
-
-
-def test_there_is_no_curve_of_a_single_class() -> None:
-    """Validation rows that are all alike."""
-    assert draw_roc(guesses(3)[0], np.zeros(200, int), list("abc"), "epoch 1") is None
-
-
-def test_predicted_against_true_has_a_point_for_each_row() -> None:
-    """In the units that it is given."""
-    target, predictions = np.array([10.0, 20.0, 30.0]), np.array([12.0, 18.0, 33.0])
-    axes = draw_predicted(predictions, target, "price", "epoch 1").axes[0]
-    assert np.allclose(axes.collections[0].get_offsets(), np.stack([target, predictions], axis=1))
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("price, true", "price, predicted")
-    assert axes.get_xlim() == axes.get_ylim()
-
-
-def test_the_boundary_is_where_the_probability_is_one_half() -> None:
-    """Of a predictor whose boundary is known; of several classes there are regions."""
-    iris = load_iris()
-    rows = {"train": (iris.data[::2, 2:], iris.target[::2])}
-    rows["validation"] = (iris.data[1::2, 2:], iris.target[1::2])
-
-    def predict(columns: Any) -> Any:
-        chance = 1 / (1 + np.exp(-(columns[:, 0] - 3)))
-        return np.stack([1 - chance, chance], axis=1)
-
-    about = {"target": "big", "title": "epoch 1"}
-    two = {split: (columns, (target > 0).astype(int)) for split, (columns, target) in rows.items()}
-    figure = draw_boundary(predict, two, ["length", "width"], ["no", "yes"], **about)
-    line = next(each for each in figure.axes[0].collections if np.size(each.get_linewidth()) == 1
-                and each.get_linewidth()[0] == 2)  # fmt: skip
-    (path,) = line.get_paths()
-    assert np.allclose(path.vertices[:, 0], 3, atol=0.01)
-    assert (figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()) == ("length", "width")
-
-    def three(columns: Any) -> Any:
-        return np.stack([columns[:, 0] < 2, columns[:, 1] < 1.6, columns[:, 1] > 1.6], axis=1)
-
-    figure = draw_boundary(three, rows, ["length", "width"], list("abc"), **about)
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["a", "b", "c", "black edge: validation"]
 
 
 @pytest.mark.parametrize("numbers", ["standard", "quantile"])

@@ -19,7 +19,7 @@ from multilayer.data import DataModule
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
 from multilayer.data.table import Columns
-from multilayer.plotting.predictions import (
+from multilayer.plotting import (
     draw_boundary,
     draw_calibration,
     draw_confusion_matrix,

@@ -1,1 +1,5 @@
-"""Figures: their style, and those of a run."""
+"""Figures: each function takes arrays and gives a figure; `style` holds how they look."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

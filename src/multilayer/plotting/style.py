@@ -14,15 +14,15 @@ BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, YELLOW, BLACK, GREY = "#56B4E9", "#E69F00", "#000000", "#8C8C8C"
 
 TRAIN, VALIDATION, MARK = BLUE, ORANGE, BLACK
-"""The splits, and what is marked, in every figure."""
+"""The colours of the splits, and of what is marked, in every figure."""
 
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK)
-"""For settings that have no order."""
+"""Colours of choices that have no order."""
 
 COLOUR_MAP = "cividis"
-"""For numbers and for settings that have an order; it reads the same for colour-blind readers."""
+"""The colour map of numbers; it reads the same for colour-blind readers."""
 
-STYLE: Any = {  # a dict, whose keys matplotlib lists one by one in its types
+_STYLE: Any = {  # a dict, whose keys matplotlib lists one by one in its types
     "font.size": 12,
     "axes.titlesize": 12,
     "axes.labelsize": 12,
@@ -36,21 +36,21 @@ TURN = 0.05
 """The rise of a metric from its best epoch to the end that figures call a turning point."""
 
 OVER_LINES: Any = {"frameon": True, "framealpha": 0.9, "edgecolor": "none"}
-"""Of a legend within the axes: no line goes through its words."""
+"""The look of a legend within the axes: no line goes through its words."""
 
-styled = rc_context(STYLE)
-"""Decorates a function that draws."""
+styled = rc_context(_STYLE)
+"""Decorates a function that draws: within it, matplotlib has this style."""
 
 
 def new_figure(width: float = 6.4, height: float = 4.0) -> Figure:
-    """An empty figure, in inches, whose parts make room for each other."""
+    """An empty figure whose parts make room for each other; width and height in inches."""
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def shortened(name: str, most: int = 12) -> str:
-    r"""A name that is not too long for an axis; its end stays, for there names differ.
+    r"""A name short enough for an axis; its end is kept, for that is where names differ.
 
-    It is one line, and no formula, which matplotlib takes what stands between dollars for.
+    It is one line, and its dollars are escaped: matplotlib takes what is between two for a formula.
 
     >>> shortened("versicolor"), shortened("species number 12"), shortened("$5 to $9")
     ('versicolor', 'species…r 12', '\\$5 to \\$9')
@@ -63,7 +63,12 @@ def shortened(name: str, most: int = 12) -> str:
 def mark_turning_point(axes: Axes, epoch: float, best: float, last: float, sign: int = 1) -> None:
     """A dot at the best epoch, called a turning point if the metric is worse at the end.
 
-    sign: -1 for a metric of which more is better.
+    Args:
+        axes: Where to draw.
+        epoch: The best one.
+        best: The metric there.
+        last: The metric at the end.
+        sign: -1 for a metric of which more is better.
     """
     name = "turning point" if sign * (last - best) > TURN * abs(best) else "best"
     axes.axvline(epoch, color=MARK, linewidth=1, linestyle=":")
@@ -73,7 +78,8 @@ def mark_turning_point(axes: Axes, epoch: float, best: float, last: float, sign:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG.
 
-    Raises `UserError` where it cannot be written.
+    Raises:
+        UserError: It cannot be written.
     """
     with whole_file(path) as file:
         figure.savefig(file, dpi=120, format="png")

@@ -1,4 +1,4 @@
-"""The reliability diagram: whether what is said to be likely happens as often."""
+"""The reliability diagram: whether what is predicted to be likely happens as often."""
 
 from typing import Any
 
@@ -15,12 +15,16 @@ from multilayer.plotting.style import GREY, VALIDATION, new_figure, styled
 def draw_calibration(
     chance: Any, happened: Any, *, predicted: str, observed: str, title: str
 ) -> Figure:
-    """The share of rows in which it happened, by its predicted chance, and how many rows those are.
-
-    chance: `(N,)`, from 0 to 1. happened: `(N,)`, 0 or 1.
-    predicted, observed: what the two axes say.
+    """How often something happened, by its predicted chance, and for how many rows.
 
     The 15 bins are those of the metric `calibration_error`. A larger dot stands for more rows.
+
+    Args:
+        chance: `(N,)`, from 0 to 1.
+        happened: `(N,)`, 0 or 1.
+        predicted: The label of the axis of the chance.
+        observed: The label of the other axis.
+        title: Of the figure.
     """
     share, mean = calibration_curve(happened, chance, n_bins=N_BINS, pos_label=1)
     edges = np.linspace(0, 1, N_BINS + 1)

@@ -5,22 +5,25 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import confusion_matrix
 
 from multilayer.plotting.style import new_figure, shortened, styled
 
-MOST_NUMBERS = 20
-"""Classes; of more the cells are too small for numbers, and not each has a label."""
+_MAX_NUMBERS = 20
+"""Classes; with more, the cells are too small for numbers, and not each has a label."""
 
 
 @styled
 def draw_confusion_matrix(labels: Any, target: Any, classes: Sequence[str], title: str) -> Figure:
     """Counts of rows by true class, downwards, and predicted class; colours are shares of a row.
 
-    labels, target: class indices `(N,)`.
+    Args:
+        labels: Predicted class indices, `(N,)`.
+        target: True class indices, `(N,)`.
+        classes: Their names.
+        title: Of the figure.
     """
     n = len(classes)
     counts = confusion_matrix(target, labels, labels=range(n))
@@ -28,14 +31,16 @@ def draw_confusion_matrix(labels: Any, target: Any, classes: Sequence[str], titl
     figure = new_figure(6.4, 5.4)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if n <= MOST_NUMBERS:
-        write_counts(axes, counts, shares)
-    shown = range(0, n, ceil(n / MOST_NUMBERS))
+    for i, j in np.argwhere(counts) if n <= _MAX_NUMBERS else ():
+        colour = "white" if shares[i, j] > 0.5 else "black"
+        number = axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", color=colour)
+        number.set_fontsize(12 if n <= 12 else 8)
+        number.set_in_layout(False)  # it makes no room for itself, and measuring it takes long
+    shown = range(0, n, ceil(n / _MAX_NUMBERS))
     names = [shortened(classes[i]) for i in shown]
-    size = 12 if n <= 12 else 9
     slanted: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    is_long = max(map(len, names)) > 3
-    axes.set_xticks(shown, names, fontsize=size, **(slanted if is_long else {}))
+    size = 12 if n <= 12 else 9
+    axes.set_xticks(shown, names, fontsize=size, **(slanted if max(map(len, names)) > 3 else {}))
     axes.set_yticks(shown, names, fontsize=size)
     axes.set(xlabel="predicted class", ylabel="true class", title=title)
     axes.spines[:].set_visible(False)
@@ -44,13 +49,3 @@ def draw_confusion_matrix(labels: Any, target: Any, classes: Sequence[str], titl
     bar.set_label("share of the true class")
     bar.outline.set_visible(False)
     return figure
-
-
-def write_counts(axes: Axes, counts: Any, shares: Any) -> None:
-    """The number of rows in each cell that has any."""
-    size = 12 if len(counts) <= 12 else 8
-    for i, j in np.argwhere(counts):
-        colour = "white" if shares[i, j] > 0.5 else "black"
-        number = axes.text(j, i, f"{counts[i, j]}", ha="center", va="center", fontsize=size)
-        number.set_color(colour)
-        number.set_in_layout(False)  # it makes no room for itself, and measuring it takes long

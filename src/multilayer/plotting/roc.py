@@ -1,4 +1,4 @@
-"""The ROC curves: how many of a class are found, at the cost of how many others."""
+"""ROC curves: how many rows of a class are found, at the cost of how many others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,23 +12,27 @@ from sklearn.metrics import roc_curve
 from multilayer.nn.metrics import auroc
 from multilayer.plotting.style import GREY, PALETTE, new_figure, shortened, styled
 
-MOST_CURVES = len(PALETTE)
-
 
 @styled
 def draw_roc(probabilities: Any, target: Any, classes: Sequence[str], title: str) -> Figure | None:
     """A curve for each class against the others; of many classes, those with the least area.
 
-    probabilities: `(N, n_classes)` float32. target: `(N,)` class indices. Of two classes the curve
-    of the second says it all.
+    Of two classes only the second has one: that of the first is its mirror image.
 
-    None where no class has both rows of it and rows of others.
+    Args:
+        probabilities: `(N, n_classes)`, float32.
+        target: Class indices, `(N,)`.
+        classes: Their names.
+        title: Of the figure.
+
+    Returns:
+        The figure; None if for no class there are both its own rows and others.
     """
     n = len(classes)
     positive = np.asarray(target)[:, None] == np.arange(n)  # (N,) -> (N, n_classes)
     areas = auroc(torch.as_tensor(probabilities).mT, torch.as_tensor(positive).mT).tolist()
     known = [k for k in range(n) if positive[:, k].any() and not positive[:, k].all()]
-    shown = known[1:] if n == 2 else sorted(known, key=areas.__getitem__)[:MOST_CURVES]
+    shown = known[1:] if n == 2 else sorted(known, key=areas.__getitem__)[: len(PALETTE)]
     if not shown:
         return None
     figure = new_figure(6.4, 5.4)
@@ -37,13 +41,9 @@ def draw_roc(probabilities: Any, target: Any, classes: Sequence[str], title: str
     for k, colour in zip(sorted(shown), PALETTE, strict=False):
         others, found, _ = roc_curve(positive[:, k], probabilities[:, k])
         axes.plot(others, found, color=colour, label=f"{shortened(classes[k])}  {areas[k]:.3f}")
-    axes.set(
-        xlabel="share of the other rows taken for it",
-        ylabel="share of the class found",
-        title=title,
-        xlim=(-0.02, 1.02),
-        ylim=(-0.02, 1.02),
-    )
+    limits = (-0.02, 1.02)
+    axes.set(xlabel="share of the other rows taken for it", ylabel="share of the class found")
+    axes.set(title=title, xlim=limits, ylim=limits)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     head = "class, area below"
