@@ -147,7 +147,7 @@ def test_a_disk_that_takes_no_checkpoint_fails_the_run(
     assert manifest["status"] == "failed"
     assert "last.ckpt: cannot be written" in manifest["stop_reason"]
     names = {name.partition("/")[0] for name in files_in(folder)}
-    assert names == {"config.yaml", "manifest.json", "tensorboard"}
+    assert names == {"config.yaml", "history.csv", "manifest.json", "tensorboard"}
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1, 500, 2000, 5000, 7500, 12_000, 20_000])
