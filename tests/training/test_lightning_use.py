@@ -34,7 +34,7 @@ from multilayer.lockstep.train import train
 from multilayer.nn.metrics import metrics_of
 from multilayer.training.factory import make_data
 from multilayer.training.loaded_run import load_run
-from multilayer.training.predict import predictions_of
+from multilayer.training.predict import _predictions_of
 
 from .test_module import adam, quiet_trainer
 
@@ -398,8 +398,8 @@ def test_dropout_is_left_out_of_the_predictions_of_a_run(tmp_path: Path) -> None
     data.setup()
     columns, target = raw_rows(data, "test")
     features, cpu = trained.preprocessing(columns), torch.device("cpu")
-    predictions = predictions_of(trained, features, cpu)
-    assert torch.equal(predictions_of(trained, features, cpu), predictions)
+    predictions = _predictions_of(trained, features, cpu)
+    assert torch.equal(_predictions_of(trained, features, cpu), predictions)
     found = metrics_of("multiclass", predictions, target)
     assert result.metrics["test"]["auroc"] == pytest.approx(float(found["auroc"]), rel=1e-5)
     own = MLP(13, 3, d_hidden=config["model"]["d_hidden"], dropout=0.5)

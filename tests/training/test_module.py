@@ -25,7 +25,7 @@ from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.lockstep.train import train
 from multilayer.training.epoch import EpochOutputs
-from multilayer.training.module import named
+from multilayer.training.module import prefix_names
 
 from ..lockstep.test_equivalence import scalars
 
@@ -149,7 +149,7 @@ def test_what_is_logged_reaches_all_who_look(tmp_path: Path) -> None:
     module = MulticlassModule(MLP(13, 3), optimizer=adam)
     trainer = quiet_trainer(tmp_path)
     trainer.fit(module, data)
-    expected = named("validation", module.evaluate(data.minibatches("validation")))
+    expected = prefix_names("validation", module.evaluate(data.minibatches("validation")))
     names = {*expected, *(name.replace("validation", "train") for name in expected)}
     assert set(trainer.callback_metrics) == set(trainer.logged_metrics) == names
     for name, value in expected.items():

@@ -175,8 +175,8 @@ def train_task(config: Any) -> float:
         if in_sweep:
             logging.getLogger("multilayer").setLevel(logging.WARNING)
         try:
-            # Of a sweep only one job was checked before.
-            check_values("train", values, in_sweep=in_sweep)
+            if in_sweep:  # only one of its jobs was checked before
+                check_values("train", values, in_sweep=True)
             result = train(values, folder, overrides, quiet=in_sweep)
         except Exception as error:
             if in_sweep and folder.is_dir():  # it may have been removed

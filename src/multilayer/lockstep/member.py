@@ -27,7 +27,7 @@ from multilayer.data import Minibatches
 from multilayer.stacking.block import Block, Layout
 from multilayer.stacking.compat import difference
 from multilayer.stacking.model import key_generator
-from multilayer.training.epoch import defined
+from multilayer.training.epoch import drop_undefined
 from multilayer.training.factory import limited_batches
 from multilayer.training.module import copy_weights
 from multilayer.training.run import Training
@@ -286,7 +286,7 @@ class Member:
         connector._logged_metrics.update(values)
         self.call("on_validation_epoch_end")
         all_values = {**values, **connector.update_eval_epoch_metrics()}  # those of callbacks too
-        self.log(defined(all_values), step=n_steps - 1)  # Lightning counts steps from 0
+        self.log(drop_undefined(all_values), step=n_steps - 1)  # Lightning counts steps from 0
         self.call("on_validation_end")
         self.module.move_plateau()
         connector.reset_results()

@@ -20,7 +20,7 @@ from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.runner import Runner
 from multilayer.training.epoch import weighted_mean
 from multilayer.training.factory import limited_batches
-from multilayer.training.module import named
+from multilayer.training.module import prefix_names
 
 log = logging.getLogger(__name__)
 
@@ -205,7 +205,9 @@ class Stack:
             validation = self.summarize(
                 torch.stack(losses), n, whole, self.validation_rows[1].expand(len(whole), -1)
             )
-            self.hand_out(seats, named("train", train) | named("validation", validation))
+            self.hand_out(
+                seats, prefix_names("train", train) | prefix_names("validation", validation)
+            )
 
     def hand_out(self, seats: Seats, values: dict[str, Tensor]) -> None:
         """Give each member its metrics.

@@ -1,4 +1,4 @@
-"""Checks of a module's arguments: a mistake is one message before the training."""
+"""Checks of the arguments and the minibatches that a user gives to a module."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,17 +11,17 @@ from multilayer.core.errors import UserError, first_line
 
 
 def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any, interval: str) -> None:
-    """Raise `UserError` for a class where an object is needed, or the other way round."""
+    """Raise `UserError` for a class where an object is needed, or the reverse."""
     if network is None:
         raise UserError("network: is missing, as in load_from_checkpoint(path, network=MLP(4, 3))")
     if not isinstance(network, nn.Module):
-        raise UserError(f"network: must be a torch.nn.Module, got {described(network)}")
+        raise UserError(f"network: must be a torch.nn.Module, got {_described(network)}")
     if interval not in ("epoch", "step"):
         raise UserError(f"scheduler_interval: must be 'epoch' or 'step', got {interval!r}")
     if isinstance(loss, type) or not (loss is None or callable(loss)):
         raise UserError(
             f"loss: must be an object that is called with outputs and targets, such as "
-            f"torch.nn.MSELoss(), got {described(loss)}"
+            f"torch.nn.MSELoss(), got {_described(loss)}"
         )
     for name, given, kind, taken, example in (
         ("optimizer", optimizer, Optimizer, "parameters", "torch.optim.Adam, lr=0.001"),
@@ -30,12 +30,12 @@ def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any, int
         if isinstance(given, kind) or not (given is None or callable(given)):
             raise UserError(
                 f"{name}: must be what makes one from the {taken}, such as "
-                f"functools.partial({example}), got {described(given)}"
+                f"functools.partial({example}), got {_described(given)}"
             )
 
 
 def call_factory(name: str, factory: Callable[[Any], Any], argument: Any) -> Any:
-    """What makes an optimizer or a schedule is called; its mistakes are told by name."""
+    """Call what makes an optimizer or a schedule; `UserError` with its name if that fails."""
     try:
         made = factory(argument)
     except (ValueError, TypeError) as error:
@@ -43,14 +43,14 @@ def call_factory(name: str, factory: Callable[[Any], Any], argument: Any) -> Any
         words = ", ".join(f"{key}={value!r}" for key, value in given.items())
         raise UserError(f"{name}: {error}{words and f'; given were {words}'}") from error
     if isinstance(made, type) or not hasattr(made, "state_dict"):
-        raise UserError(f"{name}: what makes it must return it, got {described(made)}")
+        raise UserError(f"{name}: what makes it must return it, got {_described(made)}")
     return made
 
 
-def described(value: Any) -> str:
+def _described(value: Any) -> str:
     """A value in a few words.
 
-    >>> described(nn.Linear), described(0.1)
+    >>> _described(nn.Linear), _described(0.1)
     ('the class Linear', 'an object of type float')
     """
     is_class = isinstance(value, type)
@@ -60,7 +60,7 @@ def described(value: Any) -> str:
 
 
 def check_trainable(network: nn.Module) -> None:
-    """Raise `UserError` where no weight of a network can be trained."""
+    """Raise `UserError` if a network has no weight that is trained."""
     weights = list(network.parameters())
     if not any(weight.requires_grad for weight in weights):
         has = f"all {len(weights)} of its parameters are frozen" if weights else "it has none"
@@ -80,7 +80,7 @@ def check_batch(batch: Any) -> tuple[Tensor, Tensor]:
 
 
 def features_of(batch: Any) -> Tensor:
-    """The features of a minibatch, which may hold more."""
+    """The features of a minibatch, which may contain more."""
     first = batch[0] if isinstance(batch, tuple | list) and batch else batch
     if not isinstance(first, Tensor):
         kind = type(first).__name__
@@ -89,7 +89,7 @@ def features_of(batch: Any) -> Tensor:
 
 
 def refuse_shape(features: Tensor, network: nn.Module, error: Exception) -> None:
-    """Raise `UserError` where torch refused a minibatch for its shape."""
+    """Raise `UserError` if an error of torch comes from the shape of a minibatch."""
     shape = tuple(features.shape)
     widths = [each.in_features for each in network.modules() if isinstance(each, nn.Linear)]
     if widths and (features.ndim != 2 or shape[1] != widths[0]):

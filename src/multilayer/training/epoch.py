@@ -1,4 +1,4 @@
-"""What a network gave for the minibatches of an epoch, kept for its metrics."""
+"""The outputs of an epoch, kept for its metrics, and how these are logged."""
 
 from collections.abc import Mapping
 from math import isnan
@@ -12,18 +12,19 @@ from multilayer.core.errors import UserError
 from multilayer.core.metric_names import NEEDED
 
 KEPT_BYTES = 2**25
-"""Of an epoch that may be longer than memory."""
+"""Bytes of outputs and targets that are kept of an epoch which may not fit into memory."""
 
-MINIBATCHES_A_PACK, BYTES_A_PACK = 4096, 2**21
-"""When minibatches are put together: each takes 2 kB beside its values, and many small tensors that
-stay scatter the memory around them."""
+_MINIBATCHES_A_PACK, _BYTES_A_PACK = 4096, 2**21
+"""When minibatches are concatenated: each takes 2 kB besides its values, and many small tensors
+that stay fragment the memory."""
 
 
 class EpochOutputs:
-    """What the network gave for each minibatch of an epoch, kept on its device until the end.
+    """The network's outputs for the minibatches of an epoch, kept on their device until its end.
 
-    kept_bytes: outputs and targets of the last rows are kept, up to about this many bytes; None
-        keeps all. Losses are kept of all rows.
+    Args:
+        kept_bytes: about how many bytes of outputs and targets are kept, those of the last rows;
+            None keeps all. The losses of all rows are kept.
     """
 
     def __init__(self, kept_bytes: int | None = None) -> None:
@@ -42,8 +43,12 @@ class EpochOutputs:
     ) -> None:
         """Keep a minibatch; no value is read, so that a GPU need not wait.
 
-        weight: what its mean loss was divided by, a scalar: see `losses.total_weight`. None for
-            the number of its rows.
+        Args:
+            loss: the mean loss, a scalar.
+            output: the network's output, one row for each row of the minibatch.
+            target: the targets.
+            weight: the divisor of the mean loss, a scalar; see `losses.total_weight`. None for the
+                number of rows.
         """
         self.has_news = True
         self.losses.append(loss.detach())
@@ -53,11 +58,11 @@ class EpochOutputs:
         self.outputs.append(output.detach())
         self.targets.append(target)
         self.n_bytes_loose += output.nbytes + target.nbytes
-        if self.n_bytes_loose > BYTES_A_PACK or len(self.losses) >= MINIBATCHES_A_PACK:
+        if self.n_bytes_loose > _BYTES_A_PACK or len(self.losses) >= _MINIBATCHES_A_PACK:
             self.pack()
 
     def pack(self) -> None:
-        """Put the minibatches since the last pack together; forget the first rows of too many."""
+        """Concatenate the minibatches since the last pack, and drop the first rows if too many."""
         self.losses, self.weights = [self.mean_loss()], [torch.stack(self.weights).sum()]
         for values in (self.outputs, self.targets):
             values[self.n_packs :] = [torch.cat(values[self.n_packs :])]
@@ -72,7 +77,7 @@ class EpochOutputs:
         return weighted_mean(torch.stack(self.losses), torch.stack(self.weights))
 
     def of_all_processes(self) -> "EpochOutputs":
-        """The same of all processes that train together, with one minibatch from each."""
+        """The outputs of all processes that train together, as one minibatch from each."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return self
         together = EpochOutputs()
@@ -84,12 +89,12 @@ class EpochOutputs:
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """The mean of losses over minibatches `(n, ...)`; one without a weight has no loss either."""
+    """The mean of losses over minibatches, `(n, ...)` to `(...)`; a weight of 0 excludes a loss."""
     return (losses.where(weights != 0, 0) * (weights / weights.sum(dim=0))).sum(dim=0)
 
 
 def is_fitting(trainer: pl.Trainer) -> bool:
-    """Whether a validation belongs to a fit, and is not the check before it."""
+    """Whether a validation is part of a fit, rather than the sanity check before it."""
     return trainer.state.fn == "fit" and not trainer.sanity_checking
 
 
@@ -103,14 +108,14 @@ def log_in_fit(trainer: pl.Trainer, values: dict[str, Tensor], step: int | None 
         return
     trainer.callback_metrics.update(values)
     trainer.logged_metrics.update(values)
-    scalars = defined(values)
+    scalars = drop_undefined(values)
     step = trainer.global_step - 1 if step is None else step
     for logger in trainer.loggers:
         logger.log_metrics({**scalars, "epoch": trainer.current_epoch}, step)
         logger.save()
 
 
-def defined(values: Mapping[str, Tensor]) -> dict[str, float]:
+def drop_undefined(values: Mapping[str, Tensor]) -> dict[str, float]:
     """The values as numbers, without metrics that are not defined for the rows."""
     numbers = {name: float(value) for name, value in values.items()}
     return {
@@ -123,7 +128,8 @@ def defined(values: Mapping[str, Tensor]) -> dict[str, float]:
 def monitored_value(trainer: pl.Trainer, monitor: str) -> float:
     """The current value of a logged metric.
 
-    Raises `UserError` for one that is not logged, with the names of those that are.
+    Raises:
+        UserError: It is not logged; the message lists the metrics that are.
     """
     if monitor not in trainer.callback_metrics:
         raise UserError(

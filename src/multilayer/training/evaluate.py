@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics, and the rows they were taken on."""
+    """The metrics, and a description of the rows they were computed on."""
 
     metrics: dict[str, float]
     rows: str
@@ -32,39 +32,43 @@ class Evaluation:
 def evaluate(config: dict[str, Any]) -> Evaluation:
     """Evaluate a run on one of its own splits, or on the rows of a file.
 
-    Raises `UserError` where the run or the file cannot be read.
+    Args:
+        config: the composed config of the command, as plain data.
+
+    Raises:
+        UserError: The run or the file cannot be read.
     """
     device = choose_device(config["device"])
-    trained = load_run(find_checkpoint(config["run"]), allowed=config["trusted_packages"])
+    loaded = load_run(find_checkpoint(config["run"]), allowed=config["trusted_packages"])
     path = config["data"]["path"]
     if path is None:
-        minibatches = split_of(trained, config["split"], device)
+        minibatches = _split_of(loaded, config["split"], device)
         source = f"{config['split']} rows"
     else:
-        minibatches = rows_of_file(trained, path, device)
+        minibatches = _rows_of_file(loaded, path, device)
         source = f"rows of {path}"
-    metrics = trained.module.to(device).evaluate(minibatches)
+    metrics = loaded.module.to(device).evaluate(minibatches)
     return Evaluation(metrics, f"{minibatches.n_rows} {source}")
 
 
-def split_of(trained: LoadedRun, split: Split, device: torch.device) -> Minibatches:
-    """The rows of a split of the run's own data, read again."""
-    data = make_data(trained.config, trained.preprocessing, trained.columns)
+def _split_of(loaded: LoadedRun, split: Split, device: torch.device) -> Minibatches:
+    """The rows of one split of the run's own data, read again."""
+    data = make_data(loaded.config, loaded.preprocessing, loaded.columns)
     try:
         data.setup()
-    except OSError as error:  # such as a path that no system has: it may be a stranger's
+    except OSError as error:  # such as a path that cannot exist: the run may be someone else's
         raise UserError(f"the run's data cannot be read: {first_line(error)}") from error
-    if data.fingerprint != trained.data_fingerprint:
+    if data.fingerprint != loaded.data_fingerprint:
         log.warning("the data has changed since the training: these are other rows")
     return data.minibatches(split, device)
 
 
-def rows_of_file(trained: LoadedRun, path: str, device: torch.device) -> Minibatches:
-    """The rows of a file with the columns of the run's data."""
-    text = TextFormat.of(trained.config["data"])
-    frame, origin = read_frame_like(path, trained.columns, text)
-    table = read_table(frame, trained.columns, origin)
+def _rows_of_file(loaded: LoadedRun, path: str, device: torch.device) -> Minibatches:
+    """The rows of a file that has the columns of the run's data."""
+    text = TextFormat.of(loaded.config["data"])
+    frame, origin = read_frame_like(path, loaded.columns, text)
+    table = read_table(frame, loaded.columns, origin)
     if table.columns.task == "regression":
-        refuse_far_targets(trained.preprocessing, table)
-    features, target = preprocess(trained.preprocessing, table)
+        refuse_far_targets(loaded.preprocessing, table)
+    features, target = preprocess(loaded.preprocessing, table)
     return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE, device=device)

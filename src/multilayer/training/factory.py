@@ -1,4 +1,4 @@
-"""From a plain config to data, network, module and trainer."""
+"""Builds data, network, loss, module and trainer from a plain config."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,17 +32,21 @@ from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.module import DTYPES, MODULE_OF_TASK, SupervisedModule
 
 Config = dict[str, Any]
-COMPONENTS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
+_COMPONENTS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 
 
-def check_components(config: Config) -> None:
-    """Build what can be built before any data is read, to find what is wrong with it.
+def check_components(config: Config) -> DataModule:
+    """Check what can be checked before any data is read, by building it.
 
     The network is built on torch's meta device, where weights take neither memory nor time.
 
-    Raises `UserError`.
+    Returns:
+        The data, not yet read.
+
+    Raises:
+        UserError: A component refuses its arguments, or does not fit the others.
     """
-    problems = argument_problems({name: config[name] for name in COMPONENTS})
+    problems = argument_problems({name: config[name] for name in _COMPONENTS})
     accelerator = config["trainer"]["accelerator"]
     if lacking := accelerator_problem(accelerator):
         problem = f"trainer.accelerator={accelerator}: {lacking}; use trainer=auto or trainer=cpu"
@@ -61,10 +65,11 @@ def check_components(config: Config) -> None:
             "scheduler.interval=step: this schedule follows a metric of whole epochs; "
             "give scheduler.interval=epoch"
         )
+    return data
 
 
 def check_size(config: Config, columns: Columns, preprocessing: Preprocessing) -> None:
-    """Raise `UserError` where the network for a table is too large for the memory, unmade yet."""
+    """Raise `UserError` if the network for a table will not fit into memory; it is not built."""
     n_weights = count_weights(config, columns, preprocessing)
     device = choose_device(config["trainer"]["accelerator"])
     for place, n_copies in ((torch.device("cpu"), 1), (device, training_copies(config))):
@@ -73,9 +78,9 @@ def check_size(config: Config, columns: Columns, preprocessing: Preprocessing) -
 
 
 def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing) -> int:
-    """The numbers in the network for a table, counted where they take no memory."""
+    """The number of weights and buffers in the network for a table, counted without memory."""
     with torch.device("meta"):
-        network = assemble_network(config, columns, preprocessing)
+        network = _assemble_network(config, columns, preprocessing)
     tensors = [*network.parameters(), *network.buffers()]
     return sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
 
@@ -83,9 +88,12 @@ def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing
 def make_data(
     config: Config, preprocessing: Preprocessing | None = None, known: Columns | None = None
 ) -> DataModule:
-    """The DataModule, which has read nothing yet.
+    """The DataModule, which has not read anything yet.
 
-    known: the columns of an earlier training on the same data.
+    Args:
+        config: the run's config.
+        preprocessing: a fitted one, to use instead of fitting another.
+        known: the columns of an earlier training on the same data.
     """
     data: DataModule = instantiate("data", config["data"], preprocessing=preprocessing)
     data.known_columns = known
@@ -95,25 +103,33 @@ def make_data(
 def make_network(
     node: Config, *, n_features: int, n_outputs: int, n_numbers: int | None = None
 ) -> nn.Module:
-    """The network of a `model` node, for so many features and outputs.
+    """The network of a `model` node.
 
-    n_numbers: how many of the features, the first ones, are numbers; None for all.
+    Args:
+        node: the node.
+        n_features: the width of its input.
+        n_outputs: the width of its output.
+        n_numbers: the number of numeric features, which come first; None if all are.
     """
-    words = {"n_features": n_features, "n_outputs": n_outputs, "n_numbers": n_numbers or n_features}
-    return instantiate("model", substitute(node, words))  # type: ignore[no-any-return]
+    values = {
+        "n_features": n_features,
+        "n_outputs": n_outputs,
+        "n_numbers": n_numbers or n_features,
+    }
+    return instantiate("model", substitute(node, values))  # type: ignore[no-any-return]
 
 
 def make_checked_network(
     config: Config, columns: Columns, preprocessing: Preprocessing
 ) -> nn.Module:
-    """The network for preprocessed rows of a table, which has run once to see that it fits them."""
-    network = assemble_network(config, columns, preprocessing)
+    """The network for preprocessed rows of a table; it has been called to check its shapes."""
+    network = _assemble_network(config, columns, preprocessing)
     check_shape(network, preprocessing.n_features, columns)
     return network
 
 
-def assemble_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
-    """The network for preprocessed rows of a table, with embeddings of categories before it."""
+def _assemble_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
+    """The network for preprocessed rows of a table, after embeddings of categories if any."""
     n_features, sizes = preprocessing.n_features, preprocessing.category_sizes
     rest = {"n_outputs": columns.n_outputs, "n_numbers": preprocessing.n_numbers}
     if not sizes or config["data"].get("categorical_encoding") != "embedding":
@@ -124,7 +140,7 @@ def assemble_network(config: Config, columns: Columns, preprocessing: Preprocess
 
 
 def check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
-    """Raise `UserError` where a network does not map so many features to a table's outputs."""
+    """Raise `UserError` unless a network maps `n_features` features to a table's outputs."""
     n_outputs = columns.n_outputs
     training = network.training
     try:
@@ -144,8 +160,8 @@ def check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
 
 
 def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Module:
-    """The loss, which must fit the task and the number of classes."""
-    # Weights that are to be "balanced" are numbers once the training rows are known.
+    """The loss; `UserError` if it does not fit the task or the number of classes."""
+    # "balanced" becomes numbers once the training rows are known.
     node = substitute(config["loss"], {"balanced": None})
     try:
         return loss_for_task(instantiate("loss", node), task, n_classes)  # type: ignore[no-any-return]
@@ -154,9 +170,9 @@ def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Mo
 
 
 def balance_class_weights(config: Config, data: DataModule) -> Config:
-    """The config with numbers for `loss.class_weights=balanced`: n / (n_classes * count of each).
+    """The config with numbers for `loss.class_weights=balanced`: n / (n_classes * class count).
 
-    Then all classes count the same, however few training rows they have.
+    All classes then have the same weight in total, however few training rows they have.
     """
     if config["loss"].get("class_weights") != "balanced":
         return config
@@ -170,26 +186,29 @@ def balance_class_weights(config: Config, data: DataModule) -> Config:
 
 
 def make_optimizer(config: Config) -> Any:
-    """What makes the optimizer from parameters.
+    """The function that makes the optimizer from parameters.
 
-    `fused=auto` is true, but where the gradients of float16 are clipped: they are scaled, and a
-    fused optimizer takes the scale back itself, too late for clipping.
+    `fused=auto` is true unless float16 gradients are clipped: they are scaled, and a fused
+    optimizer unscales them itself, too late for clipping.
     """
     trainer = config["trainer"]
     is_scaled = str(trainer["precision"]).startswith("16")
-    words = {"auto": not (is_scaled and trainer["gradient_clip_val"])}
-    return instantiate("optimizer", substitute(config["optimizer"], words))
+    values = {"auto": not (is_scaled and trainer["gradient_clip_val"])}
+    return instantiate("optimizer", substitute(config["optimizer"], values))
 
 
 def make_scheduler(config: Config, *, n_steps: int) -> Any:
-    """What makes the schedule from an optimizer, for a training of `n_steps` steps.
+    """The function that makes the schedule from an optimizer.
 
-    `@n_steps` in its node becomes how often it moves: as many times, or once an epoch.
+    Args:
+        config: the run's config.
+        n_steps: the optimizer steps of the whole training. A schedule that moves once an epoch gets
+            the number of epochs for `@n_steps`.
     """
     n_epochs = config["trainer"]["max_epochs"] or -1
     by_epoch = config["scheduler"]["interval"] == "epoch" and n_epochs > 0
-    words = {"n_steps": n_epochs if by_epoch else n_steps, "n_epochs": n_epochs}
-    return instantiate("scheduler", substitute(config["scheduler"]["scheduler"], words))
+    values = {"n_steps": n_epochs if by_epoch else n_steps, "n_epochs": n_epochs}
+    return instantiate("scheduler", substitute(config["scheduler"]["scheduler"], values))
 
 
 def make_module(
@@ -202,8 +221,12 @@ def make_module(
 ) -> SupervisedModule:
     """The LightningModule for the task of a table, with its network and loss.
 
-    All arguments but the last travel in its checkpoints. `training` is what `training_arguments`
-    gives; without it the module can only predict.
+    Args:
+        config: the run's config.
+        columns: of the table.
+        preprocessing: fitted to the training rows.
+        data_fingerprint: of the data; with the config and the columns it is saved in checkpoints.
+        training: the `training_arguments`; without them the module can only predict.
     """
     network = make_checked_network(config, columns, preprocessing)
     module = MODULE_OF_TASK[columns.task](
@@ -217,14 +240,18 @@ def make_module(
         },
         **training,
     )
-    # Lightning would do so after it has loaded a checkpoint, and so round what it holds.
+    # Lightning would convert after loading a checkpoint, and so round its values.
     return module.to(DTYPES.get(str(config["trainer"]["precision"]), torch.float32))
 
 
 def training_arguments(config: Config, *, n_steps: int, is_streamed: bool) -> dict[str, Any]:
-    """How a module learns, in a training of so many steps.
+    """The arguments of a module that say how it is trained.
 
-    Where the training rows are in memory, all outputs of an epoch may be too.
+    Args:
+        config: the run's config.
+        n_steps: the optimizer steps of the whole training.
+        is_streamed: whether the training rows do not fit into memory; then neither may the outputs
+            of an epoch.
     """
     return {
         "optimizer": make_optimizer(config),
@@ -236,22 +263,22 @@ def training_arguments(config: Config, *, n_steps: int, is_streamed: bool) -> di
 
 
 def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.Trainer:
-    """The trainer, with the callbacks and loggers of the config; files go into the run folder."""
-    words = run.placeholders()
-    loggers = make_all("logger", substitute(config["logger"], words))
-    callbacks = make_all("callbacks", substitute(config["callbacks"], words))
-    if not loggers:  # Lightning refuses to watch rates that nothing would log
+    """The Trainer with the callbacks and loggers of the config, which write to the run folder."""
+    values = run.placeholders()
+    loggers = make_all("logger", substitute(config["logger"], values))
+    callbacks = make_all("callbacks", substitute(config["callbacks"], values))
+    if not loggers:  # Lightning refuses to monitor rates that nothing logs
         callbacks = [item for item in callbacks if not isinstance(item, LearningRateMonitor)]
     if quiet:
         callbacks = [item for item in callbacks if not isinstance(item, ModelSummary)]
     callbacks = lightning_callbacks(*callbacks, History(folder=run.path))
     trainer: pl.Trainer = instantiate(
         "trainer",
-        substitute(config["trainer"], words),
+        substitute(config["trainer"], values),
         logger=loggers,
         callbacks=callbacks,
         default_root_dir=str(run.path),
-        # Only what the config names, none of Lightning's defaults beside it.
+        # Only what the config names, without Lightning's defaults.
         enable_checkpointing=has(callbacks, Checkpoint),
         enable_progress_bar=has(callbacks, ProgressBar),
         enable_model_summary=has(callbacks, ModelSummary),
@@ -261,7 +288,7 @@ def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.T
 
 
 def make_all(key: str, group: Config) -> list[Any]:
-    """The objects of a group that holds several, by name; one that is null is left out."""
+    """The components of a group that has several by name; a null leaves one out."""
     named = {f"{key}.{name}": node for name, node in group.items() if node is not None}
     for name, node in named.items():
         if "_target_" not in node:
@@ -270,14 +297,15 @@ def make_all(key: str, group: Config) -> list[Any]:
 
 
 def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:
-    """Whether one of the callbacks is of a kind."""
+    """Whether one of the callbacks is an instance of a class."""
     return any(isinstance(callback, kind) for callback in callbacks)
 
 
 def limited_batches(trainer: Config, n_batches: int, key: str = "limit_train_batches") -> int:
-    """How many of the minibatches of an epoch a limit of the trainer leaves.
+    """The number of minibatches of an epoch that a limit of the trainer leaves.
 
-    Raises `UserError` where none are left.
+    Raises:
+        UserError: None are left.
     """
     limit = trainer[key]
     n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
@@ -287,17 +315,22 @@ def limited_batches(trainer: Config, n_batches: int, key: str = "limit_train_bat
 
 
 def steps_per_epoch(trainer: Config, n_batches: int) -> int:
-    """The optimizer steps of an epoch, by its number of minibatches."""
+    """The optimizer steps of an epoch with `n_batches` minibatches."""
     n_accumulated: int = trainer["accumulate_grad_batches"]
     return -(-limited_batches(trainer, n_batches) // n_accumulated)
 
 
 def planned_steps(trainer: Config, n_batches: int, n_epochs: int = 0, n_steps: int = 0) -> int:
-    """The optimizer steps of a whole training with so many minibatches an epoch.
+    """The optimizer steps of a whole training.
 
-    n_epochs, n_steps: of a training that goes on, those that it has had.
+    Args:
+        trainer: the config of the trainer.
+        n_batches: the minibatches of an epoch.
+        n_epochs: the epochs that a resumed training has behind it.
+        n_steps: the steps of these epochs.
 
-    Raises `UserError` where the training has no planned end.
+    Raises:
+        UserError: The training has no planned end.
     """
     n_per_epoch = steps_per_epoch(trainer, n_batches)
     ends: list[int] = []

@@ -10,26 +10,29 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 
-SECONDS_BETWEEN_FLUSHES = 2.0
+_SECONDS_BETWEEN_FLUSHES = 2.0
 
-write_events = _AsyncWriterThread.run
+_write_events = _AsyncWriterThread.run
 
 
-def write_events_quietly(thread: Thread) -> None:
-    """What TensorBoard's thread does; what it fails of, the writer raises at the next event."""
+def _write_events_quietly(thread: Thread) -> None:
+    """Run TensorBoard's thread; its writer raises the error itself at the next event."""
     with suppress(OSError):
-        write_events(thread)
+        _write_events(thread)
 
 
-_AsyncWriterThread.run = write_events_quietly
+_AsyncWriterThread.run = _write_events_quietly
 
 
 class TensorBoard(TensorBoardLogger):
-    """Event files in `tensorboard/` of the run folder.
+    """Writes event files to `tensorboard/` in the run folder.
 
-    The run folder has its own config, so that Lightning's `hparams.yaml`, its placeholder
-    `hp_metric` and its curve of the epoch number are left out. The tab "Custom Scalars" shows the
-    loss and each metric in one chart for training and validation.
+    The run folder has a config of its own, so Lightning's `hparams.yaml`, its placeholder
+    `hp_metric` and its curve of the epoch number are left out. The tab "Custom Scalars" shows
+    training and validation in one chart for the loss and each metric.
+
+    Args:
+        save_dir: the run folder.
     """
 
     def __init__(self, save_dir: str) -> None:
@@ -47,24 +50,24 @@ class TensorBoard(TensorBoardLogger):
         ]
         if values:
             self.experiment._get_file_writer().add_summary(Summary(value=values), step)
-        if not self.has_charts and (charts := charts_of(metrics)):
+        if not self.has_charts and (charts := _charts_of(metrics)):
             self.experiment.add_custom_scalars({"train and validation": charts})
             self.has_charts = True
 
     @rank_zero_only
     def save(self) -> None:
-        """Flush the event files, so that TensorBoard shows a run while it lasts."""
-        if monotonic() - self.flushed > SECONDS_BETWEEN_FLUSHES:
+        """Flush the event files every few seconds, so that TensorBoard follows the run."""
+        if monotonic() - self.flushed > _SECONDS_BETWEEN_FLUSHES:
             self.experiment.flush()
             self.flushed = monotonic()
 
 
-def charts_of(names: Collection[str]) -> dict[str, list[str | list[str]]]:
-    """A chart for each metric that is there for training and validation, its turning point in it.
+def _charts_of(names: Collection[str]) -> dict[str, list[str | list[str]]]:
+    """One chart, with its turning point, for each metric of both training and validation.
 
-    TensorBoard takes the tags for patterns: a bare `train/loss` would be `train/loss_step` too.
+    TensorBoard reads tags as patterns: a bare `train/loss` would match `train/loss_step` too.
 
-    >>> charts_of(["train/loss", "validation/loss", "train/loss_step"])
+    >>> _charts_of(["train/loss", "validation/loss", "train/loss_step"])
     {'loss': ['Multiline', ['^train/loss$', '^validation/loss$', '^turning_point/loss$']]}
     """
     both = [name.removeprefix("train/") for name in names if name.startswith("train/")]

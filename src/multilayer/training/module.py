@@ -1,4 +1,4 @@
-"""The LightningModules that train a network: one for each task, on one base."""
+"""The LightningModules that train a network: one for each task, with one base class."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -46,44 +46,47 @@ from multilayer.training.epoch import (
     monitored_value,
 )
 
-Batch = tuple[Tensor, Tensor]
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+_Batch = tuple[Tensor, Tensor]
+_MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
 
-NEVER = sys.maxsize
-"""Epochs between two moves of a schedule that Lightning is not to move."""
+_NEVER = sys.maxsize
+"""A number of epochs that never pass, for a schedule that Lightning must not move."""
 
-RAW_WEIGHTS = (
+_RAW_WEIGHTS = (
     "preprocessing: these weights have learnt from raw columns, and the data are preprocessed; "
     "give them raw columns, as in DataLoader(TensorDataset(columns, target)), or train a new module"
 )
 
 DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
-"""Of the weights, by `trainer.precision`; float32 where it is none of these."""
+"""The dtype of the weights, by `trainer.precision`; float32 for any other."""
 
 
 class SupervisedModule(pl.LightningModule, ABC):
     """Trains any `nn.Module` that maps features `(B, n_features)` to outputs `(B, n_outputs)`.
 
-    network: the `nn.Module`.
-    loss: called with outputs and targets of one minibatch; None takes the usual one of the task.
-    optimizer: called with the parameters. Not needed where nothing is trained.
-    scheduler: called with the optimizer; None keeps the rate.
-    scheduler_interval: "epoch" or "step", how often the schedule moves on.
-    monitor: the metric that `ReduceLROnPlateau` follows.
-    preprocessing: fitted, from raw columns to features; None takes over that of the first
-        `DataModule`, or of its loaders, that it is used with before it learns from other rows;
-        features from elsewhere stay as they are.
-    metadata: plain data that travels in the checkpoint under "multilayer".
-    kept_bytes: what outputs and targets of a training epoch may take; the metrics of a longer one
-        are those of its last rows. None keeps all.
-
     `forward` takes raw columns, and so do training, validation, test and prediction, with targets
-    in their own units. Only the minibatches of a `DataModule` are preprocessed already.
+    in their own units. Only the minibatches of a `DataModule` are already preprocessed.
 
-    `lr`, where it is set, is the rate of the optimizer; `Tuner.lr_find` sets it.
+    Args:
+        network: the `nn.Module`.
+        loss: called with outputs and targets of one minibatch; None for the task's usual loss.
+        optimizer: called with the parameters; not needed if nothing is trained.
+        scheduler: called with the optimizer; None keeps the learning rate.
+        scheduler_interval: "epoch" or "step", how often the schedule moves.
+        monitor: the metric that `ReduceLROnPlateau` follows.
+        preprocessing: fitted, from raw columns to features. None takes over that of the first
+            `DataModule`, or its loaders, that the module is used with before it learns from other
+            rows; features from elsewhere are unchanged.
+        metadata: plain data that is saved in checkpoints, under the key "multilayer".
+        kept_bytes: how many bytes the outputs and targets of a training epoch may take; the metrics
+            of a longer epoch are those of its last rows. None keeps all.
 
-    Raises `UserError` for an argument of another kind, or a loss that is for another task.
+    Attributes:
+        lr: the learning rate of the optimizer if it is set, as by `Tuner.lr_find`.
+
+    Raises:
+        UserError: An argument is of the wrong type, or the loss is for another task.
     """
 
     task: Task
@@ -93,7 +96,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         network: nn.Module = None,  # type: ignore[assignment]  # Lightning loads without it
         *,
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-        optimizer: MakeOptimizer | None = None,
+        optimizer: _MakeOptimizer | None = None,
         scheduler: MakeScheduler | None = None,
         scheduler_interval: str = "epoch",
         monitor: str = "validation/loss",
@@ -112,12 +115,12 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.monitor = monitor
         self.metadata = metadata or {}
         self.lr: float | None = None
-        self.validated: dict[str, Tensor] | None = None  # a copy, where `BestWeights` wants one
+        self.validated: dict[str, Tensor] | None = None  # a copy, if a callback wants one
         self.raw_weights: Literal["", "loaded", "trained"] = ""  # without a preprocessing
         self.epochs = {"train": [EpochOutputs(kept_bytes)]}  # by split, one for each loader
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Note the hook that is called, at once: 50 times a step, torch looks for weights, 1 us."""
+        """Set the name of the current hook fast: 50 times a step, torch would take 1 us."""
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
@@ -125,16 +128,17 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     @abstractmethod
     def predictions(self, output: Tensor, /) -> Tensor:
-        """From the network's output to what the metrics and the user take."""
+        """Map the network's output to what the metrics and the user take."""
 
     def targets(self, target: Tensor, /) -> Tensor:
         """The targets of a minibatch as the metrics take them."""
         return target
 
     def take_preprocessing(self, fitted: Preprocessing) -> None:
-        """Take over the preprocessing of the data that come, where this module has none.
+        """Take over the preprocessing of the data if this module has none.
 
-        A network that has learnt from raw columns keeps them; only a fit may teach loaded weights.
+        A network that has learnt from raw columns keeps them; loaded weights may only change to
+        preprocessed features in a fit.
         """
         fits = self._trainer is not None and self._trainer.state.fn == "fit"
         is_new = self.raw_weights in (("", "loaded") if fits else ("",))
@@ -146,20 +150,21 @@ class SupervisedModule(pl.LightningModule, ABC):
 
         Lightning calls this first; a `DataModule` may not be fitted until its `setup`.
         """
-        for fitted in preprocessings_of(data_of(self.trainer)):
+        for fitted in _preprocessings_of(_data_of(self.trainer)):
             self.take_preprocessing(fitted)
         return []
 
     def check_data(self, data: Any = None) -> None:
-        """Raise `UserError` where the data are preprocessed otherwise than this module expects.
+        """Raise `UserError` if the data are preprocessed differently than this module expects.
 
-        data: loaders; None for those of the trainer.
+        Args:
+            data: loaders; None for those of the trainer.
         """
-        for other in preprocessings_of(data_of(self.trainer) if data is None else data):
+        for other in _preprocessings_of(_data_of(self.trainer) if data is None else data):
             self.take_preprocessing(other)
             own = self.preprocessing
             if not isinstance(own, Preprocessing):
-                raise UserError(RAW_WEIGHTS)
+                raise UserError(_RAW_WEIGHTS)
             if own is not other and not own.is_like(other):
                 raise UserError(
                     "preprocessing: the module has another one than the data; give the data the "
@@ -184,7 +189,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         """Predictions for raw columns `(B, n_features)`, in float32 or wider."""
         return self.predictions(at_least_float32(self.output(self.preprocessing(columns))))
 
-    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+    def training_step(self, batch: _Batch, batch_index: int) -> Tensor:
         """The loss of a minibatch."""
         loss = self.step(batch, self.epochs["train"][0])
         if not loss.requires_grad:
@@ -194,24 +199,24 @@ class SupervisedModule(pl.LightningModule, ABC):
             self.log("train/loss_step", loss.detach())
         return loss
 
-    def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: _Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Keep the outputs of a validation minibatch, and with the first one the weights."""
         if self.validated is not None and batch_index == dataloader_idx == 0:
             self.validated = copy_weights(self)
         self.step(batch, self.epochs["validation"][dataloader_idx])
 
-    def test_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: _Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Keep the outputs of a test minibatch."""
         self.step(batch, self.epochs["test"][dataloader_idx])
 
     def predict_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> Tensor:
-        """Predictions for a minibatch, whatever is in it beside the features."""
+        """Predictions for a minibatch, whatever it contains besides the features."""
         if isinstance(batch, Minibatch):
             return self.predictions(at_least_float32(self.output(batch.features)))
         return self(features_of(batch))  # type: ignore[no-any-return]
 
-    def step(self, batch: Batch, epoch: EpochOutputs) -> Tensor:
-        """The loss of a minibatch, which is kept for the metrics of the epoch."""
+    def step(self, batch: _Batch, epoch: EpochOutputs) -> Tensor:
+        """The loss of a minibatch, whose outputs are kept for the metrics of the epoch."""
         features, target = batch if isinstance(batch, Minibatch) else self.prepared(batch)
         output = self.output(features)
         check_outputs(self.task, output, target)
@@ -219,7 +224,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         epoch.add(loss, output, target, total_weight(self.loss, target))
         return loss
 
-    def prepared(self, batch: Batch) -> Minibatch:
+    def prepared(self, batch: _Batch) -> Minibatch:
         """A minibatch of raw columns as the network and its loss take it."""
         columns, target = check_batch(batch)
         features = self.preprocessing(columns)
@@ -230,7 +235,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         return Minibatch(features, target)
 
     def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
-        """The loss, in float32 or wider: in bfloat16 it would have three digits."""
+        """The loss, in float32 or wider; bfloat16 has only three digits."""
         output = at_least_float32(output)
         loss: Tensor = self.loss(output, target_for(output, target))
         if loss.ndim:
@@ -249,21 +254,21 @@ class SupervisedModule(pl.LightningModule, ABC):
         return self
 
     def on_train_epoch_start(self) -> None:
-        """Forget the epoch before, which an error may have ended."""
+        """Discard the outputs of the previous epoch, which an error may have ended."""
         if not isinstance(self.preprocessing, Preprocessing):
             self.raw_weights = "trained"
         self.epochs["train"] = [EpochOutputs(self.epochs["train"][0].kept_bytes)]
 
     def on_validation_epoch_start(self) -> None:
-        """Keep the outputs of each loader apart."""
+        """Keep the outputs of each loader separately."""
         self.epochs["validation"] = [EpochOutputs() for _ in self.trainer.num_val_batches]
 
     def on_test_epoch_start(self) -> None:
-        """Keep the outputs of each loader apart."""
+        """Keep the outputs of each loader separately."""
         self.epochs["test"] = [EpochOutputs() for _ in self.trainer.num_test_batches]
 
     def on_train_epoch_end(self) -> None:
-        """Log the training loss and metrics where no validation has done so."""
+        """Log the training loss and metrics if no validation has done so."""
         self.log_values(self.new_values("train"))
         if not self.trainer.enable_validation:
             self.move_plateau()
@@ -296,8 +301,8 @@ class SupervisedModule(pl.LightningModule, ABC):
     def new_values(self, *splits: str) -> dict[str, Tensor]:
         """The loss and every metric of the epochs so far, by the names to log.
 
-        Those of training are taken while the weights move. Where nothing came after the last call,
-        there are none.
+        Those of training are measured while the weights change. There are none for a split that has
+        no new outputs since the last call.
         """
         values: dict[str, Tensor] = {}
         for split in splits:
@@ -306,7 +311,9 @@ class SupervisedModule(pl.LightningModule, ABC):
                 if epoch.has_news:
                     epoch.has_news = False
                     found = self.summarize(epoch.of_all_processes())
-                    values |= named(split, found, f"/dataloader_idx_{index}" * (len(epochs) > 1))
+                    values |= prefix_names(
+                        split, found, f"/dataloader_idx_{index}" * (len(epochs) > 1)
+                    )
         return values
 
     def log_values(self, values: dict[str, Tensor]) -> None:
@@ -327,8 +334,8 @@ class SupervisedModule(pl.LightningModule, ABC):
         return {"loss": epoch.mean_loss(), **metrics_of(self.task, predictions, target)}
 
     @torch.no_grad()
-    def evaluate(self, minibatches: Iterable[Batch]) -> dict[str, float]:
-        """The loss and every metric over some minibatches, without learning from them."""
+    def evaluate(self, minibatches: Iterable[_Batch]) -> dict[str, float]:
+        """The loss and every metric over minibatches, without learning from them."""
         self.check_data(minibatches)
         training = self.training
         self.eval()
@@ -357,7 +364,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         schedule = {
             "scheduler": scheduler,
             "interval": self.scheduler_interval,
-            "frequency": NEVER if follows_metric else 1,  # see `move_plateau`
+            "frequency": _NEVER if follows_metric else 1,  # see `move_plateau`
             "monitor": self.monitor,
         }
         return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[return-value]
@@ -373,7 +380,7 @@ class SupervisedModule(pl.LightningModule, ABC):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, *found: Any
     ) -> None:
-        """Make room for a preprocessing that comes with the weights."""
+        """Create a preprocessing if one comes with the weights."""
         begin = f"{prefix}preprocessing."
         own = {
             key.removeprefix(begin): each
@@ -382,14 +389,14 @@ class SupervisedModule(pl.LightningModule, ABC):
         }
         if strict and not own:
             if isinstance(self.preprocessing, Preprocessing):
-                raise UserError(RAW_WEIGHTS)
+                raise UserError(_RAW_WEIGHTS)
             self.raw_weights = self.raw_weights or "loaded"
         elif own and not isinstance(self.preprocessing, Preprocessing):
             self.preprocessing = Preprocessing.for_state(own).to(self.device)
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, *found)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Make room for the preprocessing of a checkpoint, whose numbers are among its weights."""
+        """Create the preprocessing of a checkpoint, whose numbers are among its weights."""
         columns = checkpoint.get("multilayer", {}).get("columns", {})  # of a run's
         task = checkpoint.get("task", columns.get("task", self.task))
         if task != self.task:
@@ -432,7 +439,7 @@ class RegressionModule(SupervisedModule):
             return self.preprocessing.unscale_target(output)
         return output
 
-    targets = predictions  # they are standardised as well
+    targets = predictions  # targets are standardized as well
 
 
 MODULE_OF_TASK: dict[Task, type[SupervisedModule]] = {
@@ -440,8 +447,8 @@ MODULE_OF_TASK: dict[Task, type[SupervisedModule]] = {
 }
 
 
-def data_of(trainer: pl.Trainer) -> list[Any]:
-    """What a trainer was given: loaders, several of them, or a `DataModule`.
+def _data_of(trainer: pl.Trainer) -> list[Any]:
+    """The loaders or the `DataModule` that a trainer was given.
 
     Lightning has the loaders in no public place until it iterates over them.
     """
@@ -451,8 +458,8 @@ def data_of(trainer: pl.Trainer) -> list[Any]:
     return [each.iterables if isinstance(each, CombinedLoader) else each for each in given]
 
 
-def preprocessings_of(data: Any) -> list[Preprocessing]:
-    """What was done to the rows of some loaders."""
+def _preprocessings_of(data: Any) -> list[Preprocessing]:
+    """The preprocessings of some loaders."""
     found = [getattr(each, "preprocessing", None) for each in tree_leaves(data)]
     return [each for each in found if isinstance(each, Preprocessing)]
 
@@ -462,10 +469,10 @@ def at_least_float32(output: Tensor) -> Tensor:
     return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
-def named(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, Tensor]:
+def prefix_names(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, Tensor]:
     """The values with the split before each name.
 
-    >>> named("train", {"loss": torch.tensor(1.0)})
+    >>> prefix_names("train", {"loss": torch.tensor(1.0)})
     {'train/loss': tensor(1.)}
     """
     return {f"{split}/{name}{ending}": value for name, value in values.items()}

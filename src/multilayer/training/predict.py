@@ -19,41 +19,49 @@ from multilayer.training.module import at_least_float32
 
 
 def predict(config: dict[str, Any]) -> pl.DataFrame:
-    """Predict for each row of `input` and write the table to `output`; returns that table.
+    """Predict each row of `input` and write the table to `output`.
 
-    Raises `UserError` where the run, the input or the output is not as it must be.
+    Args:
+        config: the composed config of the command, as plain data.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: The run or the input cannot be used, or the output cannot be written.
     """
     check_output(config["output"], inputs=check_input(config["input"]))
     device = choose_device(config["device"])
-    trained = load_run(find_checkpoint(config["run"]), allowed=config["trusted_packages"])
-    text = TextFormat.of(trained.config["data"])
-    frame, origin = read_frame_like(config["input"], trained.columns, text)
+    loaded = load_run(find_checkpoint(config["run"]), allowed=config["trusted_packages"])
+    text = TextFormat.of(loaded.config["data"])
+    frame, origin = read_frame_like(config["input"], loaded.columns, text)
     features = preprocessed_features(
-        trained.preprocessing,
-        feature_tensor(frame, trained.columns, origin),
-        trained.columns.features,
+        loaded.preprocessing,
+        feature_tensor(frame, loaded.columns, origin),
+        loaded.columns.features,
         origin.place,
     )
-    predicted = to_frame(predictions_of(trained, features, device), trained.columns)
+    predicted = _to_frame(_predictions_of(loaded, features, device), loaded.columns)
     table = predicted
     if config["keep_input_columns"]:
         written = read_as_written(config["input"], text)
-        table = joined(written, predicted)
+        table = _joined(written, predicted)
     write_frame(table, config["output"])
     return table
 
 
 @torch.no_grad()
-def predictions_of(trained: LoadedRun, features: Tensor, device: torch.device) -> Tensor:
+def _predictions_of(loaded: LoadedRun, features: Tensor, device: torch.device) -> Tensor:
     """The module's predictions for preprocessed features `(N, n_features)`, on the CPU."""
-    module = trained.module.to(device)
+    module = loaded.module.to(device)
     parts = [module.output(part) for part in torch.split(features, EVALUATION_BATCH_SIZE)]
     return module.predictions(at_least_float32(torch.cat(parts))).cpu()
 
 
-def to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:
-    """Values as `prediction`; for classes the likeliest one, in the type that the target had, and a
-    probability for each.
+def _to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:
+    """A table with `prediction`, and for classes the probability of each.
+
+    The predicted class is the most probable one, in the type that the target had.
     """
     if columns.task == "regression":
         return pl.DataFrame({"prediction": predictions.numpy()})
@@ -69,8 +77,8 @@ def to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:
     return pl.DataFrame({"prediction": likeliest, **named})
 
 
-def joined(frame: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:
-    """The input's columns with the predictions beside them."""
+def _joined(frame: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:
+    """The columns of the input and then the predictions."""
     taken = [name for name in predicted.columns if name in frame.columns]
     if taken:
         raise UserError(

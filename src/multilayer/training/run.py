@@ -1,4 +1,4 @@
-"""`multilayer train`: one run, from its config to its run folder."""
+"""`multilayer train`: load the data, build the run, fit it, evaluate it, record it."""
 
 import logging
 import os
@@ -31,7 +31,6 @@ from multilayer.training.factory import (
     balance_class_weights,
     check_components,
     check_size,
-    make_data,
     make_module,
     make_trainer,
     planned_steps,
@@ -48,7 +47,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: its metrics by split, and its manifest."""
+    """How a run ended.
+
+    Attributes:
+        metrics: by split and name, of the weights that are kept.
+        manifest: the run's manifest.
+    """
 
     metrics: Metrics
     manifest: dict[str, Any]
@@ -56,7 +60,18 @@ class Result:
 
 @dataclass(frozen=True)
 class Training:
-    """A run that is ready to be trained."""
+    """A run that is ready to be trained.
+
+    Attributes:
+        config: as plain data.
+        run: the run folder.
+        data: read, split and preprocessed.
+        module: with its initial weights.
+        trainer: with its callbacks and loggers.
+        manifest: as far as it is known.
+        n_steps: the optimizer steps of the whole training, if nothing stops it.
+        resumed: the checkpoint that it resumes from.
+    """
 
     config: dict[str, Any]
     run: RunFolder
@@ -65,46 +80,33 @@ class Training:
     trainer: pl.Trainer
     manifest: dict[str, Any]
     n_steps: int
-    """The steps of the whole training, if nothing stops it."""
     resumed: Resumed | None = None
-    """What it goes on from."""
 
 
 def load_and_build(
     config: dict[str, Any], folder: str | Path, overrides: Sequence[str], *, quiet: bool
 ) -> Training:
-    """A run that is ready to be trained; nothing is written yet.
+    """Read the data of a run and build everything that it needs; nothing is written yet.
 
-    Raises `UserError`.
+    Args:
+        config: the composed config, as plain data.
+        folder: the run folder.
+        overrides: what the config was composed with, for the manifest.
+        quiet: whether to leave out what shows progress.
+
+    Returns:
+        The run, ready to be trained.
+
+    Raises:
+        UserError: The config, the data or the checkpoint to resume from is wrong.
     """
     resumed = open_resumed(config)
     if resumed is not None:
         config = without_finders(config)
-    check_components(config)
-    data = make_data(config, known=resumed.columns if resumed else None)
+    data = check_components(config)
+    data.known_columns = resumed.columns if resumed else None
     data.setup()
     return prepare(config, folder, overrides, data, quiet=quiet, resumed=resumed)
-
-
-def fit_and_evaluate(training: Training) -> Result:
-    """Train with Lightning, and leave the run folder."""
-    config, data, resumed = training.config, training.data, training.resumed
-    trainer, module, run = training.trainer, training.module, training.run
-    if resumed is not None:
-        load_resumed(resumed, training.config, module, data, trainer)
-    log.info(f"data: {describe(data)}")
-    manifest = training.manifest
-    with recorded(run, training.config, manifest):
-        # With a limit in time, nobody knows how many steps it will be.
-        planned = 0 if config["trainer"]["max_time"] else training.n_steps
-        manifest["compiled"] = compile_if_worthwhile(
-            module.network, config["compile"], n_steps=planned, device=root_device(trainer)
-        )
-        fit(trainer, module, data, resumed.path if resumed else None, manifest)
-        metrics = evaluate_splits(module.to(root_device(trainer)), data)
-        manifest |= describe_end(trainer, metrics)
-        run.write_metrics(metrics)
-    return Result(metrics, manifest)
 
 
 def prepare(
@@ -116,13 +118,8 @@ def prepare(
     quiet: bool,
     resumed: Resumed | None = None,
 ) -> Training:
-    """Build what a run needs, from its config and its data; nothing is written yet.
-
-    resumed: what it goes on from.
-
-    Raises `UserError`.
-    """
-    config = with_absolute_paths(config)
+    """Build a run on data that was read; see `load_and_build`."""
+    config = _with_absolute_paths(config)
     run = RunFolder(folder)
     trainer = make_trainer(config, run, quiet=quiet)
     check_averaging(trainer.callbacks)  # type: ignore[attr-defined]
@@ -132,13 +129,39 @@ def prepare(
     n_done = resumed.n_done if resumed else (0, 0)
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
     check_validations(config, trainer, data, n_steps)
-    module = make_trained_module(config, data, n_steps)
-    manifest = start_manifest(config, overrides) | describe_start(data, trainer)
+    module = _make_trained_module(config, data, n_steps)
+    manifest = start_manifest(config, overrides) | _describe_start(data, trainer)
     return Training(config, run, data, module, trainer, manifest, n_steps, resumed)
 
 
-def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) -> SupervisedModule:
-    """The module to be trained; its weights and all that is random after depend on the seed."""
+def fit_and_evaluate(training: Training) -> Result:
+    """Train a run with Lightning, evaluate it, and write its folder."""
+    config, run, data, manifest = training.config, training.run, training.data, training.manifest
+    module, trainer, resumed = training.module, training.trainer, training.resumed
+    if resumed is not None:
+        load_resumed(resumed, config, module, data, trainer)
+    log.info(f"data: {describe(data)}")
+    with _recorded(run, config, manifest):
+        device = trainer.strategy.root_device
+        # With a time limit, the number of steps is not known.
+        n_steps = 0 if config["trainer"]["max_time"] else training.n_steps
+        manifest["compiled"] = compile_if_worthwhile(
+            module.network, config["compile"], n_steps=n_steps, device=device
+        )
+        _fit(training)
+        module.to(device)
+        metrics = {
+            split: module.evaluate(data.minibatches(split, device)) for split in get_args(Split)
+        }
+        manifest |= describe_end(trainer, metrics)
+        run.write_metrics(metrics)
+    return Result(metrics, manifest)
+
+
+def _make_trained_module(
+    config: dict[str, Any], data: DataModule, n_steps: int
+) -> SupervisedModule:
+    """The module to be trained; its weights and all later random numbers follow from the seed."""
     check_size(config, data.columns, data.preprocessing)
     pl.seed_everything(config["seed"], verbose=False)
     module = make_module(
@@ -156,31 +179,27 @@ def make_trained_module(config: dict[str, Any], data: DataModule, n_steps: int) 
     return module
 
 
-def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with the data's files by their full names: the run is found from anywhere."""
+def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with absolute paths of the data's files, so that they are found from anywhere."""
     data = config["data"]
     names = ("path", "train_path", "validation_path", "test_path")
-    paths = {name: absolute(data[name]) for name in names if data.get(name)}
+    paths = {name: _absolute(data[name]) for name in names if data.get(name)}
     return config | {"data": data | paths}
 
 
-def absolute(path: str) -> str:
-    """A path by its full name; what refers to the environment stays so."""
+def _absolute(path: str) -> str:
+    """A path made absolute; one that refers to the environment for that stays as it is."""
     if Path(expand_env("data.path", path)).is_absolute() and expand_env("", path) != path:
         return path
     return os.path.abspath(path)
 
 
-def root_device(trainer: pl.Trainer) -> torch.device:
-    """The device of this process."""
-    return trainer.strategy.root_device
-
-
 @contextmanager
-def recorded(run: RunFolder, config: dict[str, Any], manifest: dict[str, Any]) -> Iterator[None]:
-    """Write config and manifest at the start, and the manifest at the end, whichever end it is.
+def _recorded(run: RunFolder, config: dict[str, Any], manifest: dict[str, Any]) -> Iterator[None]:
+    """Write config and manifest at the start, and the manifest again however the block ends.
 
-    Raises `UserError` where the folder is another run's, or takes no more.
+    Raises:
+        UserError: The folder is another run's, or cannot be written.
     """
     run.begin(config, manifest)
     try:
@@ -190,35 +209,42 @@ def recorded(run: RunFolder, config: dict[str, Any], manifest: dict[str, Any]) -
         reason = explain_write_error(error, run.path) if isinstance(error, Exception) else error
         if run.can_be_resumed():
             reason.add_note(f"to go on: {command_to_go_on(run.path, config)}")
-        with suppress(UserError):  # what it failed of, perhaps
+        with suppress(UserError):  # perhaps the very error that ended the run
             run.write_manifest(manifest | describe_failure(reason))
         if reason is error:
             raise
         raise reason from error
 
 
-def fit(
-    trainer: pl.Trainer,
-    module: SupervisedModule,
-    data: DataModule,
-    resumed: Path | None,
-    manifest: dict[str, Any],
-) -> None:
-    """Train, and note how long it took."""
-    n_before, start = trainer.global_step, perf_counter()  # in a run that goes on, there are some
+def _fit(training: Training) -> None:
+    """Train, and record how long it took."""
+    trainer, resumed = training.trainer, training.resumed
+    n_before, start = trainer.global_step, perf_counter()  # a resumed run has taken some steps
     try:
-        trainer.fit(module, data, ckpt_path=resumed, weights_only=True)
+        trainer.fit(
+            training.module,
+            training.data,
+            ckpt_path=resumed.path if resumed else None,
+            weights_only=True,
+        )
     except SystemExit as error:
         raise interrupt_behind(error) from None
     finally:
-        of_sweep = entries_of(trainer).get("lr_sweep_seconds", 0.0)
-        manifest |= describe_fit(trainer, perf_counter() - start - of_sweep, n_before)
+        searching = _manifest_entries(trainer).get("lr_sweep_seconds", 0.0)
+        seconds = perf_counter() - start - searching
+        training.manifest.update(describe_fit(trainer, seconds, n_before))
 
 
 def describe_fit(trainer: pl.Trainer, seconds: float, n_before: int = 0) -> dict[str, Any]:
-    """What the manifest says of the training: how long, how far, and the best epoch.
+    """The manifest's entries about the training.
 
-    n_before: the steps of the run that it went on from, whose seconds are not these.
+    Args:
+        trainer: the trainer that has trained.
+        seconds: how long it took.
+        n_before: the steps of the run that was resumed, which are not part of the seconds.
+
+    Returns:
+        The entries, with those of the callbacks.
     """
     n_steps = trainer.global_step
     return {
@@ -226,40 +252,20 @@ def describe_fit(trainer: pl.Trainer, seconds: float, n_before: int = 0) -> dict
         "fit_seconds": round(seconds, 3),
         "steps": n_steps,
         "steps_per_second": round((n_steps - n_before) / seconds, 1) if seconds else None,
-        **entries_of(trainer),
+        **_manifest_entries(trainer),
     }
 
 
-def evaluate_splits(module: SupervisedModule, data: DataModule) -> Metrics:
-    """The loss and metrics of each split, with the weights as they are."""
-    device = module.device
-    return {split: module.evaluate(data.minibatches(split, device)) for split in get_args(Split)}
-
-
-def describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
-    """What the manifest says of data and device."""
-    device = root_device(trainer)
+def _describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
+    """The manifest's entries about data and device."""
+    device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"device": name, "data_fingerprint": data.fingerprint, "rows": count_rows(data)}
 
 
-def objective(monitor: str, metrics: Metrics) -> float:
-    """The monitored metric of the best weights; NaN where there is none of that name."""
-    split, _, name = monitor.partition("/")
-    return metrics.get(split, {}).get(name, nan)
-
-
-def entries_of(trainer: pl.Trainer) -> dict[str, Any]:
-    """What the callbacks want in the manifest, by their `manifest_entries`."""
-    entries: dict[str, Any] = {}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        entries |= getattr(callback, "manifest_entries", dict)()
-    return entries
-
-
 def describe_end(trainer: pl.Trainer, metrics: Metrics) -> dict[str, Any]:
-    """What the manifest says of the end: the status and the reason to stop."""
-    ending = {"status": "done", "stop_reason": limit_reached(trainer)} | entries_of(trainer)
+    """The manifest's entries about the end: the status and why the training stopped."""
+    ending = {"status": "done", "stop_reason": _limit_reached(trainer)} | _manifest_entries(trainer)
     is_finite = isfinite(metrics["train"]["loss"])
     return {
         "status": ending["status"] if is_finite else "diverged",
@@ -267,8 +273,16 @@ def describe_end(trainer: pl.Trainer, metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def limit_reached(trainer: pl.Trainer) -> str:
-    """Why the training ended, where no callback says it."""
+def _manifest_entries(trainer: pl.Trainer) -> dict[str, Any]:
+    """The entries that callbacks add to the manifest by their `manifest_entries`."""
+    entries: dict[str, Any] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        entries |= getattr(callback, "manifest_entries", dict)()
+    return entries
+
+
+def _limit_reached(trainer: pl.Trainer) -> str:
+    """Why the training ended, if no callback says so."""
     if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
         return f"reached trainer.max_steps={trainer.max_steps}"
     if trainer.current_epoch >= (trainer.max_epochs or 0):
@@ -276,3 +290,9 @@ def limit_reached(trainer: pl.Trainer) -> str:
     if any(isinstance(item, pl.callbacks.Timer) for item in trainer.callbacks):  # type: ignore[attr-defined]
         return "reached trainer.max_time"
     return "stopped by a callback"
+
+
+def objective(monitor: str, metrics: Metrics) -> float:
+    """The monitored metric of the kept weights; NaN if there is no such metric."""
+    split, _, name = monitor.partition("/")
+    return metrics.get(split, {}).get(name, nan)

@@ -49,7 +49,7 @@ def cosine(
 
 
 def one_cycle(optimizer: Optimizer, *, max_lr: float | None = None, **arguments: Any) -> OneCycleLR:
-    """torch's `OneCycleLR`, whose peak is the optimizer's own rate unless another is named.
+    """The `OneCycleLR` of torch, whose peak is the optimizer's own rate unless another is named.
 
     >>> import torch
     >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
