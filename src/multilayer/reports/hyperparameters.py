@@ -95,11 +95,10 @@ def as_value(value: Any) -> Value:
 def as_column(values: Sequence[Any]) -> list[Any]:
     """Values of one type, for a table: all `int`, all `float`, or all text; None stays None."""
     known = [as_value(value) for value in values if value is not None]
+    convert: Any = format_value
     if all(is_number(value) for value in known):
         is_whole = all(isinstance(value, int) and abs(value) < 2**63 for value in known)
-        convert: Any = int if is_whole else float
-    else:
-        convert = format_value
+        convert = int if is_whole else float
     return [None if value is None else convert(value) for value in values]
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from multilayer.core.text import sanitize
 from multilayer.plotting.style import TURN
@@ -20,6 +21,8 @@ _MAX_NAMES = 20
 
 _MAX_ROWS = 50
 """Rows of a table in the report; the CSV files have all."""
+
+_HOW_COMPUTED = Path(__file__).with_name("how_computed.md")
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "@": "&#64;"}
 
@@ -45,22 +48,19 @@ def to_markdown(
     """The whole report; configs come best first."""
     parts = [
         f"# Sweep {escape(sanitize(sweep.folder.resolve().name))}",
-        *(
-            ["**The sweep is still running: all below is of the runs so far.**"]
-            * bool(sweep.running)
-        ),
+        "**The sweep is still running: all below is of the runs so far.**" * bool(sweep.running),
         _lines(state_lines(sweep)),
         *(f"**Caution: {escape(warning)}.**" for warning in sweep.warnings),
         *_what_varied(sweep),
         *_best_config(sweep, configs, verdict),
-        *_findings(findings),
-        *_figures(sweep, pictures),
+        *_section("Findings", map(_bullet, findings), "\n"),
+        *_section("Figures", (_figure(sweep, each) for each in pictures)),
         *_configs(sweep, configs),
         *_metrics(sweep, configs),
         *_bad_ends(sweep),
         _how_computed(sweep),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def escape(text: str) -> str:
@@ -76,7 +76,7 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(escaped, " ".join(text.split()))
 
 
-def code_block(command: str) -> str:
+def _code_block(command: str) -> str:
     """A command as a block of code, which no line of it ends."""
     longest = max(map(len, re.findall("`+", command)), default=0)
     fence = "`" * max(3, longest + 1)
@@ -171,31 +171,30 @@ def _best_config(sweep: Sweep, configs: Configs, verdict: str) -> list[str]:
         for name in metric_names(sweep)
         if name.startswith("test/")
     ]
-    lines = [
+    return [
         "## Best config",
-        code_block(command),
+        _code_block(command),
         f"{escape(sweep.metric)} {format_stats(best.score)}, n = {len(best.scores)}. "
         f"It has the best mean of {escape(sweep.metric)} ({sweep.mode}). {escape(verdict)}",
+        f"On the test rows, by which nothing was chosen: {'; '.join(test)}." if test else "",
     ]
-    if test:
-        lines.append(f"On the test rows, by which nothing was chosen: {'; '.join(test)}.")
-    return lines
 
 
-def _findings(findings: Sequence[Finding]) -> list[str]:
-    """A bullet for each finding."""
-    bullets = "\n".join(f"- **{escape(each.title)}**: {escape(each.text)}." for each in findings)
-    return ["## Findings", bullets] if findings else []
+def _section(title: str, parts: Iterable[str], between: str = "\n\n") -> list[str]:
+    """A section, unless it is empty."""
+    text = between.join(parts)
+    return [f"## {title}", text] if text else []
 
 
-def _figures(sweep: Sweep, pictures: Sequence[Picture]) -> list[str]:
-    """The figures, each with what it shows below it."""
-    shown = [
-        f"![{each.path.stem}]({each.path.relative_to(sweep.folder).as_posix()})\n\n"
-        f"*{escape(each.caption)}.*"
-        for each in pictures
-    ]
-    return ["## Figures", *shown] if shown else []
+def _bullet(finding: Finding) -> str:
+    """A finding."""
+    return f"- **{escape(finding.title)}**: {escape(finding.text)}."
+
+
+def _figure(sweep: Sweep, picture: Picture) -> str:
+    """A figure with what it shows below it."""
+    file = picture.path.relative_to(sweep.folder).as_posix()
+    return f"![{picture.path.stem}]({file})\n\n*{escape(picture.caption)}.*"
 
 
 def _configs(sweep: Sweep, configs: Configs) -> list[str]:
@@ -211,8 +210,7 @@ def _configs(sweep: Sweep, configs: Configs) -> list[str]:
         f"time is {time}, in the mean.{rest} `configs.csv` has each number by itself, `runs.csv` "
         "each run."
     )
-    stacks = [_lines(stack_lines(sweep))] if stack_lines(sweep) else []
-    return ["## Configs", about, _table(config_header(sweep), rows), *stacks]
+    return ["## Configs", about, _table(config_header(sweep), rows), _lines(stack_lines(sweep))]
 
 
 def stack_lines(sweep: Sweep) -> list[str]:
@@ -266,53 +264,28 @@ def _bad_ends(sweep: Sweep) -> list[str]:
     """The runs that did not come to a good end, and why."""
     ended = [run for run in sweep.runs if run.status in ("failed", "interrupted", "diverged")]
     rows = [
-        [
-            run.name,
-            " ".join(run.manifest["overrides"]),
-            run.status,
-            str(run.manifest.get("stop_reason") or "-"),
-        ]
+        [run.name, " ".join(run.manifest["overrides"]), run.status, run.stop_reason or "-"]
         for run in ended[:_MAX_ROWS]
     ]
     rows += [[name, "-", "broken", reason] for name, reason in sweep.broken.items()][:_MAX_ROWS]
     if not rows:
         return []
     more = len(ended) - _MAX_ROWS
-    rest = [f"{more} more are in `runs.csv`."] if more > 0 else []
+    rest = f"{more} more are in `runs.csv`." if more > 0 else ""
     header = ["run", "overrides", "status", "reason"]
-    return ["## Runs that did not end well", _table(header, rows), *rest]
+    return ["## Runs that did not end well", _table(header, rows), rest]
 
 
 def _how_computed(sweep: Sweep) -> str:
-    """The methods and the thresholds."""
-    bullets = [
-        "Means are over runs that are done. A config with fewer done seeds than most is ranked "
-        "after the complete ones, and one with a diverged run after those. "
-        f"{escape(sweep.metric)} decided; the test rows did not.",
-        f"Intervals are percentile bootstraps of {N_RESAMPLES} resamples, of three "
-        f"{sweep.seed_word}s or more. They are too narrow with "
-        "few seeds: of normal values they hold the true mean in 75 % of cases for 3 seeds, 84 % "
-        "for 5, 90 % for 10.",
-        "The best config is compared with the others by a paired t-test over the seeds that both "
-        "have, two-sided, with Holm's correction over all comparisons.",
-        f"Edge of the grid: within {thresholds.EDGE:.0%} of the range that was swept, in its "
-        "logarithm where it was spaced by factors.",
-        "Chance: the standard deviation of a run beside the mean of its config, without what the "
-        "seed does to all configs (a table of configs by seeds, the better half of the configs).",
-        "A setting does not matter if the best config at each of its values is as good as the best "
-        "of all: if the 95 % interval of their paired difference is within "
-        f"±{thresholds.EQUIVALENT:g} of these standard deviations, what a run gains or loses by "
-        "chance. With fewer than about ten seeds hardly an interval is so narrow.",
-        f"Still improving: the best epoch is in the last {thresholds.LATE:.0%} before "
-        f"trainer.max_epochs, and these brought {thresholds.MIN_LATE_GAIN:.0%} or more.",
-        f"Overfitting: the training accuracy is above that of validation by more than "
-        f"{thresholds.ACCURACY_GAP:.2f}; without an accuracy, the validation loss is more than "
-        f"{thresholds.LOSS_FACTOR:g} times the training loss. Underfitting: training is as far "
-        "from the best training of the sweep; it learns nothing if accuracy and F1 are those of "
-        f"always naming one class, if the training AUROC is below {thresholds.MIN_AUROC:g}, or r2 "
-        f"below {thresholds.MIN_R2:g}.",
-        f"The validation loss turned if it ended more than {TURN:.0%} above its lowest; "
-        f"from {thresholds.LARGE_RISE:.0%} on that is a finding.",
-        "The findings are those of the tuning playbook (Godbole et al. 2023).",
-    ]
-    return "## How it was computed\n\n" + "\n".join(f"- {bullet}" for bullet in bullets)
+    """The methods and the thresholds: the text of `how_computed.md` with its numbers."""
+    return (
+        _HOW_COMPUTED.read_text(encoding="utf-8")
+        .strip()
+        .format(
+            metric=escape(sweep.metric),
+            seed=sweep.seed_word,
+            n_resamples=N_RESAMPLES,
+            bounds=thresholds,
+            turn=TURN,
+        )
+    )

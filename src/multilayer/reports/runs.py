@@ -85,6 +85,11 @@ class SweepRun:
         status: str = self.manifest["status"]
         return status
 
+    @property
+    def stop_reason(self) -> str:
+        """Why it ended; empty where that is not known."""
+        return self.manifest.get("stop_reason") or ""
+
     @cached_property
     def overrides(self) -> dict[str, str]:
         """The values of its overrides by key."""
@@ -134,11 +139,11 @@ class SweepRun:
 
 
 def _load_config(text: str) -> dict[str, Any]:
-    """A run's config. Blocks that runs share are parsed once, so they must not be changed.
+    r"""A run's config. Blocks that runs share are parsed once, so they must not be changed.
 
     This way a thousand configs of a sweep take 0.1 s instead of 2 s.
 
-    >>> _load_config("seed: 0\\nmodel:\\n  dropout: 0.1\\n")
+    >>> _load_config("seed: 0\nmodel:\n  dropout: 0.1\n")
     {'seed': 0, 'model': {'dropout': 0.1}}
     """
     blocks = re.split(r"^(?=[A-Za-z_])", text, maxsplit=_MAX_BLOCKS, flags=re.MULTILINE)

@@ -35,7 +35,7 @@ class Ending:
             name=run.name,
             max_epochs=run.config_value("trainer.max_epochs") or 0,
             best_epoch=run.manifest.get("best_epoch") or 0,
-            ran_out="trainer.max_epochs" in str(run.manifest.get("stop_reason")),
+            ran_out="trainer.max_epochs" in run.stop_reason,
             gain=_late_gain(sweep.curves.get(run.name), sweep.metric, sweep.sign),
         )
 

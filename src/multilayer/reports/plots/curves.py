@@ -142,20 +142,14 @@ def _draw_splits(axes: Axes, own: Curves, seeds: Sequence[Curves], name: str, si
         for each in seeds:
             axes.plot(each.epochs, each.of(f"{split}/{name}"), color=colour, lw=1, alpha=0.25)
         _draw_curve(axes, own, f"{split}/{name}", colour, split)
-    _mark_best_epoch(axes, own, f"validation/{name}", sign)
+    validation = own.of(f"validation/{name}")
+    finite = validation[np.isfinite(validation)]
+    if len(finite):
+        best = int(np.nanargmin(sign * validation))
+        mark_turning_point(axes, own.epochs[best], validation[best], finite[-1], sign)
     both = [each.of(f"{split}/{name}") for each in seeds for split in ("train", "validation")]
     _limit(axes, both, sign)
     axes.set_xlim(left=0.5)
     axes.set_ylabel(metric_label(name))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=11, **OVER_LINES)
-
-
-def _mark_best_epoch(axes: Axes, curves: Curves, metric: str, sign: int) -> None:
-    """The best epoch of a curve, if any of its values is finite."""
-    values = curves.of(metric)
-    if not np.isfinite(values).any():
-        return
-    place = int(np.nanargmin(sign * values))
-    last = values[np.isfinite(values)][-1]
-    mark_turning_point(axes, curves.epochs[place], values[place], last, sign)
