@@ -41,9 +41,9 @@ def check(epoch: EpochOutputs) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "n_packs"),
     [
-        ("MINIBATCHES_A_PACK", 3, 2),
-        ("BYTES_A_PACK", 16 * 9, 2),  # a row has 8 bytes of output and 8 of target: 10 and 11 rows
-        ("BYTES_A_PACK", 16 * 10, 1),  # more than that: 17 rows
+        ("_MINIBATCHES_A_PACK", 3, 2),
+        ("_BYTES_A_PACK", 16 * 9, 2),  # a row has 8 bytes of output and 8 of target: 10 and 11 rows
+        ("_BYTES_A_PACK", 16 * 10, 1),  # more than that: 17 rows
     ],
 )
 def test_many_or_large_minibatches_are_put_together(
@@ -93,7 +93,7 @@ def test_of_a_long_epoch_as_many_packs_are_kept_as_have_the_bytes(
     monkeypatch: pytest.MonkeyPatch, kept_bytes: int | None, n_rows: int
 ) -> None:
     """The last ones, of 8 rows and 128 bytes each; the loss is that of all rows."""
-    monkeypatch.setattr("multilayer.training.epoch.BYTES_A_PACK", 100)
+    monkeypatch.setattr("multilayer.training.epoch._BYTES_A_PACK", 100)
     epoch = EpochOutputs(kept_bytes)
     for number in range(12):
         rows = torch.arange(4 * number, 4 * number + 4)
