@@ -13,7 +13,7 @@ from multilayer import MLP, PLRMLP, BinaryModule, MulticlassModule, Perceptron, 
 from multilayer.callbacks import Diagnostics
 from multilayer.callbacks.diagnostics import histogram, look_at
 
-from ..training.test_run import train_in
+from ..trained import train_in
 
 
 class Functional(nn.Module):

@@ -15,7 +15,7 @@ from multilayer.runs.checkpoint import read_checkpoint
 
 from ..lockstep.conftest import MakeJobs, train_stacked
 from ..lockstep.conftest import jobs as jobs  # a fixture
-from ..training.test_run import train_in
+from ..trained import train_in
 
 # Whatever a look might leave behind: a state of dropout, of batch normalisation, of an optimizer.
 WORDS = [

@@ -18,7 +18,7 @@ from multilayer.callbacks.prediction_figures import figures_of
 from multilayer.data import Preprocessing
 from multilayer.runs.checkpoint import read_checkpoint
 
-from ..training.test_run import train_in
+from ..trained import train_in
 
 
 @pytest.mark.parametrize("numbers", ["standard", "quantile"])

@@ -17,7 +17,7 @@ from torch import Tensor
 from multilayer.callbacks import TrainingProgress
 from multilayer.training.module import BinaryModule
 
-from ..training.test_run import same, train_in, weights_of
+from ..trained import same, train_in, weights_of
 
 N = 2000
 

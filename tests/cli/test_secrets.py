@@ -17,7 +17,7 @@ from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.config import check_values, keep_env_references, mask_config, mask_overrides
 
 from ..conftest import Run, only_folder
-from ..training.test_run import config_of, train_in
+from ..trained import config_of, train_in
 
 QUICK = ["data=iris", "trainer.max_epochs=1", "compile=false", "logger=csv"]
 

@@ -28,7 +28,7 @@ from multilayer.training.evaluate import evaluate
 from multilayer.training.module import MulticlassModule
 
 from ..conftest import Run, only_folder
-from ..training.test_run import config_of
+from ..trained import config_of
 
 N = 5000
 PIECE = 100

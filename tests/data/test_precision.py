@@ -26,7 +26,7 @@ from multilayer.training.evaluate import evaluate
 from multilayer.training.predict import predict
 from multilayer.training.run import Result
 
-from ..training.test_run import config_of
+from ..trained import config_of
 from .test_properties import SETTINGS, written
 
 N = 300

@@ -19,7 +19,7 @@ from multilayer.data.datamodule import count_rows
 from multilayer.data.table_io import read_frame, write_frame
 from multilayer.lockstep.train import train
 
-from ..training.test_run import config_of
+from ..trained import config_of
 
 SETTINGS = settings(
     max_examples=60,

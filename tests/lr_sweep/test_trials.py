@@ -8,7 +8,6 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from multilayer.cli.compose import check_command_line
 from multilayer.lockstep.train import train
 from multilayer.lr_sweep.sequential import run_sequential
 from multilayer.lr_sweep.stacked import run_stacked
@@ -24,14 +23,15 @@ from multilayer.training.factory import make_data
 from multilayer.training.module import SupervisedModule
 from multilayer.training.run import prepare
 
+from ..trained import config_of
+
 RATES = [0.01, 0.1]
 QUICK = ["data=iris", "model.d_hidden=[8]", "trainer.max_epochs=3", "logger=csv"]
 CPU = torch.device("cpu")
 
 
 def spec_of(folder: Path, *overrides: str) -> tuple[TrialSpec, SupervisedModule]:
-    config = check_command_line("train", [*QUICK, *overrides])
-    assert config is not None
+    config = config_of(*QUICK, *overrides)
     data = make_data(config)
     data.setup()
     training = prepare(config, folder, overrides, data, quiet=True)
@@ -71,8 +71,7 @@ def test_a_short_training_is_the_beginning_of_the_run(tmp_path: Path, more: list
     """Its validation losses after each epoch are those that the run logs with this rate."""
     spec, module = spec_of(tmp_path / "prepared", *more)
     found = stacked_losses(spec, module, [0])
-    config = check_command_line("train", [*QUICK, *more, f"optimizer.lr={RATES[1]}"])
-    assert config is not None
+    config = config_of(*QUICK, *more, f"optimizer.lr={RATES[1]}")
     train(config, tmp_path / "run", quiet=True)
     logged = polars.read_csv(tmp_path / "run" / "csv" / "metrics.csv")
     expected = logged["validation/loss"].drop_nulls().to_numpy()

@@ -17,7 +17,7 @@ from multilayer.nn.mlp import MLP
 from multilayer.training.evaluate import evaluate
 from multilayer.training.loaded_run import load_run
 
-from ..training.test_run import config_of, train_in
+from ..trained import config_of, train_in
 
 
 def test_each_label_has_a_vector_as_in_torch() -> None:

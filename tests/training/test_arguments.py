@@ -23,12 +23,12 @@ from multilayer import (
     RegressionModule,
     SupervisedModule,
 )
-from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.lockstep.train import train
 from multilayer.training.epoch import EpochOutputs
 
 from ..conftest import Run
+from ..trained import config_of
 from .test_module import adam, quiet_trainer
 
 WEIGHTS = [torch.zeros(1, requires_grad=True)]
@@ -220,8 +220,7 @@ def test_a_network_too_large_for_its_features_is_told(
 ) -> None:
     """It is counted with the features of the data: weights, gradients, and copies of the best."""
     monkeypatch.setattr("multilayer.training.factory.free_memory", lambda device: 4 * 4 * 9_091)
-    config = check_command_line("train", ["data=iris", "trainer.max_epochs=1"])
-    assert config is not None
+    config = config_of("data=iris", "trainer.max_epochs=1")
     assert train(config, tmp_path / "fits", quiet=True).manifest["status"] == "done"
     monkeypatch.setattr("multilayer.training.factory.free_memory", lambda device: 4 * 4 * 9_091 - 1)
     with pytest.raises(UserError, match=r"model\.d_hidden=\[128,64\]: 9,091 weights take at least"):

@@ -36,7 +36,7 @@ from multilayer.training.factory import (
 from multilayer.training.lightning_adapter import unwrapped
 from multilayer.training.module import KEPT_BYTES
 
-from .test_run import config_of
+from ..trained import config_of
 
 
 class Counts(pl.LightningModule):

@@ -16,8 +16,8 @@ from multilayer.training.lightning_adapter import lightning_callbacks
 from ..lockstep.conftest import MakeJobs, train_stacked
 from ..lockstep.conftest import jobs as jobs  # a fixture
 from ..lockstep.test_equivalence import scalars
+from ..trained import train_in
 from .test_module import quiet_trainer
-from .test_run import train_in
 
 QUICK = ["data=iris", "trainer.max_epochs=5", "data.batch_size=16"]
 

@@ -28,7 +28,6 @@ from multilayer import (
     TableData,
 )
 from multilayer.callbacks import Checkpoint
-from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.lockstep.train import train
 from multilayer.nn.metrics import metrics_of
@@ -36,6 +35,7 @@ from multilayer.training.factory import make_data
 from multilayer.training.loaded_run import load_run
 from multilayer.training.predict import _predictions_of
 
+from ..trained import config_of
 from .test_module import adam, quiet_trainer
 
 FLATS = Path(__file__).parents[1] / "golden" / "flats.csv"
@@ -390,8 +390,7 @@ def test_a_resumed_run_goes_on_with_its_schedule(tmp_path: Path) -> None:
 
 def test_dropout_is_left_out_of_the_predictions_of_a_run(tmp_path: Path) -> None:
     """What `predict` loads evaluates: the same each time, and as good as the run has said."""
-    config = check_command_line("train", ["data=wine", "model.dropout=0.5", "trainer.max_epochs=3"])
-    assert config is not None
+    config = config_of("data=wine", "model.dropout=0.5", "trainer.max_epochs=3")
     result = train(config, tmp_path, quiet=True)
     trained = load_run(tmp_path / "checkpoints" / "best.ckpt", allowed=[])
     data = make_data(config)

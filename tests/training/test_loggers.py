@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
-from .test_run import train_in
+from ..trained import train_in
 
 QUICK = ["trainer.max_epochs=2", "callbacks=none", "trainer.log_every_n_steps=1"]
 

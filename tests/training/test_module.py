@@ -28,6 +28,7 @@ from multilayer.training.epoch import EpochOutputs
 from multilayer.training.module import prefix_names
 
 from ..lockstep.test_equivalence import scalars
+from ..trained import config_of
 
 
 def adam(parameters: object) -> torch.optim.Optimizer:
@@ -116,8 +117,7 @@ class Shifted(nn.Module):
 
 def test_a_network_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named in the config by where it is; without a word in this package."""
-    config = check_command_line("train", ["data=pass_class", "trainer.max_epochs=2"])
-    assert config is not None
+    config = config_of("data=pass_class", "trainer.max_epochs=2")
     config["model"] = {"_target_": f"{__name__}.Shifted", "shift": 0.5}
     result = train(config, tmp_path, quiet=True)
     assert result.manifest["status"] == "done"
@@ -134,8 +134,7 @@ def test_a_network_of_the_wrong_shape_is_told(
     tmp_path: Path, model: dict[str, object], message: str
 ) -> None:
     """Before the training, and nothing is written."""
-    config = check_command_line("train", ["data=pass_class"])
-    assert config is not None
+    config = config_of("data=pass_class")
     config["model"] = model
     with pytest.raises(UserError, match=message):
         train(config, tmp_path / "run", quiet=True)

@@ -14,7 +14,7 @@ from multilayer.training.loaded_run import load_run
 from multilayer.training.predict import predict
 
 from ..conftest import Run, only_folder
-from .test_run import train_in
+from ..trained import train_in
 
 DTYPES = {
     "64-true": torch.float64,

@@ -14,8 +14,8 @@ from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.training.predict import predict
 
 from ..conftest import Run
+from ..trained import train_in
 from .test_evaluate import printed
-from .test_run import train_in
 
 
 @pytest.fixture

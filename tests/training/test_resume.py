@@ -21,7 +21,7 @@ from multilayer.training.factory import make_data, make_network, make_optimizer
 from multilayer.training.run import Result
 
 from ..conftest import Run
-from .test_run import config_of, same, train_in, weights_of
+from ..trained import config_of, same, train_in, weights_of
 
 SMALL = ["data=iris", "model.d_hidden=[4]", "logger=none", "loss=cross_entropy", "compile=false"]
 

@@ -12,37 +12,16 @@ import yaml
 from sklearn.utils.class_weight import compute_class_weight
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from multilayer.cli.compose import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.lockstep.train import train
-from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import RunFolder
 from multilayer.training.evaluate import evaluate
 from multilayer.training.factory import make_data
-from multilayer.training.run import Result
 
 from ..conftest import Run, only_folder
+from ..trained import config_of, same, train_in, weights_of
 
 QUICK = ["data=iris", "trainer.max_epochs=8", "data.batch_size=32"]
-
-
-def config_of(*overrides: str) -> dict[str, Any]:
-    config = check_command_line("train", overrides)
-    assert config is not None
-    return config
-
-
-def train_in(folder: Path, *overrides: str) -> Result:
-    return train(config_of(*overrides), folder, overrides, quiet=True)
-
-
-def weights_of(folder: Path, name: str = "best.ckpt") -> dict[str, torch.Tensor]:
-    weights: dict[str, torch.Tensor] = read_checkpoint(folder / "checkpoints" / name)["state_dict"]
-    return weights
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_the_default_run_reads_digits_well(multilayer: Run, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from multilayer.stacking.runner import Runner
 from multilayer.training.loaded_run import load_run
 from multilayer.training.runtime import compile_if_worthwhile, n_threads_for
 
-from .test_run import same, weights_of
+from ..trained import same, weights_of
 
 
 @pytest.fixture(autouse=True)
