@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: what it holds, what may change, and whether anything is left."""
+"""Resuming a run: what its checkpoint holds, what may change, and whether anything is left."""
 
 import json
 import os
@@ -21,44 +21,46 @@ from multilayer.training.instantiate import ALLOWED, check_trusted_targets, is_w
 
 Config = dict[str, Any]
 
-MAY_CHANGE = (
+_MAY_CHANGE = (
     "optimizer.", "scheduler", "trainer.", "callbacks.", "logger.", "compile", "num_threads",
     "engine", "resume", "trusted_packages", "data.batch_size", "data.shuffle_seed", "data.path",
     "data.train_path", "data.validation_path", "data.test_path",
 )  # fmt: skip
-"""The keys, or beginnings of keys, that may change in a run that goes on. A path may lead to the
-same table elsewhere: its fingerprint is compared. An object of another class is a change of the
-whole node, `optimizer` for example, which is not in the list."""
+"""The keys, or beginnings of keys, that may change in a resumed run.
 
-AT_START = ("optimizer.initial_accumulator_value",)
-"""But these, which count at the start alone."""
+A path may lead to the same table elsewhere: its fingerprint is compared. Another class changes the
+whole node, such as `optimizer`, which is not in the list.
+"""
 
-CUTS_EPOCHS = (
+_INITIAL_ONLY = ("optimizer.initial_accumulator_value",)
+"""Exceptions from that, which matter only at the start of a training."""
+
+_DECIDES_BATCHES = (
     "data.batch_size", "data.shuffle_seed", "trainer.limit_train_batches",
     "trainer.accumulate_grad_batches", "trainer.devices", "trainer.num_nodes", "trainer.strategy",
 )  # fmt: skip
-"""What decides which rows are left of an epoch that was begun, and in which steps."""
+"""The keys that decide which rows are left of an unfinished epoch, and in which steps."""
 
-FINDERS = ("LearningRateSweep", "LearningRateFinder", "BatchSizeFinder")
-"""Callbacks that search before a training begins."""
+_SEARCHES = ("LearningRateSweep", "LearningRateFinder", "BatchSizeFinder")
+"""The classes of callbacks that search before a training starts."""
 
 DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError)
-"""What a state of another shape raises where it is read."""
+"""What reading a state of another structure raises."""
 
 
 @dataclass(frozen=True)
 class Resumed:
-    """A checkpoint that a training goes on from.
+    """A checkpoint from which a training resumes.
 
     Attributes:
         before: the config that it was trained with.
         columns: of the data that it was trained on.
         loops: the state of Lightning's loops.
-        n_epochs: whole epochs that were trained.
-        n_steps: the optimizer's steps until then.
-        n_steps_within: those of the epoch that was begun; None where none was.
-        n_without_improvement: epochs, as early stopping counts them.
-        seconds: how long it trained, if there was a limit in time.
+        n_epochs: the whole epochs that were trained.
+        n_steps: the optimizer steps so far.
+        n_steps_within: the steps of an unfinished epoch; None if there is none.
+        n_without_improvement: the epochs that early stopping has counted.
+        seconds: how long it has trained, if there was a time limit.
     """
 
     path: Path
@@ -74,38 +76,38 @@ class Resumed:
 
     @property
     def n_done(self) -> tuple[int, int]:
-        """The whole epochs, and their steps."""
+        """The number of whole epochs, and of their steps."""
         return self.n_epochs, self.n_steps - (self.n_steps_within or 0)
 
 
 def open_resumed(config: Config) -> Resumed | None:
-    """The checkpoint that a config says to go on from; None where it names none.
+    """Read the checkpoint that a config resumes from; None if it names none.
 
     Raises:
-        UserError: where there is none, where it names what it may not, where the config says what
-            cannot change any more, and where nothing is left to train.
+        UserError: There is no such checkpoint, it names what may not be loaded, the config changes
+            what cannot change any more, or nothing is left to train.
     """
     if config["resume"] is None:
         return None
     resumed = read_resumed(find_last(config["resume"]))
-    check_trusted_targets(what_is_built(resumed.before, config), config["trusted_packages"])
+    check_trusted_targets(_instantiated_nodes(resumed.before, config), config["trusted_packages"])
     weights = resumed.checkpoint["state_dict"]
     if not all(weights[name].isfinite().all() for name in weights if name.startswith("network.")):
         raise UserError(
             f"resume: {resumed.path} has diverged: its weights are not finite; train a new run "
             "with a smaller optimizer.lr"
         )
-    problems = [*fixed_changes(resumed, config), *no_time_left(resumed, config)]
+    problems = [*_forbidden_changes(resumed, config), *_reached_limits(resumed, config)]
     if problems:
         raise UserError("\n".join(problems))
     return resumed
 
 
 def read_resumed(path: Path) -> Resumed:
-    """What a checkpoint says of its training.
+    """Read how far the training in a checkpoint has come.
 
     Raises:
-        UserError: where it lacks what is needed to go on.
+        UserError: It lacks what is needed to resume.
     """
     checkpoint = read_checkpoint(path)
     with refusing(path, "is damaged, or no last.ckpt", *DAMAGE):
@@ -116,14 +118,14 @@ def read_resumed(path: Path) -> Resumed:
         timer = checkpoint["callbacks"].get("Timer", {"time_elapsed": {}})
         ended = epochs["current"]["started"] == epochs["current"]["processed"]
         if ended and not minibatches["is_last_batch"]:
-            # `max_steps` ended the training within an epoch, which Lightning takes for a whole one.
+            # `max_steps` ended the training within an epoch, which Lightning counts as whole.
             for each in epochs.values():
                 each["processed"] -= 1
             ended = False
         return Resumed(
             path,
             checkpoint,
-            config_in(checkpoint),
+            _stored_config(checkpoint),
             Columns(**checkpoint["multilayer"]["columns"]),
             loops,
             n_epochs=int(epochs["current"]["processed"]),
@@ -134,31 +136,32 @@ def read_resumed(path: Path) -> Resumed:
         )
 
 
-def config_in(checkpoint: Mapping[str, Any]) -> Config:
-    """The config in a checkpoint, with the batch size that Lightning's callback found."""
+def _stored_config(checkpoint: Mapping[str, Any]) -> Config:
+    """The config in a checkpoint, with the batch size that a `BatchSizeFinder` found."""
     config: Config = checkpoint["multilayer"]["config"]
-    if not any(is_finder(node, "BatchSizeFinder") for node in config["callbacks"].values()):
+    if not any(_is_search(node, "BatchSizeFinder") for node in config["callbacks"].values()):
         return config
     (loader,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
     return config | {"data": config["data"] | {"batch_size": loader["batch_size"]}}
 
 
 def without_finders(config: Config) -> Config:
-    """The config of a run that goes on without the callbacks that search before a training.
+    """The config of a resumed run without the callbacks that search before a training.
 
-    A batch size that was found is in the config by now, and a rate in the optimizer's state.
+    A batch size that was found is in the config already, and a learning rate in the optimizer's
+    state.
     """
-    kept = {name: node for name, node in config["callbacks"].items() if not is_finder(node)}
+    kept = {name: node for name, node in config["callbacks"].items() if not _is_search(node)}
     return config | {"callbacks": kept}
 
 
-def is_finder(node: Config | None, kinds: str | tuple[str, ...] = FINDERS) -> bool:
-    """Whether a node is a callback that searches before a training begins."""
+def _is_search(node: Config | None, kinds: str | tuple[str, ...] = _SEARCHES) -> bool:
+    """Whether a node is a callback that searches before a training starts."""
     return str((node or {}).get("_target_")).endswith(kinds)
 
 
 def command_to_go_on(folder: Path, config: Config) -> str:
-    """The command by which a run that was interrupted goes on."""
+    """The command that resumes an interrupted run."""
     words = ["multilayer train", as_override("resume", os.path.relpath(folder))]
     paths = (str(node["_target_"]) for key, node in target_nodes("", config) if key != "trainer")
     packages = {path.rpartition(".")[0] for path in paths if not is_within(path, ALLOWED)}
@@ -167,10 +170,11 @@ def command_to_go_on(folder: Path, config: Config) -> str:
     return " ".join(words)
 
 
-def what_is_built(own: Config, config: Config) -> Config:
-    """The nodes of a run's config that something is made of, as far as they name classes.
+def _instantiated_nodes(own: Config, config: Config) -> Config:
+    """The nodes of a run's config that will be instantiated, with their targets alone.
 
-    They are what a config has taken over, and the optimizer and schedule whose rates are compared.
+    They are those that the new config still has, and the optimizer and schedule, whose learning
+    rates are compared.
     """
     now = {key: node["_target_"] for key, node in target_nodes("", config)}
     return {
@@ -180,46 +184,46 @@ def what_is_built(own: Config, config: Config) -> Config:
     }
 
 
-def changes(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Each key whose value differs, with both; of an object of another class its own key."""
+def config_changes(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each key whose value differs, with both values; for another class, the key of its node."""
     are_dicts = isinstance(before, dict) and isinstance(now, dict)
     if are_dicts and before.get("_target_") == now.get("_target_"):
         for name in sorted(before.keys() | now.keys(), key=str):
             below = f"{key}.{name}" if key else str(name)
-            yield from changes(before.get(name), now.get(name), below)
+            yield from config_changes(before.get(name), now.get(name), below)
     elif before != now:
         yield key, before, now
 
 
-def fixed_changes(resumed: Resumed, config: Config) -> Iterator[str]:
-    """What the config says that cannot change in a run that goes on, one line each."""
-    for key, before, now in changes(resumed.before, mask_config(config)):
-        reason = why_fixed(key, before, now, resumed, config)
+def _forbidden_changes(resumed: Resumed, config: Config) -> Iterator[str]:
+    """One line for each change of the config that a resumed run cannot have."""
+    for key, before, now in config_changes(resumed.before, mask_config(config)):
+        reason = _why_forbidden(key, before, now, resumed, config)
         if reason:
             yield (
-                f"{key}={shown(now)}: it was {shown(before)} in {resumed.path}, and must stay so: "
-                f"{reason}; leave it out, or train a new run without resume"
+                f"{key}={_format_value(now)}: it was {_format_value(before)} in {resumed.path}, "
+                f"and must stay so: {reason}; leave it out, or train a new run without resume"
             )
 
 
-def why_fixed(key: str, before: Any, now: Any, resumed: Resumed, config: Config) -> str:
-    """Why a key cannot change in a run that goes on; nothing where it can."""
-    if key in CUTS_EPOCHS and resumed.n_steps_within is not None:
+def _why_forbidden(key: str, before: Any, now: Any, resumed: Resumed, config: Config) -> str:
+    """Why a key cannot change in a resumed run; "" if it can."""
+    if key in _DECIDES_BATCHES and resumed.n_steps_within is not None:
         n = resumed.n_epochs + 1
         return f"the run was interrupted within epoch {n}, whose other rows follow from it"
     if key.startswith("callbacks."):
-        return why_callback_fixed(key, resumed, config)
+        return _why_callback_forbidden(key, resumed, config)
     # The weights that balance classes follow from the data, and are compared once it is read.
     is_balanced = key == "loss.class_weights" and before and now == "balanced"
-    may = (is_balanced or key.startswith(MAY_CHANGE)) and key not in AT_START
+    may = (is_balanced or key.startswith(_MAY_CHANGE)) and key not in _INITIAL_ONLY
     return "" if may else "it would be another run"
 
 
-def why_callback_fixed(key: str, resumed: Resumed, config: Config) -> str:
-    """Why a callback, or an argument of one, cannot change; nothing where it can."""
+def _why_callback_forbidden(key: str, resumed: Resumed, config: Config) -> str:
+    """Why a callback, or an argument of one, cannot change; "" if it can."""
     _, name, *argument = key.split(".")
     node = config["callbacks"].get(name) or {}
-    if is_finder(node):
+    if _is_search(node):
         return "it searches before a training begins; give optimizer.lr or data.batch_size instead"
     module, _, kind = str(node.get("_target_")).rpartition(".")
     gathers = any(state.startswith(kind) for state in resumed.checkpoint["callbacks"])
@@ -227,15 +231,15 @@ def why_callback_fixed(key: str, resumed: Resumed, config: Config) -> str:
     return "what it has gathered follows from it" if argument and gathers and is_taken_up else ""
 
 
-def shown(value: Any) -> str:
-    """A value as one would write it; of an object its class."""
+def _format_value(value: Any) -> str:
+    """A value as one would write it; for an object, its class."""
     if isinstance(value, dict):
         value = value.get("_target_")
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def no_time_left(resumed: Resumed, config: Config) -> Iterator[str]:
-    """The limits at which the training would end before it began, each with one that would do."""
+def _reached_limits(resumed: Resumed, config: Config) -> Iterator[str]:
+    """One line, with a value that works, for each limit that the training has already reached."""
     trainer, path = config["trainer"], resumed.path
     limits = [
         ("trainer.max_epochs", trainer["max_epochs"], resumed.n_epochs, "epochs"),

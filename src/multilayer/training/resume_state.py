@@ -1,6 +1,6 @@
-"""Whether the training that a checkpoint holds can be taken up, seen before it is.
+"""Loading a checkpoint into a training that resumes, after checking that it fits.
 
-Shapes are compared with care: a fused optimizer writes past the end of a state that is too short.
+Shapes are compared first: a fused optimizer writes past the end of a state that is too short.
 """
 
 import warnings
@@ -23,156 +23,21 @@ from multilayer.data import DataModule
 from multilayer.runs.checkpoint import CheckpointFiles
 from multilayer.training.factory import has, make_optimizer, make_scheduler, planned_steps
 from multilayer.training.module import MakeScheduler, SupervisedModule
-from multilayer.training.resume import DAMAGE, Resumed, changes
+from multilayer.training.resume import DAMAGE, Resumed, config_changes
 
-KINDS: dict[type, tuple[type, ...]] = {
+Config = dict[str, Any]
+_Groups = list[dict[str, Any]]
+
+_COMPATIBLE_TYPES: dict[type, tuple[type, ...]] = {
     float: (int, float),
     list: (list, tuple),
     tuple: (list, tuple),
 }
-"""What may stand for a value in a state; for other types, only they do."""
+"""The types that can replace a value in a state; for other types, only their own."""
 
 
-def misfits_of_training(
-    checkpoint: dict[str, Any],
-    module: SupervisedModule,
-    trainer: pl.Trainer,
-    make_scheduler: MakeScheduler,
-) -> Iterator[str]:
-    """Why a training cannot go on from what a checkpoint holds, one reason after the other.
-
-    make_scheduler: makes a schedule as the checkpoint has it.
-    """
-    optimizer = after_a_step(module)
-    schedule = make_scheduler(optimizer)
-    fresh = optimizer.state_dict()
-    known = {each.state_key: each.state_dict() for each in trainer.callbacks}  # type: ignore[attr-defined]
-    if "Timer" in known:
-        known["Timer"] = {key: with_floats(value) for key, value in known["Timer"].items()}
-    loop = trainer.fit_loop.state_dict()
-    loop["state_dict"]["combined_loader"] = [{"n_given": 0, "epoch": 0, "batch_size": 1}]
-    parts = {
-        "state_dict": module.state_dict(),
-        "loops": {"fit_loop": loop},
-        "callbacks": {key: known[key] for key in known if key in checkpoint["callbacks"]},
-        "optimizer_states": [{"state": {}, "param_groups": fresh["param_groups"]}],
-        "lr_schedulers": [schedule.state_dict()],
-    }
-    if "current_model_state" in checkpoint:
-        parts |= {"current_model_state": module.state_dict(), "averaging_state": {}}
-    yield from misfits("checkpoint", checkpoint, parts)
-    for name in checkpoint["lr_schedulers"][0]:
-        if callable(getattr(schedule, str(name), None)):
-            yield f"lr_schedulers.{name} would take the place of a function"
-    best = checkpoint["callbacks"].get("BestWeights", {}).get("weights")
-    yield from misfits("BestWeights.weights", best, module.state_dict() if best else None)
-    yield from misfits_of_weights(checkpoint["optimizer_states"][0], fresh)
-
-
-def try_to_load(
-    checkpoint: dict[str, Any],
-    module: SupervisedModule,
-    trainer: pl.Trainer,
-    make_scheduler: MakeScheduler,
-) -> None:
-    """Load what fits in shape as Lightning will, and make a step with copies.
-
-    Whatever a value of the right type makes a library raise comes up here, with nothing written.
-    """
-    module.load_state_dict(checkpoint["state_dict"])
-    if "current_model_state" in checkpoint:
-        averaged = {f"module.{name}": value for name, value in checkpoint["state_dict"].items()}
-        AveragedModel(module).load_state_dict(averaged | checkpoint["averaging_state"])
-        module.load_state_dict(checkpoint["current_model_state"])
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if state := checkpoint["callbacks"].get(callback.state_key):
-            copy(callback).load_state_dict(deepcopy(state))
-    optimizer = after_a_step(module)
-    schedule = make_scheduler(optimizer)
-    optimizer.load_state_dict(deepcopy(checkpoint["optimizer_states"][0]))
-    schedule.load_state_dict(deepcopy(checkpoint["lr_schedulers"][0]))
-    for parameter in optimizer.param_groups[0]["params"]:
-        if parameter not in optimizer.state:  # it had no gradient
-            parameter.grad = None
-    optimizer.step(lambda: 0.0)
-    if isinstance(schedule, ReduceLROnPlateau):
-        schedule.step(0.0)
-    else:
-        schedule.step()
-
-
-def with_floats(state: dict[str, Any]) -> dict[str, Any]:
-    """A state whose 0 may become a 0.5: seconds, or `optimizer.lr=0` in a schedule."""
-    return {key: float(value) if type(value) is int else value for key, value in state.items()}
-
-
-def after_a_step(module: SupervisedModule) -> torch.optim.Optimizer:
-    """The module's optimizer for other weights, of zeros, after a step."""
-    parameters = [nn.Parameter(torch.zeros_like(each)) for each in module.network.parameters()]
-    for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
-    assert module.make_optimizer is not None, "a module to be trained has an optimizer"
-    optimizer = module.make_optimizer(parameters)
-    optimizer.step(lambda: 0.0)
-    for group in optimizer.param_groups:
-        group.update(with_floats(group))
-    return optimizer
-
-
-def misfits_of_weights(stored: dict[str, Any], fresh: dict[str, Any]) -> Iterator[str]:
-    """What does not fit in what an optimizer gathered; a weight without it has not moved yet."""
-    weights, known = ([each["params"] for each in one["param_groups"]] for one in (stored, fresh))
-    if weights != known:
-        yield "optimizer_states.param_groups.params: other weights"
-    for index, state in stored["state"].items():
-        if not any(index in each for each in known):
-            yield f"optimizer_states.state.{index} is of no weight"
-        # Without momentum, for example, nothing is gathered, and what was is not used.
-        elif state != {}:
-            yield from misfits(f"optimizer_states.{index}", state, fresh["state"].get(index))
-
-
-def misfits(key: str, stored: Any, fresh: Any) -> Iterator[str]:
-    """Where a state is of another kind or shape than a fresh one; there may be more in it.
-
-    What is None or an empty list in the fresh one may be anything. The precision of a tensor may be
-    another.
-
-    >>> list(misfits("a", {"n": 3, "w": torch.zeros(2)}, {"n": 0, "w": torch.ones(2)}))
-    []
-    >>> list(misfits("a", {"n": "x", "m": 1}, {"n": 0, "m": 0}))
-    ['a.n is no int']
-    """
-    if isinstance(fresh, dict) and isinstance(stored, dict):
-        for name, value in fresh.items():
-            if name in stored:
-                yield from misfits(f"{key}.{name}", stored[name], value)
-            else:
-                yield f"{key}.{name} is missing"
-    elif isinstance(fresh, list | tuple) and isinstance(stored, list | tuple) and fresh:
-        if len(stored) != len(fresh):
-            yield f"{key} has the length {len(stored)}, not {len(fresh)}"
-        for index, pair in enumerate(zip(stored, fresh, strict=False)):
-            yield from misfits(f"{key}.{index}", *pair)
-    elif fresh is not None and not isinstance(stored, KINDS.get(type(fresh), type(fresh))):
-        yield f"{key} is no {type(fresh).__name__}"
-    elif isinstance(fresh, Tensor) and layout(stored) != layout(fresh):
-        yield f"{key} has the shape {tuple(stored.shape)}, not {tuple(fresh.shape)}"
-    elif type(fresh) is int and stored < 0 <= fresh:
-        yield f"{key} is below 0"
-
-
-def layout(tensor: Tensor) -> tuple[Any, ...]:
-    """What must be the same for one tensor to stand for another."""
-    return tensor.shape, tensor.layout, tensor.is_floating_point()
-
-
-Config = dict[str, Any]
-Groups = list[dict[str, Any]]
-
-
-class LoadedCheckpoint(CheckpointFiles):
-    """Gives Lightning a checkpoint that was read, checked and adapted already."""
+class _CheckedCheckpoint(CheckpointFiles):
+    """Gives Lightning a checkpoint that has already been read, checked and adapted."""
 
     def __init__(self, checkpoint: dict[str, Any]) -> None:
         self.checkpoint = checkpoint
@@ -189,12 +54,19 @@ def load_resumed(
     data: DataModule,
     trainer: pl.Trainer,
 ) -> None:
-    """Have a trainer go on from a checkpoint, with what has changed in the config.
+    """Make a trainer resume from a checkpoint, with what has changed in the config.
+
+    Args:
+        resumed: the checkpoint.
+        config: the new config.
+        module: the module, newly built.
+        data: the data, already read.
+        trainer: the trainer.
 
     Raises:
-        UserError: where the data is other data, or the training cannot go on with what has changed.
+        UserError: The data have changed, or the training cannot resume with the new config.
     """
-    changed = [key for key, *_ in changes(resumed.before, config)]
+    changed = [key for key, *_ in config_changes(resumed.before, config)]
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     known = {callback.state_key for callback in callbacks}
     states = resumed.checkpoint["callbacks"]
@@ -208,80 +80,83 @@ def load_resumed(
         raise UserError(f"loss.class_weights: {resumed.path} has others; leave them as they were")
     if "current_model_state" in checkpoint and not has(callbacks, WeightAveraging):
         raise UserError(
-            f"{named('callbacks', changed)}: {resumed.path} holds averaged weights, which only the "
-            "callback that averaged them can go on from; keep it"
+            f"{_changed_keys('callbacks', changed)}: {resumed.path} holds averaged weights, which "
+            "only the callback that averaged them can go on from; keep it"
         )
     schedule = make_scheduler(resumed.before, n_steps=100)
-    problem = next(misfits_of_training(checkpoint, module, trainer, schedule), None)
+    problem = next(training_misfits(checkpoint, module, trainer, schedule), None)
     if problem:
-        key = named("optimizer", changed) if "optimizer_states" in problem else "resume"
+        key = _changed_keys("optimizer", changed) if "optimizer_states" in problem else "resume"
         hint = "" if key in ("resume", "optimizer") else "; leave it as it was"
         raise UserError(
             f"{key}: {resumed.path} holds no training that fits this one: {problem}{hint}"
         )
-    checkpoint |= with_new_numbers(resumed, config, module, data, changed)
+    checkpoint |= _updated_states(resumed, config, module, data, changed)
     with refusing(resumed.path, "holds no training that can go on", RuntimeError, *DAMAGE):
-        try_to_load(checkpoint, module, trainer, make_scheduler(config, n_steps=100))
+        _try_to_load(checkpoint, module, trainer, make_scheduler(config, n_steps=100))
     del checkpoint["loops"]
-    trainer.strategy.checkpoint_io = LoadedCheckpoint(checkpoint)
-    load_loops(resumed, trainer)
+    trainer.strategy.checkpoint_io = _CheckedCheckpoint(checkpoint)
+    _load_loops(resumed, trainer)
 
 
-def named(group: str, changed: Sequence[str]) -> str:
-    """The keys of a group that have changed, or its name where none has."""
+def _changed_keys(group: str, changed: Sequence[str]) -> str:
+    """The keys of a group that have changed, or the name of the group if none has."""
     return ", ".join(key for key in changed if key.startswith(f"{group}.")) or group
 
 
-def load_loops(resumed: Resumed, trainer: pl.Trainer) -> None:
-    """Have the loops go on within the epoch that was begun, or else begin the next one.
+def _load_loops(resumed: Resumed, trainer: pl.Trainer) -> None:
+    """Let Lightning's loops continue within the unfinished epoch, or else start the next one.
 
-    Lightning takes every training with `max_steps` for one that was interrupted within an epoch,
-    and would count one more in which nothing is trained.
+    Lightning treats every training with `max_steps` as interrupted within an epoch, and would count
+    one more epoch in which nothing is trained.
     """
     trainer.fit_loop.load_state_dict(resumed.loops)
     if resumed.n_steps_within is None:
         _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
 
 
-def with_new_numbers(
+def _updated_states(
     resumed: Resumed,
     config: Config,
     module: SupervisedModule,
     data: DataModule,
     changed: Sequence[str],
 ) -> dict[str, Any]:
-    """The states of optimizer and schedule with the numbers that the config says otherwise now.
+    """The states of optimizer and schedule, updated with what has changed in the config.
 
-    Both configs are gone through up to here. What comes out alike stays as it is in the checkpoint:
-    a callback may have moved it, and a schedule that follows a metric has counted.
+    The schedules of both configs are run up to this point. Values on which they agree stay as they
+    are in the checkpoint: a callback may have changed them, and a schedule that follows a metric
+    has counted.
 
     Raises:
-        UserError: where a rate that a callback has moved would be lost.
+        UserError: A learning rate that a callback has changed would be lost.
     """
     if not any(key.startswith(("optimizer", "scheduler", "trainer", "data")) for key in changed):
         return {}
     (saved,), (seen,) = resumed.checkpoint["optimizer_states"], resumed.checkpoint["lr_schedulers"]
-    was, now = (planned(each, resumed, module, data) for each in (resumed.before, config))
-    per_group = (saved["param_groups"], numbers_of(was), numbers_of(now))
-    groups = [old | other_values(*both) for old, *both in zip(*per_group, strict=True)]
+    was, now = (_planned_schedule(each, resumed, module, data) for each in (resumed.before, config))
+    per_group = (saved["param_groups"], _hyperparameters(was), _hyperparameters(now))
+    groups = [old | _updates(*both) for old, *both in zip(*per_group, strict=True)]
     before, after = was.state_dict(), now.state_dict()
     is_given, is_same_kind = "optimizer.lr" in changed, type(was) is type(now)
     if not (is_same_kind and isinstance(now, ReduceLROnPlateau)):
         if before != after and not is_given:
-            check_rate_is_planned(resumed, *per_group[:2])
+            _check_lr_unmoved(resumed, *per_group[:2])
     elif is_given:
         for group, old, first, new in zip(groups, *per_group, strict=True):
             share = old["lr"] / first["lr"] if first["lr"] else 1.0
             group["lr"] = new["lr"] * min(share, 1.0)  # beyond that, a callback set it
-    state = seen | other_values(before, after) if is_same_kind else after
+    state = seen | _updates(before, after) if is_same_kind else after
     return {"optimizer_states": [{**saved, "param_groups": groups}], "lr_schedulers": [state]}
 
 
-def planned(config: Config, resumed: Resumed, module: SupervisedModule, data: DataModule) -> Any:
-    """The schedule that a config says, after what was trained; it has its optimizer.
+def _planned_schedule(
+    config: Config, resumed: Resumed, module: SupervisedModule, data: DataModule
+) -> Any:
+    """The schedule of a config after the steps so far, with its optimizer.
 
     Raises:
-        UserError: where it ends before.
+        UserError: It ends before that.
     """
     rows = data.train_minibatches()
     size = config["data"].get("batch_size", rows.batch_size)
@@ -292,7 +167,7 @@ def planned(config: Config, resumed: Resumed, module: SupervisedModule, data: Da
     by_step = config["scheduler"]["interval"] == "step"
     n_moves = resumed.n_steps if by_step else resumed.n_epochs
     with warnings.catch_warnings():
-        # Nothing is learnt in between.
+        # No optimizer step is needed in between.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         try:
             for _ in range(0 if isinstance(schedule, ReduceLROnPlateau) else n_moves):
@@ -302,19 +177,19 @@ def planned(config: Config, resumed: Resumed, module: SupervisedModule, data: Da
     return schedule
 
 
-def numbers_of(schedule: Any) -> Groups:
-    """The groups of a schedule's optimizer, without the weights."""
+def _hyperparameters(schedule: Any) -> _Groups:
+    """The parameter groups of a schedule's optimizer, without the weights."""
     groups = schedule.optimizer.param_groups
     return [{key: value for key, value in each.items() if key != "params"} for each in groups]
 
 
-def other_values(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """What has another value after than before, or is new."""
+def _updates(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """The items that are new or have changed."""
     return {key: after[key] for key in after if key not in before or after[key] != before[key]}
 
 
-def check_rate_is_planned(resumed: Resumed, saved: Groups, was: Groups) -> None:
-    """Raise `UserError` where a new schedule would forget a rate that a callback has moved."""
+def _check_lr_unmoved(resumed: Resumed, saved: _Groups, was: _Groups) -> None:
+    """Raise `UserError` if a new schedule would undo a callback's change of the learning rate."""
     for found, expected in zip(saved, was, strict=True):
         if not isclose(found["lr"], expected["lr"], rel_tol=1e-6):
             share = found["lr"] / expected["lr"] if expected["lr"] else 1.0
@@ -324,3 +199,143 @@ def check_rate_is_planned(resumed: Resumed, saved: Groups, was: Groups) -> None:
                 f"{expected['lr']:.6g} of its schedule; give the one from which the schedule is to "
                 f"start, as optimizer.lr={start:.6g}"
             )
+
+
+def training_misfits(
+    checkpoint: dict[str, Any],
+    module: SupervisedModule,
+    trainer: pl.Trainer,
+    make_scheduler: MakeScheduler,
+) -> Iterator[str]:
+    """Each reason why a training cannot resume from a checkpoint.
+
+    Args:
+        checkpoint: what was read.
+        module: the module, newly built.
+        trainer: the trainer.
+        make_scheduler: makes a schedule of the kind that the checkpoint has.
+    """
+    optimizer = _optimizer_after_step(module)
+    schedule = make_scheduler(optimizer)
+    fresh = optimizer.state_dict()
+    known = {each.state_key: each.state_dict() for each in trainer.callbacks}  # type: ignore[attr-defined]
+    if "Timer" in known:
+        known["Timer"] = {key: _with_floats(value) for key, value in known["Timer"].items()}
+    loop = trainer.fit_loop.state_dict()
+    loop["state_dict"]["combined_loader"] = [{"n_given": 0, "epoch": 0, "batch_size": 1}]
+    parts = {
+        "state_dict": module.state_dict(),
+        "loops": {"fit_loop": loop},
+        "callbacks": {key: known[key] for key in known if key in checkpoint["callbacks"]},
+        "optimizer_states": [{"state": {}, "param_groups": fresh["param_groups"]}],
+        "lr_schedulers": [schedule.state_dict()],
+    }
+    if "current_model_state" in checkpoint:
+        parts |= {"current_model_state": module.state_dict(), "averaging_state": {}}
+    yield from _misfits("checkpoint", checkpoint, parts)
+    for name in checkpoint["lr_schedulers"][0]:
+        if callable(getattr(schedule, str(name), None)):
+            yield f"lr_schedulers.{name} would take the place of a function"
+    best = checkpoint["callbacks"].get("BestWeights", {}).get("weights")
+    yield from _misfits("BestWeights.weights", best, module.state_dict() if best else None)
+    yield from _optimizer_misfits(checkpoint["optimizer_states"][0], fresh)
+
+
+def _try_to_load(
+    checkpoint: dict[str, Any],
+    module: SupervisedModule,
+    trainer: pl.Trainer,
+    make_scheduler: MakeScheduler,
+) -> None:
+    """Load a checkpoint of the right structure as Lightning will, and take a step with copies.
+
+    Whatever a library raises for a value is raised here, before anything is written.
+    """
+    module.load_state_dict(checkpoint["state_dict"])
+    if "current_model_state" in checkpoint:
+        averaged = {f"module.{name}": value for name, value in checkpoint["state_dict"].items()}
+        AveragedModel(module).load_state_dict(averaged | checkpoint["averaging_state"])
+        module.load_state_dict(checkpoint["current_model_state"])
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if state := checkpoint["callbacks"].get(callback.state_key):
+            copy(callback).load_state_dict(deepcopy(state))
+    optimizer = _optimizer_after_step(module)
+    schedule = make_scheduler(optimizer)
+    optimizer.load_state_dict(deepcopy(checkpoint["optimizer_states"][0]))
+    schedule.load_state_dict(deepcopy(checkpoint["lr_schedulers"][0]))
+    for parameter in optimizer.param_groups[0]["params"]:
+        if parameter not in optimizer.state:  # it had no gradient
+            parameter.grad = None
+    optimizer.step(lambda: 0.0)
+    if isinstance(schedule, ReduceLROnPlateau):
+        schedule.step(0.0)
+    else:
+        schedule.step()
+
+
+def _with_floats(state: dict[str, Any]) -> dict[str, Any]:
+    """A state in which a whole number may become a fraction, such as seconds or a rate of 0."""
+    return {key: float(value) if type(value) is int else value for key, value in state.items()}
+
+
+def _optimizer_after_step(module: SupervisedModule) -> torch.optim.Optimizer:
+    """The module's optimizer, for weights of zeros, after one step."""
+    parameters = [nn.Parameter(torch.zeros_like(each)) for each in module.network.parameters()]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    assert module.make_optimizer is not None, "a module to be trained has an optimizer"
+    optimizer = module.make_optimizer(parameters)
+    optimizer.step(lambda: 0.0)
+    for group in optimizer.param_groups:
+        group.update(_with_floats(group))
+    return optimizer
+
+
+def _optimizer_misfits(stored: dict[str, Any], fresh: dict[str, Any]) -> Iterator[str]:
+    """The misfits of an optimizer's state; a weight without a state has not been updated yet."""
+    weights, known = ([each["params"] for each in one["param_groups"]] for one in (stored, fresh))
+    if weights != known:
+        yield "optimizer_states.param_groups.params: other weights"
+    for index, state in stored["state"].items():
+        if not any(index in each for each in known):
+            yield f"optimizer_states.state.{index} is of no weight"
+        # Without momentum, for example, there is no state, and a stored one is not used.
+        elif state != {}:
+            yield from _misfits(f"optimizer_states.{index}", state, fresh["state"].get(index))
+
+
+def _misfits(key: str, stored: Any, fresh: Any) -> Iterator[str]:
+    """Where a stored state differs from a fresh one in type or shape; it may hold more.
+
+    A value that is None or an empty list in the fresh one may be anything. The precision of tensors
+    may differ.
+
+    >>> list(_misfits("a", {"n": 3, "w": torch.zeros(2)}, {"n": 0, "w": torch.ones(2)}))
+    []
+    >>> list(_misfits("a", {"n": "x", "m": 1}, {"n": 0, "m": 0}))
+    ['a.n is no int']
+    """
+    if isinstance(fresh, dict) and isinstance(stored, dict):
+        for name, value in fresh.items():
+            if name in stored:
+                yield from _misfits(f"{key}.{name}", stored[name], value)
+            else:
+                yield f"{key}.{name} is missing"
+    elif isinstance(fresh, list | tuple) and isinstance(stored, list | tuple) and fresh:
+        if len(stored) != len(fresh):
+            yield f"{key} has the length {len(stored)}, not {len(fresh)}"
+        for index, pair in enumerate(zip(stored, fresh, strict=False)):
+            yield from _misfits(f"{key}.{index}", *pair)
+    elif fresh is not None and not isinstance(
+        stored, _COMPATIBLE_TYPES.get(type(fresh), type(fresh))
+    ):
+        yield f"{key} is no {type(fresh).__name__}"
+    elif isinstance(fresh, Tensor) and _layout(stored) != _layout(fresh):
+        yield f"{key} has the shape {tuple(stored.shape)}, not {tuple(fresh.shape)}"
+    elif type(fresh) is int and stored < 0 <= fresh:
+        yield f"{key} is below 0"
+
+
+def _layout(tensor: Tensor) -> tuple[Any, ...]:
+    """The properties in which a stored tensor must agree with a fresh one."""
+    return tensor.shape, tensor.layout, tensor.is_floating_point()
