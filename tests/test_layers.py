@@ -1,5 +1,6 @@
 """Who may import whom, and what a package needs."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -51,13 +52,33 @@ import sys
 from importlib import import_module
 for name in (
     "core.errors", "core.schema", "nn.mlp", "nn.losses", "nn.metrics", "data.table_builder",
-    "data.split", "data.preprocessing", "data.batches", "data.parquet_stream", "stacking.model",
-    "stacking.runner",
+    "data.split", "data.preprocessing", "data.batches", "data.streaming_batches", "data.table_io",
+    "data.table_preprocessing", "stacking.model", "stacking.runner",
 ):
     import_module(f"multilayer.{name}")
 print([name for name in ("pytorch_lightning", "lightning_fabric", "hydra") if name in sys.modules])
 """
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert found.stdout == "[]\n", found.stderr
+
+
+def test_a_table_is_used_with_torch_alone_as_the_docs_show(tmp_path: Path) -> None:
+    """Nothing of Lightning or Hydra is imported on the way from a file to minibatches."""
+    page = (ROOT / "docs" / "guides" / "data.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    shutil.copy(ROOT / "tests" / "golden" / "flats.csv", tmp_path)
+    check = """
+import sys
+assert x.shape[1] == preprocessing.n_features and x.dtype == y.dtype
+print([name for name in ("pytorch_lightning", "lightning_fabric", "hydra") if name in sys.modules])
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", example + check],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert found.stdout == "[]\n", found.stderr

@@ -25,8 +25,8 @@ N = 2000
 @pytest.fixture
 def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A training of two epochs of some 27 minibatches, on a file with many small pieces."""
-    monkeypatch.setattr("multilayer.data.parquet_stream.PIECE_VALUES", 3 * 100)
-    monkeypatch.setattr("multilayer.data.parquet_stream.HELD_OUT_BYTES", 3 * 4 * 200)
+    monkeypatch.setattr("multilayer.data.parquet_stream._CHUNK_VALUES", 3 * 100)
+    monkeypatch.setattr("multilayer.data.parquet_stream._HELD_OUT_BYTES", 3 * 4 * 200)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, N))
     pl.DataFrame({"x": x, "y": y, "label": x * y > 0}).write_parquet(tmp_path / "t.parquet")

@@ -10,15 +10,16 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.column_types import lost_digits
-from multilayer.data.origin import Origin
-from multilayer.data.table import VALUES_AT_A_TIME, Columns, read_table
+from multilayer.data.encoding import encode_table
+from multilayer.data.numerics import lost_digits
+from multilayer.data.table import _BLOCK_VALUES, Columns
 from multilayer.data.table_builder import (
     Float64NeededError,
     TableBuilder,
-    compact_columns,
+    _compact_columns,
     table_from_frame,
 )
+from multilayer.data.table_paths import Origin
 
 FRAME = pl.DataFrame(
     {
@@ -78,7 +79,7 @@ def test_values_become_numbers_and_codes() -> None:
     ]
     torch.testing.assert_close(table.features, torch.tensor(expected), equal_nan=True)
     new = FRAME.with_columns(colour=pl.lit("green"), zip=pl.lit(30))
-    found = read_table(new, table.columns, Origin("g.csv")).features
+    found = encode_table(new, table.columns, Origin("g.csv")).features
     assert found[:, 2].tolist() == [2.0] * 4
     assert found[:, 3].tolist() == [2.0] * 4
 
@@ -228,9 +229,9 @@ def test_rows_are_counted_over_all_parts(column: str, value: object, message: st
 
 def test_columns_move_together_where_they_lie() -> None:
     """Those that stay, of a matrix of more rows than are moved at a time."""
-    matrix = np.arange(5 * (VALUES_AT_A_TIME + 3), dtype=np.float32).reshape(-1, 5)
+    matrix = np.arange(5 * (_BLOCK_VALUES + 3), dtype=np.float32).reshape(-1, 5)
     expected = matrix[:, [0, 2, 3]]
-    found = compact_columns(matrix, [0, 2, 3])
+    found = _compact_columns(matrix, [0, 2, 3])
     np.testing.assert_array_equal(found, expected)
     assert np.shares_memory(found, matrix)
     assert found.flags.c_contiguous

@@ -10,10 +10,9 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.data import IdxData
-from multilayer.data.datamodule import count_rows
-from multilayer.data.mnist_idx import DTYPES, read_idx
+from multilayer.data.mnist_idx import _DTYPES, _read_idx
 
-CODES = {name.strip(">"): code for code, name in DTYPES.items()}
+CODES = {name.strip(">"): code for code, name in _DTYPES.items()}
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -46,7 +45,7 @@ def test_what_was_written_is_read(name: str, ending: str, tmp_path: Path) -> Non
     for shape in ((3,), (2, 3, 4)):
         values = np.arange(np.prod(shape)).reshape(shape).astype(name)
         write_idx(tmp_path / f"x{ending}", values)
-        found = read_idx(tmp_path / f"x{ending}")
+        found = _read_idx(tmp_path / f"x{ending}")
         assert found.dtype == values.dtype
         np.testing.assert_array_equal(found, values)
 
@@ -57,7 +56,7 @@ def test_a_folder_is_a_data_set(ending: str, tmp_path: Path) -> None:
     write_set(tmp_path, ending)
     data = IdxData(path=str(tmp_path))
     data.setup()
-    assert count_rows(data) == {
+    assert data.count_rows() == {
         "train": 51,
         "validation": 9,
         "test": 15,
@@ -65,7 +64,7 @@ def test_a_folder_is_a_data_set(ending: str, tmp_path: Path) -> None:
     assert data.columns.classes == ["4", "5", "6"]
     assert len(data.columns.features) == 20
     assert data.split_tensors("test")[1].tolist() == [0, 1, 2] * 5
-    images = torch.from_numpy(read_idx(tmp_path / f"t10k-images-idx3-ubyte{ending}")).float()
+    images = torch.from_numpy(_read_idx(tmp_path / f"t10k-images-idx3-ubyte{ending}")).float()
     expected = data.preprocessing(images.flatten(1))
     torch.testing.assert_close(data.split_tensors("test")[0], expected)
 
@@ -75,7 +74,7 @@ def test_without_test_files_test_rows_are_divided_off(tmp_path: Path) -> None:
     write_set(tmp_path, prefixes=("train",))
     data = IdxData(path=str(tmp_path))
     data.setup()
-    assert list(count_rows(data).values()) == [42, 9, 9]
+    assert list(data.count_rows().values()) == [42, 9, 9]
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.datamodule import count_rows
-from multilayer.data.origin import Origin
-from multilayer.data.parquet_stream import Classes, ParquetStream
+from multilayer.data.encoding import encode_table
+from multilayer.data.parquet_stream import ParquetStream, _ClassCounts
 from multilayer.data.streaming_batches import StreamedMinibatches
-from multilayer.data.table import read_table
 from multilayer.data.table_io import write_frame
+from multilayer.data.table_paths import Origin
 from multilayer.lockstep.train import train
 from multilayer.nn.mlp import MLP
 from multilayer.training.evaluate import evaluate
@@ -37,8 +36,8 @@ PIECE = 100
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of 100 rows, so that a small file has many."""
-    monkeypatch.setattr("multilayer.data.parquet_stream.PIECE_VALUES", 5 * PIECE)
-    monkeypatch.setattr("multilayer.data.parquet_stream.HELD_OUT_BYTES", 5 * 4 * 400)
+    monkeypatch.setattr("multilayer.data.parquet_stream._CHUNK_VALUES", 5 * PIECE)
+    monkeypatch.setattr("multilayer.data.parquet_stream._HELD_OUT_BYTES", 5 * 4 * 400)
 
 
 @pytest.fixture
@@ -94,12 +93,12 @@ def test_an_epoch_has_every_training_row_once(path: Path, frame: pl.DataFrame) -
     rows = rows_in(data, features)
     held_out = [rows_in(data, data.split_tensors(split)[0]) for split in ("validation", "test")]
     assert sorted([*rows, *held_out[0], *held_out[1]]) == list(range(N))
-    assert count_rows(data) == {
+    assert data.count_rows() == {
         "train": len(rows),
         "validation": len(held_out[0]),
         "test": len(held_out[1]),
     }
-    whole = read_table(frame, data.columns, Origin("t.parquet"))
+    whole = encode_table(frame, data.columns, Origin("t.parquet"))
     torch.testing.assert_close(features, data.preprocessing(whole.features[rows]))
     assert torch.equal(target, whole.target[rows])
     sizes = [len(target) for _, target in parts]
@@ -123,9 +122,9 @@ def test_a_stream_is_divided_in_the_shares_asked_for_as_far_as_they_fit(
     path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     """Within five standard errors; of a larger file as many rows as there is room for."""
-    monkeypatch.setattr("multilayer.data.parquet_stream.HELD_OUT_BYTES", 5 * 4 * room)
+    monkeypatch.setattr("multilayer.data.parquet_stream._HELD_OUT_BYTES", 5 * 4 * room)
     data = stream_of(path, validation_fraction=0.2, test_fraction=0.05)
-    counts = count_rows(data)
+    counts = data.count_rows()
     assert sum(counts.values()) == N
     for split, share in (("validation", min(0.2, room / N)), ("test", 0.05)):
         expected, error = share * N, np.sqrt(N * share * (1 - share))
@@ -188,15 +187,15 @@ def test_features_are_made_for_some_minibatches_at_a_time_across_buffers(
     """For three here, always, whatever a buffer leaves over; the minibatches are the same."""
     whole, data = epoch_of(stream_of(path)), stream_of(path)
     three = 3 * 64 * data.preprocessing.n_features
-    monkeypatch.setattr("multilayer.data.streaming_batches.PREPROCESSED_VALUES", three)
+    monkeypatch.setattr("multilayer.data.streaming_batches._PREPROCESSED_VALUES", three)
     lengths = []
-    usual = StreamedMinibatches.preprocess
+    usual = StreamedMinibatches._preprocess
 
     def noted(self: StreamedMinibatches, parts: list[tuple[Tensor, Tensor]]) -> tuple:
         lengths.append(sum(len(target) for _, target in parts))
         return usual(self, parts)
 
-    monkeypatch.setattr(StreamedMinibatches, "preprocess", noted)
+    monkeypatch.setattr(StreamedMinibatches, "_preprocess", noted)
     parts = epoch_of(data)
     assert len(lengths) > 10
     assert set(lengths[:-1]) == {3 * 64}
@@ -281,7 +280,7 @@ def test_files_of_splits_are_taken_whole(path: Path, frame: pl.DataFrame, tmp_pa
     frame.head(700).write_csv(tmp_path / "test.csv")
     data = stream_of(path, test_path=str(tmp_path / "test.csv"))
     assert rows_in(data, data.split_tensors("test")[0]) == list(range(700))
-    n = count_rows(data)
+    n = data.count_rows()
     assert n["train"] + n["validation"] == N
 
 
@@ -342,7 +341,7 @@ def test_a_number_may_be_a_class(frame: pl.DataFrame, tmp_path: Path) -> None:
     frame.with_columns(y=y).write_parquet(tmp_path / "t.parquet")
     data = stream_of(tmp_path / "t.parquet", task="multiclass")
     assert data.columns.classes == ["0.5", "1.5", "2.5"]
-    assert sum(len(target) for _, target in epoch_of(data)) == count_rows(data)["train"]
+    assert sum(len(target) for _, target in epoch_of(data)) == data.count_rows()["train"]
 
 
 @pytest.mark.parametrize("dtype", [pl.Int64, pl.Decimal(10, 2)])
@@ -360,7 +359,7 @@ def test_too_many_classes_are_told(
     frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row of each is kept in memory."""
-    monkeypatch.setattr("multilayer.data.parquet_stream.MAX_CLASSES", 500)
+    monkeypatch.setattr("multilayer.data.parquet_stream._MAX_CLASSES", 500)
     frame.with_columns(y=pl.col("row").cast(pl.String)).write_parquet(tmp_path / "t.parquet")
     with pytest.raises(UserError, match=r"t\.parquet: column 'y' has more than 500 classes"):
         stream_of(tmp_path / "t.parquet")
@@ -443,7 +442,7 @@ def test_categories_are_kept_as_they_were_read(path: Path) -> None:
     assert data.features.shape[1] == len(data.columns.features) == 4
     minibatches = data.train_minibatches()
     assert isinstance(minibatches, StreamedMinibatches)
-    assert {x.shape[1] for x, _ in minibatches.buffers(0)} == {4}
+    assert {x.shape[1] for x, _ in minibatches._buffers(0)} == {4}
     assert data.preprocessing.n_features == 3 + 1 + 3  # numbers, a gap, labels and the others
     assert {x.shape[1] for x, _ in epoch_of(data)} == {7}
     assert {x.shape[1] for x, _ in data.minibatches("validation")} == {7}
@@ -563,14 +562,14 @@ def test_streamed_jobs_train_alone_in_a_sweep(path: Path, multilayer: Run) -> No
 
 def test_classes_are_counted_over_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is new once, up to as many as there may be."""
-    monkeypatch.setattr("multilayer.data.parquet_stream.MAX_CLASSES", 3)
-    classes = Classes(None)
+    monkeypatch.setattr("multilayer.data.parquet_stream._MAX_CLASSES", 3)
+    classes = _ClassCounts(None)
     parts = [["b", "a", "b"], ["a", "c", None], ["b", "b"]]
-    assert [classes.new_in(pl.Series("y", part), "f.parquet") for part in parts] == [
+    assert [classes.add(pl.Series("y", part), "f.parquet") for part in parts] == [
         [0, 1],
         [1],
         [],
     ]
     assert classes.counts == {"b": 4, "a": 2, "c": 1}
     with pytest.raises(UserError, match=r"f\.parquet: column 'y' has more than 3 classes"):
-        classes.new_in(pl.Series("y", ["d"]), "f.parquet")
+        classes.add(pl.Series("y", ["d"]), "f.parquet")

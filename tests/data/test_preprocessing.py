@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from multilayer.core.errors import UserError
 from multilayer.data.datamodule import DataModule
-from multilayer.data.preprocessing import FITTED, Preprocessing, preprocess, refuse_far_targets
+from multilayer.data.preprocessing import _SAVED_AS, Preprocessing
 from multilayer.data.table import Columns, Table
+from multilayer.data.table_preprocessing import check_target_range, preprocess_table
 
 
 def columns(n_rows=61, n_features=4):
@@ -419,7 +420,7 @@ def test_it_is_made_again_by_its_options_and_state() -> None:
     assert torch.equal(again(x), fitted(x))
     assert again.is_like(fitted)
     assert again.double().is_like(fitted)
-    for name in FITTED:
+    for name in _SAVED_AS:
         again.load_state_dict(fitted.state_dict())
         setattr(again, name, getattr(fitted, name) + 1)
         assert not again.is_like(fitted)
@@ -484,7 +485,7 @@ def test_a_table_is_preprocessed_where_it_lies(owns_memory, dtype, has_gaps) -> 
         x[3, 1] = torch.nan
     preprocessing = Preprocessing(3).fit_(x)
     expected, before = preprocessing(x), x.clone()
-    features, target = preprocess(
+    features, target = preprocess_table(
         preprocessing, table_of(x, torch.arange(20.0), owns_memory=owns_memory)
     )
     assert torch.equal(features, expected)
@@ -503,7 +504,7 @@ def test_a_number_too_far_away_is_named_with_its_column_and_row(value, what) -> 
     x[90_000, 2] = value
     message = f"'c' is {what} in row 90001: too far .* mean is 5.5 and standard deviation 0.5$"
     with pytest.raises(UserError, match=message):
-        preprocess(preprocessing, table_of(x, torch.zeros(100_000)))
+        preprocess_table(preprocessing, table_of(x, torch.zeros(100_000)))
 
 
 def test_targets_too_far_away_are_named_with_their_row() -> None:
@@ -516,15 +517,15 @@ def test_targets_too_far_away_are_named_with_their_row() -> None:
         (1e12 + torch.tensor([0.0, 7.0, 9.0, 1.0], dtype=torch.float64), 3),
     ]:
         with pytest.raises(UserError, match=f"'y' is 1e\\+.* in row {row}: .* mean is 2 and .* 1;"):
-            refuse_far_targets(preprocessing, table_of(x, far))
+            check_target_range(preprocessing, table_of(x, far))
     for near in (
         torch.tensor([1.0, 2.0, 1e9, 3.0]),
         torch.tensor([5e3, 5e3, 5e3, 5e3]),
         torch.empty(0),
     ):
-        refuse_far_targets(preprocessing, table_of(x[: len(near)], near))
+        check_target_range(preprocessing, table_of(x[: len(near)], near))
     wide = Preprocessing(1).fit_(torch.zeros(2, 1), 1e6 * train)  # whose scores are small
-    refuse_far_targets(wide, table_of(x, torch.tensor([1e6, 2e6, 4e6, 3e6])))
+    check_target_range(wide, table_of(x, torch.tensor([1e6, 2e6, 4e6, 3e6])))
 
 
 def test_a_mean_that_float32_moves_is_kept_in_float64() -> None:

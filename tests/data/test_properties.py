@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.datamodule import count_rows
 from multilayer.data.table_io import read_frame, write_frame
 from multilayer.lockstep.train import train
 
@@ -104,7 +103,7 @@ def test_a_table_is_read_whole_or_refused(frame: pl.DataFrame, ending: str) -> N
         if refusal is not None:
             assert "\n" not in refusal
             return
-        assert sum(count_rows(data).values()) == frame.height
+        assert sum(data.count_rows().values()) == frame.height
         for split in data.rows:
             check_rows(*data.split_tensors(split), data)
 
@@ -114,7 +113,7 @@ def test_a_table_is_read_whole_or_refused(frame: pl.DataFrame, ending: str) -> N
 def test_a_table_is_streamed_whole_or_refused(frame: pl.DataFrame) -> None:
     """Likewise, in pieces of a few rows."""
     with written(frame) as (path,), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("multilayer.data.parquet_stream.PIECE_VALUES", 7 * frame.width)
+        patch.setattr("multilayer.data.parquet_stream._CHUNK_VALUES", 7 * frame.width)
         data = TableData(path=path, target="y", stream=True, batch_size=4)
         refusal = refusal_of(data.setup)
         if refusal is not None:
@@ -151,7 +150,7 @@ def test_a_file_of_validation_rows_fits_or_is_refused(
         if refusal is not None:
             assert "\n" not in refusal
             return
-        rows = count_rows(data)
+        rows = data.count_rows()
         assert rows["validation"] == other.height
         assert rows["train"] + rows["test"] == frame.height
         for split in data.rows:

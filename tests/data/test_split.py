@@ -30,7 +30,7 @@ def table_of(target, task="multiclass"):
 
 def parts(rows):
     """The three splits in a row."""
-    return [rows.train, rows.validation, rows.test]
+    return [rows["train"], rows["validation"], rows["test"]]
 
 
 CLASSES = [0] * 100 + [1] * 300 + [2] * 600
@@ -78,7 +78,7 @@ def test_a_fraction_is_rounded_up_as_it_was_written(fraction, n_rows, n_part):
     table = table_of(torch.randn(n_rows), "regression")
     for name in ("validation", "test"):
         rows = split_rows(table, SplitRule(0, **{**SHARES, f"{name}_fraction": fraction}))
-        assert len(getattr(rows, name)) == n_part
+        assert len(rows[name]) == n_part
 
 
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
@@ -101,7 +101,7 @@ def test_folds_are_scikit_learn_s(task, fold):
     folds = (StratifiedKFold if task == "multiclass" else KFold)(4, shuffle=True, random_state=3)
     _, test = list(folds.split(target, target))[fold]
     rows = split_rows(table_of(target, task), SplitRule(3, **SHARES, folds=4, fold=fold))
-    assert rows.test.sort().values.tolist() == test.tolist()
+    assert rows["test"].sort().values.tolist() == test.tolist()
 
 
 @pytest.mark.parametrize("task", ["multiclass", "regression"])
@@ -112,7 +112,7 @@ def test_groups_are_divided_by_scikit_learn_s_first_fold(task):
     kind = StratifiedGroupKFold if task == "multiclass" else GroupKFold
     folds = kind(10, shuffle=True, random_state=3).split(target, target, groups)
     rows = split_rows(replace(table_of(target, task), groups=groups), SplitRule(3, **SHARES))
-    assert rows.test.sort().values.tolist() == next(iter(folds))[1].tolist()
+    assert rows["test"].sort().values.tolist() == next(iter(folds))[1].tolist()
 
 
 @pytest.mark.parametrize(("grouped", "folds"), [(False, 5), (True, None), (True, 5)])
@@ -139,7 +139,7 @@ def test_folds_of_groups_hold_every_group_once(task):
     target = torch.tensor(CLASSES) if task == "multiclass" else torch.arange(1000.0)
     table = replace(table_of(target, task), groups=groups)
     tested = [
-        groups[split_rows(table, SplitRule(0, **SHARES, folds=5, fold=fold)).test].unique()
+        groups[split_rows(table, SplitRule(0, **SHARES, folds=5, fold=fold))["test"]].unique()
         for fold in range(5)
     ]
     assert torch.cat(tested).sort().values.tolist() == list(range(90))
@@ -149,7 +149,7 @@ def test_groups_take_at_least_half_a_table_of_two():
     """A fraction that is nearer to all than to half is still one fold of two."""
     table = replace(table_of(torch.randn(9), "regression"), groups=torch.arange(9))
     rows = split_rows(table, SplitRule(0, validation_fraction=0.1, test_fraction=0.8))
-    assert len(rows.test) in (4, 5)
+    assert len(rows["test"]) in (4, 5)
 
 
 def test_classes_keep_their_shares():
@@ -180,8 +180,8 @@ def test_another_seed_gives_another_split():
     """A split by another seed shares about a tenth of its test rows, not all."""
     first = split_rows(table_of(CLASSES), SplitRule(0, **SHARES))
     other = split_rows(table_of(CLASSES), SplitRule(1, **SHARES))
-    assert not torch.equal(first.test, other.test)
-    assert not torch.equal(first.validation, other.validation)
+    assert not torch.equal(first["test"], other["test"])
+    assert not torch.equal(first["validation"], other["validation"])
 
 
 def digits_split(**seeds):
@@ -295,8 +295,8 @@ def test_folds_hold_every_row_once(task):
         assert torch.cat(parts(rows)).sort().values.tolist() == list(range(1000))
         assert [len(part) for part in parts(rows)] == [600, 200, 200]
         if task == "multiclass":
-            assert target[rows.test].bincount().tolist() == [20, 60, 120]
-        tested.append(rows.test)
+            assert target[rows["test"]].bincount().tolist() == [20, 60, 120]
+        tested.append(rows["test"])
     assert torch.cat(tested).sort().values.tolist() == list(range(1000))
 
 
@@ -326,7 +326,7 @@ def test_splits_that_are_given_stay_as_they_are(preset_splits):
     rows = split_rows(table, SplitRule(0, **SHARES))
     assert torch.cat(parts(rows)).sort().values.tolist() == list(range(1000))
     for split in preset_splits:
-        assert torch.equal(getattr(rows, split), numbers[split])
+        assert torch.equal(rows[split], numbers[split])
 
 
 def test_more_folds_than_rows_of_a_class_are_told():

@@ -8,11 +8,11 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.datamodule import count_rows, describe
-from multilayer.data.origin import Origin
-from multilayer.data.table import Columns, read_frame_like, read_table
+from multilayer.data.encoding import encode_table, read_frame_like
+from multilayer.data.table import Columns
 from multilayer.data.table_builder import table_from_frame
-from multilayer.data.table_io import WRITABLE, write_frame
+from multilayer.data.table_io import write_frame
+from multilayer.data.table_paths import _WRITABLE, Origin
 from multilayer.data.text_format import TextFormat
 
 FRAME = pl.DataFrame(
@@ -33,7 +33,7 @@ def from_target(values, task=None, **options):
     )
 
 
-@pytest.mark.parametrize("ending", WRITABLE)
+@pytest.mark.parametrize("ending", _WRITABLE)
 def test_file_becomes_a_table(tmp_path, ending):
     """Numbers and booleans are features, gaps are NaN, words in the target are classes."""
     write_frame(FRAME, tmp_path / f"f{ending}")
@@ -109,7 +109,7 @@ def test_known_columns_read_another_table():
     """Whatever the order of its columns and whatever else it holds, with the classes known."""
     columns = Columns(["a", "b"], "y", "multiclass", ["u", "v", "w"])
     frame = pl.DataFrame({"y": ["w", "u"], "extra": ["?", "!"], "b": [1, 2], "a": [3, 4]})
-    table = read_table(frame, columns, Origin("g.csv"))
+    table = encode_table(frame, columns, Origin("g.csv"))
     assert table.features.tolist() == [[3, 1], [4, 2]]
     assert table.target.tolist() == [2, 0]
     assert table.columns is columns
@@ -231,7 +231,7 @@ KNOWN = Columns(["a", "b"], "y", "binary", ["no", "yes"])
 def test_table_unlike_the_one_of_the_training_is_told(columns, message):
     """What a finished run cannot be evaluated on is said with the column or the row."""
     with pytest.raises(UserError) as error:
-        read_table(pl.DataFrame(columns), KNOWN, Origin("g.csv"))
+        encode_table(pl.DataFrame(columns), KNOWN, Origin("g.csv"))
     assert str(error.value) == message
 
 
@@ -275,7 +275,7 @@ def test_data_set_splits_and_scales_its_file(tmp_path):
     data = TableData(path=str(tmp_path / "f.csv"), target="y", batch_size=8)
     data.setup()
     assert data.columns.task == "binary"
-    assert sum(count_rows(data).values()) == 40
+    assert sum(data.count_rows().values()) == 40
     features, target = data.split_tensors("train")
     torch.testing.assert_close(features[:, :1].mean(0), torch.zeros(1), rtol=0, atol=1e-5)
     assert target.bincount().tolist() == [14, 14]
@@ -292,7 +292,7 @@ def test_files_of_splits_are_read_as_the_training_rows(tmp_path):
         train_path=str(tmp_path / "train.csv"), test_path=str(tmp_path / "test.csv"), target="y"
     )
     data.setup()
-    assert count_rows(data) == {
+    assert data.count_rows() == {
         "train": 51,
         "validation": 9,
         "test": 10,
@@ -341,7 +341,7 @@ def test_nan_is_no_label():
     table = table_from_frame(frame, target="y", categorical_columns=["c"], name="f.parquet")
     assert table.columns.categories == {"c": ["1.5", "2"]}
     assert table.features[:, 0].isnan().tolist() == [False, True, True, False]
-    assert read_table(frame, table.columns, Origin("g.parquet")).features.nansum() == 1
+    assert encode_table(frame, table.columns, Origin("g.parquet")).features.nansum() == 1
 
 
 def test_a_category_of_which_no_value_is_known_is_told(tmp_path, caplog):
@@ -362,7 +362,7 @@ def test_classes_in_another_file_are_those_of_the_training(tmp_path, classes):
     columns = Columns(["x"], "y", "binary", classes)
     (tmp_path / "f.csv").write_text(f"x,y\n1,{classes[0]}\n2,{classes[0]}\n")
     frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
-    assert read_table(frame, columns, origin).target.tolist() == [0, 0]
+    assert encode_table(frame, columns, origin).target.tolist() == [0, 0]
 
 
 def test_the_group_of_a_row_is_no_feature(tmp_path):
@@ -372,7 +372,7 @@ def test_the_group_of_a_row_is_no_feature(tmp_path):
     data = TableData(path=str(tmp_path / "f.csv"), target="y", group_column="who")
     assert data.load().columns.features == ["x"]
     data.setup()
-    assert all(n % 3 == 0 for n in count_rows(data).values())
+    assert all(n % 3 == 0 for n in data.count_rows().values())
     frame = frame.with_columns(who=pl.when(pl.col("x") == 4).then(None).otherwise("who"))
     write_frame(frame, tmp_path / "f.csv")
     with pytest.raises(UserError, match=r"f\.csv: data\.group_column 'who' is missing in row 5"):
@@ -392,7 +392,7 @@ def test_how_many_labels_are_told_apart_is_said(tmp_path, caplog, rows_a_label, 
     data.setup()
     n = len(rows_a_label)
     more = f", {n_encoded_labels} told apart" if n_encoded_labels < n else ""
-    assert f"('c' of {n} labels{more})" in describe(data)
+    assert f"('c' of {n} labels{more})" in data.describe()
     warning = f"column 'c': none of its {n} labels has data.min_frequency=5 training rows"
     assert (warning in caplog.text) == (n_encoded_labels == 0)
 
@@ -433,7 +433,7 @@ def test_a_whole_number_is_one_label_with_a_point_and_without(labels, written):
     """In the target and in a column of categories; zeros before a number make another label."""
     frame = pl.DataFrame({"c": written, "y": written})
     columns = Columns(["c"], "y", "multiclass", labels, {"c": labels})
-    table = read_table(frame, columns, Origin("f.csv"))
+    table = encode_table(frame, columns, Origin("f.csv"))
     assert table.target.tolist() == [0, 1, 2]
     assert table.features[:, 0].tolist() == [0, 1, 2]
 
@@ -442,7 +442,7 @@ def test_what_is_no_label_stays_unknown():
     """Though it looks like one: padded numbers, fractions, words."""
     columns = Columns(["c"], "y", "regression", [], {"c": ["1", "02"]})
     frame = pl.DataFrame({"c": ["01", "2", "1.5", "one"], "y": [0.0] * 4})
-    assert read_table(frame, columns, Origin("f.csv")).features[:, 0].tolist() == [2.0] * 4
+    assert encode_table(frame, columns, Origin("f.csv")).features[:, 0].tolist() == [2.0] * 4
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,12 @@ import pytest
 from multilayer.core.errors import UserError
 from multilayer.data import table_io as frames
 from multilayer.data.table_io import (
-    ROWS_FOR_TYPES,
-    VALUES_AT_A_TIME,
-    WRITABLE,
+    _BATCH_VALUES,
+    _ROWS_FOR_TYPES,
     TableFile,
-    check_input,
-    check_output,
     write_frame,
 )
+from multilayer.data.table_paths import _WRITABLE, check_input, check_output
 
 FRAME = pl.DataFrame(
     {
@@ -52,7 +50,7 @@ def files_in(folder):
     return sorted(os.listdir(folder))
 
 
-@pytest.mark.parametrize("ending", WRITABLE)
+@pytest.mark.parametrize("ending", _WRITABLE)
 def test_what_is_written_is_read_back(tmp_path, ending):
     """Values, gaps, types and names survive each format, and no other file is left."""
     path = tmp_path / f"table{ending}"
@@ -86,7 +84,7 @@ def test_csv_of_a_spreadsheet_is_read(tmp_path):
     assert read_frame(path).to_dict(as_series=False) == {"a": [1, 2], "b": ["x", "y"]}
 
 
-@pytest.mark.parametrize("n", [ROWS_FOR_TYPES - 1, 2 * ROWS_FOR_TYPES])
+@pytest.mark.parametrize("n", [_ROWS_FOR_TYPES - 1, 2 * _ROWS_FOR_TYPES])
 @pytest.mark.parametrize(
     ("last", "dtype"), [("2.5", pl.Float64), ("word", pl.String), ("", pl.Int64)]
 )
@@ -103,7 +101,7 @@ def test_type_of_a_csv_column_follows_all_its_rows(tmp_path, last, dtype, n):
 def test_a_column_that_begins_with_many_gaps_has_the_type_of_its_values(tmp_path, last, dtype):
     """Its first rows say nothing of it."""
     path = tmp_path / "table.csv"
-    path.write_text("a,b\n" + ",1\n" * ROWS_FOR_TYPES + f"{last},1\n")
+    path.write_text("a,b\n" + ",1\n" * _ROWS_FOR_TYPES + f"{last},1\n")
     assert read_frame(path).schema["a"] == dtype
 
 
@@ -115,7 +113,7 @@ def test_a_column_may_be_called_anything(tmp_path, name):
     assert read_frame(path).to_dict(as_series=False) == {name: [0, 1], "a": ["x", "y"]}
 
 
-@pytest.mark.parametrize("n", [1, 2 * ROWS_FOR_TYPES])
+@pytest.mark.parametrize("n", [1, 2 * _ROWS_FOR_TYPES])
 def test_columns_of_words_are_read_as_they_are_written(tmp_path, n):
     """Also from several files, and where other columns decide the types; not of Parquet."""
     (tmp_path / "a.csv").write_text("a,b\n" + "007,1\n" * n + "08,1.5\n")
@@ -129,9 +127,9 @@ def test_columns_of_words_are_read_as_they_are_written(tmp_path, n):
 
 def test_a_table_is_read_in_parts(tmp_path):
     """All its rows in their order, with all their digits."""
-    n = VALUES_AT_A_TIME
+    n = _BATCH_VALUES
     frame = pl.DataFrame({"a": range(n), "b": [0.1] * n})
-    for ending in WRITABLE:
+    for ending in _WRITABLE:
         write_frame(frame, tmp_path / f"t{ending}")
         table = TableFile(tmp_path / f"t{ending}")
         parts = list(table.batches(table.files[0]))
@@ -142,7 +140,7 @@ def test_a_table_is_read_in_parts(tmp_path):
 def test_a_short_row_far_down_is_told(tmp_path):
     """Also in a file that is read in many parts, and whose last column has gaps."""
     path = tmp_path / "table.csv"
-    rows = ["1,2,3"] * VALUES_AT_A_TIME
+    rows = ["1,2,3"] * _BATCH_VALUES
     rows[5] = "1,2,"
     path.write_text("\n".join(["a,b,c", *rows]) + "\n\n\n")
     assert read_frame(path).height == len(rows)
@@ -186,7 +184,7 @@ def test_unknown_ending_of_an_input_is_told(tmp_path, check, name):
         check(path)
 
 
-@pytest.mark.parametrize("ending", WRITABLE)
+@pytest.mark.parametrize("ending", _WRITABLE)
 def test_empty_file_cannot_be_read(tmp_path, ending):
     """A file without a byte is one message, in each format."""
     path = tmp_path / f"table{ending}"
@@ -282,7 +280,7 @@ def test_a_replacement_character_is_a_character(tmp_path, ending):
         '2,"a" b,"',
     ],
 )
-@pytest.mark.parametrize("n_after", [0, 1, 20 * ROWS_FOR_TYPES])
+@pytest.mark.parametrize("n_after", [0, 1, 20 * _ROWS_FOR_TYPES])
 @pytest.mark.parametrize("before", ["x,1", '"x\ny ""z""",1', 'the "big" one,1', "9,2"])
 def test_a_quote_within_a_value_is_told_with_its_row(tmp_path, row, n_after, before):
     """And how it is to be written; rows before that may be read are passed over."""
@@ -333,7 +331,7 @@ def test_several_files_are_one_table(tmp_path):
     (tmp_path / "a.csv.gz").write_bytes(packed(b"x,y,z\n1,2,\n2,3,\n", ".gz"))
     found = read_frame(tmp_path / "[ab].csv*")
     assert found.rows() == [(1, 2.0, None), (2, 3.0, None), (3, 0.5, 7)]
-    with pytest.raises(UserError, match="no file is called so"):
+    with pytest.raises(UserError, match="no file matches this path"):
         read_frame(tmp_path / "*.parquet")
 
 
@@ -407,7 +405,7 @@ def test_words_of_several_types_are_read_together(tmp_path, first, other, both):
 def test_a_late_word_in_one_of_several_files_makes_all_words(tmp_path, late):
     """The first rows alone would say that the files do not go together."""
     for name in ("a.csv", "b.csv"):
-        rows = "1,1\n" * 2 * ROWS_FOR_TYPES + "A1,1\n" if name == late else "B2,1\n"
+        rows = "1,1\n" * 2 * _ROWS_FOR_TYPES + "A1,1\n" if name == late else "B2,1\n"
         (tmp_path / name).write_text(f"x,y\n{rows}")
     frame = read_frame(tmp_path / "*.csv")
     assert frame.schema == {"x": pl.String, "y": pl.Int64}
@@ -447,7 +445,7 @@ def test_folder_that_may_not_be_written_to_is_told(tmp_path, monkeypatch):
         check_output(tmp_path / "table.csv")
 
 
-@pytest.mark.parametrize("ending", WRITABLE)
+@pytest.mark.parametrize("ending", _WRITABLE)
 def test_written_table_replaces_the_one_before(tmp_path, ending):
     """A longer file leaves nothing behind."""
     path = tmp_path / f"table{ending}"
@@ -467,7 +465,7 @@ def test_table_that_cannot_be_written_leaves_the_old_one(tmp_path, ending):
     assert files_in(tmp_path) == [path.name]
 
 
-@pytest.mark.parametrize("ending", WRITABLE)
+@pytest.mark.parametrize("ending", _WRITABLE)
 def test_write_that_breaks_off_leaves_nothing_half_written(tmp_path, monkeypatch, ending):
     """If the disk fails at the last moment there is no file, neither whole nor in part."""
 

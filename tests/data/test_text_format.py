@@ -20,10 +20,16 @@ from omegaconf import OmegaConf
 from multilayer.core.errors import UserError
 from multilayer.core.text import as_override
 from multilayer.data import Preprocessing, TableData
-from multilayer.data.slips import Slip, remedy
-from multilayer.data.table import Columns, Table, feature_tensor, read_frame_like, read_table
-from multilayer.data.text_column import TextColumn, facts_of
-from multilayer.data.text_format import PLACEHOLDERS, SPELLED_MISSING, TextFormat
+from multilayer.data.encoding import encode_features, encode_table, read_frame_like
+from multilayer.data.stray_strings import _remedy, _StrayString
+from multilayer.data.table import Columns, Table
+from multilayer.data.text_format import (
+    PLACEHOLDERS,
+    SPELLED_MISSING,
+    TextColumn,
+    TextFormat,
+    text_stats,
+)
 
 from ..conftest import Run
 from ..training.test_evaluate import printed
@@ -37,7 +43,7 @@ SPELLINGS += ["<NA>", "NaT", r"\N", "-1.#IND", "", " ", " NA "]
 @pytest.fixture(autouse=True)
 def few_rows_for_types(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a small file has rows far behind those that the types are taken from."""
-    monkeypatch.setattr("multilayer.data.table_io.ROWS_FOR_TYPES", 20)
+    monkeypatch.setattr("multilayer.data.table_io._ROWS_FOR_TYPES", 20)
 
 
 def written(frame: pl.DataFrame, folder: Path, form: str) -> str:
@@ -123,10 +129,10 @@ def test_numbers_among_missing_values_are_numbers(values: list[str]) -> None:
     """Whatever spellings come together, and whatever the share of them is."""
     text = TextColumn("x", TextFormat(), "number")
     column = pl.Series("x", [*values, "0.5", "n/a"])
-    n_rows, facts = facts_of(column.to_frame().lazy(), [text])
+    n_rows, stats = text_stats(column.to_frame().lazy(), [text])
     assert n_rows == len(column)
-    assert text.type_of(facts["x"], is_text_file=True) == pl.Float64
-    found = text.typed(column, pl.Float64())
+    assert text.infer_type(stats["x"], is_text_file=True) == pl.Float64
+    found = text.cast(column, pl.Float64())
     assert found is not None
     expected = {"1": 1.0, "2.5": 2.5, "-3e2": -300.0}
     assert found.to_list() == [*(expected.get(value) for value in values), 0.5, None]
@@ -214,7 +220,7 @@ def test_a_slip_among_booleans_is_told_with_its_row(tmp_path: Path, word: str) -
     columns = Columns(["x"], "y", "regression", [])
     frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
     with pytest.raises(UserError, match=f"must hold numbers, found '{word}' in row 3 among bool"):
-        feature_tensor(frame, columns, origin)
+        encode_features(frame, columns, origin)
 
 
 def test_a_file_that_writes_numbers_otherwise_than_the_training_is_told(tmp_path: Path) -> None:
@@ -223,9 +229,9 @@ def test_a_file_that_writes_numbers_otherwise_than_the_training_is_told(tmp_path
     columns = Columns(["x"], "y", "regression", [])
     frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
     with pytest.raises(UserError, match=r"'1,022' in row 2 among numbers; write numbers as they"):
-        feature_tensor(frame, columns, origin)
+        encode_features(frame, columns, origin)
     frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat(thousands=","))
-    assert feature_tensor(frame, columns, origin).tolist() == [[7.0], [1022.0]]
+    assert encode_features(frame, columns, origin).tolist() == [[7.0], [1022.0]]
 
 
 STARTS = datetime(2024, 2, 28, 23, 59, 30)
@@ -261,11 +267,11 @@ def test_dates_are_no_numbers_of_another_kind(tmp_path: Path, then: str, now: st
     columns = Columns(**columns.to_dict())
     frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
     with pytest.raises(UserError, match=r"column 't' must hold [\w ]+, as in training, found"):
-        feature_tensor(frame, columns, origin)
-    assert feature_tensor(frame, replace(columns, times=None), origin).shape == (1, 2)
+        encode_features(frame, columns, origin)
+    assert encode_features(frame, replace(columns, times=None), origin).shape == (1, 2)
     (tmp_path / "f.csv").write_text("t,x,y\n,1.5,0\n")
     frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
-    assert feature_tensor(frame, columns, origin)[:, 0].isnan().all()
+    assert encode_features(frame, columns, origin)[:, 0].isnan().all()
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -274,7 +280,7 @@ def test_a_file_without_any_value_of_a_number_is_read(tmp_path: Path, form: str)
     path = written(pl.DataFrame({"x": ["NA"] * 40}), tmp_path, form)
     columns = Columns(["x"], "y", "regression", [])
     frame, origin = read_frame_like(path, columns, TextFormat())
-    assert feature_tensor(frame, columns, origin).isnan().all()
+    assert encode_features(frame, columns, origin).isnan().all()
 
 
 def test_a_table_that_is_read_otherwise_than_in_training_is_refused(tmp_path: Path) -> None:
@@ -306,7 +312,7 @@ def test_iso_times_alone_are_times(text: str, zone: str | None, expected: str | 
     """With a zone or without one, not both; what may be meant in two ways stays a word."""
     frame = pl.DataFrame({"t": [text]})
     for other in (None, "UTC"):
-        found = frame.select(TextFormat().parsed(pl.col("t"), pl.Datetime("us", other))).item()
+        found = frame.select(TextFormat().parse(pl.col("t"), pl.Datetime("us", other))).item()
         right = expected if zone == other else None
         if right is not None:
             right = datetime.fromisoformat(right + "+00:00" * (zone == "UTC"))
@@ -347,7 +353,7 @@ def test_an_older_run_finds_its_names_and_labels(tmp_path: Path) -> None:
     columns = Columns(["a", " c"], " y", "binary", ["no", "yes "], {" c": [" red", "red"]})
     (tmp_path / "f.csv").write_text("a, c, y\n1, red,yes \n2,red,no\n")
     frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
-    table = read_table(frame, columns, origin)
+    table = encode_table(frame, columns, origin)
     assert table.features.tolist() == [[1.0, 0.0], [2.0, 1.0]]
     assert table.target.tolist() == [1, 0]
 
@@ -358,7 +364,7 @@ def test_an_older_run_finds_labels_that_are_missing_values_now(tmp_path: Path) -
     columns = Columns(["c"], "y", "regression", [], {"c": labels})
     (tmp_path / "f.csv").write_text("c,y\nNA,1\n1,2\nnan,3\n")
     frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
-    assert read_table(frame, columns, origin).features[:, 0].tolist() == [2.0, 0.0, 3.0]
+    assert encode_table(frame, columns, origin).features[:, 0].tolist() == [2.0, 0.0, 3.0]
 
 
 MARKS = [
@@ -384,7 +390,7 @@ def test_numbers_are_read_with_the_marks_that_were_given(
     text: TextFormat, word: str, expected: float | None
 ) -> None:
     """And with no others: what does not fit them is no number."""
-    found = pl.DataFrame({"x": [word]}).select(text.parsed(pl.col("x"), pl.Float64()))
+    found = pl.DataFrame({"x": [word]}).select(text.parse(pl.col("x"), pl.Float64()))
     assert found.item() == expected
 
 
@@ -406,8 +412,8 @@ def test_numbers_are_read_with_the_marks_that_were_given(
 )
 def test_what_to_say_works_when_it_is_pasted(word: str, values: list[dict[str, object]]) -> None:
     """Through a shell and Hydra to the value that is meant."""
-    slip = Slip("numbers", word, 0, 1, [word], has_decimals=False)
-    found = pasted(re.findall(r'"data\.(?:[^"\\]|\\.)*"', remedy(slip, TextFormat())))
+    slip = _StrayString("numbers", word, 0, 1, [word], has_decimals=False)
+    found = pasted(re.findall(r'"data\.(?:[^"\\]|\\.)*"', _remedy(slip, TextFormat())))
     expected = [{key: value} for each in values for key, value in each.items()]
     assert found == expected
 
@@ -526,7 +532,7 @@ def test_a_table_that_is_quoted_throughout_is_read(tmp_path: Path) -> None:
     assert table.features[50].isnan().all()
     assert table.features.isnan().sum() == 2
     frame, origin = read_frame_like(tmp_path / "t.csv", table.columns, TextFormat())
-    again = read_table(frame, table.columns, origin).features.float()
+    again = encode_table(frame, table.columns, origin).features.float()
     torch.testing.assert_close(again, table.features, equal_nan=True)
 
 
@@ -655,7 +661,7 @@ def test_a_slip_among_times_of_another_file_is_told(
     (tmp_path / "f.csv").write_text(f"t\n{times[0]}\n{now}\n")
     frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
     with pytest.raises(UserError, match=re.escape(said)):
-        feature_tensor(frame, columns, origin)
+        encode_features(frame, columns, origin)
 
 
 @pytest.mark.parametrize("row", [2, 50])

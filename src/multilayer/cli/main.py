@@ -83,7 +83,7 @@ def run(command: str, arguments: list[str]) -> int:
 def check(command: str, flags: Namespace) -> None:
     """Compose and check what the command line asks for, and look for the files that it names."""
     from multilayer.cli.compose import check_command_line
-    from multilayer.data.table_io import check_input, check_output
+    from multilayer.data.table_paths import check_input, check_output
     from multilayer.runs.folder import find_checkpoint
 
     config = check_command_line(

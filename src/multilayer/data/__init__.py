@@ -1,4 +1,7 @@
-"""Data sets: tables, their splits, preprocessing and minibatches."""
+"""Data sets: tables, their splits, preprocessing and minibatches.
+
+Only `DataModule` and the data sets built on it need Lightning.
+"""
 
 import lazy_loader
 

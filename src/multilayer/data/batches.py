@@ -1,4 +1,4 @@
-"""Minibatches of tensors in memory: one index a minibatch, on the device where the data is."""
+"""Minibatches of tensors in memory: one index per minibatch, on the device of the data."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,17 +16,23 @@ BatchSize = int | Literal["full"]
 
 
 class Minibatch(NamedTuple):
-    """Features `(B, D)` and target `(B,)` as the network and its loss take them: preprocessed."""
+    """Features `(B, D)` and target `(B,)` as the network and its loss take them."""
 
     features: Tensor
     target: Tensor
 
 
 class EpochShuffle:
-    """The order of the rows in each epoch, given by the seed and the epoch alone.
+    """The order of the rows in each epoch, determined by the seed and the epoch alone.
 
-    A run that is resumed, or trained in a stack, thus sees the rows as it would have. With
-    several processes each takes its own equal share; the order then wraps around at the end.
+    A run that is resumed, or trained in a stack, thus sees the rows in the same order. Of several
+    processes each takes an equal share; the order then wraps around at the end.
+
+    Args:
+        n_rows: The number of rows.
+        seed: Decides the order.
+        rank: The number of this process.
+        n_ranks: The number of processes.
     """
 
     def __init__(self, n_rows: int, seed: int, *, rank: int = 0, n_ranks: int = 1) -> None:
@@ -40,7 +46,7 @@ class EpochShuffle:
         return ceil(self.n_rows / self.n_ranks)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, counted from 0; Lightning calls this before each one."""
+        """Choose the epoch, from 0; Lightning calls this before each one."""
         self.epoch = epoch
 
     def order(self) -> Tensor:
@@ -49,7 +55,7 @@ class EpochShuffle:
         >>> EpochShuffle(5, seed=0).order()
         tensor([1, 3, 0, 4, 2])
         """
-        # Mixed, since torch's CPU generator reads only the lower 32 bits of its seed.
+        # torch's CPU generator uses only the lower 32 bits of its seed.
         mixed = SeedSequence((self.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(mixed[0]))
         order = torch.randperm(self.n_rows, generator=generator)
@@ -60,13 +66,14 @@ class EpochShuffle:
 
 
 class BatchIterator(ABC):
-    """Minibatches of features `(B, D)` and target `(B,)`, an epoch each time it is iterated over.
+    """Minibatches of features `(B, D)` and target `(B,)`; each iteration over it is an epoch.
 
-    n_rows: how many rows an epoch has.
-    batch_size: rows a minibatch; the last one of an epoch holds the rest.
-    sampler: gives the order; None keeps the rows as they are.
-    device: where the minibatches go.
-    preprocessing: what was or is done to the rows, which a module takes over that has none.
+    Args:
+        n_rows: The number of rows in an epoch.
+        batch_size: Rows per minibatch; the last one of an epoch holds the rest.
+        sampler: Decides the order; None keeps the rows as they are.
+        device: Where the minibatches go.
+        preprocessing: What was or is done to the rows; a module without one adopts it.
     """
 
     def __init__(
@@ -84,60 +91,65 @@ class BatchIterator(ABC):
         self.device = device
         self.n_yielded = 0
         self.resumed: dict[str, int] = {}
-        self.batch_sampler = None  # Lightning looks for one beside `sampler`
+        self.batch_sampler = None  # Lightning looks for one besides `sampler`
 
     @abstractmethod
     def __iter__(self) -> Iterator[Minibatch]:
-        """An epoch, from the minibatch on whose number `begin` gives."""
+        """The minibatches of an epoch, starting at the one that `begin` returns."""
 
     def __len__(self) -> int:
         return ceil(self.n_rows / self.batch_size)
 
-    def begin(self) -> int:
-        """The number of the first minibatch to be given: 0, but in a run that is resumed.
+    @property
+    def _epoch(self) -> int:
+        return self.sampler.epoch if self.sampler is not None else 0
 
-        Raises `UserError` where an epoch cannot go on in its middle, since its minibatches are
-        others by now.
+    def begin(self) -> int:
+        """The number of the first minibatch to yield: 0, except in a run that is resumed.
+
+        Raises:
+            UserError: If an epoch cannot continue in its middle, because its minibatches have
+                changed.
         """
-        epoch = self.sampler.epoch if self.sampler is not None else 0
         resumed, self.resumed = self.resumed, {}
-        self.n_yielded = resumed["n_given"] if resumed.get("epoch") == epoch else 0
-        # The epoch's length when it was interrupted: with other minibatches, it is another now.
+        self.n_yielded = resumed["n_given"] if resumed.get("epoch") == self._epoch else 0
+        # The epoch's length when it was interrupted: with other minibatches it is another now.
         if 0 < self.n_yielded < ceil(self.n_rows / resumed.get("batch_size", self.batch_size)):
             for key, now in self.batching_key().items():
                 if resumed[key] != now:
                     raise UserError(
                         f"data.{key}={now}: the run to be resumed was interrupted in the middle of "
-                        f"epoch {epoch + 1}; it can only go on with data.{key}={resumed[key]}"
+                        f"epoch {self._epoch + 1}; it can only go on with data.{key}={resumed[key]}"
                     )
         return self.n_yielded
 
     def batching_key(self) -> dict[str, int]:
         """What decides which rows are in which minibatch of an epoch."""
-        cuts = {"batch_size": self.batch_size}
-        return cuts | ({"shuffle_seed": self.sampler.seed} if self.sampler is not None else {})
+        key = {"batch_size": self.batch_size}
+        return key | ({"shuffle_seed": self.sampler.seed} if self.sampler is not None else {})
 
     def state_dict(self) -> dict[str, int]:
-        """How many minibatches of which epoch were given; Lightning saves it in checkpoints."""
-        epoch = self.sampler.epoch if self.sampler is not None else 0
-        return {"n_given": self.n_yielded, "epoch": epoch, **self.batching_key()}
+        """How many minibatches of which epoch were yielded; Lightning saves it in checkpoints."""
+        return {"n_given": self.n_yielded, "epoch": self._epoch, **self.batching_key()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on in the middle of an epoch, where the run that is resumed was interrupted."""
+        """Continue in the middle of an epoch, where the run that is resumed was interrupted."""
         self.resumed = state_dict
 
 
 class Minibatches(BatchIterator):
     """Minibatches of rows in memory, one index each.
 
-    features, target: of all rows, `(N, D)` and `(N,)`.
-
-    batch_size: rows a minibatch; 1 is one sample at a time, "full" is all rows at once. The last
-        minibatch of an epoch holds the rest.
-    rows: the numbers of the rows that are meant, `(n_rows,)` int64; None for all.
-    sampler: gives the order; None keeps the rows as they are.
-    device: where the minibatches go, if the rows are not there already.
-    preprocessing: what was done to all rows, or with `late` is done to each minibatch.
+    Args:
+        features: Of all rows, `(N, D)`.
+        target: Of all rows, `(N,)`.
+        batch_size: Rows per minibatch; 1 is one sample at a time, "full" is all rows at once. The
+            last minibatch of an epoch holds the rest.
+        rows: The row numbers to use, `(n_rows,)` int64; None for all.
+        sampler: Decides the order; None keeps the rows as they are.
+        device: Where the minibatches go, if the rows are not there already.
+        preprocessing: What was done to the features, or is still to be done.
+        is_raw: Whether the features are still to be preprocessed, minibatch by minibatch.
 
     >>> rows = torch.arange(5.0).reshape(5, 1)
     >>> [len(target) for _, target in Minibatches(rows, torch.arange(5), batch_size=2)]
@@ -166,7 +178,7 @@ class Minibatches(BatchIterator):
         self.is_raw = is_raw
 
     def order(self) -> Tensor:
-        """The numbers of the rows in the order of this epoch, `(n_rows,)` int64."""
+        """The row numbers in the order of this epoch, `(n_rows,)` int64."""
         if self.sampler is None:
             return torch.arange(self.n_rows) if self.rows is None else self.rows
         order = self.sampler.order()

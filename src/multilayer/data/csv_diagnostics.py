@@ -1,4 +1,4 @@
-"""What is wrong with the lines of a CSV file, where polars does not say it or reads it anyway."""
+"""What is wrong with the lines of a CSV file, where polars does not say so or reads it anyway."""
 
 import csv
 import re
@@ -9,20 +9,22 @@ from typing import Literal
 import polars as pl
 
 from multilayer.core.errors import UserError, quoted
-from multilayer.data.text_column import plain_name
+from multilayer.data.text_format import plain_name
 
-SEPARATORS_IN_WORDS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+_SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 
-UNDECODABLE = "\ufffd"
-"""What stands for bytes that are not UTF-8; a text may also hold it, though few do."""
+_UNDECODABLE = "\ufffd"
+"""What replaces bytes that are not UTF-8; text may hold it too, but rarely does."""
 
 
 def header_fault(path: Path, separator: str) -> str | None:
-    """What is wrong with a file's header: none, or columns that cannot be told apart.
+    """What is wrong with a file's header: there is none, or columns have the same name.
 
-    separator: what is between values; a header of one name that holds another one is wrong too.
+    Args:
+        path: The file.
+        separator: Between values. A header of one name that holds another separator is wrong too.
     """
-    line = next(lines_of(path, 1), "")
+    line = first_line_of(path)
     if not line.strip():
         what = "its first line is blank" if line else "empty"
         return f"{what}, expected a header with the names of the columns"
@@ -31,17 +33,17 @@ def header_fault(path: Path, separator: str) -> str | None:
     if line.lower().startswith("sep="):
         return f"its first line, {line.strip()!r}, is no header; delete that line"
     try:
-        names = [plain_name(name) for name in next(rows_of(path, separator, 1))]
+        names = [plain_name(name) for name in next(_rows_of(path, separator, 1))]
     except csv.Error as error:
         return f"the header cannot be read: {error}"
-    if UNDECODABLE in line and not is_utf8(path):
+    if _UNDECODABLE in line and not _is_utf8(path):
         return "the header is not UTF-8; save the file as UTF-8"
-    others = {mark: word for mark, word in SEPARATORS_IN_WORDS.items() if mark in names[0]}
+    others = {mark: word for mark, word in _SEPARATOR_NAMES.items() if mark in names[0]}
     if len(names) == 1 and others:
         comma = "; if it is written 0,5, say \"data.decimal=','\"" if ";" in others else ""
         return (
             f"its columns are separated by {' and '.join(others.values())}; they must be "
-            f"by {SEPARATORS_IN_WORDS[separator]}, and 0.5 written with a point{comma}"
+            f"by {_SEPARATOR_NAMES[separator]}, and 0.5 written with a point{comma}"
         )
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     return f"several columns are called {quoted(twice)}" if twice else None
@@ -52,10 +54,11 @@ def checked_rows(
 ) -> Iterator[pl.DataFrame]:
     """The rows that polars read from a file, of a text file without the blank lines at its end.
 
-    polars fills up rows that are too short, and takes a blank line for a row. Such a row ends with
-    a missing value: only where there are some, the file is looked at again, line by line.
+    polars pads rows that are too short, and takes a blank line for a row. Such a row ends with a
+    missing value: only if there are any, the file is read again line by line.
 
-    Raises `UserError` for a row with too few values.
+    Raises:
+        UserError: For a row with too few values.
     """
     was_looked_at, held = False, None
     for batch in batches:
@@ -66,42 +69,45 @@ def checked_rows(
             if fault:
                 raise UserError(f"{path}: {fault}")
             was_looked_at = True
-            n_empty = n_empty_at_end(rows)
+            n_empty = _n_empty_at_end(rows)
             held, rows = rows.tail(n_empty), rows.head(rows.height - n_empty)
         yield rows
     if held is not None and held.height:
-        yield held.head(max(0, held.height - n_blank_at_end(path)))
+        yield held.head(max(0, held.height - _n_blank_at_end(path)))
 
 
-def n_empty_at_end(rows: pl.DataFrame) -> int:
-    """How many of the last rows have no value at all."""
+def _n_empty_at_end(rows: pl.DataFrame) -> int:
+    """How many rows at the end have no value at all."""
     has_value = rows.select(~pl.all_horizontal(pl.all().is_null())).to_series().reverse()
     return int(has_value.arg_max() or 0) if has_value.any() else rows.height
 
 
-def n_blank_at_end(path: Path) -> int:
-    """How many of the last lines are blank."""
+def _n_blank_at_end(path: Path) -> int:
+    """How many lines at the end are blank."""
     is_blank = pl.col("line").fill_null("").str.strip_chars() == ""
     last = pl.col("number").filter(~is_blank).max().fill_null(-1)
-    found = lines(path).with_row_index("number").select(n=pl.len() - 1 - last.cast(pl.Int64))
+    found = _lines(path).with_row_index("number").select(n=pl.len() - 1 - last.cast(pl.Int64))
     return int(found.collect(engine="streaming")["n"][0])
 
 
 def find_fault(path: Path, separator: str, *, was_refused: bool = False) -> str | None:
-    """The first row that does not fit the header, in words; None where all do.
+    """A message about the first row that does not fit the header; None if all do.
 
-    Blank lines at the end are no rows.
+    Blank lines at the end are not rows.
 
-    was_refused: whether polars cannot read the file, whatever the types of its columns. Rows whose
-        quotes are wrong are then told though they fit: some such rows polars reads.
+    Args:
+        path: The file.
+        separator: Between values.
+        was_refused: Whether polars cannot read the file, whatever the types of its columns. Then
+            rows with misplaced quotes are reported even if they fit: polars reads some of them.
     """
-    rows = rows_of(path, separator)
+    rows = _rows_of(path, separator)
     width = len(next(rows, []))
-    if is_plain(path, separator, width):
+    if _is_plain(path, separator, width):
         return None
-    number, problem = find_misfit(rows, width, was_decoded=is_utf8(path))
+    number, problem = _find_misfit(rows, width, was_decoded=_is_utf8(path))
     if number or was_refused:
-        quote = find_quote(path, separator)
+        quote = _find_quote(path, separator)
         if quote is not None and (problem is None or quote <= number):
             where = f"row {quote}" if quote else "the header"
             return (
@@ -111,13 +117,13 @@ def find_fault(path: Path, separator: str, *, was_refused: bool = False) -> str 
     return problem
 
 
-def find_misfit(
+def _find_misfit(
     rows: Iterable[list[str]], width: int, *, was_decoded: bool
 ) -> tuple[int, str | None]:
-    """The number of the first row that does not fit the header, and why; 0 where all do.
+    """The number of the first row that does not fit the header, and why; 0 if all do.
 
-    A row that Python cannot take in has no reason: a value of it is very long, perhaps since
-    nothing closes a quote.
+    A row that Python cannot read has no reason: one of its values is very long, perhaps because
+    a quote is not closed.
     """
     number = blank = 0
     try:
@@ -126,7 +132,7 @@ def find_misfit(
                 return blank, f"row {blank} is blank"
             if not row:
                 blank = blank or number
-            elif not was_decoded and any(UNDECODABLE in value for value in row):
+            elif not was_decoded and any(_UNDECODABLE in value for value in row):
                 return number, f"row {number} is not UTF-8; save the file as UTF-8"
             elif len(row) != width:
                 return number, f"row {number} has {len(row)} values, the header has {width} names"
@@ -135,10 +141,10 @@ def find_misfit(
     return 0, None
 
 
-def find_quote(path: Path, separator: str) -> int | None:
+def _find_quote(path: Path, separator: str) -> int | None:
     """The first row in which quotes do not enclose whole values; 0 for the header.
 
-    Pairs of quotes within a value are passed over, as polars does.
+    Pairs of quotes within a value are ignored, as polars does.
     """
     inside = '[^"]*(?:""[^"]*)*'
     other = f'[^"{separator}]'
@@ -146,7 +152,7 @@ def find_quote(path: Path, separator: str) -> int | None:
     whole = re.compile(f"{value}(?:{separator}{value})*\\n")
     beginning = re.compile(f'(?:{value}{separator})*"{inside}')
     number, held, is_open = 0, "", False
-    for line in lines_of(path):
+    for line in _lines_of(path):
         is_open ^= line.count('"') % 2 == 1
         if is_open and not held and not beginning.fullmatch(line):
             return number
@@ -159,7 +165,7 @@ def find_quote(path: Path, separator: str) -> int | None:
     return number if held else None
 
 
-def is_plain(path: Path, separator: str, width: int) -> bool:
+def _is_plain(path: Path, separator: str, width: int) -> bool:
     """Whether every line has as many separators as the header, and none has quotes.
 
     polars counts them many times faster than Python reads rows.
@@ -168,48 +174,54 @@ def is_plain(path: Path, separator: str, width: int) -> bool:
     is_odd = (
         (line.str.count_matches(separator, literal=True) != width - 1)
         | line.str.contains('"', literal=True)
-        | line.str.contains(UNDECODABLE, literal=True)
+        | line.str.contains(_UNDECODABLE, literal=True)
     )
-    return not lines(path).select(is_odd.any()).collect(engine="streaming").item()
+    return not _lines(path).select(is_odd.any()).collect(engine="streaming").item()
 
 
 def has_odd_digits(path: Path) -> bool:
-    """Whether a file has digits of another script: polars takes them for numbers it cannot read."""
+    """Whether a file has digits of another script: polars infers numbers, but cannot read them."""
     is_odd = pl.col("line").str.contains(r"[^\P{Nd}0-9]").any()
-    return bool(lines(path).select(is_odd).collect(engine="streaming").item())
+    return bool(_lines(path).select(is_odd).collect(engine="streaming").item())
 
 
-def is_utf8(path: Path) -> bool:
+def _is_utf8(path: Path) -> bool:
     """Whether a file can be decoded."""
     try:
-        lines(path, encoding="utf8").select(pl.col("line").count()).collect(engine="streaming")
+        _lines(path, encoding="utf8").select(pl.col("line").count()).collect(engine="streaming")
     except pl.exceptions.ComputeError:
         return False
     return True
 
 
-def rows_of(path: Path, separator: str, n_lines: int | None = None) -> Iterator[list[str]]:
-    """The values of each row, of the first lines or of all.
+def _rows_of(path: Path, separator: str, n_lines: int | None = None) -> Iterator[list[str]]:
+    """The values of each row, of the first `n_lines` or of all.
 
-    Raises `csv.Error` for a value that is very long.
+    Raises:
+        csv.Error: For a value that is very long.
     """
-    yield from csv.reader(lines_of(path, n_lines), delimiter=separator)
+    yield from csv.reader(_lines_of(path, n_lines), delimiter=separator)
 
 
-def lines_of(path: Path, n: int | None = None) -> Iterator[str]:
+def first_line_of(path: Path) -> str:
+    """The first line of a file; "" if it is empty."""
+    return next(_lines_of(path, 1), "")
+
+
+def _lines_of(path: Path, n: int | None = None) -> Iterator[str]:
     """The lines of a file, at most n."""
-    wanted = lines(path) if n is None else lines(path).head(n)
+    wanted = _lines(path) if n is None else _lines(path).head(n)
     for batch in wanted.collect_batches():
         for line in batch["line"]:
             yield f"{line or ''}\n"
 
 
-def lines(path: Path, encoding: Literal["utf8", "utf8-lossy"] = "utf8-lossy") -> pl.LazyFrame:
+def _lines(path: Path, encoding: Literal["utf8", "utf8-lossy"] = "utf8-lossy") -> pl.LazyFrame:
     """The lines of a file, decompressed by polars; what is not UTF-8 is replaced, or an error."""
     return pl.scan_csv(
         path,
         has_header=False,
-        separator="\x1f",  # one that hardly any text holds: each line is one value
+        separator="\x1f",  # hardly any text holds it: each line is one value
         truncate_ragged_lines=True,
         extra_columns="ignore",
         quote_char=None,

@@ -15,59 +15,72 @@ from multilayer.core.device import free_memory
 from multilayer.core.errors import UserError
 from multilayer.data.batches import BatchIterator, BatchSize, EpochShuffle, Minibatch, Minibatches
 from multilayer.data.parquet_stream import ParquetStream
-from multilayer.data.preprocessing import (
-    NumberScaling,
-    Preprocessing,
-    preprocess,
-    preprocessed_target,
-    refuse_far_targets,
-)
-from multilayer.data.split import (
-    Split,
-    SplitRule,
-    lacking_classes,
-    shared_rows,
-    split_rows,
-)
+from multilayer.data.preprocessing import NumericScaling, Preprocessing
+from multilayer.data.split import Split, SplitRule, missing_classes, shared_rows, split_rows
 from multilayer.data.streaming_batches import StreamedMinibatches
-from multilayer.data.table import UNLIKE_TRAINING, Columns, Table, as_in_training
+from multilayer.data.table import UNLIKE_TRAINING, Columns, Table
+from multilayer.data.table_preprocessing import (
+    check_target_range,
+    preprocess_table,
+    preprocess_target,
+)
 from multilayer.nn.losses import Task
 
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH_SIZE = 8192
-"""Rows at a time where nothing is learnt; it bounds memory and changes no result."""
+"""Rows per minibatch where nothing is learned; it bounds memory and changes no result."""
 
-SHARE_OF_DEVICE = 0.8
+_GPU_FRACTION = 0.8
 """Of a GPU's free memory, which the table may take; the rest is for the network."""
+
+_LOADERS = (
+    "minibatches",
+    "train_minibatches",
+    "train_dataloader",
+    "val_dataloader",
+    "transfer_batch_to_device",
+    "on_before_batch_transfer",
+    "on_after_batch_transfer",
+)
+"""The methods with which a data set may change its minibatches."""
 
 
 class DataModule(ABC, pl.LightningDataModule):
     """A data set: subclass it and write `load`.
 
-    batch_size: rows a minibatch; 1 for one sample at a time, "full" for all training rows.
-    split_seed: decides the split, and nothing else does.
-    validation_fraction, test_fraction: shares of all rows.
-    folds, fold: for cross-validation: the test rows are those of one of so many folds.
-    max_train_rows: keep only so many of the training rows, drawn at random; None keeps all.
-    shuffle_seed: decides the order of the rows in each epoch.
-    numeric_scaling: how numbers are scaled; see `Preprocessing`.
-    min_frequency: a category with fewer training rows counts as one of the others.
-    max_categories: of each column of categories so many labels at most are told apart.
-    preprocessing: already fitted; None fits a new one on the training rows.
+    Args:
+        batch_size: Rows per minibatch; 1 for one sample at a time, "full" for all training rows.
+        split_seed: Decides the split, and nothing else does.
+        validation_fraction: Of all rows.
+        test_fraction: Of all rows.
+        folds: The number of folds for cross-validation; the test rows are one fold.
+        fold: Which fold.
+        max_train_rows: At most this many of the training rows, drawn at random; None keeps all.
+        shuffle_seed: Decides the order of the rows in each epoch.
+        numeric_scaling: How numbers are scaled; see `Preprocessing`.
+        min_frequency: Categories with fewer training rows share one feature.
+        max_categories: So do all beyond this many of the most frequent ones of a column.
+        preprocessing: Already fitted; None fits a new one on the training rows.
+
+    Attributes:
+        known_columns: The columns in a training that is resumed or evaluated.
+        task: Known before anything is read, or None if the target decides.
+        features: Of all rows, `(N, D)`; `rows` has the row numbers of each split. They are
+            preprocessed, unless the training rows are streamed: then `batch_preprocessing` is
+            still to be applied, since categories take much less memory before it.
+        targets: Of all rows, `(N,)`.
+        columns: Their names, the classes and the categories.
+        fingerprint: Of the table.
+        missing_summary: How many values are missing, and in which features.
+
+    Raises:
+        ValueError: For an argument outside its range.
     """
 
     known_columns: Columns | None = None
-    """As they were in a training that goes on, or that is evaluated."""
-
     task: Task | None = None
-    """Known before anything is read, or None where the target decides."""
-
     features: Tensor
-    """Of all rows, `(N, D)`; `rows` has the numbers of those of each split. They are preprocessed,
-    but where the training rows are streamed: then `batch_preprocessing` is still to be done, since
-    categories take much less memory before it."""
-
     targets: Tensor
     columns: Columns
     preprocessing: Preprocessing
@@ -85,7 +98,7 @@ class DataModule(ABC, pl.LightningDataModule):
         fold: int = 0,
         max_train_rows: int | None = None,
         shuffle_seed: int = 0,
-        numeric_scaling: NumberScaling = "standard",
+        numeric_scaling: NumericScaling = "standard",
         min_frequency: int = 5,
         max_categories: int = 256,
         preprocessing: Preprocessing | None = None,
@@ -101,7 +114,7 @@ class DataModule(ABC, pl.LightningDataModule):
             )
         for name, seed in (("split_seed", split_seed), ("shuffle_seed", shuffle_seed)):
             if not isinstance(seed, int) or not 0 <= seed < 2**32:
-                raise ValueError(f"{name} must be a whole number from 0 to 2**32 - 1, got {seed}")
+                raise ValueError(f"{name} must be an integer from 0 to 2**32 - 1, got {seed}")
         if folds is not None and not 0 <= fold < folds:
             raise ValueError(f"fold must be from 0 to {folds - 1}, got {fold}")
         if folds == 1:
@@ -112,9 +125,11 @@ class DataModule(ABC, pl.LightningDataModule):
         self.split_rule = SplitRule(split_seed, validation_fraction, test_fraction, folds, fold)
         self.max_train_rows = max_train_rows
         self.shuffle_seed = shuffle_seed
-        self.numeric_scaling = numeric_scaling
-        self.min_frequency = min_frequency
-        self.max_categories = max_categories
+        self.preprocessing_options: dict[str, Any] = {
+            "numeric_scaling": numeric_scaling,
+            "min_frequency": min_frequency,
+            "max_categories": max_categories,
+        }
         self.fitted_preprocessing = preprocessing
         self.rows: dict[Split, Tensor] = {}
         self.moved: tuple[Tensor, Tensor] | None = None
@@ -123,67 +138,61 @@ class DataModule(ABC, pl.LightningDataModule):
 
     @abstractmethod
     def load(self) -> Table:
-        """Read the whole table. It stays as it is, unless it says that it is ours."""
+        """Read the whole table. It is not modified unless its `owns_memory` is true."""
 
     def setup(self, stage: str | None = None) -> None:
         """Load, split and preprocess, once; Lightning calls it before each of its stages.
 
-        It calls it before the callbacks' own, some of which copy the module: so the module is given
-        the preprocessing here.
+        Lightning calls the callbacks' own `setup` afterwards. Some of them copy the module, so it
+        is given the preprocessing here.
         """
         if not self.rows:
-            self.prepare_rows()
+            self._prepare_rows()
         module: Any = self.trainer.lightning_module if self.trainer else None
         if hasattr(module, "take_preprocessing"):
             module.take_preprocessing(self.preprocessing)
 
-    def prepare_rows(self) -> None:
+    def _prepare_rows(self) -> None:
         """Load, split and preprocess."""
         table = self.load()
         if self.known_columns:
-            table = replace(table, columns=as_in_training(table.columns, self.known_columns))
+            table.columns.check_like(self.known_columns)
+            table = replace(table, columns=self.known_columns)
         self.columns = table.columns
         self.fingerprint = table.fingerprint(self.stream.version if self.stream else "")
         self.missing_summary = table.missing_summary()
         rows = split_rows(table, self.split_rule)
-        rows = replace(rows, train=rows.train[: self.max_train_rows])
-        self.rows = {"train": rows.train, "validation": rows.validation, "test": rows.test}
-        # A stream's training rows are in no memory: to compare them would take a second reading.
-        shared = shared_rows(table, rows) if self.stream is None else ""
-        for line in filter(None, (lacking_classes(table, rows), shared)):
+        self.rows = rows | {"train": rows["train"][: self.max_train_rows]}
+        # A stream's training rows are not in memory; comparing them would mean a second reading.
+        shared = shared_rows(table, self.rows) if self.stream is None else ""
+        for line in filter(None, (missing_classes(table, self.rows), shared)):
             log.warning(f"data: {line}")
         fitted = self.fitted_preprocessing
-        if fitted is not None and not fitted.takes(table.columns):
+        if fitted is not None and not fitted.fits(table.columns):
             raise UserError(UNLIKE_TRAINING)
-        self.preprocessing = fitted or self.fit_preprocessing(table)
+        self.preprocessing = fitted or self._fit_preprocessing(table)
         if table.columns.task == "regression":
-            refuse_far_targets(self.preprocessing, table)
+            check_target_range(self.preprocessing, table)
         if self.stream is None:
-            self.features, self.targets = preprocess(self.preprocessing, table)
+            self.features, self.targets = preprocess_table(self.preprocessing, table)
         else:
             self.features = table.features
-            self.targets = preprocessed_target(self.preprocessing, table)
-            # The module's own moves to the device of the network, and changes its precision.
+            self.targets = preprocess_target(self.preprocessing, table)
+            # The module's own moves to the network's device, and changes its precision.
             self.batch_preprocessing = deepcopy(self.preprocessing)
 
-    def fit_preprocessing(self, table: Table) -> Preprocessing:
+    def _fit_preprocessing(self, table: Table) -> Preprocessing:
         """A preprocessing fitted on the training rows of a table."""
-        unfitted = Preprocessing.of(
-            table.columns,
-            numeric_scaling=self.numeric_scaling,
-            min_frequency=self.min_frequency,
-            max_categories=self.max_categories,
-        )
-        rows = self.rows["train"].sort().values  # memory is read in its order
-        is_number = table.columns.task == "regression"
-        target = table.target if is_number else None
+        unfitted = Preprocessing.of(table.columns, **self.preprocessing_options)
+        rows = self.rows["train"].sort().values  # reads memory in order
+        target = table.target if table.columns.task == "regression" else None
         fitted = unfitted.fit_(table.features, target, rows=rows)
         categories = table.columns.categories.items()
         for (label, labels), n in zip(categories, fitted.n_encoded_labels, strict=True):
             if n == 0:
                 log.warning(
                     f"column {label!r}: none of its {len(labels):,} labels has data.min_frequency="
-                    f"{self.min_frequency} training rows; all count as one, which says nothing"
+                    f"{fitted.min_frequency} training rows; all count as one, which says nothing"
                 )
         return fitted
 
@@ -196,17 +205,20 @@ class DataModule(ABC, pl.LightningDataModule):
     def split_tensors(self, split: Split, at_most: int | None = None) -> Minibatch:
         """A copy of the rows of a split: preprocessed features `(N, D)` and target `(N,)`.
 
-        at_most: no more than so many of them, evenly spread; None for all.
+        Args:
+            split: Which split.
+            at_most: No more than this many rows, evenly spaced; None for all.
         """
         rows = self.rows[split]
         if at_most is not None:
             rows = rows[:: ceil(len(rows) / at_most)]
         features = self.features[rows]
-        late = self.batch_preprocessing
-        return Minibatch(features if late is None else late(features), self.targets[rows])
+        if self.batch_preprocessing is not None:
+            features = self.batch_preprocessing(features)
+        return Minibatch(features, self.targets[rows])
 
     def minibatches(self, split: Split, device: torch.device | None = None) -> Minibatches:
-        """The rows of a split in their order, for evaluation."""
+        """The rows of a split in order, for evaluation."""
         return Minibatches(
             *self.on_device(device),
             batch_size=EVALUATION_BATCH_SIZE,
@@ -217,42 +229,35 @@ class DataModule(ABC, pl.LightningDataModule):
         )
 
     def train_minibatches(self, device: torch.device | None = None) -> BatchIterator:
-        """The training rows in an order that changes each epoch; a share of them in DDP."""
+        """The training rows in an order that changes each epoch; in DDP this process's share."""
         trainer = self.trainer
+        n_ranks = trainer.world_size if trainer else 1
         if self.stream is not None and self.batch_preprocessing is not None:
-            return self.streamed_minibatches(self.stream, self.batch_preprocessing, device)
-        sampler = EpochShuffle(
-            len(self.rows["train"]),
-            self.shuffle_seed,
-            rank=trainer.global_rank if trainer else 0,
-            n_ranks=trainer.world_size if trainer else 1,
-        )
+            if self.batch_size == "full":
+                raise UserError(
+                    "data.batch_size=full: all rows at once are no stream; give a number"
+                )
+            if n_ranks > 1:
+                raise UserError(
+                    "data.stream=true: rows are read for one process; use trainer.devices=1"
+                )
+            return StreamedMinibatches(
+                self.stream,
+                self.columns,
+                self.batch_preprocessing,
+                batch_size=self.batch_size,
+                seed=self.shuffle_seed,
+                device=device,
+            )
+        rank = trainer.global_rank if trainer else 0
+        rows = self.rows["train"]
         return Minibatches(
             *self.on_device(device),
             batch_size=self.batch_size,
-            rows=self.rows["train"],
-            sampler=sampler,
+            rows=rows,
+            sampler=EpochShuffle(len(rows), self.shuffle_seed, rank=rank, n_ranks=n_ranks),
             device=device,
             preprocessing=self.preprocessing,
-        )
-
-    def streamed_minibatches(
-        self, stream: ParquetStream, preprocessing: Preprocessing, device: torch.device | None
-    ) -> StreamedMinibatches:
-        """The training rows, read while the network trains."""
-        if self.batch_size == "full":
-            raise UserError("data.batch_size=full: all rows at once are no stream; give a number")
-        if self.trainer and self.trainer.world_size > 1:
-            raise UserError(
-                "data.stream=true: rows are read for one process; use trainer.devices=1"
-            )
-        return StreamedMinibatches(
-            stream,
-            self.columns,
-            preprocessing,
-            batch_size=self.batch_size,
-            seed=self.shuffle_seed,
-            device=device,
         )
 
     def on_device(self, device: torch.device | None) -> tuple[Tensor, Tensor]:
@@ -264,60 +269,66 @@ class DataModule(ABC, pl.LightningDataModule):
             return self.features, self.targets
         if self.moved is None or self.moved[0].device != device:
             n_bytes = self.features.nbytes + self.targets.nbytes
-            if n_bytes > SHARE_OF_DEVICE * free_memory(device):
+            if n_bytes > _GPU_FRACTION * free_memory(device):
                 return self.features, self.targets
             self.moved = self.features.to(device), self.targets.to(device)
         return self.moved
 
     def train_dataloader(self) -> BatchIterator:
         """For Lightning: the training rows, on the trainer's device."""
-        return self.train_minibatches(self.device())
+        return self.train_minibatches(self._device())
 
     def val_dataloader(self) -> Minibatches:
         """For Lightning: the validation rows, on the trainer's device."""
-        return self.minibatches("validation", self.device())
+        return self.minibatches("validation", self._device())
 
     def test_dataloader(self) -> Minibatches:
         """For Lightning: the test rows, on the trainer's device."""
-        return self.minibatches("test", self.device())
+        return self.minibatches("test", self._device())
 
     def predict_dataloader(self) -> Minibatches:
-        """For Lightning: the test rows in their order, on the trainer's device."""
-        return self.minibatches("test", self.device())
+        """For Lightning: the test rows in order, on the trainer's device."""
+        return self.minibatches("test", self._device())
 
-    def device(self) -> torch.device | None:
-        """Where the trainer's network is; None where there is no trainer."""
+    def _device(self) -> torch.device | None:
+        """Where the trainer's network is; None if there is no trainer."""
         return self.trainer.strategy.root_device if self.trainer else None
 
+    def count_rows(self) -> dict[str, int]:
+        """How many rows each split has."""
+        counts: dict[str, int] = {split: len(rows) for split, rows in self.rows.items()}
+        if self.stream is not None:
+            counts["train"] = sum(self.stream.n_training)
+        return counts
 
-def count_rows(data: DataModule) -> dict[str, int]:
-    """How many rows each split has."""
-    counts: dict[str, int] = {split: len(rows) for split, rows in data.rows.items()}
-    if data.stream is not None:
-        counts["train"] = sum(data.stream.n_training)
-    return counts
+    def describe(self) -> str:
+        """What was read, in one line: rows, features by kind, missing values and the task.
+
+        Of a table that is streamed, kinds and missing values are those of the rows in memory.
+
+        >>> from multilayer import BuiltinData
+        >>> data = BuiltinData(name="iris")
+        >>> data.setup()
+        >>> data.describe()
+        'train 104, validation 23, test 23 rows; 4 numbers; multiclass, 3 classes'
+        """
+        rows = ", ".join(f"{split} {n:,}" for split, n in self.count_rows().items())
+        columns = self.columns
+        classes = f", {len(columns.classes)} classes" if columns.classes else ""
+        sample = f"training rows are streamed, {len(self.rows['train']):,} of them kept as a sample"
+        parts = [
+            f"{rows} rows",
+            sample if self.stream else "",
+            columns.describe(self.preprocessing.n_encoded_labels),
+            self.missing_summary,
+            f"{columns.task}{classes}",
+        ]
+        return "; ".join(filter(None, parts))
 
 
-def describe(data: DataModule) -> str:
-    """What was read, in one line: rows, features by kind, missing values and the task.
-
-    Of a table that is streamed, kinds and missing values are those of the rows kept in memory.
-
-    >>> from multilayer import BuiltinData
-    >>> data = BuiltinData(name="iris")
-    >>> data.setup()
-    >>> describe(data)
-    'train 104, validation 23, test 23 rows; 4 numbers; multiclass, 3 classes'
-    """
-    rows = ", ".join(f"{split} {n:,}" for split, n in count_rows(data).items())
-    columns = data.columns
-    classes = f", {len(columns.classes)} classes" if columns.classes else ""
-    streamed = f"training rows are streamed, {len(data.rows['train']):,} of them kept as a sample"
-    parts = [
-        f"{rows} rows",
-        streamed if data.stream else "",
-        columns.describe(data.preprocessing.n_encoded_labels),
-        data.missing_summary,
-        f"{columns.task}{classes}",
-    ]
-    return "; ".join(filter(None, parts))
+def overridden_loader(kind: Any) -> str | None:
+    """The method by which a data set changes its minibatches; None if it yields plain rows."""
+    for name in _LOADERS:
+        if getattr(kind, name, None) is not getattr(DataModule, name):
+            return name
+    return None

@@ -11,24 +11,26 @@ from torch import Tensor
 
 from multilayer.core.errors import UserError
 from multilayer.data.datamodule import DataModule
-from multilayer.data.table import Columns, Table, joined
+from multilayer.data.table import Columns, Table, concat_splits
 from multilayer.nn.losses import Task
 
-DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-"""numpy's names for the types that a file may hold, by their codes."""
+_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+"""numpy's names for the types of values, by their codes in a file."""
 
-TRAINING = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_TRAINING = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+_TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
 class IdxData(DataModule):
-    """The images in a folder with MNIST's files, plain or packed by gzip.
+    """The images in a folder with MNIST's files, plain or compressed by gzip.
 
-    See `DataModule` for the other arguments. Test rows are those of the `t10k` files where there
-    are some; else they are divided off the training rows.
+    The test rows are those of the `t10k` files if there are any; otherwise they are taken from the
+    training rows.
 
-    path: the folder, with `train-images-idx3-ubyte` and `train-labels-idx1-ubyte` or with `.gz`
-        after the names.
+    Args:
+        path: The folder, with `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or with
+            `.gz` appended to the names.
+        split: The arguments of `DataModule`.
     """
 
     def __init__(self, *, path: str, **split: Any) -> None:
@@ -37,31 +39,32 @@ class IdxData(DataModule):
 
     def load(self) -> Table:
         """Read the folder: a feature for each pixel, row by row."""
-        images, labels = read_pair(self.path, TRAINING)
+        images, labels = _read_pair(self.path, _TRAINING)
         classes = [str(label) for label in torch.unique(labels).tolist()]
         if len(classes) < 2:
             raise UserError(f"{self.path}: the labels have {len(classes)} class, needs at least 2")
         names = [f"pixel_{i}" for i in range(images.shape[1])]
         task: Task = "binary" if len(classes) == 2 else "multiclass"
         columns = Columns(names, "label", task, classes)
-        training = to_table(images, labels, columns, self.path / TRAINING[1])
-        if find(self.path, TEST[0]) is None:
+        training = _to_table(images, labels, columns, self.path / _TRAINING[1])
+        if _find(self.path, _TEST[0]) is None:
             return training
-        test = to_table(*read_pair(self.path, TEST), columns, self.path / TEST[1])
-        return joined({"train": training, "test": test})
+        test = _to_table(*_read_pair(self.path, _TEST), columns, self.path / _TEST[1])
+        return concat_splits({"train": training, "test": test})
 
 
-def read_pair(folder: Path, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
+def _read_pair(folder: Path, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
     """Images as `(N, n_pixels)` float32 and their labels `(N,)` int64.
 
-    Raises `UserError`.
+    Raises:
+        UserError: If a file is missing, or they do not belong together.
     """
     arrays = []
     for name in names:
-        path = find(folder, name)
+        path = _find(folder, name)
         if path is None:
             raise UserError(f"{folder}: holds no {name}, nor {name}.gz")
-        arrays.append(read_idx(path))
+        arrays.append(_read_idx(path))
     images, labels = arrays
     if labels.ndim != 1 or len(labels) != len(images):
         raise UserError(
@@ -71,7 +74,7 @@ def read_pair(folder: Path, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images).float().flatten(1), torch.from_numpy(labels).long()
 
 
-def to_table(images: Tensor, labels: Tensor, columns: Columns, path: Path) -> Table:
+def _to_table(images: Tensor, labels: Tensor, columns: Columns, path: Path) -> Table:
     """The table of images, with labels as class indices."""
     if images.shape[1] != len(columns.features):
         raise UserError(
@@ -89,25 +92,26 @@ def to_table(images: Tensor, labels: Tensor, columns: Columns, path: Path) -> Ta
     return Table(images, target, columns)
 
 
-def find(folder: Path, name: str) -> Path | None:
-    """The file of a name, plain or packed."""
+def _find(folder: Path, name: str) -> Path | None:
+    """The file of a name, plain or compressed."""
     paths = (folder / name, folder / f"{name}.gz")
     return next((path for path in paths if path.is_file()), None)
 
 
-def read_idx(path: Path) -> Any:
+def _read_idx(path: Path) -> Any:
     """The array in a file: two zeros, the type, the number of dimensions, each size, the values.
 
-    Raises `UserError` for a file of another kind or one that is cut short.
+    Raises:
+        UserError: For a file of another kind or one that is truncated.
     """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in DTYPES:
+    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _DTYPES:
         raise UserError(f"{path}: is no file of the idx format")
     start = 4 + 4 * raw[3]
-    dtype = np.dtype(DTYPES[raw[2]])
+    dtype = np.dtype(_DTYPES[raw[2]])
     shape = np.frombuffer(raw[4:start], ">u4").tolist() if len(raw) >= start else []
     expected = start + prod(shape) * dtype.itemsize
     if len(raw) != expected:

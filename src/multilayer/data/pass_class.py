@@ -7,11 +7,11 @@ from multilayer.data.table import Columns, Table
 
 
 class PassClassData(DataModule):
-    """Students, and whether they passed; see `DataModule` for the arguments.
+    """Students, and whether they passed; the arguments are those of `DataModule`.
 
     Two features: the number of lectures attended (0 to 25) and the hours spent on the final
-    project (0 to 50). Lectures and project make up for each other only in part, so that the
-    boundary is a curve, and near it luck decides.
+    project (0 to 50). Lectures and project compensate for each other only in part, so that the
+    boundary is a curve; near it, chance decides.
     """
 
     task = "binary"

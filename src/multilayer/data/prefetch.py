@@ -1,22 +1,22 @@
-"""Fetching what comes next while what came before is worked on."""
+"""Fetching the next item while the current one is used."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
-def prefetch(items: Iterator[Item]) -> Iterator[Item]:
+def prefetch(items: Iterator[_Item]) -> Iterator[_Item]:
     """The items, each fetched by a thread while the one before it is used.
 
-    What fetching raises is raised where the item would have come.
+    What fetching raises is raised where the item would have been yielded.
 
-    >>> list(read_ahead(iter("abc")))
+    >>> list(prefetch(iter("abc")))
     ['a', 'b', 'c']
     """
     end: Any = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
         ahead = thread.submit(next, items, end)
         while (item := ahead.result()) is not end:
             ahead = thread.submit(next, items, end)

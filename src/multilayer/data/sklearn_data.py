@@ -1,4 +1,4 @@
-"""The data sets that need no download: real ones that ship inside scikit-learn."""
+"""Real data sets that need no download: they ship with scikit-learn."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from multilayer.data.datamodule import DataModule
 from multilayer.data.table import Columns, Table
 from multilayer.nn.losses import Task
 
-LOADERS: dict[str, tuple[Callable[..., Any], Task]] = {
+_LOADERS: dict[str, tuple[Callable[..., Any], Task]] = {
     "digits": (datasets.load_digits, "multiclass"),
     "breast_cancer": (datasets.load_breast_cancer, "binary"),
     "wine": (datasets.load_wine, "multiclass"),
@@ -21,7 +21,14 @@ LOADERS: dict[str, tuple[Callable[..., Any], Task]] = {
 
 
 class BuiltinData(DataModule):
-    """One of scikit-learn's data sets, by `name`; see `DataModule` for the other arguments.
+    """One of scikit-learn's data sets.
+
+    Args:
+        name: "digits", "breast_cancer", "wine", "iris" or "diabetes".
+        split: The arguments of `DataModule`.
+
+    Raises:
+        ValueError: For any other name.
 
     >>> data = BuiltinData(name="iris", split_seed=0)
     >>> data.setup()
@@ -31,14 +38,14 @@ class BuiltinData(DataModule):
 
     def __init__(self, *, name: str, **split: Any) -> None:
         super().__init__(**split)
-        if name not in LOADERS:
-            raise ValueError(unknown_name("data set", name, LOADERS))
+        if name not in _LOADERS:
+            raise ValueError(unknown_name("data set", name, _LOADERS))
         self.set_name = name
-        self.task = LOADERS[name][1]
+        self.task = _LOADERS[name][1]
 
     def load(self) -> Table:
         """Read the set from scikit-learn."""
-        loader, task = LOADERS[self.set_name]
+        loader, task = _LOADERS[self.set_name]
         raw = loader()
         target = torch.from_numpy(raw.target)
         return Table(

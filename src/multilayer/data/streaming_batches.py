@@ -11,32 +11,33 @@ from torch import Tensor
 from multilayer.data.batches import BatchIterator, EpochShuffle, Minibatch
 from multilayer.data.parquet_stream import ParquetStream
 from multilayer.data.prefetch import prefetch
-from multilayer.data.preprocessing import (
-    Preprocessing,
-    preprocessed_features,
-    preprocessed_target,
-)
+from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
+from multilayer.data.table_preprocessing import preprocess_features, preprocess_target
 
-PIECES_A_BUFFER = 8
-"""Pieces whose rows are shuffled together: 64 MB of float32, beside as much that is read ahead."""
+_CHUNKS_PER_BUFFER = 8
+"""Chunks whose rows are shuffled together: 64 MB of float32, and as much is prefetched."""
 
-PREPROCESSED_VALUES = 2**20
-"""What is preprocessed at a time, where a minibatch is not more: 4 MB. Rows are shuffled as they
-are read, since a column of categories may become hundreds of features."""
+_PREPROCESSED_VALUES = 2**20
+"""Values preprocessed at a time, or a minibatch if that is more: 4 MB. Rows are shuffled raw,
+since a categorical column may become hundreds of features."""
 
 
 class StreamedMinibatches(BatchIterator):
-    """Minibatches of training rows that are read from a file, in an order that changes each epoch.
+    """Minibatches of training rows that are read from files, in an order that changes each epoch.
 
-    The pieces of the file come in random order; the rows of several pieces, from all over the
-    file, are shuffled in a buffer. While a network trains on one buffer the next one is read. The
-    order is given by the seed and the epoch alone: a run that is resumed goes on in the middle of
-    an epoch, and reads nothing of what it has seen.
+    The chunks of the files come in random order; the rows of several chunks, from all over the
+    files, are shuffled in a buffer. While a network trains on one buffer the next one is read. The
+    order is determined by the seed and the epoch alone: a run that is resumed continues in the
+    middle of an epoch, and reads nothing that it has seen.
 
-    stream: where the rows come from; it has looked at all of them.
-    columns, preprocessing: how they are read; the preprocessing stays on the CPU.
-    seed: decides the order.
+    Args:
+        stream: Where the rows come from; it has scanned all of them.
+        columns: How they are read.
+        preprocessing: Fitted; it stays on the CPU.
+        batch_size: Rows per minibatch.
+        seed: Decides the order.
+        device: Where the minibatches go.
     """
 
     sampler: EpochShuffle
@@ -59,19 +60,19 @@ class StreamedMinibatches(BatchIterator):
         self.columns = columns
 
     def __iter__(self) -> Iterator[Minibatch]:
-        buffers = prefetch(self.buffers(self.begin() * self.batch_size))
-        for features, target in prefetch(self.preprocessed(buffers)):
+        buffers = prefetch(self._buffers(self.begin() * self.batch_size))
+        for features, target in prefetch(self._preprocessed(buffers)):
             for start in range(0, len(target), self.batch_size):
                 rows = slice(start, start + self.batch_size)
                 self.n_yielded += 1
                 yield Minibatch(features[rows].to(self.device), target[rows].to(self.device))
 
-    def preprocessed(
+    def _preprocessed(
         self, buffers: Iterable[tuple[Tensor, Tensor]]
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """The rows of buffers as the network and its loss take them, some minibatches at a time."""
         n_values = self.batch_size * self.preprocessing.n_features
-        n_rows = max(1, PREPROCESSED_VALUES // n_values) * self.batch_size
+        n_rows = max(1, _PREPROCESSED_VALUES // n_values) * self.batch_size
         held: list[tuple[Tensor, Tensor]] = []
         for buffer in buffers:
             start = 0
@@ -80,49 +81,49 @@ class StreamedMinibatches(BatchIterator):
                 held.append((buffer[0][rows], buffer[1][rows]))
                 start = rows.stop
                 if sum(len(target) for _, target in held) == n_rows:
-                    yield self.preprocess(held)
+                    yield self._preprocess(held)
                     held = []
             held = [(features.clone(), target.clone()) for features, target in held]
         if held:
-            yield self.preprocess(held)
+            yield self._preprocess(held)
 
-    def preprocess(self, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Parts together, with the features preprocessed."""
+    def _preprocess(self, parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Parts joined, with the features preprocessed."""
         features, target = parts[0]
         if len(parts) > 1:
             features, target = (torch.cat(each) for each in zip(*parts, strict=True))
-        names, place = self.columns.features, lambda _: "a row that is streamed"
-        return preprocessed_features(self.preprocessing, features, names, place), target
+        names, describe = self.columns.features, lambda _: "a row that is streamed"
+        return preprocess_features(self.preprocessing, features, names, describe), target
 
-    def buffers(self, n_to_skip: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rows of this epoch in their order, a buffer at a time, after so many of them."""
+    def _buffers(self, n_to_skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rows of this epoch in order, buffer by buffer, without the first `n_to_skip`."""
         order = self.sampler.order().tolist()
         wanted = []
-        for start in range(0, len(order), PIECES_A_BUFFER):
-            pieces = order[start : start + PIECES_A_BUFFER]
-            n_rows = sum(self.stream.n_training[number] for number in pieces)
+        for start in range(0, len(order), _CHUNKS_PER_BUFFER):
+            chunks = order[start : start + _CHUNKS_PER_BUFFER]
+            n_rows = sum(self.stream.n_training[index] for index in chunks)
             if n_to_skip < n_rows:
-                wanted.append((pieces, n_to_skip))
+                wanted.append((chunks, n_to_skip))
             n_to_skip = max(0, n_to_skip - n_rows)
         for each in wanted:
-            yield self.buffer(*each)
+            yield self._buffer(*each)
 
-    def buffer(self, chunks: Sequence[int], n_to_skip: int) -> tuple[Tensor, Tensor]:
-        """The rows of some pieces in random order, without the first ones."""
-        n_rows = sum(self.stream.n_training[number] for number in chunks)
+    def _buffer(self, chunks: Sequence[int], n_to_skip: int) -> tuple[Tensor, Tensor]:
+        """The rows of some chunks in random order, without the first ones."""
+        n_rows = sum(self.stream.n_training[index] for index in chunks)
         key = (self.sampler.seed, self.sampler.epoch, chunks[0])
-        places = np.random.default_rng(key).permutation(n_rows)
+        positions = np.random.default_rng(key).permutation(n_rows)
         buffer: list[npt.NDArray[Any]] = []
-        for number in chunks:
-            table = self.stream.training_rows(number, self.columns)
-            target = preprocessed_target(self.preprocessing, table)
+        for index in chunks:
+            table = self.stream.training_rows(index, self.columns)
+            target = preprocess_target(self.preprocessing, table)
             features = table.features.to(self.preprocessing.raw_dtype)
             parts = [features.numpy(), target.numpy()]
-            here, places = np.split(places, [len(parts[0])])
+            here, positions = np.split(positions, [len(parts[0])])
             buffer = buffer or [np.empty((n_rows, *part.shape[1:]), part.dtype) for part in parts]
-            # By numpy, whose work beside that of the network is one thread's.
+            # By numpy, which uses a single thread beside those of the network.
             for whole, part in zip(buffer, parts, strict=True):
                 whole[here] = part
-        assert not places.size, "a piece has given fewer rows than it had before the training"
+        assert not positions.size, "a chunk has fewer rows than before the training"
         rest = [torch.from_numpy(whole[n_to_skip:]) for whole in buffer]
         return rest[0], rest[1]

@@ -9,13 +9,13 @@ import numpy as np
 
 from multilayer.core.errors import quoted
 from multilayer.data.datamodule import DataModule
+from multilayer.data.encoding import encode_table, read_frame_like
 from multilayer.data.parquet_stream import ParquetStream
 from multilayer.data.prefetch import prefetch
-from multilayer.data.table import Split, Table, joined, read_frame_like, read_table
+from multilayer.data.table import Split, Table, concat_splits
 from multilayer.data.table_builder import Float64NeededError, TableBuilder
 from multilayer.data.table_io import OtherTypesError, TableFile
-from multilayer.data.text_column import Role, plain_name
-from multilayer.data.text_format import TextFormat
+from multilayer.data.text_format import Role, TextFormat, plain_name
 from multilayer.nn.losses import Task
 
 log = logging.getLogger(__name__)
@@ -24,21 +24,26 @@ log = logging.getLogger(__name__)
 class TableData(DataModule):
     """The table in a CSV, TSV, Parquet or Arrow file, or in several.
 
-    See `DataModule` for the other arguments.
+    Args:
+        path: The file, or several with wildcards.
+        train_path: The same as `path`, for use with the two below.
+        validation_path: A file of validation rows; None takes them from the training file.
+        test_path: A file of test rows, likewise.
+        target: The column to predict; all others are features.
+        task: None to follow the target: words, booleans and few distinct integers are classes.
+        categorical_columns: Columns of numbers that are categories.
+        drop_columns: Columns to leave out.
+        group_column: Rows with one value in this column stay in one split.
+        missing: What stands for a missing value, besides empty text and the usual words.
+        decimal: The decimal mark of numbers that are text.
+        thousands: What separates their thousands.
+        categorical_encoding: "onehot", or "embedding" for vectors that the network learns.
+        stream: Whether the training rows are read while the network trains; for Parquet that is
+            larger than memory.
+        split: The arguments of `DataModule`.
 
-    path: the file, or several with wildcards.
-    train_path, validation_path, test_path: files of splits; what is not given is divided off the
-        training rows. `train_path` is another word for `path`.
-    target: the column to predict; all others are features.
-    task: None to follow the target: words, booleans and few distinct integers are classes.
-    categorical_columns: columns that are categories though they hold numbers.
-    drop_columns: columns to leave out.
-    group_column: rows with one value in this column stay together when rows are divided.
-    missing: what stands for a missing value, beside nothing at all and the usual words.
-    decimal, thousands: the decimal mark of numbers that are text, and what separates thousands.
-    categorical_encoding: "onehot", or "embedding" for vectors that the network learns.
-    stream: whether the training rows are read while the network trains; for Parquet that is larger
-        than memory.
+    Raises:
+        ValueError: For arguments that do not go together.
     """
 
     def __init__(
@@ -65,16 +70,14 @@ class TableData(DataModule):
         if paths["train"] is None:
             raise ValueError("path must be given, a file or several with wildcards")
         if group_column is not None and (validation_path or test_path):
-            raise ValueError(
-                "group_column is for rows that are divided, and there are files of splits"
-            )
+            raise ValueError("group_column cannot be combined with files for the splits")
         if stream:
-            given = {
+            in_memory = {
                 "group_column": group_column,
                 "folds": self.split_rule.folds,
                 "max_train_rows": self.max_train_rows,
             }
-            for name, value in given.items():
+            for name, value in in_memory.items():
                 if value is not None:
                     raise ValueError(f"{name}={value} is for tables in memory; leave out stream")
         self.paths: dict[Split, str] = {name: path for name, path in paths.items() if path}  # type: ignore[misc]
@@ -92,49 +95,48 @@ class TableData(DataModule):
 
     def load(self) -> Table:
         """Read the files."""
-        table = self.read_training_file()
+        table = self._read_training_file()
         tables: dict[Split, Table] = {"train": table}
         for split, other in self.paths.items():
             if split != "train":
                 frame, origin = read_frame_like(other, table.columns, self.text)
-                tables[split] = read_table(frame, table.columns, origin)
-        return joined(tables) if len(tables) > 1 else table
+                tables[split] = encode_table(frame, table.columns, origin)
+        return concat_splits(tables) if len(tables) > 1 else table
 
-    def read_training_file(self) -> Table:
-        """Read the file that decides what the columns are; again, where it needs other types."""
+    def _read_training_file(self) -> Table:
+        """Read the file that decides what the columns are; again, if it needs other types."""
         types_from_all = is_wide = False
         roles, known = self.roles, self.known_columns
-        if known and known.times is None:  # of an older version, which read labels in another way
-            labels = [
-                *known.categories,
-                *[known.target] * bool(known.classes),
-                self.group_column or "",
-            ]
+        if known and known.times is None:  # of an older version, which read labels differently
+            labels = [*known.categories, *[known.target] * bool(known.classes)]
+            labels.append(self.group_column or "")
             roles = roles | dict.fromkeys(map(plain_name, labels), "as inferred")
         while True:
             try:
                 path = self.paths["train"]
                 file = TableFile(path, self.text, roles, types_from_all=types_from_all)
-                table = self.read(file, is_wide=is_wide)
+                table = self._read(file, is_wide=is_wide)
             except OtherTypesError:
                 types_from_all = True
             except Float64NeededError:
                 is_wide = True
             else:
                 break
-        for label, words in file.spelled.items():
+        for label, words in file.spelled_missing.items():
             if label not in table.columns.dropped:
                 log.warning(
                     f"{file.name}: {quoted(words)} in column {label!r} counts as a missing value"
                 )
         return table
 
-    def read(self, file: TableFile, *, is_wide: bool) -> Table:
+    def _read(self, file: TableFile, *, is_wide: bool) -> Table:
         """Read the training file; of a stream, a sample of its rows.
 
-        is_wide: whether numbers are kept as float64.
+        Args:
+            file: The file.
+            is_wide: Whether numbers are kept as float64.
         """
-        intake = TableBuilder(
+        builder = TableBuilder(
             file.schema,
             target=self.target,
             task=self.task,
@@ -148,20 +150,18 @@ class TableData(DataModule):
         )
         if self.is_streamed:
             rule = self.split_rule
-            shares: dict[Split, float] = {
+            fractions: dict[Split, float] = {
                 "validation": rule.validation_fraction,
                 "test": rule.test_fraction,
             }
-            divided = {split: share for split, share in shares.items() if split not in self.paths}
-            self.stream = ParquetStream(file, divided, rule.seed)
-            given = self.stream.scan_all(intake)
-            return replace(
-                intake.table(),
-                preset_splits={split: rows for split, rows in given.items() if split in divided},
-            )
+            fractions = {name: each for name, each in fractions.items() if name not in self.paths}
+            self.stream = ParquetStream(file, fractions, rule.seed)
+            rows = self.stream.scan(builder)
+            preset = {split: rows[split] for split in fractions}
+            return replace(builder.table(), preset_splits=preset)
         for each in file.files:
             n_rows = 0
             for batch in prefetch(file.batches(each)):
-                intake.add(batch, name=each.name, rows_before=n_rows)
+                builder.add(batch, name=each.name, rows_before=n_rows)
                 n_rows += batch.height
-        return intake.table()
+        return builder.table()

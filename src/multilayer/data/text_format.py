@@ -1,10 +1,10 @@
-"""How values are written as text: numbers, dates and times, and what stands for a missing value."""
+"""How values are written as text, and what a column of text is read as. No torch here."""
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import polars as pl
 
@@ -13,68 +13,100 @@ SPELLED_MISSING = (
     *("#na", "null", "(null)", "none", "nat", "missing", "\\n"),
     *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
 )
-"""What numpy, pandas, R, Julia, spreadsheets and databases write for a missing value, in small
-letters. Among numbers and dates it can be nothing else; among words it may be a label."""
+"""What numpy, pandas, R, Julia, spreadsheets and databases write for a missing value, in lower
+case. Among numbers and dates it can mean nothing else; among words it may be a label."""
 
 PLACEHOLDERS = ("?", "-", "--", ".", "..", "*")
-"""What people write for a missing value; it is read as one only where the user says so."""
+"""What people write for a missing value; read as one only where the user says so."""
 
-DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
-CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"
-ZONE = "(?:Z|[+-][0-9]{2}:?[0-9]{2})"
-ISO = "%Y-%m-%dT%H:%M:%S%.f"
+_DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"
+_ZONE = "(?:Z|[+-][0-9]{2}:?[0-9]{2})"
+_ISO = "%Y-%m-%dT%H:%M:%S%.f"
 
 # Below, \d is a digit of any script.
 MARKS = "[.,'\u2019_\\s]"
 """What people write between the digits of a number."""
 
-SIGNS = "[+\u2212-]?[$€£¥₹]?\\s?[+\u2212-]?"
-DIGITS = rf"(?:\d{{1,3}}(?:{MARKS}\d{{2,3}})*{MARKS}\d{{3}}(?:[.,]\d+)?|\d*[.,]?\d+|\d+[.,])"
-BASES = "0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+"
-MARKED = rf"^(?:=?[\"'])?\(?{SIGNS}(?:{BASES}|{DIGITS}(?:[eEdD][+-]?\d+)?)\s?[%‰$€£¥₹]?[-)]?[\"']?$"
-"""Numbers as any tool may write them; what is not a plain number too is refused as a number."""
+_SIGNS = "[+\u2212-]?[$€£¥₹]?\\s?[+\u2212-]?"
+_DIGITS = rf"(?:\d{{1,3}}(?:{MARKS}\d{{2,3}})*{MARKS}\d{{3}}(?:[.,]\d+)?|\d*[.,]?\d+|\d+[.,])"
+_BASES = "0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+"
+_UNSIGNED = rf"(?:{_BASES}|{_DIGITS}(?:[eEdD][+-]?\d+)?)"
+ANY_NUMBER = rf"^(?:=?[\"'])?\(?{_SIGNS}{_UNSIGNED}\s?[%‰$€£¥₹]?[-)]?[\"']?$"
+"""Numbers as any tool may write them; only plain ones can be read."""
 
-MONTH = "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z.]*"
-ANY_DATE = (
+_MONTH = "(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z.]*"
+_ANY_DATE = (
     r"\d{1,2}[./-]\d{1,2}[./-]\d{4}|\d{1,2}/\d{1,2}/\d{2}|\d{4}[./-]\d{1,2}[./-]\d{1,2}"
-    rf"|\d{{1,2}}[ -]{MONTH}[ -]\d{{2,4}}|{MONTH} \d{{1,2}},? \d{{4}}"
+    rf"|\d{{1,2}}[ -]{_MONTH}[ -]\d{{2,4}}|{_MONTH} \d{{1,2}},? \d{{4}}"
 )
-ANY_CLOCK = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?"
-ANY_DAY = rf"^(?:{ANY_DATE})(?:[T, ]+{ANY_CLOCK})?$"
-ANY_TIME = rf"^(?:{ANY_DATE})[T, ]+{ANY_CLOCK} ?{ZONE}$"
+_ANY_CLOCK = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?"
+_ANY_DAY = rf"^(?:{_ANY_DATE})(?:[T, ]+{_ANY_CLOCK})?$"
+_ANY_TIME = rf"^(?:{_ANY_DATE})[T, ]+{_ANY_CLOCK} ?{_ZONE}$"
 
-SPACES = "[ \u00a0\u2007\u2009\u202f]"
-"""Those that separate thousands: a plain one, those that do not break, and thin ones."""
+_SPACES = "[ \u00a0\u2007\u2009\u202f]"
+"""Those that separate thousands: plain, non-breaking and thin spaces."""
 
 
-class Kind(NamedTuple):
+class _Kind(NamedTuple):
     """Values that are read from text.
 
-    looks: a pattern of what people write for them; only some of it can be read.
-    example: one that can be read.
+    `pattern` is how people write them, `example` one that can be read.
     """
 
     dtype: pl.DataType
-    looks: str
+    pattern: str
     example: str
 
 
 KINDS = {
-    "numbers": Kind(pl.Float64(), MARKED, "-1234.5"),
-    "dates without a time zone": Kind(pl.Datetime("us"), ANY_DAY, "2026-03-01 or 2026-03-01T13:45"),
-    "dates with a time zone": Kind(pl.Datetime("us", "UTC"), ANY_TIME, "2026-03-01T13:45Z"),
-    "times of day": Kind(pl.Time(), f"^{ANY_CLOCK}$", "13:45"),
-    "booleans": Kind(pl.Boolean(), "^$", "true"),
+    "numbers": _Kind(pl.Float64(), ANY_NUMBER, "-1234.5"),
+    "dates without a time zone": _Kind(
+        pl.Datetime("us"), _ANY_DAY, "2026-03-01 or 2026-03-01T13:45"
+    ),
+    "dates with a time zone": _Kind(pl.Datetime("us", "UTC"), _ANY_TIME, "2026-03-01T13:45Z"),
+    "times of day": _Kind(pl.Time(), f"^{_ANY_CLOCK}$", "13:45"),
+    "booleans": _Kind(pl.Boolean(), "^$", "true"),
 }
+"""The kinds of values that text may hold, other than words."""
+
+Role = Literal["number", "category", "verbatim", "as inferred"]
+"""What is known of a column of text before it is read.
+
+number: its values are numbers, even where a typed file holds them as text.
+category: its values are labels; they count as numbers only where each is written as the number
+    would be, so not `0123`.
+verbatim: its values are labels with every character, spaces included.
+as inferred: it is read as polars infers, as older versions did; text is verbatim.
+"""
+
+Roles = Mapping[str, Role]
+
+_AS_WRITTEN = ("verbatim", "as inferred")
+"""The roles in which text stays as it is."""
+
+_NUMBERS = (pl.Int64(), pl.Int128(), pl.Float64(), pl.Boolean())
+_TYPES = (*_NUMBERS, pl.Date(), pl.Datetime("us"), pl.Datetime("us", "UTC"), pl.Time())
+"""What text may be read as, where all values fit; the first that fits."""
+
+_REWRITTEN = r"^(?:\+|-?0[0-9])"
+"""How numbers begin whose text cannot be recovered from the number."""
+
+TextStats = Mapping[str, Any]
+"""What `TextColumn.stats` counts in a column, by name."""
 
 
 @dataclass(frozen=True)
 class TextFormat:
     """How the values of a table are written, where they are text.
 
-    missing: what stands for a missing value, in every column.
-    decimal: the decimal mark of numbers.
-    thousands: what separates the thousands of numbers, if anything does.
+    Args:
+        missing: What stands for a missing value, in every column.
+        decimal: The decimal mark.
+        thousands: What separates the thousands of numbers, if anything does.
+
+    Raises:
+        ValueError: Where both marks are the same.
     """
 
     missing: tuple[str | float, ...] = ()
@@ -87,10 +119,9 @@ class TextFormat:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
-        """That of the `data` node of a config; an older one has none of the keys."""
-        keys = {"missing": (), "decimal": ".", "thousands": None}
-        found = {key: config.get(key, default) for key, default in keys.items()}
-        return cls(**found | {"missing": tuple(found["missing"])})
+        """The format in the `data` node of a config; an older one has none of the keys."""
+        missing = tuple(config.get("missing", ()))
+        return cls(missing, config.get("decimal", "."), config.get("thousands"))
 
     @property
     def is_plain(self) -> bool:
@@ -121,49 +152,140 @@ class TextFormat:
         numbers = pl.Series(self.missing_words, dtype=pl.String).cast(pl.Float64, strict=False)
         return numbers.filter(numbers.is_finite()).to_list()
 
-    def keeps(self, labels: Sequence[str]) -> bool:
-        """Whether labels stay what they are where they are read; those of older runs may not."""
+    def preserves(self, labels: Sequence[str]) -> bool:
+        """Whether labels are unchanged by reading; those of older runs may not be."""
         lost = {"", *self.missing_words}
         are_plain = all(label == label.strip() and label not in lost for label in labels)
         numbers = pl.Series(labels, dtype=pl.String).cast(pl.Float64, strict=False)
         return are_plain and (numbers.has_nulls() or bool(numbers.is_finite().all()))
 
-    def parsed(self, text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
-        """Text as numbers, booleans, dates or times, null where it does not fit."""
+    def parse(self, text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+        """Text as numbers, booleans, dates or times; null where it does not fit."""
         if dtype == pl.Boolean:
             words = {"true": True, "false": False}
             return text.str.to_lowercase().replace_strict(words, default=None)
         if dtype == pl.Date:
-            return matching(text, DATE).str.to_date("%Y-%m-%d", strict=False)
+            return _matching(text, _DATE).str.to_date("%Y-%m-%d", strict=False)
         if isinstance(dtype, pl.Datetime):
-            return as_datetime(text, is_zoned=dtype.time_zone is not None)
+            return _to_datetime(text, is_zoned=dtype.time_zone is not None)
         if dtype == pl.Time:
-            formats = ("%H:%M:%S%.f", "%H:%M")
-            whole = matching(text, CLOCK)
-            return pl.coalesce(whole.str.to_time(each, strict=False) for each in formats)
-        return self.plain_number(text).cast(dtype, strict=False)
+            whole = _matching(text, _CLOCK)
+            forms = ("%H:%M:%S%.f", "%H:%M")
+            return pl.coalesce(whole.str.to_time(form, strict=False) for form in forms)
+        return self._plain_number(text).cast(dtype, strict=False)
 
-    def plain_number(self, text: pl.Expr) -> pl.Expr:
+    def _plain_number(self, text: pl.Expr) -> pl.Expr:
         """Numbers as Python writes them; null where thousands are separated in other places.
 
-        Those are groups of three digits; in India of two, except for the last one.
+        Groups have three digits; in India two, except for the last one.
         """
         if self.is_plain:
             return text
         point, comma = re.escape(self.decimal), re.escape(self.thousands or "")
-        comma = SPACES if comma == r"\ " else comma
+        comma = _SPACES if comma == r"\ " else comma
         grouped = rf"[0-9]{{1,3}}(?:{comma}[0-9]{{2,3}})*{comma}[0-9]{{3}}|" if comma else ""
-        number = (
-            rf"[+-]?(?:(?:{grouped}[0-9]+)(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?"
-        )
-        whole = matching(text, number)
-        plain = whole.str.replace_all(comma, "") if comma else whole
+        whole = rf"(?:{grouped}[0-9]+)(?:{point}[0-9]*)?"
+        matched = _matching(text, rf"[+-]?(?:{whole}|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?")
+        plain = matched.str.replace_all(comma, "") if comma else matched
         return plain.str.replace(self.decimal, ".", literal=True)
 
 
-def matching(text: pl.Expr, pattern: str) -> pl.Expr:
-    """Text, null where it is no instance of a pattern as a whole."""
-    return pl.when(text.str.contains(f"^(?:{pattern})$")).then(text)
+@dataclass(frozen=True)
+class TextColumn:
+    """A column of text in a file: how it is written, and what is known of it beforehand.
+
+    Args:
+        name: Of the column.
+        format: How its values are written.
+        role: What it is known to hold, if anything.
+    """
+
+    name: str
+    format: TextFormat
+    role: Role | None = None
+
+    @property
+    def text(self) -> pl.Expr:
+        """Its text without the spaces around values; null where nothing is left."""
+        column = pl.col(self.name).cast(pl.String)
+        if self.role in _AS_WRITTEN:
+            return column
+        stripped = column.str.strip_chars()
+        return pl.when(~stripped.is_in(["", *self.format.missing_words])).then(stripped)
+
+    @property
+    def _is_missing(self) -> pl.Expr:
+        """Whether a value spells out that it is missing, unless it is a label."""
+        return self.text == "NaN" if self.role == "category" else is_spelled_missing(self.text)
+
+    @property
+    def _values(self) -> pl.Expr:
+        """The text; null also where a missing value is spelled out."""
+        return pl.when(~self._is_missing).then(self.text)
+
+    def _parsed(self, dtype: pl.DataType) -> pl.Expr:
+        """The values as one of `_TYPES`; null where they do not fit."""
+        values = self._values
+        if self.role == "category":
+            values = pl.when(~values.str.contains(_REWRITTEN)).then(values)
+        return self.format.parse(values, dtype)
+
+    @property
+    def stats(self) -> pl.Expr:
+        """What `infer_type` needs, as a struct: counts, and how missing values are spelled."""
+        raw = pl.col(self.name).cast(pl.String).str.strip_chars()
+        return pl.struct(
+            self._values.count().alias("n"),
+            ((raw != "").sum() - self._values.count()).alias("n_missing"),
+            self._values.cast(pl.Float64, strict=False).is_finite().sum().alias("n_plain"),
+            self.text.filter(self._is_missing).unique().sort().implode().alias("spelled"),
+            *(self._parsed(dtype).count().alias(str(dtype)) for dtype in _TYPES),
+        ).alias(self.name)
+
+    def infer_type(self, stats: TextStats, *, is_text_file: bool) -> pl.DataType:
+        """What it is read as: Null if it has no values, String for words.
+
+        Args:
+            stats: Of the column.
+            is_text_file: Whether the file is untyped. Plain numbers that a typed file holds as
+                text are labels, unless missing values are spelled out among them.
+        """
+        n, n_missing = stats["n"], stats["n_missing"]
+        if self.role in _AS_WRITTEN:
+            return pl.String()
+        if n == 0:
+            empty = {"number": pl.Float64(), "category": pl.String()} if n_missing else {}
+            return empty.get(self.role or "", pl.Null() if is_text_file else pl.String())
+        dtype = next((each for each in _TYPES if stats[str(each)] == n), pl.String())
+        if self.role == "category":
+            return dtype if dtype in _NUMBERS and is_text_file else pl.String()
+        is_plain = dtype == pl.Boolean or stats["n_plain"] == n
+        is_typed = is_text_file or self.role == "number" or n_missing or not is_plain
+        return dtype if is_typed else pl.String()
+
+    def cast(self, column: pl.Series, dtype: pl.DataType) -> pl.Series | None:
+        """Some of its values as another type; None if one of them does not fit."""
+        frame = column.to_frame()
+        if dtype not in _TYPES:
+            return frame.select(self.text.alias(self.name)).to_series()
+        values, cast = frame.select(values=self._values, cast=self._parsed(dtype)).get_columns()
+        return cast.rename(column.name) if cast.null_count() == values.null_count() else None
+
+
+def text_stats(
+    rows: pl.LazyFrame, columns: Sequence[TextColumn]
+) -> tuple[int, dict[str, TextStats]]:
+    """The number of rows, and the stats of columns of text in them."""
+    names = [column.name for column in columns]
+    longer_than_any = "".join(names) + "rows"  # so that no column has this name
+    wanted = [pl.len().alias(longer_than_any), *(column.stats for column in columns)]
+    n_rows, *stats = rows.select(wanted).collect(engine="streaming").row(0)
+    return n_rows, dict(zip(names, stats, strict=True))
+
+
+def plain_name(name: str) -> str:
+    """The name of a column without spaces around it and without byte-order marks."""
+    return name.replace("\ufeff", "").strip()
 
 
 def is_spelled_missing(text: pl.Expr) -> pl.Expr:
@@ -171,12 +293,16 @@ def is_spelled_missing(text: pl.Expr) -> pl.Expr:
     return text.str.to_lowercase().is_in(SPELLED_MISSING)
 
 
-def as_datetime(text: pl.Expr, *, is_zoned: bool) -> pl.Expr:
-    """ISO 8601 dates with or without a time; or else times with a zone, as those of UTC."""
+def _matching(text: pl.Expr, pattern: str) -> pl.Expr:
+    """Text; null unless all of it matches a pattern."""
+    return pl.when(text.str.contains(f"^(?:{pattern})$")).then(text)
+
+
+def _to_datetime(text: pl.Expr, *, is_zoned: bool) -> pl.Expr:
+    """ISO 8601 dates with or without a time of day; if zoned, times with a zone, in UTC."""
     joined = text.str.replace(" ", "T").str.replace(" ", "").str.replace("Z$", "+0000")
-    pattern, forms = f"{DATE}(?:[T ]{CLOCK})?", ["%Y-%m-%d", "%Y-%m-%dT%H:%M", ISO]
+    pattern, forms = f"{_DATE}(?:[T ]{_CLOCK})?", ["%Y-%m-%d", "%Y-%m-%dT%H:%M", _ISO]
     if is_zoned:
-        pattern, forms = f"{DATE}[T ]{CLOCK} ?{ZONE}", ["%Y-%m-%dT%H:%M%z", f"{ISO}%z"]
+        pattern, forms = f"{_DATE}[T ]{_CLOCK} ?{_ZONE}", ["%Y-%m-%dT%H:%M%z", f"{_ISO}%z"]
     whole = pl.when(text.str.contains(f"^{pattern}$")).then(joined)
-    each = (whole.str.to_datetime(form, time_unit="us", strict=False) for form in forms)
-    return pl.coalesce(each)
+    return pl.coalesce(whole.str.to_datetime(form, time_unit="us", strict=False) for form in forms)

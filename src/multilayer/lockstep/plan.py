@@ -23,8 +23,7 @@ from pytorch_lightning.callbacks import (
 from multilayer.callbacks import BestWeights, Checkpoint, LearningRate
 from multilayer.core.device import choose_device, free_memory
 from multilayer.data import DataModule
-from multilayer.data.datamodule import count_rows
-from multilayer.data.loaders import changed_loader
+from multilayer.data.datamodule import overridden_loader
 from multilayer.lockstep.member import HOOKS, KNOWN, SHOWN_FOR_ALL
 from multilayer.stacking.optimizers import STACKED
 from multilayer.training.factory import check_components, count_weights, make_data
@@ -206,7 +205,7 @@ def reason_to_be_alone(config: Config) -> str | None:
     optimizer = config["optimizer"]["_target_"]
     if resolve_target("optimizer", optimizer) not in STACKED:
         return f"optimizer {optimizer} has no stacked form"
-    changed = changed_loader(resolve_target("data", config["data"]["_target_"]))
+    changed = overridden_loader(resolve_target("data", config["data"]["_target_"]))
     if changed:
         return f"data {config['data']['_target_']} has a {changed} of its own"
     if config["data"].get("stream"):
@@ -252,7 +251,7 @@ def members_that_fit(config: Config, data: DataModule) -> int:
     """How many members the memory of the device takes, by a share of what is free."""
     columns = data.columns
     n_weights = count_weights(config, columns, data.preprocessing)
-    n_rows = sum(count_rows(data).values())
+    n_rows = sum(data.count_rows().values())
     # Weights, gradients, the best weights and at most three numbers of the optimizer's for each;
     # the outputs of an epoch, and the order of its rows.
     numbers = 6 * n_weights + n_rows * (columns.n_outputs + 4)

@@ -10,7 +10,6 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.data import DataModule
-from multilayer.data.datamodule import describe
 from multilayer.data.split import Split
 from multilayer.lockstep.engine import fit_stack
 from multilayer.lockstep.member import Member
@@ -70,7 +69,7 @@ def train_stack_of_one(training: Training, *, quiet: bool) -> Result:
         try_step([training.module], training.data)
     except CannotStackError as error:
         raise UserError(f"engine=lockstep: {error}; use engine=lightning") from error
-    log.info(f"data: {describe(training.data)}")
+    log.info(f"data: {training.data.describe()}")
     with SweepProgress(1, shown=not quiet) as progress:
         (outcome,) = train_together([training], progress)
     if isinstance(outcome, Exception):

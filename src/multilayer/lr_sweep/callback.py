@@ -22,7 +22,7 @@ from multilayer.callbacks.progress import bar_of
 from multilayer.core.errors import UserError
 from multilayer.core.files import write_text
 from multilayer.data import DataModule
-from multilayer.data.loaders import changed_loader
+from multilayer.data.datamodule import overridden_loader
 from multilayer.lr_sweep.analysis import LRSweepResult
 from multilayer.lr_sweep.plot import draw
 from multilayer.lr_sweep.range_test import N_STEPS, RangeTestResult
@@ -244,7 +244,7 @@ def _check_supported(trainer: pl.Trainer, module: SupervisedModule, data: DataMo
     changed = (
         each for each in _OWN_STEP if getattr(kind, each) is not getattr(SupervisedModule, each)
     )
-    own_step, own_loader = next(changed, None), changed_loader(type(data))
+    own_step, own_loader = next(changed, None), overridden_loader(type(data))
     if own_step or own_loader:
         owner = (kind if own_step else type(data)).__name__
         problem = f"{owner} has a {own_step or own_loader} of its own, which it does not know"

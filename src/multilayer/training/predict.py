@@ -9,9 +9,11 @@ from torch import Tensor
 from multilayer.core.device import choose_device
 from multilayer.core.errors import UserError, quoted
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
-from multilayer.data.preprocessing import preprocessed_features
-from multilayer.data.table import Columns, feature_tensor, read_frame_like
-from multilayer.data.table_io import check_input, check_output, read_as_written, write_frame
+from multilayer.data.encoding import encode_features, read_frame_like
+from multilayer.data.table import Columns
+from multilayer.data.table_io import read_as_written, write_frame
+from multilayer.data.table_paths import check_input, check_output
+from multilayer.data.table_preprocessing import preprocess_features
 from multilayer.data.text_format import TextFormat
 from multilayer.runs.folder import find_checkpoint
 from multilayer.training.loaded_run import LoadedRun, load_run
@@ -35,11 +37,11 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
     loaded = load_run(find_checkpoint(config["run"]), allowed=config["trusted_packages"])
     text = TextFormat.of(loaded.config["data"])
     frame, origin = read_frame_like(config["input"], loaded.columns, text)
-    features = preprocessed_features(
+    features = preprocess_features(
         loaded.preprocessing,
-        feature_tensor(frame, loaded.columns, origin),
+        encode_features(frame, loaded.columns, origin),
         loaded.columns.features,
-        origin.place,
+        origin.describe,
     )
     predicted = _to_frame(_predictions_of(loaded, features, device), loaded.columns)
     table = predicted

@@ -17,7 +17,6 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
 from multilayer.core.interrupts import interrupt_behind
 from multilayer.data import DataModule
-from multilayer.data.datamodule import count_rows, describe
 from multilayer.data.split import Split
 from multilayer.runs.config import expand_env
 from multilayer.runs.folder import Metrics, RunFolder
@@ -140,7 +139,7 @@ def fit_and_evaluate(training: Training) -> Result:
     module, trainer, resumed = training.module, training.trainer, training.resumed
     if resumed is not None:
         load_resumed(resumed, config, module, data, trainer)
-    log.info(f"data: {describe(data)}")
+    log.info(f"data: {data.describe()}")
     with _recorded(run, config, manifest):
         device = trainer.strategy.root_device
         # With a time limit, the number of steps is not known.
@@ -260,7 +259,7 @@ def _describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
     """The manifest's entries about data and device."""
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"device": name, "data_fingerprint": data.fingerprint, "rows": count_rows(data)}
+    return {"device": name, "data_fingerprint": data.fingerprint, "rows": data.count_rows()}
 
 
 def describe_end(trainer: pl.Trainer, metrics: Metrics) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from numpy.testing import assert_allclose
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.column_types import NumericStats, is_rounded
-from multilayer.data.origin import Origin
+from multilayer.data.column_types import NumericStats
+from multilayer.data.encoding import encode_table
+from multilayer.data.numerics import is_rounded
 from multilayer.data.preprocessing import Preprocessing
-from multilayer.data.table import read_table
 from multilayer.data.table_builder import table_from_frame
 from multilayer.data.table_io import write_frame
+from multilayer.data.table_paths import Origin
 from multilayer.lockstep.train import train
 from multilayer.training.evaluate import evaluate
 from multilayer.training.predict import predict
@@ -78,7 +79,7 @@ def test_features_and_targets_are_centred_before_they_are_rounded(
     stream = stream and ending == ".parquet"
     with written(frame, ending=ending) as (path,):
         data = data_of(path, stream=stream, task="regression", batch_size=64)
-        again = read_table(frame, data.columns, Origin("t.parquet"))
+        again = encode_table(frame, data.columns, Origin("t.parquet"))
         held = [data.split_tensors("validation"), data.split_tensors("test")]
         parts = [*data.train_minibatches(), *held]
     features = data.preprocessing(again.features)
@@ -234,7 +235,7 @@ def test_numbers_beyond_float32_are_used(tmp_path: Path, ending: str, stream: bo
     frame = pl.DataFrame({"x": 1e200 * drawn(), "z": drawn(), "y": 1e300 * drawn(seed=1)})
     write_frame(frame, tmp_path / f"t{ending}")
     data = data_of(tmp_path / f"t{ending}", stream=stream)
-    again = read_table(frame, data.columns, Origin("t"))
+    again = encode_table(frame, data.columns, Origin("t"))
     features = data.preprocessing(again.features)
     assert_allclose(features[:, 0], features[:, 1], atol=1e-5)
     assert data.preprocessing.scale_target(again.target).isfinite().all()
@@ -404,8 +405,8 @@ def test_a_column_that_begins_near_0_and_goes_on_far_from_it_needs_float64() -> 
     far[5_001] += 0.5
     facts = NumericStats({"a": pl.Float64()})
     for values in (drawn(1_000), far, far):
-        facts.note_rounding("a", values)
-        facts.note({"a": values}, pl.DataFrame({"a": values}))
+        facts.add_most_rounded("a", values)
+        facts.add({"a": values}, pl.DataFrame({"a": values}))
     assert facts.needs_float64()
 
 
@@ -413,7 +414,7 @@ def test_numbers_of_a_part_of_a_table_are_known() -> None:
     """Those of parts with gaps too."""
     facts = NumericStats({"a": pl.Float64()})
     for values in ([3.0, np.nan, 1.0], [2.0, 4.0], [np.nan, np.nan]):
-        facts.note({"a": np.array(values)}, pl.DataFrame({"a": values}))
+        facts.add({"a": np.array(values)}, pl.DataFrame({"a": values}))
     assert (facts.low["a"], facts.high["a"], facts.n_missing["a"]) == (1, 4, 3)
 
 
@@ -437,6 +438,6 @@ def test_zeros_with_a_rare_number_below_float32_need_float64() -> None:
     values = np.zeros(10_000)
     values[5_001] = 1e-50
     facts = NumericStats({"a": pl.Float64()})
-    facts.note_rounding("a", values)
-    facts.note({"a": values}, pl.DataFrame({"a": values}))
+    facts.add_most_rounded("a", values)
+    facts.add({"a": values}, pl.DataFrame({"a": values}))
     assert facts.needs_float64()

@@ -12,9 +12,10 @@ import pytest
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data import parquet_stream as streams
-from multilayer.data.origin import Origin
-from multilayer.data.slips import check_words
-from multilayer.data.table import Columns, Table, read_frame_like, read_table
+from multilayer.data.encoding import encode_table, read_frame_like
+from multilayer.data.stray_strings import check_stray_strings
+from multilayer.data.table import Columns, Table
+from multilayer.data.table_paths import Origin
 from multilayer.data.text_format import TextFormat
 
 from ..conftest import Run
@@ -26,7 +27,7 @@ __all__ = ["few_rows_for_types"]  # a fixture that acts by itself
 def read_as(columns: Columns, path: str | Path) -> Table:
     """Another file, read as one with the columns of a training."""
     frame, origin = read_frame_like(path, columns, TextFormat())
-    return read_table(frame, columns, origin)
+    return encode_table(frame, columns, origin)
 
 
 STARTS = [datetime(2024, 3, 30, 23, 30) + timedelta(hours=7 * i) for i in range(60)]
@@ -90,7 +91,7 @@ def test_numbers_in_any_notation_are_no_words(word: str, n_odd: int) -> None:
     column = pl.Series("x", [word if i < n_odd else str(i % 7) for i in range(60)][::-1])
     said = f"t: column 'x' holds numbers, but {word!r} in row {61 - n_odd};"
     with pytest.raises(UserError, match=rf"{re.escape(said)} (say|write) .*, or take all for w"):
-        check_words(column, TextFormat(), Origin("t"), otherwise="that")
+        check_stray_strings(column, TextFormat(), Origin("t"), otherwise="that")
 
 
 @pytest.mark.parametrize("row", [2, 50])
@@ -296,8 +297,8 @@ def test_a_target_of_words_in_one_of_several_files_is_told(tmp_path: Path) -> No
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a small table is read in pieces, and most rows are in no sample."""
-    monkeypatch.setattr(streams, "PIECE_VALUES", 400)
-    monkeypatch.setattr(streams, "HELD_OUT_BYTES", 2000)
+    monkeypatch.setattr(streams, "_CHUNK_VALUES", 400)
+    monkeypatch.setattr(streams, "_HELD_OUT_BYTES", 2000)
 
 
 @pytest.mark.usefixtures("small_pieces")

@@ -1,0 +1,184 @@
+"""Text that does not fit the rest of its column, such as a `?` among numbers: what to say of it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from multilayer.core.errors import UserError, quoted
+from multilayer.core.text import as_override
+from multilayer.data.table_paths import Origin
+from multilayer.data.text_format import KINDS, MARKS, PLACEHOLDERS, TextFormat, is_spelled_missing
+
+_MAJORITY = 0.5
+"""Where this fraction of a column's text is numbers or dates, the rest is a mistake."""
+
+
+@dataclass(frozen=True)
+class _StrayString:
+    """The first value of a column that does not fit the others.
+
+    Attributes:
+        kind: What the others are, or are meant to be; one of `KINDS`.
+        word: The value.
+        row: Its row, from 0.
+        share: The fraction of non-missing values that are of that kind.
+        words: All distinct values that do not fit, sorted.
+        has_decimals: Whether the decimal mark occurs in at least as many values that fit as there
+            are values that do not.
+    """
+
+    kind: str
+    word: str
+    row: int
+    share: float
+    words: list[str]
+    has_decimals: bool
+
+
+def check_stray_strings(
+    column: pl.Series, text: TextFormat, origin: Origin, *, otherwise: str
+) -> str | None:
+    """A warning about a column of text that holds some numbers, dates or times; None if none.
+
+    Args:
+        column: The column.
+        text: How values are written.
+        origin: Of the rows.
+        otherwise: The override that makes all values words.
+
+    Raises:
+        UserError: If most values are numbers, dates or times: then the others are mistakes.
+    """
+    stray = _find_stray(column, text)
+    if stray is None:
+        return None
+    if stray.share < _MAJORITY or stray.kind == "booleans":  # which a third label may join
+        return (
+            f"column {column.name!r} is taken for words: of its values {stray.share:.0%} are "
+            f"{stray.kind}, the others {quoted(stray.words, 3)}; if these stand for missing "
+            f"values, say {as_override('data.missing', stray.words[:3])}"
+        )
+    name, row = origin.find(stray.row)
+    raise UserError(
+        f"{name}: column {column.name!r} holds {stray.kind}, but {stray.word!r} in row {row}; "
+        f"{_remedy(stray, text)}, or take all for words with {otherwise}"
+    )
+
+
+def raise_stray_string(column: pl.Series, kind: str, origin: Origin, what: str) -> None:
+    """Refuse a column of text that was of another kind in training.
+
+    Args:
+        column: The column.
+        kind: What it was in training.
+        origin: Of the rows.
+        what: What a message calls the column.
+
+    Raises:
+        UserError: Always, with the first value that does not fit.
+    """
+    stray = _find_stray(column, TextFormat())
+    first = stray.row if stray else int(column.is_not_null().arg_max() or 0)
+    (name, row), word = origin.find(first), str(column[first])
+    todo = "leave it empty if it is missing"
+    if kind == "numbers" and re.match(KINDS[kind].pattern, word):
+        todo = "write numbers as they were written for the training"
+    elif kind != "numbers" and kind in KINDS:
+        todo = f"write {kind} as {KINDS[kind].example}, and {todo}"
+    among = f" among {stray.kind}" if stray else ""
+    raise UserError(
+        f"{name}: {what} {column.name!r} must hold {kind}, found {word!r} in row {row}{among}; "
+        f"{todo}"
+    )
+
+
+def possibly_missing_warning(labels: Mapping[str, Sequence[str]]) -> str | None:
+    """A warning about labels, by column, that may stand for missing values; None if none does.
+
+    >>> print(possibly_missing_warning({"name": ["Nadia", "NA", "none"], "size": ["big"]}))
+    'NA', 'none' in 'name' count as labels; if they stand for missing values, say \
+data.missing=[NA,none]
+    """
+    is_one = is_spelled_missing(pl.col("label")) | pl.col("label").is_in(PLACEHOLDERS)
+    schema = {"column": pl.String, "label": pl.String}
+    rows = [(column, label) for column, own in labels.items() for label in own]
+    found = pl.DataFrame(rows, schema, orient="row").filter(is_one)
+    if found.is_empty():
+        return None
+    columns, words = (found[each].unique(maintain_order=True).to_list() for each in found.columns)
+    return (
+        f"{quoted(words)} in {quoted(columns)} count as labels; if they stand for missing "
+        f"values, say {as_override('data.missing', words)}"
+    )
+
+
+def _find_stray(column: pl.Series, text: TextFormat) -> _StrayString | None:
+    """The first value of a column of text that is of another kind than most.
+
+    Missing values that are spelled out are strays only where there are no others. None where all
+    values fit, and where none resembles one of `KINDS`.
+    """
+    found = column.rename("label").drop_nulls().value_counts(name="n")
+    found = found.with_columns(pl.col("label").cast(pl.String))
+    label, is_given = pl.col("label"), ~is_spelled_missing(pl.col("label"))
+
+    def count(mask: pl.Expr) -> int:
+        return int(found.filter(mask)["n"].sum())
+
+    fits = {
+        name: text.parse(label, kind.dtype).is_not_null() & is_given for name, kind in KINDS.items()
+    }
+    resembles = {
+        name: fits[name] | (label.str.contains(kind.pattern) & is_given)
+        for name, kind in KINDS.items()
+    }
+    name = max(KINDS, key=lambda each: count(resembles[each]))
+    bad = ~fits[name] & is_given
+    bad = bad if count(bad) else ~fits[name]
+    n_like, n_bad = count(resembles[name]), count(bad)
+    if n_like == 0 or n_bad == 0:
+        return None
+    words = found.filter(bad)["label"].sort()
+    row = int(column.cast(pl.String).is_in(words.implode()).arg_max() or 0)
+    n_decimals = count(fits[name] & label.str.contains(text.decimal, literal=True))
+    share = n_like / (n_like + count(~resembles[name] & is_given))
+    return _StrayString(name, str(column[row]), row, share, words.to_list(), n_decimals >= n_bad)
+
+
+def _remedy(stray: _StrayString, text: TextFormat) -> str:
+    r"""What to do about a value that does not fit.
+
+    >>> _remedy(_StrayString("numbers", "1,022", 0, 1, [], has_decimals=False), TextFormat())
+    'say "data.thousands=\',\'" if it is 1022, "data.decimal=\',\'" if it is 1.022'
+    >>> _remedy(_StrayString("numbers", "1,5", 0, 1, [], has_decimals=True), TextFormat())
+    'write it as 1.5, as the other numbers are'
+    >>> _remedy(_StrayString("numbers", "0x1F", 0, 1, [], has_decimals=True), TextFormat())
+    'write numbers as -1234.5'
+    >>> _remedy(_StrayString("times of day", "?", 0, 1, [], has_decimals=False), TextFormat())
+    'if it stands for a missing value, say "data.missing=[\'?\']"'
+    """
+    word, are_numbers = stray.word, stray.kind == "numbers"
+    patterns = [kind.pattern for name, kind in KINDS.items() if (name == "numbers") == are_numbers]
+    if not any(re.match(pattern, word) for pattern in patterns):
+        return f"if it stands for a missing value, say {as_override('data.missing', [word])}"
+    between = rf"(?<=\d){MARKS}(?=\d)|[.,]"
+    marks = [" " if mark.isspace() else mark for mark in re.findall(between, word)]
+    parts = re.split(between, word)
+    whole = "".join(parts)
+    if not (are_numbers and marks and re.fullmatch("[0-9eE+-]+", whole)):
+        return f"write {stray.kind} as {KINDS[stray.kind].example}"
+    thousands, decimal = (as_override(f"data.{key}", marks[0]) for key in ("thousands", "decimal"))
+    if len(set(marks)) == 2:
+        return f"say {thousands} {as_override('data.decimal', marks[-1])}"
+    if len(marks) > 1 or marks[0] not in ".,":
+        return f"say {thousands}"
+    is_ambiguous = re.search(r"[.,]\d{3}$", word) is not None
+    if stray.has_decimals:
+        is_decimal = f"write it as {text.decimal.join(parts)}, as the other numbers are"
+    else:
+        is_decimal = decimal if is_ambiguous else f"say {decimal}"
+    if not is_ambiguous:
+        return is_decimal
+    return f"say {thousands} if it is {whole}, {is_decimal} if it is {'.'.join(parts)}"
