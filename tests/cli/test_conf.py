@@ -10,7 +10,7 @@ import torch
 from multilayer.cli.compose import check_command_line
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import UserError
-from multilayer.core.schema import EXTRAS
+from multilayer.core.schema import _EXTRAS
 from multilayer.runs.folder import RunFolder
 from multilayer.training.factory import check_components, make_all, make_data, make_trainer
 from multilayer.training.instantiate import substitute
@@ -62,7 +62,7 @@ def test_every_choice_composes_and_builds(
     check_components(config)
     make_data(config)
     run = RunFolder(tmp_path)
-    missing = [extra for extra in EXTRAS.values() if find_spec(extra) is None]
+    missing = [extra for extra in _EXTRAS.values() if find_spec(extra) is None]
     config["logger"] = {k: node for k, node in config["logger"].items() if k not in missing}
     make_trainer(config, run)
     make_all("callbacks", substitute(config["callbacks"], run.placeholders()))

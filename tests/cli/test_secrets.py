@@ -87,7 +87,7 @@ def test_a_reference_of_our_own_files_is_looked_up_in_a_run_that_goes_on(
 
 def test_the_reference_of_mlflows_address_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Word for word, though Hydra has resolved it to be checked."""
-    monkeypatch.setattr("multilayer.core.schema.missing_extras", lambda loggers: [])
+    monkeypatch.setattr("multilayer.core.schema._missing_extras", lambda loggers: [])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://me:{SECRET}@example.org")
     address = config_of("logger=mlflow")["logger"]["mlflow"]["tracking_uri"]
     assert address == '${oc.env:MLFLOW_TRACKING_URI,"sqlite:///mlflow.db"}'

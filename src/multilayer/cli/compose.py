@@ -28,7 +28,7 @@ from multilayer.cli.resumed_config import use_config_loader
 from multilayer.core.config_folder import choices_with, conf_dir
 from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
 from multilayer.core.renamed import current_key
-from multilayer.core.schema import finds_rate
+from multilayer.core.schema import finds_lr
 from multilayer.core.text import as_override
 from multilayer.runs.config import Plain, problems_with, to_plain
 
@@ -266,7 +266,7 @@ def change(config: DictConfig, overrides: Sequence[Override]) -> None:
 
 def rate_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list[str]:
     """The problem with naming a learning rate where a callback is to find one."""
-    if not finds_rate(config.get("callbacks")) or config.get("resume") is not None:
+    if not finds_lr(config.get("callbacks")) or config.get("resume") is not None:
         return []  # a run to go on from has its rate
     return [
         f"{override.input_line}: callbacks=lr_sweep finds the rate; leave one of them out"

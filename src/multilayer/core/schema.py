@@ -25,15 +25,15 @@ from multilayer.core.errors import did_you_mean
 from multilayer.core.renamed import current_key
 from multilayer.core.text import as_override
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-PartialShare = Annotated[float, Field(gt=0, lt=1)]
+_Fraction = Annotated[float, Field(ge=0, lt=1)]
+_OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 
 
-Epochs = Annotated[
+_Epochs = Annotated[
     Annotated[PositiveInt, Tag("number")] | Annotated[Literal[-1], Tag("endless")],
     Discriminator(lambda value: "endless" if value == -1 else "number"),
 ]
-DeviceCount = Annotated[
+_DeviceCount = Annotated[
     Annotated[PositiveInt, Tag("number")]
     | Annotated[Literal["auto"], Tag("word")]
     | Annotated[list[NonNegativeInt], Tag("list")],
@@ -41,59 +41,59 @@ DeviceCount = Annotated[
         lambda value: {str: "word", list: "list"}.get(type(value), "number"),
     ),
 ]
-RateOrRates = Annotated[
-    Annotated[Share, Tag("number")] | Annotated[list[Share], Tag("list")],
+_RateOrRates = Annotated[
+    Annotated[_Fraction, Tag("number")] | Annotated[list[_Fraction], Tag("list")],
     Discriminator(lambda value: "list" if isinstance(value, list) else "number"),
 ]
-BatchSize = Annotated[
+_BatchSize = Annotated[
     Annotated[PositiveInt, Tag("number")] | Annotated[Literal["full"], Tag("word")],
     Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
 ]
 
-MOST_THREADS = 1024
-"""Of torch: a hundred thousand of them end the process without a word."""
+_MOST_THREADS = 1024
+"""The most threads that torch is given; a hundred thousand would end the process silently."""
 
-Threads = Annotated[int, Field(ge=1, le=MOST_THREADS)]
-ThreadsOrAuto = Annotated[
+Threads = Annotated[int, Field(ge=1, le=_MOST_THREADS)]
+_ThreadsOrAuto = Annotated[
     Annotated[Threads, Tag("number")] | Annotated[Literal["auto"], Tag("word")],
     Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
 ]
 
-ClassWeights = Annotated[
+_ClassWeights = Annotated[
     Annotated[list[NonNegativeFloat], Tag("list")] | Annotated[Literal["balanced"], Tag("word")],
     Discriminator(lambda value: "word" if isinstance(value, str) else "list"),
 ]
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Limit = Annotated[
+_Seed = Annotated[int, Field(ge=0, lt=2**32)]
+_Limit = Annotated[
     Annotated[PositiveInt, Tag("number")] | Annotated[float, Field(gt=0, le=1), Tag("share")],
     Discriminator(lambda value: "share" if isinstance(value, float) else "number"),
 ]
 
 
-class Section(BaseModel):
-    """A config node: what it lists is checked, what it does not list is let through.
+class _Section(BaseModel):
+    """A config node: the listed keys are checked, others are accepted.
 
-    The defaults are for keys that a component does not have; those of the config are in conf/.
+    The defaults stand for keys that a component does not have; the config's are in conf/.
     """
 
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class Component(Section):
+class _Component(_Section):
     """A node that an object is built from."""
 
     class_path: str = Field(alias="_target_")
 
 
-class Data(Component):
+class Data(_Component):
     """`data=...`."""
 
-    batch_size: BatchSize = 64
-    split_seed: Seed = 0
-    validation_fraction: PartialShare = 0.15
-    test_fraction: PartialShare = 0.15
+    batch_size: _BatchSize = 64
+    split_seed: _Seed = 0
+    validation_fraction: _OpenFraction = 0.15
+    test_fraction: _OpenFraction = 0.15
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: NonNegativeInt = 0
     max_train_rows: PositiveInt | None = None
@@ -116,26 +116,26 @@ class Data(Component):
     stream: bool = False
 
 
-class Model(Component):
+class Model(_Component):
     """`model=...`."""
 
     d_hidden: list[PositiveInt] = []
     activation: str = "relu"
-    dropout: RateOrRates = 0.0
+    dropout: _RateOrRates = 0.0
     normalization: Literal["batch", "layer"] | None = None
     initialization: Literal["default", "normal", "kaiming", "xavier"] = "default"
     sigma: NonNegativeFloat = 0.0
 
 
-class Loss(Component):
+class Loss(_Component):
     """`loss=...`."""
 
-    label_smoothing: Share = 0.0
-    class_weights: ClassWeights | None = None
+    label_smoothing: _Fraction = 0.0
+    class_weights: _ClassWeights | None = None
     delta: PositiveFloat = 1.0
 
 
-class Optimizer(Component):
+class Optimizer(_Component):
     """`optimizer=...`."""
 
     lr: NonNegativeFloat = 0.0
@@ -143,7 +143,7 @@ class Optimizer(Component):
     momentum: NonNegativeFloat = 0.0
     dampening: float = 0.0
     nesterov: bool = False
-    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    betas: Annotated[list[_Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     eps: NonNegativeFloat = 0.0
     rho: Annotated[float, Field(ge=0, le=1)] = 0.9
     alpha: NonNegativeFloat = 0.99
@@ -153,47 +153,47 @@ class Optimizer(Component):
     centered: bool = False
 
 
-class Schedule(Component):
+class _Schedule(_Component):
     """What makes the schedule of a `scheduler=...`."""
 
-    warmup_fraction: Share = 0.0
+    warmup_fraction: _Fraction = 0.0
     final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     gamma: PositiveFloat = 0.1
     step_size: PositiveInt = 10
     factor: PositiveFloat = 1.0
     patience: NonNegativeInt = 10
-    pct_start: Share = 0.3
+    pct_start: _Fraction = 0.3
 
 
-class Scheduler(Section):
+class Scheduler(_Section):
     """`scheduler=...`, in the shape of Lightning's `lr_scheduler` of `configure_optimizers`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     interval: Literal["epoch", "step"]
-    scheduler: Schedule
+    scheduler: _Schedule
 
 
-class Trainer(Component):
+class Trainer(_Component):
     """`trainer=...`."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
-    devices: DeviceCount
+    devices: _DeviceCount
     strategy: str
     precision: Literal["32-true", "32", 32, "16-mixed", "bf16-mixed", "bf16-true", "64-true"]
-    max_epochs: Epochs | None
+    max_epochs: _Epochs | None
     min_epochs: NonNegativeInt | None
-    max_steps: Epochs
+    max_steps: _Epochs
     max_time: Annotated[str, Field(pattern=r"^\d+:\d\d:\d\d:\d\d$")] | None
     gradient_clip_val: NonNegativeFloat | None
     accumulate_grad_batches: PositiveInt
-    limit_train_batches: Limit
-    limit_val_batches: Limit = 1.0
+    limit_train_batches: _Limit
+    limit_val_batches: _Limit = 1.0
     check_val_every_n_epoch: PositiveInt = 1
     log_every_n_steps: PositiveInt = 1
 
 
-class Callback(Section):
+class _Callback(_Section):
     """One of `callbacks=...`."""
 
     monitor: str | None = None
@@ -211,13 +211,13 @@ class Callback(Section):
     max_steps: int = 1
 
 
-class Command(Section):
-    """The whole config of a command: no key beside those listed."""
+class _Command(_Section):
+    """The whole config of a command, which has no other keys."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class TrainConfig(Command):
+class _TrainConfig(_Command):
     """The config of `multilayer train`."""
 
     data: Data
@@ -226,19 +226,19 @@ class TrainConfig(Command):
     optimizer: Optimizer
     scheduler: Scheduler
     trainer: Trainer
-    callbacks: dict[str, Callback | None] = {}
+    callbacks: dict[str, _Callback | None] = {}
     logger: dict[str, dict[str, Any] | None] = {}
-    seed: Seed
+    seed: _Seed
     engine: Literal["lightning", "lockstep"]
     compile: Literal["auto", True, False]
-    num_threads: ThreadsOrAuto
+    num_threads: _ThreadsOrAuto
     monitor: str
     mode: Literal["min", "max"]
     resume: str | None
     trusted_packages: list[str]
 
 
-class EvaluateConfig(Command):
+class _EvaluateConfig(_Command):
     """The config of `multilayer evaluate`."""
 
     run: str
@@ -248,7 +248,7 @@ class EvaluateConfig(Command):
     trusted_packages: list[str]
 
 
-class PredictConfig(Command):
+class _PredictConfig(_Command):
     """The config of `multilayer predict`."""
 
     run: str
@@ -259,53 +259,58 @@ class PredictConfig(Command):
     trusted_packages: list[str]
 
 
-class ReportConfig(Command):
+class _ReportConfig(_Command):
     """The config of `multilayer report`."""
 
     sweep: str
     metric: str | None
 
 
-SCHEMAS: dict[str, type[Section]] = {
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "predict": PredictConfig,
-    "report": ReportConfig,
+_SCHEMAS: dict[str, type[_Section]] = {
+    "train": _TrainConfig,
+    "evaluate": _EvaluateConfig,
+    "predict": _PredictConfig,
+    "report": _ReportConfig,
 }
 
-# Loggers that need a package which is not installed by default: the class, and the extra.
-EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+_EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+"""The extra that installs a logger's package, by the logger's class."""
 
 
 def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False) -> list[str]:
-    """What is wrong with the values of a composed config, one line each."""
+    """The problems with the values of a composed config, one line each."""
     try:
-        SCHEMAS[command].model_validate(without_missing(config))
+        _SCHEMAS[command].model_validate(_without_missing(config))
     except ValidationError as error:
-        # A value that is "???" is found, and said better, where the config is composed.
-        return [line(problem) for problem in error.errors() if not is_unset(problem, config)]
-    problems = missing_extras(config.get("logger") or {})
-    if command == "train":
-        problems += missing_path(config["data"])
-        problems += filter(None, [hidden_size_problem(config)])
-    return problems + (process_problems(config["trainer"], in_sweep) if command == "train" else [])
+        # Composing the config reports values that are "???", with a better message.
+        return [
+            format_problem(problem) for problem in error.errors() if not _is_unset(problem, config)
+        ]
+    if command != "train":
+        return []
+    return [
+        *_missing_extras(config.get("logger") or {}),
+        *_missing_path(config["data"]),
+        *filter(None, [hidden_size_problem(config)]),
+        *_process_problems(config["trainer"], in_sweep),
+    ]
 
 
-def missing_path(data: dict[str, Any]) -> list[str]:
-    """What is wrong with a table whose file is not named."""
+def _missing_path(data: dict[str, Any]) -> list[str]:
+    """The problem with a table whose file is not named."""
     if "train_path" in data and data["path"] is None and data["train_path"] is None:
         return ["data.path: missing, give it as data.path=VALUE"]
     return []
 
 
-def process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:
-    """What is wrong with training one run in several processes."""
+def _process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:
+    """The problems with training one run in several processes."""
     strategy, devices = str(trainer["strategy"]), trainer["devices"]
     if strategy.endswith(("_spawn", "_fork", "_notebook")):
-        # Lightning leaves what the callbacks know, the best weights too, in the other processes.
+        # Lightning leaves the state of callbacks, such as the best weights, in other processes.
         return [f"trainer.strategy={strategy}: its results are lost; use trainer=ddp"]
     if in_sweep and (devices != 1 or not strategy.startswith(("auto", "single"))):
-        # Seen: the second process starts the whole sweep again, and the results are wrong.
+        # The second process would start the whole sweep again, and the results be wrong.
         return [
             f"trainer.strategy={strategy} trainer.devices={devices}: several processes are not for "
             "a sweep; train such runs one by one, or each with trainer.devices=1"
@@ -313,14 +318,14 @@ def process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:
     return []
 
 
-def without_missing(node: Any) -> Any:
-    """The config without its missing values, which are a problem of their own."""
+def _without_missing(node: Any) -> Any:
+    """The config without its missing values, which are reported separately."""
     if isinstance(node, dict):
-        return {key: without_missing(value) for key, value in node.items() if value != "???"}
+        return {key: _without_missing(value) for key, value in node.items() if value != "???"}
     return node
 
 
-def is_unset(problem: Any, config: dict[str, Any]) -> bool:
+def _is_unset(problem: Any, config: dict[str, Any]) -> bool:
     """Whether a key is missing because its value is "???", rather than deleted with `~`."""
     node: Any = config
     for part in problem["loc"]:
@@ -328,11 +333,11 @@ def is_unset(problem: Any, config: dict[str, Any]) -> bool:
     return bool(node == "???")
 
 
-MOST_LETTERS = 200
-"""Of a value in a message."""
+_MOST_CHARACTERS = 200
+"""The length at which a value is cut in a message."""
 
 
-def line(problem: Any) -> str:
+def format_problem(problem: Any) -> str:
     """One problem that pydantic found, as `key=value: what was expected`."""
     tags = ("number", "list", "word", "share", "endless")
     keys = [str(part) for part in problem["loc"] if part not in tags]
@@ -340,19 +345,19 @@ def line(problem: Any) -> str:
         key = ".".join(keys)
         if current_key(key) != key:
             return f"{key}: renamed to {current_key(key)}"
-        known = Scheduler.model_fields if keys[1:] else TrainConfig.model_fields
+        known = Scheduler.model_fields if keys[1:] else _TrainConfig.model_fields
         return f"{key}: unknown key, {did_you_mean(keys[-1], known)}"
     if problem["type"] == "missing":
         return f"{'.'.join(keys)}: it cannot be left out"
     expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
     expected = expected.partition(" or instance of ")[0]
     value = "null" if problem["input"] is None else str(problem["input"])
-    shown = value if len(value) <= MOST_LETTERS else f"{value[:MOST_LETTERS]}..."
-    return f"{'.'.join(keys)}={shown}: {expected}{as_name(problem)}"
+    shown = value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}..."
+    return f"{'.'.join(keys)}={shown}: {expected}{_as_name(problem)}"
 
 
-def as_name(problem: Any) -> str:
-    """How to give a column whose name Hydra takes for another type, such as a number."""
+def _as_name(problem: Any) -> str:
+    """A hint for a column whose name Hydra reads as another type, such as a number."""
     section, *keys = problem["loc"]
     value = str(problem["input"])
     if section != "data" or problem["type"] != "string_type" or problem["input"] is None:
@@ -362,11 +367,11 @@ def as_name(problem: Any) -> str:
     return f"; a name like it goes in quotes: {word}"
 
 
-def missing_extras(loggers: dict[str, Any]) -> list[str]:
-    """The loggers whose package is not installed, with the extra that brings it."""
+def _missing_extras(loggers: dict[str, Any]) -> list[str]:
+    """One line for each logger whose package is not installed, with the extra that installs it."""
     problems = []
     for name, node in loggers.items():
-        extra = EXTRAS.get(str((node or {}).get("_target_")).rpartition(".")[2])
+        extra = _EXTRAS.get(str((node or {}).get("_target_")).rpartition(".")[2])
         if extra and find_spec(extra) is None:
             problems.append(
                 f"logger={name}: the package {extra} is not installed; "
@@ -375,7 +380,7 @@ def missing_extras(loggers: dict[str, Any]) -> list[str]:
     return problems
 
 
-def finds_rate(callbacks: Mapping[str, Any] | None) -> bool:
+def finds_lr(callbacks: Mapping[str, Any] | None) -> bool:
     """Whether one of a config's callbacks finds the learning rate itself."""
     nodes = filter(None, (callbacks or {}).values())
     return any(str(node.get("_target_")).endswith(".LearningRateSweep") for node in nodes)

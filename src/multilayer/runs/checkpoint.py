@@ -25,7 +25,16 @@ from torch import Tensor
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing, whole_file
 from multilayer.core.renamed import with_current_names
-from multilayer.core.schema import Data, Loss, Model, Optimizer, Scheduler, Threads, Trainer, line
+from multilayer.core.schema import (
+    Data,
+    Loss,
+    Model,
+    Optimizer,
+    Scheduler,
+    Threads,
+    Trainer,
+    format_problem,
+)
 from multilayer.data.table import Columns
 
 _MOST_DEPTH = 50
@@ -208,7 +217,7 @@ def _problems_of(checkpoint: dict[str, Any]) -> list[str]:
     try:
         _Checkpoint.model_validate(checkpoint)
     except ValidationError as error:
-        return [line(each) for each in error.errors()[:_MOST_PROBLEMS]]
+        return [format_problem(each) for each in error.errors()[:_MOST_PROBLEMS]]
     return []
 
 
