@@ -68,17 +68,15 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "stacking/runner": [],
         "stacking/model": [],
     },
-    "reports/report": {
+    "report": {
         "reports/configs": STATISTICS,
-        "reports/significance": STATISTICS,
+        "reports/significance": ["reports/test_significance_verdict"],
         "reports/seed_stats": STATISTICS,
-        "reports/verdict": STATISTICS,
-        "reports/findings/edges": [],
+        "reports/findings/grid_edge": [],
         "reports/findings/effects": [],
         "reports/findings/fit": [],
-        "reports/findings/length": [],
-        "reports/findings/noise": [],
-        "reports/findings/rates": [],
+        "reports/findings/truncated": [],
+        "reports/findings/best_lr_by_choice": [],
     },
 }
 

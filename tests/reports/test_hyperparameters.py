@@ -22,12 +22,12 @@ from multilayer.reports.hyperparameters import Hyperparameter
         (list(np.random.default_rng(0).uniform(0, 0.5, size=40)), False),
     ],
 )
-def test_what_was_swept_by_factors_is_found(levels: list[float], is_log: bool) -> None:
+def test_log_spacing_is_detected(levels: list[float], is_log: bool) -> None:
     """Grids, a zero beside them, and what a search has drawn."""
     assert Hyperparameter.from_runs("optimizer.lr", levels).is_log == is_log
 
 
-def test_levels_are_numbers_words_or_lists_in_order() -> None:
+def test_values_are_numbers_lists_and_text_in_order() -> None:
     """One word among numbers makes them words; 1 and 1.0 are one level."""
     assert Hyperparameter.from_runs("k", [2, 10, 1.0, 1]).values == (1.0, 2, 10)
     assert Hyperparameter.from_runs("k", [64, "full", 8]).values == (8, 64, "full")

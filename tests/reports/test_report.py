@@ -93,7 +93,9 @@ def test_a_sweep_that_runs_says_so_and_names_what_is_missing(
     assert "config.yaml is missing" in text
 
 
-def test_a_run_that_is_silent_for_hours_was_likely_killed(multilayer: Run, tmp_path: Path) -> None:
+def test_a_run_that_is_silent_for_hours_is_reported_as_stalled(
+    multilayer: Run, tmp_path: Path
+) -> None:
     """It cannot say so itself."""
     write_grid(tmp_path / "sweep", {0.1: [0.3]})
     write_run(tmp_path / "sweep" / "1", status="running", optimizer__lr=1.0, seed=0)
@@ -105,7 +107,7 @@ def test_a_run_that_is_silent_for_hours_was_likely_killed(multilayer: Run, tmp_p
     assert "still running" not in out
 
 
-def test_where_all_runs_failed_the_reasons_are_told(multilayer: Run, tmp_path: Path) -> None:
+def test_where_all_runs_failed_the_reasons_are_listed(multilayer: Run, tmp_path: Path) -> None:
     """No best config, no figure, and no error."""
     for number, lr in enumerate((0.1, 1.0)):
         manifest = {"stop_reason": "RuntimeError: out of memory\nand more", "fit_seconds": None}
@@ -215,7 +217,7 @@ def test_another_metric_may_decide(multilayer: Run, tmp_path: Path) -> None:
         assert hint in outcome.err
 
 
-def test_a_folder_near_a_sweep_is_told_which_it_is(multilayer: Run, tmp_path: Path) -> None:
+def test_a_nearby_sweep_is_named_in_the_error(multilayer: Run, tmp_path: Path) -> None:
     """The one above a run, or the one below `sweeps`."""
     write_grid(tmp_path / "sweeps" / "mine", {0.1: [0.3]})
     for given in ("sweeps", "sweeps/mine/0"):

@@ -1,20 +1,18 @@
 """Sweep folders as they are found: finished, broken, and of several launchers."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
-from multilayer.core.errors import UserError
-from multilayer.reports.configs import command_of
-from multilayer.reports.markdown import state_lines
-from multilayer.reports.runs import count_jobs, read_sweep, varied
+from multilayer.reports.runs import count_jobs, read_curves, read_sweep, varied
 from multilayer.reports.sweep import find_sweep, open_sweep
 
-from .fake_sweeps import opened, write_grid, write_noted
-from .fake_sweeps import write_run as write_whole_run
+from .fake_sweeps import write_grid, write_history, write_noted
 
 
 def write_run(
@@ -81,34 +79,7 @@ def test_runs_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
     assert [run.name for run in open_sweep(find_sweep(tmp_path)).runs] == ["0", "1"]
 
 
-def test_a_sweep_without_a_run_yet_says_so(tmp_path: Path) -> None:
-    """It has begun, and is no mistake."""
-    write_noted(tmp_path, ["optimizer.lr=0.1,1,10"])
-    with pytest.raises(UserError, match="0 of 3 runs have begun"):
-        find_sweep(tmp_path)
-
-
-def test_a_folder_that_happens_to_hold_runs_is_no_sweep(tmp_path: Path) -> None:
-    """A day of single runs, a run among other things, and runs of which nothing is shared."""
-    day, other, mixed = tmp_path / "2026-11-25", tmp_path / "tmp", tmp_path / "mixed"
-    write_whole_run(day / "21-03-02-123456", 0.5, optimizer__lr=0.1)
-    write_whole_run(other / "0", 0.5, optimizer__lr=0.1)
-    for name in ("a", "b", "c"):
-        (other / name).mkdir()
-    write_whole_run(mixed / "mine", 0.5, optimizer__lr=0.1)
-    write_whole_run(mixed / "yours", 0.5, model__dropout=0.1)
-    for folder, reason in (
-        (day, "single ones of a day"),
-        (other, "only 1 of the 4 folders"),
-        (mixed, "share"),
-    ):
-        with pytest.raises(UserError, match=reason):
-            find_sweep(folder)
-    write_noted(mixed, [])
-    assert find_sweep(mixed) == mixed
-
-
-def test_what_cannot_be_read_says_which_file(tmp_path: Path) -> None:
+def test_the_error_names_the_file_that_cannot_be_read(tmp_path: Path) -> None:
     """Missing, broken, or another's."""
     write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6], 10.0: [0.7], 100.0: [0.8]})
     (tmp_path / "1" / "manifest.json").unlink()
@@ -121,69 +92,65 @@ def test_what_cannot_be_read_says_which_file(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("metrics.json", b"[]", "metrics.json is not that of a run"),
-        ("metrics.json", b'{"validation": null}', "metrics.json is not that of a run"),
-        ("metrics.json", b'{"validation": {"loss": "low"}}', "metrics.json is not that of a run"),
-        ("manifest.json", b"[]", "manifest.json is not that of a run"),
-        (
-            "manifest.json",
-            b'{"status": "done", "overrides": null}',
-            "manifest.json is not that of a run",
-        ),
-        ("manifest.json", b"\xff\xfe\x00", "manifest.json is damaged"),
-        (
-            "manifest.json",
-            b'{"status": "done", "overrides": [], "best_epoch": "x"}',
-            "manifest.json is not that of a run",
-        ),
-        ("metrics.json", b"[" * 100_000, "metrics.json is damaged"),
-        ("config.yaml", b"monitor: 3\nmode: min", "config.yaml is not that of a run"),
-        (
-            "config.yaml",
-            b"monitor: validation/loss\nmode: min\ntrainer: 3",
-            "config.yaml is not that of a run",
-        ),
-    ],
-)
-def test_a_file_that_is_no_runs_breaks_that_run_alone(
-    name: str, content: bytes, reason: str, tmp_path: Path
-) -> None:
-    """It is named with the reason, and the report is of the others."""
-    write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6]})
-    (tmp_path / "1" / name).write_bytes(content)
-    sweep = open_sweep(tmp_path)
-    assert sweep.broken == {"1": reason}
-    assert [run.name for run in sweep.runs] == ["0"]
+NAMES = ("train/loss", "validation/loss")
+NAN = float("nan")
+
+
+def test_curves_are_the_metrics_of_each_epoch(tmp_path: Path) -> None:
+    """NaN where one was not finite or not measured; other columns are left out."""
+    names = ["train/accuracy", *NAMES]
+    write_history(tmp_path, names, [[0.1, 3.0, 6.0], [0.2, NAN, None], [0.3, 1.0, float("inf")]])
+    curves = read_curves(tmp_path / "history.csv", NAMES)
+    assert curves is not None
+    assert curves.epochs.tolist() == [1, 2, 3]
+    assert set(curves.values) == set(NAMES)
+    np.testing.assert_equal(curves.of("train/loss"), [3.0, NAN, 1.0])
+    np.testing.assert_equal(curves.of("validation/loss"), [6.0, NAN, NAN])
+    assert np.isnan(curves.of("validation/accuracy")).all()
+
+
+def test_a_file_that_is_cut_off_anywhere_gives_its_whole_rows(tmp_path: Path) -> None:
+    """Of a run that is running, or was killed in the middle of a write."""
+    write_history(tmp_path, list(NAMES), [[3.25, 6.25], [2.25, 4.25]])
+    path = tmp_path / "history.csv"
+    content = path.read_bytes()
+    found = []
+    for end in range(len(content) + 1):
+        path.write_bytes(content[:end])
+        curves = read_curves(tmp_path / "history.csv", NAMES)
+        found.append([] if curves is None else curves.of("validation/loss").tolist())
+    assert all(now[: len(before)] == before for before, now in pairwise(found))
+    assert {tuple(each) for each in found} == {(), (6.25,), (6.25, 4.25)}
+
+
+def test_an_epoch_that_was_trained_again_counts_once(tmp_path: Path) -> None:
+    """As it was the last time, in the order of the epochs."""
+    rows = ["epoch,train/loss", "1,3.0", "2,2.0", "3,9.0", "2,1.5", "3,1.0"]
+    (tmp_path / "history.csv").write_text("\n".join([*rows, ""]))
+    curves = read_curves(tmp_path / "history.csv", NAMES)
+    assert curves is not None
+    assert curves.epochs.tolist() == [1, 2, 3]
+    assert curves.of("train/loss").tolist() == [3.0, 1.5, 1.0]
 
 
 @pytest.mark.parametrize(
-    "metrics",
-    ["{}", '{"validation": {"loss": NaN}}', '{"validation": {"loss": 1%s}}' % ("0" * 400), None],
+    ("row", "n"),
+    [("3,0.5", 3), ("3,x", 2), ("three,0.5", 2), ("3", 2), ("-3,0.5", 2), ("9" * 30 + ",0.5", 2)],
 )
-def test_a_run_that_is_done_without_a_number_is_named(metrics: str | None, tmp_path: Path) -> None:
-    """It counts in no mean, and is not the best."""
-    write_grid(tmp_path, {0.1: [0.5, 0.1], 1.0: [0.6, 0.7]})
-    if metrics is None:
-        (tmp_path / "1" / "metrics.json").unlink()
-    else:
-        (tmp_path / "1" / "metrics.json").write_text(metrics)
-    sweep, configs = opened(tmp_path)
-    assert "done, but without validation/loss: 1 (run 1)" in state_lines(sweep)
-    assert {each.values["optimizer.lr"]: each.mean for each in configs} == {
-        0.1: 0.5,
-        1.0: pytest.approx(0.65),
-    }
+def test_a_damaged_row_ends_the_curve(tmp_path: Path, row: str, n: int) -> None:
+    """What comes before it is there."""
+    (tmp_path / "history.csv").write_text(f"epoch,train/loss\n1,3.0\n2,2.0\n{row}\n")
+    curves = read_curves(tmp_path / "history.csv", NAMES)
+    assert curves is not None
+    assert curves.epochs.tolist() == [1, 2, 3][:n]
 
 
-def test_where_hydras_note_is_broken_nobody_knows_how_many_runs_there_were_to_be(
-    tmp_path: Path,
-) -> None:
-    """The runs are there all the same."""
-    write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6]})
-    (tmp_path / "multirun.yaml").write_bytes(b"\xff\xfe\x00")
-    sweep, configs = opened(tmp_path)
-    assert sweep.n_planned is None
-    assert command_of(configs[0], sweep) == "multilayer train optimizer.lr=0.1 seed=0"
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b"epoch,step\n1,2\n", b"train/loss\n3.0\n", b"\xff\xfe\x00\n1\n", b"\x00" * 99],
+)
+def test_files_of_another_kind_are_no_curves(tmp_path: Path, content: bytes) -> None:
+    """Nor an error; nor is a folder without the file, as older versions left it."""
+    assert read_curves(tmp_path / "history.csv", NAMES) is None
+    (tmp_path / "history.csv").write_bytes(content)
+    assert read_curves(tmp_path / "history.csv", NAMES) is None

@@ -7,7 +7,7 @@ from scipy import stats
 from multilayer.reports.seed_stats import N_RESAMPLES, SeedStats, _resamples, pooled_std
 
 
-def test_seeds_fold_into_mean_deviation_and_interval() -> None:
+def test_seeds_give_mean_deviation_and_interval() -> None:
     """By hand, and scipy's percentile bootstrap."""
     found = SeedStats.of([1.0, 2.0, 6.0])
     assert found is not None

@@ -27,7 +27,7 @@ def said(folder: Path) -> str:
         ([1.0, 1.0, 1.0], "1 ± 0 [1, 1]"),
     ],
 )
-def test_a_mean_is_told_with_what_is_known_of_it(values: list[float], words: str) -> None:
+def test_a_mean_is_formatted_with_what_is_known_of_it(values: list[float], words: str) -> None:
     """The interval from three seeds on."""
     assert format_stats(SeedStats.of(values)) == words
 

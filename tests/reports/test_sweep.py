@@ -1,10 +1,15 @@
-"""Sweeps whose metric does not mean the same in all runs."""
+"""Sweep folders: which are sweeps, what is broken in them, and what can be compared."""
 
 from pathlib import Path
 
-from multilayer.reports.sweep import open_sweep
+import pytest
 
-from .fake_sweeps import write_run
+from multilayer.core.errors import UserError
+from multilayer.reports.configs import command_of
+from multilayer.reports.markdown import state_lines
+from multilayer.reports.sweep import find_sweep, open_sweep
+
+from .fake_sweeps import opened, write_grid, write_noted, write_run
 
 
 def write_losses(folder: Path) -> None:
@@ -41,3 +46,98 @@ def test_of_different_data_no_metric_is_comparable(tmp_path: Path) -> None:
     assert "of different data" in open_sweep(tmp_path / "key").warnings[0]
     assert "of different data" in open_sweep(tmp_path / "print").warnings[0]
     assert open_sweep(tmp_path / "fold").warnings == []
+
+
+def test_a_sweep_without_a_run_yet_says_so(tmp_path: Path) -> None:
+    """It has begun, and is no mistake."""
+    write_noted(tmp_path, ["optimizer.lr=0.1,1,10"])
+    with pytest.raises(UserError, match="0 of 3 runs have begun"):
+        find_sweep(tmp_path)
+
+
+def test_a_folder_that_happens_to_hold_runs_is_no_sweep(tmp_path: Path) -> None:
+    """A day of single runs, a run among other things, and runs of which nothing is shared."""
+    day, other, mixed = tmp_path / "2026-11-25", tmp_path / "tmp", tmp_path / "mixed"
+    write_run(day / "21-03-02-123456", 0.5, optimizer__lr=0.1)
+    write_run(other / "0", 0.5, optimizer__lr=0.1)
+    for name in ("a", "b", "c"):
+        (other / name).mkdir()
+    write_run(mixed / "mine", 0.5, optimizer__lr=0.1)
+    write_run(mixed / "yours", 0.5, model__dropout=0.1)
+    for folder, reason in (
+        (day, "single ones of a day"),
+        (other, "only 1 of the 4 folders"),
+        (mixed, "share"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            find_sweep(folder)
+    write_noted(mixed, [])
+    assert find_sweep(mixed) == mixed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("metrics.json", b"[]", "metrics.json is not that of a run"),
+        ("metrics.json", b'{"validation": null}', "metrics.json is not that of a run"),
+        ("metrics.json", b'{"validation": {"loss": "low"}}', "metrics.json is not that of a run"),
+        ("manifest.json", b"[]", "manifest.json is not that of a run"),
+        (
+            "manifest.json",
+            b'{"status": "done", "overrides": null}',
+            "manifest.json is not that of a run",
+        ),
+        ("manifest.json", b"\xff\xfe\x00", "manifest.json is damaged"),
+        (
+            "manifest.json",
+            b'{"status": "done", "overrides": [], "best_epoch": "x"}',
+            "manifest.json is not that of a run",
+        ),
+        ("metrics.json", b"[" * 100_000, "metrics.json is damaged"),
+        ("config.yaml", b"monitor: 3\nmode: min", "config.yaml is not that of a run"),
+        (
+            "config.yaml",
+            b"monitor: validation/loss\nmode: min\ntrainer: 3",
+            "config.yaml is not that of a run",
+        ),
+    ],
+)
+def test_an_invalid_file_breaks_that_run_alone(
+    name: str, content: bytes, reason: str, tmp_path: Path
+) -> None:
+    """It is named with the reason, and the report is of the others."""
+    write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6]})
+    (tmp_path / "1" / name).write_bytes(content)
+    sweep = open_sweep(tmp_path)
+    assert sweep.broken == {"1": reason}
+    assert [run.name for run in sweep.runs] == ["0"]
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    ["{}", '{"validation": {"loss": NaN}}', '{"validation": {"loss": 1%s}}' % ("0" * 400), None],
+)
+def test_a_run_that_is_done_without_a_number_is_named(metrics: str | None, tmp_path: Path) -> None:
+    """It counts in no mean, and is not the best."""
+    write_grid(tmp_path, {0.1: [0.5, 0.1], 1.0: [0.6, 0.7]})
+    if metrics is None:
+        (tmp_path / "1" / "metrics.json").unlink()
+    else:
+        (tmp_path / "1" / "metrics.json").write_text(metrics)
+    sweep, configs = opened(tmp_path)
+    assert "done, but without validation/loss: 1 (run 1)" in state_lines(sweep)
+    assert {each.values["optimizer.lr"]: each.mean for each in configs} == {
+        0.1: 0.5,
+        1.0: pytest.approx(0.65),
+    }
+
+
+def test_with_a_damaged_multirun_yaml_the_planned_number_is_unknown(
+    tmp_path: Path,
+) -> None:
+    """The runs are there all the same."""
+    write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6]})
+    (tmp_path / "multirun.yaml").write_bytes(b"\xff\xfe\x00")
+    sweep, configs = opened(tmp_path)
+    assert sweep.n_planned is None
+    assert command_of(configs[0], sweep) == "multilayer train optimizer.lr=0.1 seed=0"

@@ -20,7 +20,7 @@ from ..fake_sweeps import found_in, opened, write_run
     ("train", "validation", "title"),
     [(1.0, 0.9, "overfitting"), (0.97, 0.95, "fit"), (0.8, 0.82, "underfitting")],
 )
-def test_the_fit_is_told_by_the_accuracies(
+def test_the_fit_is_judged_by_the_accuracies(
     tmp_path: Path, train: float, validation: float, title: str
 ) -> None:
     """The gap for over-, and the distance from the best training for underfitting."""
@@ -33,7 +33,7 @@ def test_the_fit_is_told_by_the_accuracies(
     assert title in found_in(tmp_path)
 
 
-def test_without_an_accuracy_the_losses_tell(tmp_path: Path) -> None:
+def test_without_an_accuracy_the_losses_decide(tmp_path: Path) -> None:
     """Of a regression."""
     for number, (own, other) in enumerate([(0.1, 0.2), (0.3, 0.5)]):
         metrics = {"train": {"loss": own}, "validation": {"loss": other}}
@@ -50,7 +50,7 @@ def test_the_rise_after_the_turning_point() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("auroc", 0.52), ("r2", 0.01)])
-def test_a_sweep_in_which_all_learn_nothing_is_told(
+def test_a_sweep_in_which_no_config_learns_is_found(
     tmp_path: Path, name: str, value: float
 ) -> None:
     """No other config is any better, and yet it is underfitting."""
@@ -70,7 +70,7 @@ def test_a_large_turn_is_a_finding_of_its_own() -> None:
     assert late_rise([small]) is None
 
 
-def test_a_network_that_always_names_one_class_learns_nothing(tmp_path: Path) -> None:
+def test_a_network_that_always_predicts_one_class_learns_nothing(tmp_path: Path) -> None:
     """Iris at a rate that is too low: a third is right, and the ranking happens to be good."""
     train = {"loss": 1.099, "accuracy": 1 / 3, "auroc": 0.94, "f1": 1 / 6}
     write_run(tmp_path / "0", metrics={"train": train, "validation": train}, lr=1)

@@ -1,4 +1,4 @@
-"""Sweep folders as a stranger may send them, a hundred from a seed each."""
+"""Malicious sweep folders, drawn from a seed each."""
 
 import json
 import os
@@ -131,8 +131,8 @@ def sparse(path: Path) -> None:
         file.truncate(2**36)
 
 
-def write_hostile(sweep: Path, canary: Path, seed: int) -> None:
-    """A sweep of some runs, a few of them sound, and some of what a stranger may do to it."""
+def write_untrusted(sweep: Path, canary: Path, seed: int) -> None:
+    """A sweep of some runs, a few of them sound, and some damage or malice."""
     rng = random.Random(seed)
     for number in range(rng.randint(2, 6)):
         write_random_run(sweep / name_of_run(rng, number), rng)

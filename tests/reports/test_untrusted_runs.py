@@ -1,4 +1,4 @@
-"""Reports of sweep folders that somebody else wrote."""
+"""Reports of untrusted sweep folders."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from multilayer.reports.tensorboard_hparams import write_hparams
 
 from ..conftest import Run
 from .fake_sweeps import write_grid, write_noted, write_run
-from .hostile import YAML, write_hostile
+from .untrusted_runs import YAML, write_untrusted
 
 
 def state(folder: Path) -> dict[str, bytes]:
@@ -42,12 +42,12 @@ def canary(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_no_folder_of_a_stranger_does_harm(
+def test_no_untrusted_folder_does_harm(
     multilayer: Run, tmp_path: Path, canary: Path, seed: int
 ) -> None:
     """A report or a message; nothing outside is touched, nothing that is written acts."""
     sweep = tmp_path / "sweep"
-    write_hostile(sweep, canary, seed)
+    write_untrusted(sweep, canary, seed)
     before, beside = state(canary), set(tmp_path.iterdir())
     outcome = multilayer("report", "sweep=sweep")
     assert outcome.code in (0, 2), outcome.err
@@ -69,7 +69,7 @@ def test_no_folder_of_a_stranger_does_harm(
         assert len(headings) <= 12  # all ours
 
 
-def test_what_is_written_takes_the_place_of_links(
+def test_links_are_replaced_by_what_is_written(
     multilayer: Run, tmp_path: Path, canary: Path
 ) -> None:
     """Also of those to folders, and of what is not yet there."""
@@ -104,7 +104,7 @@ def test_figures_are_not_drawn_where_a_link_leads(
     assert not (sweep / "runs.csv").exists()
 
 
-def test_a_figure_is_inside_whatever_its_setting_is_called(multilayer: Run, tmp_path: Path) -> None:
+def test_figures_stay_inside_whatever_the_key(multilayer: Run, tmp_path: Path) -> None:
     """Two keys that differ in such letters alone have a figure each."""
     sweep = tmp_path / "sweep"
     for number in range(2):
@@ -120,7 +120,7 @@ def test_a_figure_is_inside_whatever_its_setting_is_called(multilayer: Run, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["sweep"]
 
 
-def test_a_name_is_text_and_nothing_else(multilayer: Run, tmp_path: Path) -> None:
+def test_names_are_escaped_everywhere(multilayer: Run, tmp_path: Path) -> None:
     """In Markdown, in the terminal and in figures; the command is whole, and in one block."""
     name = "\x1b[31m<b>a</b>\u202e | [x](http://evil) `y` $\\frac{$\n```\n# z"
     sweep = tmp_path / "sweep"
@@ -156,13 +156,13 @@ def test_a_name_is_text_and_nothing_else(multilayer: Run, tmp_path: Path) -> Non
         ("seed=1,2", None),
     ],
 )
-def test_jobs_are_counted_and_not_listed(tmp_path: Path, words: Any, n: int | None) -> None:
+def test_jobs_are_counted_without_listing_them(tmp_path: Path, words: Any, n: int | None) -> None:
     """As many as Hydra would start; None where nobody can know, or would start them."""
     write_noted(tmp_path, words)
     assert count_jobs(tmp_path) == n
 
 
-def test_of_a_billion_missing_runs_the_first_are_named(multilayer: Run, tmp_path: Path) -> None:
+def test_of_a_billion_missing_runs_the_first_are_listed(multilayer: Run, tmp_path: Path) -> None:
     """And all are counted."""
     write_grid(tmp_path / "sweep", {0.1: [0.5, 0.6]})
     write_noted(tmp_path / "sweep", ["seed=range(1000000000)"])
@@ -172,7 +172,7 @@ def test_of_a_billion_missing_runs_the_first_are_named(multilayer: Run, tmp_path
     assert "21 and 999999978 more)" in outcome.out
 
 
-def test_a_file_that_is_too_much_breaks_that_run_alone(tmp_path: Path) -> None:
+def test_a_file_beyond_the_bounds_breaks_that_run_alone(tmp_path: Path) -> None:
     """It is named with the reason; a pipe is not waited for."""
     write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6], 10.0: [0.7], 100.0: [0.8], 1000.0: [0.9]})
     (tmp_path / "1" / "config.yaml").unlink()
@@ -194,7 +194,7 @@ def test_a_file_that_is_too_much_breaks_that_run_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", YAML)
 @pytest.mark.parametrize("name", ["0/config.yaml", "multirun.yaml"])
-def test_no_yaml_ends_the_process(tmp_path: Path, text: str, name: str) -> None:
+def test_no_yaml_crashes_the_process(tmp_path: Path, text: str, name: str) -> None:
     """Deep, holding itself, or of values that are none."""
     write_grid(tmp_path, {0.1: [0.5], 1.0: [0.6]})
     before = "monitor: validation/loss\nmode: min\n" if name == "0/config.yaml" else ""
@@ -218,9 +218,7 @@ def test_histories_are_read_within_bounds(tmp_path: Path) -> None:
     assert curves.epochs.tolist() == [1]
 
 
-def test_the_table_for_tensorboard_is_not_written_where_a_link_leads(
-    tmp_path: Path, canary: Path
-) -> None:
+def test_hparams_are_not_written_through_a_link(tmp_path: Path, canary: Path) -> None:
     """Nor through one that has the name of the partial file."""
     before = state(canary)
     logger = {"tensorboard": {"_target_": "multilayer.training.TensorBoard"}}
@@ -235,7 +233,7 @@ def test_the_table_for_tensorboard_is_not_written_where_a_link_leads(
     assert (own / "events.out.tfevents.9999999999.hparams").is_file()
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_runs_with_the_same_folder_name_are_distinguished(tmp_path: Path) -> None:
     """With `hydra.sweep.subdir='${optimizer}/${seed}'`; else one would have the other's curves."""
     write_noted(tmp_path, ["optimizer=sgd,adam"])
     for number, name in enumerate(("adam", "sgd")):
