@@ -55,7 +55,7 @@ def multilayer(
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on iris, trained once for all tests that only read it."""
-    from multilayer.cli.compose import check_command_line
+    from multilayer.cli.check import check_command_line
     from multilayer.lockstep.train import train
 
     config = check_command_line("train", ["data=iris", "trainer.max_epochs=20"])

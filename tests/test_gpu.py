@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.lockstep.train import train
 from multilayer.training.evaluate import evaluate
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.lockstep.train import train
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.run import Result

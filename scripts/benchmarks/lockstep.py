@@ -29,7 +29,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer import MLP
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.data import DataModule
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack

@@ -25,7 +25,7 @@ import numpy as np
 from measuring import versions
 from pytorch_lightning.tuner import Tuner
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.data import DataModule
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.progress import SweepProgress

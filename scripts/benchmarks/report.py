@@ -21,7 +21,7 @@ from time import perf_counter
 import numpy as np
 from measuring import measure, show, versions
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.reports.configs import rank_configs
 from multilayer.reports.plots import draw_all
 from multilayer.reports.runs import read_curves

@@ -7,7 +7,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from multilayer.cli.job_composer import JobComposer
+from multilayer.cli.compose import CachingConfigLoader
 from multilayer.core.errors import UserError
 from multilayer.training.runtime import gc_paused
 
@@ -35,7 +35,7 @@ class LockstepLauncher(Launcher):
                 "for what fits into memory"
             )
         # The sweeper composes each job to check it, and we do again: 0.1 s each time.
-        hydra_context.config_loader = JobComposer(hydra_context.config_loader)
+        hydra_context.config_loader = CachingConfigLoader(hydra_context.config_loader)
         self.context = hydra_context
         self.task = task_function
         self.config = config

@@ -11,7 +11,7 @@ import torch
 
 from multilayer import MLP, BuiltinData, MulticlassModule
 from multilayer.callbacks import BestWeights, Checkpoint, EarlyStopping, Figures, LearningCurves
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.data import Preprocessing
 from multilayer.lockstep.plan import reason_to_be_alone

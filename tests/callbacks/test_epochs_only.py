@@ -9,7 +9,7 @@ import torch
 from multilayer import MLP, BinaryModule, PassClassData
 from multilayer.callbacks import BestWeights, EarlyStopping
 from multilayer.callbacks.epochs_only import HOOKS_OF_A_STEP, EpochsOnly
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.runs.folder import RunFolder
 from multilayer.training.factory import make_trainer
 

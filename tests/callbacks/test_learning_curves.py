@@ -7,7 +7,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from multilayer.callbacks.learning_curves import draw
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.lockstep.train import train
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import UserError
 from multilayer.core.schema import _EXTRAS
@@ -86,26 +86,3 @@ def test_groups_that_hold_several_combine() -> None:
     assert config is not None
     assert {"early_stopping", "learning_curves"} <= set(config["callbacks"])
     assert set(config["logger"]) == {"tensorboard", "csv"}
-
-
-def test_a_folder_of_the_users_own_adds_choices(tmp_path: Path) -> None:
-    """`--config-dir` comes first, and ours after."""
-    (tmp_path / "optimizer").mkdir()
-    (tmp_path / "optimizer" / "mine.yaml").write_text(
-        "_target_: torch.optim.SGD\n_partial_: true\nlr: 0.5\n"
-    )
-    config = check_command_line("train", ["optimizer=mine"], config_dir=str(tmp_path))
-    assert config is not None
-    assert config["optimizer"]["lr"] == 0.5
-
-
-def test_a_group_of_a_users_search_path_may_be_added(tmp_path: Path) -> None:
-    """Its choices are known to Hydra alone; another name is refused as Hydra does."""
-    (tmp_path / "extra").mkdir()
-    (tmp_path / "extra" / "more.yaml").write_text("# @package trainer\nmax_epochs: 7\n")
-    words = [f"hydra.searchpath=[file://{tmp_path}]", "data=iris"]
-    config = check_command_line("train", [*words, "+extra=more"])
-    assert config is not None
-    assert config["trainer"]["max_epochs"] == 7
-    with pytest.raises(UserError, match="Could not find 'extra/less'"):
-        check_command_line("train", [*words, "+extra=less"])

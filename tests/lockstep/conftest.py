@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.lockstep.plan import Config, Job, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train, train_together

@@ -2,7 +2,7 @@
 
 import pytest
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.lockstep.plan import Job, make_plan, members_that_fit, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together

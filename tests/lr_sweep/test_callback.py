@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from multilayer import MLP, BuiltinData, MulticlassModule
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.lockstep.train import train
 from multilayer.lr_sweep import LearningRateSweep

@@ -21,7 +21,7 @@ from multilayer import (
     PassClassData,
     RegressionModule,
 )
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.lockstep.train import train
 from multilayer.training.epoch import EpochOutputs

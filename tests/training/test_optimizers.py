@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.core.config_folder import conf_dir
 from multilayer.training.factory import make_optimizer
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch.nn.functional import cross_entropy
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import RunFolder

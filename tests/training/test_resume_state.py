@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.factory import make_data
 from multilayer.training.resume_state import training_misfits

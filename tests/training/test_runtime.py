@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch._inductor.config
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.lockstep.train import train
 from multilayer.stacking.runner import Runner
 from multilayer.training.loaded_run import load_run

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from multilayer.cli.compose import check_command_line
+from multilayer.cli.check import check_command_line
 from multilayer.core.config_folder import conf_dir
 from multilayer.lockstep.train import train
 from multilayer.training.factory import make_scheduler

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
+from multilayer.cli import exit_codes
 from multilayer.core.config_folder import conf_dir
 
-MEANING = {
+COMMANDS = {
     "train": "train a network, or with -m a sweep of them",
     "evaluate": "the metrics of a finished run",
     "predict": "predictions for the rows of a table",
     "report": "table, figures and findings of a sweep",
 }
 
-EXAMPLES = {
+_EXAMPLES = {
     "train": """\
   multilayer train                                    digits, a multilayer perceptron, Adam
   multilayer train data=breast_cancer optimizer=sgd optimizer.lr=0.1
@@ -36,22 +37,17 @@ EXAMPLES = {
 """,
 }
 
-FLAGS = """\
+_FLAGS = """\
   -m                  a sweep: every combination of the values separated by commas
   --cfg job           print the composed config, and do nothing
   --config-dir DIR    a folder of your own choices, beside the ones above
   --hydra-help        Hydra's other flags
 """
 
-EXIT_CODES = """\
-  0 done, 1 the run failed, 2 the input or the disk is to be mended
-  130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
-"""
-
 
 def usage() -> str:
     """The commands, a line each."""
-    lines = [f"  {name:<10} {meaning}" for name, meaning in MEANING.items()]
+    lines = [f"  {name:<10} {meaning}" for name, meaning in COMMANDS.items()]
     head, foot = "usage: multilayer COMMAND [KEY=VALUE ...]", "multilayer COMMAND --help says more."
     return "\n".join([head, "", *lines, "", foot])
 
@@ -59,18 +55,18 @@ def usage() -> str:
 def help_of(command: str, config_dir: str | None = None) -> str:
     """What a command does, its keys, its groups with their choices, and examples."""
     parts = [
-        f"multilayer {command}: {MEANING[command]}\n",
+        f"multilayer {command}: {COMMANDS[command]}\n",
         f"usage: multilayer {command} [GROUP=CHOICE] [KEY=VALUE] ...\n",
-        f"Examples:\n{EXAMPLES[command]}",
+        f"Examples:\n{_EXAMPLES[command]}",
     ]
     if command == "train":
-        parts.append("Groups and their choices:\n" + groups(config_dir))
-    parts.append("Keys, with their defaults:\n" + keys(command))
-    parts += ["Flags:\n" + FLAGS, "Exit codes:\n" + EXIT_CODES]
+        parts.append("Groups and their choices:\n" + _groups(config_dir))
+    parts.append("Keys, with their defaults:\n" + _keys(command))
+    parts += ["Flags:\n" + _FLAGS, "Exit codes:\n" + exit_codes.MEANINGS]
     return "\n".join(parts)
 
 
-def groups(config_dir: str | None) -> str:
+def _groups(config_dir: str | None) -> str:
     """A line for each config group, with the choices of the user's own folder among ours."""
     folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
     choices: dict[str, set[str]] = {}
@@ -83,7 +79,7 @@ def groups(config_dir: str | None) -> str:
     )
 
 
-def keys(command: str) -> str:
+def _keys(command: str) -> str:
     """The command's own keys, as its config file explains them."""
     text = (conf_dir() / f"{command}.yaml").read_text()
     own = text.partition("\nhydra:")[0]

@@ -13,7 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from multilayer.cli.help import MEANING, help_of, usage
+from multilayer.cli.exit_codes import DONE, RUN_FAILED, exit_code_of
+from multilayer.cli.help import COMMANDS, help_of, usage
 from multilayer.core import interrupts
 from multilayer.core.errors import (
     PRINTED_FIRST,
@@ -24,65 +25,59 @@ from multilayer.core.errors import (
     unknown_name,
     was_printed,
 )
-from multilayer.core.interrupts import exit_code, signals_raise
 from multilayer.training.runtime import gc_paused, skip_gc_at_exit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    Returns 0 when done, 1 when the run failed, 2 when the input is wrong, 130 after Ctrl-C, 143
-    after SIGTERM, 129 after SIGHUP.
-    """
+    """Run a command; returns its exit code, one of `multilayer.cli.exit_codes`."""
     skip_gc_at_exit()
     # Figures go to files. Jupyter exports a backend that only its own kernel knows.
     os.environ["MPLBACKEND"] = "agg"
-    # Threads that wait for others sleep. They would be busy with waiting, and on a machine with
-    # other work take its cores from the very threads they wait for: up to 18 times as long a step.
+    # Waiting threads sleep. Busy waiting takes cores from the very threads that are waited for if
+    # the machine has other work: a step took up to 18 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
-        return 0
+        return DONE
     if words[0] == "--version":
         print(f"multilayer {version('multilayer')}")
-        return 0
+        return DONE
     try:
-        if words[0] not in MEANING:
-            raise UserError(unknown_name("command", words[0], MEANING))
-        with signals_raise():
-            return run(words[0], words[1:])
+        if words[0] not in COMMANDS:
+            raise UserError(unknown_name("command", words[0], COMMANDS))
+        with interrupts.signals_raise():
+            return _run(words[0], words[1:])
     except UserError as error:
         print_error(error)
-        return 2
-    except KeyboardInterrupt as interrupt:
-        print(f"multilayer: {interrupts.describe(interrupt)}", file=sys.stderr)
-        return exit_code(interrupt)
+        return exit_code_of(error)
+    except KeyboardInterrupt as error:
+        print(f"multilayer: {interrupts.describe(error)}", file=sys.stderr)
+        return exit_code_of(error)
 
 
-def run(command: str, arguments: list[str]) -> int:
+def _run(command: str, arguments: list[str]) -> int:
     """Check the command line, then let Hydra compose the config and start the task."""
     from hydra._internal.utils import get_args_parser  # Hydra has no public way to its own flags
 
     flags = get_args_parser().parse_intermixed_args(arguments)
     if flags.config_name or flags.config_path:
         raise UserError("--config-name and --config-path are not for multilayer; see --config-dir")
-    # Hydra itself wants its flags before the overrides.
-    options = [word for word in arguments if word not in flags.overrides]
-    arguments = options + flags.overrides
     if flags.help:
         print(help_of(command, flags.config_dir), end="")
-        return 0
+        return DONE
     if flags.multirun and (flags.cfg or flags.run):
         raise UserError("-m goes with neither --cfg nor --run: they are for a single run")
     if not (flags.hydra_help or flags.shell_completion or flags.info):
-        check(command, flags)
-    return start_hydra(command, arguments)
+        _check(command, flags)
+    # Hydra itself wants its flags before the overrides.
+    options = [word for word in arguments if word not in flags.overrides]
+    return _start_hydra(command, options + flags.overrides)
 
 
-def check(command: str, flags: Namespace) -> None:
+def _check(command: str, flags: Namespace) -> None:
     """Compose and check what the command line asks for, and look for the files that it names."""
-    from multilayer.cli.compose import check_command_line
+    from multilayer.cli.check import check_command_line
     from multilayer.data.table_paths import check_input, check_output
     from multilayer.runs.folder import find_checkpoint
 
@@ -102,53 +97,53 @@ def check(command: str, flags: Namespace) -> None:
         check_output(config["output"])
 
 
-def start_hydra(command: str, arguments: list[str]) -> int:
+def _start_hydra(command: str, arguments: list[str]) -> int:
     """Run the command's task under Hydra; returns the exit code."""
     import hydra
     from hydra.core.utils import JobReturn
     from hydra.errors import HydraException
 
-    from multilayer.cli.resumed_config import use_config_loader
+    from multilayer.cli.compose import install_config_loader
     from multilayer.core.config_folder import conf_dir
     from multilayer.reports.summary import SweepFolder, print_sweep
 
-    use_config_loader()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises to us, where it would print and exit
+    install_config_loader()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
     returned: Any = JobReturn
-    returned.return_value = returned.return_value.getter(value_of)
+    returned.return_value = returned.return_value.getter(_value_of)
     sys.argv[1:] = arguments  # where Hydra looks for them
     SweepFolder.path = None
     PRINTED_FIRST.clear()
     hydra_main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
     try:
-        hydra_main(TASKS[command])()
+        hydra_main(_TASKS[command])()
     except HydraException as error:  # a job that cannot be composed: none has started
         raise UserError(f"a job of the sweep: {first_line(error)}") from error
     except Exception as error:
-        if not was_printed(error):  # it is no job's
+        if not was_printed(error):  # not a job's
             if isinstance(error, OSError):  # the folder for the run or the sweep
                 raise UserError(str(error)) from error
             if SweepFolder.path is None or isinstance(error, UserError):
                 raise
             print_failure(error)  # the launcher's or the sweeper's
-        return 2 if isinstance(error, UserError) else 1
+        return exit_code_of(error)
     finally:
         if SweepFolder.path is not None:
             print_sweep(SweepFolder.path)
-    return 0
+    return DONE
 
 
-def value_of(job: Any) -> Any:
-    """What a job of Hydra's gave, or raise what it failed of.
+def _value_of(job: Any) -> Any:
+    """The return value of one of Hydra's jobs; raises the error that ended it.
 
-    That has been said, in one message. Hydra would add the overrides, with the secrets in them.
+    That error has been printed. Hydra would add the overrides, with the secrets in them.
     """
     if isinstance(job._return_value, Exception):
         raise job._return_value
     return job._return_value
 
 
-def train_task(config: Any) -> float:
+def _train(config: Any) -> float:
     """One run, in the folder that Hydra chose; returns the monitored metric to the sweeper."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -162,10 +157,10 @@ def train_task(config: Any) -> float:
     overrides = recorded_overrides(hydra)
     in_sweep = hydra.mode == RunMode.MULTIRUN
     if not in_sweep:
-        sys.argv[1:1] = ["train"]  # the command by which Lightning starts DDP's other processes
+        sys.argv[1:1] = ["train"]  # Lightning starts DDP's other processes with it
     values = to_plain(config)
     sys.path.append(os.getcwd())  # where a project's own networks and data are
-    with reported(job=hydra.job.num if in_sweep else None), removed_if_empty(folder):
+    with _errors_printed(job=hydra.job.num if in_sweep else None), _removed_if_empty(folder):
         with gc_paused():
             from multilayer.lockstep.train import train
             from multilayer.training.run import objective
@@ -187,17 +182,17 @@ def train_task(config: Any) -> float:
     else:
         print_run(folder, result.manifest, result.metrics)
         if result.manifest["status"] == "diverged":
-            raise SystemExit(1)
+            raise SystemExit(RUN_FAILED)
     return objective(values["monitor"], result.metrics)
 
 
-def evaluate_task(config: Any) -> None:
+def _evaluate(config: Any) -> None:
     """Print the metrics of a run."""
     from multilayer.runs.config import to_plain
     from multilayer.runs.console import print_metrics
 
-    trust_working_folder(config)
-    with reported():
+    _trust_working_folder(config)
+    with _errors_printed():
         with gc_paused():
             from multilayer.training.evaluate import evaluate
 
@@ -205,12 +200,12 @@ def evaluate_task(config: Any) -> None:
     print_metrics({evaluation.rows: evaluation.metrics})
 
 
-def predict_task(config: Any) -> None:
-    """Write the predictions, and say how many."""
+def _predict(config: Any) -> None:
+    """Write the predictions, and print how many."""
     from multilayer.runs.config import to_plain
 
-    trust_working_folder(config)
-    with reported():
+    _trust_working_folder(config)
+    with _errors_printed():
         with gc_paused():
             from multilayer.training.predict import predict
 
@@ -218,48 +213,48 @@ def predict_task(config: Any) -> None:
     print(f"{table.height} predictions in {config.output}")
 
 
-def report_task(config: Any) -> None:
-    """Write the report of a sweep, and print the short of it."""
+def _report(config: Any) -> None:
+    """Write the report of a sweep, and print its summary."""
     from multilayer.runs.config import to_plain
 
-    with reported(), gc_paused():  # the reading of many small files too: a tenth of its time
+    with _errors_printed(), gc_paused():  # reading many small files too: a tenth of the time
         from multilayer.reports.report import print_report, report
 
         print_report(report(to_plain(config)))
 
 
-def trust_working_folder(config: Any) -> None:
-    """Let classes be imported from the working folder, if the user allows any."""
+def _trust_working_folder(config: Any) -> None:
+    """Let classes be imported from the working folder if the user trusts any package."""
     if config.trusted_packages:
         sys.path.append(os.getcwd())
 
 
-TASKS: dict[str, Callable[[Any], Any]] = {
-    "train": train_task,
-    "evaluate": evaluate_task,
-    "predict": predict_task,
-    "report": report_task,
+_TASKS: dict[str, Callable[[Any], Any]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "report": _report,
 }
 
 
 @contextmanager
-def reported(job: int | None = None) -> Iterator[None]:
-    """Say what went wrong at once; then end, or in a sweep leave the job to Hydra as failed."""
+def _errors_printed(job: int | None = None) -> Iterator[None]:
+    """Print an error at once; then exit, or in a sweep leave the failed job to Hydra."""
     try:
         yield
     except Exception as error:
         print_failure(error, job)
         if job is None:
-            raise SystemExit(2 if isinstance(error, UserError) else 1) from error
+            raise SystemExit(exit_code_of(error)) from error
         raise
 
 
 @contextmanager
-def removed_if_empty(folder: Path) -> Iterator[None]:
-    """Take back the folders that Hydra made, if the run does not begin: a signal may come first."""
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove the folders that Hydra made if the run does not begin: a signal may come first."""
     try:
         yield
     finally:
-        with suppress(OSError):  # one that holds something, or is gone
+        with suppress(OSError):  # one that is not empty, or is gone
             for empty in (folder, folder.parent, folder.parent.parent):
                 empty.rmdir()

@@ -1,0 +1,263 @@
+"""Checks a command line whole, before torch is imported and any data is read."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from multilayer.cli.compose import compose_session
+from multilayer.core.config_folder import choices_with
+from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
+from multilayer.core.renamed import current_key
+from multilayer.core.schema import finds_lr
+from multilayer.core.text import as_override
+from multilayer.runs.config import Plain, problems_with, to_plain
+
+
+def check_command_line(
+    command: str, overrides: Sequence[str], *, config_dir: str | None = None, sweep: bool = False
+) -> Plain | None:
+    """Compose what the overrides ask for, and check it.
+
+    In a sweep, one valid job is enough: what is wrong in a single job ends that job alone.
+
+    Args:
+        command: `train`, for example.
+        overrides: the words of the command line without flags.
+        config_dir: a folder with the user's own choices.
+        sweep: whether the overrides are those of a sweep.
+
+    Returns:
+        The config, in a sweep that of the first valid job; None where only a sweeper knows it.
+
+    Raises:
+        UserError: with every problem found.
+    """
+    with compose_session(_search_path(_parse(overrides), config_dir)) as loader:
+        parsed = _parse(overrides, loader)
+        swept = [override for override in parsed if override.is_sweep_override()]
+        if swept and not sweep:
+            sweep = _is_sweep_by_itself(command, [item for item in parsed if item not in swept])
+            raise_all([] if sweep else [_several_values(override) for override in swept])
+        if not sweep:
+            return _check_job(command, parsed)
+        raise_all([problem for item in swept if _is_group(item) for problem in _bad_choices(item)])
+        errors = []
+        for job in _jobs(parsed):
+            try:
+                return _check_job(command, job, in_sweep=True)
+            except UserError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return None
+
+
+def _parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+    """Parse overrides in Hydra's grammar, in which `glob(*)` asks the loader for choices."""
+    parser = OverridesParser.create(config_loader=loader)
+    parsed, problems = [], []
+    for text in overrides:
+        try:
+            parsed += parser.parse_overrides([text])
+        except HydraException as error:
+            problems.append(f"{text}: not of the form key=value ({first_line(error)}){_hint(text)}")
+    raise_all(problems)
+    return parsed
+
+
+def _hint(text: str) -> str:
+    """How to write a punctuation mark for Hydra: a shell removes one pair of quotes.
+
+    >>> print(_hint("data.decimal=,"))
+    ; a mark is written in quotes twice: "data.decimal=','"
+    """
+    mark = re.fullmatch(r"([\w.]+)=([^\w'\"]{1,2})", text)
+    return f"; a mark is written in quotes twice: {as_override(*mark.groups())}" if mark else ""
+
+
+def _search_path(parsed: Sequence[Override], config_dir: str | None) -> list[str]:
+    """The folders with further choices that the command line names."""
+    named = [item.value() for item in parsed if item.key_or_group == "hydra.searchpath"]
+    folders = [str(each) for each in named[0]] if named and isinstance(named[0], list) else []
+    if config_dir is None:
+        return folders
+    if not Path(config_dir).is_dir():
+        raise UserError(f"--config-dir {config_dir}: no such folder")
+    return [f"file://{Path(config_dir).resolve()}", *folders]
+
+
+def _is_sweep_by_itself(command: str, parsed: Sequence[Override]) -> bool:
+    """Whether the chosen files make it a sweep without -m, as those of some experiments do."""
+    choices = [override.input_line or "" for override in parsed if _is_group(override)]
+    try:
+        mode = compose(command, choices, return_hydra_config=True).hydra.mode
+    except HydraException:
+        return False
+    return bool(mode == RunMode.MULTIRUN)
+
+
+def _several_values(override: Override) -> str:
+    """The problem with several values where one is expected."""
+    key, values = override.get_key_element(), override.get_value_string()
+    return f"{key}={values}: several values are a sweep, add -m; a list is {key}=[{values}]"
+
+
+def _jobs(parsed: Sequence[Override]) -> Iterator[list[Override]]:
+    """The overrides of each job of a sweep, in the order of Hydra's own sweeper.
+
+    Nothing where a value is only known to a sweeper that searches.
+    """
+    if not any(override.is_interval_sweep() for override in parsed):
+        (jobs,) = BasicSweeper.split_arguments(list(parsed), max_batch_size=None)
+        yield from map(_parse, jobs)
+
+
+def _check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = False) -> Plain:
+    """The plain config of one job, checked for choices, keys, missing values, types and ranges.
+
+    Values are set after the composition, which is done once; `${hydra:overrides.task}` and the
+    names made of it lack them here, and have them in the run.
+    """
+    wrong = [item for item in parsed if _is_group(item) and _bad_choices(item)]
+    groups = tuple(f"{item.key_or_group}." for item in wrong)
+    right = [
+        item for item in parsed if item not in wrong and not item.key_or_group.startswith(groups)
+    ]
+    start = "resume" if command == "train" else ""
+    changes = [item for item in right if item.key_or_group != start and _changes_key(item)]
+    config = _compose_job(command, [item for item in right if item not in changes])
+    keys = set(_dotted_keys(OmegaConf.to_container(config, resolve=False)))
+    unknown = [item for item in changes if not _adds(item) and item.key_or_group not in keys]
+    _change(config, [item for item in changes if item not in unknown])
+    values = to_plain(config)
+    raise_all(
+        [problem for item in wrong for problem in _bad_choices(item)]
+        + [_unknown_key(item.key_or_group, keys) for item in unknown]
+        + problems_with(command, values, in_sweep)
+    )
+    raise_all(_rates_beside_sweep(right, config))
+    return values
+
+
+def _is_group(override: Override) -> bool:
+    """Whether an override chooses from a config group."""
+    return bool(_choices_of(override.key_or_group))
+
+
+def _choices_of(group: str) -> list[str]:
+    """The choices of a group; none where there is no such group."""
+    choices: list[str] = GlobalHydra.instance().config_loader().get_group_options(group)
+    return choices
+
+
+def _changes_key(override: Override) -> bool:
+    """Whether an override changes a key of the config.
+
+    Others choose from a group, are Hydra's own, or add a key at the top.
+    """
+    adds_to_top = _adds(override) and "." not in override.key_or_group
+    return not (_is_group(override) or override.is_hydra_override() or adds_to_top)
+
+
+def _adds(override: Override) -> bool:
+    """Whether an override may add a key, with `+` or `++`."""
+    return bool(override.is_add() or override.is_force_add())
+
+
+def _bad_choices(override: Override) -> list[str]:
+    """The problems with the names that an override, or a sweep, chooses from a group."""
+    if override.is_interval_sweep():
+        return []
+    values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    options = _choices_of(override.key_or_group)
+    return [
+        f"{override.key_or_group}={'null' if name is None else name}: no such choice, "
+        f"{did_you_mean(str(name), options)}"
+        for value in values
+        for name in (value if isinstance(value, list) else [value])
+        if str(getattr(name, "text", name)) not in options
+    ]
+
+
+def _unknown_key(key: str, keys: set[str]) -> str:
+    """The problem with a key, and where such a key would fit."""
+    current = current_key(key)
+    if current != key and (current in keys or _choices_of(current)):
+        return f"{key}: renamed to {current}"
+    group, _, name = current.rpartition(".")
+    owners = choices_with(group, name)
+    if owners:
+        return f"{key}: not a key here; {', '.join(owners)} {'have' if owners[1:] else 'has'} it"
+    deeper = sorted(known for known in keys if known.endswith(f".{key}"))
+    if deeper:
+        return f"{key}: unknown key, did you mean {deeper[0]}?"
+    siblings = [known for known in keys if group and known.rpartition(".")[0] == group]
+    top = [known for known in keys if "." not in known]
+    return f"{key}: unknown key, {did_you_mean(key, siblings or top)}"
+
+
+def _compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
+    """Compose a command's config of some of its overrides; what Hydra refuses is a `UserError`.
+
+    A config may refer to what Hydra knows of the job, such as `${hydra:job.num}`; here it is that
+    of a first job.
+    """
+    words = [override.input_line or "" for override in overrides]
+    try:
+        config = compose(command, words, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(first_line(error)) from error
+    with open_dict(config):
+        config.hydra.job.id = config.hydra.job.num = 0
+        config.hydra.runtime.output_dir = os.getcwd()
+        HydraConfig.instance().set_config(config)
+        del config["hydra"]
+    return config
+
+
+def _change(config: DictConfig, overrides: Sequence[Override]) -> None:
+    """Set, add and delete keys of a composed config, as Hydra does when it composes it."""
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config(list(overrides), config)
+    except HydraException as error:
+        is_there = "An item is already at" in str(error)
+        hint = " Leave out the +, or write ++." if is_there else ""
+        raise UserError(first_line(error) + hint) from error
+
+
+def _rates_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list[str]:
+    """The problem with a learning rate on the command line where a callback is to find one."""
+    if not finds_lr(config.get("callbacks")) or config.get("resume") is not None:
+        return []  # a run that is resumed has its rate
+    return [
+        f"{override.input_line}: callbacks=lr_sweep finds the rate; leave one of them out"
+        for override in overrides
+        if override.key_or_group == "optimizer.lr"
+    ]
+
+
+def _dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every key of nested dicts, as an override writes it.
+
+    >>> list(_dotted_keys({"a": {"b": 1}}))
+    ['a', 'a.b']
+    """
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from _dotted_keys(value, f"{prefix}{key}.")

@@ -1,0 +1,22 @@
+"""What `--help` shows."""
+
+from pathlib import Path
+
+from ..conftest import Run
+
+
+def test_help_shows_groups_choices_and_keys(multilayer: Run, tmp_path: Path) -> None:
+    """Also the choices in a folder of the user's own."""
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "my_network.yaml").write_text("_target_: mine.Net\n")
+    outcome = multilayer("train", "--help", "--config-dir", "mine")
+    assert outcome.code == 0
+    for words in ("optimizer", "adadelta", "my_network", "seed: 0", "-m"):
+        assert words in outcome.out
+
+
+def test_help_has_neither_hydras_files_nor_files_to_start_from(multilayer: Run) -> None:
+    """They are no choices."""
+    groups = multilayer("train", "--help").out.partition("Keys,")[0]
+    assert "_base" not in groups
+    assert "hydra" not in groups
