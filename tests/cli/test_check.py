@@ -90,6 +90,10 @@ WRONG = [
 # These need torch to be found out, and still read no data.
 WRONG_WITH_TORCH = [
     (["train", "+optimizer.momentum=0.9"], ["torch.optim.Adam", "momentum", "optimizer=sgd"]),
+    (
+        ["train", "callbacks=lr_sweep", "+callbacks.lr_sweep.share=0.1"],
+        ["callbacks.lr_sweep.share", "renamed to callbacks.lr_sweep.fraction"],
+    ),
     (["train", "+model.widht=3"], ["model.widht", "multilayer.nn.MLP"]),
     (["train", "model.activation=rely"], ["rely", "did you mean relu?"]),
     (["train", "model.dropout=[0.1]"], ["dropout", "2 hidden layers"]),

@@ -56,7 +56,7 @@ def help_of(command: str, config_dir: str | None = None) -> str:
     """What a command does, its keys, its groups with their choices, and examples."""
     parts = [
         f"multilayer {command}: {COMMANDS[command]}\n",
-        f"usage: multilayer {command} [GROUP=CHOICE] [KEY=VALUE] ...\n",
+        f"usage: multilayer {command} {'[GROUP=CHOICE] ' * (command == 'train')}[KEY=VALUE] ...\n",
         f"Examples:\n{_EXAMPLES[command]}",
     ]
     if command == "train":
@@ -70,12 +70,12 @@ def _groups(config_dir: str | None) -> str:
     """A line for each config group, with the choices of the user's own folder among ours."""
     folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
     choices: dict[str, set[str]] = {}
-    for folder in folders:
-        for path in folder.glob("*/[!_]*.yaml"):
-            if path.parent.name != "hydra":
-                choices.setdefault(path.parent.name, set()).add(path.stem)
+    for path in (path for folder in folders for path in folder.glob("*/[!_]*.yaml")):
+        choices.setdefault(path.parent.name, set()).add(path.stem)
     return "".join(
-        f"  {group:<10} {', '.join(sorted(names))}\n" for group, names in sorted(choices.items())
+        f"  {group:<14} {', '.join(sorted(names))}\n"
+        for group, names in sorted(choices.items())
+        if group != "hydra"
     )
 
 

@@ -79,12 +79,39 @@ def with_current_names(config: Any) -> Any:
     >>> with_current_names({"scheduler": {"interval": "step", "_target_": "a.b", "n": "n_steps"}})
     {'scheduler': {'interval': 'step', 'scheduler': {'_target_': 'a.b', 'n': '@n_steps'}}}
     """
-    config = _renamed("", config)
+    config = _with_current_keys("", with_current_values(config))
     if isinstance(config, dict) and _is_flat(config.get("scheduler")):
         schedule = dict(config["scheduler"])
         interval = {"interval": schedule.pop("interval")} if "interval" in schedule else {}
         config["scheduler"] = {**interval, "scheduler": schedule}
     return config
+
+
+def with_current_values(config: Any) -> Any:
+    """A config in which each class and each placeholder is spelt as this version spells it.
+
+    >>> with_current_values({"model": {"_target_": "multilayer.MLP", "n_features": "n_features"}})
+    {'model': {'_target_': 'multilayer.nn.MLP', 'n_features': '@n_features'}}
+    """
+    return _current_value("", config)
+
+
+def _current_value(key: str, node: Any) -> Any:
+    """The value at a dotted key."""
+    if isinstance(node, list):
+        return [_current_value(key, each) for each in node]
+    if isinstance(node, dict):
+        return {
+            name: _current_value(f"{key}.{name}" if key else str(name), value)
+            for name, value in node.items()
+        }
+    if not isinstance(node, str):
+        return node
+    if key.endswith("_target_"):
+        module, _, name = node.rpartition(".")
+        return f"{_MODULES[module]}.{name}" if module in _MODULES else _TARGETS.get(node, node)
+    is_filled_in = node in _PLACEHOLDERS and key.partition(".")[0] in _WITH_PLACEHOLDERS
+    return f"@{node}" if is_filled_in else node
 
 
 def current_key(key: str) -> str:
@@ -105,28 +132,15 @@ def _is_flat(scheduler: Any) -> bool:
     return isinstance(scheduler, dict) and "_target_" in scheduler
 
 
-def _renamed(key: str, node: Any) -> Any:
-    """The part of a config at a dotted key."""
-    if isinstance(node, list):
-        return [_renamed(key, each) for each in node]
-    if isinstance(node, str):
-        is_filled_in = node in _PLACEHOLDERS and key.partition(".")[0] in _WITH_PLACEHOLDERS
-        return f"@{node}" if is_filled_in else node
+def _with_current_keys(key: str, node: Any) -> Any:
+    """The node at a dotted key, of which lists hold no keys that were renamed."""
     if not isinstance(node, dict):
         return node
     is_ours = str(node.get("_target_")).startswith("multilayer.")
     names = _KEYS | _ARGUMENTS if is_ours else _KEYS
-    found = {}
+    renamed = {}
     for name, value in node.items():
         path = f"{key}.{name}" if key else str(name)
-        new = names[path].rpartition(".")[2] if path in names else name
-        found[new] = _current_target(value) if name == "_target_" else _renamed(path, value)
-    return found
-
-
-def _current_target(target: Any) -> Any:
-    """The current path of a class or function."""
-    if not isinstance(target, str):
-        return target
-    module, _, name = target.rpartition(".")
-    return f"{_MODULES[module]}.{name}" if module in _MODULES else _TARGETS.get(target, target)
+        current = names[path].rpartition(".")[2] if path in names else name
+        renamed[current] = _with_current_keys(path, value)
+    return renamed

@@ -18,6 +18,7 @@ from omegaconf.resolvers import oc
 
 from multilayer.core.errors import UserError, first_line, raise_all
 from multilayer.core.files import write_text
+from multilayer.core.renamed import with_current_values
 from multilayer.core.schema import problems_in
 
 Plain = dict[str, Any]
@@ -61,14 +62,16 @@ _SECRET_IN_BRACES = re.compile(
 def to_plain(config: DictConfig) -> Plain:
     """The config as plain data, without Hydra's own node, every reference resolved.
 
-    Strings from the environment stay references, since they may be secrets.
+    Strings from the environment stay references, since they may be secrets. Each class and
+    placeholder has one spelling.
 
     Raises:
         UserError: A reference cannot be resolved.
     """
     try:
         values = {str(key): _plain_value(config, str(key)) for key in config if key != "hydra"}
-        return keep_env_references(config, values)
+        plain: Plain = with_current_values(keep_env_references(config, values))
+        return plain
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from error
 
