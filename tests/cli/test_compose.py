@@ -40,7 +40,7 @@ def test_a_group_of_a_users_search_path_may_be_added(tmp_path: Path) -> None:
 
 
 def test_a_users_search_path_adds_choices_to_a_group(tmp_path: Path) -> None:
-    """As `--config-dir` does, and beside it."""
+    """As `--config-dir` does, and together with it."""
     for folder in ("a", "b"):
         (tmp_path / folder / "loss").mkdir(parents=True)
         file = tmp_path / folder / "loss" / f"{folder}.yaml"

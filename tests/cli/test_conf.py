@@ -15,7 +15,7 @@ from multilayer.training.factory import check_components, make_all, make_data, m
 from multilayer.training.instantiate import substitute
 
 COMMANDS = ("train", "evaluate", "predict", "report")
-# What a choice needs beside its name to be composed, or for the task that it is for.
+# What a choice needs in addition to its name to be composed, or for the task that it is for.
 NEEDS = {
     "data=table": ["data.path=my.csv", "data.target=y"],
     "data=idx": ["data.path=mnist"],

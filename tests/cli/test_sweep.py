@@ -1,4 +1,4 @@
-"""Sweeps: every job its own folder, a broken one beside sound ones, and the table at the end."""
+"""Sweeps: a folder for each job, failed jobs among others, and the table at the end."""
 
 import json
 import subprocess

@@ -83,7 +83,7 @@ def test_the_fit_is_the_one_that_names_the_rate(tmp_path: Path, more: list[str])
 
 
 def check_files(swept: Path, by_hand: Path) -> None:
-    """The config is the same but for the callbacks, and the manifest is true to it."""
+    """The config is the same except for the callbacks, and the manifest agrees with it."""
     configs = [yaml.safe_load((each / "config.yaml").read_text()) for each in (swept, by_hand)]
     manifest = json.loads((swept / "manifest.json").read_text())
     assert manifest["config_hash"] == config_hash(configs[0])

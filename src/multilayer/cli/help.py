@@ -40,7 +40,7 @@ _EXAMPLES = {
 _FLAGS = """\
   -m                  a sweep: every combination of the values separated by commas
   --cfg job           print the composed config, and do nothing
-  --config-dir DIR    a folder of your own choices, beside the ones above
+  --config-dir DIR    a folder with your own choices, added to the ones above
   --hydra-help        Hydra's other flags
 """
 
