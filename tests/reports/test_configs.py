@@ -198,6 +198,16 @@ def test_words_that_a_shell_takes_otherwise_are_quoted(tmp_path: Path) -> None:
     assert command_of(configs[0], sweep) == words
 
 
+def test_the_command_has_the_names_of_today(tmp_path: Path) -> None:
+    """Of a sweep that an earlier version trained: an old key would be refused."""
+    for number, rows in enumerate((50, 100)):
+        write_run(tmp_path / str(number), 1 / rows, data__train_rows=rows, threads=2)
+    sweep, configs = opened(tmp_path)
+    assert sweep.values == {"data.max_train_rows": [50, 100]}
+    command = "multilayer train data.max_train_rows=100 num_threads=2"
+    assert command_of(configs[0], sweep) == command
+
+
 def write_found_rate(folder: Path, lr: float, callbacks: dict[str, Any]) -> None:
     """A rate of the config that no override says."""
     config = yaml.safe_load((folder / "config.yaml").read_text())

@@ -181,9 +181,9 @@ def best_command(configs: Configs, sweep: Sweep) -> str | None:
 def command_of(config: ConfigResult, sweep: Sweep) -> str:
     """The command that trains a config, without the seeds that were swept."""
     overrides = [
-        override
+        override.replace(override.partition("=")[0].lstrip("+~"), key, 1)  # as it is called today
         for override in config.runs[0].manifest["overrides"]
-        if split_override(override)[0] not in sweep.seed_keys
+        if (key := split_override(override)[0]) not in sweep.seed_keys
     ]
     if not finds_lr(config.runs[0].config.get("callbacks")):  # which refuses a given one
         found = config.derived.items()

@@ -11,7 +11,7 @@ from multilayer.reports.findings import thresholds
 from multilayer.reports.findings.thresholds import Finding
 from multilayer.reports.hyperparameters import format_value
 from multilayer.reports.plots import Picture
-from multilayer.reports.runs import SweepRun
+from multilayer.reports.runs import STATUSES, SweepRun
 from multilayer.reports.seed_stats import N_RESAMPLES, format_number, format_stats
 from multilayer.reports.sweep import Sweep
 from multilayer.reports.tables import SPLITS, metric_names
@@ -106,16 +106,17 @@ def state_lines(sweep: Sweep) -> list[str]:
 
     Shared with what the command prints.
     """
-    done = [run for run in sweep.runs if run.status == "done"]
-    planned = f" of {sweep.n_planned} planned" if sweep.n_planned else ""
-    counts = ", ".join(f"{count} {name}" for name, count in sweep.counts.items())
-    lines = [f"{len(sweep.runs) + len(sweep.broken)} runs{planned}: {counts}"]
     named = {
-        status: sweep.named(status) for status in sweep.counts if status not in ("done", "running")
+        status: [run.name for run in sweep.runs if run.status == status] for status in STATUSES
     }
-    named[f"done, but without {sweep.metric}"] = [
-        run.name for run in done if run.metric(sweep.metric) is None
-    ]
+    planned = f" of {sweep.n_planned} planned" if sweep.n_planned else ""
+    counts = ", ".join(f"{len(runs)} {status}" for status, runs in named.items() if runs)
+    lines = [f"{len(sweep.runs) + len(sweep.broken)} runs{planned}: {counts}"]
+    done, _ = named.pop("done"), named.pop("running")
+    without_score = {run.name for run in sweep.runs if run.metric(sweep.metric) is None}
+    named[f"done, but without {sweep.metric}"] = [name for name in done if name in without_score]
+    without_curves = [name for name in done if name not in sweep.curves]
+    named["done, but without history.csv, thus no curves"] = without_curves
     named["running"] = sweep.running
     if sweep.stalled:
         hours = int(min(sweep.stalled.values()) // 3600)
@@ -123,12 +124,9 @@ def state_lines(sweep: Sweep) -> list[str]:
         named[f"running, or killed: nothing written for {ago}"] = list(sweep.stalled)
     named["broken, left out"] = list(sweep.broken)
     lines += [f"{what}: {_names(runs)}" for what, runs in named.items() if runs]
-    if sweep.n_missing:
-        known = _names(sweep.missing(_MAX_NAMES), sweep.n_missing)
-        lines.append(f"missing: {known if sweep.job_numbers is not None else sweep.n_missing}")
-    without = [run.name for run in done if run.name not in sweep.curves]
-    if without:
-        lines.append(f"done, but without history.csv, thus no curves: {_names(without)}")
+    n_missing, first = sweep.missing(_MAX_NAMES)
+    if n_missing:
+        lines.append(f"missing: {_names(first, n_missing) if first else n_missing}")
     return lines
 
 

@@ -1,7 +1,6 @@
 """A sweep: which folder is one, its runs, what varied between them, and which are missing."""
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,6 @@ from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.metric_names import MORE_IS_BETTER
 from multilayer.reports.hyperparameters import SEED_KEYS, Hyperparameter, Value, as_value
 from multilayer.reports.runs import (
-    STATUSES,
     Curves,
     SweepRun,
     config_problem,
@@ -106,36 +104,16 @@ class Sweep:
         """The runs that were likely killed, and for how many seconds they have been silent."""
         return {name: each for name, each in self.silent.items() if each >= STALL_SECONDS}
 
-    @cached_property
-    def job_numbers(self) -> set[int] | None:
-        """The numbers of the runs that left a folder; None where some have another name."""
+    def missing(self, limit: int) -> tuple[int, list[str]]:
+        """How many runs left no folder, and the first of their numbers if runs are numbered."""
         names = {run.name for run in self.runs} | set(self.broken)
-        return {int(name) for name in names} if all(map(is_job_number, names)) else None
-
-    @property
-    def n_missing(self) -> int:
-        """How many runs left no folder."""
-        if self.job_numbers is None:
-            return max(0, (self.n_planned or 0) - len(self.runs) - len(self.broken))
-        n_runs = self.n_planned or 1 + max(self.job_numbers)
-        return n_runs - sum(number < n_runs for number in self.job_numbers)
-
-    def missing(self, limit: int) -> list[str]:
-        """The first numbers of the runs that left no folder, if the runs are numbered."""
-        if self.job_numbers is None:
-            return []
-        absent = (str(number) for number in count() if number not in self.job_numbers)
-        return list(islice(absent, min(limit, self.n_missing)))
-
-    def named(self, status: str) -> list[str]:
-        """The names of the runs with a status."""
-        return [run.name for run in self.runs if run.status == status]
-
-    @cached_property
-    def counts(self) -> dict[str, int]:
-        """The number of runs of each status, the usual ones first."""
-        found = Counter(run.status for run in self.runs)
-        return {name: found[name] for name in STATUSES if found[name]}
+        if not all(map(is_job_number, names)):
+            return max(0, (self.n_planned or 0) - len(names)), []
+        numbers = set(map(int, names))
+        n_runs = self.n_planned or 1 + max(numbers)
+        n = n_runs - sum(number < n_runs for number in numbers)
+        absent = (str(number) for number in count() if number not in numbers)
+        return n, list(islice(absent, min(limit, n)))
 
 
 def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
