@@ -39,7 +39,7 @@ def test_the_default_run_reads_digits_well(multilayer: Run, tmp_path: Path) -> N
 
 
 def test_a_run_folder_holds_what_the_design_says(multilayer: Run, tmp_path: Path) -> None:
-    """Config, manifest, metrics, checkpoints and event files, and nothing else."""
+    """Config, manifest, history, metrics, checkpoints and event files, and nothing else."""
     assert multilayer("train", *QUICK).code == 0
     folder = only_folder(tmp_path)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
@@ -49,6 +49,7 @@ def test_a_run_folder_holds_what_the_design_says(multilayer: Run, tmp_path: Path
         "config.yaml",
         "manifest.json",
         "metrics.json",
+        "history.csv",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
     }
@@ -327,7 +328,7 @@ def test_without_callbacks_there_are_only_metrics(tmp_path: Path) -> None:
     """No checkpoint; evaluating such a run says what is missing."""
     train_in(tmp_path, *QUICK, "callbacks=none", "logger=none")
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"config.yaml", "manifest.json", "metrics.json"}
+    assert names == {"config.yaml", "manifest.json", "metrics.json", "history.csv"}
     question = {"run": str(tmp_path), "device": "cpu", "trusted_packages": []}
     with pytest.raises(UserError, match="callbacks=checkpoint"):
         evaluate(question)
