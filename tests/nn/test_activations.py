@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from multilayer.nn import initialization
 from multilayer.nn.activations import ACTIVATIONS, make_activation
 
 Z = np.array([-3.0, -1.0, -0.25, 0.5, 1.0, 4.0])
@@ -114,33 +113,3 @@ def test_name_unlike_any_is_told_all():
     with pytest.raises(ValueError, match="choose from") as error:
         make_activation("xyz")
     assert all(name in str(error.value) for name in ACTIVATIONS)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("identity", 1.0),
-        ("sigmoid", 1.0),
-        ("tanh", 5 / 3),
-        ("relu", math.sqrt(2)),
-        ("leaky_relu", math.sqrt(2 / (1 + 0.01**2))),
-        ("selu", 3 / 4),
-    ],
-)
-def test_gain_is_torch_s_where_torch_knows_one(name, expected):
-    """The closed forms in the documentation of `torch.nn.init.calculate_gain`."""
-    assert initialization._gain(name) == pytest.approx(expected, rel=1e-12)
-
-
-@pytest.mark.parametrize("name", ["elu", "gelu", "silu", "softplus", "mish"])
-def test_gain_of_the_others_is_relu_s(name):
-    """Activations whose gain torch does not know start like relu."""
-    assert initialization._gain(name) == initialization._gain("relu")
-
-
-def test_relu_s_gain_keeps_the_second_moment():
-    """He et al. 2015: gain^2 E[relu(z)^2] = 1 for standard normal z."""
-    z = torch.randn(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    moment = (initialization._gain("relu") * make_activation("relu")(z)).square().mean().item()
-    # The variance of 2 relu(z)^2 is 4 E[z^4] / 2 - 1 = 5; five standard errors are allowed.
-    assert moment == pytest.approx(1, abs=5 * math.sqrt(5 / len(z)))

@@ -1,1 +1,5 @@
-"""Runs on disk: the run folder, its manifest, and its checkpoints."""
+"""Run folders: their files, config, manifest and checkpoints."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
