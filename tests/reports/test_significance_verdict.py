@@ -91,7 +91,7 @@ def test_who_did_worse_with_every_seed_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_difference_that_is_one_number_has_no_spread(tmp_path: Path) -> None:
-    """It is told as such."""
+    """The verdict says so."""
     write_grid(tmp_path, {1.0: [0.1, 0.2, 0.3], 2.0: [0.35, 0.45, 0.55]})
     assert said(tmp_path).startswith(
         "The second (optimizer.lr=2) is worse by 0.25 for each of 3 seeds alike"

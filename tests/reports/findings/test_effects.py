@@ -223,7 +223,7 @@ def test_what_a_seed_does_to_all_configs_is_no_noise(tmp_path: Path) -> None:
 
 
 def test_without_shared_seeds_the_deviations_are_pooled(tmp_path: Path) -> None:
-    """Each config has seeds of its own."""
+    """Each config has its own seeds."""
     write_grid(tmp_path, {0.1: [0.1, 0.3]})
     _, configs = opened(tmp_path)
     assert residual_std(configs) == pytest.approx(0.2 / 2**0.5)

@@ -99,7 +99,7 @@ def fit(folder: Path, name: str, *pairs: tuple[float, float]) -> tuple[str, str]
         ("accuracy", [(0.949, 0.9), (0.9, 0.9)], "fit"),
         ("accuracy", [(0.9, 0.9), (0.951, 0.2)], "underfitting"),
         ("accuracy", [(0.9, 0.9), (0.949, 0.2)], "fit"),
-        ("accuracy", [(0.8, 0.7), (0.9, 0.2)], "overfitting"),  # it is told first
+        ("accuracy", [(0.8, 0.7), (0.9, 0.2)], "overfitting"),  # it is reported first
         ("accuracy", [(0.5, 0.9), (0.4, 0.1)], "fit"),
         ("loss", [(0.4, 0.501), (0.4, 0.9)], "overfitting"),
         ("loss", [(0.4, 0.499), (0.4, 0.9)], "fit"),

@@ -90,7 +90,7 @@ def test_the_metric_against_a_number_is_on_a_log_axis_with_each_seed(tmp_path: P
 
 
 def test_numbers_swept_by_steps_are_on_a_linear_axis(tmp_path: Path) -> None:
-    """Dropout, say."""
+    """Such as dropout."""
     for number, rate in enumerate((0.0, 0.1, 0.2)):
         write_run(tmp_path / str(number), 0.5 + rate, model__dropout=rate)
     (axes,) = drawn(tmp_path, "metric_by_model.dropout.png").axes

@@ -124,7 +124,7 @@ def _ticks(swept: Hyperparameter) -> tuple[NDArray[np.float64] | None, list[str]
 
 
 def add_legend(axes: Axes, *handles_and_names: Any, title: str | None = None) -> None:
-    """A legend beside the axes, where it covers nothing."""
+    """A legend to the right of the axes, where it covers nothing."""
     corner: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
     axes.legend(*handles_and_names, title=title, fontsize=11, **corner)
 
@@ -135,5 +135,5 @@ def spaced(n: int, most: int = MAX_TICKS) -> list[int]:
 
 
 def tick_text(value: Value, most: int = MAX_LETTERS) -> str:
-    """A value beside a cell or an axis: three digits are enough to find it."""
+    """A value at a cell or an axis: three digits are enough to find it."""
     return f"{value:.3g}" if isinstance(value, float) else shortened(format_value(value), most)

@@ -120,7 +120,7 @@ def _end_of_axis(scores: NDArray[np.float64], lines: Sequence[float], sign: int)
 
 
 def _dots(swept: Hyperparameter, configs: Configs) -> Iterator[tuple[float, float]]:
-    """The positions of the runs, those of a config a little beside each other."""
+    """The positions of the runs, those of a config a little apart."""
     is_log = swept.is_log
     positions = np.array(list(map(swept.axis_position, swept.values)))
     ruler = np.sort(np.log(positions) if is_log else positions)

@@ -92,7 +92,7 @@ def _legend(configs: Configs, n_cells: int) -> str:
 
 
 def _tick_cells(axes: Axes, across: Hyperparameter, up: Hyperparameter) -> None:
-    """The values beside rows and columns of cells."""
+    """The values along rows and columns of cells."""
     for each, axis in ((across, axes.xaxis), (up, axes.yaxis)):
         n = len(each.values)
         shown = list(range(n)) if n <= 12 else spaced(n)
