@@ -36,8 +36,11 @@ AREAS: dict[str, dict[str, list[str]]] = {
     "data": {
         "data/table_builder": ["data/test_column_types", *TABLES],
         "data/column_types": TABLES,
+        "data/encoding": TABLES,
+        "data/numerics": ["data/test_preprocessing"],
         "data/batches": [],
         "data/preprocessing": [],
+        "data/table_preprocessing": ["data/test_preprocessing"],
         "data/split": [],
         "data/parquet_stream": [],
         "data/streaming_batches": STREAMS,

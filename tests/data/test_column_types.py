@@ -126,7 +126,7 @@ def test_columns_that_are_likely_a_mistake_bring_a_warning(
     assert "data.drop_columns=[odd]" in caplog.text
 
 
-def test_a_number_column_with_a_word_in_it_is_told() -> None:
+def test_a_number_column_with_a_word_in_it_is_reported() -> None:
     """With the word, its row, and what to do."""
     message = error_of(pl.DataFrame({"x": ["1", "2.5", "n/a", None], "y": [0, 1, 0, 1]}))
     assert "column 'x' holds numbers, but 'n/a' in row 3" in message
@@ -136,7 +136,7 @@ def test_a_number_column_with_a_word_in_it_is_told() -> None:
 
 
 @pytest.mark.parametrize("values", [[[1], [2]], [{"a": 1}, {"a": 2}]])
-def test_a_nested_column_is_told(values: list[object]) -> None:
+def test_a_nested_column_is_reported(values: list[object]) -> None:
     """And can be left out."""
     frame = pl.DataFrame({"x": [1.0, 2.0], "nest": values, "y": [0, 1]})
     assert "column 'nest' holds " in error_of(frame)
@@ -159,7 +159,7 @@ def test_times_are_days(first: object, second: object, days: list[float]) -> Non
 
 
 @pytest.mark.parametrize("key", ["categorical_columns", "drop_columns"])
-def test_names_that_are_no_columns_are_told(key: str) -> None:
+def test_names_that_are_no_columns_are_reported(key: str) -> None:
     """With the nearest one; the target is none of them."""
     assert error_of(FRAME, **{key: ["colur"]}) == (
         f"f.csv has no column 'colur' for data.{key}: did you mean colour?"
@@ -327,7 +327,7 @@ def test_whole_numbers_whose_digits_are_lost_are_named(
 
 
 @pytest.mark.parametrize("key", ["x", "y"])
-def test_lost_digits_are_told_of_features_and_of_the_target(
+def test_lost_digits_are_reported_of_features_and_of_the_target(
     key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once each, though they are in several parts of the table."""

@@ -89,7 +89,7 @@ def test_without_test_files_test_rows_are_divided_off(tmp_path: Path) -> None:
         (None, "holds no train-labels-idx1-ubyte, nor train-labels-idx1-ubyte.gz"),
     ],
 )
-def test_a_bad_file_is_told(content: bytes | None, message: str, tmp_path: Path) -> None:
+def test_a_bad_file_is_reported(content: bytes | None, message: str, tmp_path: Path) -> None:
     """By its name, what it is, and what was expected."""
     write_set(tmp_path)
     labels = tmp_path / "train-labels-idx1-ubyte"
@@ -100,7 +100,7 @@ def test_a_bad_file_is_told(content: bytes | None, message: str, tmp_path: Path)
         IdxData(path=str(tmp_path)).setup()
 
 
-def test_a_packed_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
+def test_a_packed_file_that_is_cut_short_is_reported(tmp_path: Path) -> None:
     """A download that broke off."""
     write_set(tmp_path, ".gz")
     path = tmp_path / "t10k-images-idx3-ubyte.gz"
@@ -109,7 +109,7 @@ def test_a_packed_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
         IdxData(path=str(tmp_path)).setup()
 
 
-def test_a_label_that_no_training_row_has_is_told(tmp_path: Path) -> None:
+def test_a_label_that_no_training_row_has_is_reported(tmp_path: Path) -> None:
     """With the image."""
     write_set(tmp_path)
     labels = np.array([4] * 14 + [9], dtype=np.uint8)

@@ -245,7 +245,7 @@ def test_numbers_beyond_float32_are_used(tmp_path: Path, ending: str, stream: bo
         data_of(tmp_path / f"i{ending}", stream=stream)
 
 
-def test_a_number_too_far_from_the_training_rows_is_told(tmp_path: Path) -> None:
+def test_a_number_too_far_from_the_training_rows_is_reported(tmp_path: Path) -> None:
     """It would be infinite for the network; the message has the true reason and the row."""
     frame = pl.DataFrame({"x": drawn(), "y": drawn(seed=1)})
     far = frame[:9].with_columns(x=pl.when(pl.int_range(9) == 3).then(1e300).otherwise("x"))
@@ -342,7 +342,7 @@ def test_caps_outliers_and_tails_need_no_float64(values: Any) -> None:
     ids=["one beyond float32", "differences rounded away", "all beyond float32"],
 )
 @pytest.mark.parametrize("split", ["validation", "test"])
-def test_targets_too_far_from_the_training_rows_are_told(
+def test_targets_too_far_from_the_training_rows_are_reported(
     tmp_path: Path, unit: float, far: Any, row: int | None, split: str
 ) -> None:
     """Their errors would be infinite, or their differences those of float32."""
@@ -379,7 +379,7 @@ def test_targets_of_a_file_that_need_float64_keep_their_differences(tmp_path: Pa
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_whole_numbers_that_float64_rounds_are_told(
+def test_whole_numbers_that_float64_rounds_are_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, stream: bool
 ) -> None:
     """Once each, as a feature and as a target; of those far apart the last digits do not matter."""

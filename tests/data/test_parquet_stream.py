@@ -312,7 +312,7 @@ def test_every_row_is_looked_at_before_the_training(
         stream_of(tmp_path / "t.parquet", task="multiclass")
 
 
-def test_a_word_among_numbers_is_told_with_its_row(frame: pl.DataFrame, tmp_path: Path) -> None:
+def test_a_word_among_numbers_is_reported_with_its_row(frame: pl.DataFrame, tmp_path: Path) -> None:
     """The row of the file, though only a sample of the rows is kept."""
     is_slip = (pl.col("row") > 1000) & (pl.col("row") % 10 == 6)
     size = pl.when(is_slip).then(pl.lit("?")).otherwise(pl.col("row").cast(pl.String))
@@ -355,7 +355,7 @@ def test_many_whole_numbers_are_no_classes(
     assert len(data.targets) < 3 * 600
 
 
-def test_too_many_classes_are_told(
+def test_too_many_classes_are_reported(
     frame: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row of each is kept in memory."""
@@ -381,7 +381,7 @@ def test_what_needs_all_rows_is_refused(
         stream_of(path, **options)
 
 
-def test_a_table_too_small_to_stream_is_told(tmp_path: Path) -> None:
+def test_a_table_too_small_to_stream_is_reported(tmp_path: Path) -> None:
     """Each split needs a row."""
     pl.DataFrame({"x": [1.0, 2.0], "y": [0.5, 1.5]}).write_parquet(tmp_path / "t.parquet")
     with pytest.raises(UserError, match=r"t.parquet: of 2 rows none is left to be a "):
@@ -392,7 +392,7 @@ def test_a_table_too_small_to_stream_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("n_rows", [N - 1, 100, 2 * N])
-def test_a_file_that_is_written_anew_while_it_is_read_is_told(
+def test_a_file_that_is_written_anew_while_it_is_read_is_reported(
     path: Path, frame: pl.DataFrame, n_rows: int
 ) -> None:
     """By its name, from the thread that reads ahead."""
@@ -402,7 +402,7 @@ def test_a_file_that_is_written_anew_while_it_is_read_is_told(
         epoch_of(data)
 
 
-def test_a_file_that_lacks_its_end_is_told(path: Path) -> None:
+def test_a_file_that_lacks_its_end_is_reported(path: Path) -> None:
     """By its name, before the training."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -472,7 +472,9 @@ def test_an_epoch_cannot_go_on_with_other_minibatches(
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.arrow", 'a b\'s "t".csv'])
-def test_how_to_make_a_file_parquet_is_told(name: str, frame: pl.DataFrame, tmp_path: Path) -> None:
+def test_how_to_convert_a_file_to_parquet_is_reported(
+    name: str, frame: pl.DataFrame, tmp_path: Path
+) -> None:
     """By a command that does it."""
     frame = frame.with_columns(pl.col("row").cast(pl.Int64))
     write_frame(frame, tmp_path / name)
@@ -485,7 +487,7 @@ def test_how_to_make_a_file_parquet_is_told(name: str, frame: pl.DataFrame, tmp_
     assert pl.read_parquet(written).equals(frame)
 
 
-def test_mistakes_on_the_command_line_are_told(path: Path, multilayer: Run) -> None:
+def test_mistakes_on_the_command_line_are_reported(path: Path, multilayer: Run) -> None:
     """With exit code 2, and nothing left behind."""
     write_frame(pl.read_parquet(path), "t.csv")
     words = ["train", "data=table", "data.target=y", "data.stream=true"]

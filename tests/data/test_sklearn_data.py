@@ -93,7 +93,7 @@ def test_every_set_has_a_config():
     assert set(_LOADERS) | {"pass_class"} <= choices
 
 
-def test_unknown_name_is_told_the_nearest():
+def test_an_unknown_name_is_answered_with_the_nearest():
     """One message with the name and the nearest valid one."""
     with pytest.raises(ValueError, match=r"unknown data set 'irsi': did you mean iris\?"):
         BuiltinData(name="irsi")

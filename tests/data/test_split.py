@@ -215,7 +215,7 @@ def test_as_many_rows_of_a_class_as_there_are_splits_are_enough():
     split_rows(table_of(target + [2] * 5), SplitRule(0, folds=5))
 
 
-def test_too_few_rows_of_a_class_are_told():
+def test_too_few_rows_of_a_class_are_reported():
     """The message names the class, and how many rows it has."""
     for n, words in ((1, "1 row"), (2, "2 rows")):
         message = f"class '2' of column 'y' has {words}, fewer than the 3 splits"
@@ -223,7 +223,7 @@ def test_too_few_rows_of_a_class_are_told():
             split_rows(table_of([0] * 50 + [1] * 50 + [2] * n), SplitRule(0, **SHARES))
 
 
-def test_more_classes_than_test_rows_are_told():
+def test_more_classes_than_test_rows_are_reported():
     """Ten classes do not fit into three test rows."""
     message = "cannot divide 30 rows .*: a split would have 3 rows, fewer than the 10 classes"
     with pytest.raises(UserError, match=message):
@@ -231,7 +231,7 @@ def test_more_classes_than_test_rows_are_told():
 
 
 @pytest.mark.parametrize("n_rows", [1, 2])
-def test_too_few_rows_are_told(n_rows):
+def test_too_few_rows_are_reported(n_rows):
     """Three splits need three rows."""
     with pytest.raises(UserError, match=f"cannot divide {n_rows} rows .* would have 0 rows"):
         split_rows(table_of(torch.randn(n_rows), "regression"), SplitRule(0, **SHARES))
@@ -329,7 +329,7 @@ def test_splits_that_are_given_stay_as_they_are(preset_splits):
         assert torch.equal(rows[split], numbers[split])
 
 
-def test_more_folds_than_rows_of_a_class_are_told():
+def test_more_folds_than_rows_of_a_class_are_reported():
     """One message, with the number of rows of the rarest class."""
     table = table_of([0] * 50 + [1] * 4)
     with pytest.raises(UserError, match=r"class '1' of column 'y' has 4 rows, .* the 5 folds"):
@@ -346,7 +346,7 @@ def test_more_folds_than_rows_of_a_class_are_told():
         (1, None, "1 different value, fewer than the 3 splits .*; leave out data.group_column"),
     ],
 )
-def test_more_folds_than_groups_are_told(task, n_groups, folds, message):
+def test_more_folds_than_groups_are_reported(task, n_groups, folds, message):
     """With both numbers; also where every fold would have rows of each class."""
     target = torch.tensor(CLASSES) if task == "multiclass" else torch.randn(1000)
     table = replace(table_of(target, task), groups=torch.arange(1000) % n_groups)
@@ -363,7 +363,7 @@ def test_few_groups_are_divided_as_far_as_they_go(task):
     assert sorted(len(part) for part in parts(rows)) == [32, 34, 34]
 
 
-def test_more_folds_than_rows_are_told():
+def test_more_folds_than_rows_are_reported():
     """In regression, where no class is the rarest."""
     with pytest.raises(UserError, match="3 rows cannot be divided into 5 folds"):
         split_rows(table_of(torch.randn(3), "regression"), SplitRule(0, folds=5))
@@ -430,7 +430,7 @@ def test_only_the_training_rows_that_are_used_are_compared(caplog):
 
 
 @pytest.mark.parametrize(("folds", "fold"), [(5, 5), (5, -1), (1, 0)])
-def test_a_fold_that_is_none_is_told(folds, fold):
+def test_a_fold_out_of_range_is_reported(folds, fold):
     """Folds are counted from 0."""
     with pytest.raises(ValueError, match="fold"):
         BuiltinData(name="iris", folds=folds, fold=fold)

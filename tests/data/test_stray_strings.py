@@ -255,7 +255,7 @@ def write_parts(folder: Path, column: str, word: str) -> None:
 
 
 @pytest.mark.parametrize("column", FAULTS)
-def test_a_fault_in_one_of_several_files_is_told_with_file_and_row(
+def test_a_fault_in_one_of_several_files_is_reported_with_file_and_row(
     multilayer: Run, column: str
 ) -> None:
     """By evaluate, by predict for the features, and in a file of test rows."""
@@ -282,7 +282,7 @@ def test_a_fault_in_one_of_several_files_is_told_with_file_and_row(
         assert not Path("p.csv").exists()
 
 
-def test_a_target_of_words_in_one_of_several_files_is_told(tmp_path: Path) -> None:
+def test_a_target_of_words_in_one_of_several_files_is_reported(tmp_path: Path) -> None:
     """Also where most of its values are words."""
     write_parts(tmp_path, "y", "soon")
     with pytest.raises(UserError, match=r"w-2\.csv: column 'y' holds numbers, but 'soon' in row 6"):
@@ -303,7 +303,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("far", [1e300, -1e60])
-def test_a_streamed_target_that_is_too_far_is_told(tmp_path: Path, far: float) -> None:
+def test_a_streamed_target_that_is_too_far_is_reported(tmp_path: Path, far: float) -> None:
     """With its row in its own file, though it is in no sample; it was infinite, without a word."""
     n, row = 2000, 1777
     for part in (1, 2):
@@ -327,7 +327,7 @@ def test_a_streamed_target_that_is_too_far_is_told(tmp_path: Path, far: float) -
         ("\ufeff\ufeffx,x\n1,2\n", "several columns are called 'x'"),
     ],
 )
-def test_a_header_that_is_none_is_told(tmp_path: Path, content: str, said: str) -> None:
+def test_a_missing_header_is_reported(tmp_path: Path, content: str, said: str) -> None:
     """What is there in its place."""
     (tmp_path / "t.csv").write_bytes(content.encode())
     with pytest.raises(UserError, match=f"t.csv: {said}"):

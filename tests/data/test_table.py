@@ -123,24 +123,24 @@ def error_of(frame, target="y", task=None):
     return str(error.value)
 
 
-def test_missing_target_column_is_told():
+def test_missing_target_column_is_reported():
     """With the key to mend, and the nearest name."""
     message = error_of(pl.DataFrame({"price": [1.0], "size": [2.0]}), target="prise")
     assert message == "f.csv has no column 'prise' for data.target: did you mean price?"
 
 
-def test_table_without_rows_is_told():
+def test_table_without_rows_is_reported():
     """A header alone is nothing to learn from."""
     assert error_of(pl.DataFrame({"x": [], "y": []})) == "f.csv has a header and no rows"
 
 
-def test_table_without_features_is_told():
+def test_table_without_features_is_reported():
     """The target alone does not predict itself."""
     assert "no feature columns" in error_of(pl.DataFrame({"y": ["a", "b"]}))
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf")])
-def test_infinite_feature_is_told_with_its_row(value):
+def test_infinite_feature_is_reported_with_its_row(value):
     """Rows are counted from 1, the header aside."""
     frame = pl.DataFrame({"x": [1, 2, 3], "z": [1.0, 2.0, value], "y": ["a", "b", "a"]})
     assert error_of(frame) == (
@@ -153,7 +153,7 @@ def test_infinite_feature_is_told_with_its_row(value):
     ("values", "task"),
     [(["a", None, "b"], None), ([1.5, None, 2.5], None), ([0, None, 1], "regression")],
 )
-def test_missing_target_is_told_with_its_row(values, task):
+def test_missing_target_is_reported_with_its_row(values, task):
     """A row without a target can be neither learnt from nor tested on."""
     frame = pl.DataFrame({"x": [1, 2, 3], "y": values})
     assert error_of(frame, task=task) == "f.csv: the target 'y' is missing in row 2"
@@ -167,7 +167,7 @@ def test_nan_is_no_class(task):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_target_that_is_not_finite_is_told_with_its_row(value):
+def test_target_that_is_not_finite_is_reported_with_its_row(value):
     """No loss is finite there."""
     message = error_of(pl.DataFrame({"x": [1, 2, 3], "y": [0.5, 1.0, value]}))
     assert message in (
@@ -192,7 +192,7 @@ def test_words_are_no_target_for_regression():
     assert message.startswith("f.csv: the target 'y' must hold numbers, found 'a' in row 1")
 
 
-def test_target_of_one_class_is_told():
+def test_target_of_one_class_is_reported():
     """There is nothing to tell apart."""
     message = error_of(pl.DataFrame({"x": [1, 2], "y": ["a", "a"]}))
     assert message == "f.csv: column 'y' has 1 class, needs at least 2"
@@ -228,7 +228,7 @@ KNOWN = Columns(["a", "b"], "y", "binary", ["no", "yes"])
         ),
     ],
 )
-def test_table_unlike_the_one_of_the_training_is_told(columns, message):
+def test_table_unlike_the_one_of_the_training_is_reported(columns, message):
     """What a finished run cannot be evaluated on is said with the column or the row."""
     with pytest.raises(UserError) as error:
         encode_table(pl.DataFrame(columns), KNOWN, Origin("g.csv"))
@@ -344,7 +344,7 @@ def test_nan_is_no_label():
     assert encode_table(frame, table.columns, Origin("g.parquet")).features.nansum() == 1
 
 
-def test_a_category_of_which_no_value_is_known_is_told(tmp_path, caplog):
+def test_a_category_of_which_no_value_is_known_is_reported(tmp_path, caplog):
     """With the file and some values; one that is known, or none at all, says nothing."""
     columns = Columns(["c"], "y", "regression", [], {"c": ["a", "b"]})
     for name, values in (("some", ["a", "z"]), ("no", [None, None]), ("other", ["x", "z"])):

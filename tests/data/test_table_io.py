@@ -137,7 +137,7 @@ def test_a_table_is_read_in_parts(tmp_path):
         assert pl.concat(parts).equals(frame)
 
 
-def test_a_short_row_far_down_is_told(tmp_path):
+def test_a_short_row_far_down_is_reported(tmp_path):
     """Also in a file that is read in many parts, and whose last column has gaps."""
     path = tmp_path / "table.csv"
     rows = ["1,2,3"] * _BATCH_VALUES
@@ -158,7 +158,7 @@ def test_csv_with_a_header_alone_has_no_rows(tmp_path):
 
 
 @pytest.mark.parametrize("check", [check_input, read_frame])
-def test_missing_file_is_told(tmp_path, check):
+def test_missing_file_is_reported(tmp_path, check):
     """The message is the path and what is wrong."""
     path = tmp_path / "none.csv"
     with pytest.raises(UserError, match=r"none\.csv: no such file"):
@@ -176,7 +176,7 @@ def test_folder_is_no_input(tmp_path, check):
 
 @pytest.mark.parametrize("name", ["table.xlsx", "table", "table.csv.bz2", ".csv"])
 @pytest.mark.parametrize("check", [check_input, read_frame])
-def test_unknown_ending_of_an_input_is_told(tmp_path, check, name):
+def test_unknown_ending_of_an_input_is_reported(tmp_path, check, name):
     """The message lists the endings that are known."""
     path = tmp_path / name
     path.write_text("a\n1\n")
@@ -244,7 +244,7 @@ def test_text_is_no_binary_table(tmp_path, ending):
         (b'a,b\n1,"x\n2,3\n', "."),
     ],
 )
-def test_malformed_text_is_told_with_its_row(tmp_path, ending, content, message):
+def test_malformed_text_is_reported_with_its_row(tmp_path, ending, content, message):
     """Too many values, too few, blank lines, other encodings, names of several columns."""
     path = tmp_path / f"table{ending}"
     if ending.lower().startswith(".tsv"):
@@ -282,7 +282,7 @@ def test_a_replacement_character_is_a_character(tmp_path, ending):
 )
 @pytest.mark.parametrize("n_after", [0, 1, 20 * _ROWS_FOR_TYPES])
 @pytest.mark.parametrize("before", ["x,1", '"x\ny ""z""",1', 'the "big" one,1', "9,2"])
-def test_a_quote_within_a_value_is_told_with_its_row(tmp_path, row, n_after, before):
+def test_a_quote_within_a_value_is_reported_with_its_row(tmp_path, row, n_after, before):
     """And how it is to be written; rows before that may be read are passed over."""
     path = tmp_path / "table.csv"
     path.write_text("a,b\n" + f"{before}\n" * 6 + f"{row}\n" + "y,3\n" * n_after)
@@ -307,7 +307,7 @@ def test_pairs_of_quotes_within_values_and_long_values_are_read(tmp_path):
         ("table.tsv", ",", "separated by commas; they must be by tabs"),
     ],
 )
-def test_columns_that_are_separated_otherwise_are_told(tmp_path, name, separator, message):
+def test_columns_that_are_separated_otherwise_are_reported(tmp_path, name, separator, message):
     """Not read as one column; among other columns a name may hold anything."""
     path = tmp_path / name
     path.write_bytes(packed(f"a{separator}b\n1{separator}2\n".encode(), path.suffix))
@@ -344,7 +344,7 @@ def test_several_files_are_one_table(tmp_path):
         ("x,y\n1,2024-05-01\n", "its column 'y' holds Date instead of Int64"),
     ],
 )
-def test_files_that_do_not_go_together_are_told(tmp_path, other, message):
+def test_files_that_do_not_go_together_are_reported(tmp_path, other, message):
     """The one that differs from the first, and in what."""
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
     (tmp_path / "b.csv").write_text(other)
@@ -371,7 +371,7 @@ UTC = pl.Datetime("us", "UTC")
         (pl.Boolean(), pl.Datetime()),
     ],
 )
-def test_types_that_do_not_go_together_are_told(tmp_path, first, other):
+def test_types_that_do_not_go_together_are_reported(tmp_path, first, other):
     """Also where polars has a type for both, but days and numbers do not mean the same."""
     for ending in (".parquet", ".arrow"):
         write_frame(pl.DataFrame(schema={"x": first}), tmp_path / f"a{ending}")
@@ -429,7 +429,7 @@ def test_a_file_whose_name_has_brackets_is_read(tmp_path):
         ("file.csv/table.csv", r"file\.csv does not exist"),
     ],
 )
-def test_output_that_cannot_be_is_told(tmp_path, check, name, message):
+def test_an_output_that_cannot_be_written_is_reported(tmp_path, check, name, message):
     """Before anything is computed, and without writing anything."""
     (tmp_path / "folder.csv").mkdir()
     (tmp_path / "file.csv").touch()
@@ -438,7 +438,7 @@ def test_output_that_cannot_be_is_told(tmp_path, check, name, message):
     assert files_in(tmp_path) == ["file.csv", "folder.csv"]
 
 
-def test_folder_that_may_not_be_written_to_is_told(tmp_path, monkeypatch):
+def test_folder_that_may_not_be_written_to_is_reported(tmp_path, monkeypatch):
     """What the system says of the folder is passed on; made up, since root may write anywhere."""
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
     with pytest.raises(UserError, match="may not be written to"):

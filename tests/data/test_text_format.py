@@ -116,7 +116,9 @@ def test_a_word_that_is_not_clear_is_refused(
 
 @pytest.mark.parametrize("word", ["inf", "Inf", "-inf", "+inf", "Infinity", "1e999"])
 @pytest.mark.parametrize("form", FORMATS)
-def test_an_infinite_number_is_told_in_any_spelling(tmp_path: Path, word: str, form: str) -> None:
+def test_an_infinite_number_is_reported_in_any_spelling(
+    tmp_path: Path, word: str, form: str
+) -> None:
     """As such, with its row."""
     path = written(numbers_with(word, 50), tmp_path, form)
     with pytest.raises(UserError, match=r"column 'x' .*in row 51"):
@@ -139,7 +141,7 @@ def test_numbers_among_missing_values_are_numbers(values: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("word", "role"), [("nan", "target"), ("NA", "target"), ("NA", "group")])
-def test_a_missing_target_or_group_is_told(tmp_path: Path, word: str, role: str) -> None:
+def test_a_missing_target_or_group_is_reported(tmp_path: Path, word: str, role: str) -> None:
     """Also where the words around it are numbers."""
     frame = numbers_with("0.5", 3).with_columns(
         z=pl.when(pl.int_range(60) == 50).then(pl.lit(word)).otherwise(pl.lit("3"))
@@ -156,7 +158,7 @@ def test_a_missing_target_or_group_is_told(tmp_path: Path, word: str, role: str)
         table_of(path, group_column="z" if role == "group" else None)
 
 
-def test_a_slip_in_the_target_is_told(tmp_path: Path) -> None:
+def test_a_stray_value_in_the_target_is_reported(tmp_path: Path) -> None:
     """It is no class of its own."""
     path = written(numbers_with("?", 7).rename({"x": "y", "y": "x"}), tmp_path, "csv")
     with pytest.raises(UserError, match=r"column 'y' holds numbers, but '\?' in row 8"):
@@ -214,7 +216,7 @@ def test_numbers_may_stand_for_missing_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["maybe", "2.5"])
-def test_a_slip_among_booleans_is_told_with_its_row(tmp_path: Path, word: str) -> None:
+def test_a_stray_value_among_booleans_is_reported_with_its_row(tmp_path: Path, word: str) -> None:
     """Not the first boolean, which is no slip."""
     (tmp_path / "f.csv").write_text(f"x\nTrue\nfalse\n{word}\nTrue\n")
     columns = Columns(["x"], "y", "regression", [])
@@ -223,7 +225,7 @@ def test_a_slip_among_booleans_is_told_with_its_row(tmp_path: Path, word: str) -
         encode_features(frame, columns, origin)
 
 
-def test_a_file_that_writes_numbers_otherwise_than_the_training_is_told(tmp_path: Path) -> None:
+def test_a_file_that_writes_numbers_otherwise_than_the_training_is_reported(tmp_path: Path) -> None:
     """It is the run that knows how they are written."""
     (tmp_path / "f.csv").write_text('x\n7\n"1,022"\n')
     columns = Columns(["x"], "y", "regression", [])
@@ -319,7 +321,7 @@ def test_iso_times_alone_are_times(text: str, zone: str | None, expected: str | 
         assert found == right
 
 
-def test_a_slip_among_dates_is_told(tmp_path: Path) -> None:
+def test_a_stray_value_among_dates_is_reported(tmp_path: Path) -> None:
     """And a missing one is missing."""
     days = [str(time.date()) for time in TIMES]
     days[40] = "NaT"
@@ -452,7 +454,7 @@ def test_a_path_is_in_quotes_only_where_it_must_be() -> None:
     ("word", "value"),
     [("drop_columns=[1]", ["1"]), ("group_column=true", "true"), ("target=1", "1")],
 )
-def test_a_name_that_is_no_word_to_hydra_is_told_how_to_write(
+def test_a_name_that_hydra_takes_for_another_type_is_answered_with_a_hint(
     multilayer: Run, word: str, value: object
 ) -> None:
     """The hint is taken as it stands."""
@@ -485,7 +487,7 @@ def test_a_remedy_is_one(tmp_path: Path, values: str, word: str, decimal: str, s
         table_of(written(frame, tmp_path, "tsv"), decimal=decimal)
 
 
-def test_another_label_among_booleans_is_told(
+def test_another_label_among_booleans_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It makes a category of them."""
@@ -508,7 +510,7 @@ def test_any_space_may_separate_thousands(tmp_path: Path, space: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["$5", "5 %", "1,022 €", "-£5", "'022'"])
-def test_signs_at_numbers_are_told(tmp_path: Path, word: str) -> None:
+def test_signs_at_numbers_are_reported(tmp_path: Path, word: str) -> None:
     """Though all numbers of the column have them; they can be taken for categories."""
     frame = numbers_with("1", 0).with_columns(x=pl.Series([word, "7", "8"] * 20))
     path = written(frame, tmp_path, "csv")
@@ -623,7 +625,9 @@ def test_a_missing_word_and_spaces_in_an_enum(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [1, 2, 3])
-def test_a_slip_in_one_of_several_files_is_told_with_its_row(tmp_path: Path, place: int) -> None:
+def test_a_stray_value_in_one_of_several_files_is_reported_with_its_row(
+    tmp_path: Path, place: int
+) -> None:
     """In its own file, wherever that is among the others."""
     for i in (1, 2, 3):
         frame = numbers_with("?" if i == place else "0.5", 30)
@@ -651,7 +655,7 @@ def test_a_target_of_numbers_as_text_may_be_regressed_on(tmp_path: Path) -> None
         ("{:02}:30", "25:05", "write times of day as 13:45, and leave it empty if it is missing"),
     ],
 )
-def test_a_slip_among_times_of_another_file_is_told(
+def test_a_stray_value_among_times_of_another_file_is_reported(
     tmp_path: Path, then: str, now: str, said: str
 ) -> None:
     """What such a column must hold is what it held in training."""
@@ -665,7 +669,7 @@ def test_a_slip_among_times_of_another_file_is_told(
 
 
 @pytest.mark.parametrize("row", [2, 50])
-def test_not_a_number_is_told_wherever_it_is(
+def test_not_a_number_is_reported_wherever_it_is(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, row: int
 ) -> None:
     """Behind the rows that the types are taken from too."""

@@ -83,11 +83,17 @@ class TableData(DataModule):
         self.paths: dict[Split, str] = {name: path for name, path in paths.items() if path}  # type: ignore[misc]
         self.target = plain_name(target)
         self.task = task
-        self.categorical_columns = [plain_name(name) for name in categorical_columns]
-        self.drop_columns = [plain_name(name) for name in drop_columns]
-        self.group_column = None if group_column is None else plain_name(group_column)
         self.text = TextFormat(tuple(missing), decimal, thousands)
-        self.roles: dict[str, Role] = dict.fromkeys(self.categorical_columns, "category")
+        self.builder_options: dict[str, Any] = {
+            "target": self.target,
+            "task": task,
+            "categorical_columns": [plain_name(name) for name in categorical_columns],
+            "drop_columns": [plain_name(name) for name in drop_columns],
+            "group_column": None if group_column is None else plain_name(group_column),
+            "text": self.text,
+        }
+        categories = self.builder_options["categorical_columns"]
+        self.roles: dict[str, Role] = dict.fromkeys(categories, "category")
         if task == "regression":
             self.roles[self.target] = "number"
         self.categorical_encoding = categorical_encoding
@@ -109,7 +115,7 @@ class TableData(DataModule):
         roles, known = self.roles, self.known_columns
         if known and known.times is None:  # of an older version, which read labels differently
             labels = [*known.categories, *[known.target] * bool(known.classes)]
-            labels.append(self.group_column or "")
+            labels.append(self.builder_options["group_column"] or "")
             roles = roles | dict.fromkeys(map(plain_name, labels), "as inferred")
         while True:
             try:
@@ -138,13 +144,8 @@ class TableData(DataModule):
         """
         builder = TableBuilder(
             file.schema,
-            target=self.target,
-            task=self.task,
-            categorical_columns=self.categorical_columns,
-            drop_columns=self.drop_columns,
-            group_column=self.group_column,
+            **self.builder_options,
             known=self.known_columns,
-            text=self.text,
             name=file.name,
             dtype=np.float64 if is_wide else np.float32,
         )
