@@ -19,9 +19,9 @@ from multilayer.nn.losses import CrossEntropy
 from multilayer.runs.folder import RunFolder
 from multilayer.training.checks import check_batch_normalization
 from multilayer.training.factory import (
+    _check_shape,
     balance_class_weights,
     check_components,
-    check_shape,
     limited_batches,
     make_all,
     make_checked_network,
@@ -228,7 +228,7 @@ def test_checking_the_shape_leaves_the_mode(training: bool) -> None:
     """And takes the network in evaluation: batch normalization, of two rows, would move."""
     network = MLP(6, 1, normalization="batch").train(training)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    check_shape(network, 6, FLATS)
+    _check_shape(network, 6, FLATS)
     assert network.training is training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -248,17 +248,17 @@ def test_checking_the_shape_leaves_the_mode(training: bool) -> None:
 def test_a_network_of_another_shape_is_refused(network: nn.Module, message: str | None) -> None:
     """With what it takes or gives."""
     if message is None:
-        check_shape(network, 6, FLATS)
+        _check_shape(network, 6, FLATS)
     else:
         with pytest.raises(UserError, match=message):
-            check_shape(network, 6, FLATS)
+            _check_shape(network, 6, FLATS)
 
 
 def test_a_vector_is_no_row_of_several_classes() -> None:
     """`(B,)` stands for `(B, 1)` alone."""
     columns = Columns(["a"], "y", "multiclass", ["x", "y", "z"])
     with pytest.raises(UserError, match="3 outputs a row for the task multiclass"):
-        check_shape(nn.Sequential(nn.Linear(1, 1), nn.Flatten(0)), 1, columns)
+        _check_shape(nn.Sequential(nn.Linear(1, 1), nn.Flatten(0)), 1, columns)
 
 
 def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:

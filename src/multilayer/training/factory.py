@@ -124,7 +124,7 @@ def make_checked_network(
 ) -> nn.Module:
     """The network for preprocessed rows of a table; it has been called to check its shapes."""
     network = _assemble_network(config, columns, preprocessing)
-    check_shape(network, preprocessing.n_features, columns)
+    _check_shape(network, preprocessing.n_features, columns)
     return network
 
 
@@ -139,7 +139,7 @@ def _assemble_network(config: Config, columns: Columns, preprocessing: Preproces
     return nn.Sequential(first, after)
 
 
-def check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
+def _check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
     """Raise `UserError` unless a network maps `n_features` features to a table's outputs."""
     n_outputs = columns.n_outputs
     training = network.training
