@@ -59,7 +59,6 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "lr_sweep/range_test": [],
         "lr_sweep/analysis": [],
         "training/epoch": [],
-        "training/logged": [],
         "training/module": ["training/test_lightning_use"],
         "training/schedulers": [],
     },

@@ -266,12 +266,7 @@ class TableFile:
 def read_frame(
     path: str | Path, text: TextFormat | None = None, roles: Roles | None = None
 ) -> tuple[pl.DataFrame, Origin]:
-    """The whole table in a file, or in several that a path with wildcards names.
-
-    Args:
-        path: As in `TableFile`, as are the others.
-        text: How values are written.
-        roles: What is known of columns.
+    """The whole table in a file, or in several; the arguments are those of `TableFile`.
 
     Raises:
         UserError: As `TableFile` does.
