@@ -7,7 +7,6 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from multilayer.cli.compose import CachingConfigLoader
 from multilayer.core.errors import UserError
 from multilayer.training.runtime import gc_paused
 
@@ -34,8 +33,6 @@ class LockstepLauncher(Launcher):
                 f"hydra.launcher.max_members={most}: must be a whole number of at least 1, or null "
                 "for what fits into memory"
             )
-        # The sweeper composes each job to check it, and we do again: 0.1 s each time.
-        hydra_context.config_loader = CachingConfigLoader(hydra_context.config_loader)
         self.context = hydra_context
         self.task = task_function
         self.config = config

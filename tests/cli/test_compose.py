@@ -1,12 +1,108 @@
-"""Configs from the user's own folders, and a run's own."""
+"""Configs from the user's own folders, a run's own, and what Hydra's own loader gives."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from hydra.version import setbase
+from omegaconf import OmegaConf
 
 from multilayer.cli.check import check_command_line
-from multilayer.cli.compose import _after_choice
+from multilayer.cli.compose import CachingConfigLoader, _after_choice
+from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import UserError
+
+from ..conftest import Run
+
+COMMAND_LINES = [
+    [],
+    ["optimizer.lr=0.1"],
+    ["data=iris", "optimizer=sgd", "optimizer.momentum=0.9", "seed=3"],
+    ["model.d_hidden=[8,8]", "callbacks=[default,diagnostics]", "callbacks.early_stopping=null"],
+    ["+trainer.more=1", "~trainer.more", "++model.dropout=0.5", "hydra.job.chdir=false"],
+    ["experiment=overfit", "trainer.max_epochs=2"],
+    ["hydra.run.dir=here/${hydra.job.override_dirname}", "seed=1", "optimizer.lr=1"],
+]
+
+
+@pytest.fixture
+def loaders() -> Iterator[tuple[ConfigLoaderImpl, CachingConfigLoader]]:
+    """Hydra's and ours."""
+    setbase("1.3")
+    CachingConfigLoader.forget()
+    path = create_config_search_path(str(conf_dir()))
+    yield ConfigLoaderImpl(path), CachingConfigLoader(path)
+    CachingConfigLoader.forget()
+
+
+SWEEPS = [
+    ["hydra.mode=MULTIRUN", "optimizer.lr=0.1,0.2", "seed=range(3)"],
+    ["optimizer=sgd,adam", "seed=1,2", "hydra/launcher=lockstep", "hydra.sweep.dir=here"],
+]
+
+
+@pytest.mark.parametrize("mode", [RunMode.RUN, RunMode.MULTIRUN])
+def test_a_config_is_what_hydra_composes(
+    loaders: tuple[ConfigLoaderImpl, CachingConfigLoader], mode: RunMode
+) -> None:
+    """Also after others of the same choices, and with Hydra's own node."""
+    lines = [*COMMAND_LINES, *(SWEEPS if mode == RunMode.MULTIRUN else [])]
+    for words in [*lines, *lines[::-1]]:
+        theirs, ours = (
+            OmegaConf.to_container(each.load_configuration("train", words, mode), resolve=False)
+            for each in loaders
+        )
+        assert ours == theirs
+
+
+def test_a_wrong_key_is_refused_as_hydra_refuses_it(
+    loaders: tuple[ConfigLoaderImpl, CachingConfigLoader],
+) -> None:
+    """With the same words."""
+    messages = []
+    for loader in loaders:
+        with pytest.raises(ConfigCompositionException) as error:
+            loader.load_configuration("train", ["optimizer.rate=1"], RunMode.RUN)
+        messages.append(str(error.value))
+    assert messages[0] == messages[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "n"),
+    [
+        (["data=iris", "optimizer.lr=0.1"], 1),
+        (["-m", "data=iris", "optimizer.lr=0.1,0.2", "seed=0,1"], 1),
+        (["-m", "data=iris", "optimizer=sgd,adam", "seed=0,1"], 3),
+    ],
+)
+def test_files_are_read_once_for_the_same_choices(
+    multilayer: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], n: int
+) -> None:
+    """By the check, the run and all jobs of a sweep together."""
+    composed = []
+    own = ConfigLoaderImpl._load_configuration_impl
+
+    def counted(*arguments: object, **named: object) -> object:
+        composed.append(arguments)
+        return own(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", counted)
+    assert multilayer("train", *words, "trainer.max_epochs=1").code == 0
+    assert len(composed) <= n
+
+
+def test_a_file_that_changed_is_read_again(multilayer: Run, tmp_path: Path) -> None:
+    """By the next command in the same process."""
+    (tmp_path / "mine" / "optimizer").mkdir(parents=True)
+    file = tmp_path / "mine" / "optimizer" / "own.yaml"
+    for rate in ("0.5", "0.25"):
+        file.write_text(f"_target_: torch.optim.SGD\n_partial_: true\nlr: {rate}\n")
+        outcome = multilayer("train", "--config-dir", "mine", "optimizer=own", "--cfg", "job")
+        assert f"lr: {rate}" in outcome.out
 
 
 def test_a_folder_of_the_users_own_adds_choices(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache, cached_property
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra._internal.hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
@@ -40,7 +40,7 @@ _TRUSTED_REFERENCES = ('${oc.env:MLFLOW_TRACKING_URI,"sqlite:///mlflow.db"}',)
 
 def install_config_loader() -> None:
     """Have Hydra load its configs by our loader, for which it has no public setting."""
-    hydra._internal.hydra.ConfigLoaderImpl = _ResumingConfigLoader  # type: ignore[attr-defined]
+    hydra._internal.hydra.ConfigLoaderImpl = CachingConfigLoader  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -59,6 +59,7 @@ def compose_session(search_path: Sequence[str]) -> Iterator[ConfigLoader]:
         path.prepend("command-line", each, anchor=SearchPathQuery(provider="schema"))
     setbase("1.3")
     install_config_loader()
+    CachingConfigLoader.forget()
     Hydra.create_main_hydra2(task_name="multilayer", config_search_path=path)
     try:
         yield GlobalHydra.instance().config_loader()
@@ -67,13 +68,70 @@ def compose_session(search_path: Sequence[str]) -> Iterator[ConfigLoader]:
         HydraConfig.instance().cfg = None
 
 
-class _ResumingConfigLoader(ConfigLoaderImpl):
-    """Hydra's loader, which starts from a run's own config where `resume` names one."""
+class CachingConfigLoader(ConfigLoaderImpl):
+    """Hydra's loader, which reads and merges the files of the same choices once in a command.
+
+    Hydra composes a config from its files for the check of a command line, to learn `hydra.mode`,
+    for the run, and twice for each job of a sweep: for its sweeper and for its launcher. That takes
+    0.1 s each time; a config that differs from an earlier one only in values takes 0.01 s here.
+
+    Where `resume` names a run, the config starts from that run's own.
+    """
+
+    _bases: ClassVar[dict[tuple[str, ...], DictConfig]] = {}
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self.parsed: Sequence[Override] = ()
         self.is_masked = False
+        self.jobs: dict[tuple[str, ...], DictConfig] = {}
+        self._is_group = cache(lambda key: bool(self.get_group_options(key)))
+
+    @classmethod
+    def forget(cls) -> None:
+        """Read all files again."""
+        cls._bases.clear()
+
+    def _load_configuration_impl(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Called by Hydra for each composition."""
+        parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
+        if validate_sweep_overrides:
+            self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
+        values = [override for override in parsed if self._sets_value(override)]
+        rest = [str(override.input_line) for override in parsed if override not in values]
+        key = (str(self.get_search_path()), str(config_name), *rest)
+        if key not in self._bases:
+            self._bases[key] = super()._load_configuration_impl(
+                config_name, rest, run_mode, from_shell, validate_sweep_overrides=False
+            )
+        config = deepcopy(self._bases[key])
+        single = [override for override in values if not override.is_sweep_override()]
+        self._apply_overrides_to_config(single, config)
+        of_task = [override for override in parsed if not override.is_hydra_override()]
+        of_hydra = [override for override in parsed if override.is_hydra_override()]
+        config.hydra.overrides.task = [override.input_line for override in of_task]
+        config.hydra.overrides.hydra = [override.input_line for override in of_hydra]
+        names = config.hydra.job.config.override_dirname
+        config.hydra.job.override_dirname = get_overrides_dirname(
+            overrides=of_task,
+            exclude_keys=names.exclude_keys,
+            item_sep=names.item_sep,
+            kv_sep=names.kv_sep,
+        )
+        return config
+
+    def _sets_value(self, override: Override) -> bool:
+        """Whether an override sets a value in the composed config and does nothing else."""
+        is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+        key = override.key_or_group
+        return is_plain and key not in ("resume", "hydra.searchpath") and not self._is_group(key)
 
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
@@ -112,63 +170,19 @@ class _ResumingConfigLoader(ConfigLoaderImpl):
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
     ) -> DictConfig:
-        """Called by Hydra for each job of a sweep, after it has written the sweep's own file."""
+        """Called by Hydra for each job of a sweep, first by the sweeper and then by the launcher.
+
+        By then the sweep's own file is written.
+        """
         if not self.is_masked:
             mask_sweep_file(Path(master_config.hydra.sweep.dir) / "multirun.yaml")
             self.is_masked = True
-        return super().load_sweep_config(master_config, sweep_overrides)
-
-
-class CachingConfigLoader(_ResumingConfigLoader):
-    """The loader of a sweep, in which jobs that choose the same files share reading and merging.
-
-    Hydra takes 0.1 s to compose a job, and does so twice: the sweeper to check it, and the
-    launcher. Here a job that differs from another in values alone takes 0.01 s, once.
-
-    Args:
-        loader: Hydra's, whose search path is used.
-    """
-
-    def __init__(self, loader: ConfigLoaderImpl) -> None:
-        super().__init__(loader.get_search_path())
-        self.bases: dict[tuple[str, ...], DictConfig] = {}
-        self.jobs: dict[tuple[str, ...], DictConfig] = {}
-        self._is_group = cache(lambda key: bool(self.get_group_options(key)))
-
-    def load_sweep_config(
-        self, master_config: DictConfig, sweep_overrides: list[str]
-    ) -> DictConfig:
-        """The config of a job."""
         words = tuple(sweep_overrides)
-        if words in self.jobs:
-            return self.jobs.pop(words)
-        parsed = OverridesParser.create(config_loader=self).parse_overrides(list(words))
-        if any(override.key_or_group == "resume" for override in parsed):
-            return super().load_sweep_config(master_config, list(words))
-        values = [override for override in parsed if self._sets_value(override)]
-        rest = tuple(str(item.input_line) for item in parsed if item not in values)
-        if rest not in self.bases:
-            self.bases[rest] = super().load_sweep_config(master_config, list(rest))
-        config = deepcopy(self.bases[rest])
-        self._apply_overrides_to_config(values, config)
-        of_task = [override for override in parsed if not override.is_hydra_override()]
-        config.hydra.overrides.task = [override.input_line for override in of_task]
-        names = config.hydra.job.config.override_dirname
-        config.hydra.job.override_dirname = get_overrides_dirname(
-            overrides=of_task,
-            exclude_keys=names.exclude_keys,
-            item_sep=names.item_sep,
-            kv_sep=names.kv_sep,
-        )
-        OmegaConf.copy_cache(from_config=master_config, to_config=config)
-        self.jobs[words] = config
+        config = self.jobs.pop(words, None)
+        if config is None or OmegaConf.is_readonly(config.hydra):  # that of an equal job that ran
+            config = super().load_sweep_config(master_config, list(words))
+            self.jobs[words] = config
         return config
-
-    def _sets_value(self, override: Override) -> bool:
-        """Whether an override sets a value in the composed config and does nothing else."""
-        is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
-        is_other = override.is_hydra_override() or self._is_group(override.key_or_group)
-        return is_plain and not is_other
 
 
 def _without_hydra(config: DictConfig) -> Plain:
