@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import polars as pl
 from matplotlib.axes import Axes
 
-from multilayer.callbacks.learning_curves import plot
+from multilayer.callbacks.learning_curves import plot_learning_curves
 from multilayer.cli.check import check_command_line
 from multilayer.lockstep.train import train
 from multilayer.plotting.style import OVER_LINES, new_figure, save_figure, styled
@@ -46,7 +46,7 @@ def draw_experiment(axes: Axes, experiment: str) -> None:
     losses = {split: frame[f"{split}/loss"].drop_nulls() for split in ("train", "validation")}
     curves = {split: values.to_list() for split, values in losses.items()}
     curves["epoch"] = list(range(1, len(curves["train"]) + 1))
-    plot(axes, curves, result.manifest["best_epoch"])
+    plot_learning_curves(axes, curves, result.manifest["best_epoch"])
 
 
 if __name__ == "__main__":

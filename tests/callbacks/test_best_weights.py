@@ -19,6 +19,8 @@ from multilayer.lockstep.train import train
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.evaluate import evaluate
 from multilayer.training.factory import make_data
+from multilayer.training.history import History
+from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.run import Result
 
 from ..lockstep.test_equivalence import scalars
@@ -143,26 +145,28 @@ def test_callbacks_used_again_forget_the_fit_before(tmp_path: Path) -> None:
         make = partial(torch.optim.SGD, lr=rate)
         module = MulticlassModule(MLP(4, 3), optimizer=make)
         trainer = quiet_trainer(tmp_path, n_epochs)
-        trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
+        trainer.callbacks.extend(lightning_callbacks(*callbacks))  # type: ignore[attr-defined]
         trainer.fit(module, data, **how)
-        return module.state_dict(), [each.state_dict() for each in callbacks[:3]]
+        columns = {**callbacks[2].columns, "seconds": []}
+        return module.state_dict(), [*(each.state_dict() for each in callbacks[:2]), columns]
 
     def callbacks() -> list[Any]:
         early = EarlyStopping(patience=2, min_delta=10.0)
         curves, figures = LearningCurves(folder=tmp_path), Figures(folder=tmp_path)
-        return [BestWeights(), early, curves, figures, Checkpoint(folder=tmp_path)]
+        history = History(folder=tmp_path)
+        return [BestWeights(), early, history, curves, figures, Checkpoint(folder=tmp_path)]
 
     used = callbacks()
     fit(used, 0.5, 5)
-    assert used[1].reason is not None
+    assert used[1].reasons != [None]
     weights, states = fit(used, 1e-6, 2)
     expected, expected_states = fit(callbacks(), 1e-6, 2)
-    assert used[1].reason is None
+    assert used[1].reasons == [None]
     assert all(torch.equal(weights[name], value) for name, value in expected.items())
     torch.testing.assert_close(states, expected_states)
     resumed = {"ckpt_path": tmp_path / "last.ckpt", "weights_only": True}
     _, states = fit(used, 1e-6, 3, **resumed)
-    assert states[2]["curves"]["epoch"] == [1, 2, 3]
+    assert states[2]["epoch"] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -199,10 +203,11 @@ def test_averages_that_are_never_validated_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"StochasticWeightAveraging puts .*use .*WeightAveraging"):
         train(config_with(SWA), tmp_path / "refused", quiet=True)
     assert not (tmp_path / "refused").exists()
-    callbacks = [BestWeights(), pl.callbacks.StochasticWeightAveraging(swa_lrs=0.01)]
+    average = pl.callbacks.StochasticWeightAveraging(swa_lrs=0.01)
+    callbacks = lightning_callbacks(BestWeights(), average)
     trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=callbacks)
     with pytest.raises(UserError, match="StochasticWeightAveraging"):
-        BestWeights().setup(trainer, pl.LightningModule(), "fit")
+        callbacks[0].setup(trainer, pl.LightningModule(), "fit")
 
 
 def test_what_swaps_weights_is_no_member_of_a_stack() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from multilayer import MLP, PLRMLP, BinaryModule, MulticlassModule, Perceptron, RegressionModule
 from multilayer.callbacks import Diagnostics
-from multilayer.callbacks.diagnostics import histogram, look_at
+from multilayer.callbacks.diagnostics import _histogram, compute_stats
 
 from ..trained import train_in
 
@@ -45,7 +45,7 @@ def test_gradients_are_those_of_autograd() -> None:
     other = deepcopy(module).eval()
     other.loss(other.output(features), target).backward()
     before = deepcopy(module.state_dict())
-    found = look_at(module, features, target)
+    found = compute_stats(module.eval(), features, target)
     assert found.gradient_norms.keys() == found.weight_norms.keys()
     for name, norm in found.gradient_norms.items():
         layer = other.network if name == "all" else other.network.get_submodule(name)
@@ -67,7 +67,7 @@ def test_units_that_are_always_the_same_are_dead(activation: str, bias: float) -
         network[0].linear.bias[:3] = bias
         network[1].linear.bias[:] = 5.0
         network[1].linear.weight[:] *= 0.1
-    scalars = look_at(BinaryModule(network), *rows(3)).scalars()
+    scalars = compute_stats(BinaryModule(network), *rows(3)).scalars()
     assert scalars["dead_units/0.linear"] == 3 / 8
     assert scalars["dead_units/1.linear"] == 0
     assert "dead_units/2" not in scalars  # the outputs are no hidden layer
@@ -78,7 +78,7 @@ def test_an_activation_may_be_a_function() -> None:
     network = Functional()
     with torch.no_grad():
         network.first.bias[:2] = -1e3
-    found = look_at(BinaryModule(network), *rows(3))
+    found = compute_stats(BinaryModule(network), *rows(3))
     assert found.scalars()["dead_units/first"] == 2 / 8
     assert set(found.weight_norms) == {"network", "first", "last", "all"}
     assert found.weight_norms["network"] == 2
@@ -86,7 +86,7 @@ def test_an_activation_may_be_a_function() -> None:
 
 def test_a_perceptron_has_no_hidden_layer() -> None:
     """It has norms and outputs all the same."""
-    found = look_at(BinaryModule(Perceptron(3, activation="identity")), *rows(3))
+    found = compute_stats(BinaryModule(Perceptron(3, activation="identity")), *rows(3))
     assert set(found.gradient_norms) == {"linear", "all"}
     assert list(found.histograms()) == ["activations/linear"]
     assert not found.hidden
@@ -95,7 +95,7 @@ def test_a_perceptron_has_no_hidden_layer() -> None:
 def test_embeddings_of_numbers_are_hidden_layers() -> None:
     """As wide as what the next layer takes."""
     network = PLRMLP(3, 1, n_numbers=3, d_embedding=4, d_hidden=[8])
-    found = look_at(RegressionModule(network), rows(3)[0], torch.zeros(40))
+    found = compute_stats(RegressionModule(network), rows(3)[0], torch.zeros(40))
     assert list(found.hidden)[-1] == "1.linear"
     assert found.hidden["0.embeddings.linear"].shape == (40, 3 * 4)
 
@@ -104,7 +104,7 @@ def test_values_that_are_not_finite_are_in_no_histogram() -> None:
     """A network that has diverged has no activations to show."""
     network = MLP(3, 1, d_hidden=[8])
     nn.init.constant_(network[0].linear.weight, torch.nan)
-    found = look_at(BinaryModule(network), *rows(3))
+    found = compute_stats(BinaryModule(network), *rows(3))
     assert found.histograms() == {}
     assert found.gradient_norms["all"].isnan()
 
@@ -112,7 +112,7 @@ def test_values_that_are_not_finite_are_in_no_histogram() -> None:
 def test_a_histogram_counts_all_values() -> None:
     """Also where they are all the same."""
     for values in (torch.arange(100.0), torch.zeros(7)):
-        found = histogram(values)
+        found = _histogram(values)
         assert sum(found["bucket_counts"]) == found["num"] == len(values)
         assert found["bucket_limits"][-1] >= values.max()
         assert found["sum"] == values.sum()

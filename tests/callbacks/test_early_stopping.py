@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from multilayer.callbacks import BestWeights, EarlyStopping
-from multilayer.callbacks.best_weights import find_best_weights
+from multilayer.training.epoch_callback import EpochCallback, Record
+from multilayer.training.lightning_adapter import lightning_callbacks
 
 INF, NAN = float("inf"), float("nan")
 
@@ -35,12 +36,12 @@ class GivenCurve(pl.LightningModule):
 BATCHES = [torch.zeros(1)]
 
 
-def trainer_with(*callbacks: pl.Callback, **arguments: Any) -> pl.Trainer:
+def trainer_with(*callbacks: Any, **arguments: Any) -> pl.Trainer:
     """A trainer with no callbacks but these."""
     usual = {"max_epochs": 100, "num_sanity_val_steps": 0, "accelerator": "cpu"}
     return pl.Trainer(
         **(usual | arguments),
-        callbacks=list(callbacks),
+        callbacks=lightning_callbacks(*callbacks),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -68,8 +69,8 @@ def test_it_stops_after_patience_epochs_without_improvement() -> None:
     assert best.best_value == 3
     assert best.best_step == 3
     assert module.weight.item() == 3  # it was 6 at the end
-    assert stopping.reason is not None
-    assert "has not improved on 3 of epoch 3 for 3 epochs" in stopping.reason
+    assert stopping.reasons[0] is not None
+    assert "has not improved on 3 of epoch 3 for 3 epochs" in stopping.reasons[0]
 
 
 def test_patience_counts_from_min_epochs_on() -> None:
@@ -106,8 +107,8 @@ def test_a_loss_that_is_not_finite_stops_at_once(value: float) -> None:
     n_epochs, best, module = fit([5, 4, value, 1], stopping, min_epochs=4)
     assert n_epochs == 3
     assert stopping.diverged
-    assert stopping.reason is not None
-    assert stopping.reason == f"diverged: validation/loss is {value} in epoch 3"
+    assert stopping.reasons[0] is not None
+    assert stopping.reasons[0] == f"diverged: validation/loss is {value} in epoch 3"
     assert best.best_epoch == 2
     assert module.weight.item() == 2
 
@@ -117,7 +118,7 @@ def test_a_run_that_goes_on_improving_has_no_reason_to_stop() -> None:
     stopping = EarlyStopping(patience=1)
     n_epochs, best, module = fit([5, 4, 3, 2], stopping)
     assert (n_epochs, best.best_epoch, module.weight.item()) == (4, 4, 4)
-    assert stopping.reason is None
+    assert stopping.reasons[0] is None
 
 
 def test_a_metric_that_is_not_logged_is_named() -> None:
@@ -199,7 +200,7 @@ def test_another_callback_may_stop_the_training_too() -> None:
     trainer = trainer_with(StopsAt(), BestWeights(), stopping, max_epochs=9)
     trainer.fit(GivenCurve([9, 8, 7, 6, 5, 4, 3, 2, 1]), BATCHES, BATCHES)
     assert trainer.current_epoch == 2
-    assert stopping.reason is None
+    assert stopping.reasons[0] is None
 
 
 @pytest.mark.parametrize("n_before", [1, 2, 4])
@@ -219,7 +220,7 @@ def test_a_training_that_is_resumed_remembers_the_best_and_how_long_ago_it_was(
     assert (n_epochs, best.best_epoch) == (6, 2)
     assert resumed.current_epoch == 6
     assert stopping.state_dict() == whole.state_dict()
-    assert stopping.reason == whole.reason
+    assert stopping.reasons[0] == whole.reasons[0]
     assert (kept.best_epoch, kept.best_step, kept.best_value) == (2, 2, 3)
     assert again.weight.item() == module.weight.item() == 2
 
@@ -237,8 +238,17 @@ def test_a_validation_that_belongs_to_no_epoch_changes_nothing() -> None:
     assert module.weight.item() == 7
 
 
-def test_best_weights_are_found_among_the_callbacks() -> None:
-    """None where there are none."""
-    best = BestWeights()
-    assert find_best_weights(trainer_with(EarlyStopping(), best)) is best
-    assert find_best_weights(trainer_with(EarlyStopping())) is None
+class Finds(EpochCallback):
+    """Looks for other callbacks of its fit."""
+
+    def on_fit_start(self, record: Record) -> None:
+        self.found = record.find(BestWeights)
+
+
+def test_a_callback_is_found_by_its_class() -> None:
+    """None where there is none."""
+    best, finds = BestWeights(), Finds()
+    trainer_with(EarlyStopping(), best, finds, max_epochs=1).fit(GivenCurve([1]), BATCHES, BATCHES)
+    assert finds.found is best
+    trainer_with(finds, max_epochs=1).fit(GivenCurve([1]), BATCHES, BATCHES)
+    assert finds.found is None

@@ -20,6 +20,8 @@ from multilayer.core.errors import UserError
 from multilayer.lockstep.train import train
 from multilayer.lr_sweep import LearningRateSweep
 from multilayer.runs.manifest import config_hash
+from multilayer.training.lightning_adapter import lightning_callbacks
+from multilayer.training.lightning_record import LightningRecord
 from multilayer.training.run import Result
 
 from ..conftest import Run
@@ -175,10 +177,10 @@ def test_a_network_that_does_not_stack_is_trained_one_after_the_other(
     assert module.trainer.optimizers[0].param_groups[0]["lr"] == sweep.suggested
 
 
-def fit(module: pl.LightningModule, data: Any, callback: pl.Callback, n_epochs: int = 2) -> None:
+def fit(module: pl.LightningModule, data: Any, callback: Any, n_epochs: int = 2) -> None:
     trainer = pl.Trainer(
         max_epochs=n_epochs,
-        callbacks=[callback],
+        callbacks=lightning_callbacks(callback),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -329,10 +331,14 @@ def test_all_wrong_arguments_are_named_at_once(tmp_path: Path) -> None:
 
 def test_a_new_fit_sweeps_though_the_one_before_was_resumed(tmp_path: Path) -> None:
     """Only a checkpoint that this fit loads gives it the rate."""
-    sweep, trainer = LearningRateSweep(folder=tmp_path), pl.Trainer(accelerator="cpu", logger=False)
+    sweep = LearningRateSweep(folder=tmp_path)
+    (adapter,) = lightning_callbacks(sweep)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=[adapter])
     module = pl.LightningModule()
-    sweep.load_state_dict({"suggested": 0.1})
-    sweep.on_load_checkpoint(trainer, module, {})
-    sweep.setup(trainer, module, "fit")
-    assert not sweep.is_resumed
+    adapter.setup(trainer, module, "fit")
+    adapter.load_state_dict({"suggested": 0.1})
+    adapter.on_load_checkpoint(trainer, module, {})
+    assert LightningRecord(adapter.fit, module, 0).is_resumed  # type: ignore[attr-defined]
+    adapter.setup(trainer, module, "fit")
+    assert not LightningRecord(adapter.fit, module, 0).is_resumed  # type: ignore[attr-defined]
     assert sweep.suggested is None

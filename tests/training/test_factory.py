@@ -306,7 +306,7 @@ def test_a_schedule_may_be_told_the_number_of_epochs() -> None:
 
 
 def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path) -> None:
-    """And the history; what watches rates needs a logger; a quiet one has no summary."""
+    """And the history; Lightning's monitor needs a logger; a quiet one has no summary."""
     run = RunFolder(tmp_path)
 
     def names(*overrides: str, quiet: bool = False) -> set[str]:
@@ -316,7 +316,9 @@ def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path)
 
     usual = names()
     assert {"BestWeights", "EarlyStopping", "LearningRate", "NetworkSummary"} <= usual
-    assert names("logger=none") == usual - {"LearningRate"}
+    monitor = "+callbacks.rates._target_=pytorch_lightning.callbacks.LearningRateMonitor"
+    assert names(monitor) == usual | {"LearningRateMonitor"}
+    assert names(monitor, "logger=none") == usual
     assert names(quiet=True) == usual - {"NetworkSummary"}
     assert names("callbacks=none", "logger=none") == {"History"}
     assert make_trainer(config_of("trainer.max_epochs=3"), run).max_epochs == 3

@@ -32,6 +32,7 @@ from multilayer.core.errors import UserError
 from multilayer.lockstep.train import train
 from multilayer.nn.metrics import metrics_of
 from multilayer.training.factory import make_data
+from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.loaded_run import load_run
 from multilayer.training.predict import _predictions_of
 
@@ -376,7 +377,7 @@ def test_a_resumed_run_goes_on_with_its_schedule(tmp_path: Path) -> None:
     def fit(n_epochs: int, folder: str, ckpt_path: Path | None = None) -> SupervisedModule:
         module = module_for(data, scheduler=plateau)
         trainer = quiet_trainer(tmp_path, n_epochs)
-        trainer.callbacks.append(Checkpoint(folder=tmp_path / folder))  # type: ignore[attr-defined]
+        trainer.callbacks.extend(lightning_callbacks(Checkpoint(folder=tmp_path / folder)))  # type: ignore[attr-defined]
         trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         assert rate == pytest.approx(1e-2 * 0.5 ** (n_epochs - 1))

@@ -772,10 +772,8 @@ def crafted(run: Path, folder: Path, where: tuple[Any, ...], value: Any) -> Path
         (("optimizer_states", 0, "param_groups", 0, "lr"), torch.zeros(2)),
         (("callbacks", "Checkpoint", "cpu"), torch.zeros(5056, dtype=torch.int64)),
         (("callbacks", "Checkpoint", "cpu"), torch.zeros(5056, dtype=torch.uint8)),
-        (
-            ("callbacks", "LearningCurves"),
-            {"curves": {"epoch": [1], "train": [], "validation": []}},
-        ),
+        (("callbacks", "History", "columns", "step"), []),
+        (("callbacks", "History", "columns", "train/loss"), ["x"] * 2),
         (("loops", "fit_loop", "state_dict", "combined_loader", 0, "n_given"), "x"),
         (("multilayer", "config", "callbacks", "early_stopping"), torch.zeros(2)),
     ],

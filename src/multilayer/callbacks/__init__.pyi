@@ -1,4 +1,4 @@
-from .best_epoch_marker import TurningPoint as TurningPoint
+from .best_weights import BestEpochMarker as BestEpochMarker
 from .best_weights import BestWeights as BestWeights
 from .checkpoint import Checkpoint as Checkpoint
 from .diagnostics import Diagnostics as Diagnostics
@@ -6,5 +6,5 @@ from .early_stopping import EarlyStopping as EarlyStopping
 from .learning_curves import LearningCurves as LearningCurves
 from .learning_rate import LearningRate as LearningRate
 from .prediction_figures import Figures as Figures
+from .progress import NetworkSummary as NetworkSummary
 from .progress import TrainingProgress as TrainingProgress
-from .summary import NetworkSummary as NetworkSummary

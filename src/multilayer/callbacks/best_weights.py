@@ -1,107 +1,103 @@
 """Keeps the weights of the best epoch in memory and restores them at the end."""
 
-from math import inf, isfinite
+from collections.abc import Mapping
+from math import inf
 from typing import Any, Literal
 
-import pytorch_lightning as pl
+import numpy as np
+import torch
 from torch import Tensor
 
-from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.training.epoch import is_fitting, monitored_value
-from multilayer.training.lightning_adapter import check_averaging
-from multilayer.training.module import copy_weights
+from multilayer.training.epoch_callback import EpochCallback, Record, Values
 
 Mode = Literal["min", "max"]
 
 
-class BestWeights(EpochsOnly):
-    """The network ends with the weights of its best epoch, not of its last.
+class BestWeights(EpochCallback):
+    """The network ends with the weights of its best epoch instead of its last.
 
-    monitor: a logged metric.
-    mode: "min" where less is better, "max" where more is.
+    The weights of an epoch are those that its validation ran with: other callbacks may swap in
+    averaged ones for it. Two copies of the weights are in memory, on their device.
 
-    Afterwards `best_epoch` is the epoch, counted from 1, 0 where there was none, `best_step` the
-    optimizer steps until then, and `best_value` the metric there. Two copies of the weights are in
-    memory, on their device.
+    Args:
+        monitor: a logged metric.
+        mode: "min" where less is better, "max" where more is.
 
-    The weights of an epoch are those that its validation ran with, `validated`: other callbacks may
-    swap in averaged ones for it, and swap them out before it is known how good they are.
+    Attributes:
+        best_epoch: the best epoch, from 1 on, `(K,)`; 0 where there was none.
+        best_step: the optimizer steps until then, `(K,)`.
+        best_value: the metric there, `(K,)`.
+        weights: weights and buffers there, `(K, ...)`, by name; empty before the first.
 
-    Raises `UserError` beside a callback whose weights would be thrown away.
+    Raises:
+        UserError: next to a callback whose averaged weights are never validated.
     """
 
-    STATE = (
-        *((name, f"best_{name}") for name in ("epoch", "step", "value")),
-        ("weights", "weights"),
-    )
+    STATE = tuple((name, f"best_{name}") for name in ("epoch", "step", "value"))
 
     waits_for_validation = True
+    keeps_weights = True
 
     def __init__(self, *, monitor: str = "validation/loss", mode: Mode = "min") -> None:
         self.monitor = monitor
         self.mode = mode
         self.reset()
 
-    def reset(self) -> None:
+    def reset(self, n_runs: int = 1) -> None:
         """Begin without a best epoch."""
-        self.best_epoch = 0
-        self.best_step = 0
-        self.best_value = worst(self.mode)
+        self.best_epoch = np.zeros(n_runs, int)
+        self.best_step = np.zeros(n_runs, int)
+        self.best_value = np.full(n_runs, worst(self.mode))
         self.weights: dict[str, Tensor] = {}
-        self.validated: dict[str, Tensor] = {}
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Look at the other callbacks, and have our modules copy what they validate with."""
-        super().setup(trainer, pl_module, stage)
-        check_averaging(trainer.callbacks)  # type: ignore[attr-defined]
-        module: Any = pl_module
-        module.validated = {} if stage == "fit" else None
+    def on_validation_end(self, record: Record) -> None:
+        """Keep the weights of the runs whose metric is the best so far."""
+        value = record[self.monitor]
+        better = is_better(value, self.best_value, self.mode)
+        if better.any():
+            self.best_epoch = np.where(better, record.epoch, self.best_epoch)
+            self.best_step = np.where(better, record.step, self.best_step)
+            self.best_value = np.where(better, value, self.best_value)
+            self.weights = _chosen(better, record.weights(), self.weights)
 
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep a copy of the weights that are validated.
+    def on_fit_end(self, record: Record) -> None:
+        """Have the fit end with the best weights, if there were any."""
+        if self.weights:
+            record.end_with(self.weights)
 
-        Our modules make it themselves: other callbacks may swap in this hook, and before this one.
-        """
-        if is_fitting(trainer) and batch_idx == dataloader_idx == 0:
-            module: Any = pl_module
-            self.validated = module.validated or copy_weights(pl_module)
+    def state_dict(self, k: int = 0) -> dict[str, Any]:
+        """The best epoch of run `k`, with its weights."""
+        return super().state_dict(k) | {"weights": {n: w[k] for n, w in self.weights.items()}}
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights where the metric is the best so far."""
-        if not is_fitting(trainer):
-            return
-        value = monitored_value(trainer, self.monitor)
-        if is_better(value, self.best_value, self.mode):
-            self.best_epoch = trainer.current_epoch + 1
-            self.best_step = trainer.global_step
-            self.best_value = value
-            # Lockstep has no minibatches here, and copies where a callback may change weights.
-            self.weights = self.validated or copy_weights(pl_module)
+    def load_state_dict(self, state: Mapping[str, Any], k: int = 0) -> None:
+        """Go on with the best epoch of the run that is resumed."""
+        super().load_state_dict(state, k)
+        n_runs = len(self.best_epoch)
+        for name, own in state["weights"].items():
+            kept = self.weights.get(name, own.expand(n_runs, *own.shape)).clone()
+            kept[k] = own
+            self.weights = self.weights | {name: kept}
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Restore the best weights, if there were any, after whatever other callbacks leave."""
-        module: Any = pl_module
-        module.validated = None
-        if stage == "fit" and self.weights:
-            pl_module.load_state_dict(self.weights)
-
-    def manifest_entries(self) -> dict[str, Any]:
-        """What the manifest says of it."""
-        return {"best_epoch": self.best_epoch}
+    def manifest_entries(self, k: int = 0) -> dict[str, Any]:
+        """The best epoch of run `k`."""
+        return {"best_epoch": int(self.best_epoch[k])}
 
 
-def find_best_weights(trainer: pl.Trainer) -> BestWeights | None:
-    """The `BestWeights` among the trainer's callbacks."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    return next((item for item in callbacks if isinstance(item, BestWeights)), None)
+class BestEpochMarker(EpochCallback):
+    """Marks the best epoch in TensorBoard, as a point among the curves of both splits.
+
+    The point is `turning_point/loss` (or the metric that `BestWeights` follows). The tab "Custom
+    Scalars" shows it in one chart with both curves. Without a `BestWeights` callback and the
+    TensorBoard logger it does nothing.
+    """
+
+    def on_fit_end(self, record: Record) -> None:
+        """Mark the best epoch."""
+        best, writer = record.find(BestWeights), record.tensorboard()
+        if best and best.best_epoch[0] and writer is not None:
+            metric = best.monitor.rpartition("/")[2]  # `loss` of `validation/loss`
+            step = best.best_step[0] - 1  # Lightning counts the steps of its curves from 0
+            writer.add_scalar(f"turning_point/{metric}", best.best_value[0], step)
 
 
 def worst(mode: Mode) -> float:
@@ -109,11 +105,27 @@ def worst(mode: Mode) -> float:
     return inf if mode == "min" else -inf
 
 
-def is_better(value: float, best: float, mode: Mode, min_delta: float = 0.0) -> bool:
-    """Whether a finite value is better than the best so far by more than `min_delta`.
+def is_better(value: Any, best: Any, mode: Mode, min_delta: float = 0.0) -> Values:
+    """Whether finite values are better than the best so far by more than `min_delta`, `(K,)`.
 
-    >>> is_better(0.5, 0.6, "min"), is_better(float("nan"), 0.6, "min")
-    (True, False)
+    >>> is_better(np.array([0.5, np.nan]), np.array([0.6, 0.6]), "min")
+    array([ True, False])
     """
-    gain = best - value if mode == "min" else value - best
-    return isfinite(value) and gain > min_delta
+    with np.errstate(invalid="ignore"):  # inf - inf
+        gain = np.subtract(best, value) if mode == "min" else np.subtract(value, best)
+    return np.isfinite(value) & (gain > min_delta)  # type: ignore[no-any-return]
+
+
+def _chosen(
+    better: Values, new: Mapping[str, Tensor], old: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """New weights for the runs that are better, and the old ones for the others."""
+    if better.all() or not old:
+        return dict(new)
+    takes = torch.from_numpy(better)
+    return {
+        name: value.where(
+            takes.to(value.device).view(-1, *[1] * (value.ndim - 1)), old[name].to(value.device)
+        )
+        for name, value in new.items()
+    }

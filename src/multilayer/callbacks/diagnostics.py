@@ -6,28 +6,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from multilayer.callbacks.best_epoch_marker import tensorboard_writer
-from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.callbacks.inspection_mode import trained_here, untouched
-from multilayer.training.epoch import log_in_fit
+from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.module import SupervisedModule
 
-N_BINS = 64
+_N_BINS = 64
 """Of a histogram; TensorBoard draws half as many."""
 
-DEAD_BELOW = 1e-6
-"""A unit whose values differ by less over the rows has nothing to say about them."""
+_DEAD_BELOW = 1e-6
+"""A unit whose values differ by less over the rows is dead."""
 
 
-class Diagnostics(EpochsOnly):
-    """Looks at the network at the end of an epoch, on the same training rows each time.
-
-    every_n_epochs: in the first epoch, and then in every n-th.
-    n_rows: how many of the training rows, evenly spread.
+class Diagnostics(EpochCallback):
+    """Logs norms, dead units and activations at the end of an epoch, on the same training rows.
 
     The loggers get scalars, by the names of the layers, and `all` for the network:
 
@@ -47,27 +40,30 @@ class Diagnostics(EpochsOnly):
         self.every_n_epochs = every_n_epochs
         self.n_rows = n_rows
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look, if it is time again."""
-        if trainer.current_epoch % self.every_n_epochs or not trainer.is_global_zero:
+    def on_epoch_end(self, record: Record) -> None:
+        """Inspect the network, if it is time again."""
+        if (record.epoch[0] - 1) % self.every_n_epochs or not record.writes_files:
             return
-        module, data = trained_here(trainer, pl_module)
-        features, target = data.split_tensors("train", at_most=self.n_rows)
-        found = look_at(module, features.to(module.device), target.to(module.device))
-        log_in_fit(trainer, found.scalars())
-        writer = tensorboard_writer(trainer)
+        features, target = record.rows("train", at_most=self.n_rows)
+        with record.inspect() as module:
+            stats = compute_stats(module, features.to(module.device), target.to(module.device))
+        record.log_scalars(stats.scalars())
+        writer = record.tensorboard()
         if writer is not None:
-            step = trainer.global_step - 1  # as Lightning counts
-            for name, values in found.histograms().items():
-                writer.add_histogram_raw(name, **histogram(values), global_step=step)
+            step = int(record.step[0]) - 1  # as Lightning counts
+            for name, values in stats.histograms().items():
+                writer.add_histogram_raw(name, **_histogram(values), global_step=step)
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a look at a network finds, by the names of its layers.
+class NetworkStats:
+    """Norms and activations of a network, by the names of its layers.
 
-    hidden: the values of the hidden layers, `(n_rows, n_units)` each.
-    output: the name of the last layer, and what the network gives, `(n_rows, n_outputs)`.
+    Attributes:
+        gradient_norms: of the loss, by the layer's parameters.
+        weight_norms: of the layer's parameters.
+        hidden: the values of the hidden layers, `(n_rows, n_units)` each.
+        output: the name of the last layer, and the network's outputs, `(n_rows, n_outputs)`.
     """
 
     gradient_norms: dict[str, Tensor]
@@ -80,7 +76,7 @@ class Found:
         groups = {
             "gradient_norm": self.gradient_norms,
             "weight_norm": self.weight_norms,
-            "dead_units": {name: dead_units(values) for name, values in self.hidden.items()},
+            "dead_units": {name: _dead_units(values) for name, values in self.hidden.items()},
         }
         return {f"{key}/{name}": each for key, own in groups.items() for name, each in own.items()}
 
@@ -91,28 +87,34 @@ class Found:
         return {f"activations/{name}": each for name, each in finite.items() if len(each)}
 
 
-def look_at(module: SupervisedModule, features: Tensor, target: Tensor) -> Found:
-    """Run some rows forward and backward, in evaluation, and leave the module as it was."""
+def compute_stats(module: SupervisedModule, features: Tensor, target: Tensor) -> NetworkStats:
+    """Run some rows forward and backward, through a module in evaluation mode.
+
+    Args:
+        module: the module.
+        features: preprocessed rows, `(N, D)`.
+        target: `(N,)`.
+    """
     parameters = dict(module.network.named_parameters())
     trained = {name: each for name, each in parameters.items() if each.requires_grad}
-    with untouched(module), torch.enable_grad():
-        with hidden_values(module.network) as hidden:
+    with torch.enable_grad():
+        with _hidden_values(module.network) as hidden:
             output = module.output(features)
         loss = module.loss_of(output, target)
         gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     found = dict(zip(trained, gradients, strict=True))
-    return Found(
-        gradient_norms=norms({name: each for name, each in found.items() if each is not None}),
-        weight_norms=norms({name: each.detach() for name, each in parameters.items()}),
+    return NetworkStats(
+        gradient_norms=_norms({name: each for name, each in found.items() if each is not None}),
+        weight_norms=_norms({name: each.detach() for name, each in parameters.items()}),
         hidden=hidden.values,
         output=(hidden.last or "network", output.detach().reshape(len(output), -1)),
     )
 
 
-def norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The Euclidean norm of the tensors of each layer, and of all.
 
-    >>> norms({"0.weight": torch.tensor([[3.0]]), "0.bias": torch.tensor([4.0])})
+    >>> _norms({"0.weight": torch.tensor([[3.0]]), "0.bias": torch.tensor([4.0])})
     {'0': tensor(5.), 'all': tensor(5.)}
     """
     squares: dict[str, list[Tensor]] = {}
@@ -125,18 +127,18 @@ def norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {layer: square.sqrt() for layer, square in each.items()}
 
 
-def dead_units(values: Tensor) -> Tensor:
+def _dead_units(values: Tensor) -> Tensor:
     """The share of units that are the same for all rows; values `(n_rows, n_units)`.
 
-    >>> dead_units(torch.tensor([[0.0, 1.0], [0.0, 2.0]]))
+    >>> _dead_units(torch.tensor([[0.0, 1.0], [0.0, 2.0]]))
     tensor(0.5000)
     """
     spread = values.amax(dim=0) - values.amin(dim=0)
-    return (spread < DEAD_BELOW).float().mean()
+    return (spread < _DEAD_BELOW).float().mean()
 
 
-def histogram(values: Tensor) -> dict[str, Any]:
-    """What TensorBoard draws a histogram of values `(N,)` from.
+def _histogram(values: Tensor) -> dict[str, Any]:
+    """The arguments of TensorBoard's `add_histogram_raw` for values `(N,)`.
 
     torch's own `add_histogram`, with its 1,500 uneven parts, takes several times as long.
     """
@@ -144,22 +146,22 @@ def histogram(values: Tensor) -> dict[str, Any]:
     low, high = float(values.min()), float(values.max())
     if low == high:  # a layer whose every unit is dead
         low, high = low - 0.5, high + 0.5
-    counts = torch.histc(values, N_BINS, low, high)
+    counts = torch.histc(values, _N_BINS, low, high)
     return {
         "min": low,
         "max": high,
         "num": len(values),
         "sum": float(values.sum()),
         "sum_squares": float(values.square().sum()),
-        "bucket_limits": torch.linspace(low, high, N_BINS + 1)[1:].tolist(),
+        "bucket_limits": torch.linspace(low, high, _N_BINS + 1)[1:].tolist(),
         "bucket_counts": counts.tolist(),
     }
 
 
-class HiddenValues:
-    """What the layers with weights are given, under the name of the one before: the hidden values.
+class _HiddenValues:
+    """The inputs of the layers with weights, by the name of the layer before: the hidden values.
 
-    So they are what the next layer sees, whether a module or a function is the activation.
+    So the activation may be a module or a function.
     """
 
     def __init__(self) -> None:
@@ -175,13 +177,13 @@ class HiddenValues:
 
 
 @contextmanager
-def hidden_values(network: nn.Module) -> Iterator[HiddenValues]:
-    """Note the hidden values of what the network is given within."""
-    found = HiddenValues()
+def _hidden_values(network: nn.Module) -> Iterator[_HiddenValues]:
+    """Collect the hidden values of a forward pass within."""
+    found = _HiddenValues()
     hooks = [
         layer.register_forward_pre_hook(partial(found.see, name))
         for name, layer in network.named_modules()
-        if has_weights(layer)
+        if _has_weights(layer)
     ]
     try:
         yield found
@@ -190,7 +192,7 @@ def hidden_values(network: nn.Module) -> Iterator[HiddenValues]:
             hook.remove()
 
 
-def has_weights(layer: nn.Module) -> bool:
-    """Whether a layer has a matrix of its own, as a normalisation has not."""
+def _has_weights(layer: nn.Module) -> bool:
+    """Whether a layer has a weight matrix, unlike a normalization."""
     own = layer.parameters(recurse=False)
     return isinstance(layer, nn.Linear) or any(parameter.ndim > 1 for parameter in own)

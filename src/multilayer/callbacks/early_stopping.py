@@ -1,26 +1,29 @@
 """Stops a training that no longer improves, or whose loss is no longer finite."""
 
-from math import isfinite
 from typing import Any
 
-import pytorch_lightning as pl
+import numpy as np
 
 from multilayer.callbacks.best_weights import Mode, is_better, worst
-from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.training.epoch import is_fitting, monitored_value
+from multilayer.training.epoch_callback import EpochCallback, Record
 
 
-class EarlyStopping(EpochsOnly):
-    """Stop when a metric has not improved for `patience` validations.
+class EarlyStopping(EpochCallback):
+    """Stops a run when a metric has not improved for `patience` validations.
 
-    monitor: a logged metric.
-    mode: "min" where less is better, "max" where more is.
-    patience: validations without improvement. They count from `Trainer(min_epochs=...)` on, while
-        the best is tracked from the start.
-    min_delta: what an improvement must exceed.
+    Args:
+        monitor: a logged metric.
+        mode: "min" where less is better, "max" where more is.
+        patience: validations without improvement. They count from `trainer.min_epochs` on, while
+            the best is tracked from the start.
+        min_delta: what an improvement must exceed.
 
-    Afterwards `reason` says in words why it stopped, None where it did not, and `diverged` is true
-    where a loss was no longer finite.
+    Attributes:
+        best_value: the best value so far, `(K,)`.
+        best_epoch: its epoch, from 1 on, `(K,)`; 0 where there is none.
+        n_without_improvement: validations since then, `(K,)`.
+        reasons: for each run why it stopped; None where it did not.
+        diverged: whether a loss was no longer finite, `(K,)`.
     """
 
     STATE = tuple((name, name) for name in ("best_value", "best_epoch", "n_without_improvement"))
@@ -43,46 +46,45 @@ class EarlyStopping(EpochsOnly):
         self.min_delta = min_delta
         self.reset()
 
-    def reset(self) -> None:
+    def reset(self, n_runs: int = 1) -> None:
         """Begin to count."""
-        self.best_value = worst(self.mode)
-        self.best_epoch = 0
-        self.n_without_improvement = 0
-        self.reason: str | None = None
-        self.diverged = False
+        self.best_value = np.full(n_runs, worst(self.mode))
+        self.best_epoch = np.zeros(n_runs, int)
+        self.n_without_improvement = np.zeros(n_runs, int)
+        self.reasons: list[str | None] = [None] * n_runs
+        self.diverged = np.zeros(n_runs, bool)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the metric, and stop where it is time."""
-        if not is_fitting(trainer):
-            return
-        epoch = trainer.current_epoch + 1
-        self.stop_if_diverged(trainer, epoch)
-        value = monitored_value(trainer, self.monitor)
-        if is_better(value, self.best_value, self.mode, self.min_delta):
-            self.best_value, self.best_epoch = value, epoch
-            self.n_without_improvement = 0
-        elif epoch > (trainer.min_epochs or 0):
-            self.n_without_improvement += 1
-        if self.n_without_improvement >= self.patience and self.reason is None:
+    def on_validation_end(self, record: Record) -> None:
+        """Look at the metric, and stop the runs that are due."""
+        self._stop_diverged(record)
+        value = record[self.monitor]
+        better = is_better(value, self.best_value, self.mode, self.min_delta)
+        self.best_value = np.where(better, value, self.best_value)
+        self.best_epoch = np.where(better, record.epoch, self.best_epoch)
+        counts = ~better & (record.epoch > record.min_epochs)
+        self.n_without_improvement = np.where(better, 0, self.n_without_improvement + counts)
+        for k in np.flatnonzero(self.n_without_improvement >= self.patience):
             so_far = (
-                f"has not improved on {self.best_value:.4g} of epoch {self.best_epoch}"
-                if self.best_epoch
+                f"has not improved on {self.best_value[k]:.4g} of epoch {self.best_epoch[k]}"
+                if self.best_epoch[k]
                 else "was not a finite number"
             )
-            n_epochs = epoch - self.best_epoch
-            self.reason = f"early stopping: {self.monitor} {so_far} for {n_epochs} epochs"
-        trainer.should_stop = trainer.should_stop or self.reason is not None
+            n_epochs = record.epoch[k] - self.best_epoch[k]
+            if self.reasons[k] is None:
+                reason = f"early stopping: {self.monitor} {so_far} for {n_epochs} epochs"
+                self.reasons[k] = reason
+            record.stop(str(self.reasons[k]), k=int(k))
 
-    def stop_if_diverged(self, trainer: pl.Trainer, epoch: int) -> None:
-        """Note it where any loss is no longer a finite number."""
-        for name, value in trainer.callback_metrics.items():
-            if name.endswith("/loss") and not isfinite(value):
-                self.diverged = True
-                trainer.fit_loop.min_epochs = 0  # or Lightning would train on until then
-                self.reason = f"diverged: {name} is {float(value)} in epoch {epoch}"
+    def _stop_diverged(self, record: Record) -> None:
+        """Stop runs of which any loss is no longer a finite number."""
+        for name, values in record.metrics.items():
+            if name.endswith("/loss"):
+                for k in np.flatnonzero(~np.isfinite(values)):
+                    self.diverged[k] = True
+                    reason = f"diverged: {name} is {values[k]} in epoch {record.epoch[k]}"
+                    self.reasons[k] = reason
+                    record.stop(reason, k=int(k), at_once=True)
 
-    def manifest_entries(self) -> dict[str, Any]:
-        """What the manifest says, where it has stopped the training."""
-        if self.reason is None:
-            return {}
-        return {"stop_reason": self.reason, "status": "diverged" if self.diverged else "done"}
+    def manifest_entries(self, k: int = 0) -> dict[str, Any]:
+        """The run's status, where it diverged."""
+        return {"status": "diverged"} if self.diverged[k] else {}

@@ -2,20 +2,29 @@
 
 from typing import Literal
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import LearningRateMonitor
-
-from multilayer.callbacks.epochs_only import EpochsOnly, hide_hooks_of_a_step
+from multilayer.training.epoch_callback import EpochCallback, Record
 
 
-class LearningRate(EpochsOnly, LearningRateMonitor):
-    """Lightning's callback, without a hook in each step where it logs each epoch."""
+class LearningRate(EpochCallback):
+    """Logs the learning rate of each parameter group, as `lr-Adam` for example.
+
+    Args:
+        logging_interval: "epoch" logs it at the start of each epoch, "step" within epochs, as often
+            as `trainer.log_every_n_steps` says.
+    """
 
     def __init__(self, *, logging_interval: Literal["epoch", "step"] = "epoch") -> None:
-        super().__init__(logging_interval=logging_interval)
+        self.logging_interval = logging_interval
+        if logging_interval == "step":
+            self.within_epochs = "always"
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Hide the hooks before the training."""
-        super().setup(trainer, pl_module, stage)
+    def on_epoch_start(self, record: Record) -> None:
+        """Log the rates that the epoch begins with."""
         if self.logging_interval == "epoch":
-            hide_hooks_of_a_step(self, LearningRateMonitor)
+            record.log_scalars(record.rates, step=int(record.step[0]))
+
+    def within_epoch(self, record: Record) -> None:
+        """Log the rates of a step."""
+        step = int(record.step[0])
+        if self.logging_interval == "step" and (step + 1) % record.log_every_n_steps == 0:
+            record.log_scalars(record.rates, step=step)

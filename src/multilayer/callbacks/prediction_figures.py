@@ -1,20 +1,14 @@
 """Draws what the network predicts for the validation rows, over the epochs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from multilayer.callbacks.best_epoch_marker import tensorboard_writer
-from multilayer.callbacks.best_weights import find_best_weights
-from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.callbacks.inspection_mode import trained_here, untouched
+from multilayer.callbacks.best_weights import BestWeights
 from multilayer.data import DataModule
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
@@ -27,14 +21,12 @@ from multilayer.plotting import (
     draw_roc,
 )
 from multilayer.plotting.style import save_figure, shortened
-from multilayer.training.module import SupervisedModule, copy_weights
+from multilayer.training.epoch_callback import EpochCallback, Record
+from multilayer.training.module import SupervisedModule
 
 
-class Figures(EpochsOnly):
-    """Figures of the validation rows: in TensorBoard over the epochs, in the end as PNG.
-
-    folder: where the PNGs go; it is made if it is missing.
-    n_rows: how many of the rows at most, evenly spread.
+class Figures(EpochCallback):
+    """Figures of the validation rows: in TensorBoard over the epochs, at the end as PNG.
 
     For classes a confusion matrix, a reliability diagram and ROC curves, and where there are two
     numeric columns the decision boundary; for numbers predicted against true values.
@@ -42,6 +34,10 @@ class Figures(EpochsOnly):
     TensorBoard gets them after epochs 1, 2, 4, 8 and so on and the last, since one takes some
     tenths of a second. The PNGs are of the best weights, where a `BestWeights` callback keeps them.
     There are none where predictions are not finite. Nothing of this changes the training.
+
+    Args:
+        folder: where the PNGs go; it is made if it is missing.
+        n_rows: how many of the rows at most, evenly spread.
     """
 
     def __init__(self, *, folder: str | Path, n_rows: int = 10_000) -> None:
@@ -51,89 +47,75 @@ class Figures(EpochsOnly):
         self.n_rows = n_rows
         self.reset()
 
-    def reset(self) -> None:
+    def reset(self, n_runs: int = 1) -> None:
         """Begin with nothing drawn."""
-        self.epoch = 0
         self.drawn_epoch = 0
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def on_fit_start(self, record: Record) -> None:
         """Make the folders above now: if they are gone at the end, they were removed."""
-        super().setup(trainer, pl_module, stage)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_epoch_end(self, record: Record) -> None:
         """Draw after epochs 1, 2, 4, 8, ..."""
-        self.epoch = trainer.current_epoch + 1
-        if self.epoch & (self.epoch - 1) == 0:
-            self.draw_epoch(trainer, pl_module)
+        epoch = int(record.epoch[0])
+        if epoch & (epoch - 1) == 0:
+            self._draw_epoch(record)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the last epoch, and save what the network that is kept gives.
-
-        `BestWeights` restores it in another hook, before or after the one of this callback.
-        """
-        if self.epoch == 0 or not trainer.is_global_zero:
+    def on_fit_end(self, record: Record) -> None:
+        """Draw the last epoch, and save the figures of the best weights."""
+        epoch = int(record.epoch[0])
+        if epoch == 0 or not record.writes_files:
             return
-        if self.drawn_epoch != self.epoch:
-            self.draw_epoch(trainer, pl_module)
-        best = find_best_weights(trainer)
-        module, data = trained_here(trainer, pl_module)
-        weights = best.weights if best else {}
-        when = f"epoch {best.best_epoch}, the best" if best and weights else f"epoch {self.epoch}"
-        with holding(module, weights):
-            figures = figures_of(module, data, self.n_rows, when)
+        if self.drawn_epoch != epoch:
+            self._draw_epoch(record)
+        best = record.find(BestWeights)
+        weights, when = None, f"epoch {epoch}"
+        if best and best.weights:
+            weights, when = best.weights, f"epoch {best.best_epoch[0]}, the best"
+        with record.inspect(weights) as module:
+            figures = figures_of(module, record.data, self.n_rows, when)
         for name, figure in figures.items():
             save_figure(figure, self.folder / f"{name}.png")
 
-    def draw_epoch(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Draw the network as it is or was validated, for TensorBoard."""
-        writer = tensorboard_writer(trainer)
-        if writer is None:
+    def _draw_epoch(self, record: Record) -> None:
+        """Draw the network as it was validated, for TensorBoard."""
+        epoch = int(record.epoch[0])
+        if record.tensorboard() is None:
             return
-        module, data = trained_here(trainer, pl_module)
-        best = find_best_weights(trainer)
-        with holding(module, best.validated if best else {}):
-            figures = figures_of(module, data, self.n_rows, f"epoch {self.epoch}")
+        with record.inspect(record.weights()) as module:
+            figures = figures_of(module, record.data, self.n_rows, f"epoch {epoch}")
         for name, figure in figures.items():
-            step = trainer.global_step - 1  # as Lightning counts
-            writer.add_figure(f"figures/{name}", figure, step)
-        self.drawn_epoch = self.epoch
-
-
-@contextmanager
-def holding(module: pl.LightningModule, weights: dict[str, Tensor]) -> Iterator[None]:
-    """Within it the module has other weights, if there are any."""
-    if not weights:
-        yield
-        return
-    current = copy_weights(module)
-    module.load_state_dict(weights)
-    try:
-        yield
-    finally:
-        module.load_state_dict(current)
+            record.log_image(f"figures/{name}", figure)
+        self.drawn_epoch = epoch
 
 
 def figures_of(
     module: SupervisedModule, data: DataModule, n_rows: int, when: str
 ) -> dict[str, Figure]:
-    """The figures for the task, by their names; none where predictions are not finite."""
+    """The figures for the task, by name; none where predictions are not finite.
+
+    Args:
+        module: in evaluation mode.
+        data: the data.
+        n_rows: how many of the validation rows at most, evenly spread.
+        when: the epoch, for the titles.
+    """
     features, target = data.split_tensors("validation", at_most=n_rows)
-    with untouched(module), torch.no_grad():
-        predictions = predict(module, features)
+    with torch.no_grad():
+        predictions = _predict(module, features)
         if not np.isfinite(predictions).all():
             return {}
         title = f"{when}: {len(target):,} validation rows"
         if module.task == "regression":
             true = module.targets(target.to(module.device)).cpu().numpy()
             return {"predicted": draw_predicted(predictions, true, data.columns.target, title)}
-        figures = figures_of_classes(predictions, target.numpy(), data.columns, title)
+        figures = _figures_of_classes(predictions, target.numpy(), data.columns, title)
         if len(data.columns.features) == 2 and not data.columns.categories:
-            figures["boundary"] = boundary(module, data, n_rows, when)
+            figures["boundary"] = _boundary(module, data, n_rows, when)
     return figures
 
 
-def figures_of_classes(
+def _figures_of_classes(
     probabilities: Any, target: Any, columns: Columns, title: str
 ) -> dict[str, Figure]:
     """The figures for classes; probabilities `(N, n_classes)`, target `(N,)` class indices."""
@@ -157,7 +139,7 @@ def figures_of_classes(
     }
 
 
-def boundary(module: SupervisedModule, data: DataModule, n_rows: int, when: str) -> Figure:
+def _boundary(module: SupervisedModule, data: DataModule, n_rows: int, when: str) -> Figure:
     """The decision boundary over two numeric columns."""
     preprocessing = data.preprocessing
     device = preprocessing.mean.device
@@ -169,7 +151,7 @@ def boundary(module: SupervisedModule, data: DataModule, n_rows: int, when: str)
         rows[split] = columns.numpy(), target.numpy()
 
     def probabilities(columns: Any) -> Any:
-        return predict(module, preprocessing(torch.from_numpy(columns).to(device)))
+        return _predict(module, preprocessing(torch.from_numpy(columns).to(device)))
 
     about = data.columns
     return draw_boundary(
@@ -177,7 +159,7 @@ def boundary(module: SupervisedModule, data: DataModule, n_rows: int, when: str)
     )
 
 
-def predict(module: SupervisedModule, features: Tensor) -> Any:
+def _predict(module: SupervisedModule, features: Tensor) -> Any:
     """Predictions for preprocessed rows: values `(N,)`, or probabilities `(N, n_classes)`."""
     parts = torch.split(features, EVALUATION_BATCH_SIZE)
     outputs = [module.output(part.to(module.device)).float() for part in parts]

@@ -1,11 +1,14 @@
-"""One progress bar for the whole training."""
+"""What a training shows on the terminal: a progress bar, and the network at the start."""
 
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichModelSummary
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,14 +21,14 @@ from rich.progress import (
 from rich.table import Column
 from torch import Tensor
 
-from multilayer.callbacks.epochs_only import EpochsOnly, hide_hooks_of_a_step, is_streamed
 from multilayer.nn.metrics import HEADLINE
+from multilayer.training.lightning_adapter import NoStepHooks, hide_hooks_of_a_step, is_streamed
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_MOVES = 0.1
 
 
-class TrainingProgress(EpochsOnly, pl.callbacks.ProgressBar):
+class TrainingProgress(NoStepHooks, pl.callbacks.ProgressBar):
     """A bar that counts epochs, with the losses and the time left.
 
     Where rows are streamed, an epoch may take hours: a second bar counts its minibatches. Where the
@@ -131,6 +134,22 @@ class TrainingProgress(EpochsOnly, pl.callbacks.ProgressBar):
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+class NetworkSummary(NoStepHooks, RichModelSummary):
+    """Lightning's table of layers and parameters, on the standard error.
+
+    Args:
+        max_depth: how deep layers within layers are listed.
+    """
+
+    def __init__(self, *, max_depth: int = 2) -> None:
+        super().__init__(max_depth=max_depth)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the table; results alone go to the standard output."""
+        with redirect_stdout(sys.stderr):
+            super().on_fit_start(trainer, pl_module)
 
 
 def n_minibatches(trainer: pl.Trainer) -> int:

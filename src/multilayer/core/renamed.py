@@ -12,6 +12,7 @@ _TARGETS = {
     "multilayer.PLRMLP": "multilayer.nn.PLRMLP",
     "multilayer.Perceptron": "multilayer.nn.Perceptron",
     "multilayer.callbacks.LearningRateSweep": "multilayer.lr_sweep.LearningRateSweep",
+    "multilayer.callbacks.TurningPoint": "multilayer.callbacks.BestEpochMarker",
 }
 """Single classes and functions that have moved."""
 

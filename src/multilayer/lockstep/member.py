@@ -20,7 +20,6 @@ from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from multilayer.callbacks.best_weights import find_best_weights
 from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
 from multilayer.data import Minibatches
@@ -277,9 +276,8 @@ class Member:
         trainer, connector = self.trainer, self.trainer._logger_connector
         trainer.validating = True
         self.module.eval()
-        best = find_best_weights(trainer)
-        if best is not None and self.network_before is not None:
-            best.validated = copy_weights(self.module)  # before a user's callback changes them
+        if self.network_before is not None:  # before a user's callback changes the weights
+            self.module.validated = copy_weights(self.module)
         self.call("on_validation_start")
         self.call("on_validation_epoch_start")
         connector._callback_metrics.update(values)

@@ -20,12 +20,13 @@ from pytorch_lightning.callbacks import (
     StochasticWeightAveraging,
 )
 
-from multilayer.callbacks import BestWeights, Checkpoint, LearningRate
+from multilayer.callbacks import LearningRate
 from multilayer.core.device import choose_device, free_memory
 from multilayer.data import DataModule
 from multilayer.data.datamodule import overridden_loader
 from multilayer.lockstep.member import HOOKS, KNOWN, SHOWN_FOR_ALL
 from multilayer.stacking.optimizers import STACKED
+from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.factory import check_components, count_weights, make_data
 from multilayer.training.instantiate import resolve_target
 
@@ -229,6 +230,9 @@ def hook_problem(name: str, node: Config | None) -> str | None:
         return f"callbacks.{name} logs every step" if by_step else None
     if not isinstance(kind, type) or issubclass(kind, SHOWN_FOR_ALL):
         return None
+    if issubclass(kind, EpochCallback):
+        acts = kind.within_epochs == "always"
+        return f"callbacks.{name} has a hook in each step (within_epoch)" if acts else None
     if issubclass(kind, CHANGE_TRAINING):
         return f"callbacks.{name} changes the training itself"
     if not kind.__module__.startswith(KNOWN):
@@ -238,10 +242,8 @@ def hook_problem(name: str, node: Config | None) -> str | None:
     for hook in vars(pl.Callback):
         if hook.startswith("on_") and hook not in (*HOOKS, *CHECKPOINT_HOOKS):
             is_train_or_validation = "test" not in hook and "predict" not in hook
-            # Our own checkpoints have one only where rows are streamed, and such jobs train alone.
-            known = [getattr(each, hook) for each in (pl.Callback, Checkpoint, BestWeights)]
             own = getattr(kind, hook)
-            changed = callable(own) and own not in known
+            changed = callable(own) and own is not getattr(pl.Callback, hook)
             if changed and is_train_or_validation and "sanity" not in hook:
                 return f"callbacks.{name} has a hook in each step ({hook})"
     return None

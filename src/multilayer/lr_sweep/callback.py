@@ -15,9 +15,6 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from rich.console import Console
 from rich.progress import Progress
 
-from multilayer.callbacks.best_epoch_marker import tensorboard_writer
-from multilayer.callbacks.epochs_only import EpochsOnly
-from multilayer.callbacks.inspection_mode import trained_here
 from multilayer.callbacks.progress import bar_of
 from multilayer.core.errors import UserError
 from multilayer.core.files import write_text
@@ -32,6 +29,8 @@ from multilayer.plotting.style import save_figure
 from multilayer.runs.folder import RunFolder
 from multilayer.runs.manifest import config_hash
 from multilayer.stacking.trial import freeze_unused
+from multilayer.training.epoch_callback import EpochCallback, Record
+from multilayer.training.lightning_record import LightningRecord, require_supervised
 from multilayer.training.module import SupervisedModule
 from multilayer.training.runtime import ready_memory
 
@@ -50,7 +49,7 @@ _OWN_STEP = (
 _PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
-class LearningRateSweep(EpochsOnly):
+class LearningRateSweep(EpochCallback):
     """Short trainings at many learning rates, as one stack; the fit then uses the best of them.
 
     The fit is bit for bit the one with that rate given by hand: the trials have weights, rows and
@@ -121,48 +120,44 @@ class LearningRateSweep(EpochsOnly):
         self.num_threads = num_threads
         self.reset()
 
-    def reset(self) -> None:
+    def reset(self, n_runs: int = 1) -> None:
         """Begin without a rate."""
         self.suggested: float | None = None
         self.entries: dict[str, Any] = {}
-        self.is_resumed = False
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, record: Record) -> None:
         """Try the rates, and set up the optimizer and the schedule with the suggested one.
 
         Raises:
             UserError: where trials would not be the beginning of the real training, where the
                 optimizer takes no `lr`, and where every rate diverges.
         """
-        module, data = trained_here(trainer, pl_module)
+        assert isinstance(record, LightningRecord), "the sweep sets the optimizer of a trainer"
+        trainer = record.trainer
+        module, data = require_supervised(trainer, record.module)
         _check_supported(trainer, module, data)
         start = perf_counter()
-        if self.is_resumed:
+        if record.is_resumed:
             log.info("lr_sweep: skipped, since the run is resumed; its config has the rate")
         else:
-            self.suggested = self._find_on_rank_zero(trainer, module, data)
+            self.suggested = self._find_on_rank_zero(record, module, data)
             self.apply_lr(trainer, module, self.suggested)
         self.entries["lr_sweep_seconds"] = round(perf_counter() - start, 3)
 
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Keep the rate of a run that is resumed; Lightning calls this before the fit starts."""
-        self.is_resumed = True
-
-    def manifest_entries(self) -> dict[str, Any]:
+    def manifest_entries(self, k: int = 0) -> dict[str, Any]:
         """What the manifest says of the sweep."""
         return self.entries
 
     def _find_on_rank_zero(
-        self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule
+        self, record: LightningRecord, module: SupervisedModule, data: DataModule
     ) -> float:
         """Find the rate in the first of several processes, and send it to the others."""
+        trainer = record.trainer
         found: tuple[float, str] = (0.0, "")
         if trainer.is_global_zero:
             try:
                 result = self.find(trainer, module, data)
-                self.write_outputs(trainer, result)
+                self.write_outputs(record, result)
                 found = result.suggested, ""
             except UserError as error:
                 found = 0.0, str(error)
@@ -198,16 +193,14 @@ class LearningRateSweep(EpochsOnly):
             log.info(f"lr_sweep: {line}")
         return result
 
-    def write_outputs(self, trainer: pl.Trainer, result: LRSweepResult | RangeTestResult) -> None:
+    def write_outputs(self, record: Record, result: LRSweepResult | RangeTestResult) -> None:
         """Write the table and the figure, and warn of a rate on the edge."""
         if warning := result.warning():
             log.warning(f"lr_sweep: {warning}")
         figure = draw(result)
         write_text(self.run.path / "lr_sweep.csv", result.table().write_csv())
         save_figure(figure, self.run.path / "figures" / "lr_sweep.png")
-        writer = tensorboard_writer(trainer)
-        if writer:
-            writer.add_figure("lr_sweep", figure)
+        record.log_image("lr_sweep", figure, step=0)
 
     def apply_lr(self, trainer: pl.Trainer, module: SupervisedModule, lr: float) -> None:
         """Train with a learning rate, and record it where the run's config is kept.

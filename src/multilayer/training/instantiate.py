@@ -20,6 +20,7 @@ from multilayer.core.renamed import current_key
 from multilayer.data import DataModule
 from multilayer.nn.losses import AutoLoss
 from multilayer.runs.config import expand_env, map_values
+from multilayer.training.epoch_callback import EpochCallback
 
 ALLOWED = (
     "multilayer",
@@ -38,7 +39,7 @@ _REBUILT_TO_RESUME: dict[str, tuple[type, ...]] = {
     "optimizer": (Optimizer,),
     "scheduler": (LRScheduler, ReduceLROnPlateau),
     "trainer": (pl.Trainer, Profiler),
-    "callbacks": (pl.Callback,),
+    "callbacks": (pl.Callback, EpochCallback),
     "logger": (Logger,),
 }
 """The classes that resuming a training instantiates too, by group."""

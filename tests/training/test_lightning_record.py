@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from multilayer import MLP, BinaryModule
-from multilayer.callbacks.inspection_mode import trained_here, untouched
 from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
+from multilayer.training.lightning_record import require_supervised, unchanged
 
 from ..lockstep.conftest import MakeJobs, train_stacked
 from ..lockstep.conftest import jobs as jobs  # a fixture
@@ -72,7 +72,7 @@ def test_a_look_leaves_modes_and_random_numbers_as_they_were() -> None:
     module.network[0].eval()
     modes = [layer.training for layer in module.modules()]
     state = torch.get_rng_state()
-    with untouched(module):
+    with unchanged(module):
         assert not any(layer.training for layer in module.modules())
         torch.rand(3)
     assert [layer.training for layer in module.modules()] == modes
@@ -82,4 +82,6 @@ def test_a_look_leaves_modes_and_random_numbers_as_they_were() -> None:
 def test_a_module_of_another_kind_is_refused_in_words() -> None:
     """It has no loss and no task to look at."""
     with pytest.raises(UserError, match="need multilayer's SupervisedModule and DataModule"):
-        trained_here(pl.Trainer(logger=False, enable_checkpointing=False), pl.LightningModule())
+        require_supervised(
+            pl.Trainer(logger=False, enable_checkpointing=False), pl.LightningModule()
+        )

@@ -2,19 +2,17 @@
 
 from pathlib import Path
 
-import pytest
 import pytorch_lightning as pl
 import torch
 
 from multilayer import MLP, BinaryModule, PassClassData
-from multilayer.callbacks import BestWeights, EarlyStopping
-from multilayer.callbacks.epochs_only import HOOKS_OF_A_STEP, EpochsOnly
 from multilayer.cli.check import check_command_line
 from multilayer.runs.folder import RunFolder
 from multilayer.training.factory import make_trainer
+from multilayer.training.lightning_adapter import HOOKS_OF_A_STEP, NoStepHooks
 
 
-class CountsEpochs(EpochsOnly):
+class CountsEpochs(NoStepHooks):
     """Has a hook in an epoch, and none in a step."""
 
     n_epochs = 0
@@ -57,8 +55,7 @@ def test_lightning_passes_over_the_hooks_of_a_step() -> None:
     assert [hook for hook in HOOKS_OF_A_STEP if getattr(counts[1], hook)] == ["on_train_batch_end"]
 
 
-@pytest.mark.parametrize("kind", [BestWeights, EarlyStopping])
-def test_a_subclass_calls_the_hooks_of_ours(kind: type[pl.Callback]) -> None:
+def test_a_subclass_calls_the_hooks_of_ours() -> None:
     """Each of them, as it would those of Lightning's callbacks."""
     called = set()
 
@@ -69,7 +66,7 @@ def test_a_subclass_calls_the_hooks_of_ours(kind: type[pl.Callback]) -> None:
 
         return run
 
-    own = type("Own", (kind,), {hook: overriding(hook) for hook in HOOKS_OF_A_STEP})
+    own = type("Own", (NoStepHooks,), {hook: overriding(hook) for hook in HOOKS_OF_A_STEP})
     fit_with([own()])
     assert called == set(HOOKS_OF_A_STEP)
 
