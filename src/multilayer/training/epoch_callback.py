@@ -8,16 +8,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from multilayer.core.errors import UserError
-from multilayer.data import DataModule
-from multilayer.data.batches import Minibatch
-from multilayer.data.split import Split
+
+if TYPE_CHECKING:
+    from multilayer.data import DataModule
+    from multilayer.data.batches import Minibatch
+    from multilayer.data.split import Split
 
 Values = NDArray[Any]
 """One value for each of K runs, `(K,)`."""
@@ -195,10 +197,10 @@ class Record(ABC):
 
     @property
     @abstractmethod
-    def data(self) -> DataModule:
+    def data(self) -> "DataModule":
         """The data."""
 
-    def rows(self, split: Split, at_most: int | None = None) -> Minibatch:
+    def rows(self, split: "Split", at_most: int | None = None) -> "Minibatch":
         """Preprocessed features `(N, D)` and target `(N,)` of a split.
 
         Args:
