@@ -23,7 +23,7 @@ from multilayer.training.lightning_adapter import lightning_callbacks
 from ..lockstep.conftest import MakeJobs, train_one_by_one, train_stacked
 from ..lockstep.conftest import jobs as jobs  # a fixture
 from ..lockstep.test_equivalence import scalars
-from .test_run import train_in
+from ..trained import train_in
 
 PAGE = Path(__file__).parents[2] / "docs" / "guides" / "callbacks.md"
 QUICK = ["data=iris", "trainer.max_epochs=6", "data.batch_size=16", "callbacks.progress=null"]
@@ -69,7 +69,11 @@ def test_a_resumed_run_has_the_state_of_the_callback(tmp_path: Path) -> None:
     state = read_checkpoint(tmp_path / "half" / "checkpoints" / "last.ckpt")["callbacks"]
     assert state["StopsOverfitting"].keys() == {"widest"}
     assert type(state["StopsOverfitting"]["widest"]) is float
-    allowed = [f"resume={tmp_path / 'half'}", "trusted_packages=[my_package]", "trainer.max_epochs=6"]
+    allowed = [
+        f"resume={tmp_path / 'half'}",
+        "trusted_packages=[my_package]",
+        "trainer.max_epochs=6",
+    ]
     resumed = train_in(tmp_path / "resumed", *allowed)
     assert resumed.manifest["widest_gap"] == whole.manifest["widest_gap"]
     assert resumed.metrics == whole.metrics
@@ -123,7 +127,7 @@ EMA = "+callbacks.ema={_target_:pytorch_lightning.callbacks.EMAWeightAveraging,d
 def test_records_hold_what_there_is(tmp_path: Path, more: list[str]) -> None:
     """Metrics of the weights that were validated, steps, rates and rows."""
     own = f"+callbacks.checks._target_={__name__}.Checks"
-    words = [own, "scheduler=exponential", "GAMMA=0.5", "optimizer.lr=0.01"]
+    words = [own, "scheduler=exponential", "scheduler.scheduler.gamma=0.5", "optimizer.lr=0.01"]
     train_in(tmp_path, *QUICK, *words, *more)
 
 
