@@ -252,8 +252,8 @@ def test_sigterm_ends_a_sweep_as_ctrl_c_does(
 ) -> None:
     """Exit code 143, the reason in the manifest, a checkpoint, and how to go on."""
 
-    def send(self: Any, trainer: Any, module: Any) -> None:
-        if trainer.current_epoch == 1:
+    def send(self: Any, record: Any) -> None:
+        if record.epoch[0] == 2:
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("multilayer.callbacks.EarlyStopping.on_validation_end", send)
@@ -274,10 +274,10 @@ def test_a_signal_leaves_a_run_that_can_be_resumed(
 ) -> None:
     """It is sent again, as `timeout` does, before the checkpoint is written."""
     signum = signal.Signals[name]
-    save = Checkpoint.on_exception
+    save = Checkpoint.on_failure
 
-    def send(self: Any, trainer: Any, module: Any) -> None:
-        if trainer.current_epoch == 1:
+    def send(self: Any, record: Any) -> None:
+        if record.epoch[0] == 2:
             signal.raise_signal(signum)
 
     def send_again(self: Any, *arguments: Any) -> None:
@@ -287,7 +287,7 @@ def test_a_signal_leaves_a_run_that_can_be_resumed(
     before = signal.getsignal(signum)
     with monkeypatch.context() as patch:
         patch.setattr("multilayer.callbacks.EarlyStopping.on_validation_end", send)
-        patch.setattr(Checkpoint, "on_exception", send_again)
+        patch.setattr(Checkpoint, "on_failure", send_again)
         outcome = multilayer("train", *QUICK)
     assert outcome.code == code
     assert signal.getsignal(signum) == before

@@ -1,14 +1,11 @@
 """What a training shows on the terminal: a progress bar, and the network at the start."""
 
-import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichModelSummary
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,11 +15,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column
-from torch import Tensor
+from rich.table import Column, Table
+from torch import Tensor, nn
 
 from multilayer.nn.metrics import HEADLINE
 from multilayer.training.lightning_adapter import NoStepHooks, hide_hooks_of_a_step, is_streamed
+from multilayer.training.runtime import count_parameters
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_MOVES = 0.1
@@ -136,20 +134,42 @@ class TrainingProgress(NoStepHooks, pl.callbacks.ProgressBar):
             self.bar = None
 
 
-class NetworkSummary(NoStepHooks, RichModelSummary):
-    """Lightning's table of layers and parameters, on the standard error.
+class NetworkSummary(NoStepHooks, pl.callbacks.ModelSummary):
+    """Prints a row for each layer of the network, with its number of trained parameters.
 
-    Args:
-        max_depth: how deep layers within layers are listed.
+    Lightning's own table rounds the counts, and lists loss and preprocessing as layers.
     """
-
-    def __init__(self, *, max_depth: int = 2) -> None:
-        super().__init__(max_depth=max_depth)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the table; results alone go to the standard output."""
-        with redirect_stdout(sys.stderr):
-            super().on_fit_start(trainer, pl_module)
+        if trainer.is_global_zero:
+            network = getattr(pl_module, "network", pl_module)
+            Console(stderr=True).print(_table_of(network))
+
+
+def _table_of(network: nn.Module) -> Table:
+    """The layers of a network, and their parameters."""
+    table = Table("layer", "parameters", header_style="bold")
+    for name, layer in network.named_children():
+        table.add_row(f"{name} {describe(layer)}", f"{count_parameters(layer):,}")
+    total = f"{count_parameters(network):,}"
+    table.add_row(type(network).__name__, total, style="bold")
+    return table
+
+
+def describe(layer: nn.Module) -> str:
+    """The layer in one line: its own words if it has them, or else those of what it holds.
+
+    >>> describe(nn.Sequential(nn.Linear(4, 2), nn.Identity(), nn.ReLU()))
+    'Linear(in_features=4, out_features=2, bias=True), ReLU()'
+    """
+    parts = [part for part in layer.children() if _changes_something(part)]
+    return ", ".join(map(str, parts)) if parts else str(layer).partition("\n")[0]
+
+
+def _changes_something(part: nn.Module) -> bool:
+    """Whether a part of a layer does more than pass its input on."""
+    return not isinstance(part, nn.Identity) and getattr(part, "p", 1) != 0
 
 
 def n_minibatches(trainer: pl.Trainer) -> int:
