@@ -85,3 +85,20 @@ def test_each_end_has_its_exit_code(error: BaseException, code: int) -> None:
     """As the help says."""
     assert exit_code_of(error) == code
     assert str(code) in MEANINGS
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["train", "--cfg", "job"]])
+def test_a_reader_that_closes_the_pipe_is_no_error(words: list[str], tmp_path: Path) -> None:
+    """As `| head` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "multilayer", *words],
+        cwd=tmp_path,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

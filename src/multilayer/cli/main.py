@@ -37,6 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # the machine has other work: a step took up to 18 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _code_of(words)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; Python would complain at its own end too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    return code
+
+
+def _code_of(words: list[str]) -> int:
+    """Run a command; returns its exit code."""
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return DONE
@@ -119,6 +130,8 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
         hydra_main(_TASKS[command])()
     except HydraException as error:  # a job that cannot be composed: none has started
         raise UserError(f"a job of the sweep: {first_line(error)}") from error
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if not was_printed(error):  # not a job's
             if isinstance(error, OSError):  # the folder for the run or the sweep
