@@ -17,6 +17,7 @@ from multilayer.lockstep.train import train
 from multilayer.runs.folder import RunFolder
 from multilayer.training.evaluate import evaluate
 from multilayer.training.factory import make_data
+from multilayer.training.lightning_adapter import LightningAdapter
 
 from ..conftest import Run, only_folder
 from ..trained import config_of, same, train_in, weights_of
@@ -190,7 +191,7 @@ def test_an_interruption_within_an_epoch_loses_no_minibatch(
 
     train_in(tmp_path / "whole", *overrides)
     with monkeypatch.context() as patch:
-        patch.setattr("multilayer.callbacks.BestWeights.on_train_batch_end", interrupt)
+        patch.setattr(LightningAdapter, "on_train_batch_end", interrupt)
         with pytest.raises(RuntimeError, match="power"):
             train_in(tmp_path / "first", *overrides)
     result = train_in(tmp_path / "second", *overrides, f"resume={tmp_path / 'first'}")

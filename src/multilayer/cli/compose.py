@@ -85,7 +85,11 @@ class CachingConfigLoader(ConfigLoaderImpl):
         self.parsed: Sequence[Override] = ()
         self.is_masked = False
         self.jobs: dict[tuple[str, ...], DictConfig] = {}
-        self._is_group = cache(lambda key: bool(self.get_group_options(key)))
+        self.groups: dict[str, bool] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Called where joblib sends the loader to its processes, which compose jobs anew."""
+        return vars(self) | {"jobs": {}}
 
     @classmethod
     def forget(cls) -> None:
@@ -126,6 +130,12 @@ class CachingConfigLoader(ConfigLoaderImpl):
             kv_sep=names.kv_sep,
         )
         return config
+
+    def _is_group(self, key: str) -> bool:
+        """Whether a key is a config group; each is looked up once."""
+        if key not in self.groups:
+            self.groups[key] = bool(self.get_group_options(key))
+        return self.groups[key]
 
     def _sets_value(self, override: Override) -> bool:
         """Whether an override sets a value in the composed config and does nothing else."""
