@@ -23,7 +23,7 @@ from ..trained import train_in
 
 @pytest.mark.parametrize("numbers", ["standard", "quantile"])
 def test_the_scaling_of_numbers_is_undone(numbers: Any) -> None:
-    """Up to rounding, beside a category and the mark of a missing value."""
+    """Up to rounding, next to a category and the mark of a missing value."""
     generator = torch.Generator().manual_seed(0)
     columns = torch.rand(300, 3, generator=generator) * torch.tensor([1.0, 100.0, 0.0])
     columns[::7, 1] = 50.0  # ties

@@ -383,7 +383,7 @@ def test_the_group_of_a_row_is_no_feature(tmp_path):
     ("rows_a_label", "n_encoded_labels"),
     [([3] * 600, 0), ([20] * 600, 256), ([3] * 400 + [20] * 100, 100), ([20] * 100, 100)],
 )
-def test_how_many_labels_are_told_apart_is_said(tmp_path, caplog, rows_a_label, n_encoded_labels):
+def test_the_number_of_encoded_labels_is_logged(tmp_path, caplog, rows_a_label, n_encoded_labels):
     """Where there are none, a warning says so."""
     labels = [f"l{k}" for k, n in enumerate(rows_a_label) for _ in range(n)]
     frame = pl.DataFrame({"c": labels, "x": range(len(labels)), "y": range(len(labels))})

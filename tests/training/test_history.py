@@ -63,7 +63,7 @@ def test_what_was_not_measured_in_an_epoch_is_empty(tmp_path: Path) -> None:
 
 
 def test_it_needs_no_callback_and_no_logger(tmp_path: Path) -> None:
-    """Nor a folder of its own in the config."""
+    """Nor its own folder in the config."""
     result = train_in(tmp_path, *QUICK, "callbacks=none", "logger=none")
     table = history(tmp_path)
     assert table["step"].to_list() == [7, 14, 21, 28, 35]
@@ -85,7 +85,7 @@ def test_each_member_of_a_stack_has_its_own(jobs: MakeJobs) -> None:
 
 @pytest.mark.parametrize("callbacks", ["default", "checkpoint"])
 def test_a_resumed_run_has_the_rows_of_before(tmp_path: Path, callbacks: str) -> None:
-    """They are, but for the seconds, those of a run that went through."""
+    """Except for the seconds, they are those of a run that went through."""
     words = [*QUICK, f"callbacks={callbacks}", "logger=none"]
     train_in(tmp_path / "whole", *words)
     train_in(tmp_path / "half", *words, "trainer.max_epochs=2")

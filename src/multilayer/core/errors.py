@@ -59,7 +59,7 @@ def first_line(error: Exception) -> str:
 
 
 def print_error(error: UserError, job: int | str | None = None) -> None:
-    """Print one message to standard error, with each problem and note on a line of its own."""
+    """Print one message to standard error, with each problem and note on its own line."""
     head = "multilayer: error: "
     of_job = "" if job is None else f"job {job}: "
     text = sanitize("\n".join([f"{of_job}{error}", *getattr(error, "__notes__", ())]))

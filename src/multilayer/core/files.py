@@ -37,7 +37,7 @@ _MOST_CHARACTERS = 10_000
 def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """A binary file to write to, which becomes `path` once it is complete and on the disk.
 
-    It is written beside `path`, never in `$TMPDIR`, which may be full or on another disk. The
+    It is written next to `path`, never in `$TMPDIR`, which may be full or on another disk. The
     folder of `path` is created if it is missing, but no folder above it. After an error nothing is
     left behind, and an earlier file at `path` is unchanged.
 

@@ -67,7 +67,7 @@ _PLACEHOLDERS = (
 """Values that are filled in when objects are built, and are written with an `@` today."""
 
 _SCHEDULER_KEYS = ("", "scheduler", "interval", "frequency", "monitor", "name", "strict")
-"""What stands beside the class in Lightning's shape of a scheduler's node, and "" for the node."""
+"""What stands next to the class in Lightning's shape of a scheduler's node, and "" for the node."""
 
 _WITH_PLACEHOLDERS = ("callbacks", "logger", "model", "scheduler", "trainer")
 
@@ -129,7 +129,7 @@ def current_key(key: str) -> str:
 
 
 def _is_flat(scheduler: Any) -> bool:
-    """Whether a scheduler's node has its class beside `interval`, as before, and not below it."""
+    """Whether a scheduler's node has its class next to `interval`, as before, and not below it."""
     return isinstance(scheduler, dict) and "_target_" in scheduler
 
 

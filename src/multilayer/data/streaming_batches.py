@@ -121,7 +121,7 @@ class StreamedMinibatches(BatchIterator):
             parts = [features.numpy(), target.numpy()]
             here, positions = np.split(positions, [len(parts[0])])
             buffer = buffer or [np.empty((n_rows, *part.shape[1:]), part.dtype) for part in parts]
-            # By numpy, which uses a single thread beside those of the network.
+            # By numpy, which uses one thread more than the network does.
             for whole, part in zip(buffer, parts, strict=True):
                 whole[here] = part
         assert not positions.size, "a chunk has fewer rows than before the training"

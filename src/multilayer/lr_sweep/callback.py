@@ -57,7 +57,7 @@ class LearningRateSweep(EpochCallback):
 
     Args:
         folder: where `lr_sweep.csv`, `figures/lr_sweep.png` and the config with the rate go.
-        method: "sweep" tries each rate in trials of its own; "range" lets the rate rise within one
+        method: "sweep" tries each rate in separate trials; "range" lets the rate rise within one
             trial per seed, which is quicker where networks do not stack.
         min_lr: the smallest learning rate.
         max_lr: the largest one.

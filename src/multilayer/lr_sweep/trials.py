@@ -75,7 +75,7 @@ class TrialSpec:
                 sampler.set_epoch(sampler.epoch + 1)
 
     def shortened(self, fraction: float, max_steps: int) -> "TrialSpec":
-        """The spec for a fraction of the steps: from 20 (if there are so many) to `max_steps`."""
+        """The spec for a fraction of the steps: from 20 (if there are that many) to `max_steps`."""
         n_steps = min(self.n_steps, max_steps, max(_MIN_STEPS, round(fraction * self.n_steps)))
         return replace(self, n_steps=n_steps)
 
@@ -89,7 +89,7 @@ class Trial:
     seed: int
 
     def copied(self) -> "Trial":
-        """The trial with a network of its own, for one that is trained in place."""
+        """The trial with its own network, for one that is trained in place."""
         module = deepcopy(self.module)
         lr = self.optimizer.param_groups[0]["lr"]
         return Trial(module, optimizer_with(module, lr), self.seed)

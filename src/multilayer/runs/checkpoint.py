@@ -62,7 +62,7 @@ class CheckpointFiles(TorchCheckpointIO):
         Raises:
             UserError: It cannot be written.
         """
-        content = BytesIO()  # on a full disk torch would raise a RuntimeError of its own
+        content = BytesIO()  # on a full disk torch would raise its own RuntimeError
         torch.save(checkpoint, content)
         with whole_file(Path(path)) as file:
             file.write(content.getbuffer())
@@ -160,7 +160,7 @@ class _StoredConfig(_Part):
 
 
 class _Metadata(_Part):
-    """What our modules write beside the weights."""
+    """What our modules write along with the weights."""
 
     config: _StoredConfig
     columns: Columns

@@ -27,7 +27,7 @@ _AsyncWriterThread.run = _write_events_quietly
 class TensorBoard(TensorBoardLogger):
     """Writes event files to `tensorboard/` in the run folder.
 
-    The run folder has a config of its own, so Lightning's `hparams.yaml`, its placeholder
+    The run folder has its own config, so Lightning's `hparams.yaml`, its placeholder
     `hp_metric` and its curve of the epoch number are left out. The tab "Custom Scalars" shows
     training and validation in one chart for the loss and each metric.
 

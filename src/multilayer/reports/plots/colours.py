@@ -106,7 +106,7 @@ class MetricScale:
         return cls(Normalize(low, high if high > low else low + 1e-9), cmap, extend)
 
     def add_bar(self, axes: Axes, metric: str) -> None:
-        """Draw the scale beside the axes, with the name of the metric."""
+        """Draw the scale next to the axes, with the name of the metric."""
         colours = ScalarMappable(self.norm, self.cmap)
         axes.figure.colorbar(colours, ax=axes, extend=self.extend).set_label(metric_label(metric))
 
