@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from multilayer.core.config_folder import conf_dir
-from multilayer.lockstep.launcher import hydras_reason_to_be_alone
+from multilayer.lockstep.launcher import _hydras_reason_to_be_alone
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
 
@@ -270,10 +270,10 @@ def test_a_log_file_for_each_job_is_hydras_work() -> None:
     job = {"chdir": False, "env_set": {}}
     handlers = {"file": {"filename": "train.log"}}
     hydra = {"job": job, "output_subdir": None, "job_logging": {"handlers": handlers}}
-    reason = hydras_reason_to_be_alone(OmegaConf.create({"hydra": hydra}))
+    reason = _hydras_reason_to_be_alone(OmegaConf.create({"hydra": hydra}))
     assert reason == "hydra.job_logging writes a file"
     del handlers["file"]["filename"]
-    assert hydras_reason_to_be_alone(OmegaConf.create({"hydra": hydra})) is None
+    assert _hydras_reason_to_be_alone(OmegaConf.create({"hydra": hydra})) is None
 
 
 def test_a_broken_job_whose_folder_cannot_be_written_is_told(

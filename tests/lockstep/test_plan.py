@@ -3,7 +3,7 @@
 import pytest
 
 from multilayer.cli.check import check_command_line
-from multilayer.lockstep.plan import Job, make_plan, members_that_fit, reason_to_be_alone
+from multilayer.lockstep.plan import Job, _members_that_fit, make_plan, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together
 from multilayer.training.run import Result
@@ -127,7 +127,7 @@ def test_the_bound_follows_the_memory(jobs: MakeJobs, monkeypatch: pytest.Monkey
     found = []
     for free in (2**30, 2**29):
         monkeypatch.setattr("multilayer.lockstep.plan.free_memory", lambda _, free=free: free)
-        found.append(members_that_fit(job.config, data))
+        found.append(_members_that_fit(job.config, data))
     assert found[0] == pytest.approx(2 * found[1], abs=1)
 
 

@@ -8,15 +8,15 @@ from torch import nn
 from multilayer.nn.losses import BinaryCrossEntropy, CrossEntropy
 from multilayer.stacking.block import Step, make_block
 from multilayer.stacking.model import (
-    ColumnLinear,
     HashedDropout,
-    SmoothedBinaryCrossEntropy,
-    SoftmaxCrossEntropy,
     Template,
+    _ColumnLinear,
+    _shared_module,
+    _SmoothedBinaryCrossEntropy,
+    _SoftmaxCrossEntropy,
     draw_keys,
     hashed,
     key_generator,
-    shared_module,
 )
 from multilayer.stacking.optimizers import stack_optimizer
 from multilayer.training.module import RegressionModule
@@ -28,8 +28,8 @@ def test_a_linear_layer_computes_the_same(bias: bool) -> None:
     linear = nn.Linear(5, 3, bias=bias).double()
     x = torch.randn(2, 7, 5, dtype=torch.float64)
     expected = linear(x[0])
-    shared = shared_module([linear])
-    assert isinstance(shared, ColumnLinear)
+    shared = _shared_module([linear])
+    assert isinstance(shared, _ColumnLinear)
     torch.testing.assert_close(shared(x[0]), expected)
     torch.testing.assert_close(shared(x), linear(x))
 
@@ -38,8 +38,8 @@ def test_a_linear_layer_computes_the_same(bias: bool) -> None:
 def test_the_cross_entropy_is_torchs(weights: list[float] | None) -> None:
     """With label smoothing and class weights."""
     loss = CrossEntropy(label_smoothing=0.1, class_weights=weights)
-    stacked = shared_module([loss])
-    assert isinstance(stacked, SoftmaxCrossEntropy)
+    stacked = _shared_module([loss])
+    assert isinstance(stacked, _SoftmaxCrossEntropy)
     stacked.label_smoothing = stacked.label_smoothing[0]
     logits, target = torch.randn(20, 3), torch.randint(0, 3, (20,))
     torch.testing.assert_close(stacked(logits, target), loss(logits, target))
@@ -49,8 +49,8 @@ def test_the_cross_entropy_is_torchs(weights: list[float] | None) -> None:
 def test_the_binary_cross_entropy_is_the_same(weights: list[float] | None) -> None:
     """With label smoothing and class weights."""
     loss = BinaryCrossEntropy(label_smoothing=0.1, class_weights=weights)
-    stacked = shared_module([loss])
-    assert isinstance(stacked, SmoothedBinaryCrossEntropy)
+    stacked = _shared_module([loss])
+    assert isinstance(stacked, _SmoothedBinaryCrossEntropy)
     stacked.label_smoothing = stacked.label_smoothing[0]
     logits, target = torch.randn(20), torch.randint(0, 2, (20,))
     torch.testing.assert_close(stacked(logits, target), loss(logits, target))
@@ -59,14 +59,14 @@ def test_the_binary_cross_entropy_is_the_same(weights: list[float] | None) -> No
 def test_a_layer_is_shared_and_the_members_own_stays_as_it_was() -> None:
     """The members' networks are trained on; a template must not change them."""
     networks = [nn.Sequential(nn.Linear(2, 2), nn.Dropout(p), nn.ReLU()) for p in (0.0, 0.5)]
-    shared = shared_module(networks)
-    assert [type(layer) for layer in shared] == [ColumnLinear, HashedDropout, nn.ReLU]
+    shared = _shared_module(networks)
+    assert [type(layer) for layer in shared] == [_ColumnLinear, HashedDropout, nn.ReLU]
     assert [type(layer) for layer in networks[0]] == [nn.Linear, nn.Dropout, nn.ReLU]
 
 
 def masks(rate: float, n: int) -> torch.Tensor:
     """What dropout keeps of 64 rows by 32 columns, with `n` keys, as 0 and 1."""
-    dropout = shared_module([nn.Dropout(rate)])
+    dropout = _shared_module([nn.Dropout(rate)])
     assert isinstance(dropout, HashedDropout)
     dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
     generator = torch.Generator().manual_seed(0)
@@ -125,7 +125,7 @@ def test_each_use_of_dropout_drops_places_of_its_own(is_one_layer: bool) -> None
 )
 def test_whole_channels_are_dropped(kind: type[nn.Module], shape: tuple[int, ...]) -> None:
     """Of 64 rows with 32 channels; or of 2,048 channels without a minibatch, as torch takes it."""
-    dropout = shared_module([kind(0.25)])
+    dropout = _shared_module([kind(0.25)])
     dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
     dropout.key = torch.tensor([123, 456], dtype=torch.int32)
     found = dropout(torch.ones(shape)).reshape(2048, -1)
@@ -135,7 +135,7 @@ def test_whole_channels_are_dropped(kind: type[nn.Module], shape: tuple[int, ...
 
 def test_dropout_of_all_drops_all() -> None:
     """A rate of 1 is torch's too."""
-    dropout = shared_module([nn.Dropout(1.0), nn.Dropout(0.5)])
+    dropout = _shared_module([nn.Dropout(1.0), nn.Dropout(0.5)])
     dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
     dropout.key = torch.tensor([123, 456], dtype=torch.int32)
     assert dropout(torch.ones(64, 32)).abs().max() == 0
@@ -189,8 +189,8 @@ def test_keys_are_drawn_one_after_the_other() -> None:
 
 def test_dropout_without_a_rate_is_no_layer_at_all_and_none_drops_in_evaluation() -> None:
     """One member's rate is enough for a layer; the others then keep all."""
-    assert isinstance(shared_module([nn.Dropout(0.0), nn.Dropout(0.0)]), nn.Identity)
-    dropout = shared_module([nn.Dropout(0.0), nn.Dropout(0.5)])
+    assert isinstance(_shared_module([nn.Dropout(0.0), nn.Dropout(0.0)]), nn.Identity)
+    dropout = _shared_module([nn.Dropout(0.0), nn.Dropout(0.5)])
     assert isinstance(dropout, HashedDropout)
     assert dropout.key.shape == (2, 2)
     rates = dropout.threshold, dropout.scale
@@ -204,7 +204,7 @@ def test_dropout_without_a_rate_is_no_layer_at_all_and_none_drops_in_evaluation(
 
 def test_a_layer_that_is_used_three_times_has_three_masks() -> None:
     """In one step; the next one begins anew with a key of its own."""
-    dropout = shared_module([nn.Dropout(0.5)])
+    dropout = _shared_module([nn.Dropout(0.5)])
     dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
     dropout.key = torch.tensor([1, 2], dtype=torch.int32)
     first, second, third = (dropout(torch.ones(1000)) for _ in range(3))

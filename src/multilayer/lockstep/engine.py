@@ -18,7 +18,7 @@ from multilayer.training.runtime import ready_memory
 Leave = Callable[[list[Member]], None]
 
 
-class StackModule(pl.LightningModule):
+class _StackModule(pl.LightningModule):
     """A stack as Lightning sees it: one training step is many minibatches of every member.
 
     leave: called with the members that leave at an epoch's begin or end, if any.
@@ -35,9 +35,9 @@ class StackModule(pl.LightningModule):
     def configure_optimizers(self) -> None:
         """The stack has its own."""
 
-    def train_dataloader(self) -> "Calls":
+    def train_dataloader(self) -> "_Calls":
         """The minibatches that are trained in one call each."""
-        return Calls(self.stack.calls())
+        return _Calls(self.stack.calls())
 
     def val_dataloader(self) -> Minibatches:
         """The validation rows, on the device."""
@@ -68,7 +68,7 @@ class StackModule(pl.LightningModule):
         self.trainer.should_stop = not self.stack.alive()
 
 
-class Calls:
+class _Calls:
     """What Lightning takes for the minibatches of an epoch: it would take a list apart."""
 
     def __init__(self, calls: list[tuple[int, int]]) -> None:
@@ -102,7 +102,7 @@ def fit_stack(stack: Stack, config: dict[str, Any], leave: Leave, progress: Swee
         # The stack has optimizers of its own.
         warnings.filterwarnings("ignore", message=".*configure_optimizers.* returned .None.")
         try:
-            trainer.fit(StackModule(stack, leave, progress))
+            trainer.fit(_StackModule(stack, leave, progress))
         except BaseException as error:
             stack.count_within_epoch()
             stack.share_time()

@@ -134,7 +134,7 @@ class Launch:
             values,
             folder,
             recorded_overrides(config.hydra),
-            hydras_reason_to_be_alone(config),
+            _hydras_reason_to_be_alone(config),
         )
         try:
             check_values("train", values, in_sweep=True)
@@ -191,7 +191,7 @@ class Launch:
         )
 
 
-def hydras_reason_to_be_alone(config: DictConfig) -> str | None:
+def _hydras_reason_to_be_alone(config: DictConfig) -> str | None:
     """What Hydra is to do for a job that it can only do for one at a time."""
     job = config.hydra.job
     if job.chdir:
@@ -206,7 +206,7 @@ def hydras_reason_to_be_alone(config: DictConfig) -> str | None:
     return None
 
 
-def message_of(error: Exception) -> object:
+def _message_of(error: Exception) -> object:
     """What makes two errors one for the user: the words, or of a failure the error itself."""
     return str(error) if isinstance(error, UserError) else error
 
@@ -214,7 +214,7 @@ def message_of(error: Exception) -> object:
 def report(ended: Sequence[tuple[Job, Outcome]]) -> None:
     """Print each error once, with the jobs that it ended."""
     failures = {job.number: error for job, error in ended if isinstance(error, Exception)}
-    alike = {number: message_of(error) for number, error in failures.items()}
+    alike = {number: _message_of(error) for number, error in failures.items()}
     for message in dict.fromkeys(alike.values()):
         numbers = [number for number, other in alike.items() if other == message]
         print_failure(failures[numbers[0]], in_numbers(numbers))

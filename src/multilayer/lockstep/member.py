@@ -53,7 +53,7 @@ HOOKS = (
 """The hooks of callbacks that a member calls. A job whose callbacks want others trains alone."""
 
 
-def guarded(method: Method) -> Method:
+def _guarded(method: Method) -> Method:
     """Keep what a member's own callbacks, loggers and schedule raise from the other members.
 
     It becomes the member's `failure`; from then on it does nothing more.
@@ -102,7 +102,7 @@ class Member:
         """torch's own. It holds the numbers and the state; the stack does its steps."""
         return self.trainer.optimizers[0]
 
-    @guarded
+    @_guarded
     def start(self) -> None:
         """Write what is known of the run, and do what Lightning does when a fit begins."""
         self.training.run.begin(self.training.config, self.training.manifest)
@@ -121,7 +121,7 @@ class Member:
         self.optimizer._opt_called = True  # type: ignore[attr-defined]  # the schedule looks for it
         self.call("on_train_start")
         if any(not type(each).__module__.startswith(KNOWN) for each in trainer.callbacks):  # type: ignore[attr-defined]
-            self.network_before = without_copying_weights(self.module)
+            self.network_before = _without_copying_weights(self.module)
 
     def show_data(self) -> None:
         """Let callbacks find the data in the trainer, and checkpoints the minibatches given."""
@@ -184,7 +184,7 @@ class Member:
             tensor.data = tensor.data.clone()
         self.optimizer.state.clear()
 
-    @guarded
+    @_guarded
     def begin_epoch(self, left_out: Sequence[str]) -> None:
         """Do what Lightning does when an epoch begins.
 
@@ -232,7 +232,7 @@ class Member:
         """Whether its schedule moves on every "step" or "epoch"."""
         return any(config.interval == interval for config in self.trainer.lr_scheduler_configs)
 
-    @guarded
+    @_guarded
     def move_schedule(self, interval: str) -> None:
         """Move on the schedules of an interval, but those that follow a metric."""
         for config in self.trainer.lr_scheduler_configs:
@@ -259,14 +259,14 @@ class Member:
         for _ in range(n_steps - n_before):
             self.move_schedule("step")
 
-    @guarded
+    @_guarded
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Write scalars to the run's loggers; some show the epoch, which Lightning adds too."""
         for logger in self.trainer.loggers:
             logger.log_metrics({**values, "epoch": self.trainer.current_epoch}, step)
             logger.save()
 
-    @guarded
+    @_guarded
     def end_validation(self, values: Mapping[str, Tensor], n_steps: int, n_batches: int) -> None:
         """Log an epoch's metrics and call what looks at them.
 
@@ -295,7 +295,7 @@ class Member:
             trainer.should_stop = True
             trainer.fit_loop.min_epochs = 0
 
-    @guarded
+    @_guarded
     def end_epoch(self) -> None:
         """Close an epoch after its validation."""
         loop, connector = self.trainer.fit_loop, self.trainer._logger_connector
@@ -325,16 +325,16 @@ class Member:
         loop = self.trainer.fit_loop.epoch_loop
         optimizer = loop.automatic_optimization.optim_progress.optimizer
         for progress in (loop.batch_progress, optimizer.step, optimizer.zero_grad):
-            set_counts(progress, n_steps, n_batches)
+            _set_counts(progress, n_steps, n_batches)
         if all_given:
-            set_counts(loop.val_loop.batch_progress, 1, 1)
+            _set_counts(loop.val_loop.batch_progress, 1, 1)
         n_epochs = self.trainer.current_epoch
         moves = (n_epochs + all_given, int(all_given))
         if self.has_schedule("step"):
             moves = (n_steps, n_batches)
         elif any(config.reduce_on_plateau for config in self.trainer.lr_scheduler_configs):
             moves = (0, 0)  # the module moves it, not Lightning
-        set_counts(loop.scheduler_progress, *moves)
+        _set_counts(loop.scheduler_progress, *moves)
         loop.batch_progress.is_last_batch = loop.val_loop.batch_progress.is_last_batch = all_given
         loop._batches_that_stepped = n_steps - all_given
         self.minibatches.n_yielded = n_batches
@@ -349,7 +349,7 @@ class Member:
             self.fail(self.failure)
         self.move_out()
 
-    @guarded
+    @_guarded
     def end_fit(self) -> None:
         """Do what Lightning does when a fit ends."""
         self.call("on_train_end")
@@ -382,7 +382,7 @@ KNOWN = ("multilayer.", "pytorch_lightning.")
 """Packages whose callbacks change nothing in a network's attributes."""
 
 
-def without_copying_weights(module: pl.LightningModule) -> pl.LightningModule:
+def _without_copying_weights(module: pl.LightningModule) -> pl.LightningModule:
     """A copy of a module's layers, over the same weights: what its attributes are now."""
     memo = {id(each): each for each in [*module.parameters(), *module.buffers()]}
     copied = pl.LightningModule()
@@ -391,7 +391,7 @@ def without_copying_weights(module: pl.LightningModule) -> pl.LightningModule:
     return copied
 
 
-def set_counts(progress: _Progress, total: int, current: int) -> None:
+def _set_counts(progress: _Progress, total: int, current: int) -> None:
     """Set all counts of a progress."""
     for counts, n in ((progress.total, total), (progress.current, current)):
         for name in vars(counts):

@@ -158,12 +158,12 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
         if reason:
             plan.alone.append((job, reason))
         else:
-            groups.setdefault(what_must_be_the_same(job.config), []).append(job)
+            groups.setdefault(_what_must_be_the_same(job.config), []).append(job)
     read: dict[str, DataModule] = {}
     for group in groups.values():
         try:
-            data = read_once(group[0].config, read)
-            fit = members_that_fit(group[0].config, data) if max_members is None else max_members
+            data = _read_once(group[0].config, read)
+            fit = _members_that_fit(group[0].config, data) if max_members is None else max_members
         except Exception as error:
             plan.broken.extend((job, error) for job in group)
             continue
@@ -173,7 +173,7 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     return plan
 
 
-def read_once(config: Config, read: dict[str, DataModule]) -> DataModule:
+def _read_once(config: Config, read: dict[str, DataModule]) -> DataModule:
     """The data of a config, which groups share that differ in something else.
 
     read: what was read before, by its node.
@@ -186,7 +186,7 @@ def read_once(config: Config, read: dict[str, DataModule]) -> DataModule:
     return read[node]
 
 
-def what_must_be_the_same(config: Config) -> str:
+def _what_must_be_the_same(config: Config) -> str:
     """All of a config that members of one stack share, as text."""
     shared = {key: deepcopy(value) for key, value in config.items() if key not in FREE}
     for key, names in FREE_IN.items():
@@ -217,10 +217,10 @@ def reason_to_be_alone(config: Config) -> str | None:
     for key, value in trainer.items():
         if key not in OTHER_TRAINER_KEYS and value not in NEUTRAL.get(key, (None,)):
             return f"trainer.{key}={value}"
-    return next(filter(None, (hook_problem(*item) for item in config["callbacks"].items())), None)
+    return next(filter(None, (_hook_problem(*item) for item in config["callbacks"].items())), None)
 
 
-def hook_problem(name: str, node: Config | None) -> str | None:
+def _hook_problem(name: str, node: Config | None) -> str | None:
     """The hook of a callback that a stack cannot call, which takes many steps at once."""
     if node is None or "_target_" not in node:
         return None
@@ -249,7 +249,7 @@ def hook_problem(name: str, node: Config | None) -> str | None:
     return None
 
 
-def members_that_fit(config: Config, data: DataModule) -> int:
+def _members_that_fit(config: Config, data: DataModule) -> int:
     """How many members the memory of the device takes, by a share of what is free."""
     columns = data.columns
     n_weights = count_weights(config, columns, data.preprocessing)

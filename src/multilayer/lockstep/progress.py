@@ -60,7 +60,7 @@ class SweepProgress:
                 self.note(member)
         n_ended = self.n_before + len(stack.members) - len(alive)
         if self.bar is not None:
-            begun = sum(part_done(member) for member in alive)
+            begun = sum(_part_done(member) for member in alive)
             words = self.words(stack, len(alive))
             self.bar.update(self.task, completed=n_ended + begun, total=self.n_runs, words=words)
         elif self.shown and monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
@@ -99,6 +99,6 @@ class SweepProgress:
         return f"epoch {stack.epoch}  {n_alive} training{best}"
 
 
-def part_done(member: Member) -> float:
+def _part_done(member: Member) -> float:
     """The share of its epochs that a member has trained."""
     return member.trainer.current_epoch / (member.trainer.max_epochs or 1)

@@ -51,11 +51,11 @@ def train(
     """
     training = load_and_build(config, folder, overrides, quiet=quiet)
     if training.config["engine"] == "lockstep":
-        return train_stack_of_one(training, quiet=quiet)
+        return _train_stack_of_one(training, quiet=quiet)
     return fit_and_evaluate(training)
 
 
-def train_stack_of_one(training: Training, *, quiet: bool) -> Result:
+def _train_stack_of_one(training: Training, *, quiet: bool) -> Result:
     """Train a single run through the stack's engine, with `engine=lockstep`.
 
     quiet: whether to show no progress.
@@ -107,24 +107,24 @@ def train_together(trainings: Sequence[Training], progress: SweepProgress) -> li
     try:
         for member in members:
             member.start()
-        note_failures(members, outcomes)
+        _note_failures(members, outcomes)
         started = [member for member in members if member not in outcomes]
         groups, _ = alike([member.module for member in started])
         for group in groups:
             stacked = [started[i] for i in group]
             try:
                 freeze_unused([member.module for member in stacked], stacked[0].training.data)
-                train_started(stacked, outcomes, progress)
+                _train_started(stacked, outcomes, progress)
             except Exception as error:
-                fail_all(stacked, outcomes, in_words_of_memory(error, len(stacked)))
+                _fail_all(stacked, outcomes, _in_words_of_memory(error, len(stacked)))
     except BaseException as error:
-        fail_all(members, outcomes, error)
+        _fail_all(members, outcomes, error)
         if not isinstance(error, Exception):
             raise
     return [outcomes[member] for member in members]
 
 
-def train_started(
+def _train_started(
     members: Sequence[Member], outcomes: dict[Member, Outcome], progress: SweepProgress
 ) -> None:
     """Train members that have started until all have left; notes the outcome of each."""
@@ -137,8 +137,8 @@ def train_started(
     )
 
     def leave(leaving: list[Member]) -> None:
-        note_failures(leaving, outcomes)
-        outcomes.update(end_together(stack, leaving))
+        _note_failures(leaving, outcomes)
+        outcomes.update(_end_together(stack, leaving))
 
     fit_stack(stack, config["trainer"], leave, progress)
     if stack.alive():
@@ -147,19 +147,19 @@ def train_started(
         progress.say(reason)
 
 
-def fail_all(
+def _fail_all(
     members: Sequence[Member], outcomes: dict[Member, Outcome], error: BaseException
 ) -> None:
     """Write the manifests of all that still train, and note the error as their outcome."""
     for member in members:
         if member not in outcomes:
             member.fail(error)
-            write_failure(member, error)
+            _write_failure(member, error)
             if isinstance(error, Exception):
                 outcomes[member] = error
 
 
-def in_words_of_memory(error: Exception, n_members: int) -> Exception:
+def _in_words_of_memory(error: Exception, n_members: int) -> Exception:
     """What to do where a stack does not fit into the memory of the device; else the error."""
     if isinstance(error, torch.OutOfMemoryError) and n_members > 1:
         return UserError(
@@ -169,29 +169,29 @@ def in_words_of_memory(error: Exception, n_members: int) -> Exception:
     return error
 
 
-def note_failures(members: Sequence[Member], outcomes: dict[Member, Outcome]) -> None:
+def _note_failures(members: Sequence[Member], outcomes: dict[Member, Outcome]) -> None:
     """Write what those leave that failed by themselves."""
     for member in members:
         if member.failure is not None:
-            write_failure(member, member.failure)
+            _write_failure(member, member.failure)
             outcomes[member] = member.failure
 
 
-def write_failure(member: Member, error: BaseException) -> None:
+def _write_failure(member: Member, error: BaseException) -> None:
     """Write the manifest of a run that did not come to its end."""
-    facts = describe_training(member) | describe_failure(error)
+    facts = _describe_training(member) | describe_failure(error)
     with suppress(UserError):  # what it failed of, perhaps
         member.training.run.write_manifest(member.training.manifest | facts)
 
 
-def end_together(stack: Stack, leaving: Sequence[Member]) -> dict[Member, Outcome]:
+def _end_together(stack: Stack, leaving: Sequence[Member]) -> dict[Member, Outcome]:
     """Evaluate the members that leave a stack, and write what their runs leave."""
     ended = [member for member in leaving if member.failure is None]
     if not ended:
         return {}
-    facts = [describe_training(member) for member in ended]
+    facts = [_describe_training(member) for member in ended]
     outcomes: dict[Member, Outcome] = {}
-    for member, fit, metrics in zip(ended, facts, evaluate_members(stack, ended), strict=True):
+    for member, fit, metrics in zip(ended, facts, _evaluate_members(stack, ended), strict=True):
         member.training.manifest.update(fit, compiled=bool(stack.runner.compiled))
         try:
             outcomes[member] = end(member, metrics)
@@ -200,7 +200,7 @@ def end_together(stack: Stack, leaving: Sequence[Member]) -> dict[Member, Outcom
     return outcomes
 
 
-def evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:
+def _evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:
     """The loss and metrics of each split, for each member as it is now."""
     found: list[Metrics] = [{} for _ in members]
     for split in get_args(Split):
@@ -210,7 +210,7 @@ def evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:
     return found
 
 
-def describe_training(member: Member) -> dict[str, Any]:
+def _describe_training(member: Member) -> dict[str, Any]:
     """What the manifest says of a member's training up to now, or until it diverged."""
     return {
         **describe_fit(member.trainer, member.seconds),

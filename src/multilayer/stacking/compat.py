@@ -59,7 +59,7 @@ def difference(first: nn.Module, other: nn.Module, *, in_all: bool = False) -> s
         return "their layers"
     if shapes(first) != shapes(other):
         return "the shapes of their weights"
-    names, other_names = names_of(first), names_of(other)
+    names, other_names = _names_of(first), _names_of(other)
     for name, layer in layers.items():
         taken = TAKEN_OVER.get(type(layer))
         mine, its = vars(layer), vars(others[name])
@@ -68,7 +68,7 @@ def difference(first: nn.Module, other: nn.Module, *, in_all: bool = False) -> s
             if attribute in TENSORS_AND_LAYERS or is_own:
                 continue
             pair = mine.get(attribute, MISSING), its.get(attribute, MISSING)
-            if not are_equal(*pair, names, other_names):
+            if not _are_equal(*pair, names, other_names):
                 return " ".join([*name.split(".")[1:], f"{type(layer).__name__}.{attribute}"])
     return None
 
@@ -81,7 +81,7 @@ def parts(module: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def names_of(module: nn.Module) -> Names:
+def _names_of(module: nn.Module) -> Names:
     """The names of all layers, parameters and buffers, by their identity."""
     tensors = [*module.named_parameters(), *module.named_buffers()]
     return {id(each): name for name, each in [*module.named_modules(), *tensors]}
@@ -97,7 +97,7 @@ def shapes(module: nn.Module) -> dict[str, tuple[torch.Size, bool]]:
     }
 
 
-def are_equal(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
+def _are_equal(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
     """Whether two values that networks keep are equal; those that cannot be compared are not."""
     try:
         return same(mine, its, names, other_names)
@@ -137,14 +137,14 @@ def same(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
         )
     if isinstance(mine, weakref.ReferenceType):
         return same(mine(), its(), names, other_names)
-    inside, its_inside = what_is_inside(mine), what_is_inside(its)
+    inside, its_inside = _what_is_inside(mine), _what_is_inside(its)
     if inside is None:
         return bool(mine == its)
     names[id(mine)] = other_names[id(its)] = f"object {len(names)}"  # they may refer to themselves
     return same(inside, its_inside, names, other_names)
 
 
-def what_is_inside(value: Any) -> Any:
+def _what_is_inside(value: Any) -> Any:
     """What makes a function or an object what it is; None where it has no parts."""
     if isinstance(value, MethodType):
         return value.__func__, value.__self__

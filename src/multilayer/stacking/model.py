@@ -33,8 +33,8 @@ class Template(nn.Module):
 
     def __init__(self, modules: Sequence["SupervisedModule"]) -> None:
         super().__init__()
-        self.network = shared_module([module.network for module in modules])
-        self.loss = shared_module([module.loss for module in modules])
+        self.network = _shared_module([module.network for module in modules])
+        self.loss = _shared_module([module.loss for module in modules])
 
     def forward(self, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of a minibatch, and the network's output."""
@@ -45,7 +45,7 @@ class Template(nn.Module):
         return self.loss(output, target_for(output, target)), output
 
 
-def shared_module(modules: Sequence[nn.Module]) -> nn.Module:
+def _shared_module(modules: Sequence[nn.Module]) -> nn.Module:
     """One module for all members: a copy of the first one's, some layers of which become others.
 
     They become so in place: what refers to a layer twice, from a list or by a bound method, say,
@@ -64,7 +64,7 @@ CALL_STEP = 0x27D4EB2F
 """Between the keys of two uses of a dropout layer."""
 
 
-class TakesOver(nn.Module):
+class _TakesOver(nn.Module):
     """A layer that another one becomes.
 
     own_number: the attribute of that other one which each member has its own of.
@@ -78,7 +78,7 @@ class TakesOver(nn.Module):
         layer.__class__ = cls
 
 
-class ColumnLinear(TakesOver, nn.Linear):
+class _ColumnLinear(_TakesOver, nn.Linear):
     """`nn.Linear` that computes a column a row: `(W x')'` for `x W'`.
 
     The gradient of the stacked weights `(K, n_outputs, n_features)` then comes out in their own
@@ -91,7 +91,7 @@ class ColumnLinear(TakesOver, nn.Linear):
         return columns.mT if self.bias is None else (columns + self.bias[:, None]).mT
 
 
-class HashedDropout(TakesOver, nn.Dropout):
+class HashedDropout(_TakesOver, nn.Dropout):
     """`nn.Dropout` whose mask is a hash of a key and the place in the minibatch.
 
     A member's masks thus depend on its own key alone, not on who else is in the stack, and they
@@ -135,7 +135,7 @@ class HashedDropout(TakesOver, nn.Dropout):
         return x
 
 
-class HashedChannelDropout(HashedDropout):
+class _HashedChannelDropout(HashedDropout):
     """`nn.Dropout1d`, `2d` or `3d` so: whole channels are dropped.
 
     n_inside: the dimensions of a channel. As in torch, an input of one dimension fewer has no
@@ -179,7 +179,7 @@ def hashed(like: Tensor, key: Tensor) -> Tensor:
     return (bits ^ (bits >> 15 & 0x1FFFF)) * (0x846CA68B - 2**32)
 
 
-class SoftmaxCrossEntropy(TakesOver, CrossEntropy):
+class _SoftmaxCrossEntropy(_TakesOver, CrossEntropy):
     """`CrossEntropy` over `(B, n_classes)`, by products instead of look-ups.
 
     Looking up the target's logit makes a scatter of the gradient, which does not vectorise. Its
@@ -191,7 +191,7 @@ class SoftmaxCrossEntropy(TakesOver, CrossEntropy):
     @classmethod
     def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
         """Make a cross entropy one of these."""
-        smooth_each(layer, layers)
+        _smooth_each(layer, layers)
         layer.__class__ = cls
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ class SoftmaxCrossEntropy(TakesOver, CrossEntropy):
         return -(log_likelihood * self.weight).sum() / (hot * self.weight).sum()
 
 
-class SmoothedBinaryCrossEntropy(TakesOver, BinaryCrossEntropy):
+class _SmoothedBinaryCrossEntropy(_TakesOver, BinaryCrossEntropy):
     """`BinaryCrossEntropy` whose `label_smoothing` is a buffer, each member's own."""
 
     own_number = "label_smoothing"
@@ -213,7 +213,7 @@ class SmoothedBinaryCrossEntropy(TakesOver, BinaryCrossEntropy):
     @classmethod
     def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
         """Make a binary cross entropy one of these."""
-        smooth_each(layer, layers)
+        _smooth_each(layer, layers)
         layer.__class__ = cls
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -221,19 +221,19 @@ class SmoothedBinaryCrossEntropy(TakesOver, BinaryCrossEntropy):
         return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
 
 
-def smooth_each(layer: nn.Module, layers: Sequence[Any]) -> None:
+def _smooth_each(layer: nn.Module, layers: Sequence[Any]) -> None:
     """Give a loss each member's label smoothing, as a buffer."""
     del layer.label_smoothing
     layer.register_buffer("label_smoothing", torch.tensor([own.label_smoothing for own in layers]))
 
 
-TAKEN_OVER: dict[type[nn.Module], type[TakesOver]] = {
-    nn.Linear: ColumnLinear,
+TAKEN_OVER: dict[type[nn.Module], type[_TakesOver]] = {
+    nn.Linear: _ColumnLinear,
     nn.Dropout: HashedDropout,
-    nn.Dropout1d: HashedChannelDropout,
-    nn.Dropout2d: HashedChannelDropout,
-    nn.Dropout3d: HashedChannelDropout,
-    CrossEntropy: SoftmaxCrossEntropy,
-    BinaryCrossEntropy: SmoothedBinaryCrossEntropy,
+    nn.Dropout1d: _HashedChannelDropout,
+    nn.Dropout2d: _HashedChannelDropout,
+    nn.Dropout3d: _HashedChannelDropout,
+    CrossEntropy: _SoftmaxCrossEntropy,
+    BinaryCrossEntropy: _SmoothedBinaryCrossEntropy,
 }
 """What a layer becomes. Subclasses stay as they are."""

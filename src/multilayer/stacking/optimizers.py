@@ -69,7 +69,7 @@ class StackedOptimizer(ABC):
         return grad + n["weight_decay"] * param if self.decays else grad
 
 
-class StackedSGD(StackedOptimizer):
+class _StackedSGD(StackedOptimizer):
     """`torch.optim.SGD`, with momentum, dampening and Nesterov's variant."""
 
     varying = ("lr", "weight_decay", "momentum", "dampening")
@@ -101,7 +101,7 @@ class StackedSGD(StackedOptimizer):
         return n["lr"] * grad
 
 
-class StackedAdam(StackedOptimizer):
+class _StackedAdam(StackedOptimizer):
     """`torch.optim.Adam`, AMSGrad, and `torch.optim.AdamW`, which decouples the weight decay."""
 
     varying = ("lr", "weight_decay", "beta1", "beta2", "eps")
@@ -145,7 +145,7 @@ class StackedAdam(StackedOptimizer):
         return change
 
 
-class StackedAdadelta(StackedOptimizer):
+class _StackedAdadelta(StackedOptimizer):
     """`torch.optim.Adadelta`."""
 
     varying = ("lr", "weight_decay", "rho", "eps")
@@ -168,7 +168,7 @@ class StackedAdadelta(StackedOptimizer):
         return n["lr"] * delta
 
 
-class StackedAdagrad(StackedOptimizer):
+class _StackedAdagrad(StackedOptimizer):
     """`torch.optim.Adagrad`."""
 
     varying = ("lr", "weight_decay", "lr_decay", "eps")
@@ -198,7 +198,7 @@ class StackedAdagrad(StackedOptimizer):
         return n["lr"] * grad / total.sqrt().add_(n["eps"])
 
 
-class StackedRMSprop(StackedOptimizer):
+class _StackedRMSprop(StackedOptimizer):
     """`torch.optim.RMSprop`, with momentum and centred."""
 
     varying = ("lr", "weight_decay", "alpha", "eps", "momentum")
@@ -234,12 +234,12 @@ class StackedRMSprop(StackedOptimizer):
 
 
 STACKED: dict[type[Optimizer], type[StackedOptimizer]] = {
-    SGD: StackedSGD,
-    Adam: StackedAdam,
-    AdamW: StackedAdam,
-    Adadelta: StackedAdadelta,
-    Adagrad: StackedAdagrad,
-    RMSprop: StackedRMSprop,
+    SGD: _StackedSGD,
+    Adam: _StackedAdam,
+    AdamW: _StackedAdam,
+    Adadelta: _StackedAdadelta,
+    Adagrad: _StackedAdagrad,
+    RMSprop: _StackedRMSprop,
 }
 """The stacked optimizer that does what one of torch's does."""
 

@@ -31,7 +31,7 @@ def try_step(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
     or cannot compute it: a network may do what `torch.func.vmap` cannot.
     """
     try:
-        compare(modules[:2], *two_rows(data, modules[0].device))
+        compare(modules[:2], *_two_rows(data, modules[0].device))
     except CannotStackError:
         raise
     except Exception as error:  # anything, from the user's own network; alone it says so again
@@ -40,7 +40,7 @@ def try_step(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
         ) from error
 
 
-def two_rows(data: "DataModule", device: torch.device) -> tuple[Tensor, Tensor]:
+def _two_rows(data: "DataModule", device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows to try a network on."""
     features, target = data.split_tensors("train", at_most=2)
     return features.to(device), target.to(device)
@@ -48,7 +48,7 @@ def two_rows(data: "DataModule", device: torch.device) -> tuple[Tensor, Tensor]:
 
 def freeze_unused(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
     """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it."""
-    features, target = two_rows(data, modules[0].device)
+    features, target = _two_rows(data, modules[0].device)
     own = deepcopy(modules[0]).train()
     own.loss_of(own.output(features), target).backward()  # type: ignore[no-untyped-call]
     unused = [name for name, each in own.named_parameters() if each.grad is None]
@@ -70,14 +70,14 @@ def compare(modules: Sequence["SupervisedModule"], features: Tensor, target: Ten
     keys = torch.zeros(n, 2, dtype=torch.int32, device=device)
     numbers = torch.zeros(len(step.number_names), n, device=device)
     rows, targets = features.expand(n, *features.shape).clone(), target.expand(n, -1).clone()
-    before_step = random_states()
+    before_step = _random_states()
     step(block, rows, targets, numbers, keys)
-    if random_states() != before_step:
+    if _random_states() != before_step:
         raise CannotStackError(
             "the network draws random numbers otherwise than by nn.Dropout, 1d, 2d or 3d"
         )
     for k, module in enumerate(modules):
-        check_state(
+        _check_state(
             module, features, {name: (before[name][k], block.rest[name][k]) for name in before}
         )
     template.eval()
@@ -89,12 +89,12 @@ def compare(modules: Sequence["SupervisedModule"], features: Tensor, target: Ten
             raise CannotStackError("torch.func.vmap computes another loss for the network")
 
 
-def random_states() -> tuple[object, ...]:
+def _random_states() -> tuple[object, ...]:
     """Where torch's, numpy's and Python's generators are."""
     return bytes(torch.get_rng_state().numpy()), str(np.random.get_state()), random.getstate()
 
 
-def check_state(
+def _check_state(
     module: "SupervisedModule", features: Tensor, stacked: Mapping[str, tuple[Tensor, Tensor]]
 ) -> None:
     """Raise `CannotStackError` where a step changes in a module what a stack does not see.
