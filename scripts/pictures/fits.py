@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import polars as pl
 from matplotlib.axes import Axes
 
-from multilayer.callbacks.learning_curves import plot_learning_curves
 from multilayer.cli.check import check_command_line
 from multilayer.lockstep.train import train
+from multilayer.plotting import plot_learning_curves
 from multilayer.plotting.style import OVER_LINES, new_figure, save_figure, styled
 from multilayer.training.runtime import quiet_lightning
 
@@ -47,6 +47,7 @@ def draw_experiment(axes: Axes, experiment: str) -> None:
     curves = {split: values.to_list() for split, values in losses.items()}
     curves["epoch"] = list(range(1, len(curves["train"]) + 1))
     plot_learning_curves(axes, curves, result.manifest["best_epoch"])
+    axes.set(xlabel="epoch", ylabel="loss")
 
 
 if __name__ == "__main__":

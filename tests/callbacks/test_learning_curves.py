@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from multilayer.callbacks.learning_curves import draw_learning_curves
+from multilayer.callbacks.learning_curves import _draw
 from multilayer.cli.check import check_command_line
 from multilayer.lockstep.train import train
 
@@ -24,7 +24,7 @@ def test_the_picture_is_in_the_run_folder_and_in_tensorboard(tmp_path: Path) -> 
 def test_the_curves_are_the_losses_and_the_mark_is_the_best_epoch() -> None:
     """Read back from the figure."""
     curves = {"epoch": [1, 2, 3], "train": [3.0, 2.0, 1.0], "validation": [4.0, 2.5, 3.0]}
-    (axes,) = draw_learning_curves(curves, best_epoch=2).axes
+    (axes,) = _draw(curves, best_epoch=2).axes
     lines = {line.get_label(): line for line in axes.get_lines()}
     assert list(lines["train"].get_ydata()) == curves["train"]
     assert list(lines["validation"].get_ydata()) == curves["validation"]

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from multilayer.core.files import whole_file
@@ -58,21 +57,6 @@ def shortened(name: str, most: int = 12) -> str:
     name = " ".join(name.split())
     name = name if len(name) <= most else f"{name[: most - 5]}…{name[-4:]}"
     return name.replace("$", r"\$")
-
-
-def mark_turning_point(axes: Axes, epoch: float, best: float, last: float, sign: int = 1) -> None:
-    """A dot at the best epoch, called a turning point if the metric is worse at the end.
-
-    Args:
-        axes: Where to draw.
-        epoch: The best one.
-        best: The metric there.
-        last: The metric at the end.
-        sign: -1 for a metric of which more is better.
-    """
-    name = "turning point" if sign * (last - best) > TURN * abs(best) else "best"
-    axes.axvline(epoch, color=MARK, linewidth=1, linestyle=":")
-    axes.plot(epoch, best, "o", color=MARK, label=f"{name}: epoch {epoch}")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

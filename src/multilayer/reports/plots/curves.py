@@ -10,17 +10,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from multilayer.plotting.style import (
-    GREY,
-    MARK,
-    OVER_LINES,
-    TRAIN,
-    VALIDATION,
-    mark_turning_point,
-    new_figure,
-    shortened,
-    styled,
-)
+from multilayer.plotting import plot_learning_curves
+from multilayer.plotting.style import GREY, MARK, TRAIN, VALIDATION, new_figure, shortened, styled
 from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.plots.axes import (
     MAX_LETTERS,
@@ -138,18 +129,14 @@ def draw_training_and_validation(sweep: Sweep, best: ConfigResult, run: SweepRun
 
 def _draw_splits(axes: Axes, own: Curves, seeds: Sequence[Curves], name: str, sign: int) -> None:
     """A metric of a run in training and in validation, and faintly of its other seeds."""
+    pair = {split: own.of(f"{split}/{name}") for split in ("train", "validation")}
     for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
         for each in seeds:
             axes.plot(each.epochs, each.of(f"{split}/{name}"), color=colour, lw=1, alpha=0.25)
-        _draw_curve(axes, own, f"{split}/{name}", colour, split)
-    validation = own.of(f"validation/{name}")
-    finite = validation[np.isfinite(validation)]
-    if len(finite):
-        best = int(np.nanargmin(sign * validation))
-        mark_turning_point(axes, own.epochs[best], validation[best], finite[-1], sign)
-    both = [each.of(f"{split}/{name}") for each in seeds for split in ("train", "validation")]
+    validation = sign * pair["validation"]
+    best = own.epochs[np.nanargmin(validation)] if np.isfinite(validation).any() else 0
+    plot_learning_curves(axes, {"epoch": own.epochs, **pair}, int(best), sign=sign)
+    both = [each.of(f"{split}/{name}") for each in seeds for split in pair]
     _limit(axes, both, sign)
     axes.set_xlim(left=0.5)
     axes.set_ylabel(metric_label(name))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=11, **OVER_LINES)
