@@ -29,7 +29,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from multilayer import DataModule
 from multilayer.cli.check import check_command_line
-from multilayer.lockstep.train import train
+from multilayer.cli.main import train
 from multilayer.training.factory import make_data, make_loss, make_network
 from multilayer.training.runtime import quiet_lightning
 

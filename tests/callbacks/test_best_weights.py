@@ -12,10 +12,10 @@ import torch
 from multilayer import MLP, BuiltinData, MulticlassModule
 from multilayer.callbacks import BestWeights, Checkpoint, EarlyStopping, Figures, LearningCurves
 from multilayer.cli.check import check_command_line
+from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.data import Preprocessing
 from multilayer.lockstep.plan import reason_to_be_alone
-from multilayer.lockstep.train import train
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.evaluate import evaluate
 from multilayer.training.factory import make_data

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.column_types import NumericStats
@@ -22,7 +23,6 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table_builder import table_from_frame
 from multilayer.data.table_io import write_frame
 from multilayer.data.table_paths import Origin
-from multilayer.lockstep.train import train
 from multilayer.training.evaluate import evaluate
 from multilayer.training.predict import predict
 from multilayer.training.run import Result

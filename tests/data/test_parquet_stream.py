@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.encoding import encode_table
@@ -21,7 +22,6 @@ from multilayer.data.parquet_stream import ParquetStream, _ClassCounts
 from multilayer.data.streaming_batches import StreamedMinibatches
 from multilayer.data.table_io import write_frame
 from multilayer.data.table_paths import Origin
-from multilayer.lockstep.train import train
 from multilayer.nn.mlp import MLP
 from multilayer.training.evaluate import evaluate
 from multilayer.training.module import MulticlassModule

@@ -13,10 +13,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.table_io import read_frame, write_frame
-from multilayer.lockstep.train import train
 
 from ..trained import config_of
 

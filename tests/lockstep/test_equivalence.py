@@ -10,7 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from multilayer.lockstep.train import train
+from multilayer.cli.main import train
 from multilayer.stacking.runner import Runner
 from multilayer.training.evaluate import evaluate
 from multilayer.training.run import Result

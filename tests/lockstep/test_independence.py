@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
+from multilayer.cli.main import train
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.stack import Stack
-from multilayer.lockstep.train import train
 
 from .conftest import MakeJobs, train_stacked
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from multilayer.cli.main import train
 from multilayer.data.datamodule import DataModule
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.seats import in_blocks
 from multilayer.lockstep.stack import Stack
-from multilayer.lockstep.train import train
 from multilayer.stacking.block import Layout
 from multilayer.stacking.model import draw_keys
 from multilayer.stacking.runner import Runner

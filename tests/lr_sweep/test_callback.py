@@ -16,8 +16,8 @@ from torch import nn
 
 from multilayer import MLP, BuiltinData, MulticlassModule
 from multilayer.cli.check import check_command_line
+from multilayer.cli.main import train
 from multilayer.core.errors import UserError
-from multilayer.lockstep.train import train
 from multilayer.lr_sweep import LearningRateSweep
 from multilayer.runs.manifest import config_hash
 from multilayer.training.lightning_adapter import lightning_callbacks

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from multilayer.lockstep.train import train
+from multilayer.cli.main import train
 from multilayer.lr_sweep.sequential import run_sequential
 from multilayer.lr_sweep.stacked import run_stacked
 from multilayer.lr_sweep.trials import (

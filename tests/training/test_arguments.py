@@ -23,8 +23,8 @@ from multilayer import (
     RegressionModule,
     SupervisedModule,
 )
+from multilayer.cli.main import train
 from multilayer.core.errors import UserError
-from multilayer.lockstep.train import train
 from multilayer.training.epoch import EpochOutputs
 
 from ..conftest import Run

@@ -28,8 +28,8 @@ from multilayer import (
     TableData,
 )
 from multilayer.callbacks import Checkpoint
+from multilayer.cli.main import train
 from multilayer.core.errors import UserError
-from multilayer.lockstep.train import train
 from multilayer.nn.metrics import metrics_of
 from multilayer.training.factory import make_data
 from multilayer.training.lightning_adapter import lightning_callbacks

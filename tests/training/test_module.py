@@ -22,8 +22,8 @@ from multilayer import (
     RegressionModule,
 )
 from multilayer.cli.check import check_command_line
+from multilayer.cli.main import train
 from multilayer.core.errors import UserError
-from multilayer.lockstep.train import train
 from multilayer.training.epoch import EpochOutputs
 from multilayer.training.module import prefix_names
 

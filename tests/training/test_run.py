@@ -12,8 +12,8 @@ import yaml
 from sklearn.utils.class_weight import compute_class_weight
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from multilayer.cli.main import train
 from multilayer.core.errors import UserError
-from multilayer.lockstep.train import train
 from multilayer.runs.folder import RunFolder
 from multilayer.training.evaluate import evaluate
 from multilayer.training.factory import make_data

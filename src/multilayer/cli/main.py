@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from multilayer.cli.exit_codes import DONE, RUN_FAILED, exit_code_of
 from multilayer.cli.help import COMMANDS, help_of, usage
@@ -26,6 +26,9 @@ from multilayer.core.errors import (
     was_printed,
 )
 from multilayer.training.runtime import gc_paused, skip_gc_at_exit
+
+if TYPE_CHECKING:
+    from multilayer.training.run import Result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,7 +178,6 @@ def _train(config: Any) -> float:
     sys.path.append(os.getcwd())  # where a project's own networks and data are
     with _errors_printed(job=hydra.job.num if in_sweep else None), _removed_if_empty(folder):
         with gc_paused():
-            from multilayer.lockstep.train import train
             from multilayer.training.run import objective
             from multilayer.training.runtime import quiet_lightning
 
@@ -197,6 +199,36 @@ def _train(config: Any) -> float:
         if result.manifest["status"] == "diverged":
             raise SystemExit(RUN_FAILED)
     return objective(values["monitor"], result.metrics)
+
+
+def train(
+    config: dict[str, Any],
+    folder: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+) -> "Result":
+    """Train one run as a plain config says, by its engine, and leave its run folder.
+
+    Args:
+        config: the composed config.
+        folder: the run folder.
+        overrides: what the config was composed from, for the manifest.
+        quiet: whether to show no progress, and no summary of the network, as in a sweep.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        UserError: The config or the data is wrong; nothing was written yet.
+    """
+    with gc_paused():
+        if config["engine"] == "lockstep":
+            from multilayer.lockstep.train import train_stack_of_one as train_run
+        else:
+            from multilayer.training.run import train as train_run
+
+    return train_run(config, folder, overrides, quiet=quiet)
 
 
 def _evaluate(config: Any) -> None:

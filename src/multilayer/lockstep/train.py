@@ -25,7 +25,6 @@ from multilayer.training.run import (
     Training,
     describe_end,
     describe_fit,
-    fit_and_evaluate,
     load_and_build,
     prepare,
 )
@@ -35,33 +34,17 @@ log = logging.getLogger(__name__)
 Outcome = Result | Exception
 
 
-def train(
-    config: dict[str, Any],
-    folder: str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    quiet: bool = False,
+def train_stack_of_one(
+    config: dict[str, Any], folder: str | Path, overrides: Sequence[str], *, quiet: bool
 ) -> Result:
-    """Train one run as a plain config says, by its engine, and leave its run folder.
-
-    overrides: what the config was composed from, for the manifest.
-    quiet: show no progress, and no summary of the network, as in a sweep.
-
-    Raises `UserError` before anything is written, where the config or the data is wrong.
-    """
-    training = load_and_build(config, folder, overrides, quiet=quiet)
-    if training.config["engine"] == "lockstep":
-        return _train_stack_of_one(training, quiet=quiet)
-    return fit_and_evaluate(training)
-
-
-def _train_stack_of_one(training: Training, *, quiet: bool) -> Result:
     """Train a single run through the stack's engine, with `engine=lockstep`.
 
+    overrides: what the config was composed from, for the manifest.
     quiet: whether to show no progress.
 
     Raises `UserError` where it cannot be.
     """
+    training = load_and_build(config, folder, overrides, quiet=quiet)
     reason = reason_to_be_alone(training.config)
     if reason:
         raise UserError(f"engine=lockstep: {reason}; use engine=lightning")

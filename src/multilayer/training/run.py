@@ -82,6 +82,24 @@ class Training:
     resumed: Resumed | None = None
 
 
+def train(
+    config: dict[str, Any], folder: str | Path, overrides: Sequence[str], *, quiet: bool
+) -> Result:
+    """Train a run with Lightning, as a plain config says, and leave its run folder.
+
+    Args:
+        config: the composed config, as plain data.
+        folder: the run folder.
+        overrides: what the config was composed with, for the manifest.
+        quiet: whether to leave out what shows progress.
+
+    Raises:
+        UserError: The config, the data or the checkpoint to resume from is wrong; nothing was
+            written yet.
+    """
+    return _fit_and_evaluate(load_and_build(config, folder, overrides, quiet=quiet))
+
+
 def load_and_build(
     config: dict[str, Any], folder: str | Path, overrides: Sequence[str], *, quiet: bool
 ) -> Training:
@@ -133,7 +151,7 @@ def prepare(
     return Training(config, run, data, module, trainer, manifest, n_steps, resumed)
 
 
-def fit_and_evaluate(training: Training) -> Result:
+def _fit_and_evaluate(training: Training) -> Result:
     """Train a run with Lightning, evaluate it, and write its folder."""
     config, run, data, manifest = training.config, training.run, training.data, training.manifest
     module, trainer, resumed = training.module, training.trainer, training.resumed
