@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from multilayer import MLP, PLRMLP, BinaryModule, MulticlassModule, Perceptron, RegressionModule
 from multilayer.callbacks import Diagnostics
-from multilayer.callbacks.diagnostics import _histogram, compute_stats
+from multilayer.callbacks.diagnostics import _compute_stats, _histogram
 
 from ..trained import train_in
 
@@ -37,6 +37,12 @@ def rows(n_features: int) -> tuple[Tensor, Tensor]:
     return features, (features.sum(dim=1) > 0).long()
 
 
+def norms(scalars: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Those of the gradient or the weight, by layer."""
+    stem = f"{kind}_norm/"
+    return {name.removeprefix(stem): each for name, each in scalars.items() if stem in name}
+
+
 def test_gradients_are_those_of_autograd() -> None:
     """Of the loss in evaluation, by layer and in all; none is left in the network."""
     network = MLP(3, 2, d_hidden=[8, 4], dropout=0.5, normalization="batch")
@@ -45,15 +51,16 @@ def test_gradients_are_those_of_autograd() -> None:
     other = deepcopy(module).eval()
     other.loss(other.output(features), target).backward()
     before = deepcopy(module.state_dict())
-    found = compute_stats(module.eval(), features, target)
-    assert found.gradient_norms.keys() == found.weight_norms.keys()
-    for name, norm in found.gradient_norms.items():
+    scalars, _ = _compute_stats(module.eval(), features, target)
+    gradient_norms, weight_norms = norms(scalars, "gradient"), norms(scalars, "weight")
+    assert gradient_norms.keys() == weight_norms.keys()
+    for name, norm in gradient_norms.items():
         layer = other.network if name == "all" else other.network.get_submodule(name)
         own = list(layer.parameters())
         gradients = torch.cat([each.grad.flatten() for each in own if each.grad is not None])
         assert norm == pytest.approx(gradients.norm())
         weights = torch.cat([each.detach().flatten() for each in own])
-        assert found.weight_norms[name] == pytest.approx(weights.norm())
+        assert weight_norms[name] == pytest.approx(weights.norm())
     assert all(parameter.grad is None for parameter in module.parameters())
     assert all(torch.equal(each, before[name]) for name, each in module.state_dict().items())
     assert not any(layer._forward_pre_hooks for layer in module.modules())
@@ -67,7 +74,7 @@ def test_units_that_are_always_the_same_are_dead(activation: str, bias: float) -
         network[0].linear.bias[:3] = bias
         network[1].linear.bias[:] = 5.0
         network[1].linear.weight[:] *= 0.1
-    scalars = compute_stats(BinaryModule(network), *rows(3)).scalars()
+    scalars, _ = _compute_stats(BinaryModule(network), *rows(3))
     assert scalars["dead_units/0.linear"] == 3 / 8
     assert scalars["dead_units/1.linear"] == 0
     assert "dead_units/2" not in scalars  # the outputs are no hidden layer
@@ -78,35 +85,35 @@ def test_an_activation_may_be_a_function() -> None:
     network = Functional()
     with torch.no_grad():
         network.first.bias[:2] = -1e3
-    found = compute_stats(BinaryModule(network), *rows(3))
-    assert found.scalars()["dead_units/first"] == 2 / 8
-    assert set(found.weight_norms) == {"network", "first", "last", "all"}
-    assert found.weight_norms["network"] == 2
+    scalars, _ = _compute_stats(BinaryModule(network), *rows(3))
+    assert scalars["dead_units/first"] == 2 / 8
+    assert set(norms(scalars, "weight")) == {"network", "first", "last", "all"}
+    assert scalars["weight_norm/network"] == 2
 
 
 def test_a_perceptron_has_no_hidden_layer() -> None:
     """It has norms and outputs all the same."""
-    found = compute_stats(BinaryModule(Perceptron(3, activation="identity")), *rows(3))
-    assert set(found.gradient_norms) == {"linear", "all"}
-    assert list(found.histograms()) == ["activations/linear"]
-    assert not found.hidden
+    scalars, values = _compute_stats(BinaryModule(Perceptron(3, activation="identity")), *rows(3))
+    assert set(norms(scalars, "gradient")) == {"linear", "all"}
+    assert list(values) == ["activations/linear"]
+    assert not any(name.startswith("dead_units") for name in scalars)
 
 
 def test_embeddings_of_numbers_are_hidden_layers() -> None:
     """As wide as what the next layer takes."""
     network = PLRMLP(3, 1, n_numbers=3, d_embedding=4, d_hidden=[8])
-    found = compute_stats(RegressionModule(network), rows(3)[0], torch.zeros(40))
-    assert list(found.hidden)[-1] == "1.linear"
-    assert found.hidden["0.embeddings.linear"].shape == (40, 3 * 4)
+    _, values = _compute_stats(RegressionModule(network), rows(3)[0], torch.zeros(40))
+    assert list(values)[-2] == "activations/1.linear"  # before the output
+    assert len(values["activations/0.embeddings.linear"]) == 40 * 3 * 4
 
 
 def test_values_that_are_not_finite_are_in_no_histogram() -> None:
     """A network that has diverged has no activations to show."""
     network = MLP(3, 1, d_hidden=[8])
     nn.init.constant_(network[0].linear.weight, torch.nan)
-    found = compute_stats(BinaryModule(network), *rows(3))
-    assert found.histograms() == {}
-    assert found.gradient_norms["all"].isnan()
+    scalars, values = _compute_stats(BinaryModule(network), *rows(3))
+    assert values == {}
+    assert scalars["gradient_norm/all"].isnan()
 
 
 def test_a_histogram_counts_all_values() -> None:

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from multilayer import MLP, BinaryModule, BuiltinData, PassClassData, RegressionModule
 from multilayer.callbacks import Figures
-from multilayer.callbacks.prediction_figures import figures_of
+from multilayer.callbacks.prediction_figures import _figures_of
 from multilayer.data import Preprocessing
 from multilayer.runs.checkpoint import read_checkpoint
 
@@ -63,7 +63,7 @@ def test_the_pictures_are_of_the_best_weights(
         seen.append((when, weights))
         return {}
 
-    monkeypatch.setattr("multilayer.callbacks.prediction_figures.figures_of", note)
+    monkeypatch.setattr("multilayer.callbacks.prediction_figures._figures_of", note)
     result = train_in(
         tmp_path, "data=pass_class", "optimizer.lr=0.1", "trainer.max_epochs=20",
         "callbacks.early_stopping.patience=3", f"callbacks=[{order}]",
@@ -84,7 +84,7 @@ def test_numbers_are_in_the_units_of_the_target() -> None:
     module = RegressionModule(
         MLP(data.preprocessing.n_features, 1), preprocessing=data.preprocessing
     )
-    figures = figures_of(module, data, 10_000, "epoch 1")
+    figures = _figures_of(module, data, 10_000, "epoch 1")
     assert list(figures) == ["predicted"]
     points = np.asarray(figures["predicted"].axes[0].collections[0].get_offsets())
     expected = load_diabetes().target[data.rows["validation"].numpy()]
@@ -97,14 +97,14 @@ def test_there_are_no_figures_of_predictions_that_are_not_finite() -> None:
     data.setup()
     network = MLP(2, 1)
     torch.nn.init.constant_(network[0].linear.weight, torch.nan)
-    assert figures_of(BinaryModule(network), data, 100, "epoch 1") == {}
+    assert _figures_of(BinaryModule(network), data, 100, "epoch 1") == {}
 
 
 def test_rows_are_capped() -> None:
     """Evenly spread over those that there are."""
     data = PassClassData()
     data.setup()
-    figures = figures_of(BinaryModule(MLP(2, 1)), data, 30, "epoch 1")
+    figures = _figures_of(BinaryModule(MLP(2, 1)), data, 30, "epoch 1")
     assert figures["roc"].axes[0].get_title() == "epoch 1: 30 validation rows"
 
 

@@ -1,9 +1,8 @@
 """Norms of gradients and weights, dead units and activations, layer by layer over the epochs."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -44,71 +43,78 @@ class Diagnostics(EpochCallback):
         """Inspect the network, if it is time again."""
         if (record.epoch[0] - 1) % self.every_n_epochs or not record.writes_files:
             return
-        features, target = record.rows("train", at_most=self.n_rows)
+        rows = record.rows("train", at_most=self.n_rows)
         with record.inspect() as module:
-            stats = compute_stats(module, features.to(module.device), target.to(module.device))
-        record.log_scalars(stats.scalars())
+            scalars, values = _compute_stats(module, *(each.to(module.device) for each in rows))
+        record.log_scalars(scalars)
         writer = record.tensorboard()
         if writer is not None:
             step = int(record.step[0]) - 1  # as Lightning counts
-            for name, values in stats.histograms().items():
-                writer.add_histogram_raw(name, **_histogram(values), global_step=step)
+            for name, each in values.items():
+                writer.add_histogram_raw(name, **_histogram(each), global_step=step)
 
 
-@dataclass(frozen=True)
-class NetworkStats:
-    """Norms and activations of a network, by the names of its layers.
-
-    Attributes:
-        gradient_norms: of the loss, by the layer's parameters.
-        weight_norms: of the layer's parameters.
-        hidden: the values of the hidden layers, `(n_rows, n_units)` each.
-        output: the name of the last layer, and the network's outputs, `(n_rows, n_outputs)`.
-    """
-
-    gradient_norms: dict[str, Tensor]
-    weight_norms: dict[str, Tensor]
-    hidden: dict[str, Tensor]
-    output: tuple[str, Tensor]
-
-    def scalars(self) -> dict[str, Tensor]:
-        """The scalars by the names to log."""
-        groups = {
-            "gradient_norm": self.gradient_norms,
-            "weight_norm": self.weight_norms,
-            "dead_units": {name: _dead_units(values) for name, values in self.hidden.items()},
-        }
-        return {f"{key}/{name}": each for key, own in groups.items() for name, each in own.items()}
-
-    def histograms(self) -> dict[str, Tensor]:
-        """The values that are finite, by the names to log; none where there are none."""
-        values = {**self.hidden, self.output[0]: self.output[1]}
-        finite = {name: each[each.isfinite()] for name, each in values.items()}
-        return {f"activations/{name}": each for name, each in finite.items() if len(each)}
-
-
-def compute_stats(module: SupervisedModule, features: Tensor, target: Tensor) -> NetworkStats:
+@torch.no_grad()
+def _compute_stats(
+    module: SupervisedModule, features: Tensor, target: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Run some rows forward and backward, through a module in evaluation mode.
 
     Args:
         module: the module.
         features: preprocessed rows, `(N, D)`.
         target: `(N,)`.
+
+    Returns:
+        The scalars and the values of the layers that are finite, `(n,)`, by the names to log.
     """
     parameters = dict(module.network.named_parameters())
     trained = {name: each for name, each in parameters.items() if each.requires_grad}
     with torch.enable_grad():
-        with _hidden_values(module.network) as hidden:
-            output = module.output(features)
+        output, hidden, last = _forward(module, features)
         loss = module.loss_of(output, target)
         gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-    found = dict(zip(trained, gradients, strict=True))
-    return NetworkStats(
-        gradient_norms=_norms({name: each for name, each in found.items() if each is not None}),
-        weight_norms=_norms({name: each.detach() for name, each in parameters.items()}),
-        hidden=hidden.values,
-        output=(hidden.last or "network", output.detach().reshape(len(output), -1)),
-    )
+    known = {name: each for name, each in zip(trained, gradients, strict=True) if each is not None}
+    groups = {
+        "gradient_norm": _norms(known),
+        "weight_norm": _norms(parameters),
+        "dead_units": {name: _dead_units(values) for name, values in hidden.items()},
+    }
+    scalars = {f"{key}/{name}": each for key, own in groups.items() for name, each in own.items()}
+    values = {name: each[each.isfinite()] for name, each in {**hidden, last: output}.items()}
+    return scalars, {f"activations/{name}": each for name, each in values.items() if len(each)}
+
+
+def _forward(module: SupervisedModule, features: Tensor) -> tuple[Tensor, dict[str, Tensor], str]:
+    """The output, the hidden values `(N, n_units)` by layer, and the name of the last layer.
+
+    The hidden values are the inputs of the layers with weights, by the name of the layer before: so
+    the activation may be a module or a function.
+    """
+    inputs: list[tuple[str, Tensor]] = []
+
+    def note(name: str, layer: nn.Module, given: tuple[Any, ...]) -> None:
+        if given and isinstance(given[0], Tensor) and given[0].ndim > 1:
+            inputs.append((name, given[0].detach().flatten(1)))
+
+    hooks = [
+        layer.register_forward_pre_hook(partial(note, name))
+        for name, layer in module.network.named_modules()
+        if _has_weights(layer)
+    ]
+    try:
+        output = module.output(features)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    hidden = {name: values for (name, _), (_, values) in pairwise(inputs)}
+    return output, hidden, inputs[-1][0] if inputs else "network"
+
+
+def _has_weights(layer: nn.Module) -> bool:
+    """Whether a layer has a weight matrix, unlike a normalization."""
+    own = layer.parameters(recurse=False)
+    return isinstance(layer, nn.Linear) or any(parameter.ndim > 1 for parameter in own)
 
 
 def _norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,14 +123,11 @@ def _norms(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     >>> _norms({"0.weight": torch.tensor([[3.0]]), "0.bias": torch.tensor([4.0])})
     {'0': tensor(5.), 'all': tensor(5.)}
     """
-    squares: dict[str, list[Tensor]] = {}
+    layers: dict[str, list[Tensor]] = {}
     for name, tensor in tensors.items():
-        layer = name.rpartition(".")[0] or "network"
-        squares.setdefault(layer, []).append(tensor.float().square().sum())
-    each = {layer: torch.stack(own).sum() for layer, own in squares.items()}
-    if each:
-        each["all"] = torch.stack(list(each.values())).sum()
-    return {layer: square.sqrt() for layer, square in each.items()}
+        for layer in (name.rpartition(".")[0] or "network", "all"):
+            layers.setdefault(layer, []).append(tensor.float())
+    return {layer: nn.utils.get_total_norm(own) for layer, own in layers.items()}
 
 
 def _dead_units(values: Tensor) -> Tensor:
@@ -156,43 +159,3 @@ def _histogram(values: Tensor) -> dict[str, Any]:
         "bucket_limits": torch.linspace(low, high, _N_BINS + 1)[1:].tolist(),
         "bucket_counts": counts.tolist(),
     }
-
-
-class _HiddenValues:
-    """The inputs of the layers with weights, by the name of the layer before: the hidden values.
-
-    So the activation may be a module or a function.
-    """
-
-    def __init__(self) -> None:
-        self.values: dict[str, Tensor] = {}
-        self.last: str | None = None
-
-    def see(self, name: str, layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Called before each layer with weights."""
-        if inputs and isinstance(inputs[0], Tensor) and inputs[0].ndim > 1:
-            if self.last is not None:
-                self.values[self.last] = inputs[0].detach().flatten(1)
-            self.last = name
-
-
-@contextmanager
-def _hidden_values(network: nn.Module) -> Iterator[_HiddenValues]:
-    """Collect the hidden values of a forward pass within."""
-    found = _HiddenValues()
-    hooks = [
-        layer.register_forward_pre_hook(partial(found.see, name))
-        for name, layer in network.named_modules()
-        if _has_weights(layer)
-    ]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _has_weights(layer: nn.Module) -> bool:
-    """Whether a layer has a weight matrix, unlike a normalization."""
-    own = layer.parameters(recurse=False)
-    return isinstance(layer, nn.Linear) or any(parameter.ndim > 1 for parameter in own)

@@ -1,5 +1,6 @@
 """Stops a training that no longer improves, or whose loss is no longer finite."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from multilayer.callbacks.best_weights import Mode, is_better, worst
 from multilayer.training.epoch_callback import EpochCallback, Record
 
 
+@dataclass(kw_only=True, eq=False)
 class EarlyStopping(EpochCallback):
     """Stops a run when a metric has not improved for `patience` validations.
 
@@ -30,20 +32,14 @@ class EarlyStopping(EpochCallback):
 
     waits_for_validation = True
 
-    def __init__(
-        self,
-        *,
-        monitor: str = "validation/loss",
-        mode: Mode = "min",
-        patience: int = 10,
-        min_delta: float = 0.0,
-    ) -> None:
-        if patience < 1:
-            raise ValueError(f"patience must be at least 1, got {patience}")
-        self.monitor = monitor
-        self.mode = mode
-        self.patience = patience
-        self.min_delta = min_delta
+    monitor: str = "validation/loss"
+    mode: Mode = "min"
+    patience: int = 10
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise ValueError(f"patience must be at least 1, got {self.patience}")
         self.reset()
 
     def reset(self, n_runs: int = 1) -> None:
@@ -71,8 +67,7 @@ class EarlyStopping(EpochCallback):
             )
             n_epochs = record.epoch[k] - self.best_epoch[k]
             if self.reasons[k] is None:
-                reason = f"early stopping: {self.monitor} {so_far} for {n_epochs} epochs"
-                self.reasons[k] = reason
+                self.reasons[k] = f"early stopping: {self.monitor} {so_far} for {n_epochs} epochs"
             record.stop(str(self.reasons[k]), k=int(k))
 
     def _stop_diverged(self, record: Record) -> None:

@@ -1,5 +1,6 @@
 """Draws what the network predicts for the validation rows, over the epochs."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from multilayer import plotting
 from multilayer.callbacks.best_weights import BestWeights
 from multilayer.data import DataModule
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
 from multilayer.data.table import Columns
-from multilayer.plotting import (
-    draw_boundary,
-    draw_calibration,
-    draw_confusion_matrix,
-    draw_predicted,
-    draw_roc,
-)
 from multilayer.plotting.style import save_figure, shortened
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.module import SupervisedModule
@@ -45,51 +40,40 @@ class Figures(EpochCallback):
             raise ValueError(f"n_rows must be at least 1, got {n_rows}")
         self.folder = Path(folder)
         self.n_rows = n_rows
-        self.reset()
-
-    def reset(self, n_runs: int = 1) -> None:
-        """Begin with nothing drawn."""
-        self.drawn_epoch = 0
 
     def on_fit_start(self, record: Record) -> None:
         """Make the folders above now: if they are gone at the end, they were removed."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, record: Record) -> None:
-        """Draw after epochs 1, 2, 4, 8, ..."""
-        epoch = int(record.epoch[0])
-        if epoch & (epoch - 1) == 0:
-            self._draw_epoch(record)
-
-    def on_fit_end(self, record: Record) -> None:
-        """Draw the last epoch, and save the figures of the best weights."""
-        epoch = int(record.epoch[0])
-        if epoch == 0 or not record.writes_files:
-            return
-        if self.drawn_epoch != epoch:
-            self._draw_epoch(record)
-        best = record.find(BestWeights)
-        weights, when = None, f"epoch {epoch}"
-        if best and best.weights:
-            weights, when = best.weights, f"epoch {best.best_epoch[0]}, the best"
-        with record.inspect(weights) as module:
-            figures = figures_of(module, record.data, self.n_rows, when)
-        for name, figure in figures.items():
-            save_figure(figure, self.folder / f"{name}.png")
-
-    def _draw_epoch(self, record: Record) -> None:
         """Draw the network as it was validated, for TensorBoard."""
         epoch = int(record.epoch[0])
-        if record.tensorboard() is None:
+        is_power_of_two = epoch & (epoch - 1) == 0
+        if record.tensorboard() is not None and (is_power_of_two or record.is_last):
+            for name, figure in self._draw(record, f"epoch {epoch}", record.weights()):
+                record.log_image(f"figures/{name}", figure)
+
+    def on_fit_end(self, record: Record) -> None:
+        """Save the figures of the best weights, or else of the last."""
+        epoch, best = record.epoch[0], record.find(BestWeights)
+        if epoch == 0 or not record.writes_files:
             return
-        with record.inspect(record.weights()) as module:
-            figures = figures_of(module, record.data, self.n_rows, f"epoch {epoch}")
-        for name, figure in figures.items():
-            record.log_image(f"figures/{name}", figure)
-        self.drawn_epoch = epoch
+        if best and best.weights:
+            figures = self._draw(record, f"epoch {best.best_epoch[0]}, the best", best.weights)
+        else:
+            figures = self._draw(record, f"epoch {epoch}")
+        for name, figure in figures:
+            save_figure(figure, self.folder / f"{name}.png")
+
+    def _draw(
+        self, record: Record, when: str, weights: Mapping[str, Tensor] | None = None
+    ) -> Iterable[tuple[str, Figure]]:
+        """The figures with their names, of these weights or those in place."""
+        with record.inspect(weights) as module:
+            return _figures_of(module, record.data, self.n_rows, when).items()
 
 
-def figures_of(
+def _figures_of(
     module: SupervisedModule, data: DataModule, n_rows: int, when: str
 ) -> dict[str, Figure]:
     """The figures for the task, by name; none where predictions are not finite.
@@ -101,17 +85,16 @@ def figures_of(
         when: the epoch, for the titles.
     """
     features, target = data.split_tensors("validation", at_most=n_rows)
-    with torch.no_grad():
-        predictions = _predict(module, features)
-        if not np.isfinite(predictions).all():
-            return {}
-        title = f"{when}: {len(target):,} validation rows"
-        if module.task == "regression":
-            true = module.targets(target.to(module.device)).cpu().numpy()
-            return {"predicted": draw_predicted(predictions, true, data.columns.target, title)}
-        figures = _figures_of_classes(predictions, target.numpy(), data.columns, title)
-        if len(data.columns.features) == 2 and not data.columns.categories:
-            figures["boundary"] = _boundary(module, data, n_rows, when)
+    predictions = _predict(module, features)
+    if not np.isfinite(predictions).all():
+        return {}
+    title, columns = f"{when}: {len(target):,} validation rows", data.columns
+    if module.task == "regression":
+        true = module.targets(target.to(module.device)).cpu().numpy()
+        return {"predicted": plotting.draw_predicted(predictions, true, columns.target, title)}
+    figures = _figures_of_classes(predictions, target.numpy(), columns, title)
+    if len(columns.features) == 2 and not columns.categories:
+        figures["boundary"] = _boundary(module, data, n_rows, when)
     return figures
 
 
@@ -126,39 +109,40 @@ def _figures_of_classes(
         words = f"predicted probability of {of}", f"share with {of}"
     else:
         chance, happened = probabilities.max(axis=1), labels == target
-        words = "predicted probability of the likeliest class", "share that is of this class"
-    predicted, observed = words
-    calibration = draw_calibration(
-        chance, happened, predicted=predicted, observed=observed, title=title
-    )
-    roc = draw_roc(probabilities, target, classes, title)
-    return {
-        "confusion_matrix": draw_confusion_matrix(labels, target, classes, title),
-        "calibration": calibration,
-        **({"roc": roc} if roc is not None else {}),
+        words = (
+            "predicted probability of the likeliest class",
+            "share that is of this class",
+        )
+    figures = {
+        "confusion_matrix": plotting.draw_confusion_matrix(labels, target, classes, title),
+        "calibration": plotting.draw_calibration(
+            chance, happened, predicted=words[0], observed=words[1], title=title
+        ),
+        "roc": plotting.draw_roc(probabilities, target, classes, title),
     }
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _boundary(module: SupervisedModule, data: DataModule, n_rows: int, when: str) -> Figure:
     """The decision boundary over two numeric columns."""
-    preprocessing = data.preprocessing
+    preprocessing, columns = data.preprocessing, data.columns
     device = preprocessing.mean.device
     splits: tuple[Split, ...] = ("train", "validation")
     rows: dict[str, Any] = {}
     for split in splits:
         features, target = data.split_tensors(split, at_most=n_rows)
-        columns = preprocessing.unscale_numbers(features.to(device)).cpu()
-        rows[split] = columns.numpy(), target.numpy()
+        points = preprocessing.unscale_numbers(features.to(device)).cpu()
+        rows[split] = points.numpy(), target.numpy()
 
-    def probabilities(columns: Any) -> Any:
-        return _predict(module, preprocessing(torch.from_numpy(columns).to(device)))
+    def probabilities(points: Any) -> Any:
+        return _predict(module, preprocessing(torch.from_numpy(points).to(device)))
 
-    about = data.columns
-    return draw_boundary(
-        probabilities, rows, about.features, about.classes, target=about.target, title=when
+    return plotting.draw_boundary(
+        probabilities, rows, columns.features, columns.classes, target=columns.target, title=when
     )
 
 
+@torch.no_grad()
 def _predict(module: SupervisedModule, features: Tensor) -> Any:
     """Predictions for preprocessed rows: values `(N,)`, or probabilities `(N, n_classes)`."""
     parts = torch.split(features, EVALUATION_BATCH_SIZE)
