@@ -1,6 +1,7 @@
 """Configs from the user's own folders, a run's own, and what Hydra's own loader gives."""
 
-from collections.abc import Iterator
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,17 @@ COMMAND_LINES = [
 
 
 @pytest.fixture
-def loaders() -> Iterator[tuple[ConfigLoaderImpl, CachingConfigLoader]]:
+def nothing_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our loader as it is in a new process."""
+    monkeypatch.setattr(CachingConfigLoader, "_bases", {})
+
+
+@pytest.fixture
+def loaders(nothing_composed: None) -> tuple[ConfigLoaderImpl, CachingConfigLoader]:
     """Hydra's and ours."""
     setbase("1.3")
-    CachingConfigLoader.forget()
     path = create_config_search_path(str(conf_dir()))
-    yield ConfigLoaderImpl(path), CachingConfigLoader(path)
-    CachingConfigLoader.forget()
+    return ConfigLoaderImpl(path), CachingConfigLoader(path)
 
 
 SWEEPS = [
@@ -47,16 +52,25 @@ SWEEPS = [
 
 @pytest.mark.parametrize("mode", [RunMode.RUN, RunMode.MULTIRUN])
 def test_a_config_is_what_hydra_composes(
-    loaders: tuple[ConfigLoaderImpl, CachingConfigLoader], mode: RunMode
+    loaders: tuple[ConfigLoaderImpl, CachingConfigLoader],
+    mode: RunMode,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also after others of the same choices, and with Hydra's own node."""
+    """Also after others of the same choices, in another folder, and with Hydra's own node."""
     lines = [*COMMAND_LINES, *(SWEEPS if mode == RunMode.MULTIRUN else [])]
-    for words in [*lines, *lines[::-1]]:
-        theirs, ours = (
-            OmegaConf.to_container(each.load_configuration("train", words, mode), resolve=False)
-            for each in loaders
+    theirs, ours = (
+        lambda words, loader=each: OmegaConf.to_container(
+            loader.load_configuration("train", words, mode), resolve=False
         )
-        assert ours == theirs
+        for each in loaders
+    )
+    expected = [theirs(words) for words in lines]
+    assert [ours(words) for words in lines] == expected
+    monkeypatch.chdir(tmp_path)
+    for config in expected:
+        config["hydra"]["runtime"]["cwd"] = str(tmp_path)
+    assert [ours(words) for words in lines[::-1]] == expected[::-1]
 
 
 def test_a_wrong_key_is_refused_as_hydra_refuses_it(
@@ -80,7 +94,11 @@ def test_a_wrong_key_is_refused_as_hydra_refuses_it(
     ],
 )
 def test_files_are_read_once_for_the_same_choices(
-    multilayer: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], n: int
+    multilayer: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    nothing_composed: None,
+    words: list[str],
+    n: int,
 ) -> None:
     """By the check, the run and all jobs of a sweep together."""
     composed = []
@@ -103,6 +121,25 @@ def test_a_file_that_changed_is_read_again(multilayer: Run, tmp_path: Path) -> N
         file.write_text(f"_target_: torch.optim.SGD\n_partial_: true\nlr: {rate}\n")
         outcome = multilayer("train", "--config-dir", "mine", "optimizer=own", "--cfg", "job")
         assert f"lr: {rate}" in outcome.out
+
+
+def test_a_file_of_ours_that_changed_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nothing_composed: None
+) -> None:
+    """Others are not: they are composed once in a process."""
+    ours = shutil.copytree(conf_dir(), tmp_path / "conf")
+    monkeypatch.setattr("multilayer.cli.compose.conf_dir", lambda: ours)
+    file = ours / "optimizer" / "sgd.yaml"
+    bases = []
+    for text in (file.read_text(), file.read_text(), "_target_: torch.optim.SGD\nlr: 0.125\n"):
+        if text != file.read_text():
+            file.write_text(text)
+            os.utime(file, ns=(0, 0))
+        config = check_command_line("train", ["optimizer=sgd"])
+        assert config is not None
+        assert (config["optimizer"]["lr"] == 0.125) == ("0.125" in text)
+        bases.append([*CachingConfigLoader._bases.values()])
+    assert bases[0][0] is bases[1][0]
 
 
 def test_a_folder_of_the_users_own_adds_choices(tmp_path: Path) -> None:

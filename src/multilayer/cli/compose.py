@@ -4,6 +4,7 @@ Everything that asks Hydra for a config gets the same one: a run, the jobs of a 
 launcher, `--cfg job`, and the check of a command line. No torch here.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -59,7 +60,7 @@ def compose_session(search_path: Sequence[str]) -> Iterator[ConfigLoader]:
         path.prepend("command-line", each, anchor=SearchPathQuery(provider="schema"))
     setbase("1.3")
     install_config_loader()
-    CachingConfigLoader.forget()
+    CachingConfigLoader.forget_changes()
     Hydra.create_main_hydra2(task_name="multilayer", config_search_path=path)
     try:
         yield GlobalHydra.instance().config_loader()
@@ -69,7 +70,7 @@ def compose_session(search_path: Sequence[str]) -> Iterator[ConfigLoader]:
 
 
 class CachingConfigLoader(ConfigLoaderImpl):
-    """Hydra's loader, which reads and merges the files of the same choices once in a command.
+    """Hydra's loader, which reads and merges the files of the same choices once.
 
     Hydra composes a config from its files for the check of a command line, to learn `hydra.mode`,
     for the run, and twice for each job of a sweep: for its sweeper and for its launcher. That takes
@@ -79,22 +80,30 @@ class CachingConfigLoader(ConfigLoaderImpl):
     """
 
     _bases: ClassVar[dict[tuple[str, ...], DictConfig]] = {}
+    _stamp: ClassVar[list[tuple[Path, int]]] = []
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self.parsed: Sequence[Override] = ()
         self.is_masked = False
         self.jobs: dict[tuple[str, ...], DictConfig] = {}
-        self.groups: dict[str, bool] = {}
+        self.choices: dict[str, list[str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Called where joblib sends the loader to its processes, which compose jobs anew."""
         return vars(self) | {"jobs": {}}
 
     @classmethod
-    def forget(cls) -> None:
-        """Read all files again."""
-        cls._bases.clear()
+    def forget_changes(cls) -> None:
+        """Read files again at the start of a command, except ours while none of them changes."""
+        stamp = [(path, path.stat().st_mtime_ns) for path in sorted(conf_dir().rglob("*.yaml"))]
+        ours = str(create_config_search_path(str(conf_dir())))
+        cls._bases = {
+            (path, *words): config
+            for (path, *words), config in cls._bases.items()
+            if path == ours and stamp == cls._stamp and not any("resume" in word for word in words)
+        }
+        cls._stamp = stamp
 
     def _load_configuration_impl(
         self,
@@ -122,6 +131,7 @@ class CachingConfigLoader(ConfigLoaderImpl):
         of_hydra = [override for override in parsed if override.is_hydra_override()]
         config.hydra.overrides.task = [override.input_line for override in of_task]
         config.hydra.overrides.hydra = [override.input_line for override in of_hydra]
+        config.hydra.runtime.cwd = os.getcwd()
         names = config.hydra.job.config.override_dirname
         config.hydra.job.override_dirname = get_overrides_dirname(
             overrides=of_task,
@@ -131,17 +141,12 @@ class CachingConfigLoader(ConfigLoaderImpl):
         )
         return config
 
-    def _is_group(self, key: str) -> bool:
-        """Whether a key is a config group; each is looked up once."""
-        if key not in self.groups:
-            self.groups[key] = bool(self.get_group_options(key))
-        return self.groups[key]
-
     def _sets_value(self, override: Override) -> bool:
         """Whether an override sets a value in the composed config and does nothing else."""
         is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
         key = override.key_or_group
-        return is_plain and key not in ("resume", "hydra.searchpath") and not self._is_group(key)
+        is_read_early = key in ("resume", "hydra.searchpath", "hydra.job.env_copy")
+        return is_plain and not is_read_early and not self.get_group_options(key)
 
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
@@ -152,10 +157,13 @@ class CachingConfigLoader(ConfigLoaderImpl):
         )
         return self.parsed, repository
 
-    def get_group_options(self, *arguments: Any, **named: Any) -> list[str]:
+    def get_group_options(self, group_name: str, *arguments: Any, **named: Any) -> list[str]:
         """The choices of a group; a file such as `_base` is only for other files to start from."""
-        options = super().get_group_options(*arguments, **named)
-        return [name for name in options if not name.startswith("_")]
+        if arguments or named:
+            return _visible(super().get_group_options(group_name, *arguments, **named))
+        if group_name not in self.choices:  # Hydra would copy its repository to look it up
+            self.choices[group_name] = _visible(self.repository.get_group_options(group_name))
+        return self.choices[group_name]
 
     def _compose_config_from_defaults_list(
         self, defaults: list[ResultDefault], repo: IConfigRepository
@@ -193,6 +201,11 @@ class CachingConfigLoader(ConfigLoaderImpl):
             config = super().load_sweep_config(master_config, list(words))
             self.jobs[words] = config
         return config
+
+
+def _visible(choices: Sequence[str]) -> list[str]:
+    """The choices that a user may name."""
+    return [name for name in choices if not name.startswith("_")]
 
 
 def _without_hydra(config: DictConfig) -> Plain:
