@@ -1,5 +1,6 @@
 """The command: what it does without torch, and how it ends."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,37 +16,53 @@ from multilayer.core.interrupts import Terminated
 from ..conftest import Run
 from .test_check import WRONG
 
+COMMAND_LINES = [
+    ["--help"],
+    ["train", "--help"],
+    ["evaluate", "--help"],
+    ["predict", "--help"],
+    ["report", "--help"],
+    ["train", "--cfg", "job"],
+    *[arguments for arguments, _ in WRONG],
+]
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["train", "--help"],
-        ["evaluate", "--help"],
-        ["predict", "--help"],
-        ["report", "--help"],
-        ["train", "--cfg", "job"],
-        *[arguments for arguments, _ in WRONG],
-    ],
-    ids=" ".join,
-)
-def test_answers_without_importing_torch(
-    multilayer: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
-) -> None:
-    """Help, the composed config and misspelt keys need no torch: it takes seconds to import."""
-    del multilayer  # for its empty folder and environment
-    blocked = (
-        "import sys; sys.modules['torch'] = None; from multilayer.cli.main import main; "
-        "sys.exit(main(sys.argv[1:]))"
-    )
+WITHOUT_TORCH = """
+import io, json, sys
+sys.modules["torch"] = None
+from multilayer.cli.main import main
+outcomes = []
+for arguments in json.loads(sys.argv[1]):
+    sys.argv, sys.stdout, sys.stderr = ["multilayer", *arguments], io.StringIO(), io.StringIO()
+    try:
+        code = main()
+    except SystemExit as exit_:
+        code = exit_.code or 0
+    outcomes.append((code, sys.stderr.getvalue()))
+json.dump(outcomes, sys.__stdout__)
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str]]:
+    """Exit code and messages of command lines in one process that cannot import torch."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", blocked, *arguments],
+        [sys.executable, "-W", "error", "-c", WITHOUT_TORCH, json.dumps(COMMAND_LINES)],
         check=False,
         capture_output=True,
         text=True,
+        cwd=tmp_path_factory.mktemp("empty"),
     )
-    assert done.returncode in (DONE, BAD_INPUT), done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(arguments) for arguments in COMMAND_LINES]
+    return dict(zip(lines, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("line", [" ".join(arguments) for arguments in COMMAND_LINES])
+def test_answers_without_importing_torch(answers: dict[str, tuple[int, str]], line: str) -> None:
+    """Help, the composed config and misspelt keys need no torch: it takes seconds to import."""
+    code, messages = answers[line]
+    assert code in (DONE, BAD_INPUT), messages
+    assert "Traceback" not in messages
 
 
 def test_cfg_prints_the_config_and_makes_nothing(multilayer: Run, tmp_path: Path) -> None:
