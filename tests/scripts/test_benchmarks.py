@@ -1,0 +1,22 @@
+"""Benchmarks follow when names of the package change."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
+
+
+@pytest.mark.parametrize("name", ["lockstep", "lr_sweep", "report", "tables", "train"])
+def test_a_benchmark_finds_all_that_it_imports(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its help is shown after everything is imported."""
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--help"])
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
+    assert end.value.code == 0
+    assert "usage:" in capsys.readouterr().out
