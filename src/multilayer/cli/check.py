@@ -23,7 +23,7 @@ from multilayer.cli.compose import compose_session
 from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
 from multilayer.core.renamed import current_key
-from multilayer.core.schema import finds_lr
+from multilayer.core.schema import has_class
 from multilayer.core.text import as_override
 from multilayer.runs.config import Plain, problems_with, to_plain
 
@@ -242,7 +242,8 @@ def _change(config: DictConfig, overrides: Sequence[Override]) -> None:
 
 def _rates_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list[str]:
     """The problem with a learning rate on the command line where a callback is to find one."""
-    if not finds_lr(config.get("callbacks")) or config.get("resume") is not None:
+    finds_lr = has_class(config.get("callbacks"), ".LearningRateSweep")
+    if not finds_lr or config.get("resume") is not None:
         return []  # a run that is resumed has its rate
     return [
         f"{override.input_line}: callbacks=lr_sweep finds the rate; leave one of them out"

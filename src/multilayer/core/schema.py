@@ -4,90 +4,83 @@ A value that is not listed here is checked by the class that takes it.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
-    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Tag,
     ValidationError,
+    WrapValidator,
 )
+from pydantic_core import CoreSchema, core_schema
 
-from multilayer.core.device import hidden_size_problem
+from multilayer.core.device import free_memory
 from multilayer.core.errors import did_you_mean
 from multilayer.core.renamed import current_key
 from multilayer.core.text import as_override
 
-_Fraction = Annotated[float, Field(ge=0, lt=1)]
-_OpenFraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-_Epochs = Annotated[
-    Annotated[PositiveInt, Tag("number")] | Annotated[Literal[-1], Tag("endless")],
-    Discriminator(lambda value: "endless" if value == -1 else "number"),
-]
-_DeviceCount = Annotated[
-    Annotated[PositiveInt, Tag("number")]
-    | Annotated[Literal["auto"], Tag("word")]
-    | Annotated[list[NonNegativeInt], Tag("list")],
-    Discriminator(
-        lambda value: {str: "word", list: "list"}.get(type(value), "number"),
-    ),
-]
-_RateOrRates = Annotated[
-    Annotated[_Fraction, Tag("number")] | Annotated[list[_Fraction], Tag("list")],
-    Discriminator(lambda value: "list" if isinstance(value, list) else "number"),
-]
-_BatchSize = Annotated[
-    Annotated[PositiveInt, Tag("number")] | Annotated[Literal["full"], Tag("word")],
-    Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
-]
-
 _MOST_THREADS = 1024
 """The most threads that torch is given; a hundred thousand would end the process silently."""
 
+_TAGS = ("<own>", "<other>")
+"""What pydantic adds to the place of an error in a type with alternatives."""
+
+_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
+"""Files that exist on a machine whose GPU has its own memory."""
+
+
+@dataclass(frozen=True)
+class _Or:
+    """Another type for values of a Python type, which alone decides what their error says."""
+
+    python_type: type
+    other: Any
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        """Called by pydantic."""
+        own, other = _TAGS
+        return core_schema.tagged_union_schema(
+            {own: handler(source), other: handler.generate_schema(self.other)},
+            discriminator=lambda value: other if isinstance(value, self.python_type) else own,
+        )
+
+
+_Fraction = Annotated[float, Field(ge=0, lt=1)]
+_OpenFraction = Annotated[float, Field(gt=0, lt=1)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
 Threads = Annotated[int, Field(ge=1, le=_MOST_THREADS)]
-_ThreadsOrAuto = Annotated[
-    Annotated[Threads, Tag("number")] | Annotated[Literal["auto"], Tag("word")],
-    Discriminator(lambda value: "word" if isinstance(value, str) else "number"),
-]
-
-_ClassWeights = Annotated[
-    Annotated[list[NonNegativeFloat], Tag("list")] | Annotated[Literal["balanced"], Tag("word")],
-    Discriminator(lambda value: "word" if isinstance(value, str) else "list"),
-]
-
-
+_ThreadsOrAuto = Annotated[Threads, _Or(str, Literal["auto"])]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
-_Limit = Annotated[
-    Annotated[PositiveInt, Tag("number")] | Annotated[float, Field(gt=0, le=1), Tag("share")],
-    Discriminator(lambda value: "share" if isinstance(value, float) else "number"),
+_Epochs = Annotated[
+    PositiveInt,
+    WrapValidator(lambda n, check: n if n == -1 and isinstance(n, int) else check(n)),
 ]
+_DeviceCount = Annotated[PositiveInt, _Or(str, Literal["auto"]), _Or(list, list[NonNegativeInt])]
+_RateOrRates = Annotated[_Fraction, _Or(list, list[_Fraction])]
+_BatchSize = Annotated[PositiveInt, _Or(str, Literal["full"])]
+_ClassWeights = Annotated[list[NonNegativeFloat], _Or(str, Literal["balanced"])]
+_Limit = Annotated[float, Field(gt=0, le=1), _Or(int, PositiveInt)]
 
 
-class _Section(BaseModel):
-    """A config node: the listed keys are checked, others are accepted.
+class _Component(BaseModel):
+    """A node that an object is built from: the listed keys are checked, others are accepted.
 
     The defaults stand for keys that a component does not have; the config's are in conf/.
     """
 
-    model_config = ConfigDict(extra="allow", strict=True)
-
-
-class _Component(_Section):
-    """A node that an object is built from."""
-
     class_path: str = Field(alias="_target_")
 
 
-class Data(_Component):
+class _Data(_Component):
     """`data=...`."""
 
     batch_size: _BatchSize = 64
@@ -116,7 +109,7 @@ class Data(_Component):
     stream: bool = False
 
 
-class Model(_Component):
+class _Model(_Component):
     """`model=...`."""
 
     d_hidden: list[PositiveInt] = []
@@ -127,7 +120,7 @@ class Model(_Component):
     sigma: NonNegativeFloat = 0.0
 
 
-class Loss(_Component):
+class _Loss(_Component):
     """`loss=...`."""
 
     label_smoothing: _Fraction = 0.0
@@ -135,7 +128,7 @@ class Loss(_Component):
     delta: PositiveFloat = 1.0
 
 
-class Optimizer(_Component):
+class _Optimizer(_Component):
     """`optimizer=...`."""
 
     lr: NonNegativeFloat = 0.0
@@ -145,7 +138,7 @@ class Optimizer(_Component):
     nesterov: bool = False
     betas: Annotated[list[_Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     eps: NonNegativeFloat = 0.0
-    rho: Annotated[float, Field(ge=0, le=1)] = 0.9
+    rho: _Share = 0.9
     alpha: NonNegativeFloat = 0.99
     lr_decay: NonNegativeFloat = 0.0
     initial_accumulator_value: NonNegativeFloat = 0.0
@@ -157,7 +150,7 @@ class _Schedule(_Component):
     """What makes the schedule of a `scheduler=...`."""
 
     warmup_fraction: _Fraction = 0.0
-    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    final_fraction: _Share = 0.0
     gamma: PositiveFloat = 0.1
     step_size: PositiveInt = 10
     factor: PositiveFloat = 1.0
@@ -165,16 +158,14 @@ class _Schedule(_Component):
     pct_start: _Fraction = 0.3
 
 
-class Scheduler(_Section):
+class _Scheduler(BaseModel, extra="forbid"):
     """`scheduler=...`, in the shape of Lightning's `lr_scheduler` of `configure_optimizers`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     interval: Literal["epoch", "step"]
     scheduler: _Schedule
 
 
-class Trainer(_Component):
+class _Trainer(_Component):
     """`trainer=...`."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
@@ -193,7 +184,7 @@ class Trainer(_Component):
     log_every_n_steps: PositiveInt = 1
 
 
-class _Callback(_Section):
+class _Callback(BaseModel):
     """One of `callbacks=...`."""
 
     monitor: str | None = None
@@ -211,21 +202,20 @@ class _Callback(_Section):
     max_steps: int = 1
 
 
-class _Command(_Section):
-    """The whole config of a command, which has no other keys."""
+class Components(BaseModel):
+    """What a module is rebuilt from and trained with."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    data: _Data
+    model: _Model
+    loss: _Loss
+    optimizer: _Optimizer
+    scheduler: _Scheduler
+    trainer: _Trainer
 
 
-class _TrainConfig(_Command):
-    """The config of `multilayer train`."""
+class _Train(Components, extra="forbid"):
+    """The config of `multilayer train`, as those of other commands without other keys."""
 
-    data: Data
-    model: Model
-    loss: Loss
-    optimizer: Optimizer
-    scheduler: Scheduler
-    trainer: Trainer
     callbacks: dict[str, _Callback | None] = {}
     logger: dict[str, dict[str, Any] | None] = {}
     seed: _Seed
@@ -238,39 +228,41 @@ class _TrainConfig(_Command):
     trusted_packages: list[str]
 
 
-class _EvaluateConfig(_Command):
-    """The config of `multilayer evaluate`."""
+class _UseOfRun(BaseModel, extra="forbid"):
+    """What `multilayer evaluate` and `multilayer predict` share."""
 
     run: str
-    split: Literal["train", "validation", "test"]
-    data: dict[str, str | None]
     device: Literal["auto", "cpu", "gpu", "mps"]
     trusted_packages: list[str]
 
 
-class _PredictConfig(_Command):
+class _Evaluate(_UseOfRun):
+    """The config of `multilayer evaluate`."""
+
+    split: Literal["train", "validation", "test"]
+    data: dict[str, str | None]
+
+
+class _Predict(_UseOfRun):
     """The config of `multilayer predict`."""
 
-    run: str
     input: str
     output: str
     keep_input_columns: bool
-    device: Literal["auto", "cpu", "gpu", "mps"]
-    trusted_packages: list[str]
 
 
-class _ReportConfig(_Command):
+class _Report(BaseModel, extra="forbid"):
     """The config of `multilayer report`."""
 
     sweep: str
     metric: str | None
 
 
-_SCHEMAS: dict[str, type[_Section]] = {
-    "train": _TrainConfig,
-    "evaluate": _EvaluateConfig,
-    "predict": _PredictConfig,
-    "report": _ReportConfig,
+_SCHEMAS: dict[str, type[BaseModel]] = {
+    "train": _Train,
+    "evaluate": _Evaluate,
+    "predict": _Predict,
+    "report": _Report,
 }
 
 _EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
@@ -278,21 +270,29 @@ _EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 
 
 def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False) -> list[str]:
-    """The problems with the values of a composed config, one line each."""
+    """The problems with the values of a composed config, one line each, but for "???"."""
     try:
-        _SCHEMAS[command].model_validate(_without_missing(config))
+        _SCHEMAS[command].model_validate(config, strict=True)
     except ValidationError as error:
-        # Composing the config reports values that are "???", with a better message.
-        return [
-            format_problem(problem) for problem in error.errors() if not _is_unset(problem, config)
-        ]
+        return [format_problem(each) for each in error.errors() if each["input"] != "???"]
     if command != "train":
         return []
     return [
         *_missing_extras(config.get("logger") or {}),
         *_missing_path(config["data"]),
-        *filter(None, [hidden_size_problem(config)]),
+        *_hidden_size_problems(config),
         *_process_problems(config["trainer"], in_sweep),
+    ]
+
+
+def _missing_extras(loggers: dict[str, Any]) -> list[str]:
+    """One line for each logger whose package is not installed, with the extra that installs it."""
+    return [
+        f"logger={name}: the package {extra} is not installed; "
+        f"run: pip install 'multilayer[{extra}]'"
+        for name, node in loggers.items()
+        for logger, extra in _EXTRAS.items()
+        if has_class({name: node}, f".{logger}") and find_spec(extra) is None
     ]
 
 
@@ -318,19 +318,39 @@ def _process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:
     return []
 
 
-def _without_missing(node: Any) -> Any:
-    """The config without its missing values, which are reported separately."""
-    if isinstance(node, dict):
-        return {key: _without_missing(value) for key, value in node.items() if value != "???"}
-    return node
+def _hidden_size_problems(config: Mapping[str, Any]) -> list[str]:
+    """Why the weights between hidden layers do not fit into memory, if they do not.
+
+    If the run may train on a GPU, only the weights themselves count: the rest is in its memory.
+    """
+    has_gpu = any(Path(driver).exists() for driver in _GPU_DRIVERS)
+    on_cpu = config["trainer"]["accelerator"] == "cpu" or not has_gpu
+    n_weights = sum(a * b for a, b in pairwise(config["model"].get("d_hidden") or []))
+    return size_problems(n_weights, config, free=free_memory(), in_training=on_cpu)
 
 
-def _is_unset(problem: Any, config: dict[str, Any]) -> bool:
-    """Whether a key is missing because its value is "???", rather than deleted with `~`."""
-    node: Any = config
-    for part in problem["loc"]:
-        node = node.get(part) if isinstance(node, dict) else None
-    return bool(node == "???")
+def size_problems(
+    n_weights: int, config: Mapping[str, Any], *, free: int, in_training: bool
+) -> list[str]:
+    """Why a network does not fit into memory, if it does not.
+
+    Args:
+        n_weights: the number of its weights.
+        config: the run's config.
+        free: bytes.
+        in_training: whether the gradients and, for `BestWeights`, copies of the validated and the
+            best weights must fit too.
+    """
+    n_copies = 2 + 2 * has_class(config["callbacks"], ".BestWeights") if in_training else 1
+    needed = 4 * n_weights * n_copies
+    if needed <= free:
+        return []
+    widths = config["model"].get("d_hidden")
+    key = f"model.d_hidden={widths}".replace(" ", "") if widths else "model"
+    return [
+        f"{key}: {n_weights:,} weights take at least {needed / 2**30:,.1f} GiB in training, and "
+        f"{free / 2**30:,.1f} GiB are free; choose fewer"
+    ]
 
 
 _MOST_CHARACTERS = 200
@@ -339,13 +359,12 @@ _MOST_CHARACTERS = 200
 
 def format_problem(problem: Any) -> str:
     """One problem that pydantic found, as `key=value: what was expected`."""
-    tags = ("number", "list", "word", "share", "endless")
-    keys = [str(part) for part in problem["loc"] if part not in tags]
+    keys = [str(part) for part in problem["loc"] if part not in _TAGS]
     if problem["type"] == "extra_forbidden":
         key = ".".join(keys)
         if current_key(key) != key:
             return f"{key}: renamed to {current_key(key)}"
-        known = Scheduler.model_fields if keys[1:] else _TrainConfig.model_fields
+        known = _Scheduler.model_fields if keys[1:] else _Train.model_fields
         return f"{key}: unknown key, {did_you_mean(keys[-1], known)}"
     if problem["type"] == "missing":
         return f"{'.'.join(keys)}: it cannot be left out"
@@ -367,20 +386,7 @@ def _as_name(problem: Any) -> str:
     return f"; a name like it goes in quotes: {word}"
 
 
-def _missing_extras(loggers: dict[str, Any]) -> list[str]:
-    """One line for each logger whose package is not installed, with the extra that installs it."""
-    problems = []
-    for name, node in loggers.items():
-        extra = _EXTRAS.get(str((node or {}).get("_target_")).rpartition(".")[2])
-        if extra and find_spec(extra) is None:
-            problems.append(
-                f"logger={name}: the package {extra} is not installed; "
-                f"run: pip install 'multilayer[{extra}]'"
-            )
-    return problems
-
-
-def finds_lr(callbacks: Mapping[str, Any] | None) -> bool:
-    """Whether one of a config's callbacks finds the learning rate itself."""
-    nodes = filter(None, (callbacks or {}).values())
-    return any(str(node.get("_target_")).endswith(".LearningRateSweep") for node in nodes)
+def has_class(nodes: Mapping[str, Any] | None, name: str) -> bool:
+    """Whether one of a config's callbacks or loggers is of a class whose path ends so."""
+    targets = [str((node or {}).get("_target_")) for node in (nodes or {}).values()]
+    return any(target.endswith(name) for target in targets)

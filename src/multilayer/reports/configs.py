@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from multilayer.core.schema import finds_lr
+from multilayer.core.schema import has_class
 from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value, is_number
 from multilayer.reports.runs import SweepRun, hydra_settings, split_override
 from multilayer.reports.seed_stats import SeedStats
@@ -185,7 +185,8 @@ def command_of(config: ConfigResult, sweep: Sweep) -> str:
         for override in config.runs[0].manifest["overrides"]
         if (key := split_override(override)[0]) not in sweep.seed_keys
     ]
-    if not finds_lr(config.runs[0].config.get("callbacks")):  # which refuses a given one
+    finds_lr = has_class(config.runs[0].config.get("callbacks"), ".LearningRateSweep")
+    if not finds_lr:  # which refuses a given one
         found = config.derived.items()
         overrides += [f"{key}={value}" for key, value in found if _is_one_number(value)]
     if _starts_by_itself(sweep):

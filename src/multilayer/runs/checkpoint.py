@@ -11,30 +11,13 @@ from typing import Any, BinaryIO
 
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter, ValidationError, field_validator
 from torch import Tensor
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing, whole_file
 from multilayer.core.renamed import with_current_names
-from multilayer.core.schema import (
-    Data,
-    Loss,
-    Model,
-    Optimizer,
-    Scheduler,
-    Threads,
-    Trainer,
-    format_problem,
-)
+from multilayer.core.schema import Components, Threads, format_problem
 from multilayer.data.table import Columns
 
 _MOST_DEPTH = 50
@@ -142,27 +125,10 @@ def _load_plain(file: BinaryIO) -> Any:
             raise ValueError("it holds more than plain data") from error
 
 
-class _Part(BaseModel):
-    """A dict of a checkpoint: the listed keys are checked, others are accepted."""
-
-    model_config = ConfigDict(extra="allow", strict=True, arbitrary_types_allowed=True)
-
-
-class _StoredConfig(_Part):
-    """What a module is rebuilt from and trained with."""
-
-    data: Data
-    model: Model
-    loss: Loss
-    optimizer: Optimizer
-    scheduler: Scheduler
-    trainer: Trainer
-
-
-class _Metadata(_Part):
+class _Metadata(BaseModel, arbitrary_types_allowed=True):
     """What our modules write along with the weights."""
 
-    config: _StoredConfig
+    config: Components
     columns: Columns
     data_fingerprint: str
     threads: Threads
@@ -181,8 +147,8 @@ class _Metadata(_Part):
         return columns
 
 
-class _Checkpoint(_Part):
-    """The whole file."""
+class _Checkpoint(BaseModel, arbitrary_types_allowed=True):
+    """The whole file: the listed keys are checked, others are accepted."""
 
     epoch: NonNegativeInt
     global_step: NonNegativeInt
@@ -215,7 +181,7 @@ def _check_columns(columns: Columns) -> None:
 def _problems_of(checkpoint: dict[str, Any]) -> list[str]:
     """The problems with the content of a checkpoint, one line each."""
     try:
-        _Checkpoint.model_validate(checkpoint)
+        _Checkpoint.model_validate(checkpoint, strict=True)
     except ValidationError as error:
         return [format_problem(each) for each in error.errors()[:_MOST_PROBLEMS]]
     return []

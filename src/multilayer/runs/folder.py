@@ -11,6 +11,7 @@ import yaml
 from multilayer.core.errors import UserError
 from multilayer.core.files import load_yaml, read_json, read_small, refusing, whole_file, write_text
 from multilayer.core.renamed import with_current_names
+from multilayer.core.schema import has_class
 from multilayer.core.text import as_override
 from multilayer.runs.config import mask_config
 
@@ -206,9 +207,8 @@ def _why_no_checkpoint(run: RunFolder) -> str:
 def _writes_checkpoints(run: RunFolder) -> bool | None:
     """Whether a run has a callback that writes checkpoints; None if its config cannot be read."""
     try:
-        nodes = run.read_config()["callbacks"].values()
-        return any(str(node["_target_"]).endswith("Checkpoint") for node in nodes if node)
-    except (UserError, LookupError, TypeError, AttributeError):
+        return has_class(run.read_config()["callbacks"], "Checkpoint")
+    except (UserError, LookupError, AttributeError):
         return None
 
 

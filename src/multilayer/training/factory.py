@@ -10,14 +10,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from multilayer.core.device import (
-    accelerator_problem,
-    choose_device,
-    free_memory,
-    size_problem,
-    training_copies,
-)
+from multilayer.core.device import accelerator_problem, choose_device, free_memory
 from multilayer.core.errors import UserError, raise_all
+from multilayer.core.schema import size_problems
 from multilayer.data import DataModule, Preprocessing
 from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
@@ -72,9 +67,9 @@ def check_size(config: Config, columns: Columns, preprocessing: Preprocessing) -
     """Raise `UserError` if the network for a table will not fit into memory; it is not built."""
     n_weights = count_weights(config, columns, preprocessing)
     device = choose_device(config["trainer"]["accelerator"])
-    for place, n_copies in ((torch.device("cpu"), 1), (device, training_copies(config))):
-        problem = size_problem(n_weights, config, free=free_memory(place), n_copies=n_copies)
-        raise_all([problem] if problem else [])
+    for place, in_training in ((torch.device("cpu"), False), (device, True)):
+        free = free_memory(place)
+        raise_all(size_problems(n_weights, config, free=free, in_training=in_training))
 
 
 def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing) -> int:
