@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from multilayer.cli.exit_codes import BAD_INPUT, DONE, MEANINGS, exit_code_of
-from multilayer.core.errors import UserError
-from multilayer.core.interrupts import Terminated
+from multilayer.core.errors import Terminated, UserError
 
 from ..conftest import Run
 from .test_check import WRONG

@@ -21,9 +21,9 @@ import pytest
 import torch
 
 from multilayer.callbacks import Checkpoint
+from multilayer.cli.exit_codes import signals_raise
 from multilayer.core.errors import UserError
 from multilayer.core.files import whole_file, write_text
-from multilayer.core.interrupts import signals_raise
 from multilayer.runs.checkpoint import CheckpointFiles, read_plain
 from multilayer.runs.folder import RunFolder
 
@@ -310,7 +310,8 @@ def test_a_signal_before_the_run_begins_leaves_nothing(
 
 IN_A_TERMINAL = """
 import fcntl, sys, termios, time
-from multilayer.core.interrupts import Terminated, signals_raise
+from multilayer.cli.exit_codes import signals_raise
+from multilayer.core.errors import Terminated
 fcntl.ioctl(0, termios.TIOCSCTTY)
 with signals_raise():
     try:

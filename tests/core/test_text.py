@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from multilayer.core.errors import UserError, print_error, print_failure
+from multilayer.core.errors import UserError, print_failure
 from multilayer.core.text import sanitize, sanitize_data
 from multilayer.runs.console import console
 
@@ -44,7 +44,7 @@ def test_the_console_prints_them_so(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_errors_print_them_so(capsys: pytest.CaptureFixture[str]) -> None:
     """The message, and the traceback of what nobody expected."""
-    print_error(UserError(CODES))
+    print_failure(UserError(CODES))
     print_failure(RuntimeError(CODES))
     err = capsys.readouterr().err
     assert err.count(SHOWN) == 2
@@ -79,7 +79,7 @@ def test_the_log_of_a_command_is_harmless(tmp_path: Path) -> None:
     program = (
         "import logging, logging.config, yaml, sys, pathlib\n"
         "from hydra import compose, initialize_config_dir\n"
-        "from multilayer.core.config_folder import conf_dir\n"
+        "from multilayer.core.files import conf_dir\n"
         "for name in ('train', 'evaluate', 'predict', 'report'):\n"
         "    with initialize_config_dir(str(conf_dir()), version_base='1.3'):\n"
         "        config = compose(name, return_hydra_config=True)\n"

@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.cli.compose import compose_session
-from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
+from multilayer.core.files import choices_with
 from multilayer.core.renamed import current_key
 from multilayer.core.schema import has_class
 from multilayer.core.text import as_override

@@ -13,17 +13,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multilayer.cli.exit_codes import DONE, RUN_FAILED, exit_code_of
+from multilayer.cli.exit_codes import (
+    DONE,
+    RUN_FAILED,
+    describe_interrupt,
+    exit_code_of,
+    signals_raise,
+)
 from multilayer.cli.help import COMMANDS, help_of, usage
-from multilayer.core import interrupts
 from multilayer.core.errors import (
     PRINTED_FIRST,
     UserError,
     first_line,
-    print_error,
     print_failure,
     unknown_name,
-    was_printed,
 )
 from multilayer.training.runtime import gc_paused, skip_gc_at_exit
 
@@ -60,13 +63,13 @@ def _code_of(words: list[str]) -> int:
     try:
         if words[0] not in COMMANDS:
             raise UserError(unknown_name("command", words[0], COMMANDS))
-        with interrupts.signals_raise():
+        with signals_raise():
             return _run(words[0], words[1:])
     except UserError as error:
-        print_error(error)
+        print_failure(error)
         return exit_code_of(error)
     except KeyboardInterrupt as error:
-        print(f"multilayer: {interrupts.describe(error)}", file=sys.stderr)
+        print(f"multilayer: {describe_interrupt(error)}", file=sys.stderr)
         return exit_code_of(error)
 
 
@@ -118,7 +121,7 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     from hydra.errors import HydraException
 
     from multilayer.cli.compose import install_config_loader
-    from multilayer.core.config_folder import conf_dir
+    from multilayer.core.files import conf_dir
     from multilayer.reports.summary import SweepFolder, print_sweep
 
     install_config_loader()
@@ -136,7 +139,7 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        if not was_printed(error):  # not a job's
+        if "was_printed" not in vars(error):  # not a job's
             if isinstance(error, OSError):  # the folder for the run or the sweep
                 raise UserError(str(error)) from error
             if SweepFolder.path is None or isinstance(error, UserError):

@@ -1,15 +1,33 @@
-"""The one kind of error that the user can fix, and how errors are worded and printed."""
+"""The error that the user can fix, the interrupts, and how errors are worded and printed."""
 
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from signal import Signals
 
 from multilayer.core.text import sanitize
 
 
 class UserError(ValueError):
     """The user's input is wrong: the command prints only the message and exits with code 2."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, from a scheduler, `timeout` or `kill`, or SIGHUP, from a lost terminal.
+
+    Whatever saves a run after Ctrl-C also saves it after these.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signal = Signals(signum)
+
+
+def interrupt_behind(error: SystemExit) -> BaseException:
+    """The interrupt that Lightning turned into an exit; the exit itself if there is none."""
+    context = error.__context__
+    return context if isinstance(context, KeyboardInterrupt) else error
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
@@ -58,43 +76,32 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def print_error(error: UserError, job: int | str | None = None) -> None:
-    """Print one message to standard error, with each problem and note on its own line."""
-    head = "multilayer: error: "
-    of_job = "" if job is None else f"job {job}: "
-    text = sanitize("\n".join([f"{of_job}{error}", *getattr(error, "__notes__", ())]))
-    print(head + text.replace("\n", "\n" + " " * len(head)), file=sys.stderr)
-
-
 PRINTED_FIRST: dict[str, int | str | None] = {}
 """The job of the sweep for which each message was first printed."""
 
 
 def print_failure(error: Exception, job: int | str | None = None) -> None:
-    """Print why a run failed: the message of a `UserError`, else the traceback.
+    """Print to standard error why a command or a run failed, and mark the error as printed.
+
+    Of a `UserError` it is the message, with each problem and note on its own line; else the
+    traceback. The mark, `was_printed`, travels to other processes with the error.
 
     Args:
-        error: what the run raised.
-        job: its number in a sweep, or several numbers as text.
+        error: what was raised.
+        job: the number of the run in a sweep, or several numbers as text.
     """
     if isinstance(error, UserError):
+        head, of_job = "multilayer: error: ", "" if job is None else f"job {job}: "
         first = PRINTED_FIRST.setdefault(str(error), job)
-        print_error(error if job in (None, first) else UserError(f"as job {first}"), job)
+        is_new = job in (None, first)
+        lines = [str(error), *getattr(error, "__notes__", ())] if is_new else [f"as job {first}"]
+        text = sanitize(of_job + "\n".join(lines)).replace("\n", "\n" + " " * len(head))
+        print(head + text, file=sys.stderr)
     else:
         print(sanitize("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         if job is not None:
             print(f"multilayer: job {job} failed", file=sys.stderr)
-    mark_printed(error)
-
-
-def mark_printed(error: Exception) -> None:
-    """Keep others from printing the error; the mark travels to other processes with it."""
     vars(error)["was_printed"] = True
-
-
-def was_printed(error: Exception) -> bool:
-    """Whether the error is marked as printed."""
-    return "was_printed" in vars(error)
 
 
 def raise_all(problems: Sequence[str]) -> None:

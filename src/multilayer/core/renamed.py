@@ -80,9 +80,9 @@ def with_current_names(config: Any) -> Any:
     >>> with_current_names({"scheduler": {"interval": "step", "_target_": "a.b", "n": "n_steps"}})
     {'scheduler': {'interval': 'step', 'scheduler': {'_target_': 'a.b', 'n': '@n_steps'}}}
     """
-    config = _with_current_keys("", with_current_values(config))
-    if isinstance(config, dict) and _is_flat(config.get("scheduler")):
-        schedule = dict(config["scheduler"])
+    config = _renamed("", config, rename_keys=True)
+    schedule = config.get("scheduler") if isinstance(config, dict) else None
+    if isinstance(schedule, dict) and "_target_" in schedule:  # which is one level deeper today
         interval = {"interval": schedule.pop("interval")} if "interval" in schedule else {}
         config["scheduler"] = {**interval, "scheduler": schedule}
     return config
@@ -94,18 +94,22 @@ def with_current_values(config: Any) -> Any:
     >>> with_current_values({"model": {"_target_": "multilayer.MLP", "n_features": "n_features"}})
     {'model': {'_target_': 'multilayer.nn.MLP', 'n_features': '@n_features'}}
     """
-    return _current_value("", config)
+    return _renamed("", config, rename_keys=False)
 
 
-def _current_value(key: str, node: Any) -> Any:
-    """The value at a dotted key."""
+def _renamed(key: str, node: Any, *, rename_keys: bool) -> Any:
+    """The node at a dotted key."""
     if isinstance(node, list):
-        return [_current_value(key, each) for each in node]
+        return [_renamed(key, each, rename_keys=rename_keys) for each in node]
     if isinstance(node, dict):
-        return {
-            name: _current_value(f"{key}.{name}" if key else str(name), value)
-            for name, value in node.items()
-        }
+        is_ours = str(node.get("_target_")).startswith("multilayer.")
+        names = (_KEYS | _ARGUMENTS if is_ours else _KEYS) if rename_keys else {}
+        current = {}
+        for name, value in node.items():
+            path = f"{key}.{name}" if key else str(name)
+            new = names[path].rpartition(".")[2] if path in names else name
+            current[new] = _renamed(path, value, rename_keys=rename_keys)
+        return current
     if not isinstance(node, str):
         return node
     if key.endswith("_target_"):
@@ -122,26 +126,5 @@ def current_key(key: str) -> str:
     ('scheduler.scheduler.warmup_fraction', 'scheduler.scheduler.gamma', 'seed')
     """
     group, _, name = key.partition(".")
-    if key in _KEYS or key in _ARGUMENTS:
-        return _KEYS.get(key) or _ARGUMENTS[key]
     is_flat = group == "scheduler" and name.partition(".")[0] not in _SCHEDULER_KEYS
-    return f"scheduler.{key}" if is_flat else key
-
-
-def _is_flat(scheduler: Any) -> bool:
-    """Whether a scheduler's node has its class next to `interval`, as before, and not below it."""
-    return isinstance(scheduler, dict) and "_target_" in scheduler
-
-
-def _with_current_keys(key: str, node: Any) -> Any:
-    """The node at a dotted key, of which lists hold no keys that were renamed."""
-    if not isinstance(node, dict):
-        return node
-    is_ours = str(node.get("_target_")).startswith("multilayer.")
-    names = _KEYS | _ARGUMENTS if is_ours else _KEYS
-    renamed = {}
-    for name, value in node.items():
-        path = f"{key}.{name}" if key else str(name)
-        current = names[path].rpartition(".")[2] if path in names else name
-        renamed[current] = _with_current_keys(path, value)
-    return renamed
+    return (_KEYS | _ARGUMENTS).get(key, f"scheduler.{key}" if is_flat else key)

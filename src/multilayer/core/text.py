@@ -23,14 +23,11 @@ def sanitize(text: str, keep: str = "\n\t") -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        each if each.isprintable() or each in keep else escape_character(each) for each in text
+    escaped = (
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
+        for each in text
     )
-
-
-def escape_character(character: str) -> str:
-    """A character as Python writes it."""
-    return character.encode("unicode_escape").decode()
+    return "".join(escaped)
 
 
 def sanitize_data(value: Any) -> Any:

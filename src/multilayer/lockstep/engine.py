@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import Tensor
 
-from multilayer.core.interrupts import interrupt_behind
+from multilayer.core.errors import interrupt_behind
 from multilayer.data import Minibatches
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.lockstep.member import Member

@@ -16,7 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.core.errors import UserError, first_line, mark_printed, print_failure
+from multilayer.core.errors import UserError, first_line, print_failure
 from multilayer.data import DataModule
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
 from multilayer.lockstep.progress import SweepProgress
@@ -219,5 +219,5 @@ def report(ended: Sequence[tuple[Job, Outcome]]) -> None:
         numbers = [number for number, other in alike.items() if other == message]
         print_failure(failures[numbers[0]], in_numbers(numbers))
         for number in numbers:
-            mark_printed(failures[number])
+            vars(failures[number])["was_printed"] = True
             clear_frames(failures[number].__traceback__)  # which hold the whole stack

@@ -13,8 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from multilayer.core.errors import UserError
-from multilayer.core.interrupts import Terminated
+from multilayer.core.errors import Terminated, UserError
 from multilayer.runs.config import mask_config, mask_overrides, mask_value
 from multilayer.runs.folder import RunFolder
 

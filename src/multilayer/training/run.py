@@ -13,9 +13,8 @@ from typing import Any, get_args
 import pytorch_lightning as pl
 import torch
 
-from multilayer.core.errors import UserError
+from multilayer.core.errors import UserError, interrupt_behind
 from multilayer.core.files import explain_write_error
-from multilayer.core.interrupts import interrupt_behind
 from multilayer.data import DataModule
 from multilayer.data.split import Split
 from multilayer.runs.config import expand_env
