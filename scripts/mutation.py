@@ -29,7 +29,6 @@ GOAL = 85
 
 # For each file its tests besides `tests/FOLDER/test_NAME.py`.
 TABLES = ["data/test_table"]
-STREAMS = ["data/test_parquet_stream"]
 STATISTICS = ["reports/test_significance"]
 
 AREAS: dict[str, dict[str, list[str]]] = {
@@ -38,12 +37,10 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "data/column_types": TABLES,
         "data/encoding": TABLES,
         "data/numerics": ["data/test_preprocessing"],
-        "data/batches": [],
+        "data/batches": ["data/test_preprocessing"],
         "data/preprocessing": [],
-        "data/table_preprocessing": ["data/test_preprocessing"],
         "data/split": [],
         "data/parquet_stream": [],
-        "data/streaming_batches": STREAMS,
     },
     "nn": {
         "nn/activations": [],

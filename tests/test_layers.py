@@ -52,8 +52,8 @@ import sys
 from importlib import import_module
 for name in (
     "core.errors", "core.schema", "nn.mlp", "nn.losses", "nn.metrics", "data.table_builder",
-    "data.split", "data.preprocessing", "data.batches", "data.streaming_batches", "data.table_io",
-    "data.table_preprocessing", "stacking.model", "stacking.runner",
+    "data.split", "data.preprocessing", "data.batches", "data.parquet_stream", "data.table_io",
+    "stacking.model", "stacking.runner",
 ):
     import_module(f"multilayer.{name}")
 print([name for name in ("pytorch_lightning", "lightning_fabric", "hydra") if name in sys.modules])

@@ -18,8 +18,7 @@ from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.encoding import encode_table
-from multilayer.data.parquet_stream import ParquetStream, _ClassCounts
-from multilayer.data.streaming_batches import StreamedMinibatches
+from multilayer.data.parquet_stream import ParquetStream, StreamedMinibatches, _ClassCounts
 from multilayer.data.table_io import write_frame
 from multilayer.data.table_paths import Origin
 from multilayer.nn.mlp import MLP
@@ -187,13 +186,13 @@ def test_features_are_made_for_some_minibatches_at_a_time_across_buffers(
     """For three here, always, whatever a buffer leaves over; the minibatches are the same."""
     whole, data = epoch_of(stream_of(path)), stream_of(path)
     three = 3 * 64 * data.preprocessing.n_features
-    monkeypatch.setattr("multilayer.data.streaming_batches._PREPROCESSED_VALUES", three)
+    monkeypatch.setattr("multilayer.data.parquet_stream._PREPROCESSED_VALUES", three)
     lengths = []
     usual = StreamedMinibatches._preprocess
 
-    def noted(self: StreamedMinibatches, parts: list[tuple[Tensor, Tensor]]) -> tuple:
-        lengths.append(sum(len(target) for _, target in parts))
-        return usual(self, parts)
+    def noted(self: StreamedMinibatches, features: Tensor, target: Tensor) -> tuple:
+        lengths.append(len(target))
+        return usual(self, features, target)
 
     monkeypatch.setattr(StreamedMinibatches, "_preprocess", noted)
     parts = epoch_of(data)

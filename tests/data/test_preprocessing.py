@@ -10,11 +10,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 from torch import Tensor, nn
 
-from multilayer.core.errors import UserError
 from multilayer.data.datamodule import DataModule
 from multilayer.data.preprocessing import _SAVED_AS, Preprocessing
 from multilayer.data.table import Columns, Table
-from multilayer.data.table_preprocessing import check_target_range, preprocess_table
 
 
 def columns(n_rows=61, n_features=4):
@@ -467,74 +465,3 @@ def test_only_a_device_without_float64_leaves_it_where_it_is() -> None:
 
 
 FLOATS = torch.float64, torch.float32
-
-
-def table_of(features: Tensor, target: Tensor, **options: Any) -> Table:
-    """A table of columns `a`, `b` and so on."""
-    names = [*"abcdef"[: features.shape[1]]]
-    return Table(features, target, Columns(names, "y", "regression", []), **options)
-
-
-@pytest.mark.parametrize("owns_memory", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("has_gaps", [True, False])
-def test_a_table_is_preprocessed_where_it_lies(owns_memory, dtype, has_gaps) -> None:
-    """If it is ours, and its features take no more room: a large table is in memory once."""
-    x = torch.randn(20, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
-    if has_gaps:
-        x[3, 1] = torch.nan
-    preprocessing = Preprocessing(3).fit_(x)
-    expected, before = preprocessing(x), x.clone()
-    features, target = preprocess_table(
-        preprocessing, table_of(x, torch.arange(20.0), owns_memory=owns_memory)
-    )
-    assert torch.equal(features, expected)
-    assert torch.equal(target, torch.arange(20.0))
-    lies_there = owns_memory and dtype == torch.float32 and not has_gaps
-    assert (features.data_ptr() == x.data_ptr()) is lies_there
-    assert lies_there or torch.equal(x.nan_to_num(), before.nan_to_num())
-
-
-@pytest.mark.parametrize(("value", "what"), [(1e300, "1e\\+300"), (float("inf"), "beyond float32")])
-def test_a_number_too_far_away_is_named_with_its_column_and_row(value, what) -> None:
-    """By the raw column, though a category comes before it, and by the row of the whole table."""
-    x = torch.tensor([[0.0, 1.0, 5.0]]).repeat(100_000, 1).double()
-    x[::2] += torch.tensor([1.0, 1.0, 1.0])
-    preprocessing = Preprocessing(3, n_labels={0: 2}).fit_(x)
-    x[90_000, 2] = value
-    message = f"'c' is {what} in row 90001: too far .* mean is 5.5 and standard deviation 0.5$"
-    with pytest.raises(UserError, match=message):
-        preprocess_table(preprocessing, table_of(x, torch.zeros(100_000)))
-
-
-def test_targets_too_far_away_are_named_with_their_row() -> None:
-    """The first whose score is beyond float32, or the farthest where all are rounded to a few."""
-    train = torch.tensor([1.0, 3.0])
-    preprocessing = Preprocessing(1).fit_(torch.zeros(2, 1), train)
-    x = torch.zeros(4, 1)
-    for far, row in [
-        (torch.tensor([2.0, 1e300, 2.0, -1e301], dtype=torch.float64), 2),
-        (1e12 + torch.tensor([0.0, 7.0, 9.0, 1.0], dtype=torch.float64), 3),
-    ]:
-        with pytest.raises(UserError, match=f"'y' is 1e\\+.* in row {row}: .* mean is 2 and .* 1;"):
-            check_target_range(preprocessing, table_of(x, far))
-    for near in (
-        torch.tensor([1.0, 2.0, 1e9, 3.0]),
-        torch.tensor([5e3, 5e3, 5e3, 5e3]),
-        torch.empty(0),
-    ):
-        check_target_range(preprocessing, table_of(x[: len(near)], near))
-    wide = Preprocessing(1).fit_(torch.zeros(2, 1), 1e6 * train)  # whose scores are small
-    check_target_range(wide, table_of(x, torch.tensor([1e6, 2e6, 4e6, 3e6])))
-
-
-def test_a_mean_that_float32_moves_is_kept_in_float64() -> None:
-    """By more than one part in 10,000 of the deviation; the columns may be of float32."""
-    near = torch.tensor([[1e4], [1e4 + 100], [1e4 + 333]])
-    far = torch.tensor([[1e7], [1e7 + 1], [1e7 + 3]])
-    constant = torch.full((3, 1), 16_777_217.0, dtype=torch.float64)
-    assert Preprocessing(1).fit_(near).mean.dtype == torch.float32
-    assert Preprocessing(1).fit_(far).mean.dtype == torch.float64
-    assert Preprocessing(1).fit_(constant).mean.dtype == torch.float64
-    found = Preprocessing(1).fit_(far)(far).double()
-    torch.testing.assert_close(found[:, 0].mean(), torch.tensor(0.0).double(), rtol=0, atol=1e-6)

@@ -2,6 +2,7 @@ from .batches import BatchIterator as BatchIterator
 from .batches import EpochShuffle as EpochShuffle
 from .batches import Minibatch as Minibatch
 from .batches import Minibatches as Minibatches
+from .batches import preprocess_table as preprocess_table
 from .datamodule import DataModule as DataModule
 from .mnist_idx import IdxData as IdxData
 from .pass_class import PassClassData as PassClassData
@@ -13,5 +14,4 @@ from .table import Columns as Columns
 from .table import Table as Table
 from .table_builder import table_from_frame as table_from_frame
 from .table_io import read_frame as read_frame
-from .table_preprocessing import preprocess_table as preprocess_table
 from .tabular import TableData as TableData

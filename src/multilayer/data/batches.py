@@ -1,18 +1,23 @@
-"""Minibatches of tensors in memory: one index per minibatch, on the device of the data."""
+"""Rows as the network and its loss take them: a whole table, or minibatch by minibatch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from numpy.random import SeedSequence
 from torch import Tensor
 
 from multilayer.core.errors import UserError
+from multilayer.data.numerics import is_rounded
 from multilayer.data.preprocessing import Preprocessing
+from multilayer.data.table import Table, blocks
 
 BatchSize = int | Literal["full"]
+
+_Item = TypeVar("_Item")
 
 
 class Minibatch(NamedTuple):
@@ -58,11 +63,8 @@ class EpochShuffle:
         # torch's CPU generator uses only the lower 32 bits of its seed.
         mixed = SeedSequence((self.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(mixed[0]))
-        order = torch.randperm(self.n_rows, generator=generator)
-        if self.n_ranks == 1:
-            return order
-        wrapped = order.repeat(self.n_ranks)[: len(self) * self.n_ranks]
-        return wrapped[self.rank :: self.n_ranks]
+        order = torch.randperm(self.n_rows, generator=generator).repeat(self.n_ranks)
+        return order[: len(self) * self.n_ranks][self.rank :: self.n_ranks]
 
 
 class BatchIterator(ABC):
@@ -72,30 +74,37 @@ class BatchIterator(ABC):
         n_rows: The number of rows in an epoch.
         batch_size: Rows per minibatch; the last one of an epoch holds the rest.
         sampler: Decides the order; None keeps the rows as they are.
-        device: Where the minibatches go.
+        device: Where the minibatches go; None for the CPU.
         preprocessing: What was or is done to the rows; a module without one adopts it.
     """
+
+    batch_sampler = None  # Lightning looks for one besides `sampler`
 
     def __init__(
         self,
         n_rows: int,
+        *,
         batch_size: int,
         sampler: EpochShuffle | None,
-        device: torch.device,
+        device: torch.device | None,
         preprocessing: Preprocessing | None,
     ) -> None:
         self.n_rows = n_rows
         self.preprocessing = preprocessing
         self.batch_size = batch_size
         self.sampler = sampler
-        self.device = device
+        self.device = device or torch.device("cpu")
         self.n_yielded = 0
         self.resumed: dict[str, int] = {}
-        self.batch_sampler = None  # Lightning looks for one besides `sampler`
+
+    def __iter__(self) -> Iterator[Minibatch]:
+        for features, target in self._minibatches(self._begin()):
+            self.n_yielded += 1
+            yield Minibatch(features.to(self.device), target.to(self.device))
 
     @abstractmethod
-    def __iter__(self) -> Iterator[Minibatch]:
-        """The minibatches of an epoch, starting at the one that `begin` returns."""
+    def _minibatches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The minibatches of an epoch on any device, without the first `start`."""
 
     def __len__(self) -> int:
         return ceil(self.n_rows / self.batch_size)
@@ -104,7 +113,7 @@ class BatchIterator(ABC):
     def _epoch(self) -> int:
         return self.sampler.epoch if self.sampler is not None else 0
 
-    def begin(self) -> int:
+    def _begin(self) -> int:
         """The number of the first minibatch to yield: 0, except in a run that is resumed.
 
         Raises:
@@ -115,7 +124,7 @@ class BatchIterator(ABC):
         self.n_yielded = resumed["n_given"] if resumed.get("epoch") == self._epoch else 0
         # The epoch's length when it was interrupted: with other minibatches it is another now.
         if 0 < self.n_yielded < ceil(self.n_rows / resumed.get("batch_size", self.batch_size)):
-            for key, now in self.batching_key().items():
+            for key, now in self._batching_key().items():
                 if resumed[key] != now:
                     raise UserError(
                         f"data.{key}={now}: the run to be resumed was interrupted in the middle of "
@@ -123,14 +132,14 @@ class BatchIterator(ABC):
                     )
         return self.n_yielded
 
-    def batching_key(self) -> dict[str, int]:
+    def _batching_key(self) -> dict[str, int]:
         """What decides which rows are in which minibatch of an epoch."""
         key = {"batch_size": self.batch_size}
         return key | ({"shuffle_seed": self.sampler.seed} if self.sampler is not None else {})
 
     def state_dict(self) -> dict[str, int]:
         """How many minibatches of which epoch were yielded; Lightning saves it in checkpoints."""
-        return {"n_given": self.n_yielded, "epoch": self._epoch, **self.batching_key()}
+        return {"n_given": self.n_yielded, "epoch": self._epoch, **self._batching_key()}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue in the middle of an epoch, where the run that is resumed was interrupted."""
@@ -170,8 +179,13 @@ class Minibatches(BatchIterator):
     ) -> None:
         n_rows = len(target) if rows is None else len(rows)
         n_rows = n_rows if sampler is None else len(sampler)
-        size = n_rows if batch_size == "full" else batch_size
-        super().__init__(n_rows, size, sampler, device or features.device, preprocessing)
+        super().__init__(
+            n_rows,
+            batch_size=n_rows if batch_size == "full" else batch_size,
+            sampler=sampler,
+            device=device or features.device,
+            preprocessing=preprocessing,
+        )
         self.features = features
         self.target = target
         self.rows = rows
@@ -184,13 +198,118 @@ class Minibatches(BatchIterator):
         order = self.sampler.order()
         return order if self.rows is None else self.rows[order]
 
-    def __iter__(self) -> Iterator[Minibatch]:
+    def _minibatches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.order().to(self.features.device)
-        for rows in torch.split(order, self.batch_size)[self.begin() :]:
-            self.n_yielded += 1
+        for rows in torch.split(order, self.batch_size)[start:]:
             # Four times as fast as `features[rows]`.
             features = self.features.index_select(0, rows)
-            target = self.target.index_select(0, rows)
             if self.is_raw and self.preprocessing is not None:
                 features = self.preprocessing(features)
-            yield Minibatch(features.to(self.device), target.to(self.device))
+            yield features, self.target.index_select(0, rows)
+
+
+def prefetch(items: Iterator[_Item]) -> Iterator[_Item]:
+    """The items, each fetched by a thread while the one before it is used.
+
+    What fetching raises is raised where the item would have been yielded.
+
+    >>> list(prefetch(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    end: Any = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+        ahead = thread.submit(next, items, end)
+        while (item := ahead.result()) is not end:
+            ahead = thread.submit(next, items, end)
+            yield item
+
+
+def preprocess_table(preprocessing: Preprocessing, table: Table) -> tuple[Tensor, Tensor]:
+    """All rows as the network and its loss take them: features `(N, n_features)`, target `(N,)`.
+
+    If the table owns its memory, is float32 and as wide as the features, they replace its values,
+    so that it is in memory once. For what is raised see the two functions below.
+    """
+    raw = table.features
+    target = preprocess_target(preprocessing, table)
+    is_as_large = raw.dtype == torch.float32 and preprocessing.n_features == raw.shape[1]
+    in_place = table.owns_memory and is_as_large
+    names, describe_row = table.columns.features, table.origin.describe
+    return preprocess_features(preprocessing, raw, names, describe_row, in_place=in_place), target
+
+
+def preprocess_features(
+    preprocessing: Preprocessing,
+    raw: Tensor,
+    names: Sequence[str],
+    describe_row: Callable[[int], str],
+    *,
+    in_place: bool = False,
+) -> Tensor:
+    """Raw columns `(N, n_columns)` as the network takes them, `(N, n_features)`, block by block.
+
+    Args:
+        preprocessing: Fitted.
+        raw: The raw columns.
+        names: Of the columns.
+        describe_row: What a message calls a row.
+        in_place: Whether the features replace the raw columns.
+
+    Raises:
+        UserError: For a number that scaling takes beyond float32, with its column and row.
+    """
+    features = raw if in_place else torch.empty(len(raw), preprocessing.n_features)
+    for rows in blocks(raw):
+        part = preprocessing(raw[rows])
+        if not part.sum().isfinite():  # one pass; a sum of finite values may be infinite too
+            found = (~part[:, : preprocessing.n_numbers].isfinite()).nonzero().tolist()
+            for row, k in found[:1]:
+                position = preprocessing.number_columns[k]
+                what, value = f"column {names[position]!r}", raw[rows][row, position]
+                where, scale = describe_row(rows.start + row), preprocessing.scale[k]
+                raise UserError(_too_far(what, value, where, preprocessing.mean[k], scale))
+        features[rows] = part
+    return features
+
+
+def preprocess_target(
+    preprocessing: Preprocessing, table: Table, *, is_chunk: bool = False
+) -> Tensor:
+    """The target of all rows as the loss takes it, `(N,)`; class indices stay.
+
+    The targets of no split may be too far from those of the training rows: standardized as those
+    are, they would be infinite in float32, or lose their differences. The median of the training
+    rows themselves is within a standard deviation of their mean.
+
+    Args:
+        preprocessing: Fitted.
+        table: The rows.
+        is_chunk: Whether they are a part of the training rows, of which no median is taken.
+
+    Raises:
+        UserError: With the farthest row, or the first that would be infinite.
+    """
+    if not table.target.is_floating_point():
+        return table.target
+    target, scaled = table.target, preprocessing.scale_target(table.target)
+    mean, scale = preprocessing.target_mean, preprocessing.target_scale
+    too_far = (~scaled.isfinite()).nonzero().flatten().tolist()
+    splits = [*table.preset_splits.values()] or [torch.arange(len(target))]
+    for rows in splits if not is_chunk else ():
+        wide = (target[rows].double() - mean.double().cpu()) / scale.double().cpu()
+        if wide.median().abs() > 1 and is_rounded(wide.numpy()):
+            too_far.append(int(rows[wide.abs().argmax()]))
+    for row in too_far[:1]:
+        what, where = f"the target {table.columns.target!r}", table.origin.describe(row)
+        message = _too_far(what, target[row], where, mean, scale)
+        raise UserError(f"{message}; is it in the same unit?")
+    return scaled
+
+
+def _too_far(what: str, value: Tensor, where: str, mean: Tensor, scale: Tensor) -> str:
+    """The message about a number that is too far from the training rows."""
+    size = f"{value:g}" if value.isfinite() else "beyond float32"
+    return (
+        f"{what} is {size} in {where}: too far from the training rows, whose mean is {mean:g} and "
+        f"standard deviation {scale:g}"
+    )

@@ -13,17 +13,19 @@ from torch import Tensor
 
 from multilayer.core.device import free_memory
 from multilayer.core.errors import UserError
-from multilayer.data.batches import BatchIterator, BatchSize, EpochShuffle, Minibatch, Minibatches
-from multilayer.data.parquet_stream import ParquetStream
-from multilayer.data.preprocessing import NumericScaling, Preprocessing
-from multilayer.data.split import Split, SplitRule, missing_classes, shared_rows, split_rows
-from multilayer.data.streaming_batches import StreamedMinibatches
-from multilayer.data.table import UNLIKE_TRAINING, Columns, Table
-from multilayer.data.table_preprocessing import (
-    check_target_range,
+from multilayer.data.batches import (
+    BatchIterator,
+    BatchSize,
+    EpochShuffle,
+    Minibatch,
+    Minibatches,
     preprocess_table,
     preprocess_target,
 )
+from multilayer.data.parquet_stream import ParquetStream, StreamedMinibatches
+from multilayer.data.preprocessing import NumericScaling, Preprocessing
+from multilayer.data.split import Split, SplitRule, missing_classes, shared_rows, split_rows
+from multilayer.data.table import UNLIKE_TRAINING, Columns, Table
 from multilayer.nn.losses import Task
 
 log = logging.getLogger(__name__)
@@ -168,11 +170,10 @@ class DataModule(ABC, pl.LightningDataModule):
         for line in filter(None, (missing_classes(table, self.rows), shared)):
             log.warning(f"data: {line}")
         fitted = self.fitted_preprocessing
-        if fitted is not None and not fitted.fits(table.columns):
+        expected = len(table.columns.features), table.columns.n_labels
+        if fitted is not None and (fitted.n_columns, fitted.n_labels) != expected:
             raise UserError(UNLIKE_TRAINING)
         self.preprocessing = fitted or self._fit_preprocessing(table)
-        if table.columns.task == "regression":
-            check_target_range(self.preprocessing, table)
         if self.stream is None:
             self.features, self.targets = preprocess_table(self.preprocessing, table)
         else:
@@ -244,10 +245,10 @@ class DataModule(ABC, pl.LightningDataModule):
             return StreamedMinibatches(
                 self.stream,
                 self.columns,
-                self.batch_preprocessing,
-                batch_size=self.batch_size,
                 seed=self.shuffle_seed,
+                batch_size=self.batch_size,
                 device=device,
+                preprocessing=self.batch_preprocessing,
             )
         rank = trainer.global_rank if trainer else 0
         rows = self.rows["train"]

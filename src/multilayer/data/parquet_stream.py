@@ -3,10 +3,11 @@
 import json
 import os
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,16 @@ from rich.progress import track
 from torch import Tensor
 
 from multilayer.core.errors import UserError
+from multilayer.data.batches import (
+    BatchIterator,
+    EpochShuffle,
+    prefetch,
+    preprocess_features,
+    preprocess_target,
+)
 from multilayer.data.column_types import MAX_INTEGER_CLASSES, is_fractional
 from multilayer.data.encoding import encode_table
+from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.split import check_class_counts
 from multilayer.data.table import Columns, Split, Table
 from multilayer.data.table_builder import TableBuilder
@@ -33,6 +42,13 @@ _HELD_OUT_BYTES = 2**26
 """The most memory, as float32, for each of the validation rows, the test rows, and the training
 rows that the preprocessing is fitted to."""
 
+_CHUNKS_PER_BUFFER = 8
+"""Chunks whose rows are shuffled together: 64 MB of float32, and as much is prefetched."""
+
+_PREPROCESSED_VALUES = 2**20
+"""Values preprocessed at a time, or a minibatch if that is more: 4 MB. Rows are shuffled raw,
+since a categorical column may become hundreds of features."""
+
 _MAX_CLASSES = 10_000
 """A row of each class is kept in memory."""
 
@@ -40,10 +56,10 @@ _TRAIN, _VALIDATION, _TEST, _SAMPLE = range(4)
 """The splits of rows; the sample is those training rows that are kept in memory."""
 
 _Splits = npt.NDArray[np.int64]
+_Rows = tuple[Tensor, Tensor]  # features (N, n_columns) or (N, n_features), target (N,)
 
 
-@dataclass(frozen=True)
-class Chunk:
+class _Chunk(NamedTuple):
     """Rows of a file that are read at once."""
 
     file: Path
@@ -78,12 +94,11 @@ class ParquetStream:
         self.columns = list(file.schema)
         width = len(self.columns)
         step = max(1, _CHUNK_VALUES // width)
-        self.chunks: list[Chunk] = []
+        self.chunks: list[_Chunk] = []
         for each in file.files:
             with explaining(each):
                 n = int(file.rows(each).select(pl.len()).collect().item())
-            starts = range(0, n, step)
-            self.chunks += [Chunk(each, start, min(step, n - start)) for start in starts]
+            self.chunks += [_Chunk(each, i, min(step, n - i)) for i in range(0, n, step)]
         n_rows = sum(chunk.n_rows for chunk in self.chunks)
         most = _HELD_OUT_BYTES / (4 * width * max(1, n_rows))
         held_out = [min(fractions.get(split, 0.0), most) for split in ("validation", "test")]
@@ -93,7 +108,7 @@ class ParquetStream:
         self.first_of_class: dict[int, list[int]] = {}
         self.n_training: list[int] = []
 
-    def assign_splits(self, index: int) -> _Splits:
+    def _assign_splits(self, index: int) -> _Splits:
         """The split of each row of a chunk, `(n_rows,)`.
 
         The first row of a class is in the sample.
@@ -115,16 +130,11 @@ class ParquetStream:
         self.columns = [*builder.features, builder.target]
         kept, classes = [], _ClassCounts(builder.task)
         console = Console(stderr=True)
-        for index in track(
-            range(len(self.chunks)),
-            description="checking all rows",
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        ):
-            chunk, rows = self.chunks[index], self.read(index)
+        chunks = track(self.chunks, "checking all rows", console=console, transient=True)
+        for index, chunk in enumerate(chunks):
+            rows = self.read(index)
             self.first_of_class[index] = classes.add(rows[builder.target], builder.name)
-            splits = self.assign_splits(index)
+            splits = self._assign_splits(index)
             builder.add(rows, splits != _TRAIN, name=chunk.file.name, rows_before=chunk.start)
             kept.append(splits[splits != _TRAIN])
             self.n_training.append(int(np.isin(splits, (_TRAIN, _SAMPLE)).sum()))
@@ -160,10 +170,91 @@ class ParquetStream:
     def training_rows(self, index: int, columns: Columns) -> Table:
         """The training rows of a chunk."""
         chunk = self.chunks[index]
-        chosen = np.isin(self.assign_splits(index), (_TRAIN, _SAMPLE))
+        chosen = np.isin(self._assign_splits(index), (_TRAIN, _SAMPLE))
         rows = chunk.start + np.flatnonzero(chosen)
         origin = Origin(chunk.file.name, [(chunk.file.name, rows)])
         return encode_table(self.read(index).filter(chosen), columns, origin)
+
+
+class StreamedMinibatches(BatchIterator):
+    """Minibatches of training rows that are read from files, in an order that changes each epoch.
+
+    The chunks of the files come in random order; the rows of several chunks, from all over the
+    files, are shuffled in a buffer. While a network trains on one buffer the next one is read. The
+    order is determined by the seed and the epoch alone: a run that is resumed continues in the
+    middle of an epoch, and reads nothing that it has seen.
+
+    Args:
+        stream: Where the rows come from; it has scanned all of them.
+        columns: How they are read.
+        seed: Decides the order.
+        options: For `BatchIterator`; the preprocessing is fitted and stays on the CPU.
+    """
+
+    sampler: EpochShuffle
+    preprocessing: Preprocessing
+
+    def __init__(
+        self, stream: ParquetStream, columns: Columns, *, seed: int, **options: Any
+    ) -> None:
+        sampler = EpochShuffle(len(stream.chunks), seed)
+        super().__init__(sum(stream.n_training), sampler=sampler, **options)
+        self.stream, self.columns = stream, columns
+
+    def _minibatches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        buffers = prefetch(self._buffers(start * self.batch_size))
+        for features, target in prefetch(self._preprocessed(buffers)):
+            minibatches = (torch.split(each, self.batch_size) for each in (features, target))
+            yield from zip(*minibatches, strict=True)
+
+    def _preprocessed(self, buffers: Iterable[_Rows]) -> Iterator[_Rows]:
+        """The rows of buffers as the network and its loss take them, some minibatches at a time."""
+        n_values = self.batch_size * self.preprocessing.n_features
+        n_rows = max(1, _PREPROCESSED_VALUES // n_values) * self.batch_size
+        held = torch.empty(0), torch.empty(0)
+        for features, target in buffers:
+            ends = tuple(range(n_rows - len(held[1]), len(target) + 1, n_rows))
+            parts = list(zip(features.tensor_split(ends), target.tensor_split(ends), strict=True))
+            if len(held[1]):
+                parts[0] = torch.cat([held[0], parts[0][0]]), torch.cat([held[1], parts[0][1]])
+            for part in parts[:-1]:
+                yield self._preprocess(*part)
+            held = parts[-1][0].clone(), parts[-1][1].clone()
+        if len(held[1]):
+            yield self._preprocess(*held)
+
+    def _preprocess(self, features: Tensor, target: Tensor) -> _Rows:
+        """The same rows, with their features preprocessed."""
+        names, describe = self.columns.features, lambda _: "a row that is streamed"
+        return preprocess_features(self.preprocessing, features, names, describe), target
+
+    def _buffers(self, n_to_skip: int) -> Iterator[_Rows]:
+        """The rows of this epoch in order, buffer by buffer, without the first `n_to_skip`."""
+        for some in torch.split(self.sampler.order(), _CHUNKS_PER_BUFFER):
+            chunks = some.tolist()
+            n_rows = sum(self.stream.n_training[index] for index in chunks)
+            if n_to_skip < n_rows:
+                yield self._buffer(chunks, n_rows, n_to_skip)
+            n_to_skip = max(0, n_to_skip - n_rows)
+
+    def _buffer(self, chunks: Sequence[int], n_rows: int, n_to_skip: int) -> _Rows:
+        """The `n_rows` rows of some chunks in random order, without the first ones."""
+        key = (self.sampler.seed, self.sampler.epoch, chunks[0])
+        positions = np.random.default_rng(key).permutation(n_rows)
+        buffer: list[npt.NDArray[Any]] = []
+        for index in chunks:
+            table = self.stream.training_rows(index, self.columns)
+            target = preprocess_target(self.preprocessing, table, is_chunk=True)
+            features = table.features.to(self.preprocessing.raw_dtype)
+            parts = [features.numpy(), target.numpy()]
+            here, positions = np.split(positions, [len(parts[0])])
+            buffer = buffer or [np.empty((n_rows, *part.shape[1:]), part.dtype) for part in parts]
+            # By numpy, which uses one thread more than the network does.
+            for whole, part in zip(buffer, parts, strict=True):
+                whole[here] = part
+        assert not positions.size, "a chunk has fewer rows than before the training"
+        features, target = (torch.from_numpy(whole[n_to_skip:]) for whole in buffer)
+        return features, target
 
 
 class _ClassCounts:
@@ -175,7 +266,7 @@ class _ClassCounts:
 
     def __init__(self, task: Task | None) -> None:
         self.task = task
-        self.counts: dict[str, int] = {}
+        self.counts = Counter[str]()
 
     def add(self, target: pl.Series, name: str) -> list[int]:
         """Count the next rows of a target, and return the first row of each new class.
@@ -192,10 +283,10 @@ class _ClassCounts:
         for value, row, n in found.sort("row").iter_rows():
             if str(value) not in self.counts:
                 firsts.append(row)
-            self.counts[str(value)] = self.counts.get(str(value), 0) + n
+            self.counts[str(value)] += n
         n_classes = len(self.counts)
         if self.task is None and target.dtype.is_numeric() and n_classes > MAX_INTEGER_CLASSES:
-            self.task, self.counts, firsts = "regression", {}, []
+            self.task, self.counts, firsts = "regression", Counter(), []
         if len(self.counts) > _MAX_CLASSES:
             raise UserError(
                 f"{name}: column {target.name!r} has more than {_MAX_CLASSES:,} classes"

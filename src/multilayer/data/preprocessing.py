@@ -8,21 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from multilayer.core.errors import UserError
-from multilayer.data.numerics import (
-    center_and_deviation,
-    normal_quantile,
-    precision_of,
-    quantiles_of,
-    shift_and_scale,
-    value_at,
-)
+from multilayer.data.numerics import ROUNDING, Float64s
 from multilayer.data.table import Columns
 
-_SAVED_AS = {
-    **{name: name for name in ("median", "mean", "scale", "quantiles")},
-    "missing_indicator_columns": "with_gaps",  # its name in earlier versions
-    **{name: name for name in ("slots", "target_mean", "target_scale")},
-}
+_N_QUANTILES = 1000
+"""How many quantiles describe a column of numbers, at most."""
+
+_EDGE = 1e-7
+"""Fractions of rows are clipped this far from 0 and 1, as in scikit-learn."""
+
+_FITTED = ("median", "mean", "scale", "quantiles", "missing_indicator_columns", "slots")
+_SAVED_AS = {name: name for name in (*_FITTED, "target_mean", "target_scale")}
+_SAVED_AS["missing_indicator_columns"] = "with_gaps"  # its name in earlier versions
 """The names of the fitted tensors, and what they are called in a `state_dict`."""
 
 NumericScaling = Literal["standard", "quantile"]
@@ -125,20 +122,15 @@ class Preprocessing(nn.Module):
 
     def is_like(self, other: "Preprocessing") -> bool:
         """Whether another one, on any device, maps columns and targets to the same values."""
-        pairs = [(getattr(self, name), getattr(other, name)) for name in _SAVED_AS]
+        pairs = zip(self.state_dict().values(), other.state_dict().values(), strict=True)
         return self.options() == other.options() and all(
-            mine.shape == its.shape and torch.equal(mine.cpu().double(), its.cpu().double())
-            for mine, its in pairs
+            torch.equal(mine.cpu().double(), its.cpu().double()) for mine, its in pairs
         )
 
     @property
     def raw_dtype(self) -> torch.dtype:
         """The precision of the columns that it was fitted to, which decides what a tie is."""
         return self.median.dtype
-
-    def fits(self, columns: Columns) -> bool:
-        """Whether a table's columns are numbers and categories where it expects them."""
-        return (self.n_columns, self.n_labels) == (len(columns.features), columns.n_labels)
 
     @property
     def n_numbers(self) -> int:
@@ -175,33 +167,29 @@ class Preprocessing(nn.Module):
             rows = torch.arange(len(columns))
         fitted = [self._fit_number(columns[:, i][rows]) for i in self.number_columns]
         if fitted:
-            dtype = precision_of(columns)
-            *numbers, gaps = zip(*fitted, strict=True)
-            median, centers, deviations, quantiles = (torch.stack(each) for each in numbers)
+            dtype = _precision_of(columns)
+            found = (torch.from_numpy(np.stack(each)) for each in zip(*fitted, strict=True))
+            n_missing, median, center, deviation, quantiles = found
+            self.missing_indicator_columns = n_missing.nonzero().flatten()
             self.median, self.quantiles = median.to(dtype), quantiles.to(dtype)
-            self.mean, self.scale = shift_and_scale(centers, deviations, dtype)
-            self.missing_indicator_columns = torch.stack(gaps).nonzero().flatten()
+            self.mean, self.scale = _shift_and_scale(center, deviation, dtype)
         if self.n_labels:
             self.slots = self._fit_slots(columns, rows)
         if target is not None:
-            center, deviation = center_and_deviation(target[rows].double().numpy())
-            dtype = precision_of(target)
-            self.target_mean, self.target_scale = shift_and_scale(center, deviation, dtype)
+            center, deviation = torch.from_numpy(_moments(target[rows].double().numpy()))
+            dtype = _precision_of(target)
+            self.target_mean, self.target_scale = _shift_and_scale(center, deviation, dtype)
         return self
 
-    def _fit_number(self, column: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """The median, mean, deviation and quantiles of a column `(N,)`, and whether it has gaps."""
+    def _fit_number(self, column: Tensor) -> tuple[Any, ...]:
+        """How many values a column `(N,)` lacks, its median, mean, deviation and quantiles."""
         wide = column.double().numpy()
-        values = wide[~np.isnan(wide)]
-        median = np.median(values) if len(values) else 0.0  # an empty column is 0
-        filled = np.where(np.isnan(wide), median, wide)
+        is_missing = np.isnan(wide)
+        median = 0.0 if is_missing.all() else np.median(wide[~is_missing])
+        filled = np.where(is_missing, median, wide)
         is_quantile = self.numeric_scaling == "quantile"
-        return (
-            torch.as_tensor(median),
-            *center_and_deviation(filled),
-            torch.from_numpy(quantiles_of(filled) if is_quantile else np.empty(0)),
-            torch.tensor(len(values) < len(wide)),
-        )
+        quantiles = _quantiles_of(filled) if is_quantile else np.empty(0)
+        return is_missing.sum(), median, *_moments(filled), quantiles
 
     def _fit_slots(self, columns: Tensor, rows: Tensor) -> Tensor:
         """The feature of each label, of the other labels and of missing values, by column.
@@ -212,21 +200,14 @@ class Preprocessing(nn.Module):
         for position, n in self.n_labels.items():
             codes = columns[rows, position].nan_to_num(n + 1).long()
             counts = codes.bincount(minlength=n + 2)  # labels, unknown labels, missing values
-            by_frequency = counts[:n].argsort(descending=True, stable=True)
-            is_own = torch.zeros(n + 1, dtype=torch.bool)
-            is_own[by_frequency[: self.max_categories]] = True
-            is_own &= counts[: n + 1] >= max(1, self.min_frequency)
-            n_own = int(is_own.sum())
-            own = torch.full((n + 2,), -1)
-            own[:-1][is_own] = torch.arange(n_features, n_features + n_own)
-            if counts[:-1][~is_own].any():
-                own[:-1][~is_own] = n_features + n_own
-                n_own += 1
-            if counts[-1]:
-                own[-1] = n_features + n_own
-                n_own += 1
-            slots.append(own)
-            n_features += n_own
+            by_frequency = counts[:n].argsort(descending=True, stable=True)[: self.max_categories]
+            own = by_frequency[counts[by_frequency] >= max(1, self.min_frequency)]
+            group = torch.full((n + 2,), n)  # those that share a feature: the others, for now
+            group[own], group[-1] = own, n + 1
+            is_used = torch.zeros_like(counts).index_add_(0, group, counts) > 0
+            feature = torch.where(is_used, is_used.cumsum(0) - 1 + n_features, -1)
+            slots.append(feature[group])
+            n_features += int(is_used.sum())
         return torch.cat(slots)
 
     def _slots_by_column(self) -> tuple[Tensor, ...]:
@@ -245,12 +226,12 @@ class Preprocessing(nn.Module):
                 f"takes (B, {self.n_columns}), the columns that it was fitted to"
             )
         columns = columns.to(self.median.device)
-        raw = columns if not self.n_labels else columns[:, self.number_columns]
+        raw = columns[:, self.number_columns] if self.n_labels else columns
         raw = raw.to(self.raw_dtype)
         gaps = raw.isnan()
         filled = torch.where(gaps, self.median, raw)
         if self.numeric_scaling == "quantile" and self.quantiles.shape[1]:
-            scaled = normal_quantile(filled, self.quantiles)
+            scaled = _normal_quantile(filled, self.quantiles)
         else:
             scaled = (filled - self.mean) / self.scale
         parts = [scaled.float()]
@@ -264,8 +245,9 @@ class Preprocessing(nn.Module):
         """The features of all categorical columns, `(B, n_slots)` of 0 and 1."""
         n_slots = sum(self.category_sizes)
         found = columns.new_zeros(len(columns), n_slots + 1)  # the last for what has no feature
-        parts = zip(self.n_labels.items(), self._slots_by_column(), strict=True)
-        for (position, n), slots in parts:
+        for (position, n), slots in zip(
+            self.n_labels.items(), self._slots_by_column(), strict=True
+        ):
             slot = slots[columns[:, position].nan_to_num(n + 1).long()]
             found.scatter_(1, torch.where(slot < 0, n_slots, slot)[:, None], 1)
         return found[:, :-1]
@@ -282,7 +264,7 @@ class Preprocessing(nn.Module):
         """
         scaled = features[:, : self.n_numbers].to(self.mean.device, self.mean.dtype)
         if self.numeric_scaling == "quantile" and self.quantiles.shape[1] > 1:
-            return value_at(scaled, self.quantiles).to(scaled.dtype)
+            return _value_at(scaled, self.quantiles).to(scaled.dtype)
         return scaled * self.scale + self.mean
 
     def scale_target(self, target: Tensor) -> Tensor:
@@ -302,31 +284,22 @@ class Preprocessing(nn.Module):
         """
         device = fn(self.slots).device
         fitted = {name: getattr(self, name) for name in _SAVED_AS}
-        is_wide = torch.float64 in {each.dtype for each in fitted.values()}
-        if device.type != "mps" or not is_wide:
+        if device.type != "mps" or torch.float64 not in {each.dtype for each in fitted.values()}:
             for name, value in fitted.items():
                 moved = fn(value)
                 setattr(self, name, moved if moved.dtype == value.dtype else value.to(device))
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, *_: Any) -> None:
         """Save the fitted tensors with the weights."""
         destination.update({prefix + key: getattr(self, name) for name, key in _SAVED_AS.items()})
 
     def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
+        self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, *found: Any
     ) -> None:
         """Load what was fitted to as many columns, to the device where this module is."""
+        missing_keys, _, error_msgs = found
         for name, short in _SAVED_AS.items():
             key, own = prefix + short, getattr(self, name)
             new, has_any_length = state_dict.get(key), name == "missing_indicator_columns"
@@ -337,3 +310,91 @@ class Preprocessing(nn.Module):
                 error_msgs.append(f"size mismatch for {key}: {tuple(new.shape)}")
             else:
                 setattr(self, name, new.to(own.device, copy=True))
+
+
+def _precision_of(columns: Tensor) -> torch.dtype:
+    """The precision for raw values: float32, unless they come in a wider type."""
+    is_narrow = columns.is_floating_point() and columns.dtype != torch.float64
+    return torch.float32 if is_narrow else torch.float64
+
+
+def _moments(values: Float64s) -> Float64s:
+    """The mean and standard deviation of values `(N,)`, float64; exactly 0 for a constant.
+
+    >>> _moments(np.array([1e300, 3e300]))
+    array([2.e+300, 1.e+300])
+    """
+    low, high = values.min(), values.max()
+    if low == high:  # whose computed mean may be off by a rounding
+        return np.array([low, 0.0])
+    exponent = np.frexp(max(-low, high))[1]  # squares then neither overflow nor vanish
+    small = np.ldexp(values, -exponent)
+    return np.ldexp([small.mean(), small.std()], exponent)
+
+
+def _shift_and_scale(
+    center: Tensor, deviation: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """What to subtract and to divide by, in a precision, or float64 if that would move the center.
+
+    A constant column, which becomes 0, is divided by 1.
+    """
+    is_moved = (center - center.to(dtype)).abs() > ROUNDING * deviation
+    if (is_moved & (deviation > 0)).any():
+        dtype = torch.float64
+    scale = deviation.to(dtype)
+    return center.to(dtype), torch.where(scale > 0, scale, 1.0)
+
+
+def _quantiles_of(values: Float64s) -> Float64s:
+    """At most `_N_QUANTILES` quantiles of values `(N,)`, evenly spaced from minimum to maximum.
+
+    numpy's own quantiles differ by a rounding from values that occur many times, which would then
+    no longer be ties.
+    """
+    positions = np.linspace(0, len(values) - 1, min(_N_QUANTILES, len(values))).round(9)
+    return np.interp(positions, np.arange(len(values)), np.sort(values))
+
+
+def _normal_quantile(values: Tensor, quantiles: Tensor) -> Tensor:
+    """The normal deviate with the same fraction of values below it.
+
+    Where a value is several quantiles, its fraction is the middle of their range, as in
+    scikit-learn's `QuantileTransformer`.
+
+    Args:
+        values: `(B, n)`.
+        quantiles: `(n, Q)`, sorted, evenly spaced from minimum to maximum.
+    """
+    by_column = values.mT.contiguous()
+    from_below = _fraction_below(by_column, quantiles)
+    from_above = 1 - _fraction_below(-by_column, -quantiles.flip(1))
+    fractions = ((from_below + from_above) / 2).double().clamp(_EDGE, 1 - _EDGE)
+    deviates: Tensor = torch.special.ndtri(fractions)
+    return deviates.to(values.dtype).mT
+
+
+def _fraction_below(values: Tensor, quantiles: Tensor) -> Tensor:
+    """The fraction of rows below each value `(n, B)`, interpolated between quantiles."""
+    n = quantiles.shape[1]
+    if n == 1:
+        return torch.full_like(values, 0.5)
+    above = torch.searchsorted(quantiles, values).clamp(1, n - 1)
+    low, high = quantiles.gather(1, above - 1), quantiles.gather(1, above)
+    width = high - low
+    part = torch.where(width > 0, (values - low) / width, (values > low).to(values.dtype))
+    return (above - 1 + part.clamp(0, 1)) / (n - 1)
+
+
+def _value_at(deviates: Tensor, quantiles: Tensor) -> Tensor:
+    """The inverse of `_normal_quantile`, within the range of the quantiles; float64.
+
+    Args:
+        deviates: `(B, n)`.
+        quantiles: `(n, Q)` with Q at least 2.
+    """
+    n = quantiles.shape[1]
+    positions = torch.special.ndtr(deviates.double()) * (n - 1)
+    low = positions.long().clamp_max(n - 2)
+    by_row = quantiles.double().mT  # (n, Q) -> (Q, n)
+    return torch.lerp(by_row.gather(0, low), by_row.gather(0, low + 1), positions - low)

@@ -8,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from multilayer.core.errors import quoted
+from multilayer.data.batches import prefetch
 from multilayer.data.datamodule import DataModule
 from multilayer.data.encoding import encode_table, read_frame_like
 from multilayer.data.parquet_stream import ParquetStream
-from multilayer.data.prefetch import prefetch
 from multilayer.data.table import Split, Table, concat_splits
 from multilayer.data.table_builder import Float64NeededError, TableBuilder
 from multilayer.data.table_io import OtherTypesError, TableFile

@@ -8,11 +8,10 @@ import torch
 
 from multilayer.core.device import choose_device
 from multilayer.core.errors import UserError, first_line
-from multilayer.data.batches import Minibatches
+from multilayer.data.batches import Minibatches, preprocess_table
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.encoding import encode_table, read_frame_like
 from multilayer.data.split import Split
-from multilayer.data.table_preprocessing import check_target_range, preprocess_table
 from multilayer.data.text_format import TextFormat
 from multilayer.runs.folder import find_checkpoint
 from multilayer.training.factory import make_data
@@ -68,7 +67,5 @@ def _rows_of_file(loaded: LoadedRun, path: str, device: torch.device) -> Minibat
     text = TextFormat.of(loaded.config["data"])
     frame, origin = read_frame_like(path, loaded.columns, text)
     table = encode_table(frame, loaded.columns, origin)
-    if table.columns.task == "regression":
-        check_target_range(loaded.preprocessing, table)
     features, target = preprocess_table(loaded.preprocessing, table)
     return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE, device=device)
