@@ -29,7 +29,8 @@ GOAL = 85
 
 # For each file its tests besides `tests/FOLDER/test_NAME.py`.
 TABLES = ["data/test_table"]
-STATISTICS = ["reports/test_significance"]
+STATISTICS = ["reports/test_significance", "reports/test_configs_stats"]
+FINDINGS = [f"reports/test_findings_{each}" for each in ("fit", "grid_edge", "truncated")]
 
 AREAS: dict[str, dict[str, list[str]]] = {
     "data": {
@@ -70,12 +71,8 @@ AREAS: dict[str, dict[str, list[str]]] = {
     "report": {
         "reports/configs": STATISTICS,
         "reports/significance": ["reports/test_significance_verdict"],
-        "reports/seed_stats": STATISTICS,
-        "reports/findings/grid_edge": [],
-        "reports/findings/effects": [],
-        "reports/findings/fit": [],
-        "reports/findings/truncated": [],
-        "reports/findings/best_lr_by_choice": [],
+        "reports/effects": ["reports/test_effects_best_lr"],
+        "reports/findings": FINDINGS,
     },
 }
 

@@ -23,7 +23,7 @@ from measuring import measure, show, versions
 
 from multilayer.cli.check import check_command_line
 from multilayer.reports.configs import rank_configs
-from multilayer.reports.plots import draw_all
+from multilayer.reports.report import draw_all
 from multilayer.reports.runs import read_curves
 from multilayer.reports.sweep import open_sweep
 from multilayer.runs.folder import RunFolder

@@ -15,7 +15,7 @@ from multilayer.reports.configs import (
     command_of,
     format_range,
 )
-from multilayer.reports.plots.curves import best_run
+from multilayer.reports.curves import best_run
 from multilayer.reports.report import report
 from multilayer.reports.significance import compare, verdict
 
@@ -70,7 +70,7 @@ def test_no_config_of_which_a_seed_diverged_is_best_in_any_part_of_a_report(
     assert best_command(configs, sweep) is None
     assert best_run(sweep, configs) is None
     assert found_in(tmp_path) == {}
-    text = report({"sweep": tmp_path, "metric": None}).path.read_text()
+    text = report({"sweep": tmp_path, "metric": None}).read_text()
     assert "multilayer train" not in text
     assert "## Findings" not in text
 
@@ -119,8 +119,8 @@ def test_runs_of_one_seed_are_one(tmp_path: Path) -> None:
     _, (only,) = opened(tmp_path)
     assert only.scores == {(0,): pytest.approx(0.3), (1,): 0.9}
     assert only.mean == pytest.approx(0.6)
-    assert only.metric("train/loss") == only.score
-    assert only.metric("test/loss") is None
+    assert only.stats["train/loss"] == only.score
+    assert only.stats.get("test/loss") is None
 
 
 def test_a_seed_may_be_several_keys(tmp_path: Path) -> None:

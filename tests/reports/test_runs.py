@@ -100,13 +100,13 @@ def test_curves_are_the_metrics_of_each_epoch(tmp_path: Path) -> None:
     """NaN where one was not finite or not measured; other columns are left out."""
     names = ["train/accuracy", *NAMES]
     write_history(tmp_path, names, [[0.1, 3.0, 6.0], [0.2, NAN, None], [0.3, 1.0, float("inf")]])
-    curves = read_curves(tmp_path / "history.csv", NAMES)
+    curves = read_curves(tmp_path / "history.csv", [*NAMES, "validation/accuracy"])
     assert curves is not None
-    assert curves.epochs.tolist() == [1, 2, 3]
-    assert set(curves.values) == set(NAMES)
-    np.testing.assert_equal(curves.of("train/loss"), [3.0, NAN, 1.0])
-    np.testing.assert_equal(curves.of("validation/loss"), [6.0, NAN, NAN])
-    assert np.isnan(curves.of("validation/accuracy")).all()
+    assert curves["epoch"].tolist() == [1, 2, 3]
+    assert set(curves) == {"epoch", *NAMES, "validation/accuracy"}
+    np.testing.assert_equal(curves["train/loss"], [3.0, NAN, 1.0])
+    np.testing.assert_equal(curves["validation/loss"], [6.0, NAN, NAN])
+    assert np.isnan(curves["validation/accuracy"]).all()
 
 
 def test_a_file_that_is_cut_off_anywhere_gives_its_whole_rows(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_file_that_is_cut_off_anywhere_gives_its_whole_rows(tmp_path: Path) ->
     for end in range(len(content) + 1):
         path.write_bytes(content[:end])
         curves = read_curves(tmp_path / "history.csv", NAMES)
-        found.append([] if curves is None else curves.of("validation/loss").tolist())
+        found.append([] if curves is None else curves["validation/loss"].tolist())
     assert all(now[: len(before)] == before for before, now in pairwise(found))
     assert {tuple(each) for each in found} == {(), (6.25,), (6.25, 4.25)}
 
@@ -129,8 +129,8 @@ def test_an_epoch_that_was_trained_again_counts_once(tmp_path: Path) -> None:
     (tmp_path / "history.csv").write_text("\n".join([*rows, ""]))
     curves = read_curves(tmp_path / "history.csv", NAMES)
     assert curves is not None
-    assert curves.epochs.tolist() == [1, 2, 3]
-    assert curves.of("train/loss").tolist() == [3.0, 1.5, 1.0]
+    assert curves["epoch"].tolist() == [1, 2, 3]
+    assert curves["train/loss"].tolist() == [3.0, 1.5, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_damaged_row_ends_the_curve(tmp_path: Path, row: str, n: int) -> None:
     (tmp_path / "history.csv").write_text(f"epoch,train/loss\n1,3.0\n2,2.0\n{row}\n")
     curves = read_curves(tmp_path / "history.csv", NAMES)
     assert curves is not None
-    assert curves.epochs.tolist() == [1, 2, 3][:n]
+    assert curves["epoch"].tolist() == [1, 2, 3][:n]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from multilayer.reports.configs import best_command
-from multilayer.reports.seed_stats import SeedStats, format_stats
+from multilayer.reports.configs import SeedStats, best_command, format_stats
 from multilayer.reports.significance import _more_seeds, compare, verdict
 
 from .fake_sweeps import opened, write_grid, write_run

@@ -11,8 +11,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from multilayer.reports.runs import count_jobs, read_curves, read_sweep
+from multilayer.reports.summary import write_hparams
 from multilayer.reports.sweep import open_sweep
-from multilayer.reports.tensorboard_hparams import write_hparams
 
 from ..conftest import Run
 from .fake_sweeps import write_grid, write_noted, write_run
@@ -215,7 +215,7 @@ def test_histories_are_read_within_bounds(tmp_path: Path) -> None:
         file.truncate(2**36)
     curves = read_curves(path, ["train/loss"])
     assert curves is not None
-    assert curves.epochs.tolist() == [1]
+    assert curves["epoch"].tolist() == [1]
 
 
 def test_hparams_are_not_written_through_a_link(tmp_path: Path, canary: Path) -> None:

@@ -266,9 +266,9 @@ def _report(config: Any) -> None:
     from multilayer.runs.config import to_plain
 
     with _errors_printed(), gc_paused():  # reading many small files too: a tenth of the time
-        from multilayer.reports.report import print_report, report
+        from multilayer.reports.report import report
 
-        print_report(report(to_plain(config)))
+        report(to_plain(config))
 
 
 def _trust_working_folder(config: Any) -> None:

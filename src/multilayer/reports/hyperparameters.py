@@ -1,6 +1,6 @@
 """What a sweep varied: hyperparameters, their values, and whether those are spaced by factors."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,10 @@ _LOG_NAMES = ("lr", "weight_decay", "eps", "batch_size", "d_hidden", "d_embeddin
 
 _CLOSE = 1.5
 """Two values less than this factor apart are on a linear axis, whatever their key."""
+
+EDGE = 0.05
+"""Share of the swept range: a best value this close to its end is on the edge. Of a grid of up to
+20 values these are the first and the last; a search that draws values has no exact last one."""
 
 _N_BINS = 4
 """Ranges of equal counts into which the many numbers that a search draws are put."""
@@ -77,6 +81,13 @@ class Hyperparameter:
         ends = [self.axis_position(each) for each in (self.values[0], self.values[-1], value)]
         first, last, here = np.log(ends) if self.is_log else ends
         return float((here - first) / (last - first)) if last > first else 0.5
+
+    def edge_side(self, value: Value) -> int:
+        """-1 at the lower edge, 1 at the upper one, 0 between, or where there is no range."""
+        if not self.is_number or len(self.values) < 2:
+            return 0
+        share = self.scaled(value)
+        return -1 if share <= EDGE else 1 if share >= 1 - EDGE else 0
 
     def bins(self) -> dict[str, list[Value]]:
         """The values by name, each alone; many numbers in `_N_BINS` ranges."""
@@ -142,34 +153,25 @@ def _sort_key(value: Any) -> tuple[int, Any]:
 
 
 def _is_log(key: str, values: Sequence[Any]) -> bool:
-    """Whether the axis is logarithmic: decided by the values; of two, by the key.
+    """Whether sorted values are closer to equal factors than to equal steps; one of them may be 0.
+
+    Two positive values are if they are a factor of ten apart, or people think of their key so.
 
     >>> _is_log("optimizer.lr", [0.1, 0.3]), _is_log("model.dropout", [0.1, 0.3])
     (True, False)
-    """
-    if len(values) == 2 and min(values) > 0 and is_log_key(key):
-        return bool(max(values) >= _CLOSE * min(values))
-    return _is_geometric(values)
-
-
-def _is_geometric(values: Iterable[Any]) -> bool:
-    """Whether values are closer to equal factors than to equal steps; one of them may be 0.
-
-    Two values are if they are a factor of ten apart.
-
-    >>> _is_geometric([1e-3, 1e-2, 1e-1]), _is_geometric([0, 0.1]), _is_geometric([0, 1e-4, 1e-2])
+    >>> _is_log("x", [1e-3, 1e-2, 1e-1]), _is_log("x", [0, 0.1]), _is_log("x", [0, 1e-4, 1e-2])
     (True, False, True)
     """
-    ordered = np.array(sorted(values), dtype=float)
+
+    def unevenness(points: Any) -> float:
+        steps = np.diff(points)
+        return float(steps.std() / steps.mean())
+
+    ordered = np.array(values, dtype=float)
     positive = ordered[ordered > 0]
-    if len(positive) < 2 or len(positive) < len(ordered) - 1 or ordered[0] < 0:
+    if len(positive) < max(2, len(ordered) - 1) or ordered[0] < 0:
         return False
     if len(positive) == 2:
-        return bool(positive[1] >= 10 * positive[0])
-    return _unevenness(np.log(positive)) < _unevenness(ordered)
-
-
-def _unevenness(ordered: Any) -> float:
-    """How much the steps between sorted values differ: their standard deviation over their mean."""
-    steps = np.diff(ordered)
-    return float(steps.std() / steps.mean())
+        least = _CLOSE if len(ordered) == 2 and is_log_key(key) else 10
+        return bool(positive[1] >= least * positive[0])
+    return unevenness(np.log(positive)) < unevenness(ordered)

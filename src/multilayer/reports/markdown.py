@@ -1,20 +1,25 @@
 """The report as Markdown. Others' text is shown as it is: it neither formats, links nor runs."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from multilayer.core.text import sanitize
 from multilayer.plotting.style import TURN
-from multilayer.reports.configs import ConfigResult, Configs, best_command, format_range
-from multilayer.reports.findings import thresholds
-from multilayer.reports.findings.thresholds import Finding
-from multilayer.reports.hyperparameters import format_value
-from multilayer.reports.plots import Picture
-from multilayer.reports.runs import STATUSES, SweepRun
-from multilayer.reports.seed_stats import N_RESAMPLES, format_number, format_stats
+from multilayer.reports import findings as thresholds
+from multilayer.reports.configs import (
+    N_RESAMPLES,
+    ConfigResult,
+    Configs,
+    best_command,
+    format_number,
+    format_range,
+    format_stats,
+)
+from multilayer.reports.effects import EQUIVALENT, Finding
+from multilayer.reports.hyperparameters import EDGE, format_value
+from multilayer.reports.runs import SPLITS, STATUSES, SweepRun
 from multilayer.reports.sweep import Sweep
-from multilayer.reports.tables import SPLITS, metric_names
 
 _MAX_NAMES = 20
 """Names of runs in a line."""
@@ -43,9 +48,14 @@ def to_markdown(
     configs: Configs,
     verdict: str,
     findings: Sequence[Finding],
-    pictures: Sequence[Picture],
+    captions: Mapping[str, str],
 ) -> str:
-    """The whole report; configs come best first."""
+    """The whole report; configs come best first, and `captions` are those of the figures."""
+    figures = (
+        f"![{name.removesuffix('.png')}](figures/{name})\n\n*{escape(caption)}.*"
+        for name, caption in captions.items()
+    )
+    bullets = (f"- **{escape(title)}**: {escape(text)}." for title, text in findings)
     parts = [
         f"# Sweep {escape(sanitize(sweep.folder.resolve().name))}",
         "**The sweep is still running: all below is of the runs so far.**" * bool(sweep.running),
@@ -53,8 +63,8 @@ def to_markdown(
         *(f"**Caution: {escape(warning)}.**" for warning in sweep.warnings),
         *_what_varied(sweep),
         *_best_config(sweep, configs, verdict),
-        *_section("Findings", map(_bullet, findings), "\n"),
-        *_section("Figures", (_figure(sweep, each) for each in pictures)),
+        *_section("Findings", bullets, "\n"),
+        *_section("Figures", figures),
         *_configs(sweep, configs),
         *_metrics(sweep, configs),
         *_bad_ends(sweep),
@@ -165,8 +175,8 @@ def _best_config(sweep: Sweep, configs: Configs, verdict: str) -> list[str]:
         return ["## Best config", escape(verdict)]
     best = configs[0]
     test = [
-        escape(f"{name.partition('/')[2]} {format_stats(best.metric(name))}")
-        for name in metric_names(sweep)
+        escape(f"{name.partition('/')[2]} {format_stats(best.stats.get(name))}")
+        for name in sweep.metric_names
         if name.startswith("test/")
     ]
     return [
@@ -182,17 +192,6 @@ def _section(title: str, parts: Iterable[str], between: str = "\n\n") -> list[st
     """A section, unless it is empty."""
     text = between.join(parts)
     return [f"## {title}", text] if text else []
-
-
-def _bullet(finding: Finding) -> str:
-    """A finding."""
-    return f"- **{escape(finding.title)}**: {escape(finding.text)}."
-
-
-def _figure(sweep: Sweep, picture: Picture) -> str:
-    """A figure with what it shows below it."""
-    file = picture.path.relative_to(sweep.folder).as_posix()
-    return f"![{picture.path.stem}]({file})\n\n*{escape(picture.caption)}.*"
 
 
 def _configs(sweep: Sweep, configs: Configs) -> list[str]:
@@ -244,12 +243,12 @@ def config_cells(rank: int, config: ConfigResult) -> list[str]:
 
 def _metrics(sweep: Sweep, configs: Configs) -> list[str]:
     """Every final metric, a table for each split."""
-    parts = ["## Every metric"] if metric_names(sweep) else []
+    parts = ["## Every metric"] if sweep.metric_names else []
     for split in SPLITS:
-        own = [name for name in metric_names(sweep) if name.startswith(f"{split}/")]
+        own = [name for name in sweep.metric_names if name.startswith(f"{split}/")]
         rows = [
             [str(rank), *map(format_value, config.values.values())]
-            + [format_stats(config.metric(name)) for name in own]
+            + [format_stats(config.stats.get(name)) for name in own]
             for rank, config in enumerate(configs[:_MAX_ROWS], start=1)
         ]
         if own:
@@ -283,6 +282,8 @@ def _how_computed(sweep: Sweep) -> str:
             metric=escape(sweep.metric),
             seed=sweep.seed_word,
             n_resamples=N_RESAMPLES,
+            edge=EDGE,
+            equivalent=EQUIVALENT,
             bounds=thresholds,
             turn=TURN,
         )

@@ -1,18 +1,29 @@
 """`multilayer report`: what a sweep folder says, as tables, figures, and findings in words."""
 
 import os
+import re
 import shlex
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+import polars as pl
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from multilayer.core.errors import UserError
-from multilayer.core.files import write_text
-from multilayer.reports.configs import ConfigResult, best_command, rank_configs
+from multilayer.core.files import whole_file, write_text
+from multilayer.plotting.style import save_figure
+from multilayer.reports.axes import Colours, choose_colours
+from multilayer.reports.by_hyperparameter import draw_hyperparameter
+from multilayer.reports.configs import ConfigResult, Configs, best_command, rank_configs
+from multilayer.reports.curves import best_run, draw_learning_curves, draw_training_and_validation
+from multilayer.reports.effects import Finding
 from multilayer.reports.findings import find
-from multilayer.reports.findings.thresholds import Finding
+from multilayer.reports.heat_map import draw_heat_map
+from multilayer.reports.hyperparameters import SEED_KEYS, as_column, format_value
 from multilayer.reports.markdown import (
     config_cells,
     config_header,
@@ -20,101 +31,206 @@ from multilayer.reports.markdown import (
     state_lines,
     to_markdown,
 )
-from multilayer.reports.plots import draw_all
+from multilayer.reports.parallel_coordinates import draw_parallel
+from multilayer.reports.runs import varied
 from multilayer.reports.significance import compare, verdict
 from multilayer.reports.sweep import Sweep, find_sweep, open_sweep
-from multilayer.reports.tables import write_tables
 from multilayer.runs.console import console
 
 _MAX_ROWS = 10
 """Configs that are printed."""
 
+_MAX_FIGURES = 6
+"""Figures of single hyperparameters, those with the most values first."""
 
-@dataclass(frozen=True)
-class Report:
-    """A report that was written.
+_KNOWN_WARNINGS = ("constrained_layout not applied", "Glyph .* missing from font")
+"""About names that are very long or of another script: the figure is drawn all the same, and who
+reads the terminal can do nothing about them."""
 
-    Attributes:
-        sweep: What it is of.
-        configs: Its configs, best first.
-        verdict: Whether the best config can be told from the second.
-        findings: What else the sweep teaches.
-        path: The file `report.md`.
-    """
-
-    sweep: Sweep
-    configs: list[ConfigResult]
-    verdict: str
-    findings: list[Finding]
-    path: Path
+_FIGURES = (
+    "metric_by_*.png",
+    "heat_map.png",
+    "parallel_coordinates.png",
+    "learning_curves.png",
+    "training_and_validation.png",
+)
+"""Files of an earlier report, which are removed unless they are drawn again."""
 
 
-def report(config: dict[str, Any]) -> Report:
-    """Read a sweep folder and write `report.md`, the tables and `figures/` into it.
+def report(config: dict[str, Any]) -> Path:
+    """Write `report.md`, the tables and `figures/` into a sweep folder, and print a summary.
 
     Args:
         config: The `sweep` folder, and the `metric` to compare by; None for the monitored one.
+
+    Returns:
+        The path of `report.md`.
 
     Raises:
         UserError: It is no sweep folder, no run has the metric, or the report cannot be written.
     """
     folder = find_sweep(config["sweep"])
-    _refuse_link(folder / "figures")
+    if (folder / "figures").is_symlink():  # files that are links are replaced themselves
+        raise UserError(
+            f"{folder / 'figures'} is a link: the report is written inside the sweep's folder "
+            f"alone; remove it: {shlex.join(['rm', str(folder / 'figures')])}"
+        )
     sweep = open_sweep(folder, config["metric"])
     configs = rank_configs(sweep)
     comparisons = compare(configs, sweep.sign)
     text = verdict(sweep, configs, comparisons)
     findings = find(sweep, configs, comparisons)
-    path = sweep.folder / "report.md"
+    path = folder / "report.md"
     try:
-        write_tables(sweep, configs)
+        _write_tables(sweep, configs)
         pictures = draw_all(sweep, configs)
         write_text(path, to_markdown(sweep, configs, text, findings, pictures))
     except UserError as error:
-        raise UserError(f"sweep={sweep.folder}: the report cannot be written: {error}") from error
-    return Report(sweep, configs, text, findings, path)
+        raise UserError(f"sweep={folder}: the report cannot be written: {error}") from error
+    _print_summary(sweep, configs, text, findings)
+    console().print(f"\nreport   {os.path.relpath(path)}")
+    return path
 
 
-def _refuse_link(figures: Path) -> None:
-    """Refuse to draw where a link leads; files that are links are replaced themselves.
+def _write_tables(sweep: Sweep, configs: Configs) -> None:
+    """Write `runs.csv`, `runs.parquet` and `configs.csv`; each appears whole or not at all.
 
     Raises:
-        UserError: The folder is a link.
+        UserError: One cannot be written.
     """
-    if figures.is_symlink():
-        raise UserError(
-            f"{figures} is a link: the report is written inside the sweep's folder alone; "
-            f"remove it: {shlex.join(['rm', str(figures)])}"
-        )
+    runs = _runs_table(sweep)
+    pooled = pl.DataFrame(
+        [_config_row(rank, each, sweep) for rank, each in enumerate(configs, start=1)],
+        infer_schema_length=None,
+    )
+    for name, table in (("runs.csv", runs), ("runs.parquet", runs), ("configs.csv", pooled)):
+        with whole_file(sweep.folder / name) as file:
+            table.write_csv(file) if name.endswith(".csv") else table.write_parquet(file)
 
 
-def print_report(report: Report) -> None:
-    """Print the best configs, the command for the best, the findings, and where the report is."""
-    out, sweep = console(), report.sweep
+def _runs_table(sweep: Sweep) -> pl.DataFrame:
+    """A row for each run: what varied, status, time, every final metric; null for what it lacks."""
+    runs = sweep.runs
+    seeds = {key: each for key, each in varied(runs).items() if key in SEED_KEYS}
+    columns: dict[str, list[Any]] = {"run": [run.name for run in runs]}
+    columns |= sweep.values | sweep.derived | seeds
+    for name in ("status", "stop_reason", "best_epoch", "steps"):
+        columns[name] = [run.manifest.get(name) for run in runs]
+    columns["fit_seconds"] = [run.seconds for run in runs]
+    columns["stack_seconds"] = [run.stack_seconds for run in runs]
+    columns = {name: as_column(values) for name, values in columns.items()}
+    columns |= {name: [run.metric(name) for run in runs] for name in sweep.metric_names}
+    return pl.DataFrame(columns, infer_schema_length=None)
+
+
+def _config_row(rank: int, config: ConfigResult, sweep: Sweep) -> dict[str, Any]:
+    """The row of a config: of each metric the mean, the deviation and the interval over seeds."""
+    row: dict[str, Any] = {"rank": rank}
+    row |= {key: format_value(value) for key, value in config.values.items()}
+    row |= config.derived
+    row |= {"runs": len(config.runs), "n": len(config.scores), "status": config.status_text}
+    row["fit_seconds"] = config.seconds
+    for name in sweep.metric_names:
+        for part in ("mean", "std", "low", "high"):
+            row[f"{name} {part}"] = getattr(config.stats.get(name), part, None)
+    return row
+
+
+def draw_all(sweep: Sweep, configs: Configs) -> dict[str, str]:
+    """Draw what there is to draw, and remove what is left of an earlier report.
+
+    Returns:
+        The caption of each figure, by the name of its file in `figures/`.
+
+    Raises:
+        UserError: A figure cannot be written.
+    """
+    folder = sweep.folder / "figures"
+    captions = {}
+    with warnings.catch_warnings():
+        for message in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        for name, caption, figure in _figures(sweep, configs):
+            engine = figure.get_layout_engine()
+            if engine:  # let the parts make room for each other, once: saving would do it twice
+                engine.execute(figure)
+            figure.set_layout_engine(None)
+            save_figure(figure, folder / name)
+            captions[name] = caption
+    for path in {path for pattern in _FIGURES for path in folder.glob(pattern)}:
+        if path.name not in captions:
+            path.unlink()
+    return captions
+
+
+def _figures(sweep: Sweep, configs: Configs) -> Iterator[tuple[str, str, Figure]]:
+    """The file name, the caption and the figure of each picture; configs come best first."""
+    colours = choose_colours(sweep.hyperparameters)
+    if any(config.score for config in configs):
+        yield from _hyperparameter_figures(sweep, configs, colours)
+    if sweep.curves:
+        caption = "of every run by epoch, the best in black, crosses where runs diverged"
+        figure = draw_learning_curves(sweep, configs, colours)
+        yield "learning_curves.png", f"{sweep.metric} {caption}", figure
+    best = best_run(sweep, configs)
+    if best and best.name in sweep.curves:
+        caption = "training and validation of the best run, its other seeds faint"
+        figure = draw_training_and_validation(sweep, configs[0], best)
+        yield "training_and_validation.png", caption, figure
+
+
+def _hyperparameter_figures(
+    sweep: Sweep, configs: Configs, colours: Colours
+) -> Iterator[tuple[str, str, Figure]]:
+    """The metric against each hyperparameter, and over all of them."""
+    swept, metric = sweep.hyperparameters, sweep.metric
+    by_interest = sorted(swept, key=lambda each: (not each.is_number, -len(each.values)))
+    for each in by_interest[:_MAX_FIGURES]:
+        what = "each dot a run; the line is the best config at each value, with its 95 % interval"
+        figure = draw_hyperparameter(sweep, each, configs, colours)
+        yield f"metric_by_{_file_name(each.key)}.png", f"{metric} by {each.key}: {what}", figure
+    if len(swept) == 2:
+        up, across = sorted(swept, key=lambda each: (each.is_number, len(each.values)))
+        caption = f"{metric} by {across.key} and {up.key}: mean over {sweep.seed_word}s"
+        yield "heat_map.png", caption, draw_heat_map(sweep, across, up, configs)
+    elif len(swept) > 2:
+        caption = f"{metric} by all settings: each line a config, the best in black"
+        yield "parallel_coordinates.png", caption, draw_parallel(sweep, configs)
+
+
+def _file_name(key: str) -> str:
+    """A key as part of a file's name; a checksum replaces what its other characters would tell.
+
+    >>> _file_name("optimizer.lr"), _file_name("../a")
+    ('optimizer.lr', '.._a-7bd30558')
+    """
+    plain = re.sub("[^A-Za-z0-9_.]", "_", key)[:100]
+    return plain if plain == key else f"{plain}-{crc32(key.encode()):08x}"
+
+
+def _print_summary(
+    sweep: Sweep, configs: Configs, verdict: str, findings: Sequence[Finding]
+) -> None:
+    """Print the best configs, the command for the best, and the findings."""
+    out = console()
     if sweep.running:
         out.print("the sweep is still running: these are the runs so far", style="bold")
     for warning in sweep.warnings:
         out.print(f"caution: {warning}", style="bold red")
-    out.print(_configs_table(report))
-    for line in stack_lines(sweep) + state_lines(sweep):
-        out.print(line)
-    command = best_command(report.configs, sweep)
-    if command:
-        out.print(f"\nbest     {command}", style="bold")
-    out.print(report.verdict)
-    if report.findings:
-        out.print()
-    for finding in report.findings:
-        out.print(f"- {finding.title}: {finding.text}")
-    out.print(f"\nreport   {os.path.relpath(report.path)}")
-
-
-def _configs_table(report: Report) -> Table:
-    """The best configs."""
-    more = len(report.configs) - _MAX_ROWS
+    more = len(configs) - _MAX_ROWS
     caption = f"and {more} more, in configs.csv" if more > 0 else None
-    table = Table(*config_header(report.sweep), header_style="bold", caption=caption)
-    for rank, config in enumerate(report.configs[:_MAX_ROWS], start=1):
+    table = Table(*config_header(sweep), header_style="bold", caption=caption)
+    for rank, config in enumerate(configs[:_MAX_ROWS], start=1):
         style = "green" if rank == 1 and config.is_valid else None
         table.add_row(*config_cells(rank, config), style=style)
-    return table
+    out.print(table)
+    for line in stack_lines(sweep) + state_lines(sweep):
+        out.print(line)
+    command = best_command(configs, sweep)
+    if command:
+        out.print(f"\nbest     {command}", style="bold")
+    out.print(verdict)
+    if findings:
+        out.print()
+    for finding in findings:
+        out.print(f"- {finding.title}: {finding.text}")

@@ -3,7 +3,8 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, cached_property
@@ -46,21 +47,11 @@ _MAX_HISTORY = 2**25
 _MAX_EPOCH = 10**9
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Metrics by epoch.
+Curves = dict[str, NDArray[Any]]
+"""Metrics by epoch, `(E,)` each; NaN where one was not measured or not finite. `epoch` has the
+numbers of the epochs, counted from 1."""
 
-    Attributes:
-        epochs: `(E,)`, counted from 1.
-        values: By metric, `(E,)` each; NaN where it was not measured or not finite.
-    """
-
-    epochs: NDArray[np.int64]
-    values: dict[str, NDArray[np.float64]]
-
-    def of(self, name: str) -> NDArray[np.float64]:
-        """A metric by epoch, `(E,)`; all NaN where it was never logged."""
-        return self.values.get(name, np.full(len(self.epochs), np.nan))
+SPLITS = ("validation", "test", "train")
 
 
 @dataclass(frozen=True)
@@ -82,8 +73,7 @@ class SweepRun:
     @property
     def status(self) -> str:
         """One of `STATUSES`."""
-        status: str = self.manifest["status"]
-        return status
+        return str(self.manifest["status"])
 
     @property
     def stop_reason(self) -> str:
@@ -163,7 +153,7 @@ def _load_block(text: str) -> Any:
 
 
 def read_curves(path: Path, names: Collection[str]) -> Curves | None:
-    """The metrics `names` of each epoch, from a run's `history.csv`.
+    """The metrics `names` of each epoch, from a run's `history.csv`; NaN where it lacks one.
 
     None where it has none of them, as in folders of versions that did not write one. What follows a
     damaged row is left out.
@@ -174,31 +164,31 @@ def read_curves(path: Path, names: Collection[str]) -> Curves | None:
         text = file.read(_MAX_HISTORY).decode(errors="replace")
     reader = csv.reader(text.split("\n")[:-1])  # without a row that is just being written
     rows: dict[int, list[float]] = {}
-    columns: dict[str, int] = {}
-    try:
+    known: list[str] = []
+    with suppress(csv.Error, ValueError, IndexError):
         header = next(reader, [])
-        columns = {name: header.index(name) for name in names if name in header}
+        known = [name for name in names if name in header]
         for row in reader:
-            numbers = [float(row[column] or "nan") for column in columns.values()]
+            numbers = [float(row[header.index(name)] or "nan") for name in known]
             rows[int(row[header.index("epoch")])] = numbers
-    except (csv.Error, ValueError, IndexError):
-        pass
     epochs = sorted(epoch for epoch in rows if 0 < epoch <= _MAX_EPOCH)
-    if not epochs or not columns:
+    if not epochs or not known:
         return None
     values = np.array([rows[epoch] for epoch in epochs]).T  # (metrics, E)
     size = np.abs(values)
     values = np.where(size > LARGEST, np.nan, np.where(size < 1 / LARGEST, 0.0, values))
-    return Curves(np.array(epochs), dict(zip(columns, values, strict=True)))
+    curves = dict.fromkeys(names, np.full(len(epochs), np.nan))
+    return curves | dict(zip(known, values, strict=True)) | {"epoch": np.array(epochs)}
 
 
-def config_problem(run: SweepRun) -> str | None:
-    """Why a run's config cannot be used; None if it can."""
+def problem(run: SweepRun | str) -> str | None:
+    """Why a run, or its config, cannot be used; None if it can."""
+    if isinstance(run, str):
+        return run
     try:
-        is_valid = _is_config(run.config)
+        return None if _is_config(run.config) else "config.yaml is not that of a run"
     except UserError as error:
         return _reason(run.folder.config_file, error)
-    return None if is_valid else "config.yaml is not that of a run"
 
 
 def _reason(path: Path, error: UserError) -> str:
@@ -314,7 +304,17 @@ def is_job_number(name: str) -> bool:
     return re.fullmatch("0|[1-9][0-9]{0,8}", name) is not None
 
 
-def varied(runs: list[SweepRun]) -> dict[str, list[Any]]:
+def final_metrics(runs: Sequence[SweepRun]) -> list[str]:
+    """Every final metric that some run has, as `validation/loss`, one split after the other."""
+    found = {
+        (split, name): run for run in runs for split in run.metrics for name in run.metrics[split]
+    }
+    names = dict.fromkeys(name for _, name in found)
+    splits = dict.fromkeys([*SPLITS, *(split for split, _ in found)])
+    return [f"{split}/{name}" for split in splits for name in names if (split, name) in found]
+
+
+def varied(runs: Sequence[SweepRun]) -> dict[str, list[Any]]:
     """What varies between the runs: by the key of the override, the value of each run.
 
     Values are those of the config, with its types; a choice from a config group is its name. A run

@@ -11,9 +11,8 @@ from math import sqrt
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from multilayer.reports.configs import ConfigResult, Configs
+from multilayer.reports.configs import CONFIDENCE, ConfigResult, Configs, format_number
 from multilayer.reports.hyperparameters import format_value
-from multilayer.reports.seed_stats import CONFIDENCE, format_number
 from multilayer.reports.sweep import Sweep
 
 MIN_SEEDS = 3
@@ -115,11 +114,9 @@ def _holm(p_values: Sequence[float]) -> list[float]:
     [0.03, 0.06, 0.06]
     """
     order = np.argsort(p_values, kind="stable")
-    m = len(order)
-    raised = [min(1.0, (m - rank) * p_values[index]) for rank, index in enumerate(order)]
-    adjusted = np.empty(m)
-    adjusted[order] = np.maximum.accumulate(raised) if m else []
-    return [float(value) for value in adjusted]
+    raised = np.arange(len(order), 0, -1) * np.array(p_values)[order]
+    adjusted: list[float] = np.maximum.accumulate(np.minimum(1, raised))[np.argsort(order)].tolist()
+    return adjusted
 
 
 def verdict(sweep: Sweep, configs: Configs, comparisons: Sequence[Comparison]) -> str:
@@ -191,10 +188,9 @@ def _seeds_needed(comparison: Comparison, n_comparisons: int) -> int | None:
         return None
     effect = abs(comparison.worse_by) / comparison.std
     level = 1 - (1 - CONFIDENCE) / n_comparisons / 2
-    for n in range(comparison.n + 1, _MAX_SEEDS + 1):
-        if effect * sqrt(n) >= stdtrit(n - 1, level) + stdtrit(n - 1, _POWER):
-            return n
-    return None
+    n = np.arange(comparison.n + 1, _MAX_SEEDS + 1)
+    enough = n[effect * np.sqrt(n) >= stdtrit(n - 1, level) + stdtrit(n - 1, _POWER)]
+    return int(enough[0]) if len(enough) else None
 
 
 def _more_seeds(sweep: Sweep, n: int) -> str | None:
@@ -206,10 +202,8 @@ def _more_seeds(sweep: Sweep, n: int) -> str | None:
     """
     keys, first = sweep.seed_keys, sweep.runs[0]
     key = "seed" if "seed" in keys or not keys else keys[0]
-    if keys:
-        used = list(dict.fromkeys(each[keys.index(key)] for each in sweep.seeds))
-    else:
-        used = [first.config.get("seed", 0)]
+    repeated = {each[keys.index(key)] for each in sweep.seeds} if keys else ()
+    used = list(repeated) or [first.config.get("seed", 0)]
     if first.config.get("resume") or not all(isinstance(value, int) for value in used):
         return None
     unused = (number for number in range(n + len(used)) if number not in used)

@@ -1,7 +1,12 @@
-"""What is printed at the end of a sweep."""
+"""What is printed and written at the end of a sweep: a table of its runs, here and in TensorBoard.
+
+Only then it is known what varied, and thus which columns TensorBoard's HParams tab has.
+"""
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +14,25 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from multilayer.core.errors import UserError
+from multilayer.core.files import whole_file
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from multilayer.reports.runs import SweepRun
+
+HPARAMS_FILE = "events.out.tfevents.9999999999.hparams"
+"""TensorBoard takes the files of a folder in the order of their names: this is the last."""
+
+_LOGGER = "multilayer.training.TensorBoard"
+"""The logger whose event files are in `tensorboard/` of the run folder."""
+
+_SHOWN = ("loss", "accuracy", "rmse")
+"""Final metrics of validation and test that have a column in addition to the one that is monitored:
+the loss and the headline of each task."""
+
+_STATUSES = {"done": 1, "diverged": 2, "failed": 2}
+"""TensorBoard's STATUS_SUCCESS and STATUS_FAILURE; what is not here is unknown, 0."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,14 +52,13 @@ def print_sweep(sweep: Path) -> None:
 
     The rows of TensorBoard's HParams tab are written too, now that it is known what varied.
     """
-    from multilayer.reports.runs import config_problem, read_sweep
-    from multilayer.reports.tensorboard_hparams import write_hparams
+    from multilayer.reports.runs import problem, read_sweep
     from multilayer.runs.console import console
 
     runs = read_sweep(sweep)
     if not runs:
         return
-    readable = [run for run in runs if config_problem(run) is None]
+    readable = [run for run in runs if problem(run) is None]
     try:
         write_hparams(readable)
     except UserError as error:  # a folder that cannot be written any more; the runs are done
@@ -84,3 +102,100 @@ def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":
             style="green" if is_best else None,
         )
     return table
+
+
+def write_hparams(runs: "Sequence[SweepRun]") -> None:
+    """Write the row of each run that logs to TensorBoard, over an earlier one.
+
+    Args:
+        runs: Runs whose configs can be read. Where `tensorboard/` is a link, which leads elsewhere,
+            no row is written.
+
+    Raises:
+        UserError: A file cannot be written.
+    """
+    logged = [index for index, run in enumerate(runs) if _has_tensorboard(run)]
+    if not logged:
+        return
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    from multilayer.reports.hyperparameters import as_column
+    from multilayer.reports.runs import final_metrics, varied
+
+    columns = {key: as_column(values) for key, values in varied(runs).items()}
+    others = [f"{split}/{name}" for split in ("validation", "test") for name in _SHOWN]
+    measured = final_metrics(runs)
+    shown = dict.fromkeys([*(run.config["monitor"] for run in runs), *others])
+    names = [name for name in shown if name in measured]
+    experiment = _experiment(columns, names)
+    for index in logged:
+        run, values = runs[index], {key: each[index] for key, each in columns.items()}
+        started = _seconds_of(run.manifest.get("started"))
+        ended = started + (run.stack_seconds or run.seconds or 0.0)
+        start = {"hparams": values, "start_time_secs": started}
+        end = {"status": _STATUSES.get(run.status, 0), "end_time_secs": ended}
+        written = [
+            Event(file_version="brain.Event:2"),
+            _plugin_event("experiment", experiment),
+            _plugin_event("session_start_info", start),
+            _plugin_event("session_end_info", end),
+        ]
+        for name in names:
+            value = run.metric(name)
+            if value is not None:
+                scalar = Summary.Value(tag=f"final/{name}", simple_value=value)
+                written.append(
+                    Event(step=run.manifest.get("steps") or 0, summary={"value": [scalar]})
+                )
+        with whole_file(run.folder.path / "tensorboard" / HPARAMS_FILE) as file:
+            writer = RecordWriter(file)
+            for event in written:
+                event.wall_time = ended
+                writer.write(event.SerializeToString())
+
+
+def _has_tensorboard(run: "SweepRun") -> bool:
+    """Whether a run has event files in its folder, or was to have."""
+    loggers = filter(None, (run.config.get("logger") or {}).values())
+    is_logged = any(node.get("_target_") == _LOGGER for node in loggers)
+    return is_logged and not (run.folder.path / "tensorboard").is_symlink()
+
+
+def _experiment(columns: Mapping[str, list[Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Which columns there are; without this summary TensorBoard would show every curve as a metric.
+
+    It has the ranges by which numbers are filtered, and the choices of texts.
+    """
+    hparams: list[dict[str, Any]] = []
+    for key, values in columns.items():
+        known = [each for each in values if each is not None]
+        hparams.append({"name": key, "differs": True})
+        if isinstance(known[0], str):
+            choices = list(dict.fromkeys(known))
+            hparams[-1] |= {"type": "DATA_TYPE_STRING", "domain_discrete": choices}
+        else:
+            ends = {"min_value": min(known), "max_value": max(known)}
+            hparams[-1] |= {"type": "DATA_TYPE_FLOAT64", "domain_interval": ends}
+    metrics = [{"name": {"tag": f"final/{name}"}, "display_name": name} for name in names]
+    return {"hparam_infos": hparams, "metric_infos": metrics}
+
+
+def _plugin_event(name: str, content: dict[str, Any]) -> Any:
+    """An event for TensorBoard's plugin."""
+    from google.protobuf.json_format import ParseDict
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.plugins.hparams.metadata import create_summary_metadata
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    metadata = create_summary_metadata(ParseDict({name: content}, HParamsPluginData()))
+    return Event(summary={"value": [{"tag": f"_hparams_/{name}", "metadata": metadata}]})
+
+
+def _seconds_of(started: str | None) -> float:
+    """A time of a manifest in seconds since 1970; 0 where there is none."""
+    try:
+        return datetime.fromisoformat(started or "").timestamp()
+    except (ValueError, OverflowError):
+        return 0.0

@@ -15,9 +15,10 @@ from multilayer.reports.hyperparameters import SEED_KEYS, Hyperparameter, Value,
 from multilayer.reports.runs import (
     Curves,
     SweepRun,
-    config_problem,
     count_jobs,
+    final_metrics,
     is_job_number,
+    problem,
     read_curves,
     read_folders,
     read_sweep,
@@ -79,6 +80,11 @@ class Sweep:
         """The factor by which a metric is multiplied so that less is better."""
         return 1 if self.mode == "min" else -1
 
+    @cached_property
+    def metric_names(self) -> list[str]:
+        """Every final metric that some run has."""
+        return final_metrics(self.runs)
+
     @property
     def seed_word(self) -> str:
         """What a repetition of a config is called: a seed or a fold."""
@@ -91,6 +97,7 @@ class Sweep:
         names = {
             f"{split}/{each}" for split in ("train", "validation") for each in ("loss", metric)
         }
+        names.add(self.metric)
         found = {run.name: read_curves(run.folder.history_file, names) for run in self.runs}
         return {name: curves for name, curves in found.items() if curves is not None}
 
@@ -127,10 +134,8 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
         UserError: No run can be read, or none has the metric.
     """
     found = read_folders(folder)
-    readable = [run for run in found.values() if isinstance(run, SweepRun)]
-    problems = found | {run.name: config_problem(run) for run in readable}
-    broken = {name: reason for name, reason in problems.items() if isinstance(reason, str)}
-    runs = [run for run in readable if run.name not in broken]
+    broken = {name: reason for name, run in found.items() if (reason := problem(run))}
+    runs = [run for run in found.values() if isinstance(run, SweepRun) and run.name not in broken]
     if not runs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:3])
         raise UserError(f"sweep={folder}: no run can be read ({reasons})")
@@ -220,18 +225,14 @@ def _choose_metric(
     """
     monitor, mode = runs[0].config["monitor"], runs[0].config["mode"]
     if wanted is None and _loss_keys(keys) and monitor.endswith("/loss"):
-        has = (
-            name for name in _LOSS_INDEPENDENT if any(run.metric(name) is not None for run in runs)
-        )
-        wanted = next(has, None)
+        measured = {
+            name for name in _LOSS_INDEPENDENT for run in runs if run.metric(name) is not None
+        }
+        wanted = next((name for name in _LOSS_INDEPENDENT if name in measured), None)
     if wanted is None or wanted == monitor:
         return monitor, mode
-    known = {
-        f"{split}/{name}"
-        for run in runs
-        for split in ("validation", "train")
-        for name in run.metrics.get(split, {})
-    } or {monitor}
+    known = [name for name in final_metrics(runs) if name.startswith(("validation/", "train/"))]
+    known = known or [monitor]
     if wanted.startswith("test/"):
         near = wanted.replace("test/", "validation/", 1)
         raise UserError(
@@ -240,7 +241,7 @@ def _choose_metric(
         )
     name = wanted.rpartition("/")[2]
     if wanted not in known:
-        of_validation = sorted(each for each in known if each.startswith("validation/"))
+        of_validation = [each for each in known if each.startswith("validation/")]
         hint = did_you_mean(f"validation/{name}", of_validation or known)
         raise UserError(f"metric={wanted}: no such metric, {hint}")
     return wanted, "max" if name in MORE_IS_BETTER else "min"
@@ -257,18 +258,10 @@ def find_sweep(sweep: str | Path) -> Path:
         raise UserError(f"sweep={sweep}: no such folder")
     if not path.is_dir():
         raise UserError(f"sweep={sweep} is a file: expected the folder of a sweep")
-    has_runs = bool(run_files(path))
-    if (path / "multirun.yaml").is_file():
-        if not has_runs:
-            planned = count_jobs(path)
-            of_all = f" of {planned}" if planned else ""
-            raise UserError(f"sweep={sweep}: 0{of_all} runs have begun")
-        return path
-    if not has_runs:
-        raise UserError(
-            f"sweep={sweep} is not a sweep folder: expected folders with manifest.json in it"
-            + _nearby_sweep(path)
-        )
+    if (path / "multirun.yaml").is_file() and not run_files(path):
+        planned = count_jobs(path)
+        of_all = f" of {planned}" if planned else ""
+        raise UserError(f"sweep={sweep}: 0{of_all} runs have begun")
     reason = _why_no_sweep(path)
     if reason:
         raise UserError(f"sweep={sweep} is not a sweep folder: {reason}")
@@ -278,36 +271,33 @@ def find_sweep(sweep: str | Path) -> Path:
 def _nearby_sweep(path: Path) -> str:
     """A hint at the sweep that holds this run, or at the latest sweep in this folder."""
     if (path / "manifest.json").is_file():
-        above = f"; did you mean {path.parent}?" if _is_sweep(path.parent) else ""
+        above = "" if _why_no_sweep(path.parent) else f"; did you mean {path.parent}?"
         return f", and this is a single run{above}"
     below = sorted(path.glob("*/*/manifest.json"), key=_written_at)
     folders = dict.fromkeys(file.parent.parent for file in reversed(below))
-    near = next(filter(_is_sweep, folders), None)
+    near = next((folder for folder in folders if not _why_no_sweep(folder)), None)
     return f"; did you mean {near}?" if near else ""
 
 
-def _is_sweep(path: Path) -> bool:
-    """Whether the runs in a folder are those of one sweep."""
-    return (path / "multirun.yaml").is_file() or _why_no_sweep(path) is None
-
-
 def _why_no_sweep(path: Path) -> str | None:
-    """Why a folder without Hydra's multirun.yaml is no sweep; None if it is one.
+    """Why a folder is no sweep; None if it is one.
 
-    Its runs are numbered, or have the same keys among their overrides, and little else is there.
+    It has Hydra's multirun.yaml; or its runs are numbered, or have the same keys among their
+    overrides, and little else is there.
     """
+    if (path / "multirun.yaml").is_file():
+        return None
     names = [file.parent.name for file in run_files(path)]
+    if not names:
+        return f"expected folders with manifest.json in it{_nearby_sweep(path)}"
     if all(_TIME.fullmatch(name) for name in names):
         return f"its runs ({len(names)}) are single ones of a day, which nobody meant to compare"
     others = [each for each in path.iterdir() if each.is_dir() and each.name != "figures"]
     if 2 * len(names) < len(others):
         return f"only {len(names)} of the {len(others)} folders in it hold a run"
-    if all(map(is_job_number, names)) or _share_overrides(read_sweep(path)):
+    if all(map(is_job_number, names)):
+        return None
+    keys = [frozenset(run.overrides) for run in read_sweep(path)]
+    if len(keys) > 1 and len(set(keys)) == 1 and keys[0]:
         return None
     return "it has no multirun.yaml, and its runs are not numbered and share no overrides"
-
-
-def _share_overrides(runs: Sequence[SweepRun]) -> bool:
-    """Whether there are several runs, whose overrides have the same keys."""
-    keys = {frozenset(run.overrides) for run in runs}
-    return len(runs) > 1 and len(keys) == 1 and keys != {frozenset()}

@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from multilayer.reports.configs import command_of
-from multilayer.reports.findings.best_lr_by_choice import _clause, _conclusion, best_lr_by_choice
+from multilayer.reports.effects import _clause, _conclusion, best_lr_by_choice
+from multilayer.reports.report import _runs_table
 from multilayer.reports.significance import Comparison
-from multilayer.reports.tables import _runs_table
 
-from ..fake_sweeps import fake_config, found_in, opened, write_run
+from .fake_sweeps import fake_config, found_in, opened, write_run
 
 TITLE = "learning rate and optimizer"
 
@@ -204,10 +204,10 @@ def test_few_levels_make_a_choice_and_at_most_three_are_told_of(tmp_path: Path) 
         }
         write_run(tmp_path / str(number), 0.1 * number, **values)
     sweep, configs = opened(tmp_path)
-    found = list(best_lr_by_choice(configs, sweep.hyperparameters, sweep.sign))
+    found = list(best_lr_by_choice(sweep, configs))
     assert [each.title for each in found] == [f"learning rate and choice {k}" for k in range(1, 4)]
     only = [each for each in configs if each.values["choice_1"] == "a"]
-    titles = {each.title for each in best_lr_by_choice(only, sweep.hyperparameters, sweep.sign)}
+    titles = {each.title for each in best_lr_by_choice(sweep, only)}
     assert "learning rate and choice 1" not in titles
 
 
@@ -217,4 +217,4 @@ def test_a_choice_of_which_each_config_diverged_has_no_best_rate(tmp_path: Path)
     values = {"optimizer": "adam", "optimizer__lr": 0.001, "seed": 3}
     write_run(tmp_path / "100", status="diverged", **values)
     sweep, configs = opened(tmp_path)
-    assert list(best_lr_by_choice(configs, sweep.hyperparameters, sweep.sign)) == []
+    assert list(best_lr_by_choice(sweep, configs)) == []

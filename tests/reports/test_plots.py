@@ -10,21 +10,21 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import TRAIN, VALIDATION
+from multilayer.reports.axes import Colours, choose_colours
+from multilayer.reports.by_hyperparameter import draw_hyperparameter
 from multilayer.reports.configs import ConfigResult, rank_configs
 from multilayer.reports.hyperparameters import Hyperparameter
-from multilayer.reports.plots import draw_all, figures
-from multilayer.reports.plots.by_hyperparameter import draw_hyperparameter
-from multilayer.reports.plots.colours import Colours, choose_colours
+from multilayer.reports.report import _figures, draw_all
 from multilayer.reports.runs import SweepRun
 from multilayer.reports.sweep import open_sweep
 
-from ..fake_sweeps import opened, write_grid, write_run
+from .fake_sweeps import opened, write_grid, write_run
 
 
 def all_drawn(folder: Path) -> dict[str, Figure]:
     """The figures of a sweep by their names."""
     sweep, configs = opened(folder)
-    return {name: figure for name, _, figure in figures(sweep, configs)}
+    return {name: figure for name, _, figure in _figures(sweep, configs)}
 
 
 def drawn(folder: Path, name: str) -> Figure:
@@ -189,7 +189,7 @@ def test_the_best_run_has_its_loss_beside_the_metric(tmp_path: Path) -> None:
     name = "optimizer.lr=0.1,model.dropout=0.2,data.batch_size=64,seed=0"
     write_run(tmp_path / name, metrics={"validation": {"accuracy": 0.9}}, curve=[1.0], lr=1)
     sweep = open_sweep(tmp_path, "validation/accuracy")
-    found = figures(
+    found = _figures(
         sweep,
         rank_configs(sweep),
     )
@@ -259,10 +259,8 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
         (tmp_path / "figures" / name).write_bytes(b"")
     sweep, configs = opened(tmp_path)
     (picture,) = draw_all(sweep, configs)
-    assert {path.name for path in picture.path.parent.iterdir()} == {
-        "metric_by_optimizer.lr.png",
-        "mine.png",
-    }
+    assert picture == "metric_by_optimizer.lr.png"
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {picture, "mine.png"}
 
 
 def test_a_cross_has_the_colour_of_what_diverged(tmp_path: Path) -> None:

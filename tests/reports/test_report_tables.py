@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from multilayer.reports.configs import SeedStats
 from multilayer.reports.hyperparameters import as_column
-from multilayer.reports.seed_stats import SeedStats
-from multilayer.reports.tables import _configs_table, _runs_table, metric_names
+from multilayer.reports.report import _config_row, _runs_table
 
 from .fake_sweeps import opened, write_run
 
@@ -33,7 +34,7 @@ def test_each_part_of_each_metric_stands_in_its_own_column(tmp_path: Path) -> No
     losses: dict[float, list[float | None]] = {1.0: [0.5, 0.6, 0.4], 0.1: [0.1, 0.2, 0.4]}
     write_metrics(tmp_path, losses)
     sweep, configs = opened(tmp_path)
-    table = _configs_table(configs, metric_names(sweep))
+    table = pl.DataFrame([_config_row(rank, it, sweep) for rank, it in enumerate(configs, 1)])
     assert table["rank"].to_list() == [1, 2]
     assert table["optimizer.lr"].to_list() == ["0.1", "1"]
     assert table["n"].to_list() == [3, 3]
@@ -65,7 +66,7 @@ def test_metrics_are_named_split_by_split(tmp_path: Path) -> None:
     """Validation first, training last of ours."""
     write_metrics(tmp_path, {1.0: [0.5]})
     sweep, _ = opened(tmp_path)
-    assert metric_names(sweep) == [
+    assert sweep.metric_names == [
         "validation/loss",
         "validation/accuracy",
         "test/loss",

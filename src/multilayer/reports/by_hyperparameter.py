@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,21 +11,19 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
 from multilayer.plotting.style import MARK, new_figure, styled
-from multilayer.reports.configs import ConfigResult, Configs
-from multilayer.reports.hyperparameters import Hyperparameter, Value
-from multilayer.reports.plots.axes import (
-    BEST,
+from multilayer.reports.axes import (
+    MAX_VALUES,
+    Colours,
     add_legend,
     label_of,
+    mark_best,
     metric_label,
     scale_hyperparameter,
     scale_metric,
 )
-from multilayer.reports.plots.colours import Colours
+from multilayer.reports.configs import ConfigResult, Configs, SeedStats
+from multilayer.reports.hyperparameters import Hyperparameter
 from multilayer.reports.sweep import Sweep
-
-MAX_VALUES = 30
-"""Values of a hyperparameter that is drawn as a grid; more are those of a search, shown as dots."""
 
 _LINE = "#404040"
 """Colour of a line that is for all configs together."""
@@ -48,18 +47,23 @@ def draw_hyperparameter(
     axes = figure.add_subplot()
     own = colours.hyperparameter
     other = own if own != swept else None
+    groups = {_LINE: configs}
+    if own and colours.are_few and (other or not swept.is_number):
+        groups = {
+            colour: [config for config in configs if config.values[own.key] == value]
+            for value, colour in colours.of_value.items()
+        }
     lines: list[float] = []
-    if own is None or not colours.are_few or (other is None and swept.is_number):
-        lines += _draw_best_at_values(axes, swept, configs, _LINE)
-    else:
-        for value, colour in colours.of_value.items():
-            here = [config for config in configs if config.values[own.key] == value]
-            lines += _draw_best_at_values(axes, swept, here, colour)
+    for colour, here in groups.items():
+        lines += _draw_best_at_values(axes, swept, here, colour)
     if other:
         for name, colour in colours.legend.items():
-            axes.plot([], [], "o", color=colour, ls="none", label=name)
+            axes.plot([], [], "o", color=colour, label=name)
     scale_hyperparameter(axes, swept)
-    _draw_dots(axes, swept, configs, colours, lines, sweep.sign)
+    points = np.array(list(_dots(swept, configs)))  # (N, 2)
+    if len(points):
+        shades = np.array([colours.of(config) for config in configs for _ in config.scores])
+        _draw_dots(axes, points, shades, lines, sweep.sign)
     _mark_best(axes, swept, configs[0])
     _mark_diverged(axes, swept, configs, colours if other and colours.are_few else None)
     axes.set_ylabel(metric_label(sweep.metric))
@@ -69,39 +73,23 @@ def draw_hyperparameter(
 
 
 def _draw_dots(
-    axes: Axes,
-    swept: Hyperparameter,
-    configs: Configs,
-    colours: Colours,
-    lines: Sequence[float],
-    sign: int,
+    axes: Axes, points: NDArray[np.float64], shades: NDArray[Any], lines: Sequence[float], sign: int
 ) -> None:
     """Each run that is done, faintly, in the colour of its config; beyond the axis, at its end.
 
     `lines` are the metrics that the lines reach.
     """
-    points = list(_dots(swept, configs))
-    if not points:
-        return
-    x, y = np.array(points).T
-    colour = np.array([colours.of(config) for config in configs for _ in config.scores])
+    x, y = points.T
     end = _end_of_axis(y, lines, sign)
     within = sign * y <= sign * end
-    axes.scatter(
-        x[within], y[within], c=colour[within], s=20, alpha=0.5, lw=0, zorder=3, rasterized=True
-    )
+    look: Any = {"s": 20, "alpha": 0.5, "lw": 0, "zorder": 3, "rasterized": True}
+    axes.scatter(x[within], y[within], c=shades[within], **look)
     scale_metric(axes, [*y[within], *(each for each in lines if sign * each <= sign * end)])
     if not within.all():
-        axes.scatter(
-            x[~within],
-            np.full((~within).sum(), 1.0 if sign > 0 else 0.0),
-            c=colour[~within],
-            marker="^" if sign > 0 else "v",
-            transform=axes.get_xaxis_transform(),
-            clip_on=False,
-            s=30,
-            label="beyond the axis",
-        )
+        far, height = x[~within], 1.0 if sign > 0 else 0.0
+        look = {"s": 30, "clip_on": False, "transform": axes.get_xaxis_transform()}
+        look |= {"marker": "^" if sign > 0 else "v", "label": "beyond the axis"}
+        axes.scatter(far, np.full(len(far), height), c=shades[~within], **look)
     bars = "; with bars: best config there" if lines else ""
     axes.set_title(f"dots: runs{bars}", loc="left", fontsize=11, pad=18)  # above crosses
 
@@ -121,9 +109,8 @@ def _end_of_axis(scores: NDArray[np.float64], lines: Sequence[float], sign: int)
 
 def _dots(swept: Hyperparameter, configs: Configs) -> Iterator[tuple[float, float]]:
     """The positions of the runs, those of a config a little apart."""
-    is_log = swept.is_log
     positions = np.array(list(map(swept.axis_position, swept.values)))
-    ruler = np.sort(np.log(positions) if is_log else positions)
+    ruler = np.sort(np.log(positions) if swept.is_log else positions)
     is_grid = 1 < len(positions) <= MAX_VALUES
     step = _WIDTH * float(np.diff(ruler).min()) if is_grid else 0.0
     for config in configs:
@@ -131,7 +118,7 @@ def _dots(swept: Hyperparameter, configs: Configs) -> Iterator[tuple[float, floa
         n = len(config.scores)
         shifts = step * np.linspace(-0.5, 0.5, n) if n > 1 else np.zeros(n)
         for shift, score in zip(shifts, config.scores.values(), strict=True):
-            yield float(x * np.exp(shift) if is_log else x + shift), score
+            yield float(x * np.exp(shift) if swept.is_log else x + shift), score
 
 
 def _draw_best_at_values(
@@ -144,35 +131,27 @@ def _draw_best_at_values(
     """
     if swept.is_number and len(swept.values) > MAX_VALUES:
         return []
-    best: dict[Value, ConfigResult] = {}
+    best: dict[float, SeedStats] = {}
     for config in configs:
-        if config.is_valid:
-            best.setdefault(config.values[swept.key], config)
-    values = [value for value in swept.values if value in best]
-    stats = [score for value in values if (score := best[value].score)]
-    if not stats:
+        if config.is_valid and config.score:
+            best.setdefault(config.position(swept), config.score)
+    if not best:
         return []
+    x = sorted(best)
+    stats = [best[place] for place in x]
     y = np.array([each.mean for each in stats])
     low = [each.mean if each.low is None else each.low for each in stats]
     high = [each.mean if each.high is None else each.high for each in stats]
-    axes.errorbar(
-        list(map(swept.axis_position, values)),
-        y,
-        yerr=np.abs([y - low, high - y]),
-        color=colour,
-        fmt="o-" if swept.is_number else "D",
-        markersize=5,
-        capsize=3,
-        elinewidth=1.5,
-    )
+    look: Any = {"markersize": 5, "capsize": 3, "elinewidth": 1.5}
+    marks = "o-" if swept.is_number else "D"
+    axes.errorbar(x, y, yerr=np.abs([y - low, high - y]), color=colour, fmt=marks, **look)
     return [*y, *low, *high]
 
 
 def _mark_best(axes: Axes, swept: Hyperparameter, best: ConfigResult) -> None:
     """A ring around the best config."""
     if best.is_valid:
-        x = best.position(swept)
-        axes.plot(x, best.mean, **BEST)
+        mark_best(axes, best.position(swept), best.mean)
 
 
 def _mark_diverged(
@@ -194,16 +173,10 @@ def _mark_diverged(
         for index, colour in enumerate(own):
             inches = min(0.12, 0.4 / len(own)) * (index - (len(own) - 1) / 2)
             beside = ScaledTranslation(inches, 0, axes.figure.dpi_scale_trans)
-            axes.plot(
-                x,
-                1.04,  # above the runs that are beyond the axis
-                "x",
-                transform=axes.get_xaxis_transform() + beside,
-                color=colour,
-                mew=2,
-                clip_on=False,
-            )
+            look: Any = {"transform": axes.get_xaxis_transform() + beside, "clip_on": False}
+            # Above the runs that are beyond the axis.
+            axes.plot(x, 1.04, "x", color=colour, mew=2, **look)
     if crosses:
         axes.update_datalim([(x, 0.0) for x in crosses], updatey=False)  # not by a shift
         axes.autoscale_view(scaley=False)
-        axes.plot([], [], "x", color=MARK, mew=2, ls="none", label="diverged")
+        axes.plot([], [], "x", color=MARK, mew=2, label="diverged")

@@ -9,22 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from multilayer.reports.configs import ConfigResult
-from multilayer.reports.hyperparameters import Hyperparameter
-from multilayer.reports.plots.by_hyperparameter import (
+from multilayer.reports.axes import Colours, MetricScale, coloured
+from multilayer.reports.by_hyperparameter import (
     _dots,
     _draw_best_at_values,
     _end_of_axis,
     _mark_best,
     draw_hyperparameter,
 )
-from multilayer.reports.plots.colours import Colours, MetricScale, coloured
-from multilayer.reports.plots.curves import _count_beyond, _last_finite_epoch, _limit, best_run
-from multilayer.reports.plots.heat_map import draw_heat_map
-from multilayer.reports.plots.parallel_coordinates import draw_parallel
-from multilayer.reports.runs import Curves
+from multilayer.reports.configs import ConfigResult
+from multilayer.reports.curves import _count_beyond, _last_finite_epoch, _limit, best_run
+from multilayer.reports.heat_map import draw_heat_map
+from multilayer.reports.hyperparameters import Hyperparameter
+from multilayer.reports.parallel_coordinates import draw_parallel
 
-from ..fake_sweeps import fake_config, opened, write_grid, write_run
+from .fake_sweeps import fake_config, opened, write_grid, write_run
 
 NAN = float("nan")
 
@@ -194,7 +193,7 @@ def test_a_level_has_its_height_between_the_lowest_and_the_highest() -> None:
 )
 def test_a_cross_is_where_no_value_is_finite_any_more(values: list[float], epoch: int) -> None:
     """At the last epoch where they are."""
-    curve = Curves(np.array([5, 6, 7]), {"m": np.array(values)})
+    curve = {"epoch": np.array([5, 6, 7]), "m": np.array(values)}
     assert _last_finite_epoch(curve, "m") == epoch
 
 

@@ -1,16 +1,26 @@
 """Figures of the metric over two hyperparameters at once; its colour is the metric."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from multilayer.plotting.style import GREY, MARK, new_figure, styled
+from multilayer.reports.axes import (
+    MAX_TICKS,
+    MAX_VALUES,
+    MetricScale,
+    coloured,
+    label_of,
+    mark_best,
+    scale_hyperparameter,
+    spaced,
+    tick_text,
+)
 from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.hyperparameters import Hyperparameter
-from multilayer.reports.plots.axes import BEST, label_of, scale_hyperparameter, spaced, tick_text
-from multilayer.reports.plots.by_hyperparameter import MAX_VALUES
-from multilayer.reports.plots.colours import MetricScale, coloured
 from multilayer.reports.sweep import Sweep
 
 _MAX_CELLS = 60
@@ -95,8 +105,8 @@ def _tick_cells(axes: Axes, across: Hyperparameter, up: Hyperparameter) -> None:
     """The values along rows and columns of cells."""
     for each, axis in ((across, axes.xaxis), (up, axes.yaxis)):
         n = len(each.values)
-        shown = list(range(n)) if n <= 12 else spaced(n)
-        axis.set_ticks(shown, [tick_text(each.values[index]) for index in shown])
+        shown = spaced(each.values, n if n <= 12 else MAX_TICKS)
+        axis.set_ticks(list(map(each.values.index, shown)), list(map(tick_text, shown)))
         axis.set_label_text(label_of(each))
     labels = axes.get_xticklabels()
     if sum(len(label.get_text()) for label in labels) > 40:
@@ -116,23 +126,15 @@ def _draw_plane(
     axes = figure.add_subplot()
     known = coloured(configs)
     scale = MetricScale.of(known, sweep.sign)
+    means = [config.mean for config in known]
+    look: Any = {"s": 40, "edgecolors": "white", "linewidths": 0.5, "rasterized": True}
     x, y = positions(known)
-    axes.scatter(
-        x,
-        y,
-        c=[config.mean for config in known],
-        norm=scale.norm,
-        cmap=scale.cmap,
-        s=40,
-        edgecolors="white",
-        linewidths=0.5,
-        rasterized=True,
-    )
+    axes.scatter(x, y, c=means, norm=scale.norm, cmap=scale.cmap, **look)
     diverged = [config for config in configs if config.n_diverged]
     if diverged:
-        axes.plot(*positions(diverged), "x", color=MARK, ls="none", label="diverged")
+        axes.plot(*positions(diverged), "x", color=MARK, label="diverged")
     if configs[0].is_valid:
-        axes.plot(*positions(configs[:1]), **BEST)
+        mark_best(axes, *positions(configs[:1]))
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     scale_hyperparameter(axes, across, "x")

@@ -8,9 +8,15 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import GREY, MARK, new_figure, styled
+from multilayer.reports.axes import (
+    MetricScale,
+    coloured,
+    label_of,
+    metric_label,
+    spaced,
+    tick_text,
+)
 from multilayer.reports.configs import Configs
-from multilayer.reports.plots.axes import MAX_TICKS, label_of, metric_label, spaced, tick_text
-from multilayer.reports.plots.colours import MetricScale, coloured
 from multilayer.reports.sweep import Sweep
 
 _MAX_AXES = 8
@@ -48,9 +54,8 @@ def draw_parallel(sweep: Sweep, configs: Configs) -> Figure:
         axes.plot(places, heights[-1], color=MARK, linewidth=3, marker="o", label="best")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02))
     for place, each in enumerate(shown):
-        n = len(each.values)
-        values = [each.values[i] for i in (range(n) if n <= MAX_TICKS else spaced(n))]
-        _draw_axis(axes, place, [(each.scaled(value), tick_text(value, 14)) for value in values])
+        ticks = [(each.scaled(value), tick_text(value, 14)) for value in spaced(each.values)]
+        _draw_axis(axes, place, ticks)
     ticks = [(float(scale.norm(value)), text) for value, text in scale.ticks()]
     _draw_axis(axes, places[-1], ticks)  # its ticks say what the colours are
     names = [*map(label_of, shown), metric_label(sweep.metric)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multilayer.reports.findings.fit import (
+from multilayer.reports.findings import (
     _median_rise,
     _predicts_one_class,
     fit_of_best,
@@ -13,7 +13,7 @@ from multilayer.reports.findings.fit import (
 )
 from multilayer.reports.runs import Curves
 
-from ..fake_sweeps import found_in, opened, write_run
+from .fake_sweeps import found_in, opened, write_run
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_without_an_accuracy_the_losses_decide(tmp_path: Path) -> None:
 def test_the_rise_after_the_turning_point() -> None:
     """From the lowest value to the last; what is not finite is left out."""
     losses = np.array([2.0, 1.0, 1.5, np.nan])
-    curves = Curves(np.arange(1, 5), {"validation/loss": losses})
+    curves = {"validation/loss": losses}
     assert _median_rise([curves]) == pytest.approx(0.5)
     assert _median_rise([]) is None
 
@@ -62,8 +62,8 @@ def test_a_sweep_in_which_no_config_learns_is_found(
 
 def test_a_large_turn_is_a_finding_of_its_own() -> None:
     """A small one is not."""
-    large = Curves(np.arange(1, 4), {"validation/loss": np.array([2.0, 1.0, 1.5])})
-    small = Curves(np.arange(1, 4), {"validation/loss": np.array([2.0, 1.0, 1.1])})
+    large = {"validation/loss": np.array([2.0, 1.0, 1.5])}
+    small = {"validation/loss": np.array([2.0, 1.0, 1.1])}
     found = late_rise([large])
     assert found is not None
     assert "risen by 50%" in found.text
@@ -176,7 +176,7 @@ def test_the_bounds_of_learning_nothing(
 
 def with_losses(*values: float) -> Curves:
     """A curve of the validation loss."""
-    return Curves(np.arange(1, 1 + len(values)), {"validation/loss": np.array(values)})
+    return {"validation/loss": np.array(values)}
 
 
 def test_the_rise_is_the_median_of_the_runs() -> None:

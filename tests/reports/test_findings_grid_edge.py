@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from multilayer.reports.configs import ConfigResult
-from multilayer.reports.findings.grid_edge import _values_beyond, at_grid_edge, edge_side
+from multilayer.reports.findings import _values_beyond, at_grid_edge
 from multilayer.reports.hyperparameters import Hyperparameter
 
-from ..fake_sweeps import found_in, write_grid, write_run
+from .fake_sweeps import found_in, write_grid, write_run
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_edge_is_the_outer_twentieth_of_the_range(
     levels: list[float], level: float, side: int
 ) -> None:
     """Of numbers, where there is a range."""
-    assert edge_side(Hyperparameter.from_runs("optimizer.lr", levels), level) == side
+    assert Hyperparameter.from_runs("optimizer.lr", levels).edge_side(level) == side
 
 
 def test_an_edge_says_which_and_how_near() -> None:
@@ -117,7 +117,7 @@ def test_a_rate_below_one_that_diverged_is_not_on_the_edge(tmp_path: Path) -> No
 def test_a_search_has_its_edge_near_the_last_value() -> None:
     """Within 5 % of the range, in its logarithm."""
     setting = Hyperparameter.from_runs("optimizer.lr", list(np.logspace(-4, 0, 101)))
-    assert [edge_side(setting, setting.values[i]) for i in (0, 4, 50, 96, 100)] == [-1, -1, 0, 1, 1]
+    assert [setting.edge_side(setting.values[i]) for i in (0, 4, 50, 96, 100)] == [-1, -1, 0, 1, 1]
 
 
 def test_an_edge_beyond_which_nothing_lies_is_an_edge(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from multilayer.reports.seed_stats import N_RESAMPLES, SeedStats, _resamples, pooled_std
+from multilayer.reports.configs import N_RESAMPLES, SeedStats, _resamples, pooled_std
 
 
 def test_seeds_give_mean_deviation_and_interval() -> None:

@@ -20,8 +20,7 @@ from tensorboard.plugins.hparams.get_experiment import Handler as Experiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as SessionGroups
 
 from multilayer.reports.runs import read_sweep
-from multilayer.reports.summary import print_sweep
-from multilayer.reports.tensorboard_hparams import FILE, write_hparams
+from multilayer.reports.summary import HPARAMS_FILE, print_sweep, write_hparams
 
 from ..conftest import Run
 from .fake_sweeps import write_run
@@ -131,7 +130,7 @@ def test_rows_written_again_take_the_place_of_the_first(multilayer: Run, tmp_pat
     for job in ("0", "1"):
         names = sorted(path.name for path in (sweep / job / "tensorboard").iterdir())
         assert len(names) == 2
-        assert names[-1] == FILE
+        assert names[-1] == HPARAMS_FILE
 
 
 def test_without_tensorboard_nothing_is_written(multilayer: Run, tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def test_without_tensorboard_nothing_is_written(multilayer: Run, tmp_path: Path)
 
 def test_a_sweep_without_tensorboard_ends_without_torch() -> None:
     """The process that started the sweep may not have trained anything."""
-    script = "import sys, multilayer.reports.tensorboard_hparams; sys.exit('torch' in sys.modules)"
+    script = "import sys, multilayer.reports.summary; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
@@ -155,6 +154,6 @@ def test_a_run_of_a_stack_ends_when_the_stack_let_it_go(tmp_path: Path) -> None:
         manifest = about | {"stack_seconds": 60.0}
         write_run(tmp_path / str(number), 0.5, manifest=manifest, seed=number, logger=logger)
     write_hparams(read_sweep(tmp_path))
-    events = EventFileLoader(str(tmp_path / "0" / "tensorboard" / FILE)).Load()
+    events = EventFileLoader(str(tmp_path / "0" / "tensorboard" / HPARAMS_FILE)).Load()
     times = {event.wall_time for event in events}
     assert times == {datetime.fromisoformat(str(about["started"])).timestamp() + 60.0}

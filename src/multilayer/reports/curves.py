@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from multilayer.plotting import plot_learning_curves
 from multilayer.plotting.style import GREY, MARK, TRAIN, VALIDATION, new_figure, shortened, styled
-from multilayer.reports.configs import ConfigResult, Configs
-from multilayer.reports.plots.axes import (
+from multilayer.reports.axes import (
     MAX_LETTERS,
+    Colours,
     add_legend,
     label_of,
     metric_label,
     scale_metric,
 )
-from multilayer.reports.plots.colours import Colours
+from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.runs import Curves, SweepRun
 from multilayer.reports.sweep import Sweep
 
@@ -32,7 +32,7 @@ def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Fi
     axes = figure.add_subplot()
     metric, curves = sweep.metric, sweep.curves
     each = [(c, run, curves[run.name]) for c in configs for run in c.runs if run.name in curves]
-    paths = [np.column_stack([own.epochs, own.of(metric)]) for _, _, own in each]
+    paths = [np.column_stack([own["epoch"], own[metric]]) for _, _, own in each]
     shades = [colours.of(config) for config, _, _ in each]
     faint = max(0.08, min(0.6, 30 / len(each)))
     axes.add_collection(
@@ -51,10 +51,10 @@ def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Fi
     if best and best.name in curves:
         name = f"best (run {shortened(best.name, MAX_LETTERS)})"
         _draw_curve(axes, curves[best.name], metric, MARK, name)
-    stable = [own.of(metric) for _, run, own in each if run.status != "diverged"]
+    stable = [own[metric] for _, run, own in each if run.status != "diverged"]
     _limit(axes, stable, sweep.sign)
     _count_beyond(axes, stable)
-    axes.set_xlim(left=0.5, right=max(float(own.epochs[-1]) for _, _, own in each) + 0.5)
+    axes.set_xlim(left=0.5, right=max(float(own["epoch"][-1]) for _, _, own in each) + 0.5)
     axes.set(xlabel="epoch", ylabel=metric_label(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, names = axes.get_legend_handles_labels()
@@ -69,15 +69,15 @@ def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Fi
 
 def _draw_curve(axes: Axes, curves: Curves, metric: str, colour: str, label: str) -> None:
     """A curve; a dot for one epoch, which would be no line."""
-    marker = "o" if len(curves.epochs) == 1 else ""
-    axes.plot(curves.epochs, curves.of(metric), marker=marker, color=colour, label=label)
+    marker = "o" if len(curves["epoch"]) == 1 else ""
+    axes.plot(curves["epoch"], curves[metric], marker=marker, color=colour, label=label)
 
 
 def _last_finite_epoch(curves: Curves, metric: str) -> float:
     """The first epoch from which on no value is finite; the last one if that is finite."""
-    finite = np.flatnonzero(np.isfinite(curves.of(metric)))
+    finite = np.flatnonzero(np.isfinite(curves[metric]))
     place = finite[-1] + 1 if len(finite) else 0
-    return float(curves.epochs[min(place, len(curves.epochs) - 1)])
+    return float(curves["epoch"][min(place, len(curves["epoch"]) - 1)])
 
 
 def best_run(sweep: Sweep, configs: Configs) -> SweepRun | None:
@@ -129,14 +129,14 @@ def draw_training_and_validation(sweep: Sweep, best: ConfigResult, run: SweepRun
 
 def _draw_splits(axes: Axes, own: Curves, seeds: Sequence[Curves], name: str, sign: int) -> None:
     """A metric of a run in training and in validation, and faintly of its other seeds."""
-    pair = {split: own.of(f"{split}/{name}") for split in ("train", "validation")}
+    pair = {split: own[f"{split}/{name}"] for split in ("train", "validation")}
     for split, colour in (("train", TRAIN), ("validation", VALIDATION)):
         for each in seeds:
-            axes.plot(each.epochs, each.of(f"{split}/{name}"), color=colour, lw=1, alpha=0.25)
+            axes.plot(each["epoch"], each[f"{split}/{name}"], color=colour, lw=1, alpha=0.25)
     validation = sign * pair["validation"]
-    best = own.epochs[np.nanargmin(validation)] if np.isfinite(validation).any() else 0
-    plot_learning_curves(axes, {"epoch": own.epochs, **pair}, int(best), sign=sign)
-    both = [each.of(f"{split}/{name}") for each in seeds for split in pair]
+    best = own["epoch"][np.nanargmin(validation)] if np.isfinite(validation).any() else 0
+    plot_learning_curves(axes, {"epoch": own["epoch"], **pair}, int(best), sign=sign)
+    both = [each[f"{split}/{name}"] for each in seeds for split in pair]
     _limit(axes, both, sign)
     axes.set_xlim(left=0.5)
     axes.set_ylabel(metric_label(name))

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from multilayer.reports.configs import ConfigResult
-from multilayer.reports.findings.effects import (
+from multilayer.reports.effects import (
     Effect,
     _better_half,
     effects,
@@ -17,7 +17,7 @@ from multilayer.reports.findings.effects import (
 )
 from multilayer.reports.significance import Comparison
 
-from ..fake_sweeps import fake_config, found_in, opened, write_grid, write_run
+from .fake_sweeps import fake_config, found_in, opened, write_grid, write_run
 
 
 def write_dropout(folder: Path, n_seeds: int, worse: float) -> None:
@@ -169,7 +169,7 @@ def test_each_level_is_held_by_its_best_config_against_the_best_of_all(tmp_path:
             write_run(tmp_path / str(number), loss, status=status, **values)
             number += 1
     sweep, configs = opened(tmp_path)
-    rate, dropout = effects(configs, sweep.hyperparameters, sweep.sign)
+    rate, dropout = effects(sweep, configs)
     assert (rate.key, dropout.key) == ("optimizer.lr", "model.dropout")
     assert rate.comparisons["9"] is None
     assert rate.known == []
@@ -205,7 +205,7 @@ def test_numbers_that_a_search_drew_are_held_in_ranges(tmp_path: Path) -> None:
     for number in range(16):
         write_run(tmp_path / str(number), 0.1 * number, optimizer__lr=2.0**-number)
     sweep, configs = opened(tmp_path)
-    (found,) = effects(configs, sweep.hyperparameters, sweep.sign)
+    (found,) = effects(sweep, configs)
     assert len(found.comparisons) == 4
     assert [each.worse_by for each in found.known] == pytest.approx([1.2, 0.8, 0.4, 0.0])
 
