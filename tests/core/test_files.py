@@ -24,7 +24,7 @@ from multilayer.callbacks import Checkpoint
 from multilayer.cli.exit_codes import signals_raise
 from multilayer.core.errors import UserError
 from multilayer.core.files import whole_file, write_text
-from multilayer.runs.checkpoint import CheckpointFiles, read_plain
+from multilayer.runs.checkpoint import CheckpointFiles, _read_plain
 from multilayer.runs.folder import RunFolder
 
 from ..conftest import Run, only_folder
@@ -391,7 +391,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
     sound = some_checkpoint()
     path = tmp_path / "best.ckpt"
     path.write_bytes(sound)
-    expected = read_plain(path)
+    expected = _read_plain(path)
     places = random.Random(0).sample(range(8 * len(sound)), 600)
     refused = 0
     for place in places:
@@ -399,7 +399,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
         broken[place // 8] ^= 1 << place % 8
         path.write_bytes(broken)
         try:
-            found = read_plain(path)
+            found = _read_plain(path)
         except UserError:
             refused += 1
         else:
@@ -415,7 +415,7 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
         for broken in {sound[:length], sound[:length] + bytes(len(sound) - length)} - {sound}:
             path.write_bytes(broken)
             with pytest.raises(UserError, match="damaged"):
-                read_plain(path)
+                _read_plain(path)
 
 
 def test_a_flipped_weight_is_not_evaluated(
@@ -425,7 +425,7 @@ def test_a_flipped_weight_is_not_evaluated(
     shutil.copytree(finished_run, tmp_path / "run")
     for name in ("best.ckpt", "last.ckpt"):
         path = tmp_path / "run" / "checkpoints" / name
-        weight = read_plain(path)["state_dict"]["network.0.linear.weight"].numpy().tobytes()
+        weight = _read_plain(path)["state_dict"]["network.0.linear.weight"].numpy().tobytes()
         broken = bytearray(path.read_bytes())
         broken[broken.index(weight) + 7] ^= 0x40
         path.write_bytes(broken)

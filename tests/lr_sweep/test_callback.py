@@ -19,7 +19,7 @@ from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.lr_sweep import LearningRateSweep
-from multilayer.runs.manifest import config_hash
+from multilayer.runs.folder import config_hash
 from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.lightning_record import LightningRecord
 from multilayer.training.run import Result

@@ -24,7 +24,7 @@ REFUSED = [
     "subprocess.Popen",
     "torch.hub.load",  # not below an allowed package
     "torch.nn.modules.module.torch.hub.load",  # reached through one that is allowed
-    "multilayer.runs.manifest.subprocess.run",  # likewise
+    "multilayer.runs.folder.subprocess.run",  # likewise
     "multilayer.data.table_io.write_frame",  # ours, and no network
     "torch.nn.init.normal_",
     "pytorch_lightning.Trainer",

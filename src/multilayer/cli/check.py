@@ -148,7 +148,7 @@ def _check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = Fal
     raise_all(
         [problem for item in wrong for problem in _bad_choices(item)]
         + [_unknown_key(item.key_or_group, keys) for item in unknown]
-        + problems_with(command, values, in_sweep)
+        + problems_with(command, values, in_sweep=in_sweep)
     )
     raise_all(_rates_beside_sweep(right, config))
     return values

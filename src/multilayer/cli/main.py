@@ -26,6 +26,7 @@ from multilayer.core.errors import (
     UserError,
     first_line,
     print_failure,
+    raise_all,
     unknown_name,
 )
 from multilayer.training.runtime import gc_paused, skip_gc_at_exit
@@ -167,9 +168,9 @@ def _train(config: Any) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from multilayer.runs.config import check_values, recorded_overrides, to_plain
+    from multilayer.runs.config import problems_with, recorded_overrides, to_plain
     from multilayer.runs.console import print_job, print_run
-    from multilayer.runs.manifest import record_failure
+    from multilayer.runs.folder import record_failure
 
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
@@ -189,7 +190,7 @@ def _train(config: Any) -> float:
             logging.getLogger("multilayer").setLevel(logging.WARNING)
         try:
             if in_sweep:  # only one of its jobs was checked before
-                check_values("train", values, in_sweep=True)
+                raise_all(problems_with("train", values, in_sweep=True))
             result = train(values, folder, overrides, quiet=in_sweep)
         except Exception as error:
             if in_sweep and folder.is_dir():  # it may have been removed

@@ -16,14 +16,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.core.errors import UserError, first_line, print_failure
+from multilayer.core.errors import UserError, first_line, print_failure, raise_all
 from multilayer.data import DataModule
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
-from multilayer.runs.config import check_values, recorded_overrides, to_plain
+from multilayer.runs.config import problems_with, recorded_overrides, to_plain
 from multilayer.runs.console import console
-from multilayer.runs.manifest import record_failure
+from multilayer.runs.folder import record_failure
 from multilayer.stacking.compat import alike
 from multilayer.stacking.trial import CannotStackError, try_step
 from multilayer.training.run import Result, objective
@@ -137,7 +137,7 @@ class Launch:
             _hydras_reason_to_be_alone(config),
         )
         try:
-            check_values("train", values, in_sweep=True)
+            raise_all(problems_with("train", values, in_sweep=True))
         except UserError as error:
             self.fail(job, error)
             report([(job, error)])

@@ -16,8 +16,7 @@ from multilayer.lockstep.member import Member
 from multilayer.lockstep.plan import Job, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
-from multilayer.runs.folder import Metrics
-from multilayer.runs.manifest import describe_failure
+from multilayer.runs.folder import Metrics, describe_failure
 from multilayer.stacking.compat import alike
 from multilayer.stacking.trial import CannotStackError, freeze_unused, try_step
 from multilayer.training.run import (

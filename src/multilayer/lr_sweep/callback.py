@@ -26,8 +26,7 @@ from multilayer.lr_sweep.range_test import N_STEPS, RangeTestResult
 from multilayer.lr_sweep.run import run_range_test, run_sweep
 from multilayer.lr_sweep.trials import derived_seeds, make_spec, make_trials, seeded_modules
 from multilayer.plotting.style import save_figure
-from multilayer.runs.folder import RunFolder
-from multilayer.runs.manifest import config_hash
+from multilayer.runs.folder import RunFolder, config_hash
 from multilayer.stacking.trial import freeze_unused
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.lightning_record import LightningRecord, require_supervised

@@ -5,13 +5,22 @@ import warnings
 import zipfile
 from dataclasses import fields
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
-from pydantic import BaseModel, Field, NonNegativeInt, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    TypeAdapter,
+    ValidationError,
+)
 from torch import Tensor
 
 from multilayer.core.errors import UserError
@@ -58,7 +67,7 @@ class CheckpointFiles(TorchCheckpointIO):
         Raises:
             UserError: It is damaged, or holds more than plain data.
         """
-        return read_plain(Path(path))
+        return _read_plain(Path(path))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -67,21 +76,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is damaged, or is not a checkpoint of ours.
     """
-    checkpoint = read_plain(path)
+    checkpoint = _read_plain(path)
     if "multilayer" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of multilayer: it holds no config")
-    metadata = checkpoint["multilayer"]
-    problems = list(filter(None, [_structure_problem(metadata, path.stat().st_size)]))
-    if not problems:
+    metadata, refusal = checkpoint["multilayer"], f"{path} is not as multilayer writes checkpoints:"
+    try:
+        _check_structure(metadata, path.stat().st_size)
         if isinstance(metadata, dict) and "config" in metadata:
             metadata["config"] = with_current_names(metadata["config"])
-        problems = _problems_of(checkpoint)
-    if problems:
-        raise UserError("\n".join([f"{path} is not as multilayer writes checkpoints:", *problems]))
+        _Checkpoint.model_validate(checkpoint, strict=True)
+    except ValidationError as error:
+        problems = map(format_problem, error.errors()[:_MOST_PROBLEMS])
+        raise UserError("\n".join([refusal, *problems])) from error
+    except ValueError as error:
+        raise UserError(f"{refusal}\n{error}") from error
     return checkpoint
 
 
-def read_plain(path: Path) -> dict[str, Any]:
+def _read_plain(path: Path) -> dict[str, Any]:
     """The plain data in a file of torch's format, whose checksums are right.
 
     Raises:
@@ -125,49 +137,14 @@ def _load_plain(file: BinaryIO) -> Any:
             raise ValueError("it holds more than plain data") from error
 
 
-class _Metadata(BaseModel, arbitrary_types_allowed=True):
-    """What our modules write along with the weights."""
-
-    config: Components
-    columns: Columns
-    data_fingerprint: str
-    threads: Threads
-
-    @field_validator("columns", mode="before")
-    @classmethod
-    def read_columns(cls, value: Any) -> Columns:
-        """Build it from plain data."""
-        if not isinstance(value, dict):
-            raise ValueError("it must be a dict")
-        unknown = set(value) - {field.name for field in fields(Columns)}
-        if unknown:
-            raise ValueError(f"unknown {sorted(map(str, unknown))}: of a later version?")
-        columns = TypeAdapter(Columns).validate_python(value)
-        _check_columns(columns)
-        return columns
-
-
-class _Checkpoint(BaseModel, arbitrary_types_allowed=True):
-    """The whole file: the listed keys are checked, others are accepted."""
-
-    epoch: NonNegativeInt
-    global_step: NonNegativeInt
-    version: str = Field(alias="pytorch-lightning_version", pattern=r"^\d+(\.\d+)+\w*$")
-    state_dict: dict[str, Tensor]
-    multilayer: _Metadata
-
-    @field_validator("state_dict")
-    @classmethod
-    def check_weights(cls, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Refuse a tensor that has fewer values in the file than its shape says."""
-        for name, value in weights.items():
-            if value.untyped_storage().nbytes() < value.nbytes:
-                raise ValueError(f"{name} is larger than what is stored of it")
-        return weights
-
-
-def _check_columns(columns: Columns) -> None:
-    """Raise `ValueError` if columns contradict each other."""
+def _read_columns(value: Any) -> Columns:
+    """Columns from plain data; raises `ValueError` if they contradict each other."""
+    if not isinstance(value, dict):
+        raise ValueError("it must be a dict")
+    unknown = set(value) - {field.name for field in fields(Columns)}
+    if unknown:
+        raise ValueError(f"unknown {sorted(map(str, unknown))}: of a later version?")
+    columns = TypeAdapter(Columns).validate_python(value)
     for name, values in (("features", columns.features), ("classes", columns.classes)):
         if len(set(values)) < len(values):
             raise ValueError(f"{name} must differ from each other")
@@ -176,19 +153,38 @@ def _check_columns(columns: Columns) -> None:
     n = len(columns.classes)
     if not {"regression": n == 0, "binary": n == 2, "multiclass": n >= 2}[columns.task]:
         raise ValueError(f"{n} classes do not fit the task {columns.task}")
+    return columns
 
 
-def _problems_of(checkpoint: dict[str, Any]) -> list[str]:
-    """The problems with the content of a checkpoint, one line each."""
-    try:
-        _Checkpoint.model_validate(checkpoint, strict=True)
-    except ValidationError as error:
-        return [format_problem(each) for each in error.errors()[:_MOST_PROBLEMS]]
-    return []
+def _check_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Refuse a tensor that has fewer values in the file than its shape says."""
+    for name, value in weights.items():
+        if value.untyped_storage().nbytes() < value.nbytes:
+            raise ValueError(f"{name} is larger than what is stored of it")
+    return weights
 
 
-def _structure_problem(content: Any, n_bytes: int) -> str | None:
-    """The problem with the types, the depth or the size of plain data, if there is one.
+class _Metadata(BaseModel):
+    """What our modules write along with the weights."""
+
+    config: Components
+    columns: Annotated[Columns, BeforeValidator(_read_columns)]
+    data_fingerprint: str
+    threads: Threads
+
+
+class _Checkpoint(BaseModel, arbitrary_types_allowed=True):
+    """The whole file: the listed keys are checked, others are accepted."""
+
+    epoch: NonNegativeInt
+    global_step: NonNegativeInt
+    version: str = Field(alias="pytorch-lightning_version", pattern=r"^\d+(\.\d+)+\w*$")
+    state_dict: Annotated[dict[str, Tensor], AfterValidator(_check_weights)]
+    multilayer: _Metadata
+
+
+def _check_structure(content: Any, n_bytes: int) -> None:
+    """Raise `ValueError` if the types, the depth or the size of plain data are not what we write.
 
     Each part takes at least one byte of the file, unless a part contains itself.
     """
@@ -196,26 +192,27 @@ def _structure_problem(content: Any, n_bytes: int) -> str | None:
     for _ in range(_MOST_DEPTH):
         n_parts += len(level)
         if n_parts > n_bytes:
-            return "a part of it holds itself"
+            raise ValueError("a part of it holds itself")
         for part in level:
             if type(part) not in _PLAIN_TYPES:
-                return f"its config or columns hold a {type(part).__name__}, which is no plain data"
-        level = [
-            part
-            for node in level
-            if isinstance(node, dict | list)
-            for part in (node.values() if isinstance(node, dict) else node)
-        ]
+                kind = type(part).__name__
+                raise ValueError(f"its config or columns hold a {kind}, which is no plain data")
+        dicts = [part for part in level if isinstance(part, dict)]
+        lists = [part for part in level if isinstance(part, list)]
+        level = [*chain(*lists, *(part.values() for part in dicts))]
         if not level:
-            return None
-    return f"it is nested deeper than {_MOST_DEPTH}"
+            return
+    raise ValueError(f"it is nested deeper than {_MOST_DEPTH}")
 
 
-def set_minibatch_position(checkpoint: dict[str, Any]) -> None:
-    """Let our minibatches continue after the last one that was trained on.
+def prepare_to_save(checkpoint: dict[str, Any]) -> None:
+    """Change what Lightning collects for a checkpoint in two ways.
 
-    After Ctrl-C or an error within a step, one minibatch was yielded that the weights have not
-    learnt from; a resumed run would skip it.
+    - Our minibatches continue after the last one that was trained on: after Ctrl-C or an error
+      within a step, one minibatch was yielded that the weights have not learnt from; a resumed run
+      would skip it.
+    - Weights and optimizer states that are parts of a larger storage, as in a stack, are copied:
+      torch would save all of that storage with each of them.
     """
     loop = checkpoint.get("loops", {}).get("fit_loop")
     if loop:
@@ -223,16 +220,9 @@ def set_minibatch_position(checkpoint: dict[str, Any]) -> None:
         for state in loop["state_dict"].get("combined_loader", []):
             if "n_given" in state:
                 state["n_given"] = n_trained
-
-
-def copy_shared_storage(checkpoint: dict[str, Any]) -> None:
-    """Copy weights and optimizer states that are parts of a larger storage, as in a stack.
-
-    torch would save all of that storage with each of them.
-    """
     weights = checkpoint["state_dict"]
     weights.update({name: _with_own_storage(value) for name, value in weights.items()})
-    for optimizer in checkpoint.get("optimizer_states", []):
+    for optimizer in checkpoint.get("optimizer_states", []):  # its dicts are the optimizer's own
         optimizer["state"] = {
             parameter: {name: _with_own_storage(value) for name, value in state.items()}
             for parameter, state in optimizer["state"].items()

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
-from multilayer.core.errors import UserError, first_line, raise_all
+from multilayer.core.errors import UserError, first_line
 from multilayer.core.files import write_text
 from multilayer.core.renamed import with_current_values
 from multilayer.core.schema import problems_in
@@ -63,54 +63,38 @@ def to_plain(config: DictConfig) -> Plain:
     """The config as plain data, without Hydra's own node, every reference resolved.
 
     Strings from the environment stay references, since they may be secrets. Each class and
-    placeholder has one spelling.
+    placeholder has one spelling. A missing value is "???".
 
     Raises:
         UserError: A reference cannot be resolved.
     """
     try:
-        values = {str(key): _plain_value(config, str(key)) for key in config if key != "hydra"}
-        plain: Plain = with_current_values(keep_env_references(config, values))
+        values = {
+            str(key): OmegaConf.to_container(node, resolve=True)
+            if OmegaConf.is_config(node := OmegaConf.select(config, str(key), default="???"))
+            else node
+            for key in config
+            if key != "hydra"
+        }
+        plain: Plain = with_current_values(_keep_env_references(config, values))
         return plain
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from error
 
 
-def _plain_value(config: DictConfig, key: str) -> Any:
-    """One value of a config as plain data; "???" if it is missing."""
-    if OmegaConf.is_missing(config, key):
-        return "???"
-    value = config[key]
-    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-
-
-def check_values(command: str, config: Plain, *, in_sweep: bool = False) -> None:
-    """Check the values of a command's config against its schema.
-
-    Raises:
-        UserError: Some are missing or wrong; the message lists them all.
-    """
-    raise_all(problems_with(command, config, in_sweep))
-
-
-def problems_with(command: str, config: Plain, in_sweep: bool) -> list[str]:
-    """The missing and the wrong values of a config, one line each."""
-    wrong = problems_in(command, expand_env_in(config), in_sweep=in_sweep)
-    return _missing_values(config) + wrong
-
-
-def _missing_values(config: Plain) -> list[str]:
-    """One line for each key that has no value."""
+def problems_with(command: str, config: Plain, *, in_sweep: bool = False) -> list[str]:
+    """The missing and the wrong values of a command's config, one line each."""
     missing: list[str] = []
 
-    def note_missing(key: str, value: Any) -> None:
+    def expand(key: str, value: Any) -> Any:
         if value == "???":
             missing.append(key)
+        return expand_env(key, value)
 
-    map_values(config, note_missing)
+    wrong = problems_in(command, map_values(config, expand), in_sweep=in_sweep)
     is_resumed = config.get("resume") is not None
     why = "; no secrets, references and places elsewhere are taken from a run" * is_resumed
-    return [f"{key}: missing, give it as {key}=VALUE{why}" for key in sorted(missing)]
+    return [f"{key}: missing, give it as {key}=VALUE{why}" for key in sorted(missing)] + wrong
 
 
 def map_values(node: Any, change: Callable[[str, Any], Any], key: str = "") -> Any:
@@ -125,7 +109,7 @@ def map_values(node: Any, change: Callable[[str, Any], Any], key: str = "") -> A
     return change(key, node)
 
 
-def keep_env_references(config: DictConfig, resolved: Plain) -> Plain:
+def _keep_env_references(config: DictConfig, resolved: Plain) -> Plain:
     """A resolved config whose strings from the environment are references again.
 
     Args:
@@ -192,11 +176,6 @@ def expand_env(key: str, text: Any) -> Any:
         return str(OmegaConf.create({"value": text})["value"])
     except OmegaConfBaseException as error:
         raise UserError(f"{key}={text}: {first_line(error)}") from error
-
-
-def expand_env_in(node: Any) -> Any:
-    """Plain data with the references to the environment in it expanded."""
-    return map_values(node, expand_env)
 
 
 def mask_value(key: str, value: Any) -> Any:

@@ -24,7 +24,8 @@ class _SanitizingConsole(Console):
     ) -> Iterable[Segment]:
         """The segments to print."""
         for piece in super().render(renderable, options):
-            yield piece if piece.control else piece._replace(text=sanitize(piece.text))
+            is_safe = piece.control or piece.text == "\n" or piece.text.isprintable()
+            yield piece if is_safe else piece._replace(text=sanitize(piece.text))
 
 
 def console() -> Console:
@@ -57,27 +58,22 @@ def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
 
 def print_metrics(metrics: Metrics) -> None:
     """Print a column for each split and a row for each metric; a dash if it is not defined."""
+    out = console()
     table = Table("", *metrics, header_style="bold")
-    names = next(iter(metrics.values()))
-    for name in names:
+    for name in next(iter(metrics.values())):
         table.add_row(name, *(_format_metric(name, values[name]) for values in metrics.values()))
-    console().print(table)
+    out.print(table)
     for name, needed in NEEDED.items():
         lacking = [key for key, values in metrics.items() if _is_undefined(name, values.get(name))]
         if lacking:
-            console().print(f"{name} is not defined for {', '.join(lacking)}: {needed}")
+            out.print(f"{name} is not defined for {', '.join(lacking)}: {needed}")
 
 
 def print_job(number: int, manifest: dict[str, Any], metrics: Metrics) -> None:
     """Print a run of a sweep in one line."""
+    overrides, status = " ".join(manifest["overrides"]), manifest["status"]
     loss = format_number(metrics["validation"]["loss"])
-    words = [
-        f"job {number}",
-        " ".join(manifest["overrides"]),
-        manifest["status"],
-        f"validation loss {loss}",
-    ]
-    console().print("  ".join(words))
+    console().print(f"job {number}  {overrides}  {status}  validation loss {loss}")
 
 
 def _is_undefined(name: str, value: float | None) -> bool:

@@ -1,21 +1,37 @@
-"""The run folder: where each of its files is, and how it is written and read."""
+"""The run folder: where each of its files is, and how it is written and read.
+
+Its manifest says how the run was started, what it ran on, and how it ended.
+"""
 
 import json
+import logging
 import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from multilayer.core.errors import UserError
+from multilayer.core.errors import Terminated, UserError
 from multilayer.core.files import load_yaml, read_json, read_small, refusing, whole_file, write_text
 from multilayer.core.renamed import with_current_names
 from multilayer.core.schema import has_class
 from multilayer.core.text import as_override
-from multilayer.runs.config import mask_config
+from multilayer.runs.config import mask_config, mask_overrides, mask_value
+
+log = logging.getLogger(__name__)
 
 Metrics = dict[str, dict[str, float]]
+
+_PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C if PyYAML was built with it
 
@@ -85,7 +101,7 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> None:
         """Write the config as plain YAML, without secrets."""
         plain = mask_config(config)
-        self._write(self.config_file, yaml.dump(plain, Dumper=_Dumper, sort_keys=False))
+        self.write(self.config_file, yaml.dump(plain, Dumper=_Dumper, sort_keys=False))
 
     def read_config(self) -> dict[str, Any]:
         """The config as it was written, with the current path of each `_target_`.
@@ -102,11 +118,7 @@ class RunFolder:
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, replacing an earlier one."""
-        self._write(self.manifest_file, _to_json(manifest))
-
-    def write_history(self, text: str) -> None:
-        """Write `history.csv`, over an earlier one."""
-        self._write(self.history_file, text)
+        self.write(self.manifest_file, _to_json(manifest))
 
     def write_metrics(self, metrics: Metrics) -> None:
         """Write the metrics of each split; JSON has no NaN, so what is not finite becomes null."""
@@ -114,10 +126,10 @@ class RunFolder:
             split: {name: value if isfinite(value) else None for name, value in values.items()}
             for split, values in metrics.items()
         }
-        self._write(self.metrics_file, _to_json(finite))
+        self.write(self.metrics_file, _to_json(finite))
 
-    def _write(self, path: Path, text: str) -> None:
-        """Write a text file of the run.
+    def write(self, path: Path, text: str) -> None:
+        """Write a text file of the run, over an earlier one.
 
         Raises:
             UserError: It cannot be written.
@@ -221,3 +233,80 @@ def _hint_at_runs(path: Path) -> str:
 def _to_json(content: dict[str, Any]) -> str:
     """Indented JSON."""
     return json.dumps(content, indent=2) + "\n"
+
+
+def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The manifest of a run that starts now, without secrets."""
+    overrides = mask_overrides(overrides)
+    return {
+        "command": shlex.join(["multilayer", "train", *overrides]),
+        "overrides": overrides,
+        "seed": config["seed"],
+        "git": _git_state(Path.cwd()),
+        "versions": _versions(),
+        **dict.fromkeys(("device", "data_fingerprint", "rows", "compiled")),
+        "config_hash": config_hash(mask_config(config)),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        **dict.fromkeys(("fit_seconds", "steps", "steps_per_second", "best_epoch")),
+        "status": "running",
+        "stop_reason": None,
+    }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """The versions of Python and of the packages that decide what a run gives."""
+    return {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}}
+
+
+def record_failure(
+    folder: Path, config: dict[str, Any], overrides: Sequence[str], error: Exception
+) -> None:
+    """Write the run folder of a job of a sweep that could not start.
+
+    A manifest that is already there stays: it records the failure itself, or is an earlier run's.
+    """
+    run = RunFolder(folder)
+    if run.manifest_file.exists():
+        return
+    try:
+        run.begin(config, start_manifest(config, overrides) | describe_failure(error))
+    except UserError as problem:  # perhaps the one that the job failed of
+        log.warning(f"{folder}: no manifest written: {problem}")
+
+
+def describe_failure(error: BaseException) -> dict[str, Any]:
+    """The manifest's entries for a run that ended early."""
+    if isinstance(error, KeyboardInterrupt):
+        by_whom = f"a {error.signal.name}" if isinstance(error, Terminated) else "the user"
+        return {"status": "interrupted", "stop_reason": f"interrupted by {by_whom}"}
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return {"status": "failed", "stop_reason": mask_value("", f"{kind}{error}")}
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """A SHA-256 of the config's values, independent of the order of its keys."""
+    return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _git_state(folder: Path) -> dict[str, Any] | None:
+    """The revision checked out in a folder and whether files differ from it; None without git."""
+    try:
+        revision = _git(folder, "rev-parse", "HEAD")
+        dirty = bool(_git(folder, "status", "--porcelain"))
+    except (OSError, subprocess.CalledProcessError):  # no git here, no repository, no commit yet
+        return None
+    return {"revision": revision, "dirty": dirty}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """The output of a git command."""
+    done = subprocess.run(  # noqa: S603 - the arguments are ours
+        ["git", *arguments],  # noqa: S607 - the user's own git
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()

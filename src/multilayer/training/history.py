@@ -138,7 +138,7 @@ class History(EpochCallback):
         rows = list(zip(*self.columns.values(), strict=True))[len(self.lines) :]
         self.lines += [_csv_line(map(_field, row)) for row in rows]
         text = "".join([_csv_line(self.columns), *self.lines])
-        self.run.write_history(text)
+        self.run.write(self.run.history_file, text)
         self.written = monotonic()
         seconds_for_all = (self.written - started) * len(self.training)
         self.pause = max(SECONDS_BETWEEN_WRITES, seconds_for_all / SHARE_OF_TIME)

@@ -29,7 +29,7 @@ from multilayer.nn.losses import (
     total_weight,
 )
 from multilayer.nn.metrics import metrics_of
-from multilayer.runs.checkpoint import copy_shared_storage, set_minibatch_position
+from multilayer.runs.checkpoint import prepare_to_save
 from multilayer.training.arguments import (
     call_factory,
     check_arguments,
@@ -374,8 +374,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         checkpoint["multilayer"], checkpoint["task"] = self.metadata, self.task
         if isinstance(self.preprocessing, Preprocessing):
             checkpoint["preprocessing"] = self.preprocessing.options()
-        set_minibatch_position(checkpoint)
-        copy_shared_storage(checkpoint)
+        prepare_to_save(checkpoint)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, *found: Any

@@ -18,8 +18,7 @@ from multilayer.core.files import explain_write_error
 from multilayer.data import DataModule
 from multilayer.data.split import Split
 from multilayer.runs.config import expand_env
-from multilayer.runs.folder import Metrics, RunFolder
-from multilayer.runs.manifest import describe_failure, start_manifest
+from multilayer.runs.folder import Metrics, RunFolder, describe_failure, start_manifest
 from multilayer.training.checks import (
     check_batch_normalization,
     check_monitor,
