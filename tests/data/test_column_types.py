@@ -19,7 +19,7 @@ from multilayer.data.table_builder import (
     _compact_columns,
     table_from_frame,
 )
-from multilayer.data.table_paths import Origin
+from multilayer.data.table_files import Origin
 
 FRAME = pl.DataFrame(
     {

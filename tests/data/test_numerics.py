@@ -21,8 +21,8 @@ from multilayer.data.encoding import encode_table
 from multilayer.data.numerics import is_rounded
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table_builder import table_from_frame
+from multilayer.data.table_files import Origin
 from multilayer.data.table_io import write_frame
-from multilayer.data.table_paths import Origin
 from multilayer.training.evaluate import evaluate
 from multilayer.training.predict import predict
 from multilayer.training.run import Result

@@ -19,8 +19,8 @@ from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.encoding import encode_table
 from multilayer.data.parquet_stream import ParquetStream, StreamedMinibatches, _ClassCounts
+from multilayer.data.table_files import Origin
 from multilayer.data.table_io import write_frame
-from multilayer.data.table_paths import Origin
 from multilayer.nn.mlp import MLP
 from multilayer.training.evaluate import evaluate
 from multilayer.training.module import MulticlassModule

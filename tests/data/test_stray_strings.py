@@ -15,7 +15,7 @@ from multilayer.data import parquet_stream as streams
 from multilayer.data.encoding import encode_table, read_frame_like
 from multilayer.data.stray_strings import check_stray_strings
 from multilayer.data.table import Columns, Table
-from multilayer.data.table_paths import Origin
+from multilayer.data.table_files import Origin
 from multilayer.data.text_format import TextFormat
 
 from ..conftest import Run

@@ -8,13 +8,13 @@ import pytest
 
 from multilayer.core.errors import UserError
 from multilayer.data import table_io as frames
+from multilayer.data.table_files import _WRITABLE, check_input, check_output
 from multilayer.data.table_io import (
     _BATCH_VALUES,
     _ROWS_FOR_TYPES,
     TableFile,
     write_frame,
 )
-from multilayer.data.table_paths import _WRITABLE, check_input, check_output
 
 FRAME = pl.DataFrame(
     {

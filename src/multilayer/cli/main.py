@@ -96,7 +96,6 @@ def _run(command: str, arguments: list[str]) -> int:
 def _check(command: str, flags: Namespace) -> None:
     """Compose and check what the command line asks for, and look for the files that it names."""
     from multilayer.cli.check import check_command_line
-    from multilayer.data.table_paths import check_input, check_output
     from multilayer.runs.folder import find_checkpoint
 
     config = check_command_line(
@@ -111,6 +110,8 @@ def _check(command: str, flags: Namespace) -> None:
 
         find_sweep(config["sweep"])
     if command == "predict":
+        from multilayer.data.table_files import check_input, check_output
+
         check_input(config["input"])
         check_output(config["output"])
 

@@ -8,14 +8,12 @@ import numpy as np
 import polars as pl
 
 from multilayer.core.text import as_override
-from multilayer.data.numerics import TIMES, Distribution, Float64s, Floats, extent, is_rounded
+from multilayer.data.numerics import Distribution, Float64s, Floats, extent, is_rounded
 from multilayer.data.stray_strings import check_stray_strings, possibly_missing_warning
-from multilayer.data.table_paths import Origin
-from multilayer.data.text_format import TextFormat
+from multilayer.data.table_files import Origin
+from multilayer.data.text_format import WORDS, TextFormat
 
 log = logging.getLogger(__name__)
-
-WORDS = (pl.String, pl.Categorical, pl.Enum)
 
 MAX_INTEGER_CLASSES = 20
 """An integer target with more distinct values than this is a number to regress on."""
@@ -127,20 +125,12 @@ class NumericStats:
 
 def is_number(dtype: pl.DataType) -> bool:
     """Whether the values of a column are numbers, or become numbers."""
-    return dtype.is_numeric() or dtype == pl.Boolean or dtype in TIMES
+    return dtype.is_numeric() or dtype == pl.Boolean or dtype.is_temporal()
 
 
 def is_fractional(dtype: pl.DataType) -> bool:
     """Whether the numbers of a column have decimals: in text they would be read as floats."""
     return dtype.is_float() or (isinstance(dtype, pl.Decimal) and dtype.scale > 0)
-
-
-def kind_of_time(dtype: pl.DataType) -> str:
-    """What the values of a numeric column are, for messages; only equal kinds can be compared."""
-    if dtype in (pl.Date, pl.Datetime):
-        is_zoned = isinstance(dtype, pl.Datetime) and dtype.time_zone
-        return "dates with a time zone" if is_zoned else "dates without a time zone"
-    return {pl.Time: "times of day", pl.Duration: "durations"}.get(dtype.base_type(), "numbers")
 
 
 def infer_column_types(

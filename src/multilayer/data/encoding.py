@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from multilayer.core.errors import UserError, quoted
-from multilayer.data.column_types import WORDS, is_number, kind_of_time, labels_as_text
+from multilayer.data.column_types import is_number, labels_as_text
 from multilayer.data.numerics import Float64s, Floats, to_float64
 from multilayer.data.stray_strings import raise_stray_string
 from multilayer.data.table import Columns, Table
+from multilayer.data.table_files import Origin, check_input, separator_of
 from multilayer.data.table_io import read_frame
-from multilayer.data.table_paths import Origin, check_input, is_text
-from multilayer.data.text_format import KINDS, TextFormat, is_spelled_missing
+from multilayer.data.text_format import KINDS, WORDS, TextFormat, is_spelled_missing, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def read_frame_like(
     """
     frame, origin = read_frame(path, text, columns.roles(text))
     empty = [name.strip() for name, labels in columns.categories.items() if "" in labels]
-    if empty and is_text(check_input(path)[0]):
+    if empty and separator_of(check_input(path)[0]):
         log.warning(
             f"{origin.name}: {quoted(empty)}: empty values count as a label, as in training"
         )
@@ -186,7 +186,7 @@ def _encode_numbers(
     if column.dtype in WORDS and not is_empty:
         raise_stray_string(column, expected, origin, what)
     if is_number(column.dtype):
-        found = kind_of_time(column.dtype)
+        found = kind_of(column.dtype)
         is_empty |= times is None or found.startswith(expected)
     if not is_empty:
         todo = f"; write {expected} as {KINDS[expected].example}" if expected in KINDS else ""

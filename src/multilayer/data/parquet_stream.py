@@ -31,8 +31,8 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.split import check_class_counts
 from multilayer.data.table import Columns, Split, Table
 from multilayer.data.table_builder import TableBuilder
-from multilayer.data.table_io import TableFile, explaining
-from multilayer.data.table_paths import Origin, text_ending
+from multilayer.data.table_files import Origin, explaining, separator_of
+from multilayer.data.table_io import TableFile
 from multilayer.nn.losses import Task
 
 _CHUNK_VALUES = 2**21
@@ -315,7 +315,7 @@ def _how_to_convert(file: Path) -> str:
     source = json.dumps(str(file), ensure_ascii=False)
     target = json.dumps(str(file.with_name(file.name.partition(".")[0] + ".parquet")))
     reader = "ipc" if file.suffix.lower() == ".arrow" else "csv"
-    tabs = r', separator="\t"' if text_ending(file) == ".tsv" else ""
+    tabs = r', separator="\t"' if separator_of(file) == "\t" else ""
     program = f"import polars; polars.scan_{reader}({source}{tabs}).sink_parquet({target})"
     return (
         f"data.stream=true reads Parquet, not {file.name}; write it once as Parquet: "

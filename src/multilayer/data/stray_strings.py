@@ -8,7 +8,7 @@ import polars as pl
 
 from multilayer.core.errors import UserError, quoted
 from multilayer.core.text import as_override
-from multilayer.data.table_paths import Origin
+from multilayer.data.table_files import Origin
 from multilayer.data.text_format import KINDS, MARKS, PLACEHOLDERS, TextFormat, is_spelled_missing
 
 _MAJORITY = 0.5

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from multilayer.core.errors import UserError, quoted
 from multilayer.data.numerics import Floats, is_rounded
-from multilayer.data.table_paths import Origin
+from multilayer.data.table_files import Origin
 from multilayer.data.text_format import Role, Roles, TextFormat, plain_name
 from multilayer.nn.losses import Task
 

@@ -16,12 +16,10 @@ from multilayer.core.renamed import current_key
 from multilayer.core.text import as_override
 from multilayer.data.column_types import (
     MAX_INTEGER_CLASSES,
-    WORDS,
     NumericStats,
     infer_column_types,
     is_fractional,
     is_number,
-    kind_of_time,
 )
 from multilayer.data.encoding import check_finite, check_none_missing, encode_labels, encode_target
 from multilayer.data.numerics import (
@@ -35,9 +33,9 @@ from multilayer.data.numerics import (
 )
 from multilayer.data.stray_strings import check_stray_strings, possibly_missing_warning
 from multilayer.data.table import DROPPED, GROUPED, Columns, Table, blocks
+from multilayer.data.table_files import Origin, RowNumbers
 from multilayer.data.table_io import Schema
-from multilayer.data.table_paths import Origin, RowNumbers
-from multilayer.data.text_format import ANY_NUMBER, TextFormat, plain_name
+from multilayer.data.text_format import ANY_NUMBER, WORDS, TextFormat, kind_of, plain_name
 from multilayer.nn.losses import Task
 
 log = logging.getLogger(__name__)
@@ -118,7 +116,7 @@ class TableBuilder:
             for position, label in enumerate(self.features)
             if is_number(schema[label]) and label not in categorical_columns
         }
-        kinds = {label: kind_of_time(schema[label]) for label in self.numbers}
+        kinds = {label: kind_of(schema[label]) for label in self.numbers}
         self.times = {label: kind for label, kind in kinds.items() if kind != "numbers"}
         self.others = [label for label in self.features if label not in self.numbers]
         self.not_features = [target, *grouping]

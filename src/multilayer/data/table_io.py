@@ -1,32 +1,34 @@
 """Tables in files: read and written by the ending of their name. No torch here."""
 
-import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 import polars.selectors as cs
 
-from multilayer.core.errors import UserError, first_line, quoted
+from multilayer.core.errors import UserError, quoted
 from multilayer.core.files import whole_file
-from multilayer.data import csv_diagnostics
-from multilayer.data.table_paths import (
-    SEPARATORS,
+from multilayer.data.table_files import (
     Origin,
+    OtherTypesError,
     check_input,
     check_output,
-    is_text,
-    text_ending,
+    checked_rows,
+    explaining,
+    has_odd_digits,
+    header_fault,
+    separator_of,
 )
 from multilayer.data.text_format import (
     Roles,
     TextColumn,
     TextFormat,
     TextStats,
+    kind_of,
     plain_name,
     text_stats,
 )
@@ -47,10 +49,6 @@ _UNPARSED = (pl.String, pl.Boolean)
 """Types of a text file's columns whose values may be of another type in another file."""
 
 Schema = Mapping[str, pl.DataType]
-
-
-class OtherTypesError(Exception):
-    """The types inferred from a text file's first rows do not fit its other rows."""
 
 
 class TableFile:
@@ -81,6 +79,7 @@ class TableFile:
         self.name = Path(path).name
         self.text, self.roles = text or TextFormat(), roles or {}
         self.types_from_all = types_from_all
+        self.separators = {file: separator_of(file, self.text.decimal) for file in self.files}
         self.raw: dict[Path, Schema] = {}
         self.stats: dict[Path, dict[str, TextStats]] = {}
         self.with_nan: set[str] = set()  # columns of numbers in which polars has read NaN
@@ -106,12 +105,11 @@ class TableFile:
 
     def rows(self, file: Path) -> pl.LazyFrame:
         """The rows of one of the files, with text as it is written: see `typed`."""
-        if not is_text(file):
+        if self.separators[file] is None:
             return self._scan(file)
-        raw = self.raw[file].items()
-        types = [dtype if dtype in _UNPARSED else self.schema[name] for name, dtype in raw]
-        names = self._scan_text(file, infer_schema=False).collect_schema()
-        return _with_plain_names(self._scan_text(file, schema=dict(zip(names, types, strict=True))))
+        raw, schema = self.raw[file], self.schema
+        types = {name: raw[name] if raw[name] in _UNPARSED else schema[name] for name in raw}
+        return self._scan_text(file, types)
 
     def typed(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Some columns of `rows` in the types of the schema.
@@ -119,8 +117,9 @@ class TableFile:
         Raises:
             OtherTypesError: For text that is not of the inferred type.
         """
-        columns = {each.name: self._typed_column(each) for each in rows}
-        return pl.DataFrame({n: each.cast(self.schema[n]) for n, each in columns.items()})
+        return pl.DataFrame(
+            {each.name: self._typed(each).cast(self.schema[each.name]) for each in rows}
+        )
 
     def batches(self, file: Path) -> Iterator[pl.DataFrame]:
         """The rows of one of the files in order, some thousands at a time.
@@ -130,33 +129,36 @@ class TableFile:
             OtherTypesError: Likewise.
         """
         n_rows = max(1, _BATCH_VALUES // len(self.schema))
-        separator = self._separator(file)
+        separator = self.separators[file]
         with self._explaining(file):
             batches = self.rows(file).collect_batches(chunk_size=n_rows)
-            for batch in csv_diagnostics.checked_rows(batches, file, separator):
+            for batch in checked_rows(batches, file, separator):
                 floats = batch.select(cs.float()) if separator else pl.DataFrame()
-                self.with_nan.update(each.name for each in floats if _has_nan(each))
+                self.with_nan.update(each.name for each in floats if each.is_nan().any())
                 yield self.typed(batch)
 
     def as_written(self, file: Path) -> pl.DataFrame:
         """The rows of one of the files as they stand there, with text as text."""
-        separator = self._separator(file)
+        separator = self.separators[file]
         with self._explaining(file):
-            options = {"infer_schema": False, "null_values": [""]}
-            rows = self._scan_text(file, **options) if separator else self._scan(file)
-            return pl.concat(csv_diagnostics.checked_rows(rows.collect_batches(), file, separator))
+            if separator:
+                options: dict[str, Any] = {"infer_schema": False, "null_values": [""]}
+                rows = pl.scan_csv(file, separator=separator, glob=False, **options)
+            else:
+                rows = self._scan(file)
+            return pl.concat(checked_rows(rows.collect_batches(), file, separator))
 
     def _with_types_of(self, file: Path, schema: Schema) -> Schema:
         """The schema that holds for another file too."""
         other = self._types_in(file)
         problem = _difference(schema, other)
         if problem is None:
-            or_words = self.types_from_all and all(map(is_text, self.files))
+            or_words = self.types_from_all and all(self.separators.values())
             found = {n: _common(dtype, other[n], or_words=or_words) for n, dtype in schema.items()}
             types = {n: dtype for n, dtype in found.items() if dtype is not None}
             if len(types) == len(schema):
                 return types
-            if not self.types_from_all and any(map(is_text, self.files)):
+            if not self.types_from_all and any(self.separators.values()):
                 raise OtherTypesError
             name = next(n for n in schema if n not in types)
             problem = f"its column {name!r} holds {other[name]} instead of {schema[name]}"
@@ -174,16 +176,12 @@ class TableFile:
                 labels = pl.DataFrame({name: dtype.categories}).select(self._column(name).text)
                 types[name] = pl.Enum(labels[name].drop_nulls().unique(maintain_order=True))
             elif name in self.stats[file]:
-                stats = self._stats_of(name, file)
-                types[name] = self._column(name).infer_type(stats, is_text_file=is_text(file))
+                found = [stats[name] for stats in self.stats.values() if name in stats]
+                if len(found) < len(self.files):  # it is text in some of the files alone
+                    found = [self.stats[file][name]]
+                is_text_file = self.separators[file] is not None
+                types[name] = self._column(name).infer_type(*found, is_text_file=is_text_file)
         return types
-
-    def _stats_of(self, name: str, file: Path) -> TextStats:
-        """Of a column of text in all files, if it is text in all, or else in this one."""
-        found = [stats[name] for stats in self.stats.values() if name in stats]
-        if len(found) < len(self.files):
-            return self.stats[file][name]
-        return {key: sum((each[key] for each in found[1:]), found[0][key]) for key in found[0]}
 
     def _inspect(self, file: Path) -> None:
         """Collect the types that a file's columns have, and the stats of those of text."""
@@ -192,65 +190,49 @@ class TableFile:
             self.raw[file] = schema = rows.collect_schema()
             texts = [self._column(name) for name, dtype in schema.items() if dtype in _TEXTS]
             n_rows, stats = text_stats(rows.head(_ROWS_FOR_TYPES), texts)
-            own = {
-                each.name: each.infer_type(stats[each.name], is_text_file=True) for each in texts
-            }
-            is_whole = n_rows < _ROWS_FOR_TYPES
-            if not is_whole and (self.types_from_all or not is_text(file)):
-                undecided = [each for each in texts if own[each.name] != pl.String]
-                stats |= text_stats(rows, undecided)[1]
-            elif not is_whole and pl.Null in own.values():
-                raise OtherTypesError
+            if n_rows == _ROWS_FOR_TYPES:  # there may be more
+                own = {each: each.infer_type(stats[each.name], is_text_file=True) for each in texts}
+                if self.types_from_all or not self.separators[file]:
+                    undecided = [each for each, dtype in own.items() if dtype != pl.String]
+                    stats |= text_stats(rows, undecided)[1]
+                elif pl.Null in own.values():
+                    raise OtherTypesError
         self.stats[file] = stats
-
-    def _separator(self, file: Path) -> str | None:
-        """What separates the values of a text file; None for a file of another kind.
-
-        With decimal commas, a table may be separated by semicolons, as spreadsheets do.
-        """
-        separator = SEPARATORS.get(text_ending(file))
-        if separator == "," and self.text.decimal == ",":
-            with explaining(file, separator=","):
-                return ";" if ";" in csv_diagnostics.first_line_of(file) else ","
-        return separator
 
     def _explaining(self, file: Path) -> AbstractContextManager[None]:
         """Say what is wrong with one of the files that polars cannot read."""
-        may_be_types = not self.types_from_all
-        return explaining(file, may_be_types=may_be_types, separator=self._separator(file))
+        return explaining(file, self.separators[file], may_be_types=not self.types_from_all)
 
     def _scan(self, file: Path) -> pl.LazyFrame:
         """The rows of a file, in the types of its own rows."""
-        if not is_text(file):
+        separator = self.separators[file]
+        if separator is None:
             scan = pl.scan_parquet if file.suffix.lower() == ".parquet" else pl.scan_ipc
-            return _with_plain_names(scan(file, glob=False))
-        if fault := csv_diagnostics.header_fault(file, str(self._separator(file))):
+            return scan(file, glob=False).rename(plain_name)
+        if fault := header_fault(file, separator):
             raise UserError(f"{file}: {fault}")
-        names = self._scan_text(file, infer_schema=False).collect_schema()
-        roles = {name: self.roles.get(plain_name(name), "number") for name in names}
-        labels = [name for name, role in roles.items() if role not in ("number", "as inferred")]
-        is_odd = self.types_from_all and csv_diagnostics.has_odd_digits(file)
-        rows = self._scan_text(
+        inferred = ("number", "as inferred")
+        labels = [name for name, role in self.roles.items() if role not in inferred]
+        is_odd = self.types_from_all and has_odd_digits(file)
+        return self._scan_text(
             file,
-            schema_overrides=dict.fromkeys(labels, pl.String()),
+            dict.fromkeys(labels, pl.String()),
             infer_schema=self.text.is_plain and not is_odd,
             infer_schema_length=None if self.types_from_all else _ROWS_FOR_TYPES,
         )
-        return _with_plain_names(rows)
 
-    def _scan_text(self, file: Path, **options: Any) -> pl.LazyFrame:
-        """A text file as polars reads it lazily."""
+    def _scan_text(self, file: Path, types: Schema, **options: Any) -> pl.LazyFrame:
+        """A text file as polars reads it lazily, some of its columns in types that are given."""
         for name, value in _POLARS_READS.items():
             os.environ.setdefault(name, value)
         as_before = "as inferred" in self.roles.values()  # then `""` was a label, as in polars
-        return pl.scan_csv(
-            file,
-            separator=str(self._separator(file)),
-            glob=False,
-            **{"null_values": None if as_before else ["", *self.text.missing_words], **options},
-        )
+        options["null_values"] = None if as_before else ["", *self.text.missing_words]
+        scan = partial(pl.scan_csv, file, separator=str(self.separators[file]), glob=False)
+        names = {name: plain_name(name) for name in scan(infer_schema=False).collect_schema()}
+        own = {name: types[plain] for name, plain in names.items() if plain in types}
+        return scan(schema_overrides=own, **options).rename(names)
 
-    def _typed_column(self, column: pl.Series) -> pl.Series:
+    def _typed(self, column: pl.Series) -> pl.Series:
         """A column without what stands for a missing value, text as what it is read as."""
         if column.dtype in (*_TEXTS, pl.Enum):
             typed = self._column(column.name).cast(column, self.schema[column.name])
@@ -296,46 +278,17 @@ def write_frame(table: pl.DataFrame, path: str | Path) -> None:
         UserError: If it cannot be written.
     """
     path = check_output(path)
-    separator = SEPARATORS.get(path.suffix.lower())
+    writers: dict[str, Callable[[BinaryIO], object]] = {
+        ".csv": table.write_csv,
+        ".tsv": partial(table.write_csv, separator="\t"),
+        ".parquet": table.write_parquet,
+        ".arrow": table.write_ipc,
+    }
     try:
         with whole_file(path) as file:
-            if separator:
-                table.write_csv(file, separator=separator)
-            elif path.suffix.lower() == ".parquet":
-                table.write_parquet(file)
-            else:
-                table.write_ipc(file)
+            writers[path.suffix.lower()](file)
     except pl.exceptions.PolarsError as error:
         raise UserError(f"{path}: cannot be written: {error}") from error
-
-
-@contextmanager
-def explaining(
-    file: Path, *, may_be_types: bool = False, separator: str | None = None
-) -> Iterator[None]:
-    """Say what is wrong with a file that polars cannot read.
-
-    Args:
-        file: The file.
-        may_be_types: Whether columns may be of other types than inferred.
-        separator: What separates the values of a text file.
-
-    Raises:
-        UserError: In place of polars' own error.
-        OtherTypesError: If types may be the reason, and no other is found.
-    """
-    try:
-        yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        fault = None
-        if separator:
-            try:
-                fault = csv_diagnostics.find_fault(file, separator, was_refused=not may_be_types)
-            except (pl.exceptions.PolarsError, OSError) as other:  # not even its lines can be read
-                raise UserError(f"{file}: cannot be read: {first_line(other)}") from other
-            if may_be_types and not fault:
-                raise OtherTypesError from error
-        raise UserError(f"{file}: {fault or f'cannot be read: {first_line(error)}'}") from error
 
 
 def _whole(table: TableFile) -> tuple[pl.DataFrame, Origin]:
@@ -344,18 +297,6 @@ def _whole(table: TableFile) -> tuple[pl.DataFrame, Origin]:
     frames = [pl.concat([empty, *table.batches(file)]) for file in table.files]
     parts = [(each.name, range(len(own))) for each, own in zip(table.files, frames, strict=True)]
     return pl.concat(frames, rechunk=True), Origin(table.name, [*parts])
-
-
-def _with_plain_names(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Rows without the spaces around the names of their columns."""
-    names = {name: plain_name(name) for name in rows.collect_schema()}
-    padded = {name: plain for name, plain in names.items() if name != plain}
-    return rows.rename(padded) if padded else rows
-
-
-def _has_nan(column: pl.Series) -> bool:
-    """Whether floats hold NaN; a sum tells most that do not in one pass."""
-    return math.isnan(column.sum()) and column.is_nan().any()
 
 
 def _difference(first: Schema, other: Schema) -> str | None:
@@ -379,20 +320,10 @@ def _common(first: pl.DataType, other: pl.DataType, *, or_words: bool) -> pl.Dat
     """
     if or_words and pl.String in (first, other):
         return pl.String()
-    meanings = {_meaning(dtype) for dtype in (first, other) if dtype != pl.Null}
-    if len(meanings) > 1:
+    if len({kind_of(dtype) for dtype in (first, other) if dtype != pl.Null}) > 1:
         return None
     one, two = (pl.DataFrame(schema={"": dtype}) for dtype in (first, other))
     try:
         return pl.concat([one, two], how="vertical_relaxed").schema[""]
     except pl.exceptions.SchemaError:  # such as two enums, or times of two time zones
         return None
-
-
-def _meaning(dtype: pl.DataType) -> type[pl.DataType]:
-    """One type for all those whose values mean the same: numbers, dates, words."""
-    if dtype.is_numeric() or dtype == pl.Boolean:
-        return pl.Float64
-    if dtype in (pl.Date, pl.Datetime):
-        return pl.Datetime
-    return pl.String if dtype in (pl.Categorical, pl.Enum) else dtype.base_type()

@@ -14,7 +14,8 @@ from multilayer.data.encoding import encode_table, read_frame_like
 from multilayer.data.parquet_stream import ParquetStream
 from multilayer.data.table import Split, Table, concat_splits
 from multilayer.data.table_builder import Float64NeededError, TableBuilder
-from multilayer.data.table_io import OtherTypesError, TableFile
+from multilayer.data.table_files import OtherTypesError
+from multilayer.data.table_io import TableFile
 from multilayer.data.text_format import Role, TextFormat, plain_name
 from multilayer.nn.losses import Task
 

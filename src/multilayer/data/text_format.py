@@ -48,6 +48,9 @@ _SPACES = "[ \u00a0\u2007\u2009\u202f]"
 """Those that separate thousands: plain, non-breaking and thin spaces."""
 
 
+WORDS = (pl.String, pl.Categorical, pl.Enum)
+
+
 class _Kind(NamedTuple):
     """Values that are read from text.
 
@@ -242,14 +245,15 @@ class TextColumn:
             *(self._parsed(dtype).count().alias(str(dtype)) for dtype in _TYPES),
         ).alias(self.name)
 
-    def infer_type(self, stats: TextStats, *, is_text_file: bool) -> pl.DataType:
+    def infer_type(self, *found: TextStats, is_text_file: bool) -> pl.DataType:
         """What it is read as: Null if it has no values, String for words.
 
         Args:
-            stats: Of the column.
+            found: Its stats, in one file or in each of several.
             is_text_file: Whether the file is untyped. Plain numbers that a typed file holds as
                 text are labels, unless missing values are spelled out among them.
         """
+        stats = {key: sum(each[key] for each in found) for key in found[0] if key != "spelled"}
         n, n_missing = stats["n"], stats["n_missing"]
         if self.role in _AS_WRITTEN:
             return pl.String()
@@ -286,6 +290,19 @@ def text_stats(
 def plain_name(name: str) -> str:
     """The name of a column without spaces around it and without byte-order marks."""
     return name.replace("\ufeff", "").strip()
+
+
+def kind_of(dtype: pl.DataType) -> str:
+    """What the values of a column are, for messages; only equal kinds can be compared."""
+    if dtype.is_numeric() or dtype == pl.Boolean:
+        return "numbers"
+    if dtype in (pl.Date, pl.Datetime):
+        is_zoned = isinstance(dtype, pl.Datetime) and dtype.time_zone
+        return f"dates {'with' if is_zoned else 'without'} a time zone"
+    if dtype in WORDS:
+        return "words"
+    kinds = {pl.Time: "times of day", pl.Duration: "durations"}
+    return kinds.get(dtype.base_type(), str(dtype.base_type()))
 
 
 def is_spelled_missing(text: pl.Expr) -> pl.Expr:

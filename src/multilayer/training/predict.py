@@ -12,8 +12,8 @@ from multilayer.data.batches import preprocess_features
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.encoding import encode_features, read_frame_like
 from multilayer.data.table import Columns
+from multilayer.data.table_files import check_input, check_output
 from multilayer.data.table_io import read_as_written, write_frame
-from multilayer.data.table_paths import check_input, check_output
 from multilayer.data.text_format import TextFormat
 from multilayer.runs.folder import find_checkpoint
 from multilayer.training.loaded_run import LoadedRun, load_run

@@ -1,0 +1,341 @@
+"""Which files are tables, which row is from which, and what is wrong with them. No torch here."""
+
+import csv
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from multilayer.core.errors import UserError, first_line, quoted
+from multilayer.data.text_format import plain_name
+
+_WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
+_READABLE = (
+    *_WRITABLE,
+    *(f"{text}.{packed}" for text in ("csv", "tsv") for packed in ("gz", "zst")),
+)
+_WILDCARDS = frozenset("*?[")
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+
+_UNDECODABLE = "\ufffd"
+"""What replaces bytes that are not UTF-8; text may hold it too, but rarely does."""
+
+RowNumbers = Sequence[int] | npt.NDArray[np.int64]
+
+
+class OtherTypesError(Exception):
+    """The types inferred from a text file's first rows do not fit its other rows."""
+
+
+@dataclass
+class Origin:
+    """The file that each row of a table is from.
+
+    Attributes:
+        name: What messages call the table as a whole.
+        parts: The files, one below the other, each with the numbers of its rows, from 0; empty
+            where rows are counted in the table itself.
+
+    >>> Origin("*.csv", [("a.csv", range(10)), ("b.csv", range(5, 9))]).find(11)
+    ('b.csv', 7)
+    """
+
+    name: str
+    parts: list[tuple[str, RowNumbers]] = field(default_factory=list)
+
+    def find(self, row: int) -> tuple[str, int]:
+        """The file of a row, and its number there, from 1."""
+        for name, rows in self.parts:
+            if row < len(rows):
+                return name, int(rows[row]) + 1
+            row -= len(rows)
+        return self.name, row + 1
+
+    def describe(self, row: int) -> str:
+        """What a message calls a row."""
+        name, number = self.find(row)
+        return f"row {number} of {name}" if self.parts else f"row {number}"
+
+
+def check_input(path: str | Path) -> list[Path]:
+    """The files that a path names, if they are of a kind that can be read; it may hold wildcards.
+
+    Raises:
+        UserError: If a file is missing or cannot be read.
+    """
+    path = Path(path)
+    files = [path]
+    if _WILDCARDS & set(str(path)) and not path.exists():
+        files = [Path(name) for name in sorted(glob(str(path), recursive=True))]
+        if not files:
+            raise UserError(f"{path}: no file matches this path")
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file}: {'not a file' if file.exists() else 'no such file'}")
+        _check_ending(file, _READABLE)
+    return files
+
+
+def check_output(path: str | Path, *, inputs: Sequence[Path] = ()) -> Path:
+    """The path, if a table can be written there.
+
+    Args:
+        path: Where to write.
+        inputs: Files that must not be replaced, whatever name leads to them.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and any(path.samefile(each) for each in inputs):
+        raise UserError(f"{path}: the input itself, which would be lost; choose another output")
+    if path.is_dir():
+        raise UserError(f"{path}: a folder; expected the name of a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path}: the folder {path.parent} may not be written to")
+    return _check_ending(path, _WRITABLE)
+
+
+def _check_ending(path: Path, endings: Sequence[str]) -> Path:
+    """The path, if its name ends in one of these."""
+    if not path.name[1:].lower().endswith(tuple(endings)):  # ".csv" alone is not an ending
+        raise UserError(f"{path}: its name must end in {', '.join(endings)}")
+    return path
+
+
+def separator_of(path: Path, decimal: str = ".") -> str | None:
+    """What separates the values of a text file, compressed or not; None for one of another kind.
+
+    With decimal commas, a table may be separated by semicolons, as spreadsheets do.
+    """
+    *_, ending = [each for each in path.suffixes if each.lower() not in (".gz", ".zst")] or [""]
+    separator = _SEPARATORS.get(ending.lower())
+    if separator == "," == decimal:
+        with explaining(path, separator):
+            return ";" if ";" in _first_line(path) else ","
+    return separator
+
+
+@contextmanager
+def explaining(
+    file: Path, separator: str | None = None, *, may_be_types: bool = False
+) -> Iterator[None]:
+    """Say what is wrong with a file that polars cannot read.
+
+    Args:
+        file: The file.
+        separator: What separates the values of a text file.
+        may_be_types: Whether columns may be of other types than inferred.
+
+    Raises:
+        UserError: In place of polars' own error.
+        OtherTypesError: If types may be the reason, and no other is found.
+    """
+    try:
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        fault = None
+        if separator:
+            with explaining(file):  # not even its lines may be readable
+                fault = _find_fault(file, separator, was_refused=not may_be_types)
+            if may_be_types and not fault:
+                raise OtherTypesError from error
+        raise UserError(f"{file}: {fault or f'cannot be read: {first_line(error)}'}") from error
+
+
+def header_fault(path: Path, separator: str) -> str | None:
+    """What is wrong with a file's header: there is none, or columns have the same name.
+
+    Args:
+        path: The file.
+        separator: Between values. A header of one name that holds another separator is wrong too.
+    """
+    line = _first_line(path)
+    if not line.strip():
+        what = "its first line is blank" if line else "empty"
+        return f"{what}, expected a header with the names of the columns"
+    if "\r" in line.rstrip():
+        return "its lines end with \\r alone; save the file with \\n after each line"
+    if line.lower().startswith("sep="):
+        return f"its first line, {line.strip()!r}, is no header; delete that line"
+    try:
+        names = [plain_name(name) for name in next(csv.reader([line], delimiter=separator))]
+    except csv.Error as error:
+        return f"the header cannot be read: {error}"
+    if _UNDECODABLE in line and not _is_utf8(path):
+        return "the header is not UTF-8; save the file as UTF-8"
+    others = {mark: word for mark, word in _SEPARATOR_NAMES.items() if mark in names[0]}
+    if len(names) == 1 and others:
+        comma = "; if it is written 0,5, say \"data.decimal=','\"" if ";" in others else ""
+        return (
+            f"its columns are separated by {' and '.join(others.values())}; they must be "
+            f"by {_SEPARATOR_NAMES[separator]}, and 0.5 written with a point{comma}"
+        )
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    return f"several columns are called {quoted(twice)}" if twice else None
+
+
+def checked_rows(
+    batches: Iterable[pl.DataFrame], path: Path, separator: str | None
+) -> Iterator[pl.DataFrame]:
+    """The rows that polars read from a file, of a text file without the blank lines at its end.
+
+    polars pads rows that are too short, and takes a blank line for a row. Such a row ends with a
+    missing value: only if there are any, the file is read again line by line.
+
+    Raises:
+        UserError: For a row with too few values.
+    """
+    held = n_blank = None
+    for batch in batches:
+        rows = batch if held is None else pl.concat([held, batch])
+        if n_blank is None and separator and rows.width > 1 and rows.to_series(-1).null_count():
+            if fault := _find_fault(path, separator):
+                raise UserError(f"{path}: {fault}")
+            n_blank = _n_blank_at_end(path)
+        if n_blank:
+            n_kept = max(0, rows.height - n_blank)
+            rows, held = rows[:n_kept], rows[n_kept:]
+        yield rows
+
+
+def has_odd_digits(path: Path) -> bool:
+    """Whether a file has digits of another script: polars infers numbers, but cannot read them."""
+    return _any_line(path, pl.col("line").str.contains(r"[^\P{Nd}0-9]"))
+
+
+def _n_blank_at_end(path: Path) -> int:
+    """How many lines at the end are blank."""
+    last = pl.col("number").filter(pl.col("line").str.strip_chars() != "").max()
+    found = _lines(path).with_row_index("number").select(pl.len() - 1 - last)
+    return int(found.collect(engine="streaming").item())
+
+
+def _find_fault(path: Path, separator: str, *, was_refused: bool = False) -> str | None:
+    """A message about the first row that does not fit the header; None if all do.
+
+    Blank lines at the end are not rows.
+
+    Args:
+        path: The file.
+        separator: Between values.
+        was_refused: Whether polars cannot read the file, whatever the types of its columns. Then
+            rows with misplaced quotes are reported even if they fit: polars reads some of them.
+    """
+    rows = csv.reader(_read_lines(path), delimiter=separator)
+    width = len(next(rows, []))
+    line = pl.col("line")  # polars looks at lines many times faster than Python reads rows
+    is_odd = line.str.count_matches(separator, literal=True) != width - 1
+    if not _any_line(path, is_odd | line.str.contains(f'["{_UNDECODABLE}]')):
+        return None
+    number, problem = _find_misfit(rows, width, was_decoded=_is_utf8(path))
+    if number or was_refused:
+        quote = _find_quote(path, separator)
+        if quote is not None and (problem is None or quote <= number):
+            where = f"row {quote}" if quote else "the header"
+            return (
+                f"{where} has a quote within a value, or one that nothing closes; put such a value "
+                'in quotes and each quote within it twice: "5"" pipe"'
+            )
+    return problem
+
+
+def _find_misfit(
+    rows: Iterable[list[str]], width: int, *, was_decoded: bool
+) -> tuple[int, str | None]:
+    """The number of the first row that does not fit the header, and why; 0 if all do.
+
+    A row that Python cannot read has no reason: one of its values is very long, perhaps because
+    a quote is not closed.
+    """
+    number = blank = 0
+    try:
+        for number, row in enumerate(rows, 1):
+            if blank and row:
+                return blank, f"row {blank} is blank"
+            if not row:
+                blank = blank or number
+            elif not was_decoded and any(_UNDECODABLE in value for value in row):
+                return number, f"row {number} is not UTF-8; save the file as UTF-8"
+            elif len(row) != width:
+                return number, f"row {number} has {len(row)} values, the header has {width} names"
+    except csv.Error:
+        return number + 1, None
+    return 0, None
+
+
+def _find_quote(path: Path, separator: str) -> int | None:
+    """The first row in which quotes do not enclose whole values; 0 for the header.
+
+    Pairs of quotes within a value are ignored, as polars does.
+    """
+    inside = '[^"]*(?:""[^"]*)*'
+    other = f'[^"{separator}]'
+    value = f'(?:"{inside}"|(?:{other}(?:{other}|"{other}*")*)?)'
+    whole = re.compile(f"{value}(?:{separator}{value})*\\n")
+    beginning = re.compile(f'(?:{value}{separator})*"{inside}')
+    number, held, is_open = 0, "", False
+    for line in _read_lines(path):
+        is_open ^= line.count('"') % 2 == 1
+        if is_open and not held and not beginning.fullmatch(line):
+            return number
+        held += line  # a value may have several lines
+        if is_open:
+            continue
+        if '"' in held and not whole.fullmatch(held):
+            return number
+        number, held = number + 1, ""
+    return number if held else None
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether a file can be decoded."""
+    try:
+        _lines(path, encoding="utf8").select(pl.col("line").count()).collect(engine="streaming")
+    except pl.exceptions.ComputeError:
+        return False
+    return True
+
+
+def _any_line(path: Path, condition: pl.Expr) -> bool:
+    """Whether a condition on `line` holds for any line of a file."""
+    return bool(_lines(path).select(condition.any()).collect(engine="streaming").item())
+
+
+def _first_line(path: Path) -> str:
+    """The first line of a file; "" if it is empty."""
+    return next(_read_lines(path, 1), "")
+
+
+def _read_lines(path: Path, n: int | None = None) -> Iterator[str]:
+    """The lines of a file, at most n."""
+    for batch in _lines(path).slice(0, n).collect_batches():
+        yield from batch["line"] + "\n"
+
+
+def _lines(path: Path, encoding: Literal["utf8", "utf8-lossy"] = "utf8-lossy") -> pl.LazyFrame:
+    """The lines of a file, decompressed by polars; what is not UTF-8 is replaced, or an error."""
+    return pl.scan_csv(
+        path,
+        has_header=False,
+        separator="\x1f",  # hardly any text holds it: each line is one value
+        truncate_ragged_lines=True,
+        extra_columns="ignore",
+        quote_char=None,
+        encoding=encoding,
+        schema={"line": pl.String},
+        raise_if_empty=False,
+        glob=False,
+    ).fill_null("")
