@@ -1,8 +1,9 @@
 """The rules: which rates are slow, stable and divergent, and which one is suggested."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,10 +23,10 @@ NAN = float("nan")
 RATES = [1e-3, 1e-2, 1e-1, 1.0]
 
 
-def losses(after: list[list[float]], validation: list[list[float]]) -> TrialLosses:
+def losses(after: list[list[float]], validation: list[list[float]]) -> list[TrialLosses]:
     """Those of rates by seeds, from a training loss of 1."""
-    flat = torch.tensor(after).flatten()
-    return TrialLosses(torch.ones_like(flat), flat, torch.tensor(validation).flatten()[:, None])
+    pairs = zip(chain(*after), chain(*validation), strict=True)
+    return [TrialLosses(1.0, each, [lowest]) for each, lowest in pairs]
 
 
 def judged(after: list[list[float]], validation: list[list[float]] | None = None) -> LRSweepResult:
@@ -223,11 +224,9 @@ def test_a_training_may_start_from_another_loss_in_each_seed() -> None:
 
 def test_the_lowest_loss_after_any_epoch_counts_and_one_that_is_not_finite_is_divergent() -> None:
     """Three epochs: a rate may be best early, and may diverge early."""
-    curves = torch.tensor(
-        [[0.9, 0.8, 0.7], [0.6, 0.2, 0.5], [0.5, 0.4, 0.3], [0.3, float("inf"), 0.1]]
-    )
-    after = torch.tensor([0.9, 0.3, 0.3, 0.3])
-    found = analyze_sweep(RATES, TrialLosses(torch.ones(4), after, curves))
+    curves = [[0.9, 0.8, 0.7], [0.6, 0.2, 0.5], [0.5, 0.4, 0.3], [0.3, float("inf"), 0.1]]
+    after = [0.9, 0.3, 0.3, 0.3]
+    found = analyze_sweep(RATES, map(TrialLosses, [1.0] * 4, after, curves))
     assert found.validation[:, 0] == pytest.approx([0.7, 0.2, 0.3, 0.1])
     assert found.regimes == ["slow", "stable", "stable", "divergent"]
     assert found.best == 0.01

@@ -1,6 +1,7 @@
 """The short trainings against the real ones: the same network, rows and steps."""
 
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 import polars
@@ -9,16 +10,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from multilayer.cli.main import train
-from multilayer.lr_sweep.sequential import run_sequential
-from multilayer.lr_sweep.stacked import run_stacked
-from multilayer.lr_sweep.trials import (
-    TrialLosses,
-    TrialSpec,
-    derived_seeds,
-    make_spec,
-    make_trials,
-    seeded_modules,
-)
+from multilayer.lr_sweep.run import _run_sequential, _run_stacked
+from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec, make_spec, make_trials
 from multilayer.training.factory import make_data
 from multilayer.training.module import SupervisedModule
 from multilayer.training.run import prepare
@@ -39,9 +32,12 @@ def spec_of(folder: Path, *overrides: str) -> tuple[TrialSpec, SupervisedModule]
     return spec, training.module
 
 
-def stacked_losses(spec: TrialSpec, module: SupervisedModule, seeds: list[int]) -> TrialLosses:
-    modules = seeded_modules(module, module_data(module), seeds, CPU)
-    return run_stacked(make_trials(modules, seeds, RATES), spec, lambda n: None)
+def trials_of(module: SupervisedModule, n_seeds: int, *rates: float) -> list[Trial]:
+    return make_trials(module, module_data(module), rates or RATES, n_seeds, CPU)
+
+
+def stacked_losses(spec: TrialSpec, module: SupervisedModule, n_seeds: int) -> list[TrialLosses]:
+    return list(_run_stacked(trials_of(module, n_seeds), spec))
 
 
 def module_data(module: SupervisedModule):  # type: ignore[no-untyped-def]
@@ -70,50 +66,43 @@ def module_data(module: SupervisedModule):  # type: ignore[no-untyped-def]
 def test_a_short_training_is_the_beginning_of_the_run(tmp_path: Path, more: list[str]) -> None:
     """Its validation losses after each epoch are those that the run logs with this rate."""
     spec, module = spec_of(tmp_path / "prepared", *more)
-    found = stacked_losses(spec, module, [0])
+    found = stacked_losses(spec, module, 1)
     config = config_of(*QUICK, *more, f"optimizer.lr={RATES[1]}")
     train(config, tmp_path / "run", quiet=True)
     logged = polars.read_csv(tmp_path / "run" / "csv" / "metrics.csv")
     expected = logged["validation/loss"].drop_nulls().to_numpy()
-    assert_allclose(found.validation[1].numpy(), expected, rtol=2e-5)
+    assert_allclose(found[1].validation, expected, rtol=2e-5)
 
 
 def test_trials_one_after_the_other_have_the_losses_of_a_stack(tmp_path: Path) -> None:
     """Two rates and two seeds; without dropout both compute the same."""
     spec, module = spec_of(tmp_path, "optimizer=adam")
-    seeds = derived_seeds(0, 2)
-    modules = seeded_modules(module, module_data(module), seeds, CPU)
-    alone = run_sequential(make_trials(modules, seeds, RATES), spec, lambda n: None)
-    stacked = stacked_losses(spec, module, seeds)
-    for mine, its in (
-        (alone.train_before, stacked.train_before),
-        (alone.train_after, stacked.train_after),
-        (alone.validation, stacked.validation),
-    ):
-        assert_allclose(mine.numpy(), its.numpy(), rtol=2e-5)
+    alone = list(_run_sequential(trials_of(module, 2), spec))
+    stacked = stacked_losses(spec, module, 2)
+    assert len(alone) == len(stacked) == 4
+    for mine, its in zip(alone, stacked, strict=True):
+        for own, other in zip(mine, its, strict=True):
+            assert_allclose(own, other, rtol=2e-5)
 
 
 def test_seeds_have_weights_of_their_own_and_the_first_those_of_the_run(tmp_path: Path) -> None:
     """Before the first step the first seed has the loss of the module itself."""
     spec, module = spec_of(tmp_path)
-    before = stacked_losses(spec, module, derived_seeds(0, 3)).train_before.view(len(RATES), 3)
+    before = [each.train_before for each in stacked_losses(spec, module, 3)]
     own = module.evaluate([spec.train])["loss"]
-    assert float(before[0, 0]) == pytest.approx(own, rel=1e-5)
-    assert len(set(before[0].tolist())) == 3
-    assert torch.equal(before[0], before[1])
+    assert before[0] == pytest.approx(own, rel=1e-5)
+    assert len(set(before[:3])) == 3
+    assert before[:3] == before[3:]
 
 
 def test_a_loss_that_is_not_finite_is_nan_and_the_others_go_on(tmp_path: Path) -> None:
     """Stacked and one after the other."""
     spec, module = spec_of(tmp_path, "data=diabetes", "optimizer=sgd", "loss=mse")
-    data = module_data(module)
-    modules = seeded_modules(module, data, [0], CPU)
-    trials = make_trials(modules, [0], [0.01, 1e20])
-    spec = replace(spec, n_steps=12)
-    stacked, alone = (run(trials, spec, lambda n: None) for run in (run_stacked, run_sequential))
+    spec, trials = replace(spec, n_steps=12), trials_of(module, 1, 0.01, 1e20)
+    stacked, alone = (list(run(trials, spec)) for run in (_run_stacked, _run_sequential))
     for losses in (stacked, alone):
-        assert losses.train_after.isnan().tolist() == [False, True]
-    assert float(stacked.train_after[0]) == pytest.approx(float(alone.train_after[0]), rel=2e-5)
+        assert [isnan(each.train_after) for each in losses] == [False, True]
+    assert stacked[0].train_after == pytest.approx(alone[0].train_after, rel=2e-5)
 
 
 @pytest.mark.parametrize(

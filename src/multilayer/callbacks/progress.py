@@ -43,8 +43,7 @@ class TrainingProgress(NoStepHooks, pl.callbacks.ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
-        self.bar = bar_of("{task.description}", self.console)
-        self.bar.disable = self.console.quiet or not self.console.is_terminal
+        self.bar = bar_of("{task.description}", self.console, shown=not self.console.quiet)
         n_epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None
         self.epochs = self.bar.add_task(
             "epoch", total=n_epochs, completed=trainer.current_epoch, words=""
@@ -142,8 +141,8 @@ def _describe(layer: nn.Module) -> str:
     return ", ".join(parts) or str(layer).partition("\n")[0]
 
 
-def bar_of(counted: str, console: Console) -> Progress:
-    """A bar that counts something, with the time left and a few `words`.
+def bar_of(counted: str, console: Console, *, shown: bool = True) -> Progress:
+    """A bar that counts something, with the time left and a few `words`, for terminals alone.
 
     An epoch of a small network takes milliseconds: rich draws ten times a second at most.
     """
@@ -156,6 +155,7 @@ def bar_of(counted: str, console: Console) -> Progress:
         TextColumn("left", table_column=whole),
         TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True)),
         console=console,
+        disable=not (shown and console.is_terminal),
     )
 
 

@@ -1,6 +1,6 @@
 """What each learning rate did to the loss, and which one to use."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
@@ -112,24 +112,23 @@ def edge_warning(
     return None
 
 
-def analyze_sweep(rates: Sequence[float], losses: TrialLosses) -> LRSweepResult:
+def analyze_sweep(rates: Sequence[float], losses: Iterable[TrialLosses]) -> LRSweepResult:
     """Find the regimes of rates, and the best and the suggested one.
 
     Args:
         rates: `(R,)`, ascending.
-        losses: of `R * S` trials, the seeds of a rate side by side.
+        losses: of each of `R * S` trials, the seeds of a rate side by side.
 
     Raises:
         UserError: where every rate diverged.
     """
     grid = np.asarray(rates, dtype=np.float64)
-    before, after = (
-        each.double().numpy().reshape(len(grid), -1)
-        for each in (losses.train_before, losses.train_after)
-    )
-    curves = losses.validation.double().numpy().reshape((*before.shape, -1))
-    after = np.where(np.isfinite(curves).all(axis=2), after, np.nan)
-    lowest = np.where(np.isfinite(curves), curves, np.inf).min(axis=2)
+    trials = zip(*losses, strict=True)
+    before, after, flat = (np.array(each).reshape(len(grid), -1) for each in trials)
+    curves = flat.reshape(*before.shape, -1)  # (R, S * E) -> (R, S, E)
+    is_finite = np.isfinite(curves)
+    after = np.where(is_finite.all(axis=2), after, np.nan)
+    lowest = np.where(is_finite, curves, np.inf).min(axis=2)
     regimes = _classify(before, after)
     if set(regimes) == {"divergent"}:
         raise UserError(

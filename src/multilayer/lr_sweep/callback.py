@@ -2,7 +2,7 @@
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -13,21 +13,19 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.seed import isolate_rng
 from rich.console import Console
-from rich.progress import Progress
 
 from multilayer.callbacks.progress import bar_of
 from multilayer.core.errors import UserError
 from multilayer.core.files import write_text
 from multilayer.data import DataModule
 from multilayer.data.datamodule import overridden_loader
-from multilayer.lr_sweep.analysis import LRSweepResult
+from multilayer.lr_sweep.analysis import LRSweepResult, analyze_sweep
 from multilayer.lr_sweep.plot import draw
-from multilayer.lr_sweep.range_test import N_STEPS, RangeTestResult
-from multilayer.lr_sweep.run import run_range_test, run_sweep
-from multilayer.lr_sweep.trials import derived_seeds, make_spec, make_trials, seeded_modules
+from multilayer.lr_sweep.range_test import N_STEPS, RangeTestResult, analyze_ramps
+from multilayer.lr_sweep.run import run_ramp, run_trials
+from multilayer.lr_sweep.trials import make_spec, make_trials
 from multilayer.plotting.style import save_figure
 from multilayer.runs.folder import RunFolder, config_hash
-from multilayer.stacking.trial import freeze_unused
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.lightning_record import LightningRecord, require_supervised
 from multilayer.training.module import SupervisedModule
@@ -35,19 +33,13 @@ from multilayer.training.runtime import ready_memory
 
 log = logging.getLogger(__name__)
 
-_OWN_STEP = (
-    "training_step",
-    "step",
-    "output",
-    "configure_optimizers",
-    "optimizer_step",
-    "backward",
-)
+_METHODS = ("training_step", "step", "output", "configure_optimizers", "optimizer_step", "backward")
 """What a trial does itself: a module that overrides one of these would train otherwise."""
 
 _PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
 
+@dataclass(kw_only=True, eq=False)
 class LearningRateSweep(EpochCallback):
     """Short trainings at many learning rates, as one stack; the fit then uses the best of them.
 
@@ -76,47 +68,38 @@ class LearningRateSweep(EpochCallback):
 
     STATE = (("suggested", "suggested"),)
 
-    def __init__(
-        self,
-        *,
-        folder: str | Path,
-        method: Literal["sweep", "range"] = "sweep",
-        min_lr: float = 1e-6,
-        max_lr: float = 10.0,
-        n_rates: int = 24,
-        n_seeds: int = 3,
-        fraction: float = 0.2,
-        max_steps: int = 1000,
-        compile: bool | str = "auto",
-        num_threads: int | str = "auto",
-    ) -> None:
-        has_threads = num_threads == "auto" or _is_count(num_threads, 1)
-        arguments = [
-            ("method", method, "sweep or range", method in ("sweep", "range")),
-            ("min_lr", min_lr, "above 0 and below max_lr", 0 < min_lr < max_lr),
-            ("max_lr", max_lr, "finite", max_lr < inf),
-            ("n_rates", n_rates, "a whole number from 3 on", _is_count(n_rates, 3)),
-            ("n_seeds", n_seeds, "a whole number from 1 on", _is_count(n_seeds, 1)),
-            ("fraction", fraction, "above 0 and at most 1", 0 < fraction <= 1),
-            ("max_steps", max_steps, "a whole number from 1 on", _is_count(max_steps, 1)),
-            ("compile", compile, "auto, true or false", compile in ("auto", True, False)),
-            ("num_threads", num_threads, "auto or a whole number from 1 on", has_threads),
+    folder: str | Path
+    method: Literal["sweep", "range"] = "sweep"
+    min_lr: float = 1e-6
+    max_lr: float = 10.0
+    n_rates: int = 24
+    n_seeds: int = 3
+    fraction: float = 0.2
+    max_steps: int = 1000
+    compile: bool | str = "auto"
+    num_threads: int | str = "auto"
+
+    def __post_init__(self) -> None:
+        has_threads = self.num_threads == "auto" or _is_count(self.num_threads, 1)
+        expectations = [
+            ("method", "sweep or range", self.method in ("sweep", "range")),
+            ("min_lr", "above 0 and below max_lr", 0 < self.min_lr < self.max_lr),
+            ("max_lr", "finite", self.max_lr < inf),
+            ("n_rates", "a whole number from 3 on", _is_count(self.n_rates, 3)),
+            ("n_seeds", "a whole number from 1 on", _is_count(self.n_seeds, 1)),
+            ("fraction", "above 0 and at most 1", 0 < self.fraction <= 1),
+            ("max_steps", "a whole number from 1 on", _is_count(self.max_steps, 1)),
+            ("compile", "auto, true or false", self.compile in ("auto", True, False)),
+            ("num_threads", "auto or a whole number from 1 on", has_threads),
         ]
         problems = [
-            f"{name} must be {expected}, got {value}"
-            for name, value, expected, is_right in arguments
-            if not is_right
+            f"{name} must be {expected}, got {getattr(self, name)}"
+            for name, expected, is_met in expectations
+            if not is_met
         ]
         if problems:
             raise ValueError("; ".join(problems))
-        self.run = RunFolder(folder)
-        self.method = method
-        self.rates: list[float] = np.geomspace(min_lr, max_lr, n_rates).tolist()
-        self.n_seeds = n_seeds
-        self.fraction = fraction
-        self.max_steps = max_steps
-        self.compile = compile
-        self.num_threads = num_threads
+        self.run = RunFolder(self.folder)
         self.reset()
 
     def reset(self, n_runs: int = 1) -> None:
@@ -152,42 +135,44 @@ class LearningRateSweep(EpochCallback):
     ) -> float:
         """Find the rate in the first of several processes, and send it to the others."""
         trainer = record.trainer
-        found: tuple[float, str] = (0.0, "")
+        found: float | str = ""
         if trainer.is_global_zero:
             try:
                 result = self.find(trainer, module, data)
                 self.write_outputs(record, result)
-                found = result.suggested, ""
+                found = result.suggested
             except UserError as error:
-                found = 0.0, str(error)
-        suggested, problem = trainer.strategy.broadcast(found)
-        if problem:
-            raise UserError(problem)
-        return suggested
+                found = str(error)
+        found = trainer.strategy.broadcast(found)
+        if isinstance(found, str):
+            raise UserError(found)
+        return found
 
     def find(
         self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule
     ) -> LRSweepResult | RangeTestResult:
         """Run the trials and analyze them; the module is left as it is."""
         start, is_sweep = perf_counter(), self.method == "sweep"
-        seeds = derived_seeds(data.shuffle_seed, self.n_seeds)
         spec = replace(make_spec(trainer, data), compile=self.compile, num_threads=self.num_threads)
         if is_sweep:
-            spec, rates = spec.shortened(self.fraction, self.max_steps), self.rates
+            spec, n_rates = spec.shortened(self.fraction, self.max_steps), self.n_rates
         else:
-            spec, rates = replace(spec, n_steps=N_STEPS), self.rates[:1]
-        n_trials = len(rates) * len(seeds)
+            spec, n_rates = replace(spec, n_steps=N_STEPS), N_STEPS
+        rates: list[float] = np.geomspace(self.min_lr, self.max_lr, n_rates).tolist()
+        n_trials = self.n_seeds * (n_rates if is_sweep else 1)
         log.info(f"lr_sweep: {n_trials} short trainings of {spec.n_steps} steps each")
-        with isolate_rng(), ready_memory(), _progress_bar(trainer) as bar, _autocast_of(trainer):
-            advance = partial(bar.advance, bar.add_task("", total=n_trials, words=""))
-            modules = seeded_modules(module, data, seeds, trainer.strategy.root_device)
-            freeze_unused(modules, data)
-            trials = make_trials(modules, seeds, rates)
-            result: LRSweepResult | RangeTestResult
+        result: LRSweepResult | RangeTestResult
+        console, shown = Console(stderr=True, markup=False), bool(trainer.progress_bar_callback)
+        progress = bar_of("learning rates", console, shown=shown)
+        with isolate_rng(), ready_memory(), progress as bar, _autocast_of(trainer):
+            track = partial(bar.track, task_id=bar.add_task("", total=n_trials, words=""))
+            first = rates if is_sweep else rates[:1]
+            trials = make_trials(module, data, first, self.n_seeds, spec.features.device)
             if is_sweep:
-                result = run_sweep(trials, rates, spec, data, advance)
+                result = analyze_sweep(rates, track(run_trials(trials, spec, data), n_trials))
             else:
-                result = run_range_test(trials, self.rates, spec, advance)
+                ramps = [run_ramp(trial, spec, rates) for trial in track(trials)]
+                result = analyze_ramps(rates, ramps)
         for line in (*result.describe(), f"took {perf_counter() - start:.1f} s"):
             log.info(f"lr_sweep: {line}")
         return result
@@ -232,11 +217,9 @@ def _is_count(value: Any, least: int) -> bool:
 
 def _check_supported(trainer: pl.Trainer, module: SupervisedModule, data: DataModule) -> None:
     """Raise `UserError` where a trial would not be the beginning of the real training."""
-    kind = type(module)
-    changed = (
-        each for each in _OWN_STEP if getattr(kind, each) is not getattr(SupervisedModule, each)
-    )
-    own_step, own_loader = next(changed, None), overridden_loader(type(data))
+    kind, base = type(module), SupervisedModule
+    changed = [each for each in _METHODS if getattr(kind, each) is not getattr(base, each)]
+    own_step, own_loader = next(iter(changed), None), overridden_loader(type(data))
     if own_step or own_loader:
         owner = (kind if own_step else type(data)).__name__
         problem = f"{owner} has a {own_step or own_loader} of its own, which it does not know"
@@ -267,11 +250,3 @@ def _autocast_of(trainer: pl.Trainer) -> AbstractContextManager[None]:
         return nullcontext()
     context: AbstractContextManager[None] = trainer.precision_plugin.forward_context()
     return context
-
-
-def _progress_bar(trainer: pl.Trainer) -> Progress:
-    """A bar over the trials; a terminal shows it if the trainer has a progress bar."""
-    console = Console(stderr=True, markup=False)
-    bar = bar_of("learning rates", console)
-    bar.disable = not (console.is_terminal and trainer.progress_bar_callback is not None)
-    return bar

@@ -1,5 +1,7 @@
 """Figures of a sweep or a range test: the loss against the learning rate."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -38,16 +40,9 @@ def _draw_sweep(axes: Axes, result: LRSweepResult) -> None:
     _finish(axes, "lowest validation loss", np.nanmin(mean), highest, result.suggested)
     beyond = rates[~(losses <= axes.get_ylim()[1]).all(axis=1)]
     if len(beyond):  # with a seed above the figure, or not finite
-        axes.plot(
-            beyond,
-            np.ones(len(beyond)),
-            "^",
-            transform=axes.get_xaxis_transform(),
-            color=GREY,
-            clip_on=False,
-            markersize=5,
-            label="beyond the axis",
-        )
+        top: Any = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+        heights = [1.0] * len(beyond)
+        axes.plot(beyond, heights, "^", color=GREY, markersize=5, label="beyond the axis", **top)
 
 
 def _draw_range_test(axes: Axes, result: RangeTestResult) -> None:
@@ -65,16 +60,9 @@ def _mark_regimes(axes: Axes, result: LRSweepResult) -> None:
     for regime, own in result.spans():
         start, end = own[0] / half_step, own[-1] * half_step
         axes.axvspan(start, end, color=_COLORS[regime], alpha=0.15, linewidth=0)
-        axes.text(
-            float(np.sqrt(start * end)),
-            0.96,
-            regime,
-            color=_COLORS[regime],
-            transform=axes.get_xaxis_transform(),
-            ha="center",
-            va="top",
-            rotation=0 if len(own) > 3 else 90,
-        )
+        name = axes.text(float(np.sqrt(start * end)), 0.96, regime, color=_COLORS[regime])
+        name.set(transform=axes.get_xaxis_transform(), ha="center", va="top")
+        name.set_rotation(0 if len(own) > 3 else 90)
     axes.set_xlim(result.rates[0] / half_step, result.rates[-1] * half_step)
 
 

@@ -110,18 +110,15 @@ def _smooth(losses: Array) -> Array:
     >>> _smooth(np.array([1.0, 1.0])).round(6)
     array([1., 1.])
     """
-    mean, averages = 0.0, []
-    for i, loss in enumerate(losses, start=1):
-        mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
-        averages.append(mean / (1 - _SMOOTHING**i))
-    return np.array(averages)
+    averages: Array = polars.Series(losses).ewm_mean(alpha=1 - _SMOOTHING, adjust=True).to_numpy()
+    return averages
 
 
 def _steps_until_explosion(smoothed: Array) -> int:
     """How many steps come before the loss explodes; see `_EXPLODED`."""
     lowest = np.minimum.accumulate(smoothed)
-    exploded = np.flatnonzero(smoothed > lowest + _EXPLODED * np.abs(lowest))
-    return int(exploded[0]) if len(exploded) else len(smoothed)
+    exploded = smoothed > lowest + _EXPLODED * np.abs(lowest)
+    return int(np.append(exploded, True).argmax())
 
 
 def _steepest(rates: Array, smoothed: Array) -> float:
@@ -130,7 +127,5 @@ def _steepest(rates: Array, smoothed: Array) -> float:
     slopes = []
     for centre in log_rates[: smoothed.argmin() + 1]:
         near = np.abs(log_rates - centre) <= np.log(_HALF_WINDOW) + 1e-9
-        x, y = log_rates[near], smoothed[near]
-        deviation = x - x.mean()
-        slopes.append((deviation @ y) / (deviation @ deviation))
+        slopes.append(np.polyfit(log_rates[near], smoothed[near], 1)[0])
     return float(rates[int(np.argmin(slopes))])

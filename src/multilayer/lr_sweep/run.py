@@ -1,52 +1,57 @@
-"""From a module that is about to be trained to a learning rate for it."""
+"""Runs the short trainings: as stacks, or one after the other where networks do not stack."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from itertools import takewhile
+from math import isfinite, nan
 
-import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from multilayer.data import DataModule
-from multilayer.lr_sweep.analysis import LRSweepResult, analyze_sweep
-from multilayer.lr_sweep.range_test import RangeTestResult, analyze_ramps
-from multilayer.lr_sweep.sequential import run_ramp, run_sequential
-from multilayer.lr_sweep.stacked import run_stacked
-from multilayer.lr_sweep.trials import Trial, TrialSpec
+from multilayer.data.batches import Minibatch
+from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec
+from multilayer.stacking.block import Block, Step, make_block
+from multilayer.stacking.chunks import calls, rows_of_call
 from multilayer.stacking.compat import alike
-from multilayer.stacking.optimizers import STACKED
+from multilayer.stacking.model import Template, draw_keys, key_generator
+from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
+from multilayer.stacking.runner import Runner
 from multilayer.stacking.trial import CannotStackError, try_step
 
 log = logging.getLogger(__name__)
 
+_MAX_ROWS_PER_STEP = 2**18
+"""Rows of all trials of a block together: the memory of a step grows with them."""
 
-def run_sweep(
-    trials: Sequence[Trial],
-    rates: Sequence[float],
-    spec: TrialSpec,
-    data: DataModule,
-    advance: Callable[[int], None],
-) -> LRSweepResult:
-    """Run the trials, stacked if possible, and analyze their losses.
+
+def run_trials(trials: Sequence[Trial], spec: TrialSpec, data: DataModule) -> Iterator[TrialLosses]:
+    """Train the trials, stacked if possible; their modules are left as they are.
 
     Args:
-        trials: for each learning rate those of all seeds; their modules are left as they are.
-        rates: the learning rates, ascending.
-        spec: what the trials train on.
+        trials: of a rate and a seed each.
+        spec: what they train on.
         data: two of its rows show whether the networks stack.
-        advance: called with the number of trials that have just ended.
+
+    Yields:
+        The losses of each trial.
     """
     reason = _why_sequential(trials, data)
     if reason is None:
-        return analyze_sweep(rates, run_stacked(trials, spec, advance))
+        return _run_stacked(trials, spec)
     log.info(
         f"lr_sweep: one after the other, because {reason}; "
         "callbacks.lr_sweep.method=range is quicker"
     )
-    return analyze_sweep(rates, run_sequential(trials, spec, advance))
+    return _run_sequential(trials, spec)
 
 
 def _why_sequential(trials: Sequence[Trial], data: DataModule) -> str | None:
     """Why the networks cannot be a stack; None where they can."""
-    optimizer = type(trials[0].optimizer)
+    optimizer = type(trials[0].make_optimizer())
     if optimizer not in STACKED:
         return f"{optimizer.__name__} has no stacked form"
     modules = list(dict.fromkeys(trial.module for trial in trials))  # one for each seed
@@ -60,23 +65,126 @@ def _why_sequential(trials: Sequence[Trial], data: DataModule) -> str | None:
     return None
 
 
-def run_range_test(
-    trials: Sequence[Trial],
-    rates: Sequence[float],
-    spec: TrialSpec,
-    advance: Callable[[int], None],
-) -> RangeTestResult:
-    """Run the trials one after the other, with rising learning rates, and analyze their losses.
+def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLosses]:
+    """Train trials whose networks have the same shape, block by block.
 
-    Args:
-        trials: one for each seed; they are trained in place.
-        rates: the rates rise from the first of these to the last, log-spaced over the steps.
-        spec: what the trials train on.
-        advance: called with 1 after each trial.
+    All trials of a block take each step together.
     """
-    rising = np.geomspace(rates[0], rates[-1], spec.n_steps).tolist()
-    ramps = []
+    template = Template([trial.module for trial in trials])
+    optimizer = stack_optimizer([trial.make_optimizer() for trial in trials])
+    names = optimizer.number_names() + ("clip",) * (spec.max_norm is not None)
+    step = Step(template, optimizer, names)
+    max_members = min(step.most_members(), max(1, _MAX_ROWS_PER_STEP // spec.batch_size))
+    blocks = _equal_parts(len(trials), max_members)
+    device = spec.features.device
+    runner = Runner(step, choice=spec.compile, threads=spec.num_threads, device=device)
+    for number, members in enumerate(blocks):
+        n_steps_left = (len(blocks) - number) * spec.n_steps
+        own = [trials[k] for k in members]
+        losses = _run_block(own, members, step, runner, spec, n_steps_left)
+        yield from losses[: len(set(members))]
+
+
+def _run_block(
+    trials: Sequence[Trial],
+    members: Sequence[int],
+    step: Step,
+    runner: Runner,
+    spec: TrialSpec,
+    n_steps_left: int,
+) -> list[TrialLosses]:
+    """The losses of the trials of a block, which are these members of the stack."""
+    groups = [group_of(trial.make_optimizer()) for trial in trials]
+    modules = [trial.module for trial in trials]
+    block = make_block(step.template, modules, members, step.optimizer, groups)
+    generators = [key_generator(trial.seed) for trial in trials]
+    clips = None if spec.max_norm is None else [spec.max_norm] * len(trials)
+    device = spec.features.device
+    before = _losses(step, block, spec.train)
+    n_done, curves = 0, []
+    for order in spec.epochs([trial.seed for trial in trials]):
+        for first, end in calls(order.shape[1], spec.batch_size):
+            n = end - first
+            keys = torch.stack([draw_keys(each, n) for each in generators], dim=1)
+            inputs = (
+                spec.features,
+                spec.target,
+                rows_of_call(order, first, end, spec.batch_size).to(device),
+                step.numbers([groups], clips, n_done, n).to(block.weights),
+                keys.to(device),
+            )
+            runner.run(block, inputs, n_steps_left - n_done)
+            n_done += n
+        curves.append(_losses(step, block, spec.validation))
+    after = _losses(step, block, spec.train)
+    return list(map(TrialLosses, before, after, zip(*curves, strict=True)))
+
+
+def _losses(step: Step, block: Block, rows: Minibatch) -> list[float]:
+    """The losses of rows, one for each member; NaN where it is not finite."""
+    loss, _ = step.evaluate(block, *rows)
+    losses: list[float] = torch.where(block.alive, loss, torch.nan).float().tolist()
+    return losses
+
+
+def _equal_parts(n: int, max_size: int) -> list[list[int]]:
+    """The numbers below `n` in parts of equal size; the last number fills up the last part.
+
+    >>> _equal_parts(5, max_size=2)
+    [[0, 1], [2, 3], [4, 4]]
+    """
+    n_parts = -(-n // max_size)
+    size = -(-n // n_parts)
+    return [[min(k, n - 1) for k in range(i, i + size)] for i in range(0, n, size)]
+
+
+def _run_sequential(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLosses]:
+    """Train copies of the trials one after the other, with autograd and torch's own optimizer."""
     for trial in trials:
-        ramps.append(run_ramp(trial, spec, rising))
-        advance(1)
-    return analyze_ramps(rising, ramps)
+        copied = replace(trial, module=deepcopy(trial.module))
+        module, take_step = copied.module, _stepper(copied, spec)
+        before = module.evaluate([spec.train])["loss"]
+        is_alive, curve = True, []
+        for (rows,) in spec.epochs([trial.seed]):
+            losses = map(take_step, torch.split(rows, spec.batch_size))
+            is_alive = is_alive and all(map(isfinite, losses))
+            curve.append(module.evaluate([spec.validation])["loss"] if is_alive else nan)
+        after = module.evaluate([spec.train])["loss"] if is_alive else nan
+        yield TrialLosses(before, after, curve)
+
+
+def run_ramp(trial: Trial, spec: TrialSpec, rates: Sequence[float]) -> list[float]:
+    """Train one trial in place, with another learning rate in each step.
+
+    Returns:
+        The loss of each minibatch. There are fewer than rates where a loss was not finite.
+    """
+    take_step, epochs = _stepper(trial, spec), spec.epochs([trial.seed])
+    minibatches = (each for (rows,) in epochs for each in torch.split(rows, spec.batch_size))
+    return list(takewhile(isfinite, map(take_step, minibatches, rates)))
+
+
+def _stepper(trial: Trial, spec: TrialSpec) -> Callable[..., float]:
+    """A function that takes a step on some rows, unless their loss is not finite.
+
+    It is given the rows, and the learning rate if that is not the trial's own; it returns the loss
+    before the step.
+    """
+    torch.manual_seed(trial.seed)
+    module, optimizer = trial.module, trial.make_optimizer()
+
+    def take_step(minibatch: Tensor, rate: float = trial.lr) -> float:
+        rows = minibatch.to(spec.features.device)
+        loss = module.loss_of(module.output(spec.features[rows]), spec.target[rows])
+        value = float(loss.detach())
+        if isfinite(value):
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            if spec.max_norm is not None:
+                clip_grad_norm_(module.parameters(), spec.max_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        return value
+
+    return take_step

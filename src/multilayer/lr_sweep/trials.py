@@ -18,6 +18,7 @@ from multilayer.core.errors import UserError
 from multilayer.data import DataModule
 from multilayer.data.batches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
+from multilayer.stacking.trial import freeze_unused
 from multilayer.training.factory import limited_batches, make_checked_network, planned_steps
 from multilayer.training.module import SupervisedModule
 
@@ -29,9 +30,6 @@ _MAX_ROWS_SAMPLED = 2**18
 
 _MIN_STEPS = 20
 """Steps of a short training, unless the whole training has fewer."""
-
-
-_SCORED: tuple[Split, Split] = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -82,36 +80,40 @@ class TrialSpec:
 
 @dataclass(frozen=True)
 class Trial:
-    """One short training: a network, its optimizer, and the seed of its random numbers."""
+    """One short training: a network, its learning rate, and the seed of its random numbers."""
 
     module: SupervisedModule
-    optimizer: Optimizer
+    lr: float
     seed: int
 
-    def copied(self) -> "Trial":
-        """The trial with its own network, for one that is trained in place."""
-        module = deepcopy(self.module)
-        lr = self.optimizer.param_groups[0]["lr"]
-        return Trial(module, optimizer_with(module, lr), self.seed)
+    def make_optimizer(self) -> Optimizer:
+        """The module's optimizer, with the learning rate.
+
+        Raises:
+            UserError: where the optimizer takes none.
+        """
+        make: Any = self.module.make_optimizer
+        try:
+            optimizer: Optimizer = make(self.module.network.parameters(), lr=self.lr)
+        except TypeError as error:
+            raise UserError(f"callbacks.lr_sweep: the optimizer must take lr: {error}") from error
+        if isinstance(optimizer, LBFGS):
+            raise UserError("callbacks.lr_sweep: LBFGS searches for the length of each step itself")
+        return optimizer
 
 
 class TrialLosses(NamedTuple):
-    """The losses of K trials; NaN where a loss was not finite.
+    """The losses of a trial; NaN where one was not finite.
 
     Attributes:
-        train_before: `(K,)`, of the training rows before the first step.
-        train_after: `(K,)`, of the same rows after the last step.
-        validation: `(K, n_epochs)`, after each epoch, the last of which may be cut short.
+        train_before: of the training rows before the first step.
+        train_after: of the same rows after the last step.
+        validation: after each epoch, the last of which may be cut short.
     """
 
-    train_before: Tensor
-    train_after: Tensor
-    validation: Tensor
-
-
-def concat(parts: Sequence[TrialLosses], n: int) -> TrialLosses:
-    """The losses of several groups of trials, the first `n` of them all."""
-    return TrialLosses(*(torch.cat(losses)[:n] for losses in zip(*parts, strict=True)))
+    train_before: float
+    train_after: float
+    validation: Sequence[float]
 
 
 def make_spec(trainer: pl.Trainer, data: DataModule) -> TrialSpec:
@@ -129,10 +131,9 @@ def make_spec(trainer: pl.Trainer, data: DataModule) -> TrialSpec:
     batch_size = len(rows) if data.batch_size == "full" else min(data.batch_size, len(rows))
     batch_size *= trainer.world_size
     n_minibatches = ceil(len(rows) / batch_size)
-    train, validation = (
-        Minibatch(*(each.to(device) for each in data.split_tensors(split, _MAX_ROWS_SCORED)))
-        for split in _SCORED
-    )
+    splits: tuple[Split, Split] = ("train", "validation")
+    scored = [data.split_tensors(split, _MAX_ROWS_SCORED) for split in splits]
+    train, validation = (Minibatch(*(each.to(device) for each in rows)) for rows in scored)
     limits = {
         key: getattr(trainer, key)
         for key in ("limit_train_batches", "accumulate_grad_batches", "max_epochs", "max_steps")
@@ -150,59 +151,38 @@ def make_spec(trainer: pl.Trainer, data: DataModule) -> TrialSpec:
     )
 
 
-def derived_seeds(seed: int, n: int) -> list[int]:
-    """The run's own seed, and `n - 1` others that are unrelated to the seeds after it.
+def make_trials(
+    module: SupervisedModule,
+    data: DataModule,
+    rates: Sequence[float],
+    n_seeds: int,
+    device: torch.device,
+) -> list[Trial]:
+    """A trial for each learning rate and seed, the seeds of a rate side by side.
 
-    >>> derived_seeds(0, 3)
-    [0, 2968811710, 3677149159]
+    The trials of a seed share a module, a copy that has the module's weights for the first seed and
+    new ones for the others. Only a module that carries its config can be built again. All seeds of
+    any other have the same weights, and differ in the order of the rows and in dropout.
     """
-    return [seed, *map(int, SeedSequence(seed).generate_state(n - 1))] if n > 1 else [seed]
-
-
-def seeded_modules(
-    module: SupervisedModule, data: DataModule, seeds: Sequence[int], device: torch.device
-) -> list[SupervisedModule]:
-    """A copy of the module for each seed: the first with its weights, the others with new ones.
-
-    Only a module that carries its config can be built again. All seeds of any other have the same
-    weights, and differ in the order of the rows and in dropout.
-    """
+    seeds = _derived_seeds(data.shuffle_seed, n_seeds)
     copies = [deepcopy(module) for _ in seeds]
     if "config" in module.metadata:
-        for copied, seed in list(zip(copies, seeds, strict=True))[1:]:
+        for copied, seed in zip(copies[1:], seeds[1:], strict=True):
             for seed_library in (torch.manual_seed, np.random.seed, random.seed):
                 seed_library(seed)
             config = module.metadata["config"]
             copied.network = make_checked_network(config, data.columns, data.preprocessing)
             copied.network.train(module.network.training)
-    return [copied.to(device).train() for copied in copies]
+    copies = [copied.to(device).train() for copied in copies]
+    freeze_unused(copies, data)
+    pairs = list(zip(copies, seeds, strict=True))
+    return [Trial(copied, rate, seed) for rate in rates for copied, seed in pairs]
 
 
-def make_trials(
-    modules: Sequence[SupervisedModule], seeds: Sequence[int], rates: Sequence[float]
-) -> list[Trial]:
-    """A trial for each learning rate and seed, the seeds of a rate side by side.
+def _derived_seeds(seed: int, n: int) -> list[int]:
+    """The run's own seed, and `n - 1` others that are unrelated to the seeds after it.
 
-    The trials of one seed share its module: a stack copies the weights.
+    >>> _derived_seeds(0, 3)
+    [0, 2968811710, 3677149159]
     """
-    return [
-        Trial(module, optimizer_with(module, rate), seed)
-        for rate in rates
-        for module, seed in zip(modules, seeds, strict=True)
-    ]
-
-
-def optimizer_with(module: SupervisedModule, lr: float) -> Optimizer:
-    """The module's optimizer, with a learning rate.
-
-    Raises:
-        UserError: where the optimizer takes none.
-    """
-    make: Any = module.make_optimizer
-    try:
-        optimizer: Optimizer = make(module.network.parameters(), lr=lr)
-    except TypeError as error:
-        raise UserError(f"callbacks.lr_sweep: the optimizer must take lr: {error}") from error
-    if isinstance(optimizer, LBFGS):
-        raise UserError("callbacks.lr_sweep: LBFGS searches for the length of each step itself")
-    return optimizer
+    return [seed, *map(int, SeedSequence(seed).generate_state(n - 1))] if n > 1 else [seed]

@@ -10,17 +10,8 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from multilayer.plotting.style import (
-    BLACK,
-    BLUE,
-    COLOUR_MAP,
-    GREY,
-    ORANGE,
-    PALETTE,
-    new_figure,
-    shortened,
-    styled,
-)
+from multilayer.plotting import style
+from multilayer.plotting.style import BLACK, PALETTE, shortened
 
 _N_POINTS = 150
 """Points of the grid along each axis."""
@@ -28,7 +19,7 @@ _N_POINTS = 150
 _MARKERS = "o^sDvP*"
 
 
-@styled
+@style.styled
 def draw_boundary(
     predict: Callable[[Any], Any],
     rows: Mapping[str, tuple[Any, Any]],
@@ -54,12 +45,13 @@ def draw_boundary(
     grid = np.linspace(low - margin, high + margin, _N_POINTS)  # (_N_POINTS, 2)
     x, y = np.meshgrid(grid[:, 0], grid[:, 1])
     probabilities = predict(np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32))
-    figure = new_figure(7.2, 5.4)
+    figure = style.new_figure(7.2, 5.4)
     axes = figure.add_subplot()
-    colours = _class_colours(len(classes))
-    if len(classes) == 2:
+    n, scale = len(classes), matplotlib.colormaps[style.COLOUR_MAP]
+    colours = PALETTE[:n] if n <= len(PALETTE) else scale(np.linspace(0, 1, n))
+    if n == 2:
         label = f"predicted probability of {shortened(target)} = {shortened(classes[1])}"
-        _fill_by_probability(axes, x, y, probabilities[:, 1].reshape(x.shape), label)
+        _fill_by_probability(axes, x, y, probabilities[:, 1].reshape(x.shape), colours, label)
     else:
         _fill_by_class(axes, x, y, probabilities.argmax(axis=1).reshape(x.shape), colours)
     _scatter(axes, rows, classes, colours)
@@ -68,25 +60,16 @@ def draw_boundary(
     return figure
 
 
-def _class_colours(n: int) -> list[Any]:
-    """A colour for each class."""
-    if n == 2:
-        return [BLUE, ORANGE]
-    if n <= len(PALETTE):
-        return list(PALETTE[:n])
-    return list(matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, n)))
-
-
-def _fill_by_probability(axes: Axes, x: Any, y: Any, probability: Any, label: str) -> None:
+def _fill_by_probability(axes: Axes, x: Any, y: Any, chance: Any, ends: Any, label: str) -> None:
     """Colours by the probability of the second of two classes; a line where it is one half."""
-    colours = LinearSegmentedColormap.from_list("classes", [BLUE, "white", ORANGE])
-    filled = axes.contourf(x, y, probability, np.linspace(0, 1, 11), cmap=colours, alpha=0.6)
-    if probability.min() < 0.5 < probability.max():
-        axes.contour(x, y, probability, [0.5], colors=BLACK, linewidths=2)
+    scale = LinearSegmentedColormap.from_list("classes", [ends[0], "white", ends[1]])
+    filled = axes.contourf(x, y, chance, np.linspace(0, 1, 11), cmap=scale, alpha=0.6)
+    if chance.min() < 0.5 < chance.max():
+        axes.contour(x, y, chance, [0.5], colors=BLACK, linewidths=2)
     axes.figure.colorbar(filled, ax=axes, format=PercentFormatter(1)).set_label(label)
 
 
-def _fill_by_class(axes: Axes, x: Any, y: Any, labels: Any, colours: Sequence[Any]) -> None:
+def _fill_by_class(axes: Axes, x: Any, y: Any, labels: Any, colours: Any) -> None:
     """Colours by the likeliest class, with lines between."""
     n = len(colours)
     axes.pcolormesh(x, y, labels, cmap=ListedColormap(colours), vmin=-0.5, vmax=n - 0.5, alpha=0.3)
@@ -96,10 +79,7 @@ def _fill_by_class(axes: Axes, x: Any, y: Any, labels: Any, colours: Sequence[An
 
 
 def _scatter(
-    axes: Axes,
-    rows: Mapping[str, tuple[Any, Any]],
-    classes: Sequence[str],
-    colours: Sequence[Any],
+    axes: Axes, rows: Mapping[str, tuple[Any, Any]], classes: Sequence[str], colours: Any
 ) -> None:
     """The rows by class; those that are not trained on have a black edge.
 
@@ -109,10 +89,10 @@ def _scatter(
         edge, size = ("white", 24) if split == "train" else (BLACK, 40)
         for k, colour in enumerate(colours):
             x, y = columns[target == k].T
-            style: Any = {"color": colour, "marker": _MARKERS[k % len(_MARKERS)]}
-            axes.scatter(x, y, s=size, edgecolors=edge, linewidths=0.8, **style)
+            dots = axes.scatter(x, y, s=size, color=colour, marker=_MARKERS[k % len(_MARKERS)])
+            dots.set(edgecolor=edge, linewidth=0.8)
     if len(classes) <= len(PALETTE):
         for k, (name, colour) in enumerate(zip(classes, colours, strict=True)):
             marker = _MARKERS[k % len(_MARKERS)]
             axes.plot([], [], marker, ms=8, color=colour, label=shortened(name))
-    axes.plot([], [], "o", ms=8, color=GREY, mec=BLACK, label="black edge: validation")
+    axes.plot([], [], "o", ms=8, color=style.GREY, mec=BLACK, label="black edge: validation")
