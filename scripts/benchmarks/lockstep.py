@@ -21,15 +21,14 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command does, before torch
 
-import pytorch_lightning as pl
 import torch
-from measuring import Rates, measure, ratio, show, versions
+from measuring import Rates, config_of, measure, ratio, show, versions
+from peers import bare_rate, raw_rate
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer import MLP
-from multilayer.cli.check import check_command_line
 from multilayer.data import DataModule
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
@@ -45,21 +44,14 @@ WORK = ["loss=cross_entropy", "logger=none", "callbacks=none", "trainer.max_epoc
 
 def read_data() -> DataModule:
     """The digits."""
-    data = make_data(plain(WORK))
+    data = make_data(config_of(*WORK))
     data.setup()
     return data
 
 
-def plain(overrides: list[str]) -> dict[str, Any]:
-    """A config."""
-    config = check_command_line("train", overrides)
-    assert config is not None
-    return config
-
-
 def make_stack(data: DataModule, n_members: int, *overrides: str, **options: Any) -> Stack:
     """A stack that is ready to be trained."""
-    config = plain([*WORK, *overrides])
+    config = config_of(*WORK, *overrides)
     folder = Path(tempfile.mkdtemp())
     members = []
     for k in range(n_members):
@@ -85,52 +77,9 @@ def rate_of(stack: Stack, seconds: float = SECONDS) -> float:
     return (stack.n_steps - before) * len(stack.alive()) / (perf_counter() - start)
 
 
-class PlainModule(pl.LightningModule):
-    """The least that Lightning needs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = MLP(64, 10, d_hidden=[128, 64])
-        self.loss = nn.CrossEntropyLoss()
-
-    def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
-        """The loss."""
-        return self.loss(self.network(batch[0]), batch[1])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam."""
-        return torch.optim.Adam(self.parameters())
-
-
-def lightning_rate(features: torch.Tensor, target: torch.Tensor) -> float:
-    """A plain fit of one network with a DataLoader: no logger, no callback, no validation."""
-    loader = DataLoader(TensorDataset(features, target), batch_size=64, shuffle=True)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=40,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    module = PlainModule()
-    start = perf_counter()
-    trainer.fit(module, loader)
-    return trainer.global_step / (perf_counter() - start)
-
-
-def raw_rate(features: torch.Tensor, target: torch.Tensor) -> float:
-    """A loop of plain PyTorch over indexed tensors."""
-    network, loss = MLP(64, 10, d_hidden=[128, 64]), nn.CrossEntropyLoss()
-    optimizer = torch.optim.Adam(network.parameters())
-    start, n_steps = perf_counter(), 0
-    while perf_counter() - start < SECONDS:
-        for rows in torch.randperm(len(target)).split(64):
-            optimizer.zero_grad()
-            loss(network(features[rows]), target[rows]).backward()
-            optimizer.step()
-            n_steps += 1
-    return n_steps / (perf_counter() - start)
+def make_parts() -> tuple[Any, ...]:
+    """A new network, the loss, and what makes the optimizer."""
+    return MLP(64, 10, d_hidden=[128, 64]), nn.CrossEntropyLoss(), torch.optim.Adam
 
 
 def sklearn_rate(features: torch.Tensor, target: torch.Tensor) -> float:
@@ -171,7 +120,8 @@ def matrix_rate() -> float:
 
 def training(data: DataModule, rounds: int) -> None:
     """Training alone, beside the peers."""
-    features, target = data.split_tensors("train")
+    features, target = rows = data.split_tensors("train")
+    loader = DataLoader(TensorDataset(*rows), batch_size=64, shuffle=True)
     stack, one = make_stack(data, 32), make_stack(data, 1)
     dropout, eager = make_stack(data, 32, "model.dropout=0.1"), make_stack(data, 32, choice=False)
     for each in (stack, one, dropout, eager):
@@ -188,8 +138,8 @@ def training(data: DataModule, rounds: int) -> None:
                 "lockstep K=32, not compiled": lambda: rate_of(eager),
                 "lockstep K=1": lambda: rate_of(one),
                 "JAX K=32": lambda: jax_rate(32),
-                "Lightning, DataLoader": lambda: lightning_rate(features, target),
-                "PyTorch loop": lambda: raw_rate(features, target),
+                "Lightning, DataLoader": lambda: bare_rate(loader, 40, *make_parts()),
+                "PyTorch loop": lambda: raw_rate(rows, *make_parts(), n_epochs=100),
                 "scikit-learn": lambda: sklearn_rate(features, target),
             },
         )
@@ -288,9 +238,7 @@ def sweeps(n_rates: int, rounds: int, wanted: float) -> None:
             seconds["lockstep, warm"].append(sweep_seconds("lockstep", n_rates, cache))
         seconds["joblib"].append(sweep_seconds("joblib", n_rates))
     print(f"\n{8 * n_rates} runs as a process, seconds")
-    for name, values in seconds.items():
-        middle = statistics.median(values)
-        print(f"{name:42s} {middle:10.1f}   ({min(values):.1f} to {max(values):.1f})")
+    show(seconds, digits=1)
     for name in ("lockstep, cold", "lockstep, warm"):
         ratio(seconds, "joblib", name, wanted)
 

@@ -22,10 +22,9 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from measuring import versions
+from measuring import config_of, versions
 from pytorch_lightning.tuner import Tuner
 
-from multilayer.cli.check import check_command_line
 from multilayer.data import DataModule
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.progress import SweepProgress
@@ -64,13 +63,6 @@ class Record:
         )
 
 
-def plain(*overrides: str) -> dict[str, Any]:
-    """A config."""
-    config = check_command_line("train", overrides)
-    assert config is not None
-    return config
-
-
 def suggest_by_callback(method: str) -> Suggest:
     """Our callback's rate."""
 
@@ -101,7 +93,12 @@ def train_all(
 ) -> list[float]:
     """The final validation loss of complete trainings, one for each rate and seed."""
     jobs = [
-        Job(number, plain(*words, f"optimizer.lr={rate}", f"seed={seed}"), folder / str(number), [])
+        Job(
+            number,
+            config_of(*words, f"optimizer.lr={rate}", f"seed={seed}"),
+            folder / str(number),
+            [],
+        )
         for number, (rate, seed) in enumerate(pairs)
     ]
     ready, broken = prepare_jobs(jobs, data)
@@ -119,7 +116,7 @@ def run_case(name: str, optimizer: str, n_seeds: int, records: dict[str, Record]
     """One data set and optimizer: the grid, then what each method's rates lead to."""
     words = [f"data={name}", f"optimizer={optimizer}", "logger=none", "trainer=cpu"]
     seeds = list(range(n_seeds))
-    data = make_data(plain(*words))
+    data = make_data(config_of(*words))
     data.setup()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -133,7 +130,7 @@ def run_case(name: str, optimizer: str, n_seeds: int, records: dict[str, Record]
             for seed in seeds:
                 own = data.with_shuffle_seed(seed)
                 start = perf_counter()
-                config = plain(*words, f"seed={seed}", "callbacks=none")
+                config = config_of(*words, f"seed={seed}", "callbacks=none")
                 rate = suggest(config, own, folder / method / str(seed))
                 record.seconds.append(perf_counter() - start)
                 found.append(rate or DEFAULT[optimizer])

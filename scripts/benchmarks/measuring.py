@@ -5,8 +5,18 @@ import platform
 import statistics
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import Any
+
+from multilayer.cli.check import check_command_line
 
 Rates = dict[str, list[float]]
+
+
+def config_of(*overrides: str) -> dict[str, Any]:
+    """The config of a training."""
+    config = check_command_line("train", overrides)
+    assert config is not None
+    return config
 
 
 def versions(*names: str) -> str:
@@ -32,6 +42,11 @@ def show(rates: Rates, digits: int = 0) -> None:
 
 
 def ratio(rates: Rates, name: str, peer: str, wanted: float) -> None:
-    """The median over rounds of the ratio of two rates, beside what it should be."""
-    found = statistics.median(a / b for a, b in zip(rates[name], rates[peer], strict=True))
+    """The median over rounds of the ratio of two rates, and what it should be at least."""
+    found = median_ratio(rates[name], rates[peer])
     print(f"{name + ' / ' + peer:62s} {found:6.2f}   (at least {wanted:g})")
+
+
+def median_ratio(values: list[float], others: list[float]) -> float:
+    """The median over rounds of a ratio."""
+    return statistics.median(a / b for a, b in zip(values, others, strict=True))

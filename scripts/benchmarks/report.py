@@ -19,9 +19,8 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-from measuring import measure, show, versions
+from measuring import config_of, measure, show, versions
 
-from multilayer.cli.check import check_command_line
 from multilayer.reports.configs import rank_configs
 from multilayer.reports.report import draw_all
 from multilayer.reports.runs import read_curves
@@ -46,8 +45,7 @@ def make_sweep(folder: Path) -> None:
     noted = {"hydra": {"sweeper": sweeper, "overrides": {"task": words}}}
     folder.mkdir(parents=True)
     (folder / "multirun.yaml").write_text(json.dumps(noted))
-    base = check_command_line("train", [])
-    assert base is not None
+    base = config_of()
     for number, values in enumerate(product(*GRID.values())):
         base["optimizer"]["lr"], base["model"]["dropout"] = values[:2]
         base["optimizer"]["weight_decay"], base["seed"] = values[2:]

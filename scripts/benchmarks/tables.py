@@ -18,13 +18,12 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 
 import numpy as np
 import polars as pl
 import torch
-from measuring import Rates, measure, ratio, show, versions
+from measuring import Rates, measure, median_ratio, ratio, show, versions
 from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer.data import TableData
@@ -78,8 +77,7 @@ def minibatches(rounds: int) -> None:
 
 def times(words: str, peer: list[float], ours: list[float], most: float) -> None:
     """The median over rounds of a ratio that should be small."""
-    found = median(a / b for a, b in zip(peer, ours, strict=True))
-    print(f"{words:62s} {found:6.2f}   (at most {most:g})")
+    print(f"{words:62s} {median_ratio(peer, ours):6.2f}   (at most {most:g})")
 
 
 # Reading --------------------------------------------------------------------------------------
@@ -175,7 +173,7 @@ def streaming(rounds: int, folder: Path, gigabytes: float) -> None:
     ratio(compared, "streamed", "in memory", 0.5)
     print("\npeak of resident memory of the whole process, MB")
     show(memory)
-    grown = median(a / b for a, b in zip(memory[large], memory[streamed], strict=True))
+    grown = median_ratio(memory[large], memory[streamed])
     print(f"{'peak, streamed from four times the rows':62s} {grown:6.2f}")
 
 

@@ -14,30 +14,26 @@ import io
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from measuring import Rates, measure, ratio, show, versions
+from measuring import Rates, config_of, measure, ratio, show, versions
+from peers import bare_rate, fit_rate, raw_rate
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from multilayer import DataModule
-from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.training.factory import make_data, make_loss, make_network
 from multilayer.training.runtime import quiet_lightning
 
-CONFIG = check_command_line("train", [])
-assert CONFIG is not None
+CONFIG = config_of()
 N_EPOCHS = CONFIG["trainer"]["max_epochs"]
-
-MakeOptimizer = Callable[[Any], torch.optim.Optimizer]
 
 
 def adam(parameters: Any) -> torch.optim.Optimizer:
@@ -54,49 +50,6 @@ def make_parts() -> tuple[torch.nn.Module, torch.nn.Module]:
     """A new network, and the loss."""
     network = make_network(CONFIG["model"], n_features=64, n_outputs=10)
     return network, make_loss(CONFIG, "multiclass", 10)
-
-
-def raw_rate(features: Tensor, target: Tensor, make_optimizer: MakeOptimizer) -> float:
-    """A loop of plain PyTorch over indexed tensors, which measures and writes nothing."""
-    network, loss = make_parts()
-    optimizer = make_optimizer(network.parameters())
-    start, n_steps = perf_counter(), 0
-    for _ in range(N_EPOCHS):
-        for rows in torch.randperm(len(target)).split(64):
-            optimizer.zero_grad()
-            loss(network(features[rows]), target[rows]).backward()
-            optimizer.step()
-            n_steps += 1
-    return n_steps / (perf_counter() - start)
-
-
-class BareModule(pl.LightningModule):
-    """The least that Lightning needs, with the optimizer of a default training."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network, self.loss = make_parts()
-
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """The loss."""
-        return self.loss(self.network(batch[0]), batch[1])
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam."""
-        return fused_adam(self.parameters())
-
-
-def bare_rate(data: DataModule) -> float:
-    """Lightning's loop over our minibatches: no validation, metric, logger or callback."""
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=N_EPOCHS,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    return fit_rate(trainer, BareModule(), data.train_minibatches())
 
 
 class UsualModule(pl.LightningModule):
@@ -140,13 +93,6 @@ def usual_rate(data: DataModule) -> float:
     with tempfile.TemporaryDirectory() as folder, unseen():
         trainer = pl.Trainer(accelerator="cpu", max_epochs=N_EPOCHS, default_root_dir=folder)
         return fit_rate(trainer, UsualModule(), *loaders)
-
-
-def fit_rate(trainer: pl.Trainer, module: pl.LightningModule, *loaders: Any) -> float:
-    """Steps per second of a whole fit."""
-    start = perf_counter()
-    trainer.fit(module, *loaders)
-    return trainer.global_step / (perf_counter() - start)
 
 
 def default_rate() -> float:
@@ -194,10 +140,13 @@ def main() -> None:
     torch.set_num_threads(1)
     data = make_data(CONFIG)
     data.setup()
+    rows = data.split_tensors("train")
     parts = {
-        "raw loop": lambda: raw_rate(*data.split_tensors("train"), adam),
-        "raw loop, fused Adam": lambda: raw_rate(*data.split_tensors("train"), fused_adam),
-        "bare Lightning": lambda: bare_rate(data),
+        "raw loop": lambda: raw_rate(rows, *make_parts(), adam, N_EPOCHS),
+        "raw loop, fused Adam": lambda: raw_rate(rows, *make_parts(), fused_adam, N_EPOCHS),
+        "bare Lightning": lambda: bare_rate(
+            data.train_minibatches(), N_EPOCHS, *make_parts(), fused_adam
+        ),
         "multilayer train": default_rate,
         "Lightning, DataLoader, logs each step": lambda: usual_rate(data),
     }
