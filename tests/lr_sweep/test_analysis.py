@@ -14,8 +14,8 @@ from multilayer.lr_sweep.analysis import (
     _classify,
     _largest_stable,
     _suggest,
+    _two_digits,
     analyze_sweep,
-    two_digits,
 )
 from multilayer.lr_sweep.trials import TrialLosses
 
@@ -162,12 +162,12 @@ def test_a_loss_that_is_a_margin_above_the_best_counts_1_e_of_it(
     """The weighted mean of the logarithms, written out for two rates."""
     score = np.array([np.inf, best, best + margin, np.inf])
     expected = np.exp((np.log(0.01) + np.exp(-1) * np.log(0.1)) / (1 + np.exp(-1)))
-    assert _suggest(np.array(RATES), score, start) == two_digits(expected)
+    assert _suggest(np.array(RATES), score, start) == _two_digits(expected)
 
 
 def test_all_losses_nothing_are_equally_good() -> None:
     """No margin is 0, which would be divided by."""
-    assert _suggest(np.array(RATES), np.zeros(4), start=0.0) == two_digits(10**-1.5)
+    assert _suggest(np.array(RATES), np.zeros(4), start=0.0) == _two_digits(10**-1.5)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from multilayer.cli.main import train
 from multilayer.lr_sweep.run import _run_sequential, _run_stacked
-from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec, make_spec, make_trials
+from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec, make_trials
 from multilayer.training.factory import make_data
 from multilayer.training.module import SupervisedModule
 from multilayer.training.run import prepare
@@ -28,7 +28,7 @@ def spec_of(folder: Path, *overrides: str) -> tuple[TrialSpec, SupervisedModule]
     data = make_data(config)
     data.setup()
     training = prepare(config, folder, overrides, data, quiet=True)
-    spec = replace(make_spec(training.trainer, data), compile=False, num_threads=1)
+    spec = TrialSpec.of(training.trainer, data, compile=False, num_threads=1)
     return spec, training.module
 
 

@@ -19,11 +19,10 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import write_text
 from multilayer.data import DataModule
 from multilayer.data.datamodule import overridden_loader
-from multilayer.lr_sweep.analysis import LRSweepResult, analyze_sweep
+from multilayer.lr_sweep.analysis import Result, analyze_ramps, analyze_sweep
 from multilayer.lr_sweep.plot import draw
-from multilayer.lr_sweep.range_test import N_STEPS, RangeTestResult, analyze_ramps
 from multilayer.lr_sweep.run import run_ramp, run_trials
-from multilayer.lr_sweep.trials import make_spec, make_trials
+from multilayer.lr_sweep.trials import TrialSpec, make_trials
 from multilayer.plotting.style import save_figure
 from multilayer.runs.folder import RunFolder, config_hash
 from multilayer.training.epoch_callback import EpochCallback, Record
@@ -35,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _METHODS = ("training_step", "step", "output", "configure_optimizers", "optimizer_step", "backward")
 """What a trial does itself: a module that overrides one of these would train otherwise."""
+
+_RANGE_TEST_STEPS = 200
 
 _PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 
@@ -148,20 +149,19 @@ class LearningRateSweep(EpochCallback):
             raise UserError(found)
         return found
 
-    def find(
-        self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule
-    ) -> LRSweepResult | RangeTestResult:
+    def find(self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule) -> Result:
         """Run the trials and analyze them; the module is left as it is."""
         start, is_sweep = perf_counter(), self.method == "sweep"
-        spec = replace(make_spec(trainer, data), compile=self.compile, num_threads=self.num_threads)
+        options: Any = {"compile": self.compile, "num_threads": self.num_threads}
+        spec, n_rates = TrialSpec.of(trainer, data, **options), self.n_rates
         if is_sweep:
-            spec, n_rates = spec.shortened(self.fraction, self.max_steps), self.n_rates
+            spec = spec.shortened(self.fraction, self.max_steps)
         else:
-            spec, n_rates = replace(spec, n_steps=N_STEPS), N_STEPS
+            spec, n_rates = replace(spec, n_steps=_RANGE_TEST_STEPS), _RANGE_TEST_STEPS
         rates: list[float] = np.geomspace(self.min_lr, self.max_lr, n_rates).tolist()
         n_trials = self.n_seeds * (n_rates if is_sweep else 1)
         log.info(f"lr_sweep: {n_trials} short trainings of {spec.n_steps} steps each")
-        result: LRSweepResult | RangeTestResult
+        result: Result
         console, shown = Console(stderr=True, markup=False), bool(trainer.progress_bar_callback)
         progress = bar_of("learning rates", console, shown=shown)
         with isolate_rng(), ready_memory(), progress as bar, _autocast_of(trainer):
@@ -177,7 +177,7 @@ class LearningRateSweep(EpochCallback):
             log.info(f"lr_sweep: {line}")
         return result
 
-    def write_outputs(self, record: Record, result: LRSweepResult | RangeTestResult) -> None:
+    def write_outputs(self, record: Record, result: Result) -> None:
         """Write the table and the figure, and warn of a rate on the edge."""
         if warning := result.warning():
             log.warning(f"lr_sweep: {warning}")

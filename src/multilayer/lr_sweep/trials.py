@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pytorch_lightning as pl
@@ -62,6 +62,47 @@ class TrialSpec:
     compile: bool | str = "auto"
     num_threads: int | str = "auto"
 
+    @classmethod
+    def of(cls, trainer: pl.Trainer, data: DataModule, **options: Any) -> Self:
+        """The spec of a whole training that is about to begin.
+
+        Minibatches of several processes or accumulation steps are one larger minibatch. Data that
+        is streamed, or too large for the device, is represented by a sample.
+
+        Args:
+            trainer: its limits and its device are the trials'.
+            data: set up.
+            options: `compile` and `num_threads`.
+        """
+        device = trainer.strategy.root_device
+        features, target = data.on_device(device)
+        rows = data.rows["train"]
+        if data.batch_preprocessing is not None or features.device.type != device.type:
+            features, target = data.split_tensors("train", _MAX_ROWS_SAMPLED)
+            rows = torch.arange(len(target))
+        batch_size = len(rows) if data.batch_size == "full" else min(data.batch_size, len(rows))
+        batch_size *= trainer.world_size
+        n_minibatches = ceil(len(rows) / batch_size)
+        splits: tuple[Split, Split] = ("train", "validation")
+        scored = [data.split_tensors(split, _MAX_ROWS_SCORED) for split in splits]
+        train, validation = (Minibatch(*(each.to(device) for each in rows)) for rows in scored)
+        limits = {
+            key: getattr(trainer, key)
+            for key in ("limit_train_batches", "accumulate_grad_batches", "max_epochs", "max_steps")
+        }
+        return cls(
+            features.to(device),
+            target.to(device),
+            rows,
+            batch_size * trainer.accumulate_grad_batches,
+            min(len(rows), limited_batches(limits, n_minibatches) * batch_size),
+            planned_steps(limits, n_minibatches),
+            train,
+            validation,
+            max_norm=trainer.gradient_clip_val,
+            **options,
+        )
+
     def epochs(self, seeds: Sequence[int]) -> Iterator[Tensor]:
         """For each epoch the rows of its steps, one after the other, `(n_seeds, n_rows)`."""
         samplers = {seed: EpochShuffle(len(self.rows), seed) for seed in seeds}
@@ -72,7 +113,7 @@ class TrialSpec:
             for sampler in samplers.values():
                 sampler.set_epoch(sampler.epoch + 1)
 
-    def shortened(self, fraction: float, max_steps: int) -> "TrialSpec":
+    def shortened(self, fraction: float, max_steps: int) -> Self:
         """The spec for a fraction of the steps: from 20 (if there are that many) to `max_steps`."""
         n_steps = min(self.n_steps, max_steps, max(_MIN_STEPS, round(fraction * self.n_steps)))
         return replace(self, n_steps=n_steps)
@@ -114,41 +155,6 @@ class TrialLosses(NamedTuple):
     train_before: float
     train_after: float
     validation: Sequence[float]
-
-
-def make_spec(trainer: pl.Trainer, data: DataModule) -> TrialSpec:
-    """The spec of a whole training that is about to begin.
-
-    Minibatches of several processes or accumulation steps are one larger minibatch. Data that is
-    streamed, or too large for the device, is represented by a sample.
-    """
-    device = trainer.strategy.root_device
-    features, target = data.on_device(device)
-    rows = data.rows["train"]
-    if data.batch_preprocessing is not None or features.device.type != device.type:
-        features, target = data.split_tensors("train", _MAX_ROWS_SAMPLED)
-        rows = torch.arange(len(target))
-    batch_size = len(rows) if data.batch_size == "full" else min(data.batch_size, len(rows))
-    batch_size *= trainer.world_size
-    n_minibatches = ceil(len(rows) / batch_size)
-    splits: tuple[Split, Split] = ("train", "validation")
-    scored = [data.split_tensors(split, _MAX_ROWS_SCORED) for split in splits]
-    train, validation = (Minibatch(*(each.to(device) for each in rows)) for rows in scored)
-    limits = {
-        key: getattr(trainer, key)
-        for key in ("limit_train_batches", "accumulate_grad_batches", "max_epochs", "max_steps")
-    }
-    return TrialSpec(
-        features.to(device),
-        target.to(device),
-        rows,
-        batch_size * trainer.accumulate_grad_batches,
-        min(len(rows), limited_batches(limits, n_minibatches) * batch_size),
-        planned_steps(limits, n_minibatches),
-        train,
-        validation,
-        max_norm=trainer.gradient_clip_val,
-    )
 
 
 def make_trials(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from multilayer.core.errors import UserError
-from multilayer.lr_sweep.range_test import (
+from multilayer.lr_sweep.analysis import (
     _smooth,
     _steepest,
     _steps_until_explosion,
