@@ -10,9 +10,9 @@ import yaml
 
 from multilayer.reports.configs import (
     ConfigResult,
+    _command_of,
     _is_one_number,
     best_command,
-    command_of,
     format_range,
 )
 from multilayer.reports.curves import best_run
@@ -195,17 +195,18 @@ def test_words_that_a_shell_takes_otherwise_are_quoted(tmp_path: Path) -> None:
         write_run(tmp_path / str(number), lr, optimizer__lr=lr, model__d_hidden=[8, 4])
     sweep, configs = opened(tmp_path)
     words = "multilayer train optimizer.lr=0.1 'model.d_hidden=[8, 4]'"
-    assert command_of(configs[0], sweep) == words
+    assert _command_of(configs[0], sweep) == words
 
 
 def test_the_command_has_the_names_of_today(tmp_path: Path) -> None:
     """Of a sweep that an earlier version trained: an old key would be refused."""
-    for number, rows in enumerate((50, 100)):
-        write_run(tmp_path / str(number), 1 / rows, data__train_rows=rows, threads=2)
+    for number, n_rows in enumerate((50, 100)):
+        write_run(tmp_path / str(number), 1 / n_rows, data__train_rows=n_rows, threads=2)
     sweep, configs = opened(tmp_path)
-    assert sweep.values == {"data.max_train_rows": [50, 100]}
+    (rows,) = sweep.hyperparameters
+    assert (rows.key, rows.values) == ("data.max_train_rows", (50, 100))
     command = "multilayer train data.max_train_rows=100 num_threads=2"
-    assert command_of(configs[0], sweep) == command
+    assert _command_of(configs[0], sweep) == command
 
 
 def write_found_rate(folder: Path, lr: float, callbacks: dict[str, Any]) -> None:
@@ -224,7 +225,7 @@ def test_a_run_that_finds_its_rate_is_trained_again_by_finding_it(tmp_path: Path
         write_found_rate(folder, 0.01 * (1 + number), finds)
     sweep, configs = opened(tmp_path)
     assert configs[0].derived == {"optimizer.lr": "0.01"}
-    assert command_of(configs[0], sweep) == "multilayer train model.activation=relu"
+    assert _command_of(configs[0], sweep) == "multilayer train model.activation=relu"
 
 
 def test_a_rate_that_no_override_says_is_part_of_the_command(tmp_path: Path) -> None:
@@ -239,7 +240,7 @@ def test_a_rate_that_no_override_says_is_part_of_the_command(tmp_path: Path) -> 
         {"optimizer.lr": "0.1"},
         {"optimizer.lr": "0.2 to 0.3"},
     ]
-    assert [command_of(each, sweep) for each in configs] == [
+    assert [_command_of(each, sweep) for each in configs] == [
         "multilayer train model.activation=relu optimizer.lr=0.1",
         "multilayer train model.activation=tanh",
     ]
@@ -253,4 +254,4 @@ def test_a_file_that_starts_a_sweep_is_kept_from_it(tmp_path: Path, hydra: str, 
     write_grid(tmp_path, {0.1: [0.1], 1.0: [0.2]})
     (tmp_path / "multirun.yaml").write_text(f"hydra: {{overrides: {{hydra: {hydra}, task: []}}}}")
     sweep, configs = opened(tmp_path)
-    assert command_of(configs[0], sweep).endswith(f"optimizer.lr=0.1 seed=0{end[4:]}")
+    assert _command_of(configs[0], sweep).endswith(f"optimizer.lr=0.1 seed=0{end[4:]}")

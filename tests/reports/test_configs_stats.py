@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from multilayer.reports.configs import N_RESAMPLES, SeedStats, _resamples, pooled_std
+from multilayer.reports.configs import N_RESAMPLES, SeedStats, _resamples
+from multilayer.reports.effects import _pooled_std
 
 
 def test_seeds_give_mean_deviation_and_interval() -> None:
@@ -75,6 +76,6 @@ def test_deviations_are_pooled_by_their_degrees_of_freedom() -> None:
     samples = [[1.0, 3.0], [2.0, 2.5, 9.0, 4.0], [5.0]]
     folds = [each for values in samples if (each := SeedStats.of(values))]
     within = sum(((np.array(each) - np.mean(each)) ** 2).sum() for each in samples)
-    assert pooled_std(folds) == pytest.approx((within / (1 + 3)) ** 0.5)
-    assert pooled_std(folds[2:]) is None
-    assert pooled_std([]) is None
+    assert _pooled_std(folds) == pytest.approx((within / (1 + 3)) ** 0.5)
+    assert _pooled_std(folds[2:]) is None
+    assert _pooled_std([]) is None

@@ -8,12 +8,12 @@ from scipy import stats
 
 from multilayer.reports.configs import ConfigResult
 from multilayer.reports.effects import (
-    Effect,
     _better_half,
-    effects,
-    order_is_chance,
-    residual_std,
-    without_effect,
+    _Effect,
+    _effects,
+    _order_is_chance,
+    _residual_std,
+    _without_effect,
 )
 from multilayer.reports.significance import Comparison
 
@@ -67,18 +67,18 @@ def test_where_all_runs_are_equal_nothing_is_said_of_settings(tmp_path: Path) ->
     assert not [title for title in found_in(tmp_path) if "matter" in title]
 
 
-def effect(*ends: tuple[float, float] | None, n: int = 3, key: str = "model.dropout") -> Effect:
+def effect(*ends: tuple[float, float] | None, n: int = 3, key: str = "model.dropout") -> _Effect:
     """Of a setting with a level for each interval; the difference is its middle."""
     against = {
         str(level): Comparison(fake_config([0.0]), n, sum(end) / 2, 0.1, *end) if end else None
         for level, end in enumerate(ends)
     }
-    return Effect(key, against)
+    return _Effect(key, against)
 
 
-def titles(*found: Effect, residual: float | None = 1.0) -> list[str]:
+def titles(*found: _Effect, residual: float | None = 1.0) -> list[str]:
     """Of the findings."""
-    return [each.title for each in without_effect(found, residual)]
+    return [each.title for each in _without_effect(found, residual)]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_nothing_is_said_where_nothing_can_be() -> None:
 def test_two_seeds_are_too_few(n: int, residual: float | None, title: str) -> None:
     """Nor do more say anything where chance is not known; the differences are listed."""
     found = [effect((0.0, 0.0), (-0.2, 0.4), n=n), effect((0.0, 0.0), (0.0, 0.1), n=9, key="lr")]
-    (finding,) = without_effect(found, residual)
+    (finding,) = _without_effect(found, residual)
     assert finding.title == title
     assert "model.dropout (0.1), lr (0.05)" in finding.text
 
@@ -169,7 +169,7 @@ def test_each_level_is_held_by_its_best_config_against_the_best_of_all(tmp_path:
             write_run(tmp_path / str(number), loss, status=status, **values)
             number += 1
     sweep, configs = opened(tmp_path)
-    rate, dropout = effects(sweep, configs)
+    rate, dropout = _effects(sweep, configs)
     assert (rate.key, dropout.key) == ("optimizer.lr", "model.dropout")
     assert rate.comparisons["9"] is None
     assert rate.known == []
@@ -194,8 +194,8 @@ def test_a_level_that_is_worse_with_every_seed_is_named_where_no_interval_shows_
         "0": Comparison(fake_config([0.0]), 3, 0.0, 0.0, 0.0, 0.0),
         "0.5": Comparison(fake_config([0.0]), 3, 0.5, 0.5, -0.7, 1.7, n_worse=3),
     }
-    found = Effect("model.dropout", dict(pairs))
-    (finding,) = without_effect([found], 1.0)
+    found = _Effect("model.dropout", dict(pairs))
+    (finding,) = _without_effect([found], 1.0)
     assert finding.text.endswith("Yet worse with every seed: model.dropout=0.5")
     assert "to within ±1;" in finding.text
 
@@ -205,7 +205,7 @@ def test_numbers_that_a_search_drew_are_held_in_ranges(tmp_path: Path) -> None:
     for number in range(16):
         write_run(tmp_path / str(number), 0.1 * number, optimizer__lr=2.0**-number)
     sweep, configs = opened(tmp_path)
-    (found,) = effects(sweep, configs)
+    (found,) = _effects(sweep, configs)
     assert len(found.comparisons) == 4
     assert [each.worse_by for each in found.known] == pytest.approx([1.2, 0.8, 0.4, 0.0])
 
@@ -219,14 +219,14 @@ def test_what_a_seed_does_to_all_configs_is_no_noise(tmp_path: Path) -> None:
     write_grid(tmp_path, {0.1: list(first), 0.2: list(second)})
     _, configs = opened(tmp_path)
     expected = (second - first).std(ddof=1) / 2**0.5
-    assert residual_std(configs) == pytest.approx(expected)
+    assert _residual_std(configs) == pytest.approx(expected)
 
 
 def test_without_shared_seeds_the_deviations_are_pooled(tmp_path: Path) -> None:
     """Each config has its own seeds."""
     write_grid(tmp_path, {0.1: [0.1, 0.3]})
     _, configs = opened(tmp_path)
-    assert residual_std(configs) == pytest.approx(0.2 / 2**0.5)
+    assert _residual_std(configs) == pytest.approx(0.2 / 2**0.5)
 
 
 def test_an_order_by_chance_is_found(tmp_path: Path) -> None:
@@ -256,19 +256,19 @@ def test_the_residual_is_that_of_the_two_way_table() -> None:
     for row in half:
         for k, value in enumerate(row):
             squares += (value - row.mean() - half[:, k].mean() + half.mean()) ** 2
-    found = residual_std([fake_config(list(each)) for each in scores])
+    found = _residual_std([fake_config(list(each)) for each in scores])
     assert found == pytest.approx((squares / (2 * 3)) ** 0.5)
 
 
 def test_only_seeds_that_all_of_the_half_have_are_in_the_table() -> None:
     """With one that is shared the deviations are pooled."""
     scores = [[0.1, 0.5, 0.9], [0.2, 0.4], [5.0, 6.0, 7.0], [8.0, 9.0, 9.5]]
-    found = residual_std([fake_config(each) for each in scores])
+    found = _residual_std([fake_config(each) for each in scores])
     differences = np.subtract(scores[1], scores[0][:2])
     assert found == pytest.approx(differences.std(ddof=1) / 2**0.5)
     apart = [ConfigResult({"a": k}, [], {(k,): 0.1, (k + 1,): 0.1 + k}) for k in (1, 2)]
-    assert residual_std(apart) == pytest.approx(((1 + 4) / 2 / 2) ** 0.5)
-    assert residual_std([fake_config([0.1]), fake_config([0.2])]) is None
+    assert _residual_std(apart) == pytest.approx(((1 + 4) / 2 / 2) ** 0.5)
+    assert _residual_std([fake_config([0.1]), fake_config([0.2])]) is None
 
 
 @pytest.mark.parametrize(("n", "n_half"), [(1, 1), (2, 2), (3, 2), (4, 2), (5, 3), (8, 4)])
@@ -284,7 +284,7 @@ def test_an_order_is_chance_from_where_the_error_is_the_spread_of_the_means() ->
     def found(apart: float, *more: float) -> str | None:
         first, second = [0.0, 0.2, 0.1, 0.1], [apart, apart, apart + 0.1, apart + 0.1]
         half = [fake_config([*first, *more]), fake_config(second)]
-        finding = order_is_chance([*half, fake_config([9.0] * 4), fake_config([9.0] * 4)], False)
+        finding = _order_is_chance([*half, fake_config([9.0] * 4), fake_config([9.0] * 4)], False)
         return finding.text if finding else None
 
     def spread_and_error(apart: float) -> tuple[float, float]:
@@ -301,10 +301,10 @@ def test_an_order_is_chance_from_where_the_error_is_the_spread_of_the_means() ->
     spread, error = spread_and_error(0.14)
     assert error < spread
     assert found(0.14) is None
-    assert order_is_chance([fake_config([0.1, 0.5]), fake_config([0.6, 0.2])], True) is None
+    assert _order_is_chance([fake_config([0.1, 0.5]), fake_config([0.6, 0.2])], True) is None
 
 
 def test_equal_runs_have_no_order_and_no_chance() -> None:
     """Nor has one config."""
-    assert order_is_chance([fake_config([0.5, 0.5]), fake_config([0.5, 0.5])], False) is None
-    assert order_is_chance([fake_config([0.5, 0.6])], False) is None
+    assert _order_is_chance([fake_config([0.5, 0.5]), fake_config([0.5, 0.5])], False) is None
+    assert _order_is_chance([fake_config([0.5, 0.6])], False) is None

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import yaml
 
-from multilayer.reports.configs import command_of
-from multilayer.reports.effects import _clause, _conclusion, best_lr_by_choice
+from multilayer.reports.configs import _command_of
+from multilayer.reports.effects import _best_lr_by_choice, _clause, _conclusion
 from multilayer.reports.report import _runs_table
 from multilayer.reports.significance import Comparison
 
@@ -98,8 +98,8 @@ def test_rates_that_were_found_are_reported(tmp_path: Path) -> None:
     assert _runs_table(sweep)["optimizer.lr"].to_list() == [0.1, 0.3, 0.2]
     by_name = {each.values["model.activation"]: each for each in configs}
     assert by_name["tanh"].derived == {"optimizer.lr": "0.2 to 0.3"}
-    assert command_of(by_name["relu"], sweep).endswith("model.activation=relu optimizer.lr=0.1")
-    assert "optimizer.lr" not in command_of(by_name["tanh"], sweep)
+    assert _command_of(by_name["relu"], sweep).endswith("model.activation=relu optimizer.lr=0.1")
+    assert "optimizer.lr" not in _command_of(by_name["tanh"], sweep)
     text = found_in(tmp_path)["learning rate and activation"]
     assert "tanh with optimizer.lr=0.2 to 0.3" in text
 
@@ -204,10 +204,10 @@ def test_few_levels_make_a_choice_and_at_most_three_are_told_of(tmp_path: Path) 
         }
         write_run(tmp_path / str(number), 0.1 * number, **values)
     sweep, configs = opened(tmp_path)
-    found = list(best_lr_by_choice(sweep, configs))
+    found = list(_best_lr_by_choice(sweep, configs))
     assert [each.title for each in found] == [f"learning rate and choice {k}" for k in range(1, 4)]
     only = [each for each in configs if each.values["choice_1"] == "a"]
-    titles = {each.title for each in best_lr_by_choice(sweep, only)}
+    titles = {each.title for each in _best_lr_by_choice(sweep, only)}
     assert "learning rate and choice 1" not in titles
 
 
@@ -217,4 +217,4 @@ def test_a_choice_of_which_each_config_diverged_has_no_best_rate(tmp_path: Path)
     values = {"optimizer": "adam", "optimizer__lr": 0.001, "seed": 3}
     write_run(tmp_path / "100", status="diverged", **values)
     sweep, configs = opened(tmp_path)
-    assert list(best_lr_by_choice(sweep, configs)) == []
+    assert list(_best_lr_by_choice(sweep, configs)) == []

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from multilayer.reports.findings import (
+    _fit_of_best,
+    _late_rise,
     _median_rise,
     _predicts_one_class,
-    fit_of_best,
-    late_rise,
 )
 from multilayer.reports.runs import Curves
 
@@ -64,10 +64,10 @@ def test_a_large_turn_is_a_finding_of_its_own() -> None:
     """A small one is not."""
     large = {"validation/loss": np.array([2.0, 1.0, 1.5])}
     small = {"validation/loss": np.array([2.0, 1.0, 1.1])}
-    found = late_rise([large])
+    found = _late_rise([large])
     assert found is not None
     assert "risen by 50%" in found.text
-    assert late_rise([small]) is None
+    assert _late_rise([small]) is None
 
 
 def test_a_network_that_always_predicts_one_class_learns_nothing(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def fit(folder: Path, name: str, *pairs: tuple[float, float]) -> tuple[str, str]
             metrics["validation"]["loss"] = other
         write_run(folder / str(number), metrics=metrics, optimizer__lr=10.0**-number)
     _, configs = opened(folder)
-    finding = fit_of_best(configs[0], configs)
+    finding = _fit_of_best(configs[0], configs)
     return finding.title, finding.text
 
 
@@ -192,5 +192,5 @@ def test_the_rise_is_the_median_of_the_runs() -> None:
 @pytest.mark.parametrize(("end", "is_found"), [(1.25, False), (1.26, True)])
 def test_a_turn_is_a_finding_above_a_quarter(end: float, is_found: bool) -> None:
     """And without curves there is none."""
-    assert (late_rise([with_losses(2.0, 1.0, end)]) is not None) == is_found
-    assert late_rise([]) is None
+    assert (_late_rise([with_losses(2.0, 1.0, end)]) is not None) == is_found
+    assert _late_rise([]) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from multilayer.reports.configs import ConfigResult
-from multilayer.reports.findings import _values_beyond, at_grid_edge
+from multilayer.reports.findings import _at_grid_edge, _values_beyond
 from multilayer.reports.hyperparameters import Hyperparameter
 
 from .fake_sweeps import found_in, write_grid, write_run
@@ -82,7 +82,7 @@ def test_an_edge_says_which_and_how_near() -> None:
     said = {
         place: [
             finding.text
-            for finding in at_grid_edge(
+            for finding in _at_grid_edge(
                 ConfigResult({"optimizer.lr": setting.values[place], "model.dropout": 0.0}, [], {}),
                 [setting, dropout],
             )

@@ -8,7 +8,7 @@ import pytest
 
 from multilayer.reports.configs import ConfigResult
 from multilayer.reports.effects import Finding
-from multilayer.reports.findings import _is_late, _late_gain, still_improving
+from multilayer.reports.findings import _is_late, _late_gain, _still_improving
 from multilayer.reports.sweep import open_sweep
 
 from .fake_sweeps import write_run
@@ -36,7 +36,7 @@ class Ends:
         """Where these runs are those of the best config."""
         sweep = open_sweep(self.folder)
         runs = [run for run in sweep.runs if run.name in best]
-        return still_improving(sweep, ConfigResult({}, runs, {}))
+        return _still_improving(sweep, ConfigResult({}, runs, {}))
 
     def is_late(self, name: str) -> bool:
         """Whether a run was cut off."""

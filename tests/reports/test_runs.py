@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from multilayer.reports.runs import count_jobs, read_curves, read_sweep, varied
-from multilayer.reports.sweep import find_sweep, open_sweep
+from multilayer.reports.runs import count_jobs, read_curves, varied
+from multilayer.reports.sweep import find_sweep, open_sweep, read_sweep
 
 from .fake_sweeps import write_grid, write_history, write_noted
 

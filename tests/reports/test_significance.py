@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from multilayer.reports.configs import ConfigResult, command_of
+from multilayer.reports.configs import ConfigResult, _command_of
 from multilayer.reports.runs import SweepRun
 from multilayer.reports.significance import (
     Comparison,
@@ -316,9 +316,9 @@ def test_the_command_gives_the_config_without_its_seed(tmp_path: Path) -> None:
         write_run(tmp_path / str(number), lr, **kept, optimizer__lr=lr, seed=seed)
     sweep, configs = opened(tmp_path)
     words = "multilayer train hparams_search=learning_rates data.split_seed=3 optimizer.lr=0.1"
-    assert command_of(configs[0], sweep) == words
+    assert _command_of(configs[0], sweep) == words
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {hydra: [], task: []}}")
-    assert command_of(configs[0], sweep) == f"{words} hydra.mode=RUN"
+    assert _command_of(configs[0], sweep) == f"{words} hydra.mode=RUN"
 
 
 def test_a_config_that_explodes_is_worse_with_every_seed(tmp_path: Path) -> None:

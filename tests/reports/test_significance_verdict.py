@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from multilayer.reports.configs import SeedStats, best_command, format_stats
+from multilayer.reports.configs import SeedStats, best_command
+from multilayer.reports.markdown import _format_stats
 from multilayer.reports.significance import _more_seeds, compare, verdict
 
 from .fake_sweeps import opened, write_grid, write_run
@@ -28,12 +29,12 @@ def said(folder: Path) -> str:
 )
 def test_a_mean_is_formatted_with_what_is_known_of_it(values: list[float], words: str) -> None:
     """The interval from three seeds on."""
-    assert format_stats(SeedStats.of(values)) == words
+    assert _format_stats(SeedStats.of(values)) == words
 
 
 def test_an_interval_has_both_its_ends() -> None:
     """The lower one first."""
-    assert format_stats(SeedStats(2.0, 0.5, 3, 1.5, 2.75)) == "2 ± 0.5 [1.5, 2.75]"
+    assert _format_stats(SeedStats(2.0, 0.5, 3, 1.5, 2.75)) == "2 ± 0.5 [1.5, 2.75]"
 
 
 def test_the_numbers_of_the_verdict_are_those_of_the_test(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as Experiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as SessionGroups
 
-from multilayer.reports.runs import read_sweep
-from multilayer.reports.summary import HPARAMS_FILE, print_sweep, write_hparams
+from multilayer.reports.summary import HPARAMS_FILE, _write_hparams, print_sweep
+from multilayer.reports.sweep import read_sweep
 
 from ..conftest import Run
 from .fake_sweeps import write_run
@@ -153,7 +153,7 @@ def test_a_run_of_a_stack_ends_when_the_stack_let_it_go(tmp_path: Path) -> None:
     for number in range(2):
         manifest = about | {"stack_seconds": 60.0}
         write_run(tmp_path / str(number), 0.5, manifest=manifest, seed=number, logger=logger)
-    write_hparams(read_sweep(tmp_path))
+    _write_hparams(read_sweep(tmp_path))
     events = EventFileLoader(str(tmp_path / "0" / "tensorboard" / HPARAMS_FILE)).Load()
     times = {event.wall_time for event in events}
     assert times == {datetime.fromisoformat(str(about["started"])).timestamp() + 60.0}

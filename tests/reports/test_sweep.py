@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from multilayer.core.errors import UserError
-from multilayer.reports.configs import command_of
-from multilayer.reports.markdown import state_lines
+from multilayer.reports.configs import _command_of
+from multilayer.reports.markdown import _state_lines
 from multilayer.reports.sweep import find_sweep, open_sweep
 
 from .fake_sweeps import opened, write_grid, write_noted, write_run
@@ -125,7 +125,7 @@ def test_a_run_that_is_done_without_a_number_is_named(metrics: str | None, tmp_p
     else:
         (tmp_path / "1" / "metrics.json").write_text(metrics)
     sweep, configs = opened(tmp_path)
-    assert "done, but without validation/loss: 1 (run 1)" in state_lines(sweep)
+    assert "done, but without validation/loss: 1 (run 1)" in _state_lines(sweep)
     assert {each.values["optimizer.lr"]: each.mean for each in configs} == {
         0.1: 0.5,
         1.0: pytest.approx(0.65),
@@ -140,4 +140,4 @@ def test_with_a_damaged_multirun_yaml_the_planned_number_is_unknown(
     (tmp_path / "multirun.yaml").write_bytes(b"\xff\xfe\x00")
     sweep, configs = opened(tmp_path)
     assert sweep.n_planned is None
-    assert command_of(configs[0], sweep) == "multilayer train optimizer.lr=0.1 seed=0"
+    assert _command_of(configs[0], sweep) == "multilayer train optimizer.lr=0.1 seed=0"

@@ -10,9 +10,9 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from multilayer.reports.runs import count_jobs, read_curves, read_sweep
-from multilayer.reports.summary import write_hparams
-from multilayer.reports.sweep import open_sweep
+from multilayer.reports.runs import count_jobs, read_curves
+from multilayer.reports.summary import _write_hparams
+from multilayer.reports.sweep import open_sweep, read_sweep
 
 from ..conftest import Run
 from .fake_sweeps import write_grid, write_noted, write_run
@@ -228,7 +228,7 @@ def test_hparams_are_not_written_through_a_link(tmp_path: Path, canary: Path) ->
     own = tmp_path / "sweep" / "1" / "tensorboard"
     own.mkdir()
     (own / f".partial.{os.getpid()}").symlink_to(canary / "secret.txt")
-    write_hparams(read_sweep(tmp_path / "sweep"))
+    _write_hparams(read_sweep(tmp_path / "sweep"))
     assert state(canary) == before
     assert (own / "events.out.tfevents.9999999999.hparams").is_file()
 

@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +15,7 @@ from numpy.typing import NDArray
 from multilayer.core.schema import has_class
 from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value, is_number
 from multilayer.reports.runs import SweepRun, hydra_settings, split_override
-from multilayer.reports.sweep import Sweep
-
-Seed = tuple[Any, ...]
+from multilayer.reports.sweep import Seed, Sweep
 
 N_RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -71,17 +68,6 @@ class SeedStats:
 def _resamples(n: int) -> NDArray[np.int64]:
     """Indices of resamples, `(N_RESAMPLES, n)`: always the same, so that reports agree."""
     return np.random.default_rng(0).integers(n, size=(N_RESAMPLES, n))
-
-
-def pooled_std(stats: Sequence[SeedStats]) -> float | None:
-    """The standard deviation over seeds, pooled over configs; None where no config has two seeds.
-
-    >>> pooled_std([SeedStats.of([0.0, 2.0]), SeedStats.of([0.0, 0.0]), SeedStats.of([1.0])])
-    1.0
-    """
-    weights = [each.n - 1 for each in stats if each.std is not None]
-    variances = [each.std**2 for each in stats if each.std is not None]
-    return float(np.sqrt(np.average(variances, weights=weights))) if weights else None
 
 
 @dataclass(frozen=True)
@@ -175,10 +161,10 @@ def rank_configs(sweep: Sweep) -> list[ConfigResult]:
     A config that diverges for some seeds cannot be relied on, however good the rest are; nor can a
     mean of fewer seeds than the others have.
     """
-    groups: dict[tuple[Value, ...], list[int]] = defaultdict(list)
-    for index in range(len(sweep.runs)):
-        groups[tuple(values[index] for values in sweep.values.values())].append(index)
-    found = [_config_result(sweep, values, each) for values, each in groups.items()]
+    groups: dict[tuple[Value, ...], list[SweepRun]] = defaultdict(list)
+    for run in sweep.runs:
+        groups[tuple(run.value(each.key) for each in sweep.hyperparameters)].append(run)
+    found = [_config_result(sweep, runs) for runs in groups.values()]
     n_seeds = [len(config.scores) for config in found if config.is_valid]
     usual = int(np.median(n_seeds)) if n_seeds else 0
     return sorted(
@@ -192,30 +178,26 @@ def rank_configs(sweep: Sweep) -> list[ConfigResult]:
     )
 
 
-def _config_result(sweep: Sweep, values: tuple[Value, ...], indices: list[int]) -> ConfigResult:
-    """One config, from the indices of its runs in the sweep."""
-    runs = [sweep.runs[index] for index in indices]
-    seeds = [sweep.seeds[index] for index in indices]
-    scores = {name: _by_seed(runs, seeds, name) for name in [*sweep.metric_names, sweep.metric]}
-    known = {name: SeedStats.of(list(each.values())) for name, each in scores.items()}
+def _config_result(sweep: Sweep, runs: list[SweepRun]) -> ConfigResult:
+    """One config, from its runs."""
+    done = [(run, sweep.seed_of(run)) for run in runs if run.status == "done"]
+    scores = {name: _by_seed(done, name) for name in [*sweep.metric_names, sweep.metric]}
+    stats = {name: SeedStats.of(list(each.values())) for name, each in scores.items()}
     return ConfigResult(
-        values=dict(zip(sweep.values, values, strict=True)),
+        values={each.key: runs[0].value(each.key) for each in sweep.hyperparameters},
         runs=runs,
         scores=scores[sweep.metric],
-        stats={name: each for name, each in known.items() if each},
-        derived={
-            key: format_range([each[index] for index in indices])
-            for key, each in sweep.derived.items()
-        },
+        stats={name: each for name, each in stats.items() if each},
+        derived={key: format_range([run.value(key) for run in runs]) for key in sweep.derived},
     )
 
 
-def _by_seed(runs: Sequence[SweepRun], seeds: Sequence[Seed], name: str) -> dict[Seed, float]:
-    """A final metric by seed, over the runs that are done; those of one seed are averaged."""
+def _by_seed(runs: Sequence[tuple[SweepRun, Seed]], name: str) -> dict[Seed, float]:
+    """A final metric by seed; runs of one seed are averaged."""
     values: dict[Seed, list[float]] = defaultdict(list)
-    for run, seed in zip(runs, seeds, strict=True):
+    for run, seed in runs:
         value = run.metric(name)
-        if run.status == "done" and value is not None:
+        if value is not None:
             values[seed].append(value)
     return {seed: sum(each) / len(each) for seed, each in values.items()}
 
@@ -240,27 +222,12 @@ def format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
-def format_stats(stats: SeedStats | None) -> str:
-    """Mean, standard deviation and interval, as far as they are known.
-
-    >>> format_stats(SeedStats.of([1.0, 1.0, 1.0])), format_stats(SeedStats.of([2.0]))
-    ('1 ± 0 [1, 1]', '2')
-    >>> format_stats(SeedStats.of([1.0, 3.0])), format_stats(None)
-    ('2 ± 1.4 [n too small]', '-')
-    """
-    if stats is None or stats.std is None:
-        return format_number(stats.mean) if stats else "-"
-    is_known = stats.low is not None
-    ends = f"{format_number(stats.low)}, {format_number(stats.high)}"
-    return f"{format_number(stats.mean)} ± {stats.std:.2g} [{ends if is_known else 'n too small'}]"
-
-
 def best_command(configs: Configs, sweep: Sweep) -> str | None:
     """The command that trains the best config; None where no config is valid."""
-    return command_of(configs[0], sweep) if configs[0].is_valid else None
+    return _command_of(configs[0], sweep) if configs[0].is_valid else None
 
 
-def command_of(config: ConfigResult, sweep: Sweep) -> str:
+def _command_of(config: ConfigResult, sweep: Sweep) -> str:
     """The command that trains a config, without the seeds that were swept."""
     overrides = [
         override.replace(override.partition("=")[0].lstrip("+~"), key, 1)  # as it is called today
@@ -282,11 +249,7 @@ def _is_one_number(text: str) -> bool:
     >>> _is_one_number("1e-05"), _is_one_number("0.1 to 0.3"), _is_one_number("-")
     (True, False, False)
     """
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return text != "-" and " to " not in text
 
 
 def _starts_by_itself(sweep: Sweep) -> bool:

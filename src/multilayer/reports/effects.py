@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multilayer.reports.configs import ConfigResult, Configs, format_number, pooled_std
+from multilayer.reports.configs import ConfigResult, Configs, SeedStats, format_number
 from multilayer.reports.hyperparameters import Hyperparameter, format_value
 from multilayer.reports.significance import MIN_SEEDS, Comparison, paired_test, with_adjusted
 from multilayer.reports.sweep import Sweep
@@ -34,8 +34,24 @@ class Finding(NamedTuple):
     text: str
 
 
+def effect_findings(sweep: Sweep, configs: Configs, is_clear: bool) -> list[Finding]:
+    """What the hyperparameters and chance do.
+
+    Args:
+        sweep: The sweep.
+        configs: Its configs, best first.
+        is_clear: Whether the best is distinguishable from the second.
+    """
+    by_chance = _order_is_chance(configs, is_clear)
+    return [
+        *([by_chance] if by_chance else []),
+        *_without_effect(_effects(sweep, configs), _residual_std(configs)),
+        *_best_lr_by_choice(sweep, configs),
+    ]
+
+
 @dataclass(frozen=True)
-class Effect:
+class _Effect:
     """What a hyperparameter is worth when the others are tuned.
 
     Attributes:
@@ -71,7 +87,7 @@ class Effect:
         return any(each.low is not None and each.low > 0 for each in self.known)
 
 
-def effects(sweep: Sweep, configs: Configs) -> list[Effect]:
+def _effects(sweep: Sweep, configs: Configs) -> list[_Effect]:
     """The effect of each hyperparameter; configs come best first.
 
     The playbook's way: nuisance hyperparameters are tuned at each value of the one in question. It
@@ -84,11 +100,11 @@ def effects(sweep: Sweep, configs: Configs) -> list[Effect]:
         for name, values in each.bins().items():
             best = next((config for config in valid if config.values[each.key] in values), None)
             comparisons[name] = paired_test(valid[0], best, sweep.sign) if best else None
-        found.append(Effect(each.key, comparisons))
+        found.append(_Effect(each.key, comparisons))
     return found
 
 
-def without_effect(found: Sequence[Effect], residual: float | None) -> Iterator[Finding]:
+def _without_effect(found: Sequence[_Effect], residual: float | None) -> Iterator[Finding]:
     """The hyperparameters that are shown not to matter, and those for which nobody can tell.
 
     Args:
@@ -132,12 +148,12 @@ def without_effect(found: Sequence[Effect], residual: float | None) -> Iterator[
         )
 
 
-def _listed(found: Sequence[Effect]) -> str:
+def _listed(found: Sequence[_Effect]) -> str:
     """The hyperparameters, each with the difference between its values."""
     return ", ".join(f"{each.key} ({format_number(each.difference)})" for each in found)
 
 
-def residual_std(configs: Configs) -> float | None:
+def _residual_std(configs: Configs) -> float | None:
     """What chance does to a run: its standard deviation around the mean of its config.
 
     Measured as the paired test does. A seed that is hard for one config is hard for the others too;
@@ -149,12 +165,23 @@ def residual_std(configs: Configs) -> float | None:
     half = _better_half(configs)
     shared = [seed for seed in half[0].scores if all(seed in config.scores for config in half)]
     if len(half) < 2 or len(shared) < 2:
-        return pooled_std([config.score for config in half if config.score])
+        return _pooled_std([config.score for config in half if config.score])
     scores = np.array([[config.scores[seed] for seed in shared] for config in half])  # (C, S)
     rows, columns = scores.mean(axis=1, keepdims=True), scores.mean(axis=0, keepdims=True)
     residuals = scores - rows - columns + scores.mean()
     freedom = (len(half) - 1) * (len(shared) - 1)
     return float(np.sqrt((residuals**2).sum() / freedom))
+
+
+def _pooled_std(stats: Sequence[SeedStats]) -> float | None:
+    """The standard deviation over seeds, pooled over configs; None where no config has two seeds.
+
+    >>> _pooled_std([SeedStats.of([0.0, 2.0]), SeedStats.of([0.0, 0.0]), SeedStats.of([1.0])])
+    1.0
+    """
+    weights = [each.n - 1 for each in stats if each.std is not None]
+    variances = [each.std**2 for each in stats if each.std is not None]
+    return float(np.sqrt(np.average(variances, weights=weights))) if weights else None
 
 
 def _better_half(configs: Configs) -> list[ConfigResult]:
@@ -163,14 +190,12 @@ def _better_half(configs: Configs) -> list[ConfigResult]:
     return valid[: max(2, (len(valid) + 1) // 2)]
 
 
-def order_is_chance(configs: Configs, is_clear: bool) -> Finding | None:
-    """Whether the means are known no more precisely than they differ.
+def _order_is_chance(configs: Configs, is_clear: bool) -> Finding | None:
+    """Whether the means are known no more precisely than they differ; configs come best first.
 
-    Args:
-        configs: Best first.
-        is_clear: Whether the best is distinguishable from the second; then there is nothing to say.
+    Where the best is distinguishable from the second (`is_clear`), there is nothing to say.
     """
-    half, residual = _better_half(configs), residual_std(configs)
+    half, residual = _better_half(configs), _residual_std(configs)
     if is_clear or residual is None or len(half) < 2:
         return None
     spread = float(np.std([config.mean for config in half], ddof=1))
@@ -186,7 +211,7 @@ def order_is_chance(configs: Configs, is_clear: bool) -> Finding | None:
     )
 
 
-def best_lr_by_choice(sweep: Sweep, configs: Configs) -> Iterator[Finding]:
+def _best_lr_by_choice(sweep: Sweep, configs: Configs) -> Iterator[Finding]:
     """The best learning rate at each value of each choice; configs come best first."""
     swept = sweep.hyperparameters
     rates = [each for each in swept if each.is_number and each.key.endswith("lr")][:_MAX_PAIRS]

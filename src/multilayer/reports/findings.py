@@ -11,14 +11,7 @@ from math import isfinite
 import numpy as np
 
 from multilayer.reports.configs import ConfigResult, Configs, format_number
-from multilayer.reports.effects import (
-    Finding,
-    best_lr_by_choice,
-    effects,
-    order_is_chance,
-    residual_std,
-    without_effect,
-)
+from multilayer.reports.effects import Finding, effect_findings
 from multilayer.reports.hyperparameters import Hyperparameter, format_value, is_log_key
 from multilayer.reports.runs import Curves, SweepRun
 from multilayer.reports.significance import Comparison
@@ -74,18 +67,16 @@ def find(sweep: Sweep, configs: Configs, comparisons: Sequence[Comparison]) -> l
         return []
     is_clear = bool(comparisons) and comparisons[0].is_clear
     maybe = [
-        *at_grid_edge(best, sweep.hyperparameters),
-        order_is_chance(configs, is_clear),
-        *without_effect(effects(sweep, configs), residual_std(configs)),
-        *best_lr_by_choice(sweep, configs),
-        still_improving(sweep, best),
-        fit_of_best(best, configs),
-        late_rise([sweep.curves[run.name] for run in best.done if run.name in sweep.curves]),
+        *_at_grid_edge(best, sweep.hyperparameters),
+        *effect_findings(sweep, configs, is_clear),
+        _still_improving(sweep, best),
+        _fit_of_best(best, configs),
+        _late_rise([sweep.curves[run.name] for run in best.done if run.name in sweep.curves]),
     ]
     return [finding for finding in maybe if finding]
 
 
-def at_grid_edge(
+def _at_grid_edge(
     best: ConfigResult, hyperparameters: Sequence[Hyperparameter]
 ) -> Iterator[Finding]:
     """The numbers of the best config that lie at the end of what was swept, with what to try."""
@@ -147,7 +138,7 @@ def _n_digits(grid: Sequence[float], is_log: bool) -> int:
     return 1 if is_wide and all(value == float(f"{value:.1g}") for value in grid) else 3
 
 
-def fit_of_best(best: ConfigResult, configs: Configs) -> Finding:
+def _fit_of_best(best: ConfigResult, configs: Configs) -> Finding:
     """Over- or underfitting of the best config, by training against validation."""
     nothing = _learns_nothing(best)
     if nothing:
@@ -214,7 +205,7 @@ def _predicts_one_class(accuracy: float, f1: float) -> bool:
     return f1 < ONE_CLASS or (is_near and accuracy < 0.95)  # where own is no longer near 1
 
 
-def late_rise(curves: Sequence[Curves]) -> Finding | None:
+def _late_rise(curves: Sequence[Curves]) -> Finding | None:
     """Whether the runs of the best config went on long after their best epoch."""
     rise = _median_rise(curves)
     if rise is None or rise <= LARGE_RISE:
@@ -237,7 +228,7 @@ def _median_rise(curves: Sequence[Curves]) -> float | None:
     return float(np.median(rises)) if rises and isfinite(sum(rises)) else None
 
 
-def still_improving(sweep: Sweep, best: ConfigResult) -> Finding | None:
+def _still_improving(sweep: Sweep, best: ConfigResult) -> Finding | None:
     """Runs that were cut off by their number of epochs while they still improved."""
     done = [run for run in sweep.runs if run.status == "done"]
     late = [run for run in done if _is_late(run, sweep)]

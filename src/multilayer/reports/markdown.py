@@ -1,8 +1,13 @@
-"""The report as Markdown. Others' text is shown as it is: it neither formats, links nor runs."""
+"""The report as Markdown, and its beginning in the terminal.
+
+Others' text is shown as it is: it neither formats, links nor runs.
+"""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from rich.table import Table
 
 from multilayer.core.text import sanitize
 from multilayer.plotting.style import TURN
@@ -11,18 +16,22 @@ from multilayer.reports.configs import (
     N_RESAMPLES,
     ConfigResult,
     Configs,
+    SeedStats,
     best_command,
     format_number,
     format_range,
-    format_stats,
 )
 from multilayer.reports.effects import EQUIVALENT, Finding
 from multilayer.reports.hyperparameters import EDGE, format_value
 from multilayer.reports.runs import SPLITS, STATUSES, SweepRun
 from multilayer.reports.sweep import Sweep
+from multilayer.runs.console import console
 
 _MAX_NAMES = 20
 """Names of runs in a line."""
+
+_MAX_PRINTED = 10
+"""Configs that are printed."""
 
 _MAX_ROWS = 50
 """Rows of a table in the report; the CSV files have all."""
@@ -52,15 +61,15 @@ def to_markdown(
 ) -> str:
     """The whole report; configs come best first, and `captions` are those of the figures."""
     figures = (
-        f"![{name.removesuffix('.png')}](figures/{name})\n\n*{escape(caption)}.*"
+        f"![{name.removesuffix('.png')}](figures/{name})\n\n*{_escape(caption)}.*"
         for name, caption in captions.items()
     )
-    bullets = (f"- **{escape(title)}**: {escape(text)}." for title, text in findings)
+    bullets = (f"- **{_escape(title)}**: {_escape(text)}." for title, text in findings)
     parts = [
-        f"# Sweep {escape(sanitize(sweep.folder.resolve().name))}",
+        f"# Sweep {_escape(sanitize(sweep.folder.resolve().name))}",
         "**The sweep is still running: all below is of the runs so far.**" * bool(sweep.running),
-        _lines(state_lines(sweep)),
-        *(f"**Caution: {escape(warning)}.**" for warning in sweep.warnings),
+        _lines(_state_lines(sweep)),
+        *(f"**Caution: {_escape(warning)}.**" for warning in sweep.warnings),
         *_what_varied(sweep),
         *_best_config(sweep, configs, verdict),
         *_section("Findings", bullets, "\n"),
@@ -73,10 +82,38 @@ def to_markdown(
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def escape(text: str) -> str:
+def print_summary(
+    sweep: Sweep, configs: Configs, verdict: str, findings: Sequence[Finding]
+) -> None:
+    """Print the best configs, the command for the best, and the findings."""
+    out = console()
+    if sweep.running:
+        out.print("the sweep is still running: these are the runs so far", style="bold")
+    for warning in sweep.warnings:
+        out.print(f"caution: {warning}", style="bold red")
+    more = len(configs) - _MAX_PRINTED
+    caption = f"and {more} more, in configs.csv" if more > 0 else None
+    table = Table(*_config_header(sweep), header_style="bold", caption=caption)
+    for rank, config in enumerate(configs[:_MAX_PRINTED], start=1):
+        style = "green" if rank == 1 and config.is_valid else None
+        table.add_row(*_config_cells(rank, config), style=style)
+    out.print(table)
+    for line in _stack_lines(sweep) + _state_lines(sweep):
+        out.print(line)
+    command = best_command(configs, sweep)
+    if command:
+        out.print(f"\nbest     {command}", style="bold")
+    out.print(verdict)
+    if findings:
+        out.print()
+    for finding in findings:
+        out.print(f"- {finding.title}: {finding.text}")
+
+
+def _escape(text: str) -> str:
     r"""Text in a line, a bullet or a cell.
 
-    >>> escape("<b> and [x](http://a) in validation/calibration_error [0.1, 0.2]")
+    >>> _escape("<b> and [x](http://a) in validation/calibration_error [0.1, 0.2]")
     '&lt;b&gt; and [x\\](http:\\/\\/a) in validation/calibration_error [0.1, 0.2]'
     """
 
@@ -95,13 +132,13 @@ def _code_block(command: str) -> str:
 
 def _lines(lines: Iterable[str]) -> str:
     """Lines of one paragraph."""
-    return "  \n".join(map(escape, lines))
+    return "  \n".join(map(_escape, lines))
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table; of cells the first line, of long ones its beginning."""
     lines = [header, ["---"] * len(header), *rows]
-    cells = [[escape(_first_line(cell)) for cell in line] for line in lines]
+    cells = [[_escape(_first_line(cell)) for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
@@ -111,7 +148,7 @@ def _first_line(text: str, limit: int = 160) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def state_lines(sweep: Sweep) -> list[str]:
+def _state_lines(sweep: Sweep) -> list[str]:
     """The numbers of runs by status, and the names of those that are not done.
 
     Shared with what the command prints.
@@ -153,7 +190,7 @@ def _names(runs: Sequence[str], n: int | None = None) -> str:
 
 def _what_varied(sweep: Sweep) -> list[str]:
     """A row for each hyperparameter, and how many seeds."""
-    seeds, word = len(set(sweep.seeds)), sweep.seed_word
+    seeds, word = len(set(map(sweep.seed_of, sweep.runs))), sweep.seed_word
     folded = f"Folded: {seeds} {word}s." if seeds > 1 else "One seed: no spread is known."
     if not sweep.hyperparameters:
         return ["## What varied", f"Nothing but the {word}. {folded}" if seeds > 1 else "Nothing."]
@@ -163,7 +200,8 @@ def _what_varied(sweep: Sweep) -> list[str]:
         shown = ", ".join(values[:10]) + (f", … {values[-1]}" if values[10:] else "")
         spacing = "by factors" if each.is_log else "by steps" if each.is_number else "choices"
         rows.append([each.key, str(len(values)), spacing, shown])
-    for key, derived in sweep.derived.items():
+    for key in sweep.derived:
+        derived = [run.value(key) for run in sweep.runs]
         rows.append([key, str(len(set(derived))), "not swept", format_range(derived)])
     return ["## What varied", _table(["setting", "values", "spaced", ""], rows), folded]
 
@@ -172,18 +210,18 @@ def _best_config(sweep: Sweep, configs: Configs, verdict: str) -> list[str]:
     """The best config, the command that trains it, and whether it can be told from the second."""
     command = best_command(configs, sweep)
     if command is None:
-        return ["## Best config", escape(verdict)]
+        return ["## Best config", _escape(verdict)]
     best = configs[0]
     test = [
-        escape(f"{name.partition('/')[2]} {format_stats(best.stats.get(name))}")
+        _escape(f"{name.partition('/')[2]} {_format_stats(best.stats.get(name))}")
         for name in sweep.metric_names
         if name.startswith("test/")
     ]
     return [
         "## Best config",
         _code_block(command),
-        f"{escape(sweep.metric)} {format_stats(best.score)}, n = {len(best.scores)}. "
-        f"It has the best mean of {escape(sweep.metric)} ({sweep.mode}). {escape(verdict)}",
+        f"{_escape(sweep.metric)} {_format_stats(best.score)}, n = {len(best.scores)}. "
+        f"It has the best mean of {_escape(sweep.metric)} ({sweep.mode}). {_escape(verdict)}",
         f"On the test rows, by which nothing was chosen: {'; '.join(test)}." if test else "",
     ]
 
@@ -196,7 +234,7 @@ def _section(title: str, parts: Iterable[str], between: str = "\n\n") -> list[st
 
 def _configs(sweep: Sweep, configs: Configs) -> list[str]:
     """The configs, best first: the compared metric, how the runs ended, and their time."""
-    rows = [config_cells(rank, each) for rank, each in enumerate(configs[:_MAX_ROWS], start=1)]
+    rows = [_config_cells(rank, each) for rank, each in enumerate(configs[:_MAX_ROWS], start=1)]
     rest = f" The best {_MAX_ROWS} of {len(configs)} are here;" if len(configs) > _MAX_ROWS else ""
     stacked = [run for run in sweep.runs if run.in_stack]
     time = "that of a run" + (", in a stack its share" if stacked else "")
@@ -207,10 +245,10 @@ def _configs(sweep: Sweep, configs: Configs) -> list[str]:
         f"time is {time}, in the mean.{rest} `configs.csv` has each number by itself, `runs.csv` "
         "each run."
     )
-    return ["## Configs", about, _table(config_header(sweep), rows), _lines(stack_lines(sweep))]
+    return ["## Configs", about, _table(_config_header(sweep), rows), _lines(_stack_lines(sweep))]
 
 
-def stack_lines(sweep: Sweep) -> list[str]:
+def _stack_lines(sweep: Sweep) -> list[str]:
     """The time of each stack, of which the table has the shares; shared with the command."""
     stacks: dict[str, list[SweepRun]] = {}
     for run in sweep.runs:
@@ -223,18 +261,19 @@ def stack_lines(sweep: Sweep) -> list[str]:
     ]
 
 
-def config_header(sweep: Sweep) -> list[str]:
+def _config_header(sweep: Sweep) -> list[str]:
     """The columns of the table of configs, here and in the terminal."""
-    return ["", *sweep.values, *sweep.derived, sweep.metric, "n", "status", "time (s)"]
+    swept = [each.key for each in sweep.hyperparameters]
+    return ["", *swept, *sweep.derived, sweep.metric, "n", "status", "time (s)"]
 
 
-def config_cells(rank: int, config: ConfigResult) -> list[str]:
+def _config_cells(rank: int, config: ConfigResult) -> list[str]:
     """A row of this table."""
     return [
         str(rank),
         *map(format_value, config.values.values()),
         *config.derived.values(),
-        format_stats(config.score),
+        _format_stats(config.score),
         str(len(config.scores)),
         config.status_text,
         format_number(config.seconds),
@@ -248,11 +287,11 @@ def _metrics(sweep: Sweep, configs: Configs) -> list[str]:
         own = [name for name in sweep.metric_names if name.startswith(f"{split}/")]
         rows = [
             [str(rank), *map(format_value, config.values.values())]
-            + [format_stats(config.stats.get(name)) for name in own]
+            + [_format_stats(config.stats.get(name)) for name in own]
             for rank, config in enumerate(configs[:_MAX_ROWS], start=1)
         ]
         if own:
-            header = ["", *sweep.values, *(name.partition("/")[2] for name in own)]
+            header = ["", *configs[0].values, *(name.partition("/")[2] for name in own)]
             parts += [f"### {split.capitalize()}", _table(header, rows)]
     return parts
 
@@ -279,7 +318,7 @@ def _how_computed(sweep: Sweep) -> str:
         _HOW_COMPUTED.read_text(encoding="utf-8")
         .strip()
         .format(
-            metric=escape(sweep.metric),
+            metric=_escape(sweep.metric),
             seed=sweep.seed_word,
             n_resamples=N_RESAMPLES,
             edge=EDGE,
@@ -288,3 +327,18 @@ def _how_computed(sweep: Sweep) -> str:
             turn=TURN,
         )
     )
+
+
+def _format_stats(stats: SeedStats | None) -> str:
+    """Mean, standard deviation and interval, as far as they are known.
+
+    >>> _format_stats(SeedStats.of([1.0, 1.0, 1.0])), _format_stats(SeedStats.of([2.0]))
+    ('1 ± 0 [1, 1]', '2')
+    >>> _format_stats(SeedStats.of([1.0, 3.0])), _format_stats(None)
+    ('2 ± 1.4 [n too small]', '-')
+    """
+    if stats is None or stats.std is None:
+        return format_number(stats.mean) if stats else "-"
+    is_known = stats.low is not None
+    ends = f"{format_number(stats.low)}, {format_number(stats.high)}"
+    return f"{format_number(stats.mean)} ± {stats.std:.2g} [{ends if is_known else 'n too small'}]"

@@ -4,41 +4,30 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 import polars as pl
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import whole_file, write_text
 from multilayer.plotting.style import save_figure
 from multilayer.reports.axes import Colours, choose_colours
 from multilayer.reports.by_hyperparameter import draw_hyperparameter
-from multilayer.reports.configs import ConfigResult, Configs, best_command, rank_configs
+from multilayer.reports.configs import ConfigResult, Configs, rank_configs
 from multilayer.reports.curves import best_run, draw_learning_curves, draw_training_and_validation
-from multilayer.reports.effects import Finding
 from multilayer.reports.findings import find
 from multilayer.reports.heat_map import draw_heat_map
 from multilayer.reports.hyperparameters import SEED_KEYS, as_column, format_value
-from multilayer.reports.markdown import (
-    config_cells,
-    config_header,
-    stack_lines,
-    state_lines,
-    to_markdown,
-)
+from multilayer.reports.markdown import print_summary, to_markdown
 from multilayer.reports.parallel_coordinates import draw_parallel
 from multilayer.reports.runs import varied
 from multilayer.reports.significance import compare, verdict
 from multilayer.reports.sweep import Sweep, find_sweep, open_sweep
 from multilayer.runs.console import console
-
-_MAX_ROWS = 10
-"""Configs that are printed."""
 
 _MAX_FIGURES = 6
 """Figures of single hyperparameters, those with the most values first."""
@@ -87,7 +76,7 @@ def report(config: dict[str, Any]) -> Path:
         write_text(path, to_markdown(sweep, configs, text, findings, pictures))
     except UserError as error:
         raise UserError(f"sweep={folder}: the report cannot be written: {error}") from error
-    _print_summary(sweep, configs, text, findings)
+    print_summary(sweep, configs, text, findings)
     console().print(f"\nreport   {os.path.relpath(path)}")
     return path
 
@@ -111,9 +100,10 @@ def _write_tables(sweep: Sweep, configs: Configs) -> None:
 def _runs_table(sweep: Sweep) -> pl.DataFrame:
     """A row for each run: what varied, status, time, every final metric; null for what it lacks."""
     runs = sweep.runs
-    seeds = {key: each for key, each in varied(runs).items() if key in SEED_KEYS}
+    swept = [each.key for each in sweep.hyperparameters]
+    seeds = [key for key in varied(runs) if key in SEED_KEYS]
     columns: dict[str, list[Any]] = {"run": [run.name for run in runs]}
-    columns |= sweep.values | sweep.derived | seeds
+    columns |= {key: [run.value(key) for run in runs] for key in [*swept, *sweep.derived, *seeds]}
     for name in ("status", "stop_reason", "best_epoch", "steps"):
         columns[name] = [run.manifest.get(name) for run in runs]
     columns["fit_seconds"] = [run.seconds for run in runs]
@@ -206,31 +196,3 @@ def _file_name(key: str) -> str:
     """
     plain = re.sub("[^A-Za-z0-9_.]", "_", key)[:100]
     return plain if plain == key else f"{plain}-{crc32(key.encode()):08x}"
-
-
-def _print_summary(
-    sweep: Sweep, configs: Configs, verdict: str, findings: Sequence[Finding]
-) -> None:
-    """Print the best configs, the command for the best, and the findings."""
-    out = console()
-    if sweep.running:
-        out.print("the sweep is still running: these are the runs so far", style="bold")
-    for warning in sweep.warnings:
-        out.print(f"caution: {warning}", style="bold red")
-    more = len(configs) - _MAX_ROWS
-    caption = f"and {more} more, in configs.csv" if more > 0 else None
-    table = Table(*config_header(sweep), header_style="bold", caption=caption)
-    for rank, config in enumerate(configs[:_MAX_ROWS], start=1):
-        style = "green" if rank == 1 and config.is_valid else None
-        table.add_row(*config_cells(rank, config), style=style)
-    out.print(table)
-    for line in stack_lines(sweep) + state_lines(sweep):
-        out.print(line)
-    command = best_command(configs, sweep)
-    if command:
-        out.print(f"\nbest     {command}", style="bold")
-    out.print(verdict)
-    if findings:
-        out.print()
-    for finding in findings:
-        out.print(f"- {finding.title}: {finding.text}")

@@ -2,7 +2,6 @@
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from multilayer.core.errors import UserError
 from multilayer.core.files import load_yaml, read_small, refusing
 from multilayer.core.renamed import current_key, with_current_names
-from multilayer.core.text import sanitize, sanitize_data
-from multilayer.reports.hyperparameters import LARGEST, is_number
+from multilayer.core.text import sanitize_data
+from multilayer.reports.hyperparameters import LARGEST, Value, as_value, is_number
 from multilayer.runs.folder import RunFolder
 
 STATUSES = ("done", "running", "diverged", "failed", "interrupted")
@@ -120,6 +119,10 @@ class SweepRun:
         value = self.metrics.get(split, {}).get(metric)
         return float(value) if value is not None and abs(value) <= LARGEST else None
 
+    def value(self, key: str) -> Value:
+        """The config's value at the key of an override, as the report compares it."""
+        return as_value(_raw_value(self, key))
+
     def config_value(self, key: str) -> Any:
         """The config's value at a dotted key; None where there is none."""
         node: Any = self.config
@@ -211,39 +214,7 @@ def _is_config(content: Any) -> bool:
     )
 
 
-def read_sweep(sweep: Path) -> list[SweepRun]:
-    """The runs that have begun and can be read, in the order of their job numbers."""
-    return [each for each in read_folders(sweep).values() if isinstance(each, SweepRun)]
-
-
-def read_folders(sweep: Path) -> dict[str, SweepRun | str]:
-    """Each run that has begun by name, in the order of job numbers, or why it cannot be read.
-
-    Where folders share a name, their parent's is put before it.
-    """
-    files = [file for name in ("manifest.json", "config.yaml") for file in run_files(sweep, name)]
-    begun = sorted({file.parent for file in files})
-    n_of_name = Counter(path.name for path in begun)
-    found: dict[str, SweepRun | str] = {}
-    for path in begun:
-        own = path.name if n_of_name[path.name] == 1 else f"{path.parent.name}/{path.name}"
-        name = sanitize(own, keep="")
-        found[name] = _read_run(RunFolder(path), name)
-    return dict(sorted(found.items(), key=lambda item: _job_order(item[0])))
-
-
-def run_files(sweep: Path, name: str = "manifest.json") -> list[Path]:
-    """The files of one name in the run folders of a sweep.
-
-    The folders may lie one level deeper, as with `hydra.sweep.subdir='group/${hydra.job.num}'`.
-    """
-    found = list(sweep.glob(f"*/{name}"))
-    if not found and (sweep / "multirun.yaml").is_file():
-        found = list(sweep.glob(f"*/*/{name}"))
-    return found
-
-
-def _read_run(folder: RunFolder, name: str) -> SweepRun | str:
+def read_run(folder: RunFolder, name: str) -> SweepRun | str:
     """A run, or why there is none: which of its files is missing, or not what a run writes."""
     found: list[Any] = []
     for file, read, is_valid in (
@@ -290,20 +261,6 @@ def _is_metrics(content: Any) -> bool:
     )
 
 
-def _job_order(name: str) -> tuple[int, str]:
-    """Sorts runs by job number, then those with another name."""
-    return (int(name), "") if is_job_number(name) else (2**63, name)
-
-
-def is_job_number(name: str) -> bool:
-    """Whether a folder's name is the number of a job.
-
-    >>> is_job_number("12"), is_job_number("²"), is_job_number("012"), is_job_number("9" * 200)
-    (True, False, False, False)
-    """
-    return re.fullmatch("0|[1-9][0-9]{0,8}", name) is not None
-
-
 def final_metrics(runs: Sequence[SweepRun]) -> list[str]:
     """Every final metric that some run has, as `validation/loss`, one split after the other."""
     found = {
@@ -322,7 +279,7 @@ def varied(runs: Sequence[SweepRun]) -> dict[str, list[Any]]:
     """
     keys = dict.fromkeys(key for run in runs for key in run.overrides)
     values = {
-        key: [_value_of(run, key) for run in runs]
+        key: [_raw_value(run, key) for run in runs]
         for key in keys
         if len({run.overrides.get(key) for run in runs}) > 1
     }
@@ -339,7 +296,7 @@ def split_override(override: str) -> tuple[str, str]:
     return current_key(key.lstrip("+~")), value if has_value else "~"
 
 
-def _value_of(run: SweepRun, key: str) -> Any:
+def _raw_value(run: SweepRun, key: str) -> Any:
     """The config's value at a dotted key; where that is a whole group, the name of the choice."""
     value = run.config_value(key)
     return run.overrides.get(key) if value is None or isinstance(value, dict) else value

@@ -202,12 +202,12 @@ def _more_seeds(sweep: Sweep, n: int) -> str | None:
     """
     keys, first = sweep.seed_keys, sweep.runs[0]
     key = "seed" if "seed" in keys or not keys else keys[0]
-    repeated = {each[keys.index(key)] for each in sweep.seeds} if keys else ()
-    used = list(repeated) or [first.config.get("seed", 0)]
-    if first.config.get("resume") or not all(isinstance(value, int) for value in used):
+    found = [run.value(key) for run in sweep.runs] if keys else [first.config.get("seed", 0)]
+    used = sorted({value for value in found if isinstance(value, int)})
+    if first.config.get("resume") or not all(isinstance(value, int) for value in found):
         return None
-    unused = (number for number in range(n + len(used)) if number not in used)
-    values = sorted(used) + [next(unused) for _ in range(n - len(used))]
+    unused = [number for number in range(n + len(used)) if number not in used]
+    values = [*used, *unused][: max(n, len(used))]
     n_folds = first.config_value("data.folds") if key == "data.fold" else None
     if isinstance(n_folds, int) and max(values) >= n_folds:
         return None

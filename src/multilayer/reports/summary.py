@@ -52,7 +52,8 @@ def print_sweep(sweep: Path) -> None:
 
     The rows of TensorBoard's HParams tab are written too, now that it is known what varied.
     """
-    from multilayer.reports.runs import problem, read_sweep
+    from multilayer.reports.runs import problem
+    from multilayer.reports.sweep import read_sweep
     from multilayer.runs.console import console
 
     runs = read_sweep(sweep)
@@ -60,7 +61,7 @@ def print_sweep(sweep: Path) -> None:
         return
     readable = [run for run in runs if problem(run) is None]
     try:
-        write_hparams(readable)
+        _write_hparams(readable)
     except UserError as error:  # a folder that cannot be written any more; the runs are done
         _log.warning(f"no table of the runs for TensorBoard: {error}")
     out = console()
@@ -104,7 +105,7 @@ def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":
     return table
 
 
-def write_hparams(runs: "Sequence[SweepRun]") -> None:
+def _write_hparams(runs: "Sequence[SweepRun]") -> None:
     """Write the row of each run that logs to TensorBoard, over an earlier one.
 
     Args:

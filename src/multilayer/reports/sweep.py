@@ -1,30 +1,31 @@
 """A sweep: which folder is one, its runs, what varied between them, and which are missing."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
 from time import time
-from typing import Any
 
 from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.metric_names import MORE_IS_BETTER
-from multilayer.reports.hyperparameters import SEED_KEYS, Hyperparameter, Value, as_value
+from multilayer.core.text import sanitize
+from multilayer.reports.hyperparameters import SEED_KEYS, Hyperparameter, Value
 from multilayer.reports.runs import (
     Curves,
     SweepRun,
     count_jobs,
     final_metrics,
-    is_job_number,
     problem,
     read_curves,
-    read_folders,
-    read_sweep,
-    run_files,
+    read_run,
     varied,
 )
+from multilayer.runs.folder import RunFolder
+
+Seed = tuple[Value, ...]
 
 STALL_SECONDS = 3600.0
 """A run writes every few seconds; one that is silent for longer than this was likely killed."""
@@ -52,11 +53,9 @@ class Sweep:
         metric: The metric that is compared, as `validation/loss`.
         mode: Whether the `min` or the `max` of it is best.
         hyperparameters: What varied, without the seeds.
-        values: By the key of a hyperparameter, its value in each run.
         seed_keys: Those of `SEED_KEYS` that varied.
-        seeds: The values of these in each run.
-        derived: As `values`, of what no override sets and yet differs, as a learning rate that was
-            found.
+        derived: Keys that no override sets and whose values yet differ, as that of a learning rate
+            that was found.
         warnings: What a reader must know before comparing the configs.
         silent: By the name of a run whose status is running, the seconds since it wrote something.
     """
@@ -68,10 +67,8 @@ class Sweep:
     metric: str
     mode: str
     hyperparameters: list[Hyperparameter]
-    values: dict[str, list[Value]]
     seed_keys: tuple[str, ...]
-    seeds: list[tuple[Any, ...]]
-    derived: dict[str, list[Value]]
+    derived: tuple[str, ...]
     warnings: list[str]
     silent: dict[str, float]
 
@@ -79,6 +76,10 @@ class Sweep:
     def sign(self) -> int:
         """The factor by which a metric is multiplied so that less is better."""
         return 1 if self.mode == "min" else -1
+
+    def seed_of(self, run: SweepRun) -> Seed:
+        """The values of what repeats a config."""
+        return tuple(run.value(key) for key in self.seed_keys)
 
     @cached_property
     def metric_names(self) -> list[str]:
@@ -93,13 +94,11 @@ class Sweep:
     @cached_property
     def curves(self) -> dict[str, Curves]:
         """By the name of a run that has them: its losses and the compared metric of each epoch."""
-        metric = self.metric.rpartition("/")[2]
-        names = {
-            f"{split}/{each}" for split in ("train", "validation") for each in ("loss", metric)
-        }
+        shown = ("loss", self.metric.rpartition("/")[2])
+        names = {f"{split}/{name}" for split in ("train", "validation") for name in shown}
         names.add(self.metric)
         found = {run.name: read_curves(run.folder.history_file, names) for run in self.runs}
-        return {name: curves for name, curves in found.items() if curves is not None}
+        return {name: curves for name, curves in found.items() if curves}
 
     @property
     def running(self) -> list[str]:
@@ -114,7 +113,7 @@ class Sweep:
     def missing(self, limit: int) -> tuple[int, list[str]]:
         """How many runs left no folder, and the first of their numbers if runs are numbered."""
         names = {run.name for run in self.runs} | set(self.broken)
-        if not all(map(is_job_number, names)):
+        if not all(map(_is_job_number, names)):
             return max(0, (self.n_planned or 0) - len(names)), []
         numbers = set(map(int, names))
         n_runs = self.n_planned or 1 + max(numbers)
@@ -133,19 +132,20 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
     Raises:
         UserError: No run can be read, or none has the metric.
     """
-    found = read_folders(folder)
+    found = _read_folders(folder)
     broken = {name: reason for name, run in found.items() if (reason := problem(run))}
     runs = [run for run in found.values() if isinstance(run, SweepRun) and run.name not in broken]
     if not runs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:3])
         raise UserError(f"sweep={folder}: no run can be read ({reasons})")
     varying = varied(runs)
-    values = {key: list(map(as_value, each)) for key, each in varying.items()}
-    metric, mode = _choose_metric(metric, runs, list(values))
+    losses = [key for key in varying if key == "loss" or key.startswith("loss.")]
+    metric, mode = _choose_metric(metric, runs, are_comparable=not losses)
     hyperparameters = [
         Hyperparameter.from_runs(key, each) for key, each in varying.items() if key not in SEED_KEYS
     ]
-    seed_keys = tuple(key for key in SEED_KEYS if key in values)
+    # Optimizers have different defaults, and callbacks=lr_sweep finds one for each run.
+    rates = {run.value(_LEARNING_RATE) for run in runs}
     return Sweep(
         folder=folder,
         runs=runs,
@@ -154,26 +154,11 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
         metric=metric,
         mode=mode,
         hyperparameters=hyperparameters,
-        values={each.key: values[each.key] for each in hyperparameters},
-        seed_keys=seed_keys,
-        seeds=[tuple(values[key][i] for key in seed_keys) for i in range(len(runs))],
-        derived=_derived_learning_rates(runs, values),
-        warnings=list(_comparability_warnings(runs, list(values), metric)),
+        seed_keys=tuple(key for key in SEED_KEYS if key in varying),
+        derived=(_LEARNING_RATE,) if len(rates) > 1 and _LEARNING_RATE not in varying else (),
+        warnings=list(_comparability_warnings(runs, varying, losses, metric)),
         silent={run.name: _silent_seconds(run) for run in runs if run.status == "running"},
     )
-
-
-def _derived_learning_rates(
-    runs: Sequence[SweepRun], swept: Collection[str]
-) -> dict[str, list[Value]]:
-    """The learning rate of each run, where it differs between them and was not swept.
-
-    Optimizers have different defaults, and callbacks=lr_sweep finds one for each run.
-    """
-    if _LEARNING_RATE in swept:
-        return {}
-    rates = [as_value(run.config_value(_LEARNING_RATE)) for run in runs]
-    return {_LEARNING_RATE: rates} if len(set(rates)) > 1 else {}
 
 
 def _silent_seconds(run: SweepRun) -> float:
@@ -192,10 +177,12 @@ def _written_at(path: Path) -> float:
 
 
 def _comparability_warnings(
-    runs: Sequence[SweepRun], keys: Sequence[str], metric: str
+    runs: Sequence[SweepRun], keys: Collection[str], losses: Sequence[str], metric: str
 ) -> Iterator[str]:
-    """What a reader must know before any ranking of configs; `keys` are those that varied."""
-    losses = _loss_keys(keys)
+    """What a reader must know before any ranking of configs.
+
+    `keys` are those that varied, and `losses` those of them that change what a loss means.
+    """
     if losses:
         which = f"{', '.join(losses)} varied, so that the losses of different configs are not"
         if metric.endswith("/loss"):
@@ -207,44 +194,80 @@ def _comparability_warnings(
         yield f"the runs are of different data, between which {metric} is not comparable"
 
 
-def _loss_keys(keys: Sequence[str]) -> list[str]:
-    """The keys that change what a loss means."""
-    return [key for key in keys if key == "loss" or key.startswith("loss.")]
-
-
 def _choose_metric(
-    wanted: str | None, runs: Sequence[SweepRun], keys: Sequence[str]
+    wanted: str | None, runs: Sequence[SweepRun], *, are_comparable: bool
 ) -> tuple[str, str]:
     """The metric to compare by, and its mode.
 
-    It is the monitored one unless another is wanted, or losses are not comparable. `keys` are those
-    that varied.
+    It is the monitored one unless another is wanted, or losses are not comparable.
 
     Raises:
         UserError: No run has the metric, or it is of the test split, by which nothing is chosen.
     """
     monitor, mode = runs[0].config["monitor"], runs[0].config["mode"]
-    if wanted is None and _loss_keys(keys) and monitor.endswith("/loss"):
-        measured = {
-            name for name in _LOSS_INDEPENDENT for run in runs if run.metric(name) is not None
-        }
-        wanted = next((name for name in _LOSS_INDEPENDENT if name in measured), None)
+    if wanted is None and not are_comparable and monitor.endswith("/loss"):
+        for name in _LOSS_INDEPENDENT[::-1]:
+            wanted = name if any(run.metric(name) is not None for run in runs) else wanted
     if wanted is None or wanted == monitor:
         return monitor, mode
     known = [name for name in final_metrics(runs) if name.startswith(("validation/", "train/"))]
     known = known or [monitor]
     if wanted.startswith("test/"):
-        near = wanted.replace("test/", "validation/", 1)
-        raise UserError(
-            f"metric={wanted}: what is chosen by the test split is no longer tested by it; "
-            f"{did_you_mean(near, known)}"
-        )
+        hint = did_you_mean(wanted.replace("test/", "validation/", 1), known)
+        why = "what is chosen by the test split is no longer tested by it"
+        raise UserError(f"metric={wanted}: {why}; {hint}")
     name = wanted.rpartition("/")[2]
     if wanted not in known:
         of_validation = [each for each in known if each.startswith("validation/")]
         hint = did_you_mean(f"validation/{name}", of_validation or known)
         raise UserError(f"metric={wanted}: no such metric, {hint}")
     return wanted, "max" if name in MORE_IS_BETTER else "min"
+
+
+def read_sweep(sweep: Path) -> list[SweepRun]:
+    """The runs that have begun and can be read, in the order of their job numbers."""
+    return [each for each in _read_folders(sweep).values() if isinstance(each, SweepRun)]
+
+
+def _read_folders(sweep: Path) -> dict[str, SweepRun | str]:
+    """Each run that has begun by name, in the order of job numbers, or why it cannot be read.
+
+    Where folders share a name, their parent's is put before it.
+    """
+    files = [file for name in ("manifest.json", "config.yaml") for file in _run_files(sweep, name)]
+    begun = sorted({file.parent for file in files})
+    n_of_name = Counter(path.name for path in begun)
+    found: dict[str, SweepRun | str] = {}
+    for path in begun:
+        own = path.name if n_of_name[path.name] == 1 else f"{path.parent.name}/{path.name}"
+        name = sanitize(own, keep="")
+        found[name] = read_run(RunFolder(path), name)
+    return dict(sorted(found.items(), key=lambda item: _job_order(item[0])))
+
+
+def _run_files(sweep: Path, name: str = "manifest.json") -> list[Path]:
+    """The files of one name in the run folders of a sweep.
+
+    The folders may lie one level deeper, as with `hydra.sweep.subdir='group/${hydra.job.num}'`.
+    """
+    found = list(sweep.glob(f"*/{name}"))
+    if not found and (sweep / "multirun.yaml").is_file():
+        found = list(sweep.glob(f"*/*/{name}"))
+    return found
+
+
+def _job_order(name: str) -> tuple[int, str]:
+    """Sorts runs by job number, then those with another name."""
+    return (int(name), "") if _is_job_number(name) else (2**63, name)
+
+
+def _is_job_number(name: str) -> bool:
+    """Whether a folder's name is the number of a job.
+
+    >>> _is_job_number("12"), _is_job_number("²"), _is_job_number("012"), _is_job_number("9" * 200)
+    (True, False, False, False)
+    """
+    return re.fullmatch("0|[1-9][0-9]{0,8}", name) is not None
 
 
 def find_sweep(sweep: str | Path) -> Path:
@@ -258,7 +281,7 @@ def find_sweep(sweep: str | Path) -> Path:
         raise UserError(f"sweep={sweep}: no such folder")
     if not path.is_dir():
         raise UserError(f"sweep={sweep} is a file: expected the folder of a sweep")
-    if (path / "multirun.yaml").is_file() and not run_files(path):
+    if (path / "multirun.yaml").is_file() and not _run_files(path):
         planned = count_jobs(path)
         of_all = f" of {planned}" if planned else ""
         raise UserError(f"sweep={sweep}: 0{of_all} runs have begun")
@@ -287,7 +310,7 @@ def _why_no_sweep(path: Path) -> str | None:
     """
     if (path / "multirun.yaml").is_file():
         return None
-    names = [file.parent.name for file in run_files(path)]
+    names = [file.parent.name for file in _run_files(path)]
     if not names:
         return f"expected folders with manifest.json in it{_nearby_sweep(path)}"
     if all(_TIME.fullmatch(name) for name in names):
@@ -295,7 +318,7 @@ def _why_no_sweep(path: Path) -> str | None:
     others = [each for each in path.iterdir() if each.is_dir() and each.name != "figures"]
     if 2 * len(names) < len(others):
         return f"only {len(names)} of the {len(others)} folders in it hold a run"
-    if all(map(is_job_number, names)):
+    if all(map(_is_job_number, names)):
         return None
     keys = [frozenset(run.overrides) for run in read_sweep(path)]
     if len(keys) > 1 and len(set(keys)) == 1 and keys[0]:
