@@ -52,8 +52,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
     },
     "training": {
         "training/factory": ["training/test_optimizers", "training/test_schedulers"],
-        "callbacks/best_weights": ["callbacks/test_early_stopping"],
-        "callbacks/early_stopping": [],
+        "callbacks/early_stopping": ["callbacks/test_early_stopping_best_weights"],
         "lr_sweep/analysis": ["lr_sweep/test_analysis_range_test"],
         "training/epoch": [],
         "training/module": ["training/test_lightning_use"],
