@@ -191,7 +191,7 @@ def remove_in_mid_run(monkeypatch: pytest.MonkeyPatch, engine: str, pattern: str
     from multilayer.training.module import SupervisedModule
 
     owner: Any = SupervisedModule if engine == "lightning" else Stack
-    name = "new_values" if engine == "lightning" else "end_validation"
+    name = "log_new" if engine == "lightning" else "end_validation"
     whole = getattr(owner, name)
 
     def remove(*arguments: Any) -> Any:

@@ -22,7 +22,7 @@ from multilayer.data.parquet_stream import ParquetStream, StreamedMinibatches, _
 from multilayer.data.table_files import Origin
 from multilayer.data.table_io import write_frame
 from multilayer.nn.mlp import MLP
-from multilayer.training.evaluate import evaluate
+from multilayer.training.inference import evaluate
 from multilayer.training.module import MulticlassModule
 
 from ..conftest import Run, only_folder

@@ -21,7 +21,6 @@ from multilayer.core.errors import UserError
 from multilayer.lr_sweep import LearningRateSweep
 from multilayer.runs.folder import config_hash
 from multilayer.training.lightning_adapter import lightning_callbacks
-from multilayer.training.lightning_record import LightningRecord
 from multilayer.training.run import Result
 
 from ..conftest import Run
@@ -338,7 +337,7 @@ def test_a_new_fit_sweeps_though_the_one_before_was_resumed(tmp_path: Path) -> N
     adapter.setup(trainer, module, "fit")
     adapter.load_state_dict({"suggested": 0.1})
     adapter.on_load_checkpoint(trainer, module, {})
-    assert LightningRecord(adapter.fit, module, 0).is_resumed  # type: ignore[attr-defined]
+    assert adapter.record.is_resumed  # type: ignore[attr-defined]
     adapter.setup(trainer, module, "fit")
-    assert not LightningRecord(adapter.fit, module, 0).is_resumed  # type: ignore[attr-defined]
+    assert not adapter.record.is_resumed  # type: ignore[attr-defined]
     assert sweep.suggested is None

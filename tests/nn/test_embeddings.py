@@ -14,8 +14,7 @@ from multilayer.nn.embeddings import (
     _NumberEmbeddings,
 )
 from multilayer.nn.mlp import MLP
-from multilayer.training.evaluate import evaluate
-from multilayer.training.loaded_run import load_run
+from multilayer.training.inference import evaluate, load_run
 
 from ..trained import config_of, train_in
 

@@ -13,8 +13,8 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
+from multilayer.training.inference import load_run
 from multilayer.training.instantiate import check_trusted_targets
-from multilayer.training.loaded_run import load_run
 
 from ..conftest import Run
 

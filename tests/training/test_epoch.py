@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed
 
 from multilayer.core.errors import UserError
-from multilayer.training.epoch import EpochOutputs, is_fitting, log_in_fit, monitored_value
+from multilayer.training.epoch import EpochOutputs, _monitored_value, is_fitting, log_in_fit
 
 SIZES = [3, 5, 2, 7, 4, 1]
 
@@ -189,6 +189,6 @@ def test_a_metric_that_is_monitored_is_a_number_or_named() -> None:
     """With the names of those that are logged."""
     trainer = trainer_at(0, 0)
     trainer.callback_metrics = {"b": torch.tensor(2.0), "a": torch.tensor(1.0)}
-    assert monitored_value(trainer, "a") == 1.0
+    assert _monitored_value(trainer, "a") == 1.0
     with pytest.raises(UserError, match="no metric 'c' to monitor; logged are a, b"):
-        monitored_value(trainer, "c")
+        _monitored_value(trainer, "c")

@@ -1,6 +1,7 @@
 """What is counted and checked before a training, against the training itself."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,21 +18,19 @@ from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import CrossEntropy
 from multilayer.runs.folder import RunFolder
-from multilayer.training.checks import check_batch_normalization
+from multilayer.training.checks import _check_batch_normalization
+from multilayer.training.epoch import limited_batches, planned_steps
 from multilayer.training.factory import (
+    _balance_class_weights,
     _check_shape,
-    balance_class_weights,
+    _make_all,
     check_components,
-    limited_batches,
-    make_all,
     make_checked_network,
     make_loss,
-    make_module,
     make_network,
     make_scheduler,
+    make_trained_module,
     make_trainer,
-    planned_steps,
-    training_arguments,
 )
 from multilayer.training.lightning_adapter import unwrapped
 from multilayer.training.module import KEPT_BYTES
@@ -140,10 +139,10 @@ def test_minibatches_that_batch_normalization_would_refuse_are_refused_before(
     """Torch refuses a minibatch of one row, which comes at the end of an epoch for some sizes."""
     minibatches = Minibatches(torch.randn(10, 3), torch.zeros(10), batch_size=batch_size)
     if can_train(network, minibatches):
-        check_batch_normalization(network, minibatches)
+        _check_batch_normalization(network, minibatches)
     else:
         with pytest.raises(UserError, match=f"batch_size={batch_size}: of 10 rows"):
-            check_batch_normalization(network, minibatches)
+            _check_batch_normalization(network, minibatches)
 
 
 def test_all_features_are_numbers_unless_it_is_said_how_many() -> None:
@@ -167,7 +166,7 @@ def test_balanced_weights_count_the_training_rows_alone(name: str) -> None:
     target = data.targets[data.rows["train"]].numpy()
     expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
     loss = {"_target_": "multilayer.nn.AutoLoss", "class_weights": "balanced"}
-    config = balance_class_weights({"loss": loss, "other": 1}, data)
+    config = _balance_class_weights({"loss": loss, "other": 1}, data)
     assert config["loss"]["class_weights"] == pytest.approx(expected.tolist())
     assert config["other"] == 1
     task = data.columns.task
@@ -179,9 +178,9 @@ def test_weights_that_are_given_stay_and_regression_has_none() -> None:
     data = BuiltinData(name="diabetes")
     data.setup()
     given = {"loss": {"class_weights": [1.0, 2.0]}}
-    assert balance_class_weights(given, data) is given
+    assert _balance_class_weights(given, data) is given
     balanced = {"loss": {"class_weights": "balanced"}}
-    assert balance_class_weights(balanced, data)["loss"]["class_weights"] is None
+    assert _balance_class_weights(balanced, data)["loss"]["class_weights"] is None
 
 
 FLATS = Columns(["size", "city", "rooms"], "price", "regression", [], {"city": ["A", "B", "C"]})
@@ -265,8 +264,14 @@ def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
     """The task decides the class; the config, the columns and the fingerprint travel along."""
     config = config_of("loss=huber", "data=diabetes", "scheduler=cosine", "monitor=validation/r2")
     preprocessing = fitted_to_flats()
-    arguments = training_arguments(config, n_steps=40, is_streamed=True)
-    module = make_module(config, FLATS, preprocessing, data_fingerprint="f", **arguments)
+    data: Any = SimpleNamespace(
+        columns=FLATS,
+        preprocessing=preprocessing,
+        fingerprint="f",
+        stream="rows",
+        train_minibatches=lambda: SimpleNamespace(batch_size=4),
+    )
+    module = make_trained_module(config, data, n_steps=40)
     assert isinstance(module, RegressionModule)
     assert isinstance(module.loss, nn.HuberLoss)
     assert module.preprocessing is preprocessing
@@ -275,10 +280,13 @@ def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
     assert module.metadata["data_fingerprint"] == "f"
     assert (module.scheduler_interval, module.monitor) == ("step", "validation/r2")
     assert module.epochs["train"][0].kept_bytes == KEPT_BYTES
-    in_memory = training_arguments(config, n_steps=40, is_streamed=False)
-    assert in_memory["kept_bytes"] is None
-    optimizer = arguments["optimizer"]([nn.Parameter(torch.zeros(1))])
-    scheduler = arguments["scheduler"](optimizer)
+    data.stream = None
+    in_memory = make_trained_module(config, data, n_steps=40)
+    assert in_memory.epochs["train"][0].kept_bytes is None
+    assert module.make_optimizer is not None
+    assert module.make_scheduler is not None
+    optimizer = module.make_optimizer([nn.Parameter(torch.zeros(1))])
+    scheduler: Any = module.make_scheduler(optimizer)
     for _ in range(40):
         optimizer.step()
         scheduler.step()
@@ -327,10 +335,10 @@ def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path)
 def test_components_that_are_null_are_left_out_and_others_need_a_target() -> None:
     """Each is named by its key."""
     relu = {"_target_": "torch.nn.ReLU"}
-    (made,) = make_all("callbacks", {"one": relu, "two": None})
+    (made,) = _make_all("callbacks", {"one": relu, "two": None}, {})
     assert isinstance(made, nn.ReLU)
     with pytest.raises(UserError, match=r"callbacks\.two: has no _target_; choose the file of"):
-        make_all("callbacks", {"one": relu, "two": {"patience": 3}})
+        _make_all("callbacks", {"one": relu, "two": {"patience": 3}}, {})
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch
 from multilayer import MLP, BinaryModule, PassClassData
 from multilayer.cli.check import check_command_line
 from multilayer.runs.folder import RunFolder
+from multilayer.training.epoch import HOOKS_OF_A_STEP, NoStepHooks
 from multilayer.training.factory import make_trainer
-from multilayer.training.lightning_adapter import HOOKS_OF_A_STEP, NoStepHooks
 
 
 class CountsEpochs(NoStepHooks):

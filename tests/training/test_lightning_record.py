@@ -11,7 +11,7 @@ from torch import nn
 from multilayer import MLP, BinaryModule
 from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.training.lightning_record import require_supervised, unchanged
+from multilayer.training.lightning_adapter import _unchanged, require_supervised
 
 from ..lockstep.conftest import MakeJobs, train_stacked
 from ..lockstep.conftest import jobs as jobs  # a fixture
@@ -72,7 +72,7 @@ def test_a_look_leaves_modes_and_random_numbers_as_they_were() -> None:
     module.network[0].eval()
     modes = [layer.training for layer in module.modules()]
     state = torch.get_rng_state()
-    with unchanged(module):
+    with _unchanged(module):
         assert not any(layer.training for layer in module.modules())
         torch.rand(3)
     assert [layer.training for layer in module.modules()] == modes

@@ -32,9 +32,8 @@ from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.nn.metrics import metrics_of
 from multilayer.training.factory import make_data
+from multilayer.training.inference import _predictions_of, load_run
 from multilayer.training.lightning_adapter import lightning_callbacks
-from multilayer.training.loaded_run import load_run
-from multilayer.training.predict import _predictions_of
 
 from ..trained import config_of
 from .test_module import adam, quiet_trainer

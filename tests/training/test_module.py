@@ -24,8 +24,7 @@ from multilayer import (
 from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
-from multilayer.training.epoch import EpochOutputs
-from multilayer.training.module import prefix_names
+from multilayer.training.epoch import EpochOutputs, prefix_names
 
 from ..lockstep.test_equivalence import scalars
 from ..trained import config_of

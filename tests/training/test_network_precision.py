@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.training.evaluate import evaluate
-from multilayer.training.loaded_run import load_run
-from multilayer.training.predict import predict
+from multilayer.training.inference import evaluate, load_run, predict
 
 from ..conftest import Run, only_folder
 from ..trained import train_in

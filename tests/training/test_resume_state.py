@@ -10,7 +10,7 @@ import torch
 from multilayer.cli.check import check_command_line
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.factory import make_data
-from multilayer.training.resume_state import training_misfits
+from multilayer.training.resume_state import _training_misfits
 from multilayer.training.run import Training, prepare
 
 LOOP = ("loops", "fit_loop")
@@ -52,7 +52,7 @@ def misfits_of(checkpoint: dict[str, Any], training: Training) -> str | None:
     """The first reason why the training could not take it up."""
     module, trainer = training.module, training.trainer
     assert module.make_scheduler is not None
-    return next(training_misfits(checkpoint, module, trainer, module.make_scheduler), None)
+    return next(_training_misfits(checkpoint, module, trainer, module.make_scheduler), None)
 
 
 @pytest.fixture(scope="module")

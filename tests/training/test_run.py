@@ -15,8 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.runs.folder import RunFolder
-from multilayer.training.evaluate import evaluate
+from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.factory import make_data
+from multilayer.training.inference import evaluate
 from multilayer.training.lightning_adapter import LightningAdapter
 
 from ..conftest import Run, only_folder
@@ -132,6 +133,19 @@ def test_early_stopping_says_why_in_the_manifest(tmp_path: Path) -> None:
     assert "for 3 epochs" in result.manifest["stop_reason"]
     assert result.manifest["steps"] == 4 * 2  # epochs, minibatches an epoch
     assert result.manifest["best_epoch"] == 1
+
+
+class Elsewhere(EpochCallback):
+    """Says that it has done something else than train for a long time."""
+
+    seconds_apart = 1e6
+
+
+def test_seconds_that_a_callback_spends_on_something_else_are_no_training(tmp_path: Path) -> None:
+    """Whichever callback it is, as the learning-rate sweep does."""
+    own = f"+callbacks.elsewhere._target_={__name__}.Elsewhere"
+    seconds = train_in(tmp_path, *QUICK, "trainer.max_epochs=1", own).manifest["fit_seconds"]
+    assert -1e6 < seconds < 0
 
 
 def test_a_run_that_diverges_keeps_its_last_finite_best(multilayer: Run, tmp_path: Path) -> None:

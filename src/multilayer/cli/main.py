@@ -244,7 +244,7 @@ def _evaluate(config: Any) -> None:
     _trust_working_folder(config)
     with _errors_printed():
         with gc_paused():
-            from multilayer.training.evaluate import evaluate
+            from multilayer.training.inference import evaluate
 
         evaluation = evaluate(to_plain(config))
     print_metrics({evaluation.rows: evaluation.metrics})
@@ -257,7 +257,7 @@ def _predict(config: Any) -> None:
     _trust_working_folder(config)
     with _errors_printed():
         with gc_paused():
-            from multilayer.training.predict import predict
+            from multilayer.training.inference import predict
 
         table = predict(to_plain(config))
     print(f"{table.height} predictions in {config.output}")

@@ -26,9 +26,7 @@ from multilayer.data import Minibatches
 from multilayer.stacking.block import Block, Layout
 from multilayer.stacking.compat import difference
 from multilayer.stacking.model import key_generator
-from multilayer.training.epoch import drop_undefined
-from multilayer.training.factory import limited_batches
-from multilayer.training.module import copy_weights
+from multilayer.training.epoch import copy_weights, drop_undefined, limited_batches
 from multilayer.training.run import Training
 
 log = logging.getLogger(__name__)

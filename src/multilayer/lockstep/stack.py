@@ -18,9 +18,7 @@ from multilayer.stacking.chunks import calls, rows_of_call
 from multilayer.stacking.model import Template, draw_keys
 from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.runner import Runner
-from multilayer.training.epoch import weighted_mean
-from multilayer.training.factory import limited_batches
-from multilayer.training.module import prefix_names
+from multilayer.training.epoch import limited_batches, prefix_names, weighted_mean
 
 log = logging.getLogger(__name__)
 

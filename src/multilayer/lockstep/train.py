@@ -195,7 +195,7 @@ def _evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:
 def _describe_training(member: Member) -> dict[str, Any]:
     """What the manifest says of a member's training up to now, or until it diverged."""
     return {
-        **describe_fit(member.trainer, member.seconds),
+        **describe_fit(member.training, member.seconds),
         "stack_seconds": round(member.stack_seconds, 3),
     }
 
@@ -203,7 +203,7 @@ def _describe_training(member: Member) -> dict[str, Any]:
 def end(member: Member, metrics: Metrics) -> Result:
     """Write what a run leaves at its end."""
     manifest = member.training.manifest
-    manifest |= describe_end(member.trainer, metrics)
+    manifest |= describe_end(member.training, metrics)
     if member.left_at_step is not None:
         manifest["status"] = "diverged"
         if not manifest["stop_reason"].startswith("diverged"):

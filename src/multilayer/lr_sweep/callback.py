@@ -26,7 +26,7 @@ from multilayer.lr_sweep.trials import TrialSpec, make_trials
 from multilayer.plotting.style import save_figure
 from multilayer.runs.folder import RunFolder, config_hash
 from multilayer.training.epoch_callback import EpochCallback, Record
-from multilayer.training.lightning_record import LightningRecord, require_supervised
+from multilayer.training.lightning_adapter import LightningRecord, require_supervised
 from multilayer.training.module import SupervisedModule
 from multilayer.training.runtime import ready_memory
 
@@ -106,6 +106,7 @@ class LearningRateSweep(EpochCallback):
     def reset(self, n_runs: int = 1) -> None:
         """Begin without a rate."""
         self.suggested: float | None = None
+        self.seconds_apart = 0.0
         self.entries: dict[str, Any] = {}
 
     def on_fit_start(self, record: Record) -> None:
@@ -125,7 +126,8 @@ class LearningRateSweep(EpochCallback):
         else:
             self.suggested = self._find_on_rank_zero(record, module, data)
             self.apply_lr(trainer, module, self.suggested)
-        self.entries["lr_sweep_seconds"] = round(perf_counter() - start, 3)
+        self.seconds_apart = perf_counter() - start
+        self.entries["lr_sweep_seconds"] = round(self.seconds_apart, 3)
 
     def manifest_entries(self, k: int = 0) -> dict[str, Any]:
         """What the manifest says of the sweep."""

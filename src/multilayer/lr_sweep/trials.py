@@ -19,7 +19,8 @@ from multilayer.data import DataModule
 from multilayer.data.batches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
 from multilayer.stacking.trial import freeze_unused
-from multilayer.training.factory import limited_batches, make_checked_network, planned_steps
+from multilayer.training.epoch import limited_batches, planned_steps
+from multilayer.training.factory import make_checked_network
 from multilayer.training.module import SupervisedModule
 
 _MAX_ROWS_SCORED = 8192

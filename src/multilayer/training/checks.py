@@ -1,36 +1,57 @@
-"""Checks of a whole training before it starts: each mistake is one message."""
+"""Checks of a training before it starts, and of what a user gives to a module: one message each."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytorch_lightning as pl
-from torch import nn
+from pytorch_lightning.callbacks import StochasticWeightAveraging
+from pytorch_lightning.utilities.combined_loader import CombinedLoader
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils._pytree import tree_leaves
 
-from multilayer.core.errors import UserError, did_you_mean
+from multilayer.core.errors import UserError, did_you_mean, first_line
 from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
-from multilayer.data import DataModule
+from multilayer.data import DataModule, Preprocessing
 from multilayer.data.batches import BatchIterator
 from multilayer.data.split import Split
-from multilayer.nn.losses import Task
 from multilayer.nn.metrics import METRICS, is_defined
-from multilayer.training.factory import limited_batches, steps_per_epoch
-from multilayer.training.lightning_adapter import unwrapped
+from multilayer.training.epoch import limited_batches, steps_per_epoch
 
 
-def check_validations(
-    config: dict[str, Any], trainer: pl.Trainer, data: DataModule, n_steps: int
+def check_training(
+    config: dict[str, Any],
+    callbacks: Sequence[Any],
+    data: DataModule,
+    network: nn.Module,
+    n_steps: int,
+) -> None:
+    """Check that a training can come to its end with a best epoch.
+
+    Args:
+        config: the run's config.
+        callbacks: of its trainer, epoch callbacks without their adapters.
+        data: the data.
+        network: the network.
+        n_steps: the optimizer steps of the whole training.
+
+    Raises:
+        UserError: Averaged weights are not validated, nothing is although something waits for it,
+            no metric decides which epoch is best, or batch normalization would fail.
+    """
+    check_averaging(callbacks)
+    _check_validations(config, callbacks, data, n_steps)
+    _check_monitor(config["monitor"], config["mode"], data)
+    _check_batch_normalization(network, data.train_minibatches())
+
+
+def _check_validations(
+    config: dict[str, Any], callbacks: Sequence[Any], data: DataModule, n_steps: int
 ) -> None:
     """Check that a training is validated at least once if a callback or a schedule relies on it.
 
     A training that `max_steps` ends within its first epoch is accepted: it may be resumed.
-
-    Args:
-        config: the run's config.
-        trainer: the trainer, with its callbacks.
-        data: the data.
-        n_steps: the optimizer steps of the whole training.
-
-    Raises:
-        UserError: It would never be validated.
     """
     limits, n_batches = config["trainer"], len(data.train_minibatches())
     limited_batches(limits, len(data.minibatches("validation")), "limit_val_batches")
@@ -41,9 +62,7 @@ def check_validations(
         )
     every = limits["check_val_every_n_epoch"]
     n_epochs = n_steps / steps_per_epoch(limits, n_batches)
-    callbacks = trainer.callbacks  # type: ignore[attr-defined]
-    items = map(unwrapped, callbacks)
-    waiting = [type(item).__name__ for item in items if _waits_for_validation(item)]
+    waiting = [type(item).__name__ for item in callbacks if _waits_for_validation(item)]
     if config["scheduler"]["scheduler"]["_target_"].endswith("ReduceLROnPlateau"):
         waiting.append("scheduler=plateau")
     if waiting and every > 1 and n_epochs < every:
@@ -60,7 +79,7 @@ def _waits_for_validation(callback: Any) -> bool:
     return is_theirs or getattr(callback, "waits_for_validation", False)
 
 
-def check_batch_normalization(network: nn.Module, minibatches: BatchIterator) -> None:
+def _check_batch_normalization(network: nn.Module, minibatches: BatchIterator) -> None:
     """Raise `UserError` for a minibatch of one row; torch would in the middle of an epoch."""
     normalizes = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
     n_rows, batch_size = minibatches.n_rows, minibatches.batch_size
@@ -71,18 +90,9 @@ def check_batch_normalization(network: nn.Module, minibatches: BatchIterator) ->
         )
 
 
-def check_monitor(monitor: str, mode: str, task: Task, data: DataModule) -> None:
-    """Check that a metric can decide which epoch is best.
-
-    Args:
-        monitor: the metric, as `SPLIT/NAME`.
-        mode: "min" or "max".
-        task: the task of the data.
-        data: the data.
-
-    Raises:
-        UserError: The metric is not logged, is not defined for the rows, or `mode` contradicts it.
-    """
+def _check_monitor(monitor: str, mode: str, data: DataModule) -> None:
+    """Raise `UserError` for a metric that cannot decide which epoch is best, as `SPLIT/NAME`."""
+    task = data.columns.task
     names = ("loss", *METRICS[task])
     logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
     if monitor not in logged:
@@ -99,3 +109,132 @@ def check_monitor(monitor: str, mode: str, task: Task, data: DataModule) -> None
             f"monitor={monitor}: it is not defined for the {len(target)} {split} rows, since "
             f"{NEEDED[name]}; use monitor={split}/loss mode=min"
         )
+
+
+def check_averaging(callbacks: Sequence[Any]) -> None:
+    """Refuse averaged weights that are never validated, where others are kept.
+
+    Args:
+        callbacks: of a trainer, epoch callbacks without their adapters.
+
+    Raises:
+        UserError: which names the callback that has them validated.
+    """
+    keepers = [each for each in callbacks if _keeps_weights(each)]
+    if keepers and any(isinstance(item, StochasticWeightAveraging) for item in callbacks):
+        raise UserError(
+            "callbacks: StochasticWeightAveraging puts averaged weights in place after the last "
+            "validation, so that others are validated and kept; use "
+            "pytorch_lightning.callbacks.WeightAveraging, which has the averaged ones validated"
+        )
+
+
+def _keeps_weights(callback: Any) -> bool:
+    """Whether a callback keeps weights that were validated, or writes checkpoints."""
+    is_theirs = isinstance(callback, pl.callbacks.Checkpoint)
+    return is_theirs or getattr(callback, "keeps_weights", hasattr(callback, "validated"))
+
+
+def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any, interval: str) -> None:
+    """Raise `UserError` for a class where an object is needed, or the reverse."""
+    if network is None:
+        raise UserError("network: is missing, as in load_from_checkpoint(path, network=MLP(4, 3))")
+    if not isinstance(network, nn.Module):
+        raise UserError(f"network: must be a torch.nn.Module, got {_described(network)}")
+    if interval not in ("epoch", "step"):
+        raise UserError(f"scheduler_interval: must be 'epoch' or 'step', got {interval!r}")
+    if isinstance(loss, type) or not (loss is None or callable(loss)):
+        raise UserError(
+            f"loss: must be an object that is called with outputs and targets, such as "
+            f"torch.nn.MSELoss(), got {_described(loss)}"
+        )
+    for name, given, kind, taken, example in (
+        ("optimizer", optimizer, Optimizer, "parameters", "torch.optim.Adam, lr=0.001"),
+        ("scheduler", scheduler, LRScheduler, "optimizer", "StepLR, step_size=10"),
+    ):
+        if isinstance(given, kind) or not (given is None or callable(given)):
+            raise UserError(
+                f"{name}: must be what makes one from the {taken}, such as "
+                f"functools.partial({example}), got {_described(given)}"
+            )
+
+
+def call_factory(name: str, factory: Callable[[Any], Any], argument: Any) -> Any:
+    """Call what makes an optimizer or a schedule; `UserError` with its name if that fails."""
+    try:
+        made = factory(argument)
+    except (ValueError, TypeError) as error:
+        given = getattr(factory, "keywords", {}) if isinstance(error, TypeError) else {}
+        words = ", ".join(f"{key}={value!r}" for key, value in given.items())
+        raise UserError(f"{name}: {error}{words and f'; given were {words}'}") from error
+    if isinstance(made, type) or not hasattr(made, "state_dict"):
+        raise UserError(f"{name}: what makes it must return it, got {_described(made)}")
+    return made
+
+
+def _described(value: Any) -> str:
+    """A value in a few words.
+
+    >>> _described(nn.Linear), _described(0.1)
+    ('the class Linear', 'an object of type float')
+    """
+    is_class = isinstance(value, type)
+    return (
+        f"the class {value.__name__}" if is_class else f"an object of type {type(value).__name__}"
+    )
+
+
+def check_trainable(network: nn.Module) -> None:
+    """Raise `UserError` if a network has no weight that is trained."""
+    weights = list(network.parameters())
+    if not any(weight.requires_grad for weight in weights):
+        has = f"all {len(weights)} of its parameters are frozen" if weights else "it has none"
+        raise UserError(
+            f"model: {type(network).__name__} has no weights to train: {has}; "
+            "set requires_grad=True for some"
+        )
+
+
+def check_batch(batch: Any) -> tuple[Tensor, Tensor]:
+    """The features and the target of a minibatch, which must be a pair of tensors."""
+    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
+    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise UserError(f"a minibatch must be two tensors, features and target, got {kinds}")
+    return parts[0], parts[1]
+
+
+def features_of(batch: Any) -> Tensor:
+    """The features of a minibatch, which may contain more."""
+    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    if not isinstance(first, Tensor):
+        kind = type(first).__name__
+        raise UserError(f"a minibatch must be a tensor of features, or begin with it, got {kind}")
+    return first
+
+
+def refuse_shape(features: Tensor, network: nn.Module, error: Exception) -> None:
+    """Raise `UserError` if an error of torch comes from the shape of a minibatch."""
+    shape = tuple(features.shape)
+    widths = [each.in_features for each in network.modules() if isinstance(each, nn.Linear)]
+    if widths and (features.ndim != 2 or shape[1] != widths[0]):
+        raise UserError(
+            f"features of the shape {shape} do not fit the network, whose first layer takes "
+            f"(B, {widths[0]}): {first_line(error)}"
+        ) from error
+    if shape[:1] == (1,) and isinstance(error, ValueError):  # as batch normalization raises
+        raise UserError(
+            f"a minibatch of one row: {first_line(error)}; use DataLoader(..., drop_last=True)"
+        ) from error
+
+
+def preprocessings_of(data: Any) -> list[Preprocessing]:
+    """The preprocessings of some loaders, or of the loaders or `DataModule` of a trainer."""
+    if isinstance(data, pl.Trainer):
+        # Lightning has them in no public place until it iterates over them.
+        fit, others = data.fit_loop, (data.validate_loop, data.test_loop, data.predict_loop)
+        loops: Any = (fit, fit.epoch_loop.val_loop, *others)
+        given = [loop._data_source.instance for loop in loops]
+        data = [each.iterables if isinstance(each, CombinedLoader) else each for each in given]
+    found = [getattr(each, "preprocessing", None) for each in tree_leaves(data)]
+    return [each for each in found if isinstance(each, Preprocessing)]

@@ -1,15 +1,23 @@
-"""The outputs of an epoch, kept for its metrics, and how these are logged."""
+"""What is done once an epoch instead of in each step, and how many steps an epoch has.
 
+The outputs of an epoch are kept for its metrics, these are logged at once, and callbacks without a
+hook in a step cost nothing in it.
+"""
+
+from abc import abstractmethod
 from collections.abc import Mapping
 from math import isnan
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from multilayer.core.errors import UserError
 from multilayer.core.metric_names import NEEDED
+
+Config = dict[str, Any]
 
 KEPT_BYTES = 2**25
 """Bytes of outputs and targets that are kept of an epoch which may not fit into memory."""
@@ -93,6 +101,105 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     return (losses.where(weights != 0, 0) * (weights / weights.sum(dim=0))).sum(dim=0)
 
 
+class EpochModule(pl.LightningModule):
+    """The part of a module that acts on whole epochs: it logs metrics, and moves a schedule by one.
+
+    Args:
+        kept_bytes: of a training epoch; see `EpochOutputs`.
+
+    Attributes:
+        monitor: the metric that `ReduceLROnPlateau` follows.
+        epochs: the outputs of the current epochs by split, one for each loader.
+    """
+
+    monitor: str
+
+    def __init__(self, kept_bytes: int | None) -> None:
+        super().__init__()
+        self.epochs = {"train": [EpochOutputs(kept_bytes)]}
+
+    @abstractmethod
+    def summarize(self, epoch: EpochOutputs) -> dict[str, Tensor]:
+        """The loss and every metric over an epoch, as scalars on the device."""
+
+    def on_train_epoch_start(self) -> None:
+        """Discard the outputs of the previous epoch, which an error may have ended."""
+        self.epochs["train"] = [EpochOutputs(self.epochs["train"][0].kept_bytes)]
+
+    def on_validation_epoch_start(self) -> None:
+        """Keep the outputs of each loader separately."""
+        self.epochs["validation"] = [EpochOutputs() for _ in self.trainer.num_val_batches]
+
+    def on_test_epoch_start(self) -> None:
+        """Keep the outputs of each loader separately."""
+        self.epochs["test"] = [EpochOutputs() for _ in self.trainer.num_test_batches]
+
+    def on_train_epoch_end(self) -> None:
+        """Log the training loss and metrics if no validation has done so."""
+        self.log_new("train")
+        if not self.trainer.enable_validation:
+            self.move_plateau()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss and metrics of both, so that callbacks find them side by side."""
+        splits = ("train", "validation") if is_fitting(self.trainer) else ("validation",)
+        self.log_new(*splits)
+
+    def on_validation_end(self) -> None:
+        """Move the schedule that follows a metric."""
+        if is_fitting(self.trainer):
+            self.move_plateau()
+
+    def on_test_epoch_end(self) -> None:
+        """Log the loss and metrics."""
+        self.log_new("test")
+
+    def move_plateau(self) -> None:
+        """Let `ReduceLROnPlateau` see a new value of the metric that it follows.
+
+        Lightning would do so at the end of each epoch, with or without a validation in it, and
+        after the checkpoint of the epoch is written.
+        """
+        for config in self.trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau:
+                schedule: Any = config.scheduler
+                schedule.step(_monitored_value(self.trainer, self.monitor))
+
+    def log_new(self, *splits: str) -> None:
+        """Log the loss and every metric of the epochs so far, the same in all processes.
+
+        Those of training are measured while the weights change. There are none for a split that has
+        no new outputs since the last call.
+        """
+        values: dict[str, Tensor] = {}
+        for split in splits:
+            epochs = self.epochs[split]
+            for index, epoch in enumerate(epochs):
+                if epoch.has_news:
+                    epoch.has_news = False
+                    found = self.summarize(epoch.of_all_processes())
+                    ending = f"/dataloader_idx_{index}" * (len(epochs) > 1)
+                    values |= prefix_names(split, found, ending)
+        if self.trainer.state.fn == "fit":
+            log_in_fit(self.trainer, values)
+        else:  # Lightning returns and prints what was logged so
+            self.log_dict(values, sync_dist=True, add_dataloader_idx=False)
+
+
+def prefix_names(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, Tensor]:
+    """The values with the split before each name.
+
+    >>> prefix_names("train", {"loss": torch.tensor(1.0)})
+    {'train/loss': tensor(1.)}
+    """
+    return {f"{split}/{name}{ending}": value for name, value in values.items()}
+
+
+def copy_weights(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights and buffers, on their device."""
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
 def is_fitting(trainer: pl.Trainer) -> bool:
     """Whether a validation is part of a fit, rather than the sanity check before it."""
     return trainer.state.fn == "fit" and not trainer.sanity_checking
@@ -125,7 +232,7 @@ def drop_undefined(values: Mapping[str, Tensor]) -> dict[str, float]:
     }
 
 
-def monitored_value(trainer: pl.Trainer, monitor: str) -> float:
+def _monitored_value(trainer: pl.Trainer, monitor: str) -> float:
     """The current value of a logged metric.
 
     Raises:
@@ -137,3 +244,88 @@ def monitored_value(trainer: pl.Trainer, monitor: str) -> float:
             f"{', '.join(sorted(trainer.callback_metrics))}"
         )
     return float(trainer.callback_metrics[monitor])
+
+
+HOOKS_OF_A_STEP = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+
+
+class NoStepHooks(pl.Callback):
+    """A Lightning callback whose hooks of a step take no time, except those a subclass writes.
+
+    Lightning calls them though they are empty: six, for each callback and step, take 20 us, and a
+    step of a small network takes 500.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Hide the empty hooks."""
+        super().setup(trainer, pl_module, stage)
+        hide_hooks_of_a_step(self, pl.Callback)
+
+
+def hide_hooks_of_a_step(callback: pl.Callback, kind: type[pl.Callback]) -> None:
+    """Have Lightning skip the hooks of a step that a callback has as they are in `kind`.
+
+    Lightning skips what cannot be called. The class keeps them, for subclasses that call `super()`.
+    """
+    for hook in HOOKS_OF_A_STEP:
+        vars(callback).pop(hook, None)
+        if getattr(type(callback), hook) is getattr(kind, hook):
+            setattr(callback, hook, None)
+
+
+def is_streamed(trainer: pl.Trainer) -> bool:
+    """Whether training rows are read while the network trains: then an epoch may take hours."""
+    return getattr(trainer.datamodule, "stream", None) is not None  # type: ignore[attr-defined]
+
+
+def limited_batches(
+    trainer: dict[str, Any], n_batches: int, key: str = "limit_train_batches"
+) -> int:
+    """The number of minibatches of an epoch that a limit of the trainer leaves.
+
+    Raises:
+        UserError: None are left.
+    """
+    limit = trainer[key]
+    n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
+    if n_limited == 0:
+        raise UserError(f"trainer.{key}={limit}: none of {n_batches} minibatches")
+    return n_limited
+
+
+def steps_per_epoch(trainer: Config, n_batches: int) -> int:
+    """The optimizer steps of an epoch with `n_batches` minibatches."""
+    n_accumulated: int = trainer["accumulate_grad_batches"]
+    return -(-limited_batches(trainer, n_batches) // n_accumulated)
+
+
+def planned_steps(
+    trainer: dict[str, Any], n_batches: int, n_epochs: int = 0, n_steps: int = 0
+) -> int:
+    """The optimizer steps of a whole training.
+
+    Args:
+        trainer: the config of the trainer.
+        n_batches: the minibatches of an epoch.
+        n_epochs: the epochs that a resumed training has behind it.
+        n_steps: the steps of these epochs.
+
+    Raises:
+        UserError: The training has no planned end.
+    """
+    n_per_epoch = steps_per_epoch(trainer, n_batches)
+    ends: list[int] = []
+    if trainer["max_epochs"] not in (None, -1):
+        ends.append(n_steps + (trainer["max_epochs"] - n_epochs) * n_per_epoch)
+    if trainer["max_steps"] != -1:
+        ends.append(int(trainer["max_steps"]))
+    if not ends:
+        raise UserError("trainer.max_epochs=-1: give trainer.max_steps, or a number of epochs")
+    return max(1, min(ends))

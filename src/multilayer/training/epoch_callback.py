@@ -50,6 +50,9 @@ class EpochCallback:
     """When `within_epoch` is called: "streamed" is for epochs whose rows are streamed, which may
     take hours."""
 
+    seconds_apart: float = 0.0
+    """The seconds of the fit in which the callback did something else than train the run."""
+
     @property
     def state_key(self) -> str:
         """The name of its state in a checkpoint, which no other callback of the run may have."""
@@ -102,34 +105,48 @@ class EpochCallback:
 class Record(ABC):
     """What is known of K runs at the end of an epoch, and what a callback may do then.
 
-    Nothing is computed before it is asked for.
+    What takes time is not computed before it is asked for.
 
     Attributes:
         epoch: the number of the epoch, from 1 on, `(K,)`; at the start of a fit the epochs before.
         step: the optimizer steps so far, `(K,)`.
         seconds: since the training began, `(K,)`.
+        metrics: the latest value of every metric, `(K,)` each, by names such as "validation/loss".
+        measured: the metrics that were measured in this epoch, and are defined for the rows.
+        rates: the learning rate of each parameter group, `(K,)`, as the epoch began with it.
+        min_epochs: the epochs that each run trains at least, `(K,)`.
+        is_last: whether the training ends with this epoch.
+        is_resumed: whether the fit goes on from a checkpoint.
+        n_processes: how many processes train together.
+        log_every_n_steps: how often what is logged by step is logged.
+        writes_files: whether files are to be written: in one only of several processes that train
+            together.
+        data: the data.
     """
 
     epoch: Values
     step: Values
     seconds: Values
+    metrics: Mapping[str, Values]
+    measured: Collection[str]
+    rates: Mapping[str, Values]
+    min_epochs: Values
+    is_last: bool
+    is_resumed: bool
+    n_processes: int
+    log_every_n_steps: int
+    writes_files: bool
+    data: "DataModule"
 
     @property
     def n_runs(self) -> int:
         """The number of runs, K."""
         return len(self.epoch)
 
-    # Numbers --------------------------------------------------------------------------------
-
     @property
-    @abstractmethod
-    def metrics(self) -> Mapping[str, Values]:
-        """The latest value of every metric, `(K,)` each, by names such as "validation/loss"."""
-
-    @property
-    @abstractmethod
-    def measured(self) -> Collection[str]:
-        """The metrics that were measured in this epoch, and are defined for the rows."""
+    def lr(self) -> Values:
+        """The learning rate of the first parameter group, `(K,)`, as the epoch began with it."""
+        return next(iter(self.rates.values()), np.full(self.n_runs, np.nan))
 
     def __getitem__(self, name: str) -> Values:
         """The latest value of a metric, `(K,)`.
@@ -143,48 +160,6 @@ class Record(ABC):
             raise UserError(f"no metric {name!r} to monitor; logged are {known}")
         return metrics[name]
 
-    @property
-    @abstractmethod
-    def rates(self) -> Mapping[str, Values]:
-        """The learning rate of each parameter group, `(K,)`, as the epoch began with it."""
-
-    @property
-    def lr(self) -> Values:
-        """The learning rate of the first parameter group, `(K,)`, as the epoch began with it."""
-        return next(iter(self.rates.values()), np.full(self.n_runs, np.nan))
-
-    # The fit --------------------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def min_epochs(self) -> Values:
-        """The epochs that each run trains at least, `(K,)`."""
-
-    @property
-    @abstractmethod
-    def is_last(self) -> bool:
-        """Whether the training ends with this epoch."""
-
-    @property
-    @abstractmethod
-    def is_resumed(self) -> bool:
-        """Whether the fit goes on from a checkpoint."""
-
-    @property
-    @abstractmethod
-    def n_processes(self) -> int:
-        """How many processes train together."""
-
-    @property
-    @abstractmethod
-    def log_every_n_steps(self) -> int:
-        """How often what is logged by step is logged."""
-
-    @property
-    @abstractmethod
-    def writes_files(self) -> bool:
-        """Whether files are to be written: in one only of several processes that train together."""
-
     @abstractmethod
     def agree(self, choice: bool) -> bool:
         """The choice of the first of several processes that train together, in all of them."""
@@ -194,11 +169,6 @@ class Record(ABC):
         """The callback of a class in this fit, if there is one."""
 
     # The network and the data ---------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def data(self) -> "DataModule":
-        """The data."""
 
     def rows(self, split: "Split", at_most: int | None = None) -> "Minibatch":
         """Preprocessed features `(N, D)` and target `(N,)` of a split.

@@ -19,12 +19,13 @@ from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import Task, loss_for_task
 from multilayer.runs.config import mask_config
 from multilayer.runs.folder import RunFolder
-from multilayer.training.arguments import call_factory, check_trainable
+from multilayer.training.checks import call_factory, check_trainable
 from multilayer.training.epoch import KEPT_BYTES
 from multilayer.training.history import History
-from multilayer.training.instantiate import argument_problems, instantiate, substitute
+from multilayer.training.instantiate import argument_problems, instantiate
 from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.module import DTYPES, MODULE_OF_TASK, SupervisedModule
+from multilayer.training.runtime import set_threads
 
 Config = dict[str, Any]
 _COMPONENTS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
@@ -63,7 +64,7 @@ def check_components(config: Config) -> DataModule:
     return data
 
 
-def check_size(config: Config, columns: Columns, preprocessing: Preprocessing) -> None:
+def _check_size(config: Config, columns: Columns, preprocessing: Preprocessing) -> None:
     """Raise `UserError` if the network for a table will not fit into memory; it is not built."""
     n_weights = count_weights(config, columns, preprocessing)
     device = choose_device(config["trainer"]["accelerator"])
@@ -111,7 +112,7 @@ def make_network(
         "n_outputs": n_outputs,
         "n_numbers": n_numbers or n_features,
     }
-    return instantiate("model", substitute(node, values))  # type: ignore[no-any-return]
+    return instantiate("model", node, values)  # type: ignore[no-any-return]
 
 
 def make_checked_network(
@@ -156,15 +157,15 @@ def _check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
 
 def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Module:
     """The loss; `UserError` if it does not fit the task or the number of classes."""
-    # "balanced" becomes numbers once the training rows are known.
-    node = substitute(config["loss"], {"balanced": None})
     try:
-        return loss_for_task(instantiate("loss", node), task, n_classes)  # type: ignore[no-any-return]
+        # "balanced" becomes numbers once the training rows are known.
+        loss = instantiate("loss", config["loss"], {"balanced": None})
+        return loss_for_task(loss, task, n_classes)  # type: ignore[no-any-return]
     except ValueError as error:
         raise UserError(f"loss: {error}") from error
 
 
-def balance_class_weights(config: Config, data: DataModule) -> Config:
+def _balance_class_weights(config: Config, data: DataModule) -> Config:
     """The config with numbers for `loss.class_weights=balanced`: n / (n_classes * class count).
 
     All classes then have the same weight in total, however few training rows they have.
@@ -189,7 +190,7 @@ def make_optimizer(config: Config) -> Any:
     trainer = config["trainer"]
     is_scaled = str(trainer["precision"]).startswith("16")
     values = {"auto": not (is_scaled and trainer["gradient_clip_val"])}
-    return instantiate("optimizer", substitute(config["optimizer"], values))
+    return instantiate("optimizer", config["optimizer"], values)
 
 
 def make_scheduler(config: Config, *, n_steps: int) -> Any:
@@ -203,7 +204,34 @@ def make_scheduler(config: Config, *, n_steps: int) -> Any:
     n_epochs = config["trainer"]["max_epochs"] or -1
     by_epoch = config["scheduler"]["interval"] == "epoch" and n_epochs > 0
     values = {"n_steps": n_epochs if by_epoch else n_steps, "n_epochs": n_epochs}
-    return instantiate("scheduler", substitute(config["scheduler"]["scheduler"], values))
+    return instantiate("scheduler", config["scheduler"]["scheduler"], values)
+
+
+def make_trained_module(config: Config, data: DataModule, n_steps: int) -> SupervisedModule:
+    """The module to be trained; its weights and all later random numbers follow from the seed.
+
+    Args:
+        config: the run's config.
+        data: the data, read.
+        n_steps: the optimizer steps of the whole training.
+    """
+    _check_size(config, data.columns, data.preprocessing)
+    pl.seed_everything(config["seed"], verbose=False)
+    module = make_module(
+        _balance_class_weights(config, data),
+        data.columns,
+        data.preprocessing,
+        data_fingerprint=data.fingerprint,
+        optimizer=make_optimizer(config),
+        scheduler=make_scheduler(config, n_steps=n_steps),
+        scheduler_interval=config["scheduler"]["interval"],
+        monitor=config["monitor"],
+        # Rows that do not fit into memory have outputs that do not either.
+        kept_bytes=None if data.stream is None else KEPT_BYTES,
+    )
+    n_rows = data.train_minibatches().batch_size
+    module.metadata["threads"] = set_threads(config["num_threads"], module.network, n_rows)
+    return module
 
 
 def make_module(
@@ -221,7 +249,7 @@ def make_module(
         columns: of the table.
         preprocessing: fitted to the training rows.
         data_fingerprint: of the data; with the config and the columns it is saved in checkpoints.
-        training: the `training_arguments`; without them the module can only predict.
+        training: how it is trained; without that the module can only predict.
     """
     network = make_checked_network(config, columns, preprocessing)
     module = MODULE_OF_TASK[columns.task](
@@ -239,29 +267,11 @@ def make_module(
     return module.to(DTYPES.get(str(config["trainer"]["precision"]), torch.float32))
 
 
-def training_arguments(config: Config, *, n_steps: int, is_streamed: bool) -> dict[str, Any]:
-    """The arguments of a module that say how it is trained.
-
-    Args:
-        config: the run's config.
-        n_steps: the optimizer steps of the whole training.
-        is_streamed: whether the training rows do not fit into memory; then neither may the outputs
-            of an epoch.
-    """
-    return {
-        "optimizer": make_optimizer(config),
-        "scheduler": make_scheduler(config, n_steps=n_steps),
-        "scheduler_interval": config["scheduler"]["interval"],
-        "monitor": config["monitor"],
-        "kept_bytes": KEPT_BYTES if is_streamed else None,
-    }
-
-
 def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.Trainer:
     """The Trainer with the callbacks and loggers of the config, which write to the run folder."""
     values = run.placeholders()
-    loggers = make_all("logger", substitute(config["logger"], values))
-    callbacks = make_all("callbacks", substitute(config["callbacks"], values))
+    loggers = _make_all("logger", config["logger"], values)
+    callbacks = _make_all("callbacks", config["callbacks"], values)
     if not loggers:  # Lightning refuses to monitor rates that nothing logs
         callbacks = [item for item in callbacks if not isinstance(item, LearningRateMonitor)]
     if quiet:
@@ -269,7 +279,8 @@ def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.T
     callbacks = lightning_callbacks(*callbacks, History(folder=run.path))
     trainer: pl.Trainer = instantiate(
         "trainer",
-        substitute(config["trainer"], values),
+        config["trainer"],
+        values,
         logger=loggers,
         callbacks=callbacks,
         default_root_dir=str(run.path),
@@ -282,57 +293,15 @@ def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.T
     return trainer
 
 
-def make_all(key: str, group: Config) -> list[Any]:
+def _make_all(key: str, group: Config, values: dict[str, str]) -> list[Any]:
     """The components of a group that has several by name; a null leaves one out."""
     named = {f"{key}.{name}": node for name, node in group.items() if node is not None}
     for name, node in named.items():
         if "_target_" not in node:
             raise UserError(f"{name}: has no _target_; choose the file of {key} that defines it")
-    return [instantiate(name, node) for name, node in named.items()]
+    return [instantiate(name, node, values) for name, node in named.items()]
 
 
 def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:
     """Whether one of the callbacks is an instance of a class."""
     return any(isinstance(callback, kind) for callback in callbacks)
-
-
-def limited_batches(trainer: Config, n_batches: int, key: str = "limit_train_batches") -> int:
-    """The number of minibatches of an epoch that a limit of the trainer leaves.
-
-    Raises:
-        UserError: None are left.
-    """
-    limit = trainer[key]
-    n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
-    if n_limited == 0:
-        raise UserError(f"trainer.{key}={limit}: none of {n_batches} minibatches")
-    return n_limited
-
-
-def steps_per_epoch(trainer: Config, n_batches: int) -> int:
-    """The optimizer steps of an epoch with `n_batches` minibatches."""
-    n_accumulated: int = trainer["accumulate_grad_batches"]
-    return -(-limited_batches(trainer, n_batches) // n_accumulated)
-
-
-def planned_steps(trainer: Config, n_batches: int, n_epochs: int = 0, n_steps: int = 0) -> int:
-    """The optimizer steps of a whole training.
-
-    Args:
-        trainer: the config of the trainer.
-        n_batches: the minibatches of an epoch.
-        n_epochs: the epochs that a resumed training has behind it.
-        n_steps: the steps of these epochs.
-
-    Raises:
-        UserError: The training has no planned end.
-    """
-    n_per_epoch = steps_per_epoch(trainer, n_batches)
-    ends: list[int] = []
-    if trainer["max_epochs"] not in (None, -1):
-        ends.append(n_steps + (trainer["max_epochs"] - n_epochs) * n_per_epoch)
-    if trainer["max_steps"] != -1:
-        ends.append(int(trainer["max_steps"]))
-    if not ends:
-        raise UserError("trainer.max_epochs=-1: give trainer.max_steps, or a number of epochs")
-    return max(1, min(ends))

@@ -1,24 +1,23 @@
 """`history.csv`: what an epoch of a run brought, one row each."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from math import isnan
 from pathlib import Path
 from time import monotonic
 from typing import Any, ClassVar
 from weakref import WeakSet
 
+import polars as pl
+
 from multilayer.core.errors import UserError
 from multilayer.runs.folder import RunFolder
 from multilayer.training.epoch_callback import EpochCallback, Record
 
-FIRST_COLUMNS = ("epoch", "step", "lr", "seconds")
+_FIRST_COLUMNS = ("epoch", "step", "lr", "seconds")
 
-SECONDS_BETWEEN_WRITES = 1.0
+_SECONDS_BETWEEN_WRITES = 1.0
 
-SHARE_OF_TIME = 0.01
+_SHARE_OF_TIME = 0.01
 """Of the time of a training, what writing may take."""
 
 
@@ -49,11 +48,10 @@ class History(EpochCallback):
 
     def reset(self, n_runs: int = 1) -> None:
         """Begin an empty table."""
-        self.columns: dict[str, list[float | None]] = {name: [] for name in FIRST_COLUMNS}
+        self.columns: dict[str, list[float | None]] = {name: [] for name in _FIRST_COLUMNS}
         self.seconds_before = 0.0
-        self.lines: list[str] = []
         self.written = monotonic()
-        self.pause = SECONDS_BETWEEN_WRITES
+        self.pause = _SECONDS_BETWEEN_WRITES
 
     def on_fit_start(self, record: Record) -> None:
         """Make the folder."""
@@ -63,19 +61,18 @@ class History(EpochCallback):
 
     def on_epoch_end(self, record: Record) -> None:
         """Add a row, and write the table if it is time again."""
-        metrics = record.metrics
-        row = {
-            "epoch": int(record.epoch[0]),
-            "step": int(record.step[0]),
-            "lr": float(record.lr[0]),
-            "seconds": round(self.seconds_before + float(record.seconds[0]), 3),
-        }
+        metrics, rates = record.metrics, record.rates
         self.add(
-            row
+            {
+                "epoch": int(record.epoch[0]),
+                "step": int(record.step[0]),
+                "lr": float(record.lr[0]),
+                "seconds": round(self.seconds_before + float(record.seconds[0]), 3),
+            }
             | {
                 name: float(metrics[name][0])
                 for name in record.measured
-                if not name.endswith("_step") and name not in record.rates
+                if not name.endswith("_step") and name not in rates
             }
         )
         if monotonic() - self.written >= self.pause:
@@ -103,30 +100,25 @@ class History(EpochCallback):
             str(name): [None if each is None else float(each) for each in values]
             for name, values in state["columns"].items()
         }
-        if len({len(columns[name]) for name in (*FIRST_COLUMNS, *columns)}) != 1:
+        if len({len(columns[name]) for name in (*_FIRST_COLUMNS, *columns)}) != 1:
             raise ValueError("History.columns are not of one length")
         for name in ("epoch", "step"):
             columns[name] = [int(each) for each in columns[name]]  # type: ignore[arg-type]
-        self.columns, self.lines = columns, []
+        self.columns = columns
         self.seconds_before = columns["seconds"][-1] or 0.0 if columns["seconds"] else 0.0
 
     def curves(self) -> dict[str, list[float]]:
         """The losses of the epochs that were validated: "epoch", "train" and "validation"."""
         none = [None] * len(self.columns["epoch"])
-        losses = [self.columns.get(f"{split}/loss", none) for split in ("train", "validation")]
-        rows = [row for row in zip(self.columns["epoch"], *losses, strict=True) if None not in row]
-        return {
-            name: [float(row[i]) for row in rows]
-            for i, name in enumerate(("epoch", "train", "validation"))
-        }
+        losses = {name: self.columns.get(f"{name}/loss", none) for name in ("train", "validation")}
+        table = pl.DataFrame({"epoch": self.columns["epoch"], **losses}).drop_nulls()
+        return table.cast(pl.Float64).to_dict(as_series=False)
 
     def add(self, row: Mapping[str, float]) -> None:
         """Add a row; a metric that is new gets a column that is empty before."""
         n = len(self.columns["epoch"])
         for name in row:
-            if name not in self.columns:
-                self.columns[name] = [None] * n
-                self.lines = []
+            self.columns.setdefault(name, [None] * n)
         for name, values in self.columns.items():
             values.append(row.get(name))
 
@@ -135,24 +127,7 @@ class History(EpochCallback):
         if not record.writes_files:
             return
         started = monotonic()
-        rows = list(zip(*self.columns.values(), strict=True))[len(self.lines) :]
-        self.lines += [_csv_line(map(_field, row)) for row in rows]
-        text = "".join([_csv_line(self.columns), *self.lines])
-        self.run.write(self.run.history_file, text)
+        self.run.write(self.run.history_file, pl.DataFrame(self.columns).write_csv())
         self.written = monotonic()
         seconds_for_all = (self.written - started) * len(self.training)
-        self.pause = max(SECONDS_BETWEEN_WRITES, seconds_for_all / SHARE_OF_TIME)
-
-
-def _field(value: float | None) -> str:
-    """A value as it is read back, to the last bit; polars knows NaN by this spelling alone."""
-    if value is None:
-        return ""
-    return "NaN" if isnan(value) else repr(value)
-
-
-def _csv_line(fields: Iterable[str]) -> str:
-    """A line of a CSV file."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(fields)
-    return text.getvalue()
+        self.pause = max(_SECONDS_BETWEEN_WRITES, seconds_for_all / _SHARE_OF_TIME)

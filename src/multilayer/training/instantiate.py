@@ -19,10 +19,10 @@ from multilayer.core.files import choices_with
 from multilayer.core.renamed import current_key
 from multilayer.data import DataModule
 from multilayer.nn.losses import AutoLoss
-from multilayer.runs.config import expand_env, map_values
+from multilayer.runs.config import expand_env
 from multilayer.training.epoch_callback import EpochCallback
 
-ALLOWED = (
+_ALLOWED = (
     "multilayer",
     "torch.nn",
     "torch.optim",
@@ -55,12 +55,16 @@ _HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 """Keys of a node that Hydra itself reads; they are not arguments of the target."""
 
 
-def instantiate(key: str, node: Node, **arguments: Any) -> Any:
+def instantiate(
+    key: str, node: Node, values: Mapping[str, Any] | None = None, /, **arguments: Any
+) -> Any:
     """Instantiate the object that a node names.
 
     Args:
         key: the node's dotted key, for messages.
         node: a `_target_` and its arguments, which may contain further nodes.
+        values: what placeholders such as `@n_features` stand for, by their names. They are also
+            found without the `@`, as earlier versions wrote them.
         arguments: more keyword arguments.
 
     Returns:
@@ -68,8 +72,12 @@ def instantiate(key: str, node: Node, **arguments: Any) -> Any:
 
     Raises:
         UserError: The target cannot be found, or refuses its arguments.
+
+    >>> node = {"_target_": "torch.nn.Linear", "in_features": "@n_features", "out_features": 3}
+    >>> instantiate("model", node, {"n_features": 64})
+    Linear(in_features=64, out_features=3, bias=True)
     """
-    built = {name: _build(f"{key}.{name}", value) for name, value in node.items()}
+    built = {name: _build(f"{key}.{name}", each, values or {}) for name, each in node.items()}
     positional = built.pop("_args_", [])
     target = resolve_target(key, node["_target_"])
     for name in _HYDRA_KEYS & set(built):
@@ -84,7 +92,7 @@ def instantiate(key: str, node: Node, **arguments: Any) -> Any:
         raise UserError(f"{key}: {first_line(error)}") from error
 
 
-def _build(key: str, node: Any) -> Any:
+def _build(key: str, node: Any, values: Mapping[str, Any]) -> Any:
     """The value of a config, in which every node with a `_target_` is instantiated.
 
     `hydra.utils.instantiate` would convert plain data to an OmegaConf config and back, which takes
@@ -92,26 +100,13 @@ def _build(key: str, node: Any) -> Any:
     """
     if isinstance(node, dict):
         if "_target_" in node:
-            return instantiate(key, node)
-        return {name: _build(f"{key}.{name}", value) for name, value in node.items()}
+            return instantiate(key, node, values)
+        return {name: _build(f"{key}.{name}", each, values) for name, each in node.items()}
     if isinstance(node, list):
-        return [_build(f"{key}[{index}]", value) for index, value in enumerate(node)]
-    return expand_env(key, node)
-
-
-def substitute(node: Any, values: Mapping[str, Any]) -> Any:
-    """The node with placeholders such as `@n_features` replaced by what they stand for.
-
-    Without the `@`, as earlier versions wrote them, too.
-
-    >>> substitute({"in_features": "@n_features", "bias": True}, {"n_features": 64})
-    {'in_features': 64, 'bias': True}
-    """
-
-    def value_for(_: str, it: Any) -> Any:
-        return values.get(it.removeprefix("@"), it) if isinstance(it, str) else it
-
-    return map_values(node, value_for)
+        return [_build(f"{key}[{index}]", each, values) for index, each in enumerate(node)]
+    if not isinstance(node, str):
+        return node
+    return expand_env(key, values.get(node.removeprefix("@"), node))
 
 
 def target_nodes(key: str, node: Any) -> Iterator[tuple[str, Node]]:
@@ -199,8 +194,8 @@ def check_trusted_targets(config: Node, allowed: Sequence[str]) -> None:
     """
     for key, node in target_nodes("", config):
         path, group = str(node["_target_"]), key.partition(".")[0]
-        packages = (*ALLOWED, *allowed, *(_TRAINER_PACKAGES if group == "trainer" else ()))
-        if not is_within(path, packages) and (key, path) != (
+        packages = (*_ALLOWED, *allowed, *(_TRAINER_PACKAGES if group == "trainer" else ()))
+        if not _is_within(path, packages) and (key, path) != (
             "trainer",
             "pytorch_lightning.Trainer",
         ):
@@ -210,16 +205,22 @@ def check_trusted_targets(config: Node, allowed: Sequence[str]) -> None:
                 f"trusted_packages=[{path.rpartition('.')[0] or path}]"
             )
         found = resolve_target(key, path)
-        if not is_within(f"{found.__module__}.", packages) or not _is_rebuilt(
+        if not _is_within(f"{found.__module__}.", packages) or not _is_rebuilt(
             found, group, allowed
         ):
             raise UserError(f"the run's config names {path} for {key}, which may not be loaded")
 
 
-def is_within(path: str, packages: Sequence[str]) -> bool:
+def untrusted_packages(config: Node) -> list[str]:
+    """The packages that a run's config names and a user has to trust to load it."""
+    paths = (str(node["_target_"]) for key, node in target_nodes("", config) if key != "trainer")
+    return sorted({path.rpartition(".")[0] for path in paths if not _is_within(path, _ALLOWED)})
+
+
+def _is_within(path: str, packages: Sequence[str]) -> bool:
     """Whether a dotted path is inside one of the packages.
 
-    >>> is_within("torch.nn.Linear", ["torch.nn"]), is_within("torch.nnx.Linear", ["torch.nn"])
+    >>> _is_within("torch.nn.Linear", ["torch.nn"]), _is_within("torch.nnx.Linear", ["torch.nn"])
     (True, False)
     """
     return any(path.startswith(f"{package}.") for package in packages)
@@ -229,7 +230,7 @@ def _is_rebuilt(found: Any, group: str, allowed: Sequence[str]) -> bool:
     """Whether a group may instantiate it; a schedule or an optimizer may come from a function."""
     if inspect.isfunction(found):
         makers = ("multilayer.training.schedulers", *allowed)
-        return group in ("scheduler", "optimizer") and is_within(f"{found.__module__}.", makers)
+        return group in ("scheduler", "optimizer") and _is_within(f"{found.__module__}.", makers)
     return inspect.isclass(found) and issubclass(
         found, _REBUILT_TO_RESUME.get(group, _REBUILT_TO_PREDICT)
     )

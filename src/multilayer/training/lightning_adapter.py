@@ -1,27 +1,26 @@
-"""Epoch callbacks in a Lightning Trainer, and Lightning callbacks that cost nothing in a step."""
+"""Epoch callbacks in a Lightning Trainer: their adapters, and what they are told of the fit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import isnan, nan
+from pathlib import Path
 from time import perf_counter
-from typing import Any, Self
+from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import StochasticWeightAveraging
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
 
 from multilayer.core.errors import UserError
+from multilayer.core.metric_names import NEEDED
+from multilayer.data import DataModule
 from multilayer.runs.checkpoint import CheckpointFiles
-from multilayer.training.epoch import is_fitting
-from multilayer.training.epoch_callback import EpochCallback
-from multilayer.training.lightning_record import LightningFit, LightningRecord
-from multilayer.training.module import SupervisedModule, copy_weights
-
-HOOKS_OF_A_STEP = (
-    "on_train_batch_start",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "on_train_batch_end",
-)
+from multilayer.training.checks import check_averaging
+from multilayer.training.epoch import NoStepHooks, copy_weights, is_fitting, is_streamed, log_in_fit
+from multilayer.training.epoch_callback import Callback, EpochCallback, Record, Values
+from multilayer.training.module import SupervisedModule
 
 
 def lightning_callbacks(*callbacks: Any) -> list[pl.Callback]:
@@ -30,7 +29,11 @@ def lightning_callbacks(*callbacks: Any) -> list[pl.Callback]:
     >>> from multilayer.training.history import History
     >>> trainer = pl.Trainer(callbacks=lightning_callbacks(History(folder="runs/mine")))
     """
-    return [_wrapped(each) if isinstance(each, EpochCallback) else each for each in callbacks]
+    kinds = {False: LightningAdapter, True: _CheckpointAdapter}
+    return [
+        kinds[each.writes_checkpoints](each) if isinstance(each, EpochCallback) else each
+        for each in callbacks
+    ]
 
 
 def unwrapped(callback: pl.Callback) -> Any:
@@ -38,73 +41,19 @@ def unwrapped(callback: pl.Callback) -> Any:
     return callback.callback if isinstance(callback, LightningAdapter) else callback
 
 
-def check_averaging(callbacks: Sequence[pl.Callback]) -> None:
-    """Refuse averaged weights that are never validated, where others are kept.
-
-    Raises:
-        UserError: which names the callback that has them validated.
-    """
-    keepers = [each for each in map(unwrapped, callbacks) if _keeps_weights(each)]
-    if keepers and any(isinstance(item, StochasticWeightAveraging) for item in callbacks):
-        raise UserError(
-            "callbacks: StochasticWeightAveraging puts averaged weights in place after the last "
-            "validation, so that others are validated and kept; use "
-            "pytorch_lightning.callbacks.WeightAveraging, which has the averaged ones validated"
-        )
-
-
-def _keeps_weights(callback: Any) -> bool:
-    """Whether a callback keeps weights that were validated, or writes checkpoints."""
-    is_theirs = isinstance(callback, pl.callbacks.Checkpoint)
-    return is_theirs or getattr(callback, "keeps_weights", hasattr(callback, "validated"))
-
-
-class NoStepHooks(pl.Callback):
-    """A Lightning callback whose hooks of a step take no time, except those a subclass writes.
-
-    Lightning calls them though they are empty: six, for each callback and step, take 20 us, and a
-    step of a small network takes 500.
-    """
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Hide the empty hooks."""
-        super().setup(trainer, pl_module, stage)
-        hide_hooks_of_a_step(self, pl.Callback)
-
-
-def hide_hooks_of_a_step(callback: pl.Callback, kind: type[pl.Callback]) -> None:
-    """Have Lightning skip the hooks of a step that a callback has as they are in `kind`.
-
-    Lightning skips what cannot be called. The class keeps them, for subclasses that call `super()`.
-    """
-    for hook in HOOKS_OF_A_STEP:
-        vars(callback).pop(hook, None)
-        if getattr(type(callback), hook) is getattr(kind, hook):
-            setattr(callback, hook, None)
-
-
-def is_streamed(trainer: pl.Trainer) -> bool:
-    """Whether training rows are read while the network trains: then an epoch may take hours."""
-    return getattr(trainer.datamodule, "stream", None) is not None  # type: ignore[attr-defined]
-
-
 class LightningAdapter(NoStepHooks):
-    """Runs an `EpochCallback` in a Lightning Trainer; its state has the key that it had alone."""
+    """Runs an `EpochCallback` in a Lightning Trainer; its state has the key that it had alone.
+
+    Attributes:
+        record: of the fit; all adapters of a trainer share it. None before a fit.
+    """
+
+    state_key = ""
 
     def __init__(self, callback: EpochCallback) -> None:
         self.callback = callback
-        self.fit: LightningFit | None = None
-
-    def __copy__(self) -> Self:
-        """A copy whose state can be loaded without changing this one's."""
-        copied = object.__new__(type(self))
-        vars(copied).update(vars(self), callback=_shallow_copy(self.callback))
-        return copied
-
-    @property
-    def state_key(self) -> str:
-        """As of the callback by itself."""
-        return self.callback.state_key
+        self.state_key = callback.state_key
+        self.record: LightningRecord | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """The callback's state."""
@@ -116,50 +65,39 @@ class LightningAdapter(NoStepHooks):
 
     def manifest_entries(self) -> dict[str, Any]:
         """What the manifest says of the callback, and why it stopped the training, if it did."""
-        reason = self.fit.stop_reason if self.fit is not None else None
-        stopped = {} if reason is None else {"stop_reason": reason}
-        return stopped | self.callback.manifest_entries()
-
-    # Hooks ----------------------------------------------------------------------------------
+        reason = self.record and self.record.stop_reason
+        return ({"stop_reason": reason} if reason else {}) | self.callback.manifest_entries()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Begin anew before a fit."""
         super().setup(trainer, pl_module, stage)
         module: Any = pl_module
-        module.validated = None
+        module.validated = self.record = None
         self.on_validation_batch_end = None  # type: ignore[assignment,method-assign]
         if stage != "fit":
-            self.fit = None
             return
-        check_averaging(trainer.callbacks)  # type: ignore[attr-defined]
-        adapters = [item for item in trainer.callbacks if isinstance(item, LightningAdapter)]  # type: ignore[attr-defined]
-        self.fit = adapters[0].fit
-        if adapters[0] is self:
-            callbacks = [unwrapped(item) for item in trainer.callbacks]  # type: ignore[attr-defined]
-            self.fit = LightningFit(trainer, callbacks)
+        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        check_averaging([*map(unwrapped, callbacks)])
+        first = next(item for item in callbacks if isinstance(item, LightningAdapter))
+        self.record = LightningRecord(trainer, module) if first is self else first.record
         when = self.callback.within_epochs
         if when == "never" or (when == "streamed" and not is_streamed(trainer)):
             self.on_train_batch_start = None  # type: ignore[assignment,method-assign]
         if _may_swap_weights(trainer, pl_module):
             module.validated = {}
-            if adapters[0] is self and not isinstance(pl_module, SupervisedModule):
+            if first is self and not isinstance(pl_module, SupervisedModule):
                 del self.on_validation_batch_end
         self.callback.reset()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback."""
-        self.callback.on_fit_start(self._record(trainer, pl_module, trainer.current_epoch))
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count the seconds from here."""
-        assert self.fit is not None, "setup comes before"
-        self.fit.started = perf_counter()
+        self.callback.on_fit_start(self._record_of(trainer.current_epoch))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the learning rates, and call the callback."""
-        assert self.fit is not None, "setup comes before"
-        self.fit.begin_epoch(pl_module)
-        self.callback.on_epoch_start(self._record(trainer, pl_module))
+        record = self._record_of(trainer.current_epoch + 1)
+        record.begin_epoch()
+        self.callback.on_epoch_start(record)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -170,7 +108,7 @@ class LightningAdapter(NoStepHooks):
         gradients: those that accumulate must have been used.
         """
         if batch_idx % trainer.accumulate_grad_batches == 0:
-            self.callback.within_epoch(self._record(trainer, pl_module))
+            self.callback.within_epoch(self._record_of(trainer.current_epoch + 1))
 
     def on_validation_batch_end(
         self,
@@ -186,53 +124,48 @@ class LightningAdapter(NoStepHooks):
         Our modules do it themselves: other callbacks may swap in this hook, and before this one.
         """
         if is_fitting(trainer) and batch_idx == dataloader_idx == 0:
-            module: Any = pl_module
-            module.validated = copy_weights(pl_module)
+            pl_module.validated = copy_weights(pl_module)  # type: ignore[assignment]
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback after a validation within a fit."""
         if is_fitting(trainer):
-            self.callback.on_validation_end(self._record(trainer, pl_module))
+            self.callback.on_validation_end(self._record_of(trainer.current_epoch + 1))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback, with training metrics also of an epoch that was not validated."""
         if isinstance(pl_module, SupervisedModule):
-            pl_module.log_values(pl_module.new_values("train"))
-        self.callback.on_epoch_end(self._record(trainer, pl_module))
+            pl_module.log_new("train")
+        self.callback.on_epoch_end(self._record_of(trainer.current_epoch + 1))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback."""
-        self.callback.on_fit_end(self._record(trainer, pl_module, trainer.current_epoch))
+        self.callback.on_fit_end(self._record_of(trainer.current_epoch))
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Call the callback, unless the fit had not begun."""
-        if self.fit is not None:
-            self.callback.on_failure(self._record(trainer, pl_module), exception)
+        if self.record is not None:
+            self.callback.on_failure(self._record_of(trainer.current_epoch + 1), exception)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Note that the fit goes on from a checkpoint; Lightning calls this before it starts."""
-        if self.fit is not None:
-            self.fit.is_resumed = True
+        if self.record is not None:
+            self.record.is_resumed = True
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put the weights in place that the fit ends with."""
-        module: Any = pl_module
-        module.validated = None
-        if stage == "fit" and self.fit is not None and self.fit.final_weights:
-            pl_module.load_state_dict(self.fit.final_weights)
+        pl_module.validated = None  # type: ignore[assignment]
+        if stage == "fit" and self.record is not None and self.record.final_weights:
+            pl_module.load_state_dict(self.record.final_weights)
 
-    def _record(
-        self, trainer: pl.Trainer, module: pl.LightningModule, epoch: int | None = None
-    ) -> "LightningRecord":
-        """What is known now; of the current epoch, unless its number is given."""
-        assert self.fit is not None, "setup comes before"
-        return LightningRecord(
-            self.fit, module, trainer.current_epoch + 1 if epoch is None else epoch
-        )
+    def _record_of(self, epoch: int) -> "LightningRecord":
+        """What is known now, in an epoch."""
+        assert self.record is not None, "setup comes before"
+        self.record.epoch = np.array([epoch])
+        return self.record
 
 
 class _CheckpointAdapter(LightningAdapter, pl.callbacks.Checkpoint):
@@ -245,19 +178,223 @@ class _CheckpointAdapter(LightningAdapter, pl.callbacks.Checkpoint):
             trainer.strategy.checkpoint_io = CheckpointFiles()
 
 
-def _wrapped(callback: EpochCallback) -> LightningAdapter:
-    """An adapter of the kind that Lightning calls when it should."""
-    return (_CheckpointAdapter if callback.writes_checkpoints else LightningAdapter)(callback)
-
-
 def _may_swap_weights(trainer: pl.Trainer, module: pl.LightningModule) -> bool:
     """Whether code of others runs between a validation and the hooks of our callbacks."""
-    others = [item for item in trainer.callbacks if not isinstance(item, LightningAdapter)]  # type: ignore[attr-defined]
-    return any(not type(each).__module__.startswith("multilayer.") for each in (module, *others))
+    parts = (module, *trainer.callbacks)  # type: ignore[attr-defined]
+    return any(not type(each).__module__.startswith("multilayer.") for each in parts)
 
 
-def _shallow_copy(callback: EpochCallback) -> EpochCallback:
-    """Another callback with the same attributes."""
-    copied = object.__new__(type(callback))
-    vars(copied).update(vars(callback))
-    return copied
+class LightningRecord(Record):
+    """A fit of Lightning's, as it is at the moment; K is 1.
+
+    Args:
+        trainer: Lightning's.
+        module: the module that it trains.
+
+    Attributes:
+        stop_reason: why a callback has stopped it; None if none has.
+        final_weights: those that it ends with, if a callback says so.
+    """
+
+    def __init__(self, trainer: pl.Trainer, module: Any) -> None:
+        self.trainer = trainer
+        self.module = module
+        self.is_resumed = False
+        self.n_processes = trainer.world_size
+        self.log_every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        self.writes_files = trainer.is_global_zero
+        self.stop_reason: str | None = None
+        self.final_weights: dict[str, Tensor] = {}
+        self._begun, self._started = -1, nan
+        self._rates: dict[str, float] = {}
+        self._metrics_before: dict[str, Tensor] = {}
+
+    def begin_epoch(self) -> None:
+        """Note the learning rates and the metrics so far; the first adapter's call counts."""
+        if self._begun == self.trainer.current_epoch:
+            return
+        self._started = perf_counter() if self._begun < 0 else self._started
+        self._begun = self.trainer.current_epoch
+        self._rates = _current_rates(self.trainer)
+        self._metrics_before = dict(self.trainer.callback_metrics)
+        if self.module.validated is not None:
+            self.module.validated = {}
+
+    @property
+    def step(self) -> Values:  # type: ignore[override]
+        """The optimizer steps so far."""
+        return np.array([self.trainer.global_step])
+
+    @property
+    def seconds(self) -> Values:  # type: ignore[override]
+        """Since the first epoch began."""
+        return np.array([perf_counter() - self._started])
+
+    @property
+    def metrics(self) -> dict[str, Values]:  # type: ignore[override]
+        """Lightning's `callback_metrics`."""
+        return {name: _single(value) for name, value in self.trainer.callback_metrics.items()}
+
+    @property
+    def measured(self) -> list[str]:  # type: ignore[override]
+        """Those that are not the objects that they were when the epoch began."""
+        return [
+            name
+            for name, value in self.trainer.callback_metrics.items()
+            if self._metrics_before.get(name) is not value
+            and not (NEEDED.keys() & name.split("/") and isnan(value))
+        ]
+
+    def __getitem__(self, name: str) -> Values:
+        """The latest value of a metric."""
+        metrics = self.trainer.callback_metrics
+        return _single(metrics[name]) if name in metrics else super().__getitem__(name)
+
+    @property
+    def rates(self) -> dict[str, Values]:  # type: ignore[override]
+        """As they were noted when the epoch began."""
+        rates = self._rates or _current_rates(self.trainer)
+        return {name: _single(rate) for name, rate in rates.items()}
+
+    @property
+    def min_epochs(self) -> Values:  # type: ignore[override]
+        """The trainer's."""
+        return np.array([self.trainer.min_epochs or 0])
+
+    @property
+    def is_last(self) -> bool:  # type: ignore[override]
+        """Whether the training ends with this epoch."""
+        trainer, n_epochs = self.trainer, int(self.epoch[0])
+        stops = trainer.should_stop and n_epochs >= (trainer.min_epochs or 0)
+        enough_epochs = trainer.max_epochs not in (None, -1) and n_epochs >= trainer.max_epochs
+        return stops or enough_epochs or 0 <= trainer.max_steps <= trainer.global_step
+
+    @property
+    def data(self) -> DataModule:  # type: ignore[override]
+        """The trainer's; `UserError` where it is not one of multilayer's."""
+        return require_supervised(self.trainer, self.module)[1]
+
+    def agree(self, choice: bool) -> bool:
+        """The first process's choice."""
+        return bool(self.trainer.strategy.broadcast(choice))
+
+    def find(self, kind: type[Callback]) -> Callback | None:
+        """The callback of a class in this fit, if there is one."""
+        callbacks = map(unwrapped, self.trainer.callbacks)  # type: ignore[attr-defined]
+        return next((each for each in callbacks if isinstance(each, kind)), None)
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of those in place, unless some callback may have swapped others in or out."""
+        validated = getattr(self.module, "validated", None)
+        return {name: each[None] for name, each in (validated or copy_weights(self.module)).items()}
+
+    @contextmanager
+    def inspect(
+        self, weights: Mapping[str, Tensor] | None = None, k: int = 0
+    ) -> Iterator[SupervisedModule]:
+        """The module, in evaluation mode."""
+        module, _ = require_supervised(self.trainer, self.module)
+        with _unchanged(module), _holding(module, weights):
+            yield module
+
+    def log_scalars(self, values: Mapping[str, Any], step: int | None = None) -> None:
+        """Log in every logger, and for whoever monitors."""
+        scalars = {name: torch.as_tensor(value).reshape(()) for name, value in values.items()}
+        log_in_fit(self.trainer, scalars, step)
+
+    def log_image(self, name: str, figure: Any, *, step: int | None = None, k: int = 0) -> None:
+        """Log a figure in TensorBoard."""
+        writer = self.tensorboard()
+        if writer is not None:
+            writer.add_figure(name, figure, self.trainer.global_step - 1 if step is None else step)
+
+    def tensorboard(self, k: int = 0) -> Any:
+        """The writer of the TensorBoard logger; None where there is none, or in another process."""
+        loggers = self.trainer.loggers if self.writes_files else []
+        return next((e.experiment for e in loggers if isinstance(e, TensorBoardLogger)), None)
+
+    def stop(self, reason: str, *, k: int | None = None, at_once: bool = False) -> None:
+        """Stop the trainer."""
+        self.stop_reason = reason
+        self.trainer.should_stop = True
+        if at_once:
+            self.trainer.fit_loop.min_epochs = 0
+
+    def end_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Put them in place in the last hook of a fit."""
+        self.final_weights = {name: each[0] for name, each in weights.items()}
+
+    def save_checkpoint(
+        self, path: Path, weights: Mapping[str, Tensor] | None = None, k: int = 0
+    ) -> None:
+        """Save by the trainer."""
+        with _holding(self.module, weights):
+            self.trainer.save_checkpoint(path, weights_only=weights is not None)
+
+
+def require_supervised(
+    trainer: pl.Trainer, module: pl.LightningModule
+) -> tuple[SupervisedModule, DataModule]:
+    """The module and the data of a trainer.
+
+    Raises:
+        UserError: where they are not of multilayer's classes.
+    """
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(module, SupervisedModule) or not isinstance(data, DataModule):
+        raise UserError(
+            "callbacks diagnostics, figures and lr_sweep need multilayer's SupervisedModule and "
+            f"DataModule, got {type(module).__name__} and {type(data).__name__}"
+        )
+    return module, data
+
+
+@contextmanager
+def _unchanged(module: pl.LightningModule) -> Iterator[None]:
+    """Within it the module evaluates; afterwards each layer's mode and the random state are back.
+
+    A compiled network runs eagerly within: other shapes and modes would compile it anew.
+    """
+    layers = list(module.modules())
+    modes = [layer.training for layer in layers]
+    devices = [module.device] if module.device.type == "cuda" else []
+    module.eval()
+    try:
+        with torch.random.fork_rng(devices=devices), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for layer, mode in zip(layers, modes, strict=True):
+            layer.training = mode
+
+
+@contextmanager
+def _holding(module: pl.LightningModule, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Within it the module has other weights, `(1, ...)` each, if there are any."""
+    if not weights:
+        yield
+        return
+    current = copy_weights(module)
+    module.load_state_dict({name: each[0] for name, each in weights.items()})
+    try:
+        yield
+    finally:
+        module.load_state_dict(current)
+
+
+def _current_rates(trainer: pl.Trainer) -> dict[str, float]:
+    """The learning rate of each parameter group, by the names of Lightning's monitor."""
+    rates: dict[str, float] = {}
+    for optimizer in trainer.optimizers:
+        name = f"lr-{type(optimizer).__name__}"
+        n_before = sum(each.partition("/")[0].startswith(name) for each in rates)
+        stem = f"{name}-{n_before}" if n_before else name
+        groups = optimizer.param_groups
+        for i, group in enumerate(groups):
+            ending = f"/pg{i + 1}" if len(groups) > 1 else ""
+            rates[stem + ending] = float(group.get("lr", nan))
+    return rates
+
+
+def _single(value: Any) -> Values:
+    """A scalar as the value of one run, `(1,)`."""
+    return np.array([float(value)])

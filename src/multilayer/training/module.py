@@ -8,12 +8,10 @@ from typing import Any, Literal, Self, cast
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torch.utils._pytree import tree_leaves
 
 from multilayer.core.errors import UserError
 from multilayer.data.batches import Minibatch
@@ -30,20 +28,20 @@ from multilayer.nn.losses import (
 )
 from multilayer.nn.metrics import metrics_of
 from multilayer.runs.checkpoint import prepare_to_save
-from multilayer.training.arguments import (
+from multilayer.training.checks import (
     call_factory,
     check_arguments,
     check_batch,
     check_trainable,
     features_of,
+    preprocessings_of,
     refuse_shape,
 )
 from multilayer.training.epoch import (
     KEPT_BYTES,
+    EpochModule,
     EpochOutputs,
-    is_fitting,
-    log_in_fit,
-    monitored_value,
+    copy_weights,
 )
 
 _Batch = tuple[Tensor, Tensor]
@@ -62,7 +60,7 @@ DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
 """The dtype of the weights, by `trainer.precision`; float32 for any other."""
 
 
-class SupervisedModule(pl.LightningModule, ABC):
+class SupervisedModule(EpochModule, ABC):
     """Trains any `nn.Module` that maps features `(B, n_features)` to outputs `(B, n_outputs)`.
 
     `forward` takes raw columns, and so do training, validation, test and prediction, with targets
@@ -104,7 +102,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         metadata: dict[str, Any] | None = None,
         kept_bytes: int | None = KEPT_BYTES,
     ) -> None:
-        super().__init__()
+        super().__init__(kept_bytes)
         check_arguments(network, loss, optimizer, scheduler, scheduler_interval)
         self.network = network
         self.loss: Any = loss_for_task(loss or AutoLoss(), self.task)
@@ -117,7 +115,6 @@ class SupervisedModule(pl.LightningModule, ABC):
         self.lr: float | None = None
         self.validated: dict[str, Tensor] | None = None  # a copy, if a callback wants one
         self.raw_weights: Literal["", "loaded", "trained"] = ""  # without a preprocessing
-        self.epochs = {"train": [EpochOutputs(kept_bytes)]}  # by split, one for each loader
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set the name of the current hook fast: 50 times a step, torch would take 1 us."""
@@ -150,7 +147,7 @@ class SupervisedModule(pl.LightningModule, ABC):
 
         Lightning calls this first; a `DataModule` may not be fitted until its `setup`.
         """
-        for fitted in _preprocessings_of(_data_of(self.trainer)):
+        for fitted in preprocessings_of(self.trainer):
             self.take_preprocessing(fitted)
         return []
 
@@ -160,7 +157,7 @@ class SupervisedModule(pl.LightningModule, ABC):
         Args:
             data: loaders; None for those of the trainer.
         """
-        for other in _preprocessings_of(_data_of(self.trainer) if data is None else data):
+        for other in preprocessings_of(self.trainer if data is None else data):
             self.take_preprocessing(other)
             own = self.preprocessing
             if not isinstance(own, Preprocessing):
@@ -187,7 +184,11 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def forward(self, columns: Tensor) -> Tensor:
         """Predictions for raw columns `(B, n_features)`, in float32 or wider."""
-        return self.predictions(at_least_float32(self.output(self.preprocessing(columns))))
+        return self.predict_features(self.preprocessing(columns))
+
+    def predict_features(self, features: Tensor) -> Tensor:
+        """Predictions for preprocessed features `(B, n_features)`, in float32 or wider."""
+        return self.predictions(_at_least_float32(self.output(features)))
 
     def training_step(self, batch: _Batch, batch_index: int) -> Tensor:
         """The loss of a minibatch."""
@@ -212,7 +213,7 @@ class SupervisedModule(pl.LightningModule, ABC):
     def predict_step(self, batch: Any, batch_index: int, dataloader_idx: int = 0) -> Tensor:
         """Predictions for a minibatch, whatever it contains besides the features."""
         if isinstance(batch, Minibatch):
-            return self.predictions(at_least_float32(self.output(batch.features)))
+            return self.predict_features(batch.features)
         return self(features_of(batch))  # type: ignore[no-any-return]
 
     def step(self, batch: _Batch, epoch: EpochOutputs) -> Tensor:
@@ -236,7 +237,7 @@ class SupervisedModule(pl.LightningModule, ABC):
 
     def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss, in float32 or wider; bfloat16 has only three digits."""
-        output = at_least_float32(output)
+        output = _at_least_float32(output)
         loss: Tensor = self.loss(output, target_for(output, target))
         if loss.ndim:
             raise UserError(
@@ -254,79 +255,15 @@ class SupervisedModule(pl.LightningModule, ABC):
         return self
 
     def on_train_epoch_start(self) -> None:
-        """Discard the outputs of the previous epoch, which an error may have ended."""
+        """Note that the weights learn from raw columns, if they do."""
+        super().on_train_epoch_start()
         if not isinstance(self.preprocessing, Preprocessing):
             self.raw_weights = "trained"
-        self.epochs["train"] = [EpochOutputs(self.epochs["train"][0].kept_bytes)]
-
-    def on_validation_epoch_start(self) -> None:
-        """Keep the outputs of each loader separately."""
-        self.epochs["validation"] = [EpochOutputs() for _ in self.trainer.num_val_batches]
-
-    def on_test_epoch_start(self) -> None:
-        """Keep the outputs of each loader separately."""
-        self.epochs["test"] = [EpochOutputs() for _ in self.trainer.num_test_batches]
-
-    def on_train_epoch_end(self) -> None:
-        """Log the training loss and metrics if no validation has done so."""
-        self.log_values(self.new_values("train"))
-        if not self.trainer.enable_validation:
-            self.move_plateau()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the loss and metrics of both, so that callbacks find them side by side."""
-        splits = ("train", "validation") if is_fitting(self.trainer) else ("validation",)
-        self.log_values(self.new_values(*splits))
-
-    def on_validation_end(self) -> None:
-        """Move the schedule that follows a metric."""
-        if is_fitting(self.trainer):
-            self.move_plateau()
-
-    def on_test_epoch_end(self) -> None:
-        """Log the loss and metrics."""
-        self.log_values(self.new_values("test"))
-
-    def move_plateau(self) -> None:
-        """Let `ReduceLROnPlateau` see a new value of the metric that it follows.
-
-        Lightning would do so at the end of each epoch, with or without a validation in it, and
-        after the checkpoint of the epoch is written.
-        """
-        for config in self.trainer.lr_scheduler_configs:
-            if config.reduce_on_plateau:
-                schedule: Any = config.scheduler
-                schedule.step(monitored_value(self.trainer, self.monitor))
-
-    def new_values(self, *splits: str) -> dict[str, Tensor]:
-        """The loss and every metric of the epochs so far, by the names to log.
-
-        Those of training are measured while the weights change. There are none for a split that has
-        no new outputs since the last call.
-        """
-        values: dict[str, Tensor] = {}
-        for split in splits:
-            epochs = self.epochs[split]
-            for index, epoch in enumerate(epochs):
-                if epoch.has_news:
-                    epoch.has_news = False
-                    found = self.summarize(epoch.of_all_processes())
-                    values |= prefix_names(
-                        split, found, f"/dataloader_idx_{index}" * (len(epochs) > 1)
-                    )
-        return values
-
-    def log_values(self, values: dict[str, Tensor]) -> None:
-        """Log scalars that are the same in all processes."""
-        if self.trainer.state.fn == "fit":
-            log_in_fit(self.trainer, values)
-        else:  # Lightning returns and prints what was logged so
-            self.log_dict(values, sync_dist=True, add_dataloader_idx=False)
 
     @torch.no_grad()
     def summarize(self, epoch: EpochOutputs) -> dict[str, Tensor]:
         """The loss and every metric over an epoch, as scalars on the device."""
-        outputs = at_least_float32(torch.cat(epoch.outputs))
+        outputs = _at_least_float32(torch.cat(epoch.outputs))
         target = torch.cat(epoch.targets)
         if self.task != "regression":
             check_classes(target, n_classes=outputs.shape[1] if outputs.ndim == 2 else 2)
@@ -446,37 +383,6 @@ MODULE_OF_TASK: dict[Task, type[SupervisedModule]] = {
 }
 
 
-def _data_of(trainer: pl.Trainer) -> list[Any]:
-    """The loaders or the `DataModule` that a trainer was given.
-
-    Lightning has the loaders in no public place until it iterates over them.
-    """
-    fit, others = trainer.fit_loop, (trainer.validate_loop, trainer.test_loop, trainer.predict_loop)
-    loops: Any = (fit, fit.epoch_loop.val_loop, *others)
-    given = [loop._data_source.instance for loop in loops]
-    return [each.iterables if isinstance(each, CombinedLoader) else each for each in given]
-
-
-def _preprocessings_of(data: Any) -> list[Preprocessing]:
-    """The preprocessings of some loaders."""
-    found = [getattr(each, "preprocessing", None) for each in tree_leaves(data)]
-    return [each for each in found if isinstance(each, Preprocessing)]
-
-
-def at_least_float32(output: Tensor) -> Tensor:
+def _at_least_float32(output: Tensor) -> Tensor:
     """A network's output, widened where it is float16 or bfloat16."""
     return output.to(torch.promote_types(output.dtype, torch.float32))
-
-
-def prefix_names(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, Tensor]:
-    """The values with the split before each name.
-
-    >>> prefix_names("train", {"loss": torch.tensor(1.0)})
-    {'train/loss': tensor(1.)}
-    """
-    return {f"{split}/{name}{ending}": value for name, value in values.items()}
-
-
-def copy_weights(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of all weights and buffers, on their device."""
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}

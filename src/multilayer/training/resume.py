@@ -17,7 +17,11 @@ from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.config import mask_config
 from multilayer.runs.folder import find_last
-from multilayer.training.instantiate import ALLOWED, check_trusted_targets, is_within, target_nodes
+from multilayer.training.instantiate import (
+    check_trusted_targets,
+    target_nodes,
+    untrusted_packages,
+)
 
 Config = dict[str, Any]
 
@@ -80,15 +84,17 @@ class Resumed:
         return self.n_epochs, self.n_steps - (self.n_steps_within or 0)
 
 
-def open_resumed(config: Config) -> Resumed | None:
-    """Read the checkpoint that a config resumes from; None if it names none.
+def open_resumed(config: Config) -> tuple[Resumed, Config]:
+    """Read the checkpoint that a config resumes from.
+
+    Returns:
+        The checkpoint, and the config without the callbacks that search before a training: a batch
+        size that was found is in it already, and a learning rate in the optimizer's state.
 
     Raises:
         UserError: There is no such checkpoint, it names what may not be loaded, the config changes
             what cannot change any more, or nothing is left to train.
     """
-    if config["resume"] is None:
-        return None
     resumed = read_resumed(find_last(config["resume"]))
     check_trusted_targets(_instantiated_nodes(resumed.before, config), config["trusted_packages"])
     weights = resumed.checkpoint["state_dict"]
@@ -100,7 +106,8 @@ def open_resumed(config: Config) -> Resumed | None:
     problems = [*_forbidden_changes(resumed, config), *_reached_limits(resumed, config)]
     if problems:
         raise UserError("\n".join(problems))
-    return resumed
+    kept = {name: node for name, node in config["callbacks"].items() if not _is_search(node)}
+    return resumed, config | {"callbacks": kept}
 
 
 def read_resumed(path: Path) -> Resumed:
@@ -145,16 +152,6 @@ def _stored_config(checkpoint: Mapping[str, Any]) -> Config:
     return config | {"data": config["data"] | {"batch_size": loader["batch_size"]}}
 
 
-def without_finders(config: Config) -> Config:
-    """The config of a resumed run without the callbacks that search before a training.
-
-    A batch size that was found is in the config already, and a learning rate in the optimizer's
-    state.
-    """
-    kept = {name: node for name, node in config["callbacks"].items() if not _is_search(node)}
-    return config | {"callbacks": kept}
-
-
 def _is_search(node: Config | None, kinds: str | tuple[str, ...] = _SEARCHES) -> bool:
     """Whether a node is a callback that searches before a training starts."""
     return str((node or {}).get("_target_")).endswith(kinds)
@@ -163,10 +160,8 @@ def _is_search(node: Config | None, kinds: str | tuple[str, ...] = _SEARCHES) ->
 def command_to_go_on(folder: Path, config: Config) -> str:
     """The command that resumes an interrupted run."""
     words = ["multilayer train", as_override("resume", os.path.relpath(folder))]
-    paths = (str(node["_target_"]) for key, node in target_nodes("", config) if key != "trainer")
-    packages = {path.rpartition(".")[0] for path in paths if not is_within(path, ALLOWED)}
-    if packages:
-        words.append(as_override("trusted_packages", sorted(packages)))
+    if packages := untrusted_packages(config):
+        words.append(as_override("trusted_packages", packages))
     return " ".join(words)
 
 

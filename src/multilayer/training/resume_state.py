@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from copy import copy, deepcopy
 from math import ceil, isclose
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
@@ -19,13 +19,16 @@ from torch.optim.swa_utils import AveragedModel
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
-from multilayer.data import DataModule
 from multilayer.runs.checkpoint import CheckpointFiles
-from multilayer.training.factory import has, make_optimizer, make_scheduler, planned_steps
+from multilayer.training.epoch import planned_steps
+from multilayer.training.factory import has, make_optimizer, make_scheduler
+from multilayer.training.lightning_adapter import unwrapped
 from multilayer.training.module import MakeScheduler, SupervisedModule
 from multilayer.training.resume import DAMAGE, Resumed, config_changes
 
-Config = dict[str, Any]
+if TYPE_CHECKING:
+    from multilayer.training.run import Training
+
 _Groups = list[dict[str, Any]]
 
 _COMPATIBLE_TYPES: dict[type, tuple[type, ...]] = {
@@ -36,37 +39,15 @@ _COMPATIBLE_TYPES: dict[type, tuple[type, ...]] = {
 """The types that can replace a value in a state; for other types, only their own."""
 
 
-class _CheckedCheckpoint(CheckpointFiles):
-    """Gives Lightning a checkpoint that has already been read, checked and adapted."""
-
-    def __init__(self, checkpoint: dict[str, Any]) -> None:
-        self.checkpoint = checkpoint
-
-    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The checkpoint, whatever the path."""
-        return self.checkpoint
-
-
-def load_resumed(
-    resumed: Resumed,
-    config: Config,
-    module: SupervisedModule,
-    data: DataModule,
-    trainer: pl.Trainer,
-) -> None:
-    """Make a trainer resume from a checkpoint, with what has changed in the config.
-
-    Args:
-        resumed: the checkpoint.
-        config: the new config.
-        module: the module, newly built.
-        data: the data, already read.
-        trainer: the trainer.
+def load_resumed(training: "Training") -> None:
+    """Make a training resume from its checkpoint, with what has changed in the config.
 
     Raises:
         UserError: The data have changed, or the training cannot resume with the new config.
     """
-    changed = [key for key, *_ in config_changes(resumed.before, config)]
+    module, trainer, resumed = training.module, training.trainer, training.resumed
+    assert resumed is not None, "there is something to resume from"
+    changed = [key for key, *_ in config_changes(resumed.before, training.config)]
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     known = {callback.state_key for callback in callbacks}
     states = resumed.checkpoint["callbacks"]
@@ -84,19 +65,25 @@ def load_resumed(
             "only the callback that averaged them can go on from; keep it"
         )
     schedule = make_scheduler(resumed.before, n_steps=100)
-    problem = next(training_misfits(checkpoint, module, trainer, schedule), None)
+    problem = next(_training_misfits(checkpoint, module, trainer, schedule), None)
     if problem:
         key = _changed_keys("optimizer", changed) if "optimizer_states" in problem else "resume"
         hint = "" if key in ("resume", "optimizer") else "; leave it as it was"
         raise UserError(
             f"{key}: {resumed.path} holds no training that fits this one: {problem}{hint}"
         )
-    checkpoint |= _updated_states(resumed, config, module, data, changed)
+    checkpoint |= _updated_states(training, resumed, changed)
     with refusing(resumed.path, "holds no training that can go on", RuntimeError, *DAMAGE):
-        _try_to_load(checkpoint, module, trainer, make_scheduler(config, n_steps=100))
+        _try_to_load(checkpoint, module, trainer)
     del checkpoint["loops"]
-    trainer.strategy.checkpoint_io = _CheckedCheckpoint(checkpoint)
-    _load_loops(resumed, trainer)
+    files = CheckpointFiles()  # gives Lightning what was read, checked and adapted
+    files.load_checkpoint = lambda *_, **__: checkpoint  # type: ignore[method-assign]
+    trainer.strategy.checkpoint_io = files
+    trainer.fit_loop.load_state_dict(resumed.loops)
+    if resumed.n_steps_within is None:
+        # Lightning treats every training with `max_steps` as interrupted within an epoch, and would
+        # count one more epoch in which nothing is trained.
+        _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
 
 
 def _changed_keys(group: str, changed: Sequence[str]) -> str:
@@ -104,23 +91,8 @@ def _changed_keys(group: str, changed: Sequence[str]) -> str:
     return ", ".join(key for key in changed if key.startswith(f"{group}.")) or group
 
 
-def _load_loops(resumed: Resumed, trainer: pl.Trainer) -> None:
-    """Let Lightning's loops continue within the unfinished epoch, or else start the next one.
-
-    Lightning treats every training with `max_steps` as interrupted within an epoch, and would count
-    one more epoch in which nothing is trained.
-    """
-    trainer.fit_loop.load_state_dict(resumed.loops)
-    if resumed.n_steps_within is None:
-        _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
-
-
 def _updated_states(
-    resumed: Resumed,
-    config: Config,
-    module: SupervisedModule,
-    data: DataModule,
-    changed: Sequence[str],
+    training: "Training", resumed: Resumed, changed: Sequence[str]
 ) -> dict[str, Any]:
     """The states of optimizer and schedule, updated with what has changed in the config.
 
@@ -134,7 +106,8 @@ def _updated_states(
     if not any(key.startswith(("optimizer", "scheduler", "trainer", "data")) for key in changed):
         return {}
     (saved,), (seen,) = resumed.checkpoint["optimizer_states"], resumed.checkpoint["lr_schedulers"]
-    was, now = (_planned_schedule(each, resumed, module, data) for each in (resumed.before, config))
+    configs = (resumed.before, training.config)
+    was, now = (_planned_schedule(config, training, resumed) for config in configs)
     per_group = (saved["param_groups"], _hyperparameters(was), _hyperparameters(now))
     groups = [old | _updates(*both) for old, *both in zip(*per_group, strict=True)]
     before, after = was.state_dict(), now.state_dict()
@@ -150,19 +123,17 @@ def _updated_states(
     return {"optimizer_states": [{**saved, "param_groups": groups}], "lr_schedulers": [state]}
 
 
-def _planned_schedule(
-    config: Config, resumed: Resumed, module: SupervisedModule, data: DataModule
-) -> Any:
+def _planned_schedule(config: dict[str, Any], training: "Training", resumed: Resumed) -> Any:
     """The schedule of a config after the steps so far, with its optimizer.
 
     Raises:
         UserError: It ends before that.
     """
-    rows = data.train_minibatches()
+    rows = training.data.train_minibatches()
     size = config["data"].get("batch_size", rows.batch_size)
     n_batches = ceil(rows.n_rows / (rows.n_rows if size == "full" else size))
     n_steps = planned_steps(config["trainer"], n_batches, *resumed.n_done)
-    optimizer = make_optimizer(config)(module.network.parameters())
+    optimizer = make_optimizer(config)(training.module.network.parameters())
     schedule = make_scheduler(config, n_steps=n_steps)(optimizer)
     by_step = config["scheduler"]["interval"] == "step"
     n_moves = resumed.n_steps if by_step else resumed.n_epochs
@@ -201,7 +172,7 @@ def _check_lr_unmoved(resumed: Resumed, saved: _Groups, was: _Groups) -> None:
             )
 
 
-def training_misfits(
+def _training_misfits(
     checkpoint: dict[str, Any],
     module: SupervisedModule,
     trainer: pl.Trainer,
@@ -241,12 +212,7 @@ def training_misfits(
     yield from _optimizer_misfits(checkpoint["optimizer_states"][0], fresh)
 
 
-def _try_to_load(
-    checkpoint: dict[str, Any],
-    module: SupervisedModule,
-    trainer: pl.Trainer,
-    make_scheduler: MakeScheduler,
-) -> None:
+def _try_to_load(checkpoint: dict[str, Any], module: SupervisedModule, trainer: pl.Trainer) -> None:
     """Load a checkpoint of the right structure as Lightning will, and take a step with copies.
 
     Whatever a library raises for a value is raised here, before anything is written.
@@ -258,9 +224,10 @@ def _try_to_load(
         module.load_state_dict(checkpoint["current_model_state"])
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if state := checkpoint["callbacks"].get(callback.state_key):
-            copy(callback).load_state_dict(deepcopy(state))
+            copy(unwrapped(callback)).load_state_dict(deepcopy(state))
     optimizer = _optimizer_after_step(module)
-    schedule = make_scheduler(optimizer)
+    assert module.make_scheduler is not None, "a run has a schedule"
+    schedule = module.make_scheduler(optimizer)
     optimizer.load_state_dict(deepcopy(checkpoint["optimizer_states"][0]))
     schedule.load_state_dict(deepcopy(checkpoint["lr_schedulers"][0]))
     for parameter in optimizer.param_groups[0]["params"]:
