@@ -100,11 +100,13 @@ def test_a_bad_file_is_reported(content: bytes | None, message: str, tmp_path: P
         IdxData(path=str(tmp_path)).setup()
 
 
-def test_a_packed_file_that_is_cut_short_is_reported(tmp_path: Path) -> None:
-    """A download that broke off."""
+@pytest.mark.parametrize("is_short", [True, False])
+def test_a_packed_file_that_is_damaged_is_reported(tmp_path: Path, is_short: bool) -> None:
+    """A download that broke off, or whose content is something else from some byte on."""
     write_set(tmp_path, ".gz")
     path = tmp_path / "t10k-images-idx3-ubyte.gz"
-    path.write_bytes(path.read_bytes()[:-20])
+    content = path.read_bytes()
+    path.write_bytes(content[:-20] if is_short else content[:12] + b"\xff" * (len(content) - 12))
     with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz: cannot be read"):
         IdxData(path=str(tmp_path)).setup()
 

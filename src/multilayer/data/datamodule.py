@@ -24,7 +24,7 @@ from multilayer.data.batches import (
 )
 from multilayer.data.parquet_stream import ParquetStream, StreamedMinibatches
 from multilayer.data.preprocessing import NumericScaling, Preprocessing
-from multilayer.data.split import Split, SplitRule, missing_classes, shared_rows, split_rows
+from multilayer.data.split import Split, SplitRule, split_rows, split_warnings
 from multilayer.data.table import UNLIKE_TRAINING, Columns, Table
 from multilayer.nn.losses import Task
 
@@ -165,9 +165,7 @@ class DataModule(ABC, pl.LightningDataModule):
         self.missing_summary = table.missing_summary()
         rows = split_rows(table, self.split_rule)
         self.rows = rows | {"train": rows["train"][: self.max_train_rows]}
-        # A stream's training rows are not in memory; comparing them would mean a second reading.
-        shared = shared_rows(table, self.rows) if self.stream is None else ""
-        for line in filter(None, (missing_classes(table, self.rows), shared)):
+        for line in split_warnings(table, self.rows, is_sample=self.stream is not None):
             log.warning(f"data: {line}")
         fitted = self.fitted_preprocessing
         expected = len(table.columns.features), table.columns.n_labels
@@ -231,35 +229,21 @@ class DataModule(ABC, pl.LightningDataModule):
 
     def train_minibatches(self, device: torch.device | None = None) -> BatchIterator:
         """The training rows in an order that changes each epoch; in DDP this process's share."""
-        trainer = self.trainer
-        n_ranks = trainer.world_size if trainer else 1
-        if self.stream is not None and self.batch_preprocessing is not None:
+        rank, n_ranks = 0, 1
+        if self.trainer:
+            rank, n_ranks = self.trainer.global_rank, self.trainer.world_size
+        options: dict[str, Any] = {"batch_size": self.batch_size, "device": device}
+        if self.stream is not None:
             if self.batch_size == "full":
-                raise UserError(
-                    "data.batch_size=full: all rows at once are no stream; give a number"
-                )
+                raise UserError("data.batch_size=full: all rows at once are no stream")
             if n_ranks > 1:
-                raise UserError(
-                    "data.stream=true: rows are read for one process; use trainer.devices=1"
-                )
-            return StreamedMinibatches(
-                self.stream,
-                self.columns,
-                seed=self.shuffle_seed,
-                batch_size=self.batch_size,
-                device=device,
-                preprocessing=self.batch_preprocessing,
-            )
-        rank = trainer.global_rank if trainer else 0
-        rows = self.rows["train"]
-        return Minibatches(
-            *self.on_device(device),
-            batch_size=self.batch_size,
-            rows=rows,
-            sampler=EpochShuffle(len(rows), self.shuffle_seed, rank=rank, n_ranks=n_ranks),
-            device=device,
-            preprocessing=self.preprocessing,
-        )
+                raise UserError("data.stream=true: it takes one process; use trainer.devices=1")
+            options |= {"seed": self.shuffle_seed, "preprocessing": self.batch_preprocessing}
+            return StreamedMinibatches(self.stream, self.columns, **options)
+        n_rows = len(self.rows["train"])
+        sampler = EpochShuffle(n_rows, self.shuffle_seed, rank=rank, n_ranks=n_ranks)
+        options |= {"rows": self.rows["train"], "preprocessing": self.preprocessing}
+        return Minibatches(*self.on_device(device), sampler=sampler, **options)
 
     def on_device(self, device: torch.device | None) -> tuple[Tensor, Tensor]:
         """Features and target of all rows on a device, moved once.
@@ -284,12 +268,10 @@ class DataModule(ABC, pl.LightningDataModule):
         return self.minibatches("validation", self._device())
 
     def test_dataloader(self) -> Minibatches:
-        """For Lightning: the test rows, on the trainer's device."""
+        """For Lightning: the test rows in order, on the trainer's device; also to predict."""
         return self.minibatches("test", self._device())
 
-    def predict_dataloader(self) -> Minibatches:
-        """For Lightning: the test rows in order, on the trainer's device."""
-        return self.minibatches("test", self._device())
+    predict_dataloader = test_dataloader
 
     def _device(self) -> torch.device | None:
         """Where the trainer's network is; None if there is no trainer."""

@@ -1,6 +1,7 @@
 """Images with labels in the file format of MNIST (LeCun, Cortes and Burges 1998)."""
 
 import gzip
+import zlib
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -40,16 +41,24 @@ class IdxData(DataModule):
     def load(self) -> Table:
         """Read the folder: a feature for each pixel, row by row."""
         images, labels = _read_pair(self.path, _TRAINING)
-        classes = [str(label) for label in torch.unique(labels).tolist()]
-        if len(classes) < 2:
-            raise UserError(f"{self.path}: the labels have {len(classes)} class, needs at least 2")
+        known = torch.unique(labels)
+        if len(known) < 2:
+            raise UserError(f"{self.path}: the labels have {len(known)} class, needs at least 2")
         names = [f"pixel_{i}" for i in range(images.shape[1])]
-        task: Task = "binary" if len(classes) == 2 else "multiclass"
-        columns = Columns(names, "label", task, classes)
-        training = _to_table(images, labels, columns, self.path / _TRAINING[1])
+        task: Task = "binary" if len(known) == 2 else "multiclass"
+        columns = Columns(names, "label", task, [str(label) for label in known.tolist()])
+        training = Table(images, torch.searchsorted(known, labels), columns)
         if _find(self.path, _TEST[0]) is None:
             return training
-        test = _to_table(*_read_pair(self.path, _TEST), columns, self.path / _TEST[1])
+        images, labels = _read_pair(self.path, _TEST)
+        problem = ""
+        if images.shape[1] != len(names):
+            problem = f"images of {images.shape[1]} pixels, the training's have {len(names)}"
+        for row in (~torch.isin(labels, known)).nonzero().flatten().tolist()[:1]:
+            problem = f"label {int(labels[row])} of image {row + 1} is in no training row"
+        if problem:
+            raise UserError(f"{self.path / _TEST[1]}: {problem}")
+        test = Table(images, torch.searchsorted(known, labels), columns)
         return concat_splits({"train": training, "test": test})
 
 
@@ -64,32 +73,14 @@ def _read_pair(folder: Path, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
         path = _find(folder, name)
         if path is None:
             raise UserError(f"{folder}: holds no {name}, nor {name}.gz")
-        arrays.append(_read_idx(path))
+        arrays.append(torch.from_numpy(_read_idx(path)))
     images, labels = arrays
-    if labels.ndim != 1 or len(labels) != len(images):
+    if labels.shape != images.shape[:1]:
         raise UserError(
-            f"{folder / names[1]}: has the shape {labels.shape}, expected one label for each of "
-            f"{len(images)} images"
+            f"{folder / names[1]}: has the shape {tuple(labels.shape)}, expected one label for "
+            f"each of {len(images)} images"
         )
-    return torch.from_numpy(images).float().flatten(1), torch.from_numpy(labels).long()
-
-
-def _to_table(images: Tensor, labels: Tensor, columns: Columns, path: Path) -> Table:
-    """The table of images, with labels as class indices."""
-    if images.shape[1] != len(columns.features):
-        raise UserError(
-            f"{path}: images of {images.shape[1]} pixels, the training's have "
-            f"{len(columns.features)}"
-        )
-    known = torch.tensor([int(label) for label in columns.classes])
-    target = torch.searchsorted(known, labels).clamp_max(len(known) - 1)
-    unknown = (known[target] != labels).nonzero()
-    if len(unknown):
-        row = int(unknown[0])
-        raise UserError(
-            f"{path}: label {int(labels[row])} of image {row + 1} is in no training row"
-        )
-    return Table(images, target, columns)
+    return images.float().flatten(1), labels.long()
 
 
 def _find(folder: Path, name: str) -> Path | None:
@@ -106,7 +97,7 @@ def _read_idx(path: Path) -> Any:
     """
     try:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in _DTYPES:
         raise UserError(f"{path}: is no file of the idx format")

@@ -1,6 +1,6 @@
 """Rows divided into training, validation and test rows."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import get_args
@@ -23,6 +23,14 @@ from multilayer.data.table import Table
 
 _Numbers = npt.NDArray[np.int64]
 
+_DIVIDERS = {
+    (False, False): KFold,
+    (False, True): GroupKFold,
+    (True, False): StratifiedKFold,
+    (True, True): StratifiedGroupKFold,
+}
+"""How to divide into folds, by whether there are classes and groups."""
+
 
 @dataclass(frozen=True)
 class SplitRule:
@@ -43,6 +51,11 @@ class SplitRule:
     folds: int | None = None
     fold: int = 0
 
+    @property
+    def fractions(self) -> dict[Split, float]:
+        """The fraction of each split that is divided off, in that order."""
+        return {"test": self.test_fraction, "validation": self.validation_fraction}
+
 
 def split_rows(table: Table, rule: SplitRule) -> dict[Split, Tensor]:
     """Divide the rows of a table at random, by scikit-learn.
@@ -57,37 +70,30 @@ def split_rows(table: Table, rule: SplitRule) -> dict[Split, Tensor]:
     """
     strata = None if table.columns.task == "regression" else table.target.numpy()
     groups = None if table.groups is None else table.groups.numpy()
-    preset = {split: rows.numpy() for split, rows in table.preset_splits.items()}
-    is_free = np.ones(len(table.target), dtype=bool)
-    for numbers in preset.values():
-        is_free[numbers] = False
-    rest = np.flatnonzero(is_free)
+    parts = {split: rows.numpy() for split, rows in table.preset_splits.items()}
+    rest = np.arange(len(table.target))
+    rest = np.delete(rest, np.concatenate([rest[:0], *parts.values()]))
     n_rows = len(rest)
     if strata is not None:
-        columns = table.columns
-        counts = np.bincount(strata[rest], minlength=len(columns.classes)).tolist()
-        check_class_counts(
-            columns.target,
-            dict(zip(columns.classes, counts, strict=True)),
-            rule.folds or 3 - len(preset),
-            "folds" if rule.folds else "splits",
-        )
+        classes = table.columns.classes
+        counts = np.bincount(strata[rest], minlength=len(classes)).tolist()
+        n, what = (rule.folds, "folds") if rule.folds else (3 - len(parts), "splits")
+        by_class = dict(zip(classes, counts, strict=True))
+        check_class_counts(table.columns.target, by_class, n, what)
     if groups is not None:
         _check_group_count(len(np.unique(groups)), rule.folds)
     try:
-        test = preset.get("test")
-        if test is None:
-            rest, test = _divide(rest, strata, groups, rule, rule.test_fraction, n_rows)
-        validation = preset.get("validation")
-        if validation is None:
-            rule = replace(rule, folds=None)
-            rest, validation = _divide(rest, strata, groups, rule, rule.validation_fraction, n_rows)
+        for split, fraction in rule.fractions.items():
+            if split not in parts:
+                n_part = ceil(round(fraction * n_rows, 6))  # 0.07 * 100 is a little more than 7
+                rest, parts[split] = _divide(rest, strata, groups, rule, n_part)
+            rule = replace(rule, folds=None)  # the test rows alone are a fold
     except ValueError as error:
         raise UserError(
             f"cannot divide {n_rows} rows into training, validation "
             f"({rule.validation_fraction:g}) and test rows ({rule.test_fraction:g}): {error}"
         ) from error
-    parts = {"train": rest, "validation": validation, "test": test}
+    parts["train"] = rest
     return {split: torch.from_numpy(parts[split]) for split in get_args(Split)}
 
 
@@ -112,27 +118,30 @@ def check_class_counts(target: str, counts: Mapping[str, int], n_parts: int, par
         )
 
 
-def missing_classes(table: Table, rows: Mapping[Split, Tensor]) -> str:
-    """Which classes each split has no row of, in one line; "" if it has all."""
-    classes = table.columns.classes
-    found = []
+def split_warnings(table: Table, rows: Mapping[Split, Tensor], *, is_sample: bool) -> Iterator[str]:
+    """Which classes a split has no row of, and how many held-out rows equal a training row.
+
+    Args:
+        table: The table.
+        rows: The row numbers of each split.
+        is_sample: Whether the other training rows are not in memory, so that none are compared.
+    """
+    missing = []
     for split, numbers in rows.items():
-        present = set(table.target[numbers].tolist()) if classes else set()
-        missing = [label for k, label in enumerate(classes) if k not in present]
-        if missing:
-            found.append(f"no {split} row is of class {quoted(missing, 5)}")
-    return "; ".join(found)
-
-
-def shared_rows(table: Table, rows: Mapping[Split, Tensor]) -> str:
-    """How many held-out rows are equal to a training row, in one line; "" if none is."""
-    hashes = table.row_hashes()
+        present = set(table.target[numbers].tolist()) if table.columns.classes else set()
+        labels = [label for k, label in enumerate(table.columns.classes) if k not in present]
+        missing += [f"no {split} row is of class {quoted(labels, 5)}"] if labels else []
+    if missing:
+        yield "; ".join(missing)
+    if is_sample:
+        return
+    hashes, shared = table.row_hashes(), []
     train = hashes[rows["train"].numpy()].implode()
-    counts = []
     for split in ("validation", "test"):
         n = int(hashes[rows[split].numpy()].is_in(train).sum())
-        counts += [f"{n:,} of {len(rows[split]):,} {split}"] if n else []
-    return f"{' and '.join(counts)} rows are the same as a training row" if counts else ""
+        shared += [f"{n:,} of {len(rows[split]):,} {split}"] if n else []
+    if shared:
+        yield f"{' and '.join(shared)} rows are the same as a training row"
 
 
 def _check_group_count(n_groups: int, folds: int | None) -> None:
@@ -146,14 +155,8 @@ def _check_group_count(n_groups: int, folds: int | None) -> None:
         )
 
 
-def _check_part_size(n_rows: int, strata: _Numbers | None) -> None:
-    """Raise `ValueError` if a split would have too few rows.
-
-    Args:
-        n_rows: Of the split.
-        strata: The classes that each split must have rows of.
-    """
-    n_classes = 1 if strata is None else len(np.unique(strata))
+def _check_part_size(n_rows: int, n_classes: int = 1) -> None:
+    """Raise `ValueError` if a split would have too few rows, fewer than classes."""
     if n_rows < n_classes:
         rows = f"{max(0, n_rows)} row{'s' * (n_rows != 1)}"
         raise ValueError(
@@ -162,51 +165,41 @@ def _check_part_size(n_rows: int, strata: _Numbers | None) -> None:
 
 
 def _divide(
-    rows: _Numbers,
-    strata: _Numbers | None,
-    groups: _Numbers | None,
-    rule: SplitRule,
-    fraction: float,
-    n_rows: int,
+    rows: _Numbers, strata: _Numbers | None, groups: _Numbers | None, rule: SplitRule, n_part: int
 ) -> tuple[_Numbers, _Numbers]:
-    """Divide rows into those that stay, and a part: a fold, or a fraction of `n_rows`.
+    """Divide rows into those that stay, and a part: a fold, or about `n_part` rows.
 
     Args:
         rows: The row numbers to divide.
         strata: The classes of all rows of the table.
         groups: The groups of all rows of the table.
         rule: How to divide.
-        fraction: Of `n_rows`.
-        n_rows: The number of rows before any were taken.
+        n_part: The size of the part where there are no folds.
 
     Raises:
         ValueError: If there are too few rows or groups.
     """
-    own_strata = None if strata is None else strata[rows]
-    own_groups = None if groups is None else groups[rows]
-    n_part = ceil(round(fraction * n_rows, 6))  # 0.07 * 100 is a little more than 7
-    if rule.folds is None and own_groups is None:
-        _check_part_size(min(n_part, len(rows) - n_part), own_strata)
+    strata, groups = (None if each is None else each[rows] for each in (strata, groups))
+    counts = [len(rows)] if strata is None else np.unique(strata, return_counts=True)[1]
+    if rule.folds is None and groups is None:
+        _check_part_size(min(n_part, len(rows) - n_part), len(counts))
         stay, part = train_test_split(
-            rows, test_size=n_part, random_state=rule.seed, stratify=own_strata
+            rows, test_size=n_part, random_state=rule.seed, stratify=strata
         )
         return stay, part
-    if own_groups is not None:
-        kind, n_units = GroupKFold, len(np.unique(own_groups))
-        units = "values of data.group_column"
-    else:
-        kind, n_units, units = KFold, len(rows), "rows"
-    if own_strata is not None:
-        kind = {GroupKFold: StratifiedGroupKFold, KFold: StratifiedKFold}[kind]
+    kind = _DIVIDERS[strata is not None, groups is not None]
+    n_units, units = len(rows), "rows"
+    if groups is not None:
+        n_units, units = len(np.unique(groups)), "values of data.group_column"
     # Rows of one group stay together: as many folds as bring a fold near to the fraction.
     n_folds = rule.folds or max(2, min(n_units, round(len(rows) / n_part)))
     if n_units < n_folds:
         raise ValueError(f"{n_units} {units} cannot be divided into {n_folds} folds")
-    if own_strata is not None and np.bincount(own_strata)[np.unique(own_strata)].min() < n_folds:
+    if min(counts) < n_folds:
         raise ValueError(f"{n_folds} folds need as many rows of each class")
     divider = kind(n_folds, shuffle=True, random_state=rule.seed)
-    folds = list(divider.split(rows, own_strata, own_groups))
+    folds = list(divider.split(rows, strata, groups))
     stay, part = folds[rule.fold if rule.folds else 0]
-    _check_part_size(min(len(stay), len(part)), None)
+    _check_part_size(min(len(stay), len(part)))
     generator = np.random.default_rng(rule.seed)
     return rows[generator.permutation(stay)], rows[generator.permutation(part)]

@@ -152,11 +152,7 @@ class TableData(DataModule):
         )
         if self.is_streamed:
             rule = self.split_rule
-            fractions: dict[Split, float] = {
-                "validation": rule.validation_fraction,
-                "test": rule.test_fraction,
-            }
-            fractions = {name: each for name, each in fractions.items() if name not in self.paths}
+            fractions = {n: each for n, each in rule.fractions.items() if n not in self.paths}
             self.stream = ParquetStream(file, fractions, rule.seed)
             rows = self.stream.scan(builder)
             preset = {split: rows[split] for split in fractions}
