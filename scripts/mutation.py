@@ -44,11 +44,10 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "data/parquet_stream": [],
     },
     "nn": {
-        "nn/activations": [],
         "nn/embeddings": [],
         "nn/losses": [],
         "nn/metrics": [],
-        "nn/mlp": [],
+        "nn/mlp": ["nn/test_activations"],
     },
     "training": {
         "training/factory": ["training/test_optimizers", "training/test_schedulers"],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from multilayer.nn.activations import ACTIVATIONS, make_activation
+from multilayer.nn.mlp import ACTIVATIONS, make_activation
 
 Z = np.array([-3.0, -1.0, -0.25, 0.5, 1.0, 4.0])
 

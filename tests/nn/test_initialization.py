@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from multilayer.nn.activations import make_activation
 from multilayer.nn.initialization import _gain
-from multilayer.nn.mlp import MLP, DenseLayer, Perceptron
+from multilayer.nn.mlp import MLP, DenseLayer, Perceptron, make_activation
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,6 @@ from multilayer.nn.metrics import (
     _f1,
     is_defined,
     metrics_of,
-    stacked_metrics,
 )
 
 N_ROWS = 300
@@ -206,7 +205,7 @@ def test_what_rows_leave_undefined_is_nan(task, target, undefined):
     target = torch.tensor(target)
     p = {"binary": target.float(), "regression": target}.get(task)
     p = torch.eye(3)[target] if p is None else p
-    stacked = stacked_metrics(task, torch.stack([p, p]), torch.stack([target, target]))
+    stacked = metrics_of(task, torch.stack([p, p]), torch.stack([target, target]))
     for name, values in stacked.items():
         assert values.isnan().all() == (name in undefined), name
         assert is_defined(name, task, target, 3) == (name not in undefined), name
@@ -221,7 +220,7 @@ def test_predictions_that_are_no_numbers_have_no_metrics(task):
     target = torch.tensor([[0, 1, 0, 1]] * 2)
     p = torch.rand(2, 4, 2).softmax(dim=2) if task == "multiclass" else torch.rand(2, 4)
     p[0, 1] = torch.nan
-    for name, values in stacked_metrics(task, p, target).items():
+    for name, values in metrics_of(task, p, target).items():
         assert values.isnan().tolist() == [True, False], name
 
 
@@ -260,7 +259,7 @@ def of_torchmetrics(task, n_classes):
 
 def check_members(task, predictions, target, n_classes=2):
     """Every metric of every member of a stack agrees with torchmetrics."""
-    stacked = stacked_metrics(task, predictions, target)
+    stacked = metrics_of(task, predictions, target)
     for k in range(len(predictions)):
         metrics = of_torchmetrics(task, n_classes).set_dtype(torch.float64)
         metrics.update(predictions[k].double(), target[k])
@@ -289,7 +288,7 @@ def test_members_have_multiclass_metrics_where_a_class_is_never_predicted():
     target[1, 0] = 3
     probabilities = probabilities.softmax(dim=2)
     check_members("multiclass", probabilities[1:], target[1:], 4)
-    found = stacked_metrics("multiclass", probabilities, target)
+    found = metrics_of("multiclass", probabilities, target)
     y, p = target[0].numpy(), probabilities[0].numpy()
     assert found["f1"][0] == pytest.approx(f1_score(y, p.argmax(1), average="macro"))
     areas = [roc_auc_score(y == k, p[:, k]) for k in range(3)]
@@ -330,7 +329,7 @@ def test_metrics_are_taken_where_the_predictions_are(task):
     shape = (2, 30, 3) if task == "multiclass" else (2, 30)
     predictions = torch.empty(shape, device="meta")
     target = torch.empty(2, 30, dtype=torch.int64, device="meta")
-    found = stacked_metrics(task, predictions, target.float() if task == "regression" else target)
+    found = metrics_of(task, predictions, target.float() if task == "regression" else target)
     assert found
     for value in found.values():
         assert value.shape == (2,)
@@ -343,12 +342,12 @@ def test_what_is_undefined_for_one_member_is_defined_for_the_others():
     predictions = torch.rand(3, 20, generator=generator)
     values = torch.rand(3, 20, generator=generator)
     values[1] = 0.6
-    found = stacked_metrics("regression", predictions, values)
+    found = metrics_of("regression", predictions, values)
     assert found["r2"].isnan().tolist() == [False, True, False]
     assert found["r2"][2].item() == pytest.approx(r2_score(values[2], predictions[2]), rel=1e-5)
     assert found["rmse"].isfinite().all()
     labels = (values > 0.5).long()
-    found = stacked_metrics("binary", predictions, labels)
+    found = metrics_of("binary", predictions, labels)
     assert labels[1].all()
     assert found["auroc"].isnan().tolist() == [False, True, False]
     for k in (0, 2):

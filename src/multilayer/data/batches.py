@@ -83,7 +83,6 @@ class BatchIterator(ABC):
     def __init__(
         self,
         n_rows: int,
-        *,
         batch_size: int,
         sampler: EpochShuffle | None,
         device: torch.device | None,
@@ -179,13 +178,8 @@ class Minibatches(BatchIterator):
     ) -> None:
         n_rows = len(target) if rows is None else len(rows)
         n_rows = n_rows if sampler is None else len(sampler)
-        super().__init__(
-            n_rows,
-            batch_size=n_rows if batch_size == "full" else batch_size,
-            sampler=sampler,
-            device=device or features.device,
-            preprocessing=preprocessing,
-        )
+        size = n_rows if batch_size == "full" else batch_size
+        super().__init__(n_rows, size, sampler, device or features.device, preprocessing)
         self.features = features
         self.target = target
         self.rows = rows

@@ -142,17 +142,15 @@ class ParquetStream:
             raise UserError(f"{builder.name} has a header and no rows")
         check_class_counts(builder.target, classes.counts, self.n_splits, "splits")
         found = torch.from_numpy(np.concatenate(kept))
+        shares = np.diff(self.bounds, append=1)
         for code, split in ((_VALIDATION, "validation"), (_TEST, "test"), (_SAMPLE, "training")):
-            is_wanted = code == _SAMPLE or self.bounds[code] > self.bounds[code - 1]
-            if is_wanted and not (found == code).any():
+            if shares[code - 1] > 0 and code not in found:
                 raise UserError(
                     f"{builder.name}: of {len(found)} rows none is left to be a {split} row; "
                     "data.stream=true is for larger tables"
                 )
-        return {
-            "validation": (found == _VALIDATION).nonzero().flatten(),
-            "test": (found == _TEST).nonzero().flatten(),
-        }
+        validation, test = ((found == code).nonzero().flatten() for code in (_VALIDATION, _TEST))
+        return {"validation": validation, "test": test}
 
     def read(self, index: int) -> pl.DataFrame:
         """The rows of a chunk.

@@ -109,8 +109,8 @@ class Preprocessing(nn.Module):
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Self:
         """An unfitted one from the `options` of another, also of an earlier version."""
-        renamed = {"numbers": "numeric_scaling"}
-        return cls(**{renamed.get(name, name): value for name, value in options.items()})
+        old = {"numbers": "numeric_scaling"}
+        return cls(**{old.get(name, name): value for name, value in options.items()})
 
     def options(self) -> dict[str, Any]:
         """The constructor's arguments, as plain data; the fitted tensors are in `state_dict`."""
@@ -226,8 +226,7 @@ class Preprocessing(nn.Module):
                 f"takes (B, {self.n_columns}), the columns that it was fitted to"
             )
         columns = columns.to(self.median.device)
-        raw = columns[:, self.number_columns] if self.n_labels else columns
-        raw = raw.to(self.raw_dtype)
+        raw = (columns[:, self.number_columns] if self.n_labels else columns).to(self.raw_dtype)
         gaps = raw.isnan()
         filled = torch.where(gaps, self.median, raw)
         if self.numeric_scaling == "quantile" and self.quantiles.shape[1]:

@@ -12,7 +12,7 @@ from multilayer.data import Minibatches
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.seats import Seats, compact, in_blocks
 from multilayer.nn.losses import total_weight
-from multilayer.nn.metrics import stacked_metrics
+from multilayer.nn.metrics import metrics_of
 from multilayer.stacking.block import Block, Step, make_block
 from multilayer.stacking.chunks import calls, rows_of_call
 from multilayer.stacking.model import Template, draw_keys
@@ -313,5 +313,5 @@ class Stack:
         parts = target.split_with_sizes(list(sizes), dim=1)
         weights = torch.stack([total_weight(self.module.loss, part) for part in parts])
         predictions = self.module.predictions(outputs.float())
-        metrics = stacked_metrics(self.module.task, predictions, self.module.targets(target))
+        metrics = metrics_of(self.module.task, predictions, self.module.targets(target))
         return {"loss": weighted_mean(losses, weights), **metrics}

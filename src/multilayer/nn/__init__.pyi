@@ -1,4 +1,3 @@
-from .activations import make_activation as make_activation
 from .embeddings import PLRMLP as PLRMLP
 from .losses import AutoLoss as AutoLoss
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy
@@ -7,3 +6,4 @@ from .metrics import metrics_of as metrics_of
 from .mlp import MLP as MLP
 from .mlp import DenseLayer as DenseLayer
 from .mlp import Perceptron as Perceptron
+from .mlp import make_activation as make_activation

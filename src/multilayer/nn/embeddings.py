@@ -21,6 +21,9 @@ class CategoryEmbeddings(nn.Module):
         n_numbers: the features before those of the categories, which pass unchanged.
         sizes: the number of one-hot features of each categorical column.
 
+    Attributes:
+        n_features: the width of the output.
+
     >>> layer = CategoryEmbeddings(2, [3, 20])
     >>> layer.n_features, layer(torch.zeros(5, 25)).shape
     (14, torch.Size([5, 14]))
@@ -28,16 +31,10 @@ class CategoryEmbeddings(nn.Module):
 
     def __init__(self, n_numbers: int, sizes: Sequence[int]) -> None:
         super().__init__()
+        widths = [_embedding_width(size) for size in sizes]
         self.sizes = [n_numbers, *sizes]
-        self.vectors = nn.ParameterList(
-            [torch.randn(size, _embedding_width(size)) for size in sizes]
-        )
-
-    @property
-    def n_features(self) -> int:
-        """The width of the output."""
-        widths = [_embedding_width(size) for size in self.sizes[1:]]
-        return self.sizes[0] + sum(widths)
+        self.n_features = n_numbers + sum(widths)
+        self.vectors = nn.ParameterList(map(torch.randn, sizes, widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, n_numbers + sum(sizes))` to `(B, n_features)`."""

@@ -13,7 +13,37 @@ from multilayer.core.errors import UserError
 Task = Literal["binary", "multiclass", "regression"]
 
 
-class BinaryCrossEntropy(nn.Module):
+class CrossEntropy(nn.CrossEntropyLoss):
+    """Softmax cross entropy from logits: `torch.nn.CrossEntropyLoss` with weights as a list.
+
+    Maps logits `(B, n_classes)` and targets `(B,)`, int64 in [0, n_classes), to a scalar.
+
+    Args:
+        label_smoothing: how far the targets move towards the uniform distribution, from 0 to 1.
+        class_weights: of each class.
+
+    >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
+    tensor(1.3863)
+    """
+
+    n_classes: int | None = None  # those of the logits
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__(
+            weight=_weight_tensor(class_weights, self.n_classes),
+            label_smoothing=_check_label_smoothing(label_smoothing),
+        )
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Map logits `(B, n_classes)` and targets `(B,)` to the mean loss."""
+        _check_minibatch("multiclass", logits, target)
+        _check_n_weights(self.weight, n_classes=logits.shape[1])
+        return super().forward(logits, target.long())
+
+
+class BinaryCrossEntropy(CrossEntropy):
     """Binary cross entropy from logits: `-mean(y log p + (1 - y) log(1 - p))`, `p = sigmoid(z)`.
 
     Maps logits `(B,)` and targets `(B,)`, 0 or 1 in any dtype, to a scalar.
@@ -26,19 +56,11 @@ class BinaryCrossEntropy(nn.Module):
     tensor(0.6931)
     """
 
-    weight: Tensor | None
-
-    def __init__(
-        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
-    ) -> None:
-        super().__init__()
-        self.label_smoothing = _check_label_smoothing(label_smoothing)
-        self.register_buffer("weight", _weight_tensor(class_weights, n_classes=2))
+    n_classes = 2
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits and targets `(B,)` to the mean loss."""
-        check_outputs("binary", logits, target)
-        _check_classes_on_cpu(target, n_classes=2)
+        _check_minibatch("binary", logits, target)
         return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
 
 
@@ -53,35 +75,6 @@ def binary_cross_entropy(
     loss = weight[1] * smoothed * F.softplus(-logits)
     loss = loss + weight[0] * (1 - smoothed) * F.softplus(logits)
     return loss.sum() / weight[target.long()].sum()
-
-
-class CrossEntropy(nn.CrossEntropyLoss):
-    """Softmax cross entropy from logits: `torch.nn.CrossEntropyLoss` with weights as a list.
-
-    Maps logits `(B, n_classes)` and targets `(B,)`, int64 in [0, n_classes), to a scalar.
-
-    Args:
-        label_smoothing: how far the targets move towards the uniform distribution, from 0 to 1.
-        class_weights: of each class.
-
-    >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
-    tensor(1.3863)
-    """
-
-    def __init__(
-        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
-    ) -> None:
-        super().__init__(
-            weight=_weight_tensor(class_weights),
-            label_smoothing=_check_label_smoothing(label_smoothing),
-        )
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Map logits `(B, n_classes)` and targets `(B,)` to the mean loss."""
-        check_outputs("multiclass", logits, target)
-        _check_classes_on_cpu(target, n_classes=logits.shape[1])
-        _check_n_weights(self.weight, n_classes=logits.shape[1])
-        return super().forward(logits, target.long())
 
 
 def squeeze_single(output: Tensor) -> Tensor:
@@ -127,10 +120,11 @@ def check_classes(target: Tensor, n_classes: int) -> None:
         )
 
 
-def _check_classes_on_cpu(target: Tensor, n_classes: int) -> None:
-    """The same on the CPU, where reading a value means no wait; 5 us for a minibatch."""
+def _check_minibatch(task: Task, logits: Tensor, target: Tensor) -> None:
+    """Both checks; of the values on the CPU alone, where it means no wait: 5 us a minibatch."""
+    check_outputs(task, logits, target)
     if target.device.type == "cpu":
-        check_classes(target, n_classes)
+        check_classes(target, n_classes=2 if task == "binary" else logits.shape[1])
 
 
 def target_for(output: Tensor, target: Tensor) -> Tensor:
@@ -138,20 +132,15 @@ def target_for(output: Tensor, target: Tensor) -> Tensor:
     return target.to(output.dtype) if output.ndim == 1 else target
 
 
-_LOSS_OF_TASK: dict[Task, type[nn.Module]] = {
-    "binary": BinaryCrossEntropy,
-    "multiclass": CrossEntropy,
-    "regression": nn.MSELoss,
+_TASK_OF_LOSS: dict[type[nn.Module], Task] = {
+    BinaryCrossEntropy: "binary",
+    CrossEntropy: "multiclass",
+    nn.MSELoss: "regression",
+    nn.L1Loss: "regression",
+    nn.HuberLoss: "regression",
 }
-
-# A loss that is not listed, such as a user's own, is taken to fit any task.
-_TASKS_OF_LOSS: dict[type[nn.Module], tuple[Task, ...]] = {
-    BinaryCrossEntropy: ("binary",),
-    CrossEntropy: ("multiclass",),
-    nn.MSELoss: ("regression",),
-    nn.L1Loss: ("regression",),
-    nn.HuberLoss: ("regression",),
-}
+"""A task's first loss is its usual one. A loss that is not listed, such as a user's own, is taken
+to fit any task."""
 
 
 class AutoLoss:
@@ -179,16 +168,14 @@ def loss_for_task(loss: Any, task: Task, n_classes: int | None = None) -> Any:
     >>> loss_for_task(AutoLoss(), "regression")
     MSELoss()
     """
+    usual: Any = next(kind for kind, own in _TASK_OF_LOSS.items() if own == task)
     if isinstance(loss, AutoLoss):
-        if task == "regression":
-            return nn.MSELoss()
-        cross_entropy = BinaryCrossEntropy if task == "binary" else CrossEntropy
-        loss = cross_entropy(label_smoothing=loss.label_smoothing, class_weights=loss.class_weights)
-    tasks = _TASKS_OF_LOSS.get(type(loss), (task,))
-    if task not in tasks:
+        loss = usual(**({} if task == "regression" else vars(loss)))
+    own = _TASK_OF_LOSS.get(type(loss), task)
+    if own != task:
         raise UserError(
-            f"{type(loss).__name__} is for {' or '.join(tasks)}, and the data's task is {task}: "
-            f"use {_LOSS_OF_TASK[task].__name__}, or loss=auto, which follows the task"
+            f"{type(loss).__name__} is for {own}, and the data's task is {task}: "
+            f"use {usual.__name__}, or loss=auto, which follows the task"
         )
     if "sum" in (getattr(loss, "reduction", ""), getattr(loss, "keywords", {}).get("reduction")):
         raise UserError("the loss must be the mean over the rows: use reduction='mean', not 'sum'")
@@ -207,9 +194,7 @@ def total_weight(loss: nn.Module, target: Tensor) -> Tensor:
 
     It is the number of rows or, with class weights, the sum of the weights of the rows.
     """
-    weight = None
-    if isinstance(loss, BinaryCrossEntropy | nn.CrossEntropyLoss):
-        weight = loss.weight
+    weight = loss.weight if isinstance(loss, nn.CrossEntropyLoss) else None
     if weight is None:
         return torch.tensor(target.shape[-1], device=target.device).expand(target.shape[:-1])
     return weight[target.long()].sum(dim=-1)

@@ -25,7 +25,7 @@ N_BINS = 15
 
 
 def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Each metric of a task, as a scalar on the device of the predictions.
+    """Each metric of a task, as a scalar on the device of the predictions, or `(K,)` of K networks.
 
     A metric that is not defined for the rows is NaN; see `metric_names.NEEDED`. In a multiclass
     task F1 and AUROC are means over the classes, and accuracy is over the rows. The expected
@@ -35,8 +35,8 @@ def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Ten
     Args:
         task: "binary", "multiclass" or "regression".
         predictions: probabilities of class 1 `(B,)`, probabilities `(B, n_classes)`, or values
-            `(B,)` in the units of the target.
-        target: `(B,)`.
+            `(B,)` in the units of the target; of K networks with K as the first dimension.
+        target: `(B,)` or `(K, B)`.
 
     Returns:
         The metrics by name.
@@ -44,21 +44,9 @@ def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Ten
     >>> metrics_of("regression", torch.tensor([1.0, 3.0]), torch.tensor([1.0, 2.0]))["mae"]
     tensor(0.5000, dtype=torch.float64)
     """
-    stacked = stacked_metrics(task, predictions.unsqueeze(0), target.unsqueeze(0))
-    return {name: value[0] for name, value in stacked.items()}
-
-
-def stacked_metrics(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Each metric of a task for K networks, `(K,)`; see `metrics_of`.
-
-    Args:
-        task: "binary", "multiclass" or "regression".
-        predictions: `(K, N)`, in a multiclass task `(K, N, n_classes)`.
-        target: `(K, N)`.
-
-    Returns:
-        The metrics by name.
-    """
+    if target.ndim == 1:
+        stacked = metrics_of(task, predictions.unsqueeze(0), target.unsqueeze(0))
+        return {name: value[0] for name, value in stacked.items()}
     if task == "regression":
         return _regression_metrics(predictions, target)
     of_classes = _binary_metrics if task == "binary" else _multiclass_metrics
@@ -71,19 +59,16 @@ def stacked_metrics(task: Task, predictions: Tensor, target: Tensor) -> dict[str
 
 def is_defined(name: str, task: Task, target: Tensor, n_classes: int) -> bool:
     """Whether a metric is defined for targets `(N,)`, if they were predicted perfectly."""
-    predictions = target
-    if task == "binary":
-        predictions = target.float()
-    elif task == "multiclass":
-        predictions = torch.nn.functional.one_hot(target, n_classes).float()
-    return not bool(metrics_of(task, predictions, target)[name].isnan())
+    is_multiclass = task == "multiclass"
+    perfect = torch.nn.functional.one_hot(target, n_classes) if is_multiclass else target
+    return not bool(metrics_of(task, perfect.float(), target)[name].isnan())
 
 
 def _binary_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Accuracy, AUROC, calibration error and F1 of class 1, `(K,)` each."""
     labels = (probabilities > 0.5).long()
     return {
-        "accuracy": _mean_of(labels == target),
+        "accuracy": (labels == target).float().mean(dim=1),
         "auroc": auroc(probabilities, target),
         "calibration_error": _calibration_error(probabilities, target.to(probabilities.dtype)),
         "f1": _f1(labels, target, n_classes=2)[:, 1],
@@ -97,7 +82,7 @@ def _multiclass_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tens
     correct = labels == target
     of_class = target.unsqueeze(1) == torch.arange(n_classes, device=target.device)[:, None]
     return {
-        "accuracy": _mean_of(correct),
+        "accuracy": correct.float().mean(dim=1),
         "auroc": auroc(probabilities.mT, of_class).nanmean(dim=1),  # (K, N, C) -> (K, C, N)
         "calibration_error": _calibration_error(confidence, correct.to(confidence.dtype)),
         "f1": _f1(labels, target, n_classes).nanmean(dim=1),
@@ -136,11 +121,6 @@ def _unit_of(largest: Tensor) -> Tensor:
 def _widest_float(device: torch.device) -> torch.dtype:
     """The dtype in which to sum many rows; Apple's GPUs have no float64."""
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-def _mean_of(correct: Tensor) -> Tensor:
-    """The fraction that is true, `(K, N)` to `(K,)`."""
-    return correct.float().mean(dim=1)
 
 
 def _counts(labels: Tensor, weights: Tensor, n_classes: int) -> Tensor:

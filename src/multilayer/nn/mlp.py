@@ -1,15 +1,44 @@
-"""Networks: the perceptron, the dense layer, and the multilayer perceptron built from them."""
+"""Networks: the perceptron, the dense layer, the MLP built from them, and their activations."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
 from multilayer.core.errors import unknown_name
-from multilayer.nn.activations import make_activation
 from multilayer.nn.initialization import Initialization, initialize_
 
 Normalization = Literal["batch", "layer"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "selu": nn.SELU,
+    "softplus": nn.Softplus,
+    "mish": nn.Mish,
+    "identity": nn.Identity,
+}
+"""The activation functions, by name."""
+
+
+def make_activation(name: str) -> nn.Module:
+    """The elementwise activation called `name`: any shape in, the same shape out.
+
+    Raises:
+        ValueError: The name is not in `ACTIVATIONS`.
+
+    >>> import torch
+    >>> make_activation("relu")(torch.tensor([-1.0, 2.0]))
+    tensor([0., 2.])
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(unknown_name("activation", name, ACTIVATIONS))
+    return ACTIVATIONS[name]()
 
 
 class DenseLayer(nn.Module):
@@ -20,7 +49,7 @@ class DenseLayer(nn.Module):
     Args:
         n_features: the width of the input.
         n_outputs: the width of the output.
-        activation: a name in `multilayer.nn.activations.ACTIVATIONS`.
+        activation: a name in `ACTIVATIONS`.
         dropout: the fraction of outputs set to 0 in training (Srivastava et al. 2014).
         normalization: of the values before the activation; None for none.
         initialization: of the weights; see `multilayer.nn.initialization.initialize_`.
@@ -82,21 +111,9 @@ class Perceptron(DenseLayer):
     """
 
     def __init__(
-        self,
-        n_features: int,
-        n_outputs: int = 1,
-        *,
-        activation: str = "sigmoid",
-        initialization: Initialization = "default",
-        sigma: float = 0.05,
+        self, n_features: int, n_outputs: int = 1, *, activation: str = "sigmoid", **layer: Any
     ) -> None:
-        super().__init__(
-            n_features,
-            n_outputs,
-            activation=activation,
-            initialization=initialization,
-            sigma=sigma,
-        )
+        super().__init__(n_features, n_outputs, activation=activation, **layer)
 
 
 class MLP(nn.Sequential):
@@ -109,7 +126,7 @@ class MLP(nn.Sequential):
         n_features: the width of the input.
         n_outputs: the width of the output.
         d_hidden: the width of each hidden layer; empty for none.
-        activation: of the hidden layers; a name in `multilayer.nn.activations.ACTIVATIONS`.
+        activation: of the hidden layers; a name in `ACTIVATIONS`.
         dropout: one rate for every hidden layer, or a list with one rate each.
         normalization: of the hidden layers, before the activation; None for none.
         initialization: of all weights; see `multilayer.nn.initialization.initialize_`.
@@ -141,22 +158,27 @@ class MLP(nn.Sequential):
         _check_widths(n_features=n_features, n_outputs=n_outputs)
         if any(width < 1 for width in d_hidden):
             raise ValueError(f"d_hidden must hold widths of at least 1, got {list(d_hidden)}")
-        rates = _rate_per_layer(dropout, len(d_hidden))
+        if not isinstance(dropout, Sequence):
+            _check_rate(dropout)
+            dropout = [dropout] * len(d_hidden)
+        if len(dropout) != len(d_hidden):
+            raise ValueError(
+                f"dropout must be one rate, or one for each of the {len(d_hidden)} hidden layers, "
+                f"got {list(dropout)}"
+            )
         # Checked here too, so that a wrong name is found even without hidden layers.
         make_activation(activation)
         _make_normalization(normalization, 1)
+        options: dict[str, Any] = {
+            "activation": activation,
+            "normalization": normalization,
+            "initialization": initialization,
+            "sigma": sigma,
+        }
         widths = [n_features, *d_hidden]
         layers: list[nn.Module] = [
-            DenseLayer(
-                d_in,
-                d_out,
-                activation=activation,
-                dropout=rate,
-                normalization=normalization,
-                initialization=initialization,
-                sigma=sigma,
-            )
-            for d_in, d_out, rate in zip(widths[:-1], d_hidden, rates, strict=True)
+            DenseLayer(d_in, d_out, dropout=rate, **options)
+            for d_in, d_out, rate in zip(widths[:-1], d_hidden, dropout, strict=True)
         ]
         output = nn.Linear(widths[-1], n_outputs)
         initialize_(output, initialization, activation="identity", sigma=sigma)
@@ -166,23 +188,6 @@ class MLP(nn.Sequential):
         """A layer; for a slice, those layers as a plain `nn.Sequential`."""
         chosen = list(self)[index]
         return nn.Sequential(*chosen) if isinstance(chosen, list) else chosen
-
-
-def _rate_per_layer(dropout: float | Sequence[float], n_layers: int) -> list[float]:
-    """One dropout rate for each layer.
-
-    >>> _rate_per_layer(0.5, 2)
-    [0.5, 0.5]
-    """
-    if not isinstance(dropout, Sequence):
-        _check_rate(dropout)
-        return [dropout] * n_layers
-    if len(dropout) != n_layers:
-        raise ValueError(
-            f"dropout must be one rate, or one for each of the {n_layers} hidden layers, "
-            f"got {list(dropout)}"
-        )
-    return list(dropout)
 
 
 def _check_rate(dropout: float) -> None:
@@ -200,9 +205,8 @@ def _check_widths(**widths: int) -> None:
 
 def _make_normalization(name: Normalization | None, width: int) -> nn.Module:
     """The normalization layer called `name` for `(B, width)`; for None, the identity."""
-    if name is None:
-        return nn.Identity()
-    layers: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+    layers = {None: nn.Identity, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
     if name not in layers:
-        raise ValueError(unknown_name("normalization", name, layers))
-    return layers[name](width)
+        raise ValueError(unknown_name("normalization", str(name), get_args(Normalization)))
+    layer: nn.Module = layers[name](width)
+    return layer
