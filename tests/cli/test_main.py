@@ -118,3 +118,21 @@ def test_a_reader_that_closes_the_pipe_is_no_error(words: list[str], tmp_path: P
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("multilayer tr", ["train", "evaluate", "predict", "report"]),
+        ("multilayer train optimizer=ad", ["optimizer=adam", "optimizer=adamw"]),
+        ("multilayer train data=iris model.dropo", ["model.dropout="]),
+    ],
+)
+def test_the_shell_completes_a_line(
+    multilayer: Run, monkeypatch: pytest.MonkeyPatch, line: str, expected: list[str]
+) -> None:
+    """As Hydra's completion asks: by the program's name, with the line in a variable."""
+    monkeypatch.setenv("COMP_LINE", line)
+    outcome = multilayer("-sc", "query=bash")
+    assert outcome.code == 0, outcome.err
+    assert set(expected) <= set(outcome.out.split())

@@ -6,20 +6,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.cli.compose import compose_session
+from multilayer.cli.compose import make_hydra
 from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
 from multilayer.core.files import choices_with
 from multilayer.core.renamed import current_key
@@ -47,24 +45,28 @@ def check_command_line(
     Raises:
         UserError: with every problem found.
     """
-    with compose_session(_search_path(_parse(overrides), config_dir)) as loader:
-        parsed = _parse(overrides, loader)
-        swept = [override for override in parsed if override.is_sweep_override()]
-        if swept and not sweep:
-            sweep = _is_sweep_by_itself(command, [item for item in parsed if item not in swept])
-            raise_all([] if sweep else [_several_values(override) for override in swept])
-        if not sweep:
-            return _check_job(command, parsed)
-        raise_all([problem for item in swept if _is_group(item) for problem in _bad_choices(item)])
-        errors = []
-        for job in _jobs(parsed):
-            try:
-                return _check_job(command, job, in_sweep=True)
-            except UserError as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
-        return None
+    hydra = make_hydra(_search_path(_parse(overrides), config_dir))
+    loader = hydra.config_loader
+    parsed = _parse(overrides, loader)
+    swept = [override for override in parsed if override.is_sweep_override()]
+    if swept and not sweep:
+        # The chosen files may make it a sweep, as those of some experiments do.
+        choices = [item for item in parsed if item not in swept and _choices(item, loader)]
+        mode = hydra.get_mode(command, [str(item.input_line) for item in choices])
+        sweep = mode == RunMode.MULTIRUN
+        raise_all([] if sweep else [_several_values(override) for override in swept])
+    if not sweep:
+        return _check_job(command, parsed, loader)
+    raise_all([problem for item in swept for problem in _bad_choices(item, loader)])
+    first = None
+    for job in _jobs(parsed):
+        try:
+            return _check_job(command, job, loader, in_sweep=True)
+        except UserError as error:
+            first = first or error
+    if first is not None:
+        raise first
+    return None
 
 
 def _parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
@@ -101,16 +103,6 @@ def _search_path(parsed: Sequence[Override], config_dir: str | None) -> list[str
     return [f"file://{Path(config_dir).resolve()}", *folders]
 
 
-def _is_sweep_by_itself(command: str, parsed: Sequence[Override]) -> bool:
-    """Whether the chosen files make it a sweep without -m, as those of some experiments do."""
-    choices = [override.input_line or "" for override in parsed if _is_group(override)]
-    try:
-        mode = compose(command, choices, return_hydra_config=True).hydra.mode
-    except HydraException:
-        return False
-    return bool(mode == RunMode.MULTIRUN)
-
-
 def _several_values(override: Override) -> str:
     """The problem with several values where one is expected."""
     key, values = override.get_key_element(), override.get_value_string()
@@ -127,51 +119,64 @@ def _jobs(parsed: Sequence[Override]) -> Iterator[list[Override]]:
         yield from map(_parse, jobs)
 
 
-def _check_job(command: str, parsed: Sequence[Override], *, in_sweep: bool = False) -> Plain:
+def _check_job(
+    command: str, parsed: Sequence[Override], loader: ConfigLoader, *, in_sweep: bool = False
+) -> Plain:
     """The plain config of one job, checked for choices, keys, missing values, types and ranges.
 
     Values are set after the composition, which is done once; `${hydra:overrides.task}` and the
-    names made of it lack them here, and have them in the run.
+    names made of it lack them here, and have them in the run. `${hydra:job.num}` is that of a first
+    job.
     """
-    wrong = [item for item in parsed if _is_group(item) and _bad_choices(item)]
-    groups = tuple(f"{item.key_or_group}." for item in wrong)
-    right = [
-        item for item in parsed if item not in wrong and not item.key_or_group.startswith(groups)
-    ]
+    bad = [(f"{item.key_or_group}.", _bad_choices(item, loader)) for item in parsed]
+    groups = tuple(key for key, problems in bad if problems)
+    right = [item for item in parsed if not f"{item.key_or_group}.".startswith(groups)]
     start = "resume" if command == "train" else ""
-    changes = [item for item in right if item.key_or_group != start and _changes_key(item)]
-    config = _compose_job(command, [item for item in right if item not in changes])
-    keys = set(_dotted_keys(OmegaConf.to_container(config, resolve=False)))
-    unknown = [item for item in changes if not _adds(item) and item.key_or_group not in keys]
-    _change(config, [item for item in changes if item not in unknown])
-    values = to_plain(config)
+    changes = [item for item in right if item.key_or_group != start and _changes_key(item, loader)]
+    try:
+        words = [str(item.input_line) for item in right if item not in changes]
+        config = loader.load_configuration(command, words, RunMode.RUN)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = 0
+            config.hydra.runtime.output_dir = os.getcwd()
+            HydraConfig.instance().set_config(config)
+            del config["hydra"]
+        keys = set(_dotted_keys(OmegaConf.to_container(config, resolve=False)))
+        unknown = [item for item in changes if not _adds(item) and item.key_or_group not in keys]
+        known = [item for item in changes if item not in unknown]
+        ConfigLoaderImpl._apply_overrides_to_config(known, config)
+        values = to_plain(config)
+    except (HydraException, OmegaConfBaseException) as error:
+        is_there = "An item is already at" in str(error)
+        hint = " Leave out the +, or write ++." if is_there else ""
+        raise UserError(first_line(error) + hint) from error
+    finally:
+        HydraConfig.instance().cfg = None
     raise_all(
-        [problem for item in wrong for problem in _bad_choices(item)]
-        + [_unknown_key(item.key_or_group, keys) for item in unknown]
+        [problem for _, problems in bad for problem in problems]
+        + [_unknown_key(item.key_or_group, keys, loader) for item in unknown]
         + problems_with(command, values, in_sweep=in_sweep)
     )
-    raise_all(_rates_beside_sweep(right, config))
+    if has_class(values.get("callbacks"), ".LearningRateSweep") and values["resume"] is None:
+        rates = [item.input_line for item in right if item.key_or_group == "optimizer.lr"]
+        refusal = "callbacks=lr_sweep finds the rate; leave one of them out"
+        raise_all([f"{rate}: {refusal}" for rate in rates])
     return values
 
 
-def _is_group(override: Override) -> bool:
-    """Whether an override chooses from a config group."""
-    return bool(_choices_of(override.key_or_group))
-
-
-def _choices_of(group: str) -> list[str]:
-    """The choices of a group; none where there is no such group."""
-    choices: list[str] = GlobalHydra.instance().config_loader().get_group_options(group)
+def _choices(override: Override, loader: ConfigLoader) -> list[str]:
+    """The choices of the group from which an override chooses; none if it does not."""
+    choices: list[str] = loader.get_group_options(override.key_or_group)
     return choices
 
 
-def _changes_key(override: Override) -> bool:
+def _changes_key(override: Override, loader: ConfigLoader) -> bool:
     """Whether an override changes a key of the config.
 
     Others choose from a group, are Hydra's own, or add a key at the top.
     """
     adds_to_top = _adds(override) and "." not in override.key_or_group
-    return not (_is_group(override) or override.is_hydra_override() or adds_to_top)
+    return not (_choices(override, loader) or override.is_hydra_override() or adds_to_top)
 
 
 def _adds(override: Override) -> bool:
@@ -179,12 +184,12 @@ def _adds(override: Override) -> bool:
     return bool(override.is_add() or override.is_force_add())
 
 
-def _bad_choices(override: Override) -> list[str]:
+def _bad_choices(override: Override, loader: ConfigLoader) -> list[str]:
     """The problems with the names that an override, or a sweep, chooses from a group."""
-    if override.is_interval_sweep():
+    options = _choices(override, loader)
+    if not options or override.is_interval_sweep():
         return []
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
-    options = _choices_of(override.key_or_group)
     return [
         f"{override.key_or_group}={'null' if name is None else name}: no such choice, "
         f"{did_you_mean(str(name), options)}"
@@ -194,10 +199,10 @@ def _bad_choices(override: Override) -> list[str]:
     ]
 
 
-def _unknown_key(key: str, keys: set[str]) -> str:
+def _unknown_key(key: str, keys: set[str], loader: ConfigLoader) -> str:
     """The problem with a key, and where such a key would fit."""
     current = current_key(key)
-    if current != key and (current in keys or _choices_of(current)):
+    if current != key and (current in keys or loader.get_group_options(current)):
         return f"{key}: renamed to {current}"
     group, _, name = current.rpartition(".")
     owners = choices_with(group, name)
@@ -209,47 +214,6 @@ def _unknown_key(key: str, keys: set[str]) -> str:
     siblings = [known for known in keys if group and known.rpartition(".")[0] == group]
     top = [known for known in keys if "." not in known]
     return f"{key}: unknown key, {did_you_mean(key, siblings or top)}"
-
-
-def _compose_job(command: str, overrides: Sequence[Override]) -> DictConfig:
-    """Compose a command's config of some of its overrides; what Hydra refuses is a `UserError`.
-
-    A config may refer to what Hydra knows of the job, such as `${hydra:job.num}`; here it is that
-    of a first job.
-    """
-    words = [override.input_line or "" for override in overrides]
-    try:
-        config = compose(command, words, return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(first_line(error)) from error
-    with open_dict(config):
-        config.hydra.job.id = config.hydra.job.num = 0
-        config.hydra.runtime.output_dir = os.getcwd()
-        HydraConfig.instance().set_config(config)
-        del config["hydra"]
-    return config
-
-
-def _change(config: DictConfig, overrides: Sequence[Override]) -> None:
-    """Set, add and delete keys of a composed config, as Hydra does when it composes it."""
-    try:
-        ConfigLoaderImpl._apply_overrides_to_config(list(overrides), config)
-    except HydraException as error:
-        is_there = "An item is already at" in str(error)
-        hint = " Leave out the +, or write ++." if is_there else ""
-        raise UserError(first_line(error) + hint) from error
-
-
-def _rates_beside_sweep(overrides: Sequence[Override], config: DictConfig) -> list[str]:
-    """The problem with a learning rate on the command line where a callback is to find one."""
-    finds_lr = has_class(config.get("callbacks"), ".LearningRateSweep")
-    if not finds_lr or config.get("resume") is not None:
-        return []  # a run that is resumed has its rate
-    return [
-        f"{override.input_line}: callbacks=lr_sweep finds the rate; leave one of them out"
-        for override in overrides
-        if override.key_or_group == "optimizer.lr"
-    ]
 
 
 def _dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:

@@ -5,23 +5,18 @@ launcher, `--cfg job`, and the check of a command line. No torch here.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache, cached_property
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
-import hydra._internal.hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.default_element import ResultDefault
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -39,34 +34,19 @@ _TRUSTED_REFERENCES = ('${oc.env:MLFLOW_TRACKING_URI,"sqlite:///mlflow.db"}',)
 """The references to the environment in our own config files."""
 
 
-def install_config_loader() -> None:
-    """Have Hydra load its configs by our loader, for which it has no public setting."""
-    hydra._internal.hydra.ConfigLoaderImpl = CachingConfigLoader  # type: ignore[attr-defined]
-
-
-@contextmanager
-def compose_session(search_path: Sequence[str]) -> Iterator[ConfigLoader]:
-    """Hydra's compose API on our config groups, and after them those of other folders.
+def make_hydra(search_path: Sequence[str]) -> Hydra:
+    """What composes configs of our groups, and after them those of other folders.
 
     Args:
         search_path: as in `hydra.searchpath`, which Hydra itself searches only within one
             composition: the choices of a group would not include theirs.
-
-    Yields:
-        Hydra's loader, which knows the choices.
     """
     path = create_config_search_path(str(conf_dir()))
     for each in search_path:
         path.prepend("command-line", each, anchor=SearchPathQuery(provider="schema"))
     setbase("1.3")
-    install_config_loader()
     CachingConfigLoader.forget_changes()
-    Hydra.create_main_hydra2(task_name="multilayer", config_search_path=path)
-    try:
-        yield GlobalHydra.instance().config_loader()
-    finally:
-        GlobalHydra.instance().clear()
-        HydraConfig.instance().cfg = None
+    return Hydra("multilayer", CachingConfigLoader(path))
 
 
 class CachingConfigLoader(ConfigLoaderImpl):
@@ -118,7 +98,8 @@ class CachingConfigLoader(ConfigLoaderImpl):
         if validate_sweep_overrides:
             self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
         values = [override for override in parsed if self._sets_value(override)]
-        rest = [str(override.input_line) for override in parsed if override not in values]
+        self.parsed = [override for override in parsed if override not in values]
+        rest = [str(override.input_line) for override in self.parsed]
         key = (str(self.get_search_path()), str(config_name), *rest)
         if key not in self._bases:
             self._bases[key] = super()._load_configuration_impl(
@@ -147,15 +128,6 @@ class CachingConfigLoader(ConfigLoaderImpl):
         key = override.key_or_group
         is_read_early = key in ("resume", "hydra.searchpath", "hydra.job.env_copy")
         return is_plain and not is_read_early and not self.get_group_options(key)
-
-    def _parse_overrides_and_create_caching_repo(
-        self, config_name: str | None, overrides: list[str]
-    ) -> tuple[list[Override], CachingConfigRepository]:
-        """Called by Hydra at the start of each composition."""
-        self.parsed, repository = super()._parse_overrides_and_create_caching_repo(
-            config_name, overrides
-        )
-        return self.parsed, repository
 
     def get_group_options(self, group_name: str, *arguments: Any, **named: Any) -> list[str]:
         """The choices of a group; a file such as `_base` is only for other files to start from."""

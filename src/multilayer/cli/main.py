@@ -6,7 +6,6 @@ torch takes seconds to import: only the commands' own modules import it, after t
 import logging
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -58,6 +57,14 @@ def _code_of(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return DONE
+    if words[0] == "-sc":  # Hydra's completion asks so, whatever the command in the line
+        app, _, line = os.environ["COMP_LINE"].partition(" ")
+        command, _, rest = line.partition(" ")
+        if command not in COMMANDS:
+            print(*COMMANDS)
+            return DONE
+        os.environ["COMP_LINE"] = f"{app} {rest}"
+        words = [command, *words]
     if words[0] == "--version":
         print(f"multilayer {version('multilayer')}")
         return DONE
@@ -87,46 +94,28 @@ def _run(command: str, arguments: list[str]) -> int:
     if flags.multirun and (flags.cfg or flags.run):
         raise UserError("-m goes with neither --cfg nor --run: they are for a single run")
     if not (flags.hydra_help or flags.shell_completion or flags.info):
-        _check(command, flags)
+        from multilayer.cli.check import check_command_line
+
+        check_command_line(
+            command, flags.overrides, config_dir=flags.config_dir, sweep=flags.multirun
+        )
     # Hydra itself wants its flags before the overrides.
     options = [word for word in arguments if word not in flags.overrides]
     return _start_hydra(command, options + flags.overrides)
 
 
-def _check(command: str, flags: Namespace) -> None:
-    """Compose and check what the command line asks for, and look for the files that it names."""
-    from multilayer.cli.check import check_command_line
-    from multilayer.runs.folder import find_checkpoint
-
-    config = check_command_line(
-        command, flags.overrides, config_dir=flags.config_dir, sweep=flags.multirun
-    )
-    if config is None or flags.cfg:
-        return
-    if command in ("evaluate", "predict"):
-        find_checkpoint(config["run"])
-    if command == "report":
-        from multilayer.reports.sweep import find_sweep
-
-        find_sweep(config["sweep"])
-    if command == "predict":
-        from multilayer.data.table_files import check_input, check_output
-
-        check_input(config["input"])
-        check_output(config["output"])
-
-
 def _start_hydra(command: str, arguments: list[str]) -> int:
     """Run the command's task under Hydra; returns the exit code."""
-    import hydra
+    import hydra._internal.hydra
     from hydra.core.utils import JobReturn
     from hydra.errors import HydraException
 
-    from multilayer.cli.compose import install_config_loader
+    from multilayer.cli.compose import CachingConfigLoader
     from multilayer.core.files import conf_dir
     from multilayer.reports.summary import SweepFolder, print_sweep
 
-    install_config_loader()
+    # Hydra has no public setting for the loader of its configs.
+    hydra._internal.hydra.ConfigLoaderImpl = CachingConfigLoader  # type: ignore[attr-defined]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
     returned: Any = JobReturn
     returned.return_value = returned.return_value.getter(_value_of)
@@ -240,9 +229,11 @@ def _evaluate(config: Any) -> None:
     """Print the metrics of a run."""
     from multilayer.runs.config import to_plain
     from multilayer.runs.console import print_metrics
+    from multilayer.runs.folder import find_checkpoint
 
-    _trust_working_folder(config)
     with _errors_printed():
+        find_checkpoint(config.run)
+        _trust_working_folder(config)
         with gc_paused():
             from multilayer.training.inference import evaluate
 
@@ -252,10 +243,15 @@ def _evaluate(config: Any) -> None:
 
 def _predict(config: Any) -> None:
     """Write the predictions, and print how many."""
+    from multilayer.data.table_files import check_input, check_output
     from multilayer.runs.config import to_plain
+    from multilayer.runs.folder import find_checkpoint
 
-    _trust_working_folder(config)
     with _errors_printed():
+        find_checkpoint(config.run)
+        check_input(config.input)
+        check_output(config.output)
+        _trust_working_folder(config)
         with gc_paused():
             from multilayer.training.inference import predict
 
@@ -265,9 +261,11 @@ def _predict(config: Any) -> None:
 
 def _report(config: Any) -> None:
     """Write the report of a sweep, and print its summary."""
+    from multilayer.reports.sweep import find_sweep
     from multilayer.runs.config import to_plain
 
     with _errors_printed(), gc_paused():  # reading many small files too: a tenth of the time
+        find_sweep(config.sweep)
         from multilayer.reports.report import report
 
         report(to_plain(config))
