@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from multilayer.cli.compose import _take_value
 from multilayer.core.errors import UserError
-from multilayer.reports.runs import count_jobs
+from multilayer.reports.sweep import _count_jobs
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.config import (
     _keep_env_references,
@@ -203,7 +203,7 @@ def test_a_secret_of_a_sweep_is_masked_in_what_hydra_notes(
     assert files_with(SECRET, tmp_path) == []
     noted = (tmp_path / "sweep" / "multirun.yaml").read_text()
     assert "- +logger.csv.api_key=***" in noted
-    assert count_jobs(tmp_path / "sweep") == 2
+    assert _count_jobs(tmp_path / "sweep") == 2
 
 
 NAMES = ["auth", "bearer", "passphrase", "PGPASSWORD", "X-Api-Key", "db_pwd", "cookie", "secretKey"]

@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from multilayer.reports.axes import Colours, MetricScale, coloured
+from multilayer.reports.axes import Colours, MetricScale, coloured, mark_best
 from multilayer.reports.by_hyperparameter import (
     _dots,
     _draw_best_at_values,
     _end_of_axis,
-    _mark_best,
     draw_hyperparameter,
 )
 from multilayer.reports.configs import ConfigResult
@@ -67,7 +66,7 @@ def test_where_all_have_a_diverged_seed_nothing_is_marked_as_best(tmp_path: Path
     sweep, configs = opened(tmp_path)
     across, up = sweep.hyperparameters
     axes = new_axes()
-    _mark_best(axes, across, configs[0])
+    mark_best(axes, configs[0], 0.0, 0.0)
     assert not axes.get_lines()
     assert _draw_best_at_values(axes, across, configs, "black") == []
     assert best_run(sweep, configs) is None

@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import TRAIN, VALIDATION
-from multilayer.reports.axes import Colours, choose_colours
+from multilayer.reports.axes import Colours
 from multilayer.reports.by_hyperparameter import draw_hyperparameter
 from multilayer.reports.configs import ConfigResult, rank_configs
 from multilayer.reports.hyperparameters import Hyperparameter
@@ -240,14 +240,14 @@ def replaced(config: ConfigResult, status: str) -> SweepRun:
 
 def test_colours_are_few_or_a_scale_and_not_those_of_the_splits() -> None:
     """Many numbers are shades, of which the legend shows some."""
-    few = choose_colours([Hyperparameter.from_runs("optimizer", ["adam", "sgd"])])
+    few = Colours.choose([Hyperparameter.from_runs("optimizer", ["adam", "sgd"])])
     assert not {TRAIN, VALIDATION} & set(few.of_value.values())
-    many = choose_colours([Hyperparameter.from_runs("optimizer.lr", [10.0**-i for i in range(12)])])
+    many = Colours.choose([Hyperparameter.from_runs("optimizer.lr", [10.0**-i for i in range(12)])])
     assert len(set(many.of_value.values())) == 12
     assert len(many.legend) == 6
     words = [f"activation {i}" for i in range(9)]
     assert (
-        choose_colours([Hyperparameter.from_runs("model.activation", words)]).hyperparameter is None
+        Colours.choose([Hyperparameter.from_runs("model.activation", words)]).hyperparameter is None
     )
 
 
@@ -267,7 +267,7 @@ def test_a_cross_has_the_colour_of_what_diverged(tmp_path: Path) -> None:
     """Over a rate at which one optimizer did, and the other did not."""
     write_pairs(tmp_path)
     sweep, _ = opened(tmp_path)
-    colours = choose_colours(sweep.hyperparameters)
+    colours = Colours.choose(sweep.hyperparameters)
     (axes,) = drawn(tmp_path, "metric_by_optimizer.lr.png").axes
     assert crosses(axes) == [(0.1, colours.of_value["adam"])]
 

@@ -68,12 +68,8 @@ def label_of(swept: Hyperparameter) -> str:
 
 
 def scale_metric(axes: Axes, values: Any) -> None:
-    """A log axis where the values span more than a factor of `_WIDE_RANGE`, and some margin."""
-    finite = np.asarray(values, dtype=float)
-    finite = finite[np.isfinite(finite)]
-    if not len(finite):
-        return
-    low, high = float(finite.min()), float(finite.max())
+    """A log axis where finite values span more than a factor of `_WIDE_RANGE`; some margin."""
+    low, high = float(np.min(values)), float(np.max(values))
     is_log = low > 0 and high / low > _WIDE_RANGE
     if is_log:
         axes.set_yscale("log")
@@ -123,9 +119,10 @@ def spaced(values: Sequence[Value], most: int = MAX_TICKS) -> list[Value]:
     return [values[int(i)] for i in np.unique(np.linspace(0, n - 1, min(n, most)).round())]
 
 
-def mark_best(axes: Axes, x: Any, y: Any) -> None:
-    """A ring around the best config."""
-    axes.plot(x, y, "o", ms=13, mfc="none", mec=MARK, mew=2, label="best")
+def mark_best(axes: Axes, best: ConfigResult, x: Any, y: Any) -> None:
+    """A ring around the best config, if it is valid."""
+    if best.is_valid:
+        axes.plot(x, y, "o", ms=13, mfc="none", mec=MARK, mew=2, label="best")
 
 
 def tick_text(value: Value, most: int = MAX_LETTERS) -> str:
@@ -145,6 +142,27 @@ class Colours:
     hyperparameter: Hyperparameter | None = None
     of_value: dict[Value, str] = field(default_factory=dict)
 
+    @classmethod
+    def choose(cls, hyperparameters: Sequence[Hyperparameter]) -> "Colours":
+        """Colours for the choice with the fewest values, or such a number, or else any number."""
+        able = [
+            each for each in hyperparameters if each.is_number or len(each.values) <= _MAX_COLOURS
+        ]
+        if not able:
+            return cls()
+        chosen = min(
+            able,
+            key=lambda each: (len(each.values) > _MAX_COLOURS, each.is_number, len(each.values)),
+        )
+        n = len(chosen.values)
+        if chosen.is_number:
+            # To 0.85 of the map: its yellow end is too light for a line on white.
+            scale = matplotlib.colormaps[COLOUR_MAP]
+            colours = [to_hex(scale(0.85 * place / (n - 1))) for place in range(n)]
+        else:
+            colours = list(_CHOICES[:n])
+        return cls(chosen, dict(zip(chosen.values, colours, strict=True)))
+
     def of(self, config: ConfigResult) -> str:
         """The colour of a config."""
         swept = self.hyperparameter
@@ -162,24 +180,6 @@ class Colours:
             shortened(format_value(value), MAX_LETTERS): self.of_value[value]
             for value in spaced(list(self.of_value), _MAX_COLOURS)
         }
-
-
-def choose_colours(hyperparameters: Sequence[Hyperparameter]) -> Colours:
-    """Colours for the choice with the fewest values, or such a number, or else any number."""
-    able = [each for each in hyperparameters if each.is_number or len(each.values) <= _MAX_COLOURS]
-    if not able:
-        return Colours()
-    chosen = min(
-        able, key=lambda each: (len(each.values) > _MAX_COLOURS, each.is_number, len(each.values))
-    )
-    n = len(chosen.values)
-    if chosen.is_number:
-        # To 0.85 of the map: its yellow end is too light for a line on white.
-        scale = matplotlib.colormaps[COLOUR_MAP]
-        colours = [to_hex(scale(0.85 * place / (n - 1))) for place in range(n)]
-    else:
-        colours = list(_CHOICES[:n])
-    return Colours(chosen, dict(zip(chosen.values, colours, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from multilayer.reports.axes import (
     scale_hyperparameter,
     scale_metric,
 )
-from multilayer.reports.configs import ConfigResult, Configs, SeedStats
+from multilayer.reports.configs import Configs, SeedStats
 from multilayer.reports.hyperparameters import Hyperparameter
 from multilayer.reports.sweep import Sweep
 
@@ -64,7 +64,7 @@ def draw_hyperparameter(
     if len(points):
         shades = np.array([colours.of(config) for config in configs for _ in config.scores])
         _draw_dots(axes, points, shades, lines, sweep.sign)
-    _mark_best(axes, swept, configs[0])
+    mark_best(axes, configs[0], configs[0].position(swept), configs[0].mean)
     _mark_diverged(axes, swept, configs, colours if other and colours.are_few else None)
     axes.set_ylabel(metric_label(sweep.metric))
     if axes.get_legend_handles_labels()[1]:
@@ -148,17 +148,8 @@ def _draw_best_at_values(
     return [*y, *low, *high]
 
 
-def _mark_best(axes: Axes, swept: Hyperparameter, best: ConfigResult) -> None:
-    """A ring around the best config."""
-    if best.is_valid:
-        mark_best(axes, best.position(swept), best.mean)
-
-
 def _mark_diverged(
-    axes: Axes,
-    swept: Hyperparameter,
-    configs: Configs,
-    colours: Colours | None,
+    axes: Axes, swept: Hyperparameter, configs: Configs, colours: Colours | None
 ) -> None:
     """Above each value a cross for the configs with diverged runs, in their colours.
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from multilayer.core.schema import has_class
 from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value, is_number
-from multilayer.reports.runs import SweepRun, hydra_settings, split_override
-from multilayer.reports.sweep import Seed, Sweep
+from multilayer.reports.runs import SweepRun
+from multilayer.reports.sweep import Seed, Sweep, hydra_settings
 
 N_RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -229,11 +229,7 @@ def best_command(configs: Configs, sweep: Sweep) -> str | None:
 
 def _command_of(config: ConfigResult, sweep: Sweep) -> str:
     """The command that trains a config, without the seeds that were swept."""
-    overrides = [
-        override.replace(override.partition("=")[0].lstrip("+~"), key, 1)  # as it is called today
-        for override in config.runs[0].manifest["overrides"]
-        if (key := split_override(override)[0]) not in sweep.seed_keys
-    ]
+    overrides = config.runs[0].overrides_without(sweep.seed_keys)
     finds_lr = has_class(config.runs[0].config.get("callbacks"), ".LearningRateSweep")
     if not finds_lr:  # which refuses a given one
         found = config.derived.items()

@@ -49,8 +49,9 @@ def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Fi
         axes.plot(ends, heights, "x", transform=top, color=MARK, clip_on=False, label=label)
     best = best_run(sweep, configs)
     if best and best.name in curves:
-        name = f"best (run {shortened(best.name, MAX_LETTERS)})"
-        _draw_curve(axes, curves[best.name], metric, MARK, name)
+        own, label = curves[best.name], f"best (run {shortened(best.name, MAX_LETTERS)})"
+        marker = "o" if len(own["epoch"]) == 1 else ""  # which would be no line
+        axes.plot(own["epoch"], own[metric], marker=marker, color=MARK, label=label)
     stable = [own[metric] for _, run, own in each if run.status != "diverged"]
     _limit(axes, stable, sweep.sign)
     _count_beyond(axes, stable)
@@ -65,12 +66,6 @@ def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Fi
     handles += [Line2D([], [], color=colour) for colour in shown.values()]
     add_legend(axes, handles, [*names, *shown])
     return figure
-
-
-def _draw_curve(axes: Axes, curves: Curves, metric: str, colour: str, label: str) -> None:
-    """A curve; a dot for one epoch, which would be no line."""
-    marker = "o" if len(curves["epoch"]) == 1 else ""
-    axes.plot(curves["epoch"], curves[metric], marker=marker, color=colour, label=label)
 
 
 def _last_finite_epoch(curves: Curves, metric: str) -> float:

@@ -48,8 +48,6 @@ LARGE_RISE = 0.25
 is then far worse than the best one, as bad as a wrong learning rate for those who stop there.
 Figures call a smaller rise a turning point already, `multilayer.plotting.style.TURN`."""
 
-_ADVICE = "try other learning rates, more epochs, a larger network, and look at the data"
-
 _SHARES = ("dropout", "momentum", "label_smoothing", "rho", "alpha", "betas", "gamma")
 """Last parts of keys whose values lie between 0 and 1, where nothing can be tried beyond."""
 
@@ -140,9 +138,10 @@ def _n_digits(grid: Sequence[float], is_log: bool) -> int:
 
 def _fit_of_best(best: ConfigResult, configs: Configs) -> Finding:
     """Over- or underfitting of the best config, by training against validation."""
-    nothing = _learns_nothing(best)
+    nothing = _why_it_learns_nothing(best)
     if nothing:
-        return nothing
+        more = "try other learning rates, more epochs, a larger network, and look at the data"
+        return Finding("learns nothing", f"even the best config {nothing}; {more}")
     name = "accuracy" if "train/accuracy" in best.stats else "loss"
     train, validation = best.stats.get(f"train/{name}"), best.stats.get(f"validation/{name}")
     if train is None or validation is None:
@@ -169,24 +168,18 @@ def _fit_of_best(best: ConfigResult, configs: Configs) -> Finding:
     return Finding("fit", f"neither over- nor underfitting: {gap}")
 
 
-def _learns_nothing(best: ConfigResult) -> Finding | None:
+def _why_it_learns_nothing(best: ConfigResult) -> str | None:
     """Underfitting by an absolute bound, where no config of the sweep is any better."""
     known = {name: stats.mean for name, stats in best.stats.items()}
     accuracy, f1 = known.get("train/accuracy"), known.get("train/f1")
     if accuracy is not None and f1 is not None and _predicts_one_class(accuracy, f1):
-        return Finding(
-            "learns nothing",
-            f"even the best config always names one class: accuracy {format_number(accuracy)} "
-            f"in training is the share of that class; {_ADVICE}",
-        )
+        share = f"accuracy {format_number(accuracy)} in training is the share of that class"
+        return f"always names one class: {share}"
     for name, least, chance in (("auroc", MIN_AUROC, "0.5"), ("r2", MIN_R2, "0")):
         train = known.get(f"train/{name}", least)
         if train < least:
-            return Finding(
-                "learns nothing",
-                f"even the best config has {name} {format_number(train)} in training, where "
-                f"{chance} is that of a constant prediction; {_ADVICE}",
-            )
+            constant = f"where {chance} is that of a constant prediction"
+            return f"has {name} {format_number(train)} in training, {constant}"
     return None
 
 

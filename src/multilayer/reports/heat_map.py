@@ -133,8 +133,7 @@ def _draw_plane(
     diverged = [config for config in configs if config.n_diverged]
     if diverged:
         axes.plot(*positions(diverged), "x", color=MARK, label="diverged")
-    if configs[0].is_valid:
-        mark_best(axes, *positions(configs[:1]))
+    mark_best(axes, configs[0], *positions(configs[:1]))
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     scale_hyperparameter(axes, across, "x")

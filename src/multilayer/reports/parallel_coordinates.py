@@ -8,14 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import GREY, MARK, new_figure, styled
-from multilayer.reports.axes import (
-    MetricScale,
-    coloured,
-    label_of,
-    metric_label,
-    spaced,
-    tick_text,
-)
+from multilayer.reports.axes import MetricScale, coloured, label_of, metric_label, spaced, tick_text
 from multilayer.reports.configs import Configs
 from multilayer.reports.sweep import Sweep
 

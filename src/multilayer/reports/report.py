@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from multilayer.core.errors import UserError
 from multilayer.core.files import whole_file, write_text
 from multilayer.plotting.style import save_figure
-from multilayer.reports.axes import Colours, choose_colours
+from multilayer.reports.axes import Colours
 from multilayer.reports.by_hyperparameter import draw_hyperparameter
 from multilayer.reports.configs import ConfigResult, Configs, rank_configs
 from multilayer.reports.curves import best_run, draw_learning_curves, draw_training_and_validation
@@ -155,25 +155,8 @@ def draw_all(sweep: Sweep, configs: Configs) -> dict[str, str]:
 
 def _figures(sweep: Sweep, configs: Configs) -> Iterator[tuple[str, str, Figure]]:
     """The file name, the caption and the figure of each picture; configs come best first."""
-    colours = choose_colours(sweep.hyperparameters)
-    if any(config.score for config in configs):
-        yield from _hyperparameter_figures(sweep, configs, colours)
-    if sweep.curves:
-        caption = "of every run by epoch, the best in black, crosses where runs diverged"
-        figure = draw_learning_curves(sweep, configs, colours)
-        yield "learning_curves.png", f"{sweep.metric} {caption}", figure
-    best = best_run(sweep, configs)
-    if best and best.name in sweep.curves:
-        caption = "training and validation of the best run, its other seeds faint"
-        figure = draw_training_and_validation(sweep, configs[0], best)
-        yield "training_and_validation.png", caption, figure
-
-
-def _hyperparameter_figures(
-    sweep: Sweep, configs: Configs, colours: Colours
-) -> Iterator[tuple[str, str, Figure]]:
-    """The metric against each hyperparameter, and over all of them."""
-    swept, metric = sweep.hyperparameters, sweep.metric
+    colours, metric = Colours.choose(sweep.hyperparameters), sweep.metric
+    swept = sweep.hyperparameters if any(config.score for config in configs) else []
     by_interest = sorted(swept, key=lambda each: (not each.is_number, -len(each.values)))
     for each in by_interest[:_MAX_FIGURES]:
         what = "each dot a run; the line is the best config at each value, with its 95 % interval"
@@ -186,6 +169,15 @@ def _hyperparameter_figures(
     elif len(swept) > 2:
         caption = f"{metric} by all settings: each line a config, the best in black"
         yield "parallel_coordinates.png", caption, draw_parallel(sweep, configs)
+    if sweep.curves:
+        caption = "of every run by epoch, the best in black, crosses where runs diverged"
+        figure = draw_learning_curves(sweep, configs, colours)
+        yield "learning_curves.png", f"{metric} {caption}", figure
+    best = best_run(sweep, configs)
+    if best and best.name in sweep.curves:
+        caption = "training and validation of the best run, its other seeds faint"
+        figure = draw_training_and_validation(sweep, configs[0], best)
+        yield "training_and_validation.png", caption, figure
 
 
 def _file_name(key: str) -> str:

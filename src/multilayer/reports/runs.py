@@ -5,9 +5,7 @@ import re
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache, cached_property
-from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +31,6 @@ _MAX_OVERRIDES = 1000
 
 _MAX_BLOCKS = 200
 """Blocks of a config that are parsed one by one; one of ours has some twenty."""
-
-_MAX_JOBS = 10**12
-"""Jobs of a sweep; beyond that the command cannot have been meant."""
-
-_MAX_COMMAND = 20_000
-"""Characters of a sweep's command that are parsed to count its jobs; Hydra's parser is slow."""
 
 _MAX_HISTORY = 2**25
 """Bytes of a `history.csv` that are read: over a hundred thousand epochs."""
@@ -82,7 +74,15 @@ class SweepRun:
     @cached_property
     def overrides(self) -> dict[str, str]:
         """The values of its overrides by key."""
-        return dict(map(split_override, self.manifest["overrides"]))
+        return dict(map(_split_override, self.manifest["overrides"]))
+
+    def overrides_without(self, keys: Collection[str]) -> list[str]:
+        """Its overrides but those of some keys, with each key as it is called today."""
+        return [
+            override.replace(override.partition("=")[0].lstrip("+~"), key, 1)
+            for override in self.manifest["overrides"]
+            if (key := _split_override(override)[0]) not in keys
+        ]
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -171,9 +171,9 @@ def read_curves(path: Path, names: Collection[str]) -> Curves | None:
     with suppress(csv.Error, ValueError, IndexError):
         header = next(reader, [])
         known = [name for name in names if name in header]
+        place, *places = map(header.index, ["epoch", *known])
         for row in reader:
-            numbers = [float(row[header.index(name)] or "nan") for name in known]
-            rows[int(row[header.index("epoch")])] = numbers
+            rows[int(row[place])] = [float(row[each] or "nan") for each in places]
     epochs = sorted(epoch for epoch in rows if 0 < epoch <= _MAX_EPOCH)
     if not epochs or not known:
         return None
@@ -203,14 +203,12 @@ def _is_config(content: Any) -> bool:
     """Whether the parts of a config that are read have the right types."""
     if not isinstance(content, dict):
         return False
-    trainer = content.get("trainer") or {}
-    parts = [content.get(key) or {} for key in ("callbacks", "logger")]
+    trainer, *groups = [content.get(key) or {} for key in ("trainer", "callbacks", "logger")]
     return (
         all(isinstance(content.get(key), str) for key in ("monitor", "mode"))
-        and isinstance(trainer, dict)
+        and all(isinstance(part, dict) for part in (trainer, *groups))
         and (trainer.get("max_epochs") is None or is_number(trainer["max_epochs"]))
-        and all(isinstance(part, dict) for part in parts)
-        and all(node is None or isinstance(node, dict) for part in parts for node in part.values())
+        and all(node is None or isinstance(node, dict) for part in groups for node in part.values())
     )
 
 
@@ -286,10 +284,10 @@ def varied(runs: Sequence[SweepRun]) -> dict[str, list[Any]]:
     return {key: each for key, each in values.items() if any(value != each[0] for value in each)}
 
 
-def split_override(override: str) -> tuple[str, str]:
+def _split_override(override: str) -> tuple[str, str]:
     """The key of an override and its value.
 
-    >>> split_override("+model.dropout=0.1"), split_override("~callbacks")
+    >>> _split_override("+model.dropout=0.1"), _split_override("~callbacks")
     (('model.dropout', '0.1'), ('callbacks', '~'))
     """
     key, has_value, value = override.partition("=")
@@ -300,48 +298,3 @@ def _raw_value(run: SweepRun, key: str) -> Any:
     """The config's value at a dotted key; where that is a whole group, the name of the choice."""
     value = run.config_value(key)
     return run.overrides.get(key) if value is None or isinstance(value, dict) else value
-
-
-def hydra_settings(sweep: Path) -> dict[str, Any]:
-    """Hydra's own settings from a sweep's `multirun.yaml`; empty where it cannot be read."""
-    try:
-        settings = _load_block(read_small(sweep / "multirun.yaml"))["hydra"]
-    except (ValueError, LookupError, TypeError):
-        return {}
-    return settings if isinstance(settings, dict) else {}
-
-
-def count_jobs(sweep: Path) -> int | None:
-    """How many runs the sweep's command asks for, by what Hydra noted of it; None if unknown."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    settings = hydra_settings(sweep)
-    try:
-        if not settings["sweeper"]["_target_"].endswith(".BasicSweeper"):
-            return None  # a search decides itself, and its parameters may not be lists of values
-        params = settings["sweeper"].get("params") or {}
-        words = [f"{key}={value}" for key, value in params.items()] + settings["overrides"]["task"]
-        if sum(map(len, words)) > _MAX_COMMAND:
-            return None
-        parsed = OverridesParser.create().parse_overrides(words)
-        last = {override.get_key_element(): override for override in parsed}  # the command line's
-        n = prod(_count_values(each) for each in last.values() if each.is_sweep_override())
-    except (ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    except (ValueError, HydraException):
-        return None
-    return n if n <= _MAX_JOBS else None
-
-
-def _count_values(override: Any) -> int:
-    """How many values an override of a sweep has, without listing them.
-
-    Raises:
-        AttributeError: The override alone does not tell, as for a glob or an interval.
-    """
-    values = override.value()
-    if not override.is_range_sweep():
-        return len(values.list)
-    steps = (Decimal(values.stop) - Decimal(values.start)) / Decimal(values.step)
-    return max(0, ceil(steps))

@@ -4,19 +4,22 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from itertools import count, islice
+from math import ceil, prod
 from pathlib import Path
 from time import time
+from typing import Any
 
 from multilayer.core.errors import UserError, did_you_mean
+from multilayer.core.files import load_yaml, read_small
 from multilayer.core.metric_names import MORE_IS_BETTER
-from multilayer.core.text import sanitize
+from multilayer.core.text import sanitize, sanitize_data
 from multilayer.reports.hyperparameters import SEED_KEYS, Hyperparameter, Value
 from multilayer.reports.runs import (
     Curves,
     SweepRun,
-    count_jobs,
     final_metrics,
     problem,
     read_curves,
@@ -29,6 +32,12 @@ Seed = tuple[Value, ...]
 
 STALL_SECONDS = 3600.0
 """A run writes every few seconds; one that is silent for longer than this was likely killed."""
+
+_MAX_JOBS = 10**12
+"""Jobs of a sweep; beyond that the command cannot have been meant."""
+
+_MAX_COMMAND = 20_000
+"""Characters of a sweep's command that are parsed to count its jobs; Hydra's parser is slow."""
 
 _LEARNING_RATE = "optimizer.lr"
 
@@ -150,7 +159,7 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
         folder=folder,
         runs=runs,
         broken=dict(sorted(broken.items())),
-        n_planned=count_jobs(folder),
+        n_planned=_count_jobs(folder),
         metric=metric,
         mode=mode,
         hyperparameters=hyperparameters,
@@ -282,7 +291,7 @@ def find_sweep(sweep: str | Path) -> Path:
     if not path.is_dir():
         raise UserError(f"sweep={sweep} is a file: expected the folder of a sweep")
     if (path / "multirun.yaml").is_file() and not _run_files(path):
-        planned = count_jobs(path)
+        planned = _count_jobs(path)
         of_all = f" of {planned}" if planned else ""
         raise UserError(f"sweep={sweep}: 0{of_all} runs have begun")
     reason = _why_no_sweep(path)
@@ -324,3 +333,48 @@ def _why_no_sweep(path: Path) -> str | None:
     if len(keys) > 1 and len(set(keys)) == 1 and keys[0]:
         return None
     return "it has no multirun.yaml, and its runs are not numbered and share no overrides"
+
+
+def hydra_settings(sweep: Path) -> dict[str, Any]:
+    """Hydra's own settings from a sweep's `multirun.yaml`; empty where it cannot be read."""
+    try:
+        settings = sanitize_data(load_yaml(read_small(sweep / "multirun.yaml")))["hydra"]
+    except (ValueError, LookupError, TypeError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def _count_jobs(sweep: Path) -> int | None:
+    """How many runs the sweep's command asks for, by what Hydra noted of it; None if unknown."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    settings = hydra_settings(sweep)
+    try:
+        if not settings["sweeper"]["_target_"].endswith(".BasicSweeper"):
+            return None  # a search decides itself, and its parameters may not be lists of values
+        params = settings["sweeper"].get("params") or {}
+        words = [f"{key}={value}" for key, value in params.items()] + settings["overrides"]["task"]
+        if sum(map(len, words)) > _MAX_COMMAND:
+            return None
+        parsed = OverridesParser.create().parse_overrides(words)
+        last = {override.get_key_element(): override for override in parsed}  # the command line's
+        n = prod(_count_values(each) for each in last.values() if each.is_sweep_override())
+    except (ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    except (ValueError, HydraException):
+        return None
+    return n if n <= _MAX_JOBS else None
+
+
+def _count_values(override: Any) -> int:
+    """How many values an override of a sweep has, without listing them.
+
+    Raises:
+        AttributeError: The override alone does not tell, as for a glob or an interval.
+    """
+    values = override.value()
+    if not override.is_range_sweep():
+        return len(values.list)
+    steps = (Decimal(values.stop) - Decimal(values.start)) / Decimal(values.step)
+    return max(0, ceil(steps))
