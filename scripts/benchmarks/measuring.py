@@ -25,13 +25,24 @@ def versions(*names: str) -> str:
     return f"{os.cpu_count()} CPU cores; Python {platform.python_version()}, {packages}"
 
 
-def measure(rounds: int, parts: dict[str, Callable[[], float]]) -> Rates:
+def measure(rounds: int, parts: dict[str, Callable[[], Any]]) -> dict[str, list[Any]]:
     """Each part once a round, so that a slow minute of the machine meets all of them."""
-    rates: Rates = {name: [] for name in parts}
+    rates: dict[str, list[Any]] = {name: [] for name in parts}
     for _ in range(rounds):
         for name, part in parts.items():
             rates[name].append(part())
     return rates
+
+
+def measure_pairs(
+    rounds: int, parts: dict[str, Callable[[], tuple[float, float]]]
+) -> tuple[Rates, Rates]:
+    """The same for parts that measure two things."""
+    found = measure(rounds, parts)
+    first, second = (
+        {name: [own[i] for own in each] for name, each in found.items()} for i in (0, 1)
+    )
+    return first, second
 
 
 def show(rates: Rates, digits: int = 0) -> None:

@@ -17,13 +17,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 import polars as pl
 import torch
-from measuring import Rates, measure, median_ratio, ratio, show, versions
+from measuring import measure, measure_pairs, median_ratio, ratio, show, versions
 from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer.data import TableData
@@ -93,15 +94,8 @@ def reading(rounds: int, path: Path) -> None:
     """A CSV file; each measurement is a process of its own."""
     make_frame(0).write_csv(path)
     path.read_bytes()  # into the system's cache
-    seconds: Rates = {name: [] for name in READERS}
-    memory: Rates = {name: [] for name in READERS}
-    for _ in range(rounds):
-        for name in READERS:
-            command = [sys.executable, __file__, "--reader", name, str(path)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
-            taken, peak = json.loads(done.stdout.splitlines()[-1])
-            seconds[name].append(taken)
-            memory[name].append(peak)
+    parts = {name: partial(read_apart, name, path) for name in READERS}
+    seconds, memory = measure_pairs(rounds, parts)
     print(
         f"\nreading {N_ROWS:,} rows by {N_COLUMNS} columns and a target, {size_of(path)}, seconds"
     )
@@ -112,6 +106,14 @@ def reading(rounds: int, path: Path) -> None:
     show(memory)
     peaks = memory["TableData, read"]
     times("peak of reading / the table", peaks, [TABLE_MB] * rounds, 2.5)
+
+
+def read_apart(name: str, path: Path) -> tuple[float, float]:
+    """The seconds and the peak of memory, in MB, of a reader in a process of its own."""
+    command = [sys.executable, __file__, "--reader", name, str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    taken, peak = json.loads(done.stdout.splitlines()[-1])
+    return taken, peak
 
 
 def read_once(name: str, path: str) -> None:
@@ -152,20 +154,14 @@ def streaming(rounds: int, folder: Path, gigabytes: float) -> None:
     for path in folder.glob("part-*"):
         path.unlink()
     ways = {
-        f"{name}, {n * N_ROWS:,} rows, {size_of(files[n])}": (files[n], stream)
+        f"{name}, {n * N_ROWS:,} rows, {size_of(files[n])}": partial(training, files[n], stream)
         for name, n, stream in (
             ("in memory", n_parts // 4, "false"),
             ("streamed", n_parts // 4, "true"),
             ("streamed", n_parts, "true"),
         )
     }
-    rates: Rates = {name: [] for name in ways}
-    memory: Rates = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, (path, stream) in ways.items():
-            rate, peak = training(path, stream)
-            rates[name].append(rate)
-            memory[name].append(peak)
+    rates, memory = measure_pairs(rounds, ways)
     in_memory, streamed, large = ways
     print("\nmultilayer train, one epoch in minibatches of 4096: rows per second of the fit")
     show(rates)
