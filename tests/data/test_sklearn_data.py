@@ -7,7 +7,7 @@ from sklearn import datasets
 
 from multilayer.core.files import conf_dir
 from multilayer.data import BuiltinData, PassClassData
-from multilayer.data.sklearn_data import _LOADERS
+from multilayer.data.sklearn_data import _TASKS
 
 # Rows, features and classes, as scikit-learn's user guide lists its toy data sets.
 SHAPES = {
@@ -20,7 +20,7 @@ SHAPES = {
 TASKS = {"digits": "multiclass", "breast_cancer": "binary", "diabetes": "regression"}
 
 
-@pytest.mark.parametrize("name", _LOADERS)
+@pytest.mark.parametrize("name", _TASKS)
 def test_values_are_scikit_learn_s(name):
     """Features and target of every row, and the names of the columns."""
     raw = getattr(datasets, f"load_{name}")()
@@ -31,7 +31,7 @@ def test_values_are_scikit_learn_s(name):
     assert table.columns.features == list(raw.feature_names)
 
 
-@pytest.mark.parametrize("name", _LOADERS)
+@pytest.mark.parametrize("name", _TASKS)
 def test_task_and_classes_are_right(name):
     """The task is known before reading, and each class has its label."""
     data = BuiltinData(name=name)
@@ -49,7 +49,7 @@ def test_task_and_classes_are_right(name):
         assert table.columns.classes == [str(label) for label in raw.target_names]
 
 
-@pytest.mark.parametrize("name", _LOADERS)
+@pytest.mark.parametrize("name", _TASKS)
 def test_minibatches_hold_the_splits(name):
     """Set up, it gives finite minibatches of training, validation and test rows."""
     data = BuiltinData(name=name, batch_size=32)
@@ -90,7 +90,7 @@ def test_fingerprint_is_that_of_the_values():
 def test_every_set_has_a_config():
     """`data=NAME` works for each of them."""
     choices = {path.stem for path in (conf_dir() / "data").glob("*.yaml")}
-    assert set(_LOADERS) | {"pass_class"} <= choices
+    assert set(_TASKS) | {"pass_class"} <= choices
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

@@ -15,7 +15,7 @@ from multilayer.nn.losses import (
     AutoLoss,
     BinaryCrossEntropy,
     CrossEntropy,
-    check_classes,
+    _check_classes,
     check_outputs,
     loss_for_task,
     total_weight,
@@ -320,5 +320,5 @@ def test_outputs_and_targets_that_do_not_fit_are_told(task, output, target, mess
 def test_a_target_that_is_no_class_is_named(value, n_classes):
     """The value, though others before it are classes."""
     with pytest.raises(UserError, match=f"holds {value}, but the {n_classes} classes are .* to"):
-        check_classes(torch.tensor([0, 1, value, 1]), n_classes)
-    check_classes(torch.tensor([0.0, 1.0]), n_classes)
+        _check_classes(torch.tensor([0, 1, value, 1]), n_classes)
+    _check_classes(torch.tensor([0.0, 1.0]), n_classes)

@@ -176,21 +176,17 @@ class Minibatches(BatchIterator):
         preprocessing: Preprocessing | None = None,
         is_raw: bool = False,
     ) -> None:
-        n_rows = len(target) if rows is None else len(rows)
-        n_rows = n_rows if sampler is None else len(sampler)
+        self.rows = torch.arange(len(target)) if rows is None else rows
+        n_rows = len(self.rows if sampler is None else sampler)
         size = n_rows if batch_size == "full" else batch_size
         super().__init__(n_rows, size, sampler, device or features.device, preprocessing)
         self.features = features
         self.target = target
-        self.rows = rows
         self.is_raw = is_raw
 
     def order(self) -> Tensor:
         """The row numbers in the order of this epoch, `(n_rows,)` int64."""
-        if self.sampler is None:
-            return torch.arange(self.n_rows) if self.rows is None else self.rows
-        order = self.sampler.order()
-        return order if self.rows is None else self.rows[order]
+        return self.rows if self.sampler is None else self.rows[self.sampler.order()]
 
     def _minibatches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.order().to(self.features.device)

@@ -36,17 +36,6 @@ EVALUATION_BATCH_SIZE = 8192
 _GPU_FRACTION = 0.8
 """Of a GPU's free memory, which the table may take; the rest is for the network."""
 
-_LOADERS = (
-    "minibatches",
-    "train_minibatches",
-    "train_dataloader",
-    "val_dataloader",
-    "transfer_batch_to_device",
-    "on_before_batch_transfer",
-    "on_after_batch_transfer",
-)
-"""The methods with which a data set may change its minibatches."""
-
 
 class DataModule(ABC, pl.LightningDataModule):
     """A data set: subclass it and write `load`.
@@ -117,10 +106,9 @@ class DataModule(ABC, pl.LightningDataModule):
         for name, seed in (("split_seed", split_seed), ("shuffle_seed", shuffle_seed)):
             if not isinstance(seed, int) or not 0 <= seed < 2**32:
                 raise ValueError(f"{name} must be an integer from 0 to 2**32 - 1, got {seed}")
-        if folds is not None and not 0 <= fold < folds:
-            raise ValueError(f"fold must be from 0 to {folds - 1}, got {fold}")
-        if folds == 1:
-            raise ValueError("folds must be at least 2, got 1")
+        if folds is not None and not (folds >= 2 and 0 <= fold < folds):
+            counted = f"got fold {fold} of {folds} folds"
+            raise ValueError(f"folds must be at least 2 and are counted from 0, {counted}")
         if max_train_rows is not None and max_train_rows < 1:
             raise ValueError(f"max_train_rows must be at least 1 or None, got {max_train_rows}")
         self.batch_size = batch_size
@@ -235,7 +223,7 @@ class DataModule(ABC, pl.LightningDataModule):
         options: dict[str, Any] = {"batch_size": self.batch_size, "device": device}
         if self.stream is not None:
             if self.batch_size == "full":
-                raise UserError("data.batch_size=full: all rows at once are no stream")
+                raise UserError("data.batch_size=full: all rows at once do not fit; give a number")
             if n_ranks > 1:
                 raise UserError("data.stream=true: it takes one process; use trainer.devices=1")
             options |= {"seed": self.shuffle_seed, "preprocessing": self.batch_preprocessing}
@@ -311,7 +299,8 @@ class DataModule(ABC, pl.LightningDataModule):
 
 def overridden_loader(kind: Any) -> str | None:
     """The method by which a data set changes its minibatches; None if it yields plain rows."""
-    for name in _LOADERS:
-        if getattr(kind, name, None) is not getattr(DataModule, name):
+    for name in dir(DataModule):  # among them Lightning's, such as `on_after_batch_transfer`
+        is_loader = "batch" in name or name in ("train_dataloader", "val_dataloader")
+        if is_loader and getattr(kind, name, None) is not getattr(DataModule, name):
             return name
     return None

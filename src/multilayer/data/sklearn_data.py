@@ -1,6 +1,5 @@
 """Real data sets that need no download: they ship with scikit-learn."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,13 +10,14 @@ from multilayer.data.datamodule import DataModule
 from multilayer.data.table import Columns, Table
 from multilayer.nn.losses import Task
 
-_LOADERS: dict[str, tuple[Callable[..., Any], Task]] = {
-    "digits": (datasets.load_digits, "multiclass"),
-    "breast_cancer": (datasets.load_breast_cancer, "binary"),
-    "wine": (datasets.load_wine, "multiclass"),
-    "iris": (datasets.load_iris, "multiclass"),
-    "diabetes": (datasets.load_diabetes, "regression"),
+_TASKS: dict[str, Task] = {
+    "digits": "multiclass",
+    "breast_cancer": "binary",
+    "wine": "multiclass",
+    "iris": "multiclass",
+    "diabetes": "regression",
 }
+"""The data sets, by the names that scikit-learn's `load_*` functions have."""
 
 
 class BuiltinData(DataModule):
@@ -38,15 +38,14 @@ class BuiltinData(DataModule):
 
     def __init__(self, *, name: str, **split: Any) -> None:
         super().__init__(**split)
-        if name not in _LOADERS:
-            raise ValueError(unknown_name("data set", name, _LOADERS))
+        if name not in _TASKS:
+            raise ValueError(unknown_name("data set", name, _TASKS))
         self.set_name = name
-        self.task = _LOADERS[name][1]
+        self.task = _TASKS[name]
 
     def load(self) -> Table:
         """Read the set from scikit-learn."""
-        loader, task = _LOADERS[self.set_name]
-        raw = loader()
+        task, raw = _TASKS[self.set_name], getattr(datasets, f"load_{self.set_name}")()
         target = torch.from_numpy(raw.target)
         return Table(
             torch.from_numpy(raw.data).float(),

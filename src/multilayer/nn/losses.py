@@ -38,7 +38,7 @@ class CrossEntropy(nn.CrossEntropyLoss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits `(B, n_classes)` and targets `(B,)` to the mean loss."""
-        _check_minibatch("multiclass", logits, target)
+        check_outputs("multiclass", logits, target, values=target.device.type == "cpu")
         _check_n_weights(self.weight, n_classes=logits.shape[1])
         return super().forward(logits, target.long())
 
@@ -60,7 +60,7 @@ class BinaryCrossEntropy(CrossEntropy):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits and targets `(B,)` to the mean loss."""
-        _check_minibatch("binary", logits, target)
+        check_outputs("binary", logits, target, values=target.device.type == "cpu")
         return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
 
 
@@ -82,14 +82,23 @@ def squeeze_single(output: Tensor) -> Tensor:
     return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
 
 
-def check_outputs(task: Task, output: Tensor, target: Tensor) -> None:
+def check_outputs(task: Task, output: Tensor, target: Tensor, *, values: bool = False) -> None:
     """Raise `UserError` if the shapes of a minibatch's outputs and targets do not fit the task.
 
-    torch would broadcast them, or say less. No value is read, so that a GPU need not wait.
+    torch would broadcast them, or say less.
+
+    Args:
+        task: the task.
+        output: the network's.
+        target: the target.
+        values: whether targets that are no class are looked for too; a GPU would have to wait for
+            that, and on the CPU it takes 5 us for a minibatch.
     """
     n_dimensions = 2 if task == "multiclass" else 1
     if output.ndim == n_dimensions and target.shape == output.shape[:1]:
         if task == "regression" or not target.is_floating_point() or task == "binary":
+            if values and task != "regression":
+                _check_classes(target, n_classes=output.shape[1] if output.ndim == 2 else 2)
             return
         problem = "the target must hold class indices as whole numbers: use target.long()"
     elif target.ndim == 2 and target.shape[1] == 1:
@@ -107,7 +116,7 @@ def check_outputs(task: Task, output: Tensor, target: Tensor) -> None:
     raise UserError(f"{task}: {problem}; got {shapes}")
 
 
-def check_classes(target: Tensor, n_classes: int) -> None:
+def _check_classes(target: Tensor, n_classes: int) -> None:
     """Raise `UserError` if a target `(B,)` holds anything but class indices."""
     least, most = target.aminmax()
     is_whole = not target.is_floating_point() or bool((target == target.round()).all())
@@ -118,13 +127,6 @@ def check_classes(target: Tensor, n_classes: int) -> None:
             f"the target holds {other:.15g}, but the {n_classes} classes are the whole numbers "
             f"from 0 to {n_classes - 1}"
         )
-
-
-def _check_minibatch(task: Task, logits: Tensor, target: Tensor) -> None:
-    """Both checks; of the values on the CPU alone, where it means no wait: 5 us a minibatch."""
-    check_outputs(task, logits, target)
-    if target.device.type == "cpu":
-        check_classes(target, n_classes=2 if task == "binary" else logits.shape[1])
 
 
 def target_for(output: Tensor, target: Tensor) -> Tensor:

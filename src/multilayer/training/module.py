@@ -19,7 +19,6 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.nn.losses import (
     AutoLoss,
     Task,
-    check_classes,
     check_outputs,
     loss_for_task,
     squeeze_single,
@@ -265,8 +264,7 @@ class SupervisedModule(EpochModule, ABC):
         """The loss and every metric over an epoch, as scalars on the device."""
         outputs = _at_least_float32(torch.cat(epoch.outputs))
         target = torch.cat(epoch.targets)
-        if self.task != "regression":
-            check_classes(target, n_classes=outputs.shape[1] if outputs.ndim == 2 else 2)
+        check_outputs(self.task, outputs, target, values=True)
         predictions, target = self.predictions(outputs), self.targets(target)
         return {"loss": epoch.mean_loss(), **metrics_of(self.task, predictions, target)}
 
