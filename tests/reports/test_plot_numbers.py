@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from multilayer.reports.axes import Colours, MetricScale, coloured, mark_best
+from multilayer.reports.axes import Colours, MetricScale, _coloured, mark_best
 from multilayer.reports.by_hyperparameter import (
     _dots,
     _draw_best_at_values,
@@ -170,10 +170,10 @@ def test_a_config_with_a_diverged_run_has_no_colour_but_where_there_are_no_other
     """The best comes last, on top."""
     write_grid(tmp_path / "a", {0.1: [0.3, 0.3], 1.0: [0.2, 0.2], 10.0: [0.1, None]})
     _, configs = opened(tmp_path / "a")
-    assert [each.mean for each in coloured(configs)] == [0.3, 0.2]
+    assert [each.mean for each in _coloured(configs)] == [0.3, 0.2]
     write_grid(tmp_path / "b", {1.0: [0.3, None], 10.0: [0.1, None], 100.0: [None, None]})
     _, configs = opened(tmp_path / "b")
-    assert [each.mean for each in coloured(configs)] == [0.3, 0.1]
+    assert [each.mean for each in _coloured(configs)] == [0.3, 0.1]
 
 
 def test_a_level_has_its_height_between_the_lowest_and_the_highest() -> None:

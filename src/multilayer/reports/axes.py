@@ -187,23 +187,26 @@ class MetricScale:
     """The metric as a colour: yellow to blue, the best the brightest.
 
     Attributes:
+        configs: Those that have a colour, the best last, on top.
         norm: From the metric to 0 to 1.
         cmap: The name of the colour map.
         extend: At which end the scale was cut, `min` or `max`, or `neither`.
     """
 
+    configs: Configs
     norm: Normalize
     cmap: str
     extend: str
 
     @classmethod
     def of(cls, configs: Configs, sign: int) -> "MetricScale":
-        """The scale for the means of some configs.
+        """The scale for the means of configs, which come best first.
 
         It ends three times as far from the best as the median: one hopeless config would otherwise
         leave one colour for all the others.
         """
-        worse = sign * np.sort(sign * np.array([config.mean for config in configs]))  # best first
+        known = _coloured(configs)
+        worse = sign * np.sort(sign * np.array([config.mean for config in known]))  # best first
         best, median, worst = worse[0], worse[len(worse) // 2], worse[-1]
         end = best + 3 * (median - best)
         is_cut = sign * worst > sign * end and end != best
@@ -211,8 +214,8 @@ class MetricScale:
         cmap = COLOUR_MAP + ("_r" if sign > 0 else "")
         extend = ("max" if sign > 0 else "min") if is_cut else "neither"
         if low > 0 and high / low > _WIDE_RANGE:
-            return cls(LogNorm(low, high), cmap, extend)
-        return cls(Normalize(low, high if high > low else low + 1e-9), cmap, extend)
+            return cls(known, LogNorm(low, high), cmap, extend)
+        return cls(known, Normalize(low, high if high > low else low + 1e-9), cmap, extend)
 
     def add_bar(self, axes: Axes, metric: str) -> None:
         """Draw the scale next to the axes, with the name of the metric."""
@@ -228,7 +231,7 @@ class MetricScale:
         return [(value, f"{value:.3g}") for value in values] + ends.get(self.extend, [])
 
 
-def coloured(configs: Configs) -> list[ConfigResult]:
+def _coloured(configs: Configs) -> list[ConfigResult]:
     """The configs that the metric gives a colour, the best last, on top.
 
     Those with a diverged run have none, however good their other seeds look, unless there are no

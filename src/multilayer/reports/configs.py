@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from multilayer.core.schema import has_class
 from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value, is_number
 from multilayer.reports.runs import SweepRun
-from multilayer.reports.sweep import Seed, Sweep, hydra_settings
+from multilayer.reports.sweep import Seed, Sweep
 
 N_RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -234,7 +234,7 @@ def _command_of(config: ConfigResult, sweep: Sweep) -> str:
     if not finds_lr:  # which refuses a given one
         found = config.derived.items()
         overrides += [f"{key}={value}" for key, value in found if _is_one_number(value)]
-    if _starts_by_itself(sweep):
+    if sweep.starts_by_itself:
         overrides.append("hydra.mode=RUN")
     return shlex.join(["multilayer", "train", *overrides])
 
@@ -246,11 +246,3 @@ def _is_one_number(text: str) -> bool:
     (True, False, False)
     """
     return text != "-" and " to " not in text
-
-
-def _starts_by_itself(sweep: Sweep) -> bool:
-    """Whether a config group among the overrides starts a sweep without -m, as `sweep=...`."""
-    try:
-        return "hydra.mode=MULTIRUN" not in hydra_settings(sweep.folder)["overrides"]["hydra"]
-    except (LookupError, TypeError):
-        return False

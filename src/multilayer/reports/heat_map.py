@@ -12,7 +12,6 @@ from multilayer.reports.axes import (
     MAX_TICKS,
     MAX_VALUES,
     MetricScale,
-    coloured,
     label_of,
     mark_best,
     scale_hyperparameter,
@@ -39,7 +38,7 @@ def draw_heat_map(
     n, m = len(across.values), len(up.values)
     figure = new_figure(max(5.5, min(10.0, 2.4 + 0.75 * n)), max(3.2, min(7.0, 1.4 + 0.5 * m)))
     axes = figure.add_subplot()
-    scale = MetricScale.of(coloured(configs), sweep.sign)
+    scale = MetricScale.of(configs, sweep.sign)
     cells = [
         (up.values.index(config.values[up.key]), across.values.index(config.values[across.key]))
         for config in configs
@@ -124,11 +123,10 @@ def _draw_plane(
 
     figure = new_figure()
     axes = figure.add_subplot()
-    known = coloured(configs)
-    scale = MetricScale.of(known, sweep.sign)
-    means = [config.mean for config in known]
+    scale = MetricScale.of(configs, sweep.sign)
+    means = [config.mean for config in scale.configs]
     look: Any = {"s": 40, "edgecolors": "white", "linewidths": 0.5, "rasterized": True}
-    x, y = positions(known)
+    x, y = positions(scale.configs)
     axes.scatter(x, y, c=means, norm=scale.norm, cmap=scale.cmap, **look)
     diverged = [config for config in configs if config.n_diverged]
     if diverged:

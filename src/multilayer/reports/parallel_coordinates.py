@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import GREY, MARK, new_figure, styled
-from multilayer.reports.axes import MetricScale, coloured, label_of, metric_label, spaced, tick_text
+from multilayer.reports.axes import MetricScale, label_of, metric_label, spaced, tick_text
 from multilayer.reports.configs import Configs
 from multilayer.reports.sweep import Sweep
 
@@ -28,11 +28,10 @@ def draw_parallel(sweep: Sweep, configs: Configs) -> Figure:
     shown = sweep.hyperparameters[:_MAX_AXES]
     figure = new_figure(max(6.4, 1.7 * len(shown) + 2), 4.4)
     axes = figure.add_subplot()
-    known = coloured(configs)
-    scale = MetricScale.of(known, sweep.sign)
-    means = np.array([config.mean for config in known])
+    scale = MetricScale.of(configs, sweep.sign)
+    means = np.array([config.mean for config in scale.configs])
     heights = np.array(
-        [[each.scaled(config.values[each.key]) for each in shown] for config in known]
+        [[each.scaled(config.values[each.key]) for each in shown] for config in scale.configs]
     )  # (C, H)
     ends = np.clip([float(scale.norm(mean)) for mean in means], 0, 1)[:, None]  # (C, 1)
     heights = np.hstack([heights + _SPREAD * (ends - 0.5), ends])

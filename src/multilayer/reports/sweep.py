@@ -110,6 +110,14 @@ class Sweep:
         return {name: curves for name, curves in found.items() if curves}
 
     @property
+    def starts_by_itself(self) -> bool:
+        """Whether a config group among the overrides starts it without -m, as `sweep=...`."""
+        try:
+            return "hydra.mode=MULTIRUN" not in _hydra_settings(self.folder)["overrides"]["hydra"]
+        except (LookupError, TypeError):
+            return False
+
+    @property
     def running(self) -> list[str]:
         """The runs that still train, as far as one can tell."""
         return [name for name, seconds in self.silent.items() if seconds < STALL_SECONDS]
@@ -286,10 +294,9 @@ def find_sweep(sweep: str | Path) -> Path:
         UserError: It is no sweep folder, or holds no runs. The message names a sweep nearby.
     """
     path = Path(sweep)
-    if not path.exists():
-        raise UserError(f"sweep={sweep}: no such folder")
     if not path.is_dir():
-        raise UserError(f"sweep={sweep} is a file: expected the folder of a sweep")
+        what = " is a file: expected the folder of a sweep" if path.exists() else ": no such folder"
+        raise UserError(f"sweep={sweep}{what}")
     if (path / "multirun.yaml").is_file() and not _run_files(path):
         planned = _count_jobs(path)
         of_all = f" of {planned}" if planned else ""
@@ -335,7 +342,7 @@ def _why_no_sweep(path: Path) -> str | None:
     return "it has no multirun.yaml, and its runs are not numbered and share no overrides"
 
 
-def hydra_settings(sweep: Path) -> dict[str, Any]:
+def _hydra_settings(sweep: Path) -> dict[str, Any]:
     """Hydra's own settings from a sweep's `multirun.yaml`; empty where it cannot be read."""
     try:
         settings = sanitize_data(load_yaml(read_small(sweep / "multirun.yaml")))["hydra"]
@@ -349,7 +356,7 @@ def _count_jobs(sweep: Path) -> int | None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    settings = hydra_settings(sweep)
+    settings = _hydra_settings(sweep)
     try:
         if not settings["sweeper"]["_target_"].endswith(".BasicSweeper"):
             return None  # a search decides itself, and its parameters may not be lists of values
