@@ -21,6 +21,8 @@ def test_the_bar_counts_epochs_and_shows_the_losses(
     progress = TrainingProgress()
     screen = io.StringIO()
     progress.console = Console(file=screen, force_terminal=is_terminal, width=120)
+    progress.disable()  # as Lightning does while it searches a learning rate
+    progress.enable()
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=2,

@@ -109,10 +109,7 @@ def _figures_of_classes(
         words = f"predicted probability of {of}", f"share with {of}"
     else:
         chance, happened = probabilities.max(axis=1), labels == target
-        words = (
-            "predicted probability of the likeliest class",
-            "share that is of this class",
-        )
+        words = "predicted probability of the likeliest class", "share that is of this class"
     figures = {
         "confusion_matrix": plotting.draw_confusion_matrix(labels, target, classes, title),
         "calibration": plotting.draw_calibration(
@@ -145,9 +142,8 @@ def _boundary(module: SupervisedModule, data: DataModule, n_rows: int, when: str
 @torch.no_grad()
 def _predict(module: SupervisedModule, features: Tensor) -> Any:
     """Predictions for preprocessed rows: values `(N,)`, or probabilities `(N, n_classes)`."""
-    parts = torch.split(features, EVALUATION_BATCH_SIZE)
-    outputs = [module.output(part.to(module.device)).float() for part in parts]
-    predictions = module.predictions(torch.cat(outputs)).cpu()
+    parts = torch.split(features.to(module.device), EVALUATION_BATCH_SIZE)
+    predictions = torch.cat([module.predict_features(part) for part in parts]).float().cpu()
     if module.task == "binary":
         predictions = torch.stack([1 - predictions, predictions], dim=1)  # (N,) -> (N, 2)
     return predictions.numpy()

@@ -41,6 +41,10 @@ class TrainingProgress(NoStepHooks, pl.callbacks.ProgressBar):
         """Called by Lightning in all but one of several processes."""
         self.console.quiet = True
 
+    def enable(self) -> None:
+        """Called by Lightning after it has searched a learning rate or a batch size."""
+        self.console.quiet = False
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
         self.bar = bar_of("{task.description}", self.console, shown=not self.console.quiet)
