@@ -93,6 +93,9 @@ class BatchIterator(ABC):
         self.batch_size = batch_size
         self.sampler = sampler
         self.device = device or torch.device("cpu")
+        # What decides which rows are in which minibatch of an epoch:
+        self.batching_key = {"batch_size": batch_size}
+        self.batching_key |= {"shuffle_seed": sampler.seed} if sampler is not None else {}
         self.n_yielded = 0
         self.resumed: dict[str, int] = {}
 
@@ -123,7 +126,7 @@ class BatchIterator(ABC):
         self.n_yielded = resumed["n_given"] if resumed.get("epoch") == self._epoch else 0
         # The epoch's length when it was interrupted: with other minibatches it is another now.
         if 0 < self.n_yielded < ceil(self.n_rows / resumed.get("batch_size", self.batch_size)):
-            for key, now in self._batching_key().items():
+            for key, now in self.batching_key.items():
                 if resumed[key] != now:
                     raise UserError(
                         f"data.{key}={now}: the run to be resumed was interrupted in the middle of "
@@ -131,14 +134,9 @@ class BatchIterator(ABC):
                     )
         return self.n_yielded
 
-    def _batching_key(self) -> dict[str, int]:
-        """What decides which rows are in which minibatch of an epoch."""
-        key = {"batch_size": self.batch_size}
-        return key | ({"shuffle_seed": self.sampler.seed} if self.sampler is not None else {})
-
     def state_dict(self) -> dict[str, int]:
         """How many minibatches of which epoch were yielded; Lightning saves it in checkpoints."""
-        return {"n_given": self.n_yielded, "epoch": self._epoch, **self._batching_key()}
+        return {"n_given": self.n_yielded, "epoch": self._epoch, **self.batching_key}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Continue in the middle of an epoch, where the run that is resumed was interrupted."""

@@ -244,9 +244,8 @@ class Preprocessing(nn.Module):
         """The features of all categorical columns, `(B, n_slots)` of 0 and 1."""
         n_slots = sum(self.category_sizes)
         found = columns.new_zeros(len(columns), n_slots + 1)  # the last for what has no feature
-        for (position, n), slots in zip(
-            self.n_labels.items(), self._slots_by_column(), strict=True
-        ):
+        parts = zip(self.n_labels.items(), self._slots_by_column(), strict=True)
+        for (position, n), slots in parts:
             slot = slots[columns[:, position].nan_to_num(n + 1).long()]
             found.scatter_(1, torch.where(slot < 0, n_slots, slot)[:, None], 1)
         return found[:, :-1]
@@ -331,17 +330,18 @@ def _moments(values: Float64s) -> Float64s:
     return np.ldexp([small.mean(), small.std()], exponent)
 
 
-def _shift_and_scale(
-    center: Tensor, deviation: Tensor, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
+def _shift_and_scale(center: Tensor, spread: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """What to subtract and to divide by, in a precision, or float64 if that would move the center.
 
-    A constant column, which becomes 0, is divided by 1.
+    Args:
+        center: The means.
+        spread: The standard deviations. A constant column, which becomes 0, is divided by 1.
+        dtype: The precision.
     """
-    is_moved = (center - center.to(dtype)).abs() > ROUNDING * deviation
-    if (is_moved & (deviation > 0)).any():
+    is_moved = (center - center.to(dtype)).abs() > ROUNDING * spread
+    if (is_moved & (spread > 0)).any():
         dtype = torch.float64
-    scale = deviation.to(dtype)
+    scale = spread.to(dtype)
     return center.to(dtype), torch.where(scale > 0, scale, 1.0)
 
 

@@ -8,13 +8,7 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.model_selection import (
-    GroupKFold,
-    KFold,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-    train_test_split,
-)
+from sklearn import model_selection
 from torch import Tensor
 
 from multilayer.core.errors import UserError, quoted
@@ -24,10 +18,10 @@ from multilayer.data.table import Table
 _Numbers = npt.NDArray[np.int64]
 
 _DIVIDERS = {
-    (False, False): KFold,
-    (False, True): GroupKFold,
-    (True, False): StratifiedKFold,
-    (True, True): StratifiedGroupKFold,
+    (False, False): model_selection.KFold,
+    (False, True): model_selection.GroupKFold,
+    (True, False): model_selection.StratifiedKFold,
+    (True, True): model_selection.StratifiedGroupKFold,
 }
 """How to divide into folds, by whether there are classes and groups."""
 
@@ -183,7 +177,7 @@ def _divide(
     counts = [len(rows)] if strata is None else np.unique(strata, return_counts=True)[1]
     if rule.folds is None and groups is None:
         _check_part_size(min(n_part, len(rows) - n_part), len(counts))
-        stay, part = train_test_split(
+        stay, part = model_selection.train_test_split(
             rows, test_size=n_part, random_state=rule.seed, stratify=strata
         )
         return stay, part

@@ -209,9 +209,7 @@ def _check_label_smoothing(label_smoothing: float) -> float:
     return label_smoothing
 
 
-def _weight_tensor(
-    class_weights: Sequence[float] | None, n_classes: int | None = None
-) -> Tensor | None:
+def _weight_tensor(class_weights: Sequence[float] | None, n_classes: int | None) -> Tensor | None:
     """The class weights as a float32 tensor `(n_classes,)`; None stays None."""
     if class_weights is None:
         return None
