@@ -136,3 +136,5 @@ def test_the_shell_completes_a_line(
     outcome = multilayer("-sc", "query=bash")
     assert outcome.code == 0, outcome.err
     assert set(expected) <= set(outcome.out.split())
+    monkeypatch.delenv("COMP_LINE")
+    assert "complete -o" in multilayer("-sc", "install=bash").out

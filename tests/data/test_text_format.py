@@ -17,8 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from multilayer.core.errors import UserError
-from multilayer.core.text import as_override
+from multilayer.core.errors import UserError, as_override
 from multilayer.data import Preprocessing, TableData
 from multilayer.data.encoding import encode_features, encode_table, read_frame_like
 from multilayer.data.stray_strings import _remedy, _StrayString

@@ -57,8 +57,8 @@ def _code_of(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return DONE
-    if words[0] == "-sc":  # Hydra's completion asks so, whatever the command in the line
-        app, _, line = os.environ["COMP_LINE"].partition(" ")
+    if words[0] == "-sc":  # Hydra's completion asks so, with the command in the line
+        app, _, line = os.environ.get("COMP_LINE", "multilayer train").partition(" ")
         command, _, rest = line.partition(" ")
         if command not in COMMANDS:
             print(*COMMANDS)

@@ -195,24 +195,19 @@ def load_yaml(text: str) -> Any:
             with aliases, by which a part may contain itself.
     """
     try:
-        _check_events(text)
+        depth = 0
+        for event in yaml.parse(text, _Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MOST_DEPTH:
+                raise yaml.YAMLError(f"nested deeper than {_MOST_DEPTH}")
+            if isinstance(event, yaml.AliasEvent):
+                raise yaml.YAMLError(f"*{event.anchor} stands for another part")
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MOST_CHARACTERS:
+                raise yaml.YAMLError(f"a word of more than {_MOST_CHARACTERS} letters")
         return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except Exception as error:  # a tag with a wrong value raises whatever Python then does
         raise ValueError(str(error)) from error
-
-
-def _check_events(text: str) -> None:
-    """Parse YAML without building anything, and raise an error beyond the limits."""
-    depth = 0
-    for event in yaml.parse(text, _Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MOST_DEPTH:
-            raise yaml.YAMLError(f"nested deeper than {_MOST_DEPTH}")
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError(f"*{event.anchor} stands for another part")
-        if isinstance(event, yaml.ScalarEvent) and len(event.value) > _MOST_CHARACTERS:
-            raise yaml.YAMLError(f"a word of more than {_MOST_CHARACTERS} letters")
 
 
 def conf_dir() -> Path:

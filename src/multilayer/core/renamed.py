@@ -72,29 +72,24 @@ _SCHEDULER_KEYS = ("", "scheduler", "interval", "frequency", "monitor", "name", 
 _WITH_PLACEHOLDERS = ("callbacks", "logger", "model", "scheduler", "trainer")
 
 
-def with_current_names(config: Any) -> Any:
+def with_current_names(config: Any, *, rename_keys: bool = True) -> Any:
     """A config, or some of its top-level keys, as this version would have written it.
 
     >>> with_current_names({"threads": 2, "loss": {"_target_": "multilayer.losses.CrossEntropy"}})
     {'num_threads': 2, 'loss': {'_target_': 'multilayer.nn.CrossEntropy'}}
     >>> with_current_names({"scheduler": {"interval": "step", "_target_": "a.b", "n": "n_steps"}})
     {'scheduler': {'interval': 'step', 'scheduler': {'_target_': 'a.b', 'n': '@n_steps'}}}
+
+    Args:
+        config: plain data.
+        rename_keys: whether keys are renamed too, or only classes and placeholders.
     """
-    config = _renamed("", config, rename_keys=True)
-    schedule = config.get("scheduler") if isinstance(config, dict) else None
+    config = _renamed("", config, rename_keys=rename_keys)
+    schedule = config.get("scheduler") if rename_keys and isinstance(config, dict) else None
     if isinstance(schedule, dict) and "_target_" in schedule:  # which is one level deeper today
         interval = {"interval": schedule.pop("interval")} if "interval" in schedule else {}
         config["scheduler"] = {**interval, "scheduler": schedule}
     return config
-
-
-def with_current_values(config: Any) -> Any:
-    """A config in which each class and each placeholder is spelt as this version spells it.
-
-    >>> with_current_values({"model": {"_target_": "multilayer.MLP", "n_features": "n_features"}})
-    {'model': {'_target_': 'multilayer.nn.MLP', 'n_features': '@n_features'}}
-    """
-    return _renamed("", config, rename_keys=False)
 
 
 def _renamed(key: str, node: Any, *, rename_keys: bool) -> Any:

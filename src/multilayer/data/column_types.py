@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from multilayer.core.text import as_override
+from multilayer.core.errors import as_override
 from multilayer.data.numerics import Distribution, Float64s, Floats, extent, is_rounded
 from multilayer.data.stray_strings import check_stray_strings, possibly_missing_warning
 from multilayer.data.table_files import Origin

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from multilayer.core.errors import UserError, quoted
-from multilayer.core.text import as_override
+from multilayer.core.errors import UserError, as_override, quoted
 from multilayer.data.table_files import Origin
 from multilayer.data.text_format import KINDS, MARKS, PLACEHOLDERS, TextFormat, is_spelled_missing
 

@@ -11,9 +11,8 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from multilayer.core.errors import UserError, did_you_mean
+from multilayer.core.errors import UserError, as_override, did_you_mean
 from multilayer.core.renamed import current_key
-from multilayer.core.text import as_override
 from multilayer.data.column_types import (
     MAX_INTEGER_CLASSES,
     NumericStats,

@@ -18,7 +18,7 @@ from omegaconf.resolvers import oc
 
 from multilayer.core.errors import UserError, first_line
 from multilayer.core.files import write_text
-from multilayer.core.renamed import with_current_values
+from multilayer.core.renamed import with_current_names
 from multilayer.core.schema import problems_in
 
 Plain = dict[str, Any]
@@ -76,7 +76,8 @@ def to_plain(config: DictConfig) -> Plain:
             for key in config
             if key != "hydra"
         }
-        plain: Plain = with_current_values(_keep_env_references(config, values))
+        kept = _keep_env_references(config, values)
+        plain: Plain = with_current_names(kept, rename_keys=False)
         return plain
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from error

@@ -20,11 +20,10 @@ from typing import Any
 
 import yaml
 
-from multilayer.core.errors import Terminated, UserError
+from multilayer.core.errors import Terminated, UserError, as_override
 from multilayer.core.files import load_yaml, read_json, read_small, refusing, whole_file, write_text
 from multilayer.core.renamed import with_current_names
 from multilayer.core.schema import has_class
-from multilayer.core.text import as_override
 from multilayer.runs.config import mask_config, mask_overrides, mask_value
 
 log = logging.getLogger(__name__)
@@ -171,9 +170,8 @@ def find_checkpoint(run: str | Path, key: str = "run") -> Path:
         return path
     if not path.exists():
         raise UserError(f"{key}={run}: no such folder or file")
-    candidates = [path / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
-    for candidate in candidates:
-        if candidate.is_file():
+    for name in ("best.ckpt", "last.ckpt"):
+        if (candidate := path / "checkpoints" / name).is_file():
             return candidate
     if (path / "manifest.json").is_file():
         raise UserError(f"{key}={run} has no checkpoint: {_why_no_checkpoint(RunFolder(path))}")
@@ -292,21 +290,12 @@ def config_hash(config: dict[str, Any]) -> str:
 @cache
 def _git_state(folder: Path) -> dict[str, Any] | None:
     """The revision checked out in a folder and whether files differ from it; None without git."""
+    command = ["git", "status", "--porcelain=v2", "--branch"]
     try:
-        revision = _git(folder, "rev-parse", "HEAD")
-        dirty = bool(_git(folder, "status", "--porcelain"))
-    except (OSError, subprocess.CalledProcessError):  # no git here, no repository, no commit yet
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603 - the user's own git
+    except (OSError, subprocess.CalledProcessError):  # no git here, or no repository
         return None
-    return {"revision": revision, "dirty": dirty}
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    """The output of a git command."""
-    done = subprocess.run(  # noqa: S603 - the arguments are ours
-        ["git", *arguments],  # noqa: S607 - the user's own git
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
+    head, *lines = done.stdout.splitlines()
+    revision = head.removeprefix("# branch.oid ")
+    is_dirty = any(not line.startswith("# ") for line in lines)
+    return None if revision == "(initial)" else {"revision": revision, "dirty": is_dirty}

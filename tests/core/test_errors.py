@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from multilayer.core.errors import UserError, print_failure
-from multilayer.core.text import sanitize, sanitize_data
+from multilayer.core.errors import UserError, print_failure, sanitize, sanitize_data
 from multilayer.runs.console import console
 
 from ..conftest import Run
