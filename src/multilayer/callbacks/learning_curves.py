@@ -10,8 +10,7 @@ from multilayer.callbacks.early_stopping import BestWeights
 from multilayer.core.errors import UserError
 from multilayer.plotting import plot_learning_curves
 from multilayer.plotting.style import new_figure, save_figure, styled
-from multilayer.training.epoch_callback import EpochCallback, Record
-from multilayer.training.history import History
+from multilayer.training.epoch_callback import EpochCallback, History, Record
 
 
 class LearningCurves(EpochCallback):

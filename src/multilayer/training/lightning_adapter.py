@@ -26,7 +26,7 @@ from multilayer.training.module import SupervisedModule
 def lightning_callbacks(*callbacks: Any) -> list[pl.Callback]:
     """Callbacks for a `pytorch_lightning.Trainer`, with epoch callbacks wrapped for it.
 
-    >>> from multilayer.training.history import History
+    >>> from multilayer.training.epoch_callback import History
     >>> trainer = pl.Trainer(callbacks=lightning_callbacks(History(folder="runs/mine")))
     """
     kinds = {False: LightningAdapter, True: _CheckpointAdapter}
@@ -197,8 +197,8 @@ class LightningRecord(Record):
     """
 
     def __init__(self, trainer: pl.Trainer, module: Any) -> None:
-        self.trainer = trainer
-        self.module = module
+        self.trainer, self.module = trainer, module
+        self.epoch = np.array([trainer.current_epoch])
         self.is_resumed = False
         self.n_processes = trainer.world_size
         self.log_every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined]
