@@ -14,7 +14,7 @@ from multilayer.nn.embeddings import (
     _NumberEmbeddings,
 )
 from multilayer.nn.mlp import MLP
-from multilayer.training.inference import evaluate, load_run
+from multilayer.training.inference import _load_run, evaluate
 
 from ..trained import config_of, train_in
 
@@ -112,7 +112,7 @@ def test_a_table_with_embeddings_trains_and_is_evaluated(tmp_path) -> None:
     question = {"run": str(tmp_path / "run"), "split": "test", "data": {"path": None}}
     found = evaluate(question | {"trusted_packages": [], "device": "cpu"})
     assert found.metrics == result.metrics["test"]
-    trained = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[])
+    trained = _load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[])
     assert isinstance(trained.module.network, nn.Sequential)
     assert isinstance(trained.module.network[0], CategoryEmbeddings)
     assert config_of(*words)["data"]["categorical_encoding"] == "embedding"

@@ -1,4 +1,4 @@
-"""Callbacks without hooks in a step, and those that look at the network: they change nothing in it."""
+"""Callbacks without hooks in a step, and those that look at the network and change nothing."""
 
 from pathlib import Path
 from typing import Any

@@ -18,7 +18,7 @@ from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import RunFolder
 from multilayer.training.factory import make_data, make_network, make_optimizer
-from multilayer.training.lightning_adapter import LightningAdapter
+from multilayer.training.lightning_adapter import _LightningAdapter
 from multilayer.training.run import Result
 
 from ..conftest import Run
@@ -460,7 +460,7 @@ def half_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             raise RuntimeError("the power is out")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LightningAdapter, "on_train_batch_end", interrupt)
+        patch.setattr(_LightningAdapter, "on_train_batch_end", interrupt)
         words = [*SMALL, "data.batch_size=16", "trainer.max_epochs=4"]
         with pytest.raises(RuntimeError, match="power"):
             train_in(tmp_path / "half", *words)

@@ -18,7 +18,7 @@ from multilayer.runs.folder import RunFolder
 from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.factory import make_data
 from multilayer.training.inference import evaluate
-from multilayer.training.lightning_adapter import LightningAdapter
+from multilayer.training.lightning_adapter import _LightningAdapter
 
 from ..conftest import Run, only_folder
 from ..trained import config_of, same, train_in, weights_of
@@ -205,7 +205,7 @@ def test_an_interruption_within_an_epoch_loses_no_minibatch(
 
     train_in(tmp_path / "whole", *overrides)
     with monkeypatch.context() as patch:
-        patch.setattr(LightningAdapter, "on_train_batch_end", interrupt)
+        patch.setattr(_LightningAdapter, "on_train_batch_end", interrupt)
         with pytest.raises(RuntimeError, match="power"):
             train_in(tmp_path / "first", *overrides)
     result = train_in(tmp_path / "second", *overrides, f"resume={tmp_path / 'first'}")

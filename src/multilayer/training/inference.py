@@ -36,14 +36,14 @@ _REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class _Evaluation:
     """The metrics, and a description of the rows they were computed on."""
 
     metrics: dict[str, float]
     rows: str
 
 
-def evaluate(config: dict[str, Any]) -> Evaluation:
+def evaluate(config: dict[str, Any]) -> _Evaluation:
     """Evaluate a run on one of its own splits, or on the rows of a file.
 
     Args:
@@ -61,7 +61,7 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
         minibatches = _rows_of_file(loaded, path, device)
         source = f"rows of {path}"
     metrics = loaded.module.to(device).evaluate(minibatches)
-    return Evaluation(metrics, f"{minibatches.n_rows} {source}")
+    return _Evaluation(metrics, f"{minibatches.n_rows} {source}")
 
 
 def _split_of(loaded: "_LoadedRun", split: Split, device: torch.device) -> Minibatches:
@@ -166,11 +166,11 @@ class _LoadedRun:
 def _load(config: dict[str, Any]) -> tuple[_LoadedRun, torch.device]:
     """The run that a command's config names, and the device that it chooses."""
     device = choose_device(config["device"])
-    loaded = load_run(find_checkpoint(config["run"]), allowed=config["trusted_packages"])
+    loaded = _load_run(find_checkpoint(config["run"]), allowed=config["trusted_packages"])
     return loaded, device
 
 
-def load_run(path: Path, *, allowed: list[str]) -> _LoadedRun:
+def _load_run(path: Path, *, allowed: list[str]) -> _LoadedRun:
     """Rebuild a trained module from its checkpoint alone, ready to predict on the CPU.
 
     Only networks, losses and data sets from trusted packages are instantiated.

@@ -29,7 +29,7 @@ def lightning_callbacks(*callbacks: Any) -> list[pl.Callback]:
     >>> from multilayer.training.epoch_callback import History
     >>> trainer = pl.Trainer(callbacks=lightning_callbacks(History(folder="runs/mine")))
     """
-    kinds = {False: LightningAdapter, True: _CheckpointAdapter}
+    kinds = {False: _LightningAdapter, True: _CheckpointAdapter}
     return [
         kinds[each.writes_checkpoints](each) if isinstance(each, EpochCallback) else each
         for each in callbacks
@@ -38,10 +38,10 @@ def lightning_callbacks(*callbacks: Any) -> list[pl.Callback]:
 
 def unwrapped(callback: pl.Callback) -> Any:
     """The epoch callback in an adapter; any other callback as it is."""
-    return callback.callback if isinstance(callback, LightningAdapter) else callback
+    return callback.callback if isinstance(callback, _LightningAdapter) else callback
 
 
-class LightningAdapter(NoStepHooks):
+class _LightningAdapter(NoStepHooks):
     """Runs an `EpochCallback` in a Lightning Trainer; its state has the key that it had alone.
 
     Attributes:
@@ -78,7 +78,7 @@ class LightningAdapter(NoStepHooks):
             return
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         check_averaging([*map(unwrapped, callbacks)])
-        first = next(item for item in callbacks if isinstance(item, LightningAdapter))
+        first = next(item for item in callbacks if isinstance(item, _LightningAdapter))
         self.record = LightningRecord(trainer, module) if first is self else first.record
         when = self.callback.within_epochs
         if when == "never" or (when == "streamed" and not is_streamed(trainer)):
@@ -168,7 +168,7 @@ class LightningAdapter(NoStepHooks):
         return self.record
 
 
-class _CheckpointAdapter(LightningAdapter, pl.callbacks.Checkpoint):
+class _CheckpointAdapter(_LightningAdapter, pl.callbacks.Checkpoint):
     """The same for a callback that writes checkpoints; Lightning adds none of its own then."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
