@@ -39,14 +39,13 @@ _COMPATIBLE_TYPES: dict[type, tuple[type, ...]] = {
 """The types that can replace a value in a state; for other types, only their own."""
 
 
-def load_resumed(training: "Training") -> None:
-    """Make a training resume from its checkpoint, with what has changed in the config.
+def load_resumed(training: "Training", resumed: Resumed) -> None:
+    """Make a training resume from a checkpoint, with what has changed in the config.
 
     Raises:
         UserError: The data have changed, or the training cannot resume with the new config.
     """
-    module, trainer, resumed = training.module, training.trainer, training.resumed
-    assert resumed is not None, "there is something to resume from"
+    module, trainer = training.module, training.trainer
     changed = [key for key, *_ in config_changes(resumed.before, training.config)]
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     known = {callback.state_key for callback in callbacks}

@@ -85,8 +85,6 @@ def train(
             written yet.
     """
     training = load_and_build(config, folder, overrides, quiet=quiet)
-    if training.resumed is not None:
-        load_resumed(training)
     log.info(f"data: {training.data.describe()}")
     with _recorded(training):
         _fit(training)
@@ -106,7 +104,10 @@ def load_and_build(
     data = check_components(config)
     data.known_columns = resumed.columns if resumed else None
     data.setup()
-    return prepare(config, folder, overrides, data, quiet=quiet, resumed=resumed)
+    training = prepare(config, folder, overrides, data, quiet=quiet, resumed=resumed)
+    if resumed is not None:
+        load_resumed(training, resumed)
+    return training
 
 
 def prepare(
@@ -235,13 +236,11 @@ def _describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
 
 def describe_end(training: Training, metrics: Metrics) -> dict[str, Any]:
     """The manifest's entries about the end: the status and why the training stopped."""
-    ending = {"status": "done", "stop_reason": _limit_reached(training)}
-    ending |= _manifest_entries(training)
-    is_finite = isfinite(metrics["train"]["loss"])
-    return {
-        "status": ending["status"] if is_finite else "diverged",
-        "stop_reason": ending["stop_reason"],
-    }
+    entries = {"status": "done", "stop_reason": _limit_reached(training)}
+    entries |= _manifest_entries(training)
+    if not isfinite(metrics["train"]["loss"]):
+        entries["status"] = "diverged"
+    return {name: entries[name] for name in ("status", "stop_reason")}
 
 
 def _manifest_entries(training: Training) -> dict[str, Any]:
