@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 import yaml
 from sklearn.utils.class_weight import compute_class_weight
@@ -146,6 +147,21 @@ def test_seconds_that_a_callback_spends_on_something_else_are_no_training(tmp_pa
     own = f"+callbacks.elsewhere._target_={__name__}.Elsewhere"
     seconds = train_in(tmp_path, *QUICK, "trainer.max_epochs=1", own).manifest["fit_seconds"]
     assert -1e6 < seconds < 0
+
+
+class StopsAtOnce(pl.Callback):
+    """A user's own, which gives no reason."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = True
+
+
+def test_a_training_without_a_last_epoch_has_not_reached_it(tmp_path: Path) -> None:
+    """A callback has stopped it."""
+    own = f"+callbacks.stops._target_={__name__}.StopsAtOnce"
+    limits = ["trainer.max_epochs=-1", "trainer.max_steps=1000", "trainer.min_epochs=1"]
+    result = train_in(tmp_path, *QUICK, *limits, own)
+    assert result.manifest["stop_reason"] == "stopped by a callback"
 
 
 def test_a_run_that_diverges_keeps_its_last_finite_best(multilayer: Run, tmp_path: Path) -> None:

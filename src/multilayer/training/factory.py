@@ -28,7 +28,6 @@ from multilayer.training.module import DTYPES, MODULE_OF_TASK, SupervisedModule
 from multilayer.training.runtime import set_threads
 
 Config = dict[str, Any]
-_COMPONENTS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 
 
 def check_components(config: Config) -> DataModule:
@@ -42,7 +41,7 @@ def check_components(config: Config) -> DataModule:
     Raises:
         UserError: A component refuses its arguments, or does not fit the others.
     """
-    problems = argument_problems({name: config[name] for name in _COMPONENTS})
+    problems = argument_problems(config)
     accelerator = config["trainer"]["accelerator"]
     if lacking := accelerator_problem(accelerator):
         problem = f"trainer.accelerator={accelerator}: {lacking}; use trainer=auto or trainer=cpu"

@@ -256,7 +256,7 @@ def _limit_reached(training: Training) -> str:
     trainer = training.trainer
     if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
         return f"reached trainer.max_steps={trainer.max_steps}"
-    if trainer.current_epoch >= (trainer.max_epochs or 0):
+    if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= trainer.max_epochs:
         return f"reached trainer.max_epochs={trainer.max_epochs}"
     has_time = training.config["trainer"]["max_time"] is not None
     return "reached trainer.max_time" if has_time else "stopped by a callback"
