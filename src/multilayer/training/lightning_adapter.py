@@ -46,6 +46,7 @@ class _LightningAdapter(NoStepHooks):
 
     Attributes:
         record: of the fit; all adapters of a trainer share it. None before a fit.
+        is_first: whether it is the first of them, which does what is done for all.
     """
 
     state_key = ""
@@ -54,6 +55,7 @@ class _LightningAdapter(NoStepHooks):
         self.callback = callback
         self.state_key = callback.state_key
         self.record: LightningRecord | None = None
+        self.is_first = False
 
     def state_dict(self) -> dict[str, Any]:
         """The callback's state."""
@@ -79,13 +81,14 @@ class _LightningAdapter(NoStepHooks):
         callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         check_averaging([*map(unwrapped, callbacks)])
         first = next(item for item in callbacks if isinstance(item, _LightningAdapter))
-        self.record = LightningRecord(trainer, module) if first is self else first.record
+        self.is_first = first is self
+        self.record = LightningRecord(trainer, module) if self.is_first else first.record
         when = self.callback.within_epochs
         if when == "never" or (when == "streamed" and not is_streamed(trainer)):
             self.on_train_batch_start = None  # type: ignore[assignment,method-assign]
         if _may_swap_weights(trainer, pl_module):
             module.validated = {}
-            if first is self and not isinstance(pl_module, SupervisedModule):
+            if self.is_first and not isinstance(pl_module, SupervisedModule):
                 del self.on_validation_batch_end
         self.callback.reset()
 
@@ -96,7 +99,8 @@ class _LightningAdapter(NoStepHooks):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the learning rates, and call the callback."""
         record = self._record_of(trainer.current_epoch + 1)
-        record.begin_epoch()
+        if self.is_first:
+            record.begin_epoch()
         self.callback.on_epoch_start(record)
 
     def on_train_batch_start(
@@ -133,7 +137,7 @@ class _LightningAdapter(NoStepHooks):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback, with training metrics also of an epoch that was not validated."""
-        if isinstance(pl_module, SupervisedModule):
+        if self.is_first and isinstance(pl_module, SupervisedModule):
             pl_module.log_new("train")
         self.callback.on_epoch_end(self._record_of(trainer.current_epoch + 1))
 
@@ -158,7 +162,7 @@ class _LightningAdapter(NoStepHooks):
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put the weights in place that the fit ends with."""
         pl_module.validated = None  # type: ignore[assignment]
-        if stage == "fit" and self.record is not None and self.record.final_weights:
+        if stage == "fit" and self.record and self.record.final_weights:
             pl_module.load_state_dict(self.record.final_weights)
 
     def _record_of(self, epoch: int) -> "LightningRecord":
@@ -181,7 +185,7 @@ class _CheckpointAdapter(_LightningAdapter, pl.callbacks.Checkpoint):
 def _may_swap_weights(trainer: pl.Trainer, module: pl.LightningModule) -> bool:
     """Whether code of others runs between a validation and the hooks of our callbacks."""
     parts = (module, *trainer.callbacks)  # type: ignore[attr-defined]
-    return any(not type(each).__module__.startswith("multilayer.") for each in parts)
+    return not all(type(each).__module__.startswith("multilayer.") for each in parts)
 
 
 class LightningRecord(Record):
@@ -205,16 +209,13 @@ class LightningRecord(Record):
         self.writes_files = trainer.is_global_zero
         self.stop_reason: str | None = None
         self.final_weights: dict[str, Tensor] = {}
-        self._begun, self._started = -1, nan
+        self._started = 0.0
         self._rates: dict[str, float] = {}
         self._metrics_before: dict[str, Tensor] = {}
 
     def begin_epoch(self) -> None:
-        """Note the learning rates and the metrics so far; the first adapter's call counts."""
-        if self._begun == self.trainer.current_epoch:
-            return
-        self._started = perf_counter() if self._begun < 0 else self._started
-        self._begun = self.trainer.current_epoch
+        """Note the learning rates and the metrics so far."""
+        self._started = self._started or perf_counter()
         self._rates = _current_rates(self.trainer)
         self._metrics_before = dict(self.trainer.callback_metrics)
         if self.module.validated is not None:
@@ -228,7 +229,8 @@ class LightningRecord(Record):
     @property
     def seconds(self) -> Values:  # type: ignore[override]
         """Since the first epoch began."""
-        return np.array([perf_counter() - self._started])
+        now = perf_counter()
+        return np.array([now - (self._started or now)])
 
     @property
     def metrics(self) -> dict[str, Values]:  # type: ignore[override]
@@ -310,8 +312,8 @@ class LightningRecord(Record):
 
     def tensorboard(self, k: int = 0) -> Any:
         """The writer of the TensorBoard logger; None where there is none, or in another process."""
-        loggers = self.trainer.loggers if self.writes_files else []
-        return next((e.experiment for e in loggers if isinstance(e, TensorBoardLogger)), None)
+        theirs = [item for item in self.trainer.loggers if isinstance(item, TensorBoardLogger)]
+        return theirs[0].experiment if theirs and self.writes_files else None
 
     def stop(self, reason: str, *, k: int | None = None, at_once: bool = False) -> None:
         """Stop the trainer."""
