@@ -78,7 +78,7 @@ class _LightningAdapter(NoStepHooks):
         self.on_validation_batch_end = None  # type: ignore[assignment,method-assign]
         if stage != "fit":
             return
-        callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
         check_averaging([*map(unwrapped, callbacks)])
         first = next(item for item in callbacks if isinstance(item, _LightningAdapter))
         self.is_first = first is self
@@ -86,7 +86,10 @@ class _LightningAdapter(NoStepHooks):
         when = self.callback.within_epochs
         if when == "never" or (when == "streamed" and not is_streamed(trainer)):
             self.on_train_batch_start = None  # type: ignore[assignment,method-assign]
-        if _may_swap_weights(trainer, pl_module):
+        if not all(
+            type(each).__module__.startswith("multilayer.") for each in (module, *callbacks)
+        ):
+            # Code of others, between a validation and our hooks, may put other weights in place.
             module.validated = {}
             if self.is_first and not isinstance(pl_module, SupervisedModule):
                 del self.on_validation_batch_end
@@ -180,12 +183,6 @@ class _CheckpointAdapter(_LightningAdapter, pl.callbacks.Checkpoint):
         super().setup(trainer, pl_module, stage)
         if not isinstance(trainer.strategy.checkpoint_io, CheckpointFiles):  # as in `resume`
             trainer.strategy.checkpoint_io = CheckpointFiles()
-
-
-def _may_swap_weights(trainer: pl.Trainer, module: pl.LightningModule) -> bool:
-    """Whether code of others runs between a validation and the hooks of our callbacks."""
-    parts = (module, *trainer.callbacks)  # type: ignore[attr-defined]
-    return not all(type(each).__module__.startswith("multilayer.") for each in parts)
 
 
 class LightningRecord(Record):
