@@ -36,7 +36,6 @@ AREAS: dict[str, dict[str, list[str]]] = {
     "data": {
         "data/table_builder": ["data/test_column_types", *TABLES],
         "data/column_types": TABLES,
-        "data/encoding": TABLES,
         "data/numerics": ["data/test_preprocessing"],
         "data/batches": ["data/test_preprocessing"],
         "data/preprocessing": [],

@@ -10,13 +10,13 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.encoding import encode_table
 from multilayer.data.numerics import lost_digits
 from multilayer.data.table import _BLOCK_VALUES, Columns
 from multilayer.data.table_builder import (
     Float64NeededError,
     TableBuilder,
     _compact_columns,
+    encode_table,
     table_from_frame,
 )
 from multilayer.data.table_files import Origin

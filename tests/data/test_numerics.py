@@ -16,11 +16,10 @@ from numpy.testing import assert_allclose
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.column_types import NumericStats
-from multilayer.data.encoding import encode_table
+from multilayer.data.column_types import NumericColumn
 from multilayer.data.numerics import is_rounded
 from multilayer.data.preprocessing import Preprocessing
-from multilayer.data.table_builder import table_from_frame
+from multilayer.data.table_builder import encode_table, table_from_frame
 from multilayer.data.table_files import Origin
 from multilayer.data.table_io import write_frame
 from multilayer.training.inference import evaluate, predict
@@ -402,19 +401,19 @@ def test_a_column_that_begins_near_0_and_goes_on_far_from_it_needs_float64() -> 
     """A single value that float32 rounds, among others that it holds, is in no sample of rows."""
     far = 1e7 + np.arange(10_000.0) % 5
     far[5_001] += 0.5
-    facts = NumericStats({"a": pl.Float64()})
+    column = NumericColumn(pl.Float64())
     for values in (drawn(1_000), far, far):
-        facts.add_most_rounded("a", values)
-        facts.add({"a": values}, pl.DataFrame({"a": values}))
-    assert facts.needs_float64()
+        column.examine(values)
+        column.add(values, pl.Series(values))
+    assert column.needs_float64()
 
 
 def test_numbers_of_a_part_of_a_table_are_known() -> None:
     """Those of parts with gaps too."""
-    facts = NumericStats({"a": pl.Float64()})
+    column = NumericColumn(pl.Float64())
     for values in ([3.0, np.nan, 1.0], [2.0, 4.0], [np.nan, np.nan]):
-        facts.add({"a": np.array(values)}, pl.DataFrame({"a": values}))
-    assert (facts.low["a"], facts.high["a"], facts.n_missing["a"]) == (1, 4, 3)
+        column.add(np.array(values), pl.Series(values))
+    assert (column.low, column.high, column.has_gaps) == (1, 4, True)
 
 
 @pytest.mark.parametrize("unit", [1e-44, 1e-60, 1e-200, 1e-310])
@@ -436,7 +435,7 @@ def test_zeros_with_a_rare_number_below_float32_need_float64() -> None:
     """None of the rows that are sampled is one."""
     values = np.zeros(10_000)
     values[5_001] = 1e-50
-    facts = NumericStats({"a": pl.Float64()})
-    facts.add_most_rounded("a", values)
-    facts.add({"a": values}, pl.DataFrame({"a": values}))
-    assert facts.needs_float64()
+    column = NumericColumn(pl.Float64())
+    column.examine(values)
+    column.add(values, pl.Series(values))
+    assert column.needs_float64()

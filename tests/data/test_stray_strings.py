@@ -12,10 +12,11 @@ import pytest
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data import parquet_stream as streams
-from multilayer.data.encoding import encode_table, read_frame_like
 from multilayer.data.stray_strings import check_stray_strings
 from multilayer.data.table import Columns, Table
+from multilayer.data.table_builder import encode_table
 from multilayer.data.table_files import Origin
+from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat
 
 from ..conftest import Run

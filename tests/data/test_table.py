@@ -8,11 +8,11 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.encoding import encode_table, read_frame_like
 from multilayer.data.table import Columns
-from multilayer.data.table_builder import table_from_frame
+from multilayer.data.table_builder import encode_table, table_from_frame
 from multilayer.data.table_files import _WRITABLE, Origin
 from multilayer.data.table_io import write_frame
+from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat
 
 FRAME = pl.DataFrame(

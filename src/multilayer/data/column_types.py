@@ -1,17 +1,39 @@
 """What the columns of a table are taken for: numbers, categories, or nothing to learn from."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 import numpy as np
 import polars as pl
 
-from multilayer.core.errors import as_override
-from multilayer.data.numerics import Distribution, Float64s, Floats, extent, is_rounded
+from multilayer.core.errors import UserError, as_override, did_you_mean
+from multilayer.core.renamed import current_key
+from multilayer.data.numerics import (
+    FLOAT32_MAX,
+    Distribution,
+    Float64s,
+    Floats,
+    extent,
+    is_rounded,
+    lost_digits,
+    to_float64,
+)
 from multilayer.data.stray_strings import check_stray_strings, possibly_missing_warning
+from multilayer.data.table import DROPPED, GROUPED, Columns
 from multilayer.data.table_files import Origin
-from multilayer.data.text_format import WORDS, TextFormat
+from multilayer.data.table_io import Schema
+from multilayer.data.text_format import (
+    ANY_NUMBER,
+    WORDS,
+    TextFormat,
+    is_number,
+    kind_of,
+    labels_as_text,
+    plain_name,
+)
+from multilayer.nn.losses import Task
 
 log = logging.getLogger(__name__)
 
@@ -28,104 +50,278 @@ _SAMPLE_ROWS = 128
 """Rows of each batch, at least, from which it is judged whether float32 holds a column."""
 
 
-@dataclass
-class ColumnTypes:
-    """The columns of a table that are not numbers.
+class NumericColumn:
+    """What has to be known of a column of numbers, collected batch by batch."""
 
-    Attributes:
-        categories: The labels of each categorical column, sorted.
-        dropped: The columns that are left out, and why.
-    """
+    def __init__(self, dtype: pl.DataType) -> None:
+        self.low = self.high = np.nan
+        self.has_gaps = False
+        self.samples: list[Float64s] = []
+        self.first: Distribution | None = None  # of its first rows
+        # Whole numbers that have been unique within each batch so far:
+        self.row_numbers: list[pl.Series] | None = [] if dtype.is_integer() else None
 
-    categories: dict[str, list[str]] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
-
-
-class NumericStats:
-    """What has to be known of numeric columns, collected batch by batch.
-
-    Args:
-        types: The type of each numeric column, by name.
-    """
-
-    def __init__(self, types: Mapping[str, pl.DataType]) -> None:
-        self.n_rows = 0
-        self.low = dict.fromkeys(types, np.nan)
-        self.high = dict.fromkeys(types, np.nan)
-        self.n_missing = dict.fromkeys(types, 0)
-        self.samples: dict[str, list[Float64s]] = {label: [] for label in types}
-        self.first: dict[str, Distribution] = {}  # of the first rows of each column
-        # Whole numbers that have been unique within each batch so far.
-        self.row_numbers: dict[str, list[pl.Series]] = {
-            label: [] for label, dtype in types.items() if dtype.is_integer()
-        }
-
-    def add(self, numbers: Mapping[str, Float64s], batch: pl.DataFrame) -> None:
-        """Take in the next rows: each column `(B,)` with NaN for gaps, and as they were read."""
-        if batch.height == 0:
-            return
-        self.n_rows += batch.height
-        every = max(1, batch.height // _SAMPLE_ROWS)
-        for label, values in numbers.items():
-            low, high = extent(values)
-            self.low[label] = np.fmin(self.low[label], low)
-            self.high[label] = np.fmax(self.high[label], high)
-            if np.isnan(values.min()):
-                self.n_missing[label] += int(np.isnan(values).sum())
-            self.samples[label].append(values[::every].copy())
-        for label, parts in list(self.row_numbers.items()):
-            if batch[label].n_unique() == batch.height:
-                parts.append(batch[label])
-            else:
-                del self.row_numbers[label]
-
-    def add_most_rounded(self, label: str, values: Float64s) -> None:
-        """Keep the one of a column's next values `(B,)` that float32 rounds most.
+    def examine(self, values: Float64s) -> None:
+        """Keep the one of the next values `(B,)` that float32 rounds most.
 
         A sample may hold none of the values that it rounds.
         """
-        if label not in self.first:
-            first = Distribution.of(values[:: max(1, len(values) // _SAMPLE_ROWS)])
-            if first is None:
-                return
-            self.first[label] = first
-        first = self.first[label]
-        if not first.fits_float32:  # rare
+        self.first = self.first or Distribution.of(_sample(values))
+        if self.first and not self.first.fits_float32:  # rare
             values = values[np.isfinite(values)]
-            self.samples[label].append(values[first.rounding(values).argsort()[-1:]])
+            self.samples.append(values[self.first.rounding(values).argsort()[-1:]])
 
-    def reason_to_drop(self, label: str) -> str | None:
-        """Why nothing can be learned from a column, if so."""
-        if self.n_missing[label] == self.n_rows:
+    def add(self, values: Float64s, column: pl.Series) -> None:
+        """Take in the next rows: as numbers `(B,)` with NaN for gaps, and as they were read."""
+        low, high = extent(values)
+        self.low, self.high = np.fmin(self.low, low), np.fmax(self.high, high)
+        self.has_gaps |= bool(np.isnan(values.min()))
+        self.samples.append(_sample(values).copy())
+        if self.row_numbers is not None:
+            is_unique = column.n_unique() == len(column)
+            self.row_numbers = [*self.row_numbers, column] if is_unique else None
+
+    def reason_to_drop(self) -> str | None:
+        """Why nothing can be learned from it, if so."""
+        if np.isnan(self.low):
             return _NO_VALUES
-        if self.n_missing[label] or self.low[label] != self.high[label]:
+        if self.has_gaps or self.low != self.high:
             return None
-        is_exact = abs(self.low[label]) < 2**53
+        is_exact = abs(self.low) < 2**53
         return _ONE_VALUE if is_exact else f"{_ONE_VALUE}, to the 15 digits of float64"
 
     def needs_float64(self) -> bool:
-        """Whether float32 would round one of the columns too coarsely, or may do so."""
-        return any(self.is_rounded(label) for label in self.first)
-
-    def is_rounded(self, label: str) -> bool:
-        """Whether float32 would round a column too coarsely, or may do so."""
-        if self.low[label] == self.high[label] or not self.samples[label]:
+        """Whether float32 would round it too coarsely, or may do so."""
+        if self.first is None or self.low == self.high or not self.samples:
             return False
-        values = np.concatenate(self.samples[label])
+        values = np.concatenate(self.samples)
         whole = Distribution.of(values)
         # Where the first rows fit and the rest does not, not every value was examined.
-        was_examined = whole is None or whole.fits_float32 or not self.first[label].fits_float32
+        was_examined = whole is None or whole.fits_float32 or not self.first.fits_float32
         return is_rounded(values) or not was_examined
 
-    def are_row_numbers(self, label: str) -> bool:
-        """Whether a column has a different whole number in every row."""
-        parts = self.row_numbers.get(label, [])
-        return len(parts) > 0 and pl.concat(parts).n_unique() == self.n_rows
+    def are_row_numbers(self) -> bool:
+        """Whether it has a different whole number in every row."""
+        numbers = pl.concat(self.row_numbers) if self.row_numbers else pl.Series([0, 0])
+        return numbers.n_unique() == len(numbers)
 
 
-def is_number(dtype: pl.DataType) -> bool:
-    """Whether the values of a column are numbers, or become numbers."""
-    return dtype.is_numeric() or dtype == pl.Boolean or dtype.is_temporal()
+@dataclass(eq=False)
+class ColumnTypes:
+    """Finds out what each column of a table is, batch by batch.
+
+    Args:
+        schema: The names and types of the columns.
+        name: What messages call the table.
+        target: The column to predict.
+        task: None to follow the target: words, booleans and few distinct integers are classes,
+            other numbers are regressed on.
+        categorical_columns: Columns that are categories whatever they hold.
+        drop_columns: Columns to leave out.
+        group_column: Rows with one value in this column are a group; it is not a feature.
+        known: The columns as they were in an earlier training on the table, if there was one.
+        text: How values were written where they were text, for messages about stray strings.
+
+    Attributes:
+        features: All columns but the target and those that the user leaves out.
+        numbers: What is known of the numeric ones among them.
+        others: Those that are not numeric.
+        not_features: The target, and the column of groups.
+        is_beyond_float32: Whether a number is too large for float32.
+
+    Raises:
+        UserError: For a name that is not a column, and a column that cannot be used.
+    """
+
+    schema: Schema
+    _: KW_ONLY
+    name: str
+    target: str
+    task: Task | None = None
+    categorical_columns: Sequence[str] = ()
+    drop_columns: Sequence[str] = ()
+    group_column: str | None = None
+    known: Columns | None = None
+    text: TextFormat = field(default_factory=TextFormat)
+
+    def __post_init__(self) -> None:
+        grouping = [self.group_column] if self.group_column is not None else []
+        self.not_features = [self.target, *grouping]
+        named = {
+            "target": [self.target],
+            "categorical_columns": self.categorical_columns,
+            "drop_columns": self.drop_columns,
+            "group_column": grouping,
+        }
+        for key, label in ((key, each) for key, labels in named.items() for each in labels):
+            if label not in self.schema:
+                hint = did_you_mean(label, self.schema)
+                raise UserError(f"{self.name} has no column {label!r} for data.{key}: {hint}")
+            if label == self.target and key != "target":
+                raise UserError(f"data.{key}: {label!r} is the target")
+        self.dropped = dict.fromkeys(self.drop_columns, DROPPED) | dict.fromkeys(grouping, GROUPED)
+        self.known_words: Sequence[str] = ()
+        if self.known:
+            self.known_words = self.known.columns_of_words
+            self.dropped |= {plain_name(each): why for each, why in self.known.dropped.items()}
+        self.features = [each for each in self.schema if each not in {self.target, *self.dropped}]
+        for label in (*self.features, self.target):
+            self._check_scalar(label)
+        self.numbers = {
+            label: NumericColumn(self.schema[label])
+            for label in self.features
+            if is_number(self.schema[label]) and label not in self.categorical_columns
+        }
+        self.others = [label for label in self.features if label not in self.numbers]
+        self.is_beyond_float32 = False
+        self.said_of_digits: dict[str, str] = {}
+
+    def _check_scalar(self, label: str) -> None:
+        """Raise `UserError` for a column of lists, for example."""
+        dtype = self.schema[label]
+        if label in self.categorical_columns and dtype == pl.Duration:
+            raise UserError(
+                f"{self.name}: data.categorical_columns: {label!r} holds durations, not labels"
+            )
+        if not (is_number(dtype) or dtype in (*WORDS, pl.Null)):
+            leave_out = f"; leave it out with {as_override('data.drop_columns', [label])}"
+            raise UserError(
+                f"{self.name}: column {label!r} holds {dtype}, where one value a row is needed"
+                + leave_out * (label != self.target)
+            )
+
+    def check(self, batch: pl.DataFrame, origin: Origin) -> dict[str, Float64s]:
+        """Check the next rows, and return the numeric features among them, each `(B,)`.
+
+        Raises:
+            UserError: For a missing target or group, and an infinite value.
+        """
+        target = batch[self.target]
+        origin.check_none_missing(target, f"the target {self.target!r}")
+        for label in self.not_features[1:]:
+            origin.check_none_missing(batch[label], f"data.group_column {label!r}")
+        if target.dtype.is_float():
+            self._largest_of(to_float64(target), self.target, origin, "the target")
+        numbers = {label: to_float64(batch[label]) for label in self.numbers}
+        for label, values in numbers.items():
+            largest = self._largest_of(values, label, origin)
+            self.numbers[label].examine(values)
+            if largest > 2**53 and (said := lost_digits(batch[label])):
+                self.said_of_digits.setdefault(label, said)
+        return numbers
+
+    def _largest_of(
+        self, values: Float64s, label: str, origin: Origin, what: str = "column"
+    ) -> float:
+        """The largest absolute value in a column `(B,)`; notes whether float32 holds it.
+
+        Raises:
+            UserError: For an infinite one.
+        """
+        low, high = extent(values)
+        largest = max(-low, high)
+        if largest == np.inf:
+            origin.check_finite(values, f"{what} {label!r}")
+        self.is_beyond_float32 |= largest > FLOAT32_MAX
+        return largest
+
+    def needs_float64(self) -> bool:
+        """Whether float32 would round one of the columns too coarsely, or may do so."""
+        columns = self.numbers.values()
+        return self.is_beyond_float32 or any(each.needs_float64() for each in columns)
+
+    def infer(
+        self, frame: pl.DataFrame, numbers: Mapping[str, Floats], origin: Origin, name: str
+    ) -> Columns:
+        """Which columns are categories, which are of no use, and the classes.
+
+        Args:
+            frame: All columns that are not numeric features, the target among them.
+            numbers: The values `(N,)` of each numeric feature.
+            origin: Of the rows.
+            name: What messages call the rows.
+
+        Raises:
+            UserError: For words among numbers, and where there is nothing to learn.
+        """
+        target = frame[self.target]
+        for label in self.not_features:
+            self._check_words(frame[label], origin)
+        task = self.task or _task_of(target)
+        classes = [] if task == "regression" else _sorted_classes(target, self.name, task)
+        if task == "regression" and target.min() == target.max():
+            raise UserError(
+                f"{self.name}: the target {target.name!r} is {target[0]} in every row: there is "
+                "nothing to learn"
+            )
+        dropped, categories, unchecked = dict(self.dropped), {}, {}
+        settled = {*self.categorical_columns, *self.known_words}
+        for label in self.features:
+            said = None
+            if label in numbers:
+                reason = self.numbers[label].reason_to_drop()
+            else:
+                if label not in settled and frame[label].dtype in WORDS:
+                    otherwise = as_override("data.categorical_columns", [label])
+                    said = check_stray_strings(frame[label], self.text, origin, otherwise=otherwise)
+                if said:
+                    log.warning(f"{name}: {said}")
+                is_declared = label in self.categorical_columns
+                reason = _reason_to_drop(frame[label], is_declared=is_declared)
+            if reason:
+                dropped[label] = reason
+                log.warning(f"{name}: column {label!r} is left out: {reason}")
+                continue
+            leave_out = f"leave it out with {as_override('data.drop_columns', [label])}"
+            if label in numbers:
+                if self.numbers[label].are_row_numbers():
+                    log.warning(
+                        f"{name}: column {label!r} has another number in every row; if it is a row "
+                        f"number, {leave_out}"
+                    )
+                is_target = _numbers_equal(numbers[label], target)
+            else:
+                is_target = _words_equal(frame[label], target)
+                categories[label] = _sorted_labels(frame[label])
+                if said is None and label not in settled:
+                    unchecked[label] = categories[label]
+            if is_target:
+                log.warning(
+                    f"{name}: column {label!r} equals the target; {leave_out} if it is not known "
+                    "where predictions are to be made"
+                )
+        if said := possibly_missing_warning(unchecked):
+            log.warning(f"{name}: {said}")
+        features = [label for label in self.features if label not in dropped]
+        if not features:
+            reasons = ", ".join(f"{each!r} ({current_key(why)})" for each, why in dropped.items())
+            without = f", without {reasons}" if reasons else ""
+            raise UserError(f"{self.name} has no feature columns beside the target{without}")
+        columns = Columns(features, self.target, task, classes, categories, dropped)
+        has_words = target.dtype in WORDS and columns.class_series.dtype != pl.String
+        kinds = {label: kind_of(self.schema[label]) for label in features if label in numbers}
+        times = {label: kind for label, kind in kinds.items() if kind != "numbers"}
+        return replace(columns, has_odd_words=has_words, times=times)
+
+    def _check_words(self, column: pl.Series, origin: Origin) -> None:
+        """Look for stray strings and missing values among the words of the target or the group."""
+        if column.dtype not in WORDS or column.name in self.known_words:
+            return
+        labels = column.unique().cast(pl.String).drop_nulls().to_list()
+        may_be_missing = possibly_missing_warning({column.name: labels})
+        # A few numbers among words are classes, unless a word may hide a missing value.
+        may_be_classes = (
+            self.task is None
+            and may_be_missing is None
+            and len(labels) <= MAX_INTEGER_CLASSES
+            and not all(re.match(ANY_NUMBER, word) for word in labels)
+        )
+        said, is_target = None, column.name == self.target
+        if is_target and self.task in (None, "regression") and not may_be_classes:
+            otherwise = "data.task=multiclass"
+            said = check_stray_strings(column, self.text, origin, otherwise=otherwise)
+        if said := said or may_be_missing:
+            log.warning(f"{self.name}: {said}")
 
 
 def is_fractional(dtype: pl.DataType) -> bool:
@@ -133,81 +329,30 @@ def is_fractional(dtype: pl.DataType) -> bool:
     return dtype.is_float() or (isinstance(dtype, pl.Decimal) and dtype.scale > 0)
 
 
-def infer_column_types(
-    labels: Sequence[str],
-    stats: NumericStats,
-    numbers: Mapping[str, Floats],
-    others: pl.DataFrame,
-    target: pl.Series,
-    *,
-    categorical_columns: Sequence[str] = (),
-    known_words: Collection[str] = (),
-    text: TextFormat,
-    name: str,
-    origin: Origin,
-) -> ColumnTypes:
-    """Which columns are categories, and which are of no use.
-
-    Args:
-        labels: The names of all columns except the target.
-        stats: Of the numeric columns.
-        numbers: The values `(N,)` of each numeric column.
-        others: The other columns.
-        target: The target.
-        categorical_columns: Columns that are categories whatever they hold.
-        known_words: Columns of words that are not checked for stray strings.
-        text: How values were written where they were text.
-        name: What messages call the table.
-        origin: Of the rows.
-
-    Raises:
-        UserError: For words among numbers.
-    """
-    types, settled = ColumnTypes(), {*categorical_columns, *known_words}
-    unchecked = {}  # labels that may stand for missing values
-    for label in labels:
-        said = None
-        if label in numbers:
-            reason = stats.reason_to_drop(label)
-        else:
-            if label not in settled and others[label].dtype in WORDS:
-                otherwise = as_override("data.categorical_columns", [label])
-                said = check_stray_strings(others[label], text, origin, otherwise=otherwise)
-            if said:
-                log.warning(f"{name}: {said}")
-            reason = _reason_to_drop(others[label], is_declared=label in categorical_columns)
-        if reason:
-            types.dropped[label] = reason
-            log.warning(f"{name}: column {label!r} is left out: {reason}")
-            continue
-        leave_out = f"leave it out with {as_override('data.drop_columns', [label])}"
-        if label in numbers:
-            if stats.are_row_numbers(label):
-                log.warning(
-                    f"{name}: column {label!r} has another number in every row; if it is a row "
-                    f"number, {leave_out}"
-                )
-            is_target = _numbers_equal(numbers[label], target)
-        else:
-            is_target = _words_equal(others[label], target)
-            types.categories[label] = _sorted_labels(others[label])
-            if said is None and label not in settled:
-                unchecked[label] = types.categories[label]
-        if is_target:
-            log.warning(
-                f"{name}: column {label!r} equals the target; {leave_out} if it is not known where "
-                "predictions are to be made"
-            )
-    if said := possibly_missing_warning(unchecked):
-        log.warning(f"{name}: {said}")
-    return types
+def _sample(values: Float64s) -> Float64s:
+    """A hundred or two of the values `(B,)` of a batch, evenly spaced."""
+    return values[:: max(1, len(values) // _SAMPLE_ROWS)]
 
 
-def labels_as_text(column: pl.Series) -> pl.Series:
-    """A categorical column as text; whole numbers without a point, and NaN as null."""
-    if column.dtype.is_float():
-        return column.fill_nan(None).cast(pl.String).str.strip_suffix(".0")
-    return column.cast(pl.String)
+def _task_of(target: pl.Series) -> Task:
+    """The task that a target column asks for."""
+    if is_fractional(target.dtype):
+        return "regression"
+    n_values = target.drop_nulls().n_unique()
+    if target.dtype.is_numeric() and n_values > MAX_INTEGER_CLASSES:
+        return "regression"
+    return "binary" if n_values == 2 else "multiclass"
+
+
+def _sorted_classes(target: pl.Series, name: str, task: Task) -> list[str]:
+    """The labels of the classes as text, in the order of the column's own type."""
+    classes = [str(value) for value in target.drop_nulls().unique().sort().to_list()]
+    found = f"{name}: column {target.name!r} has {len(classes)} class"
+    if len(classes) < 2:
+        raise UserError(f"{found}, needs at least 2")
+    if task == "binary" and len(classes) != 2:
+        raise UserError(f"{found}es, binary needs 2")
+    return classes
 
 
 def _sorted_labels(column: pl.Series) -> list[str]:
@@ -221,7 +366,7 @@ def _sorted_labels(column: pl.Series) -> list[str]:
     """
     labels = column.drop_nulls().unique()
     if labels.dtype == pl.Categorical:
-        return labels.cast(pl.String).sort().to_list()
+        labels = labels.cast(pl.String)
     return labels_as_text(labels.sort()).drop_nulls().to_list()
 
 

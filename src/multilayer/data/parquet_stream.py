@@ -26,11 +26,10 @@ from multilayer.data.batches import (
     preprocess_target,
 )
 from multilayer.data.column_types import MAX_INTEGER_CLASSES, is_fractional
-from multilayer.data.encoding import encode_table
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.split import check_class_counts
 from multilayer.data.table import Columns, Split, Table
-from multilayer.data.table_builder import TableBuilder
+from multilayer.data.table_builder import TableBuilder, encode_table
 from multilayer.data.table_files import Origin, explaining, separator_of
 from multilayer.data.table_io import TableFile
 from multilayer.nn.losses import Task
@@ -127,26 +126,26 @@ class ParquetStream:
         Raises:
             UserError: For what cannot be trained on, wherever it is.
         """
-        self.columns = [*builder.features, builder.target]
-        kept, classes = [], _ClassCounts(builder.task)
+        self.columns = [*builder.types.features, builder.types.target]
+        kept, classes = [], _ClassCounts(builder.types.task)
         console = Console(stderr=True)
         chunks = track(self.chunks, "checking all rows", console=console, transient=True)
         for index, chunk in enumerate(chunks):
             rows = self.read(index)
-            self.first_of_class[index] = classes.add(rows[builder.target], builder.name)
+            self.first_of_class[index] = classes.add(rows[builder.types.target], builder.types.name)
             splits = self._assign_splits(index)
-            builder.add(rows, splits != _TRAIN, name=chunk.file.name, rows_before=chunk.start)
+            builder.add(rows, splits != _TRAIN, file=chunk.file)
             kept.append(splits[splits != _TRAIN])
             self.n_training.append(int(np.isin(splits, (_TRAIN, _SAMPLE)).sum()))
         if not self.chunks:
-            raise UserError(f"{builder.name} has a header and no rows")
-        check_class_counts(builder.target, classes.counts, self.n_splits, "splits")
+            raise UserError(f"{builder.types.name} has a header and no rows")
+        check_class_counts(builder.types.target, classes.counts, self.n_splits, "splits")
         found = torch.from_numpy(np.concatenate(kept))
         shares = np.diff(self.bounds, append=1)
         for code, split in ((_VALIDATION, "validation"), (_TEST, "test"), (_SAMPLE, "training")):
             if shares[code - 1] > 0 and code not in found:
                 raise UserError(
-                    f"{builder.name}: of {len(found)} rows none is left to be a {split} row; "
+                    f"{builder.types.name}: of {len(found)} rows none is left to be a {split} row; "
                     "data.stream=true is for larger tables"
                 )
         validation, test = ((found == code).nonzero().flatten() for code in (_VALIDATION, _TEST))

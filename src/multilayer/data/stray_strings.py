@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from multilayer.core.errors import UserError, as_override, quoted
+from multilayer.core.errors import as_override, quoted
 from multilayer.data.table_files import Origin
 from multilayer.data.text_format import KINDS, MARKS, PLACEHOLDERS, TextFormat, is_spelled_missing
 
@@ -59,10 +59,10 @@ def check_stray_strings(
             f"{stray.kind}, the others {quoted(stray.words, 3)}; if these stand for missing "
             f"values, say {as_override('data.missing', stray.words[:3])}"
         )
-    name, row = origin.find(stray.row)
-    raise UserError(
-        f"{name}: column {column.name!r} holds {stray.kind}, but {stray.word!r} in row {row}; "
-        f"{_remedy(stray, text)}, or take all for words with {otherwise}"
+    raise origin.error(
+        stray.row,
+        f"column {column.name!r} holds {stray.kind}, but {stray.word!r}",
+        f"; {_remedy(stray, text)}, or take all for words with {otherwise}",
     )
 
 
@@ -80,17 +80,15 @@ def raise_stray_string(column: pl.Series, kind: str, origin: Origin, what: str) 
     """
     stray = _find_stray(column, TextFormat())
     first = stray.row if stray else int(column.is_not_null().arg_max() or 0)
-    (name, row), word = origin.find(first), str(column[first])
+    word = str(column[first])
     todo = "leave it empty if it is missing"
     if kind == "numbers" and re.match(KINDS[kind].pattern, word):
         todo = "write numbers as they were written for the training"
     elif kind != "numbers" and kind in KINDS:
         todo = f"write {kind} as {KINDS[kind].example}, and {todo}"
     among = f" among {stray.kind}" if stray else ""
-    raise UserError(
-        f"{name}: {what} {column.name!r} must hold {kind}, found {word!r} in row {row}{among}; "
-        f"{todo}"
-    )
+    said = f"{what} {column.name!r} must hold {kind}, found {word!r}"
+    raise origin.error(first, said, f"{among}; {todo}")
 
 
 def possibly_missing_warning(labels: Mapping[str, Sequence[str]]) -> str | None:

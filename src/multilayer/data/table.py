@@ -70,6 +70,16 @@ class Columns:
         """The number of labels of each categorical feature, by its position."""
         return {self.features.index(name): len(own) for name, own in self.categories.items()}
 
+    @property
+    def columns_of_words(self) -> list[str]:
+        """The columns that held labels: the categorical features, and the target if it has classes.
+
+        Older runs kept the spaces around names.
+        """
+        return [
+            plain_name(name) for name in (*self.categories, *[self.target] * bool(self.classes))
+        ]
+
     def roles(self, text: TextFormat) -> Roles:
         """How to read the columns of another file that is written like that of the training.
 

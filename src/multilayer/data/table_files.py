@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,27 @@ class Origin:
         """What a message calls a row."""
         name, number = self.find(row)
         return f"row {number} of {name}" if self.parts else f"row {number}"
+
+    def error(self, row: int, said: str, more: str = "") -> UserError:
+        """An error that names a row and its file; `more` follows the row."""
+        name, number = self.find(row)
+        return UserError(f"{name}: {said} in row {number}{more}")
+
+    def check_none_missing(self, values: pl.Series, what: str) -> None:
+        """Raise `UserError` with the first row in which a value is missing."""
+        if values.dtype.is_float():
+            values = values.fill_nan(None)
+        if values.null_count():
+            raise self.error(values.is_null().arg_true()[0], f"{what} is missing")
+
+    def check_finite(self, values: npt.NDArray[np.floating[Any]], what: str) -> None:
+        """Raise `UserError` with the first row in which a value `(B,)` is infinite."""
+        rows = np.flatnonzero(np.isinf(values))
+        if rows.size:
+            is_target = what.startswith("the target")
+            todo = "leave out the row" if is_target else "leave it empty if missing"
+            more = f", or beyond 1.8e308, the largest float64; correct it, or {todo}"
+            raise self.error(int(rows[0]), f"{what} is infinite", more)
 
 
 def check_input(path: str | Path) -> list[Path]:

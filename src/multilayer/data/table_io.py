@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import polars as pl
 import polars.selectors as cs
@@ -49,6 +49,7 @@ _UNPARSED = (pl.String, pl.Boolean)
 """Types of a text file's columns whose values may be of another type in another file."""
 
 Schema = Mapping[str, pl.DataType]
+_T = TypeVar("_T")
 
 
 class TableFile:
@@ -253,10 +254,23 @@ def read_frame(
     Raises:
         UserError: As `TableFile` does.
     """
+    return read_with_types(path, text, roles, _whole)
+
+
+def read_with_types(
+    path: str | Path, text: TextFormat | None, roles: Roles | None, build: Callable[[TableFile], _T]
+) -> _T:
+    """What `build` makes of a table; again with types from all rows, if those inferred do not fit.
+
+    The other arguments are those of `TableFile`.
+
+    Raises:
+        UserError: As `TableFile` does.
+    """
     try:
-        return _whole(TableFile(path, text, roles))
+        return build(TableFile(path, text, roles))
     except OtherTypesError:
-        return _whole(TableFile(path, text, roles, types_from_all=True))
+        return build(TableFile(path, text, roles, types_from_all=True))
 
 
 def read_as_written(path: str | Path, text: TextFormat) -> pl.DataFrame:

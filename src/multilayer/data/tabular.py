@@ -3,20 +3,21 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 
-from multilayer.core.errors import quoted
+from multilayer.core.errors import UserError, quoted
 from multilayer.data.batches import prefetch
 from multilayer.data.datamodule import DataModule
-from multilayer.data.encoding import encode_table, read_frame_like
 from multilayer.data.parquet_stream import ParquetStream
-from multilayer.data.table import Split, Table, concat_splits
-from multilayer.data.table_builder import Float64NeededError, TableBuilder
-from multilayer.data.table_files import OtherTypesError
-from multilayer.data.table_io import TableFile
-from multilayer.data.text_format import Role, TextFormat, plain_name
+from multilayer.data.table import Columns, Split, Table, concat_splits
+from multilayer.data.table_builder import Float64NeededError, TableBuilder, encode_table
+from multilayer.data.table_files import Origin, check_input, separator_of
+from multilayer.data.table_io import TableFile, read_frame, read_with_types
+from multilayer.data.text_format import Role, TextFormat, label_indices, labels_as_text, plain_name
 from multilayer.nn.losses import Task
 
 log = logging.getLogger(__name__)
@@ -111,24 +112,19 @@ class TableData(DataModule):
         return concat_splits(tables) if len(tables) > 1 else table
 
     def _read_training_file(self) -> Table:
-        """Read the file that decides what the columns are; again, if it needs other types."""
-        types_from_all = is_wide = False
+        """Read the file that decides what the columns are."""
         roles, known = self.roles, self.known_columns
         if known and known.times is None:  # of an older version, which read labels differently
-            labels = [*known.categories, *[known.target] * bool(known.classes)]
-            labels.append(self.builder_options["group_column"] or "")
-            roles = roles | dict.fromkeys(map(plain_name, labels), "as inferred")
-        while True:
-            try:
-                path = self.paths["train"]
-                file = TableFile(path, self.text, roles, types_from_all=types_from_all)
-                table = self._read(file, is_wide=is_wide)
-            except OtherTypesError:
-                types_from_all = True
-            except Float64NeededError:
-                is_wide = True
-            else:
-                break
+            labels = [*known.columns_of_words, self.builder_options["group_column"] or ""]
+            roles = roles | dict.fromkeys(labels, "as inferred")
+        return read_with_types(self.paths["train"], self.text, roles, self._build)
+
+    def _build(self, file: TableFile) -> Table:
+        """The table in the training file."""
+        try:
+            table = self._read(file, np.float32)
+        except Float64NeededError:
+            table = self._read(file, np.float64)
         for label, words in file.spelled_missing.items():
             if label not in table.columns.dropped:
                 log.warning(
@@ -136,20 +132,15 @@ class TableData(DataModule):
                 )
         return table
 
-    def _read(self, file: TableFile, *, is_wide: bool) -> Table:
+    def _read(self, file: TableFile, dtype: type[np.floating[Any]]) -> Table:
         """Read the training file; of a stream, a sample of its rows.
 
         Args:
             file: The file.
-            is_wide: Whether numbers are kept as float64.
+            dtype: Of its numbers.
         """
-        builder = TableBuilder(
-            file.schema,
-            **self.builder_options,
-            known=self.known_columns,
-            name=file.name,
-            dtype=np.float64 if is_wide else np.float32,
-        )
+        options = {**self.builder_options, "known": self.known_columns, "name": file.name}
+        builder = TableBuilder(file.schema, dtype=dtype, **options)
         if self.is_streamed:
             rule = self.split_rule
             fractions = {n: each for n, each in rule.fractions.items() if n not in self.paths}
@@ -158,8 +149,56 @@ class TableData(DataModule):
             preset = {split: rows[split] for split in fractions}
             return replace(builder.table(), preset_splits=preset)
         for each in file.files:
-            n_rows = 0
             for batch in prefetch(file.batches(each)):
-                builder.add(batch, name=each.name, rows_before=n_rows)
-                n_rows += batch.height
+                builder.add(batch, file=each)
         return builder.table()
+
+
+def read_frame_like(
+    path: str | Path, columns: Columns, text: TextFormat
+) -> tuple[pl.DataFrame, Origin]:
+    """Read a file other than the training file, with its columns read as in training.
+
+    Warns of a categorical column of which no label is known.
+
+    Args:
+        path: The file, or several with wildcards.
+        columns: As they were in training.
+        text: How values were written in training.
+
+    Raises:
+        UserError: As `read_frame` does, and for a file without rows.
+    """
+    frame, origin = read_frame(path, text, columns.roles(text))
+    empty = [name.strip() for name, labels in columns.categories.items() if "" in labels]
+    if empty and separator_of(check_input(path)[0]):
+        log.warning(
+            f"{origin.name}: {quoted(empty)}: empty values count as a label, as in training"
+        )
+        frame = frame.with_columns(pl.col(each).fill_null("") for each in empty)
+    if frame.height == 0:
+        raise UserError(f"{origin.name} has a header and no rows")
+    names = [*columns.features, columns.target]  # older runs kept the spaces around them
+    frame = frame.rename({name.strip(): name for name in names}, strict=False)
+    for label, labels in columns.categories.items():
+        if label in frame.columns:
+            _warn_of_unknown_labels(frame[label], labels, origin.name)
+    return frame, origin
+
+
+def _warn_of_unknown_labels(column: pl.Series, labels: Sequence[str], name: str) -> None:
+    """Warn where training knew none of a categorical column's values.
+
+    Also where one is a label of the training except for leading zeros, which may be a mistake.
+    """
+    found = labels_as_text(column.unique().sort()).drop_nulls()
+    unknown = found.filter(label_indices(found, labels).is_null()).to_list()
+    bare = {label.lstrip("0"): label for label in labels if label.isdigit()}
+    near = [word for word in unknown if word.lstrip("0") in bare]
+    said = f"{name}: column {column.name!r} holds "
+    if unknown and len(unknown) == len(found):
+        said += f"{quoted(unknown, 3)}, none of which is among the {len(labels)} labels of the "
+        log.warning(f"{said}training: {quoted(labels, 3)}")
+    elif near:
+        label = bare[near[0].lstrip("0")]
+        log.warning(f"{said}{near[0]!r}, which is not the label {label!r} of the training")

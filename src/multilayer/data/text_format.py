@@ -4,8 +4,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Self
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 SPELLED_MISSING = (
@@ -43,6 +46,9 @@ _ANY_DATE = (
 _ANY_CLOCK = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?"
 _ANY_DAY = rf"^(?:{_ANY_DATE})(?:[T, ]+{_ANY_CLOCK})?$"
 _ANY_TIME = rf"^(?:{_ANY_DATE})[T, ]+{_ANY_CLOCK} ?{_ZONE}$"
+
+_VALUE = r"^(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,3})?|(?i:true|false))$"
+"""A number or a boolean as a label. With zeros before it, it is a label of another kind."""
 
 _SPACES = "[ \u00a0\u2007\u2009\u202f]"
 """Those that separate thousands: plain, non-breaking and thin spaces."""
@@ -305,9 +311,72 @@ def kind_of(dtype: pl.DataType) -> str:
     return kinds.get(dtype.base_type(), str(dtype.base_type()))
 
 
+def is_number(dtype: pl.DataType) -> bool:
+    """Whether the values of a column are numbers, or become numbers."""
+    return dtype.is_numeric() or dtype == pl.Boolean or dtype.is_temporal()
+
+
 def is_spelled_missing(text: pl.Expr) -> pl.Expr:
     """Whether text is what some tool writes for a missing value."""
     return text.str.to_lowercase().is_in(SPELLED_MISSING)
+
+
+def labels_as_text(column: pl.Series) -> pl.Series:
+    """A categorical column as text; whole numbers without a point, and NaN as null."""
+    if column.dtype.is_float():
+        return column.fill_nan(None).cast(pl.String).str.strip_suffix(".0")
+    return column.cast(pl.String)
+
+
+def encode_labels(column: pl.Series, labels: Sequence[str]) -> npt.NDArray[np.float32]:
+    """A categorical column as the indices of its labels in float32, NaN where one is missing.
+
+    An unknown label has the index `len(labels)`. What spells out a missing value is one, unless
+    it was a label in training.
+    """
+    words = labels_as_text(column)
+    codes = label_indices(words, labels)
+    unknown = words.filter(codes.is_null()).unique().drop_nulls().to_frame("word")
+    spelled = unknown.filter(is_spelled_missing(pl.col("word")))["word"]
+    is_missing = words.is_null() | words.is_in(spelled.implode())
+    numbers = codes.fill_null(len(labels)).cast(pl.Float32).to_numpy()
+    return np.where(is_missing.to_numpy(), np.float32("nan"), numbers)
+
+
+def label_indices(words: pl.Series, labels: Sequence[str]) -> pl.Series:
+    """The indices of labels; null for a word that is none of them.
+
+    Elsewhere a number may have more zeros after its decimal point, or a boolean capitals.
+
+    >>> label_indices(pl.Series(["b", "1.0", "c", "2.50"]), ["1", "b", "2.5"]).to_list()
+    [1, 0, None, 2]
+    """
+    codes = _lookup(words, {label: index for index, label in enumerate(labels)})
+    values = {_as_value(label): index for index, label in enumerate(labels)}
+    values.pop(None, None)
+    unknown = words.filter(codes.is_null()).unique()
+    others = unknown.filter(unknown.str.contains(_VALUE)).to_list() if values else []
+    known = {word: values[_as_value(word)] for word in others if _as_value(word) in values}
+    return codes.fill_null(_lookup(words, known)) if known else codes
+
+
+def _lookup(words: pl.Series, values: Mapping[str, int]) -> pl.Series:
+    """The value of each word; null for those that have none."""
+    old, new = pl.Series(list(values), dtype=pl.String), pl.Series(values.values(), dtype=pl.Int64)
+    return words.replace_strict(old, new, default=None, return_dtype=pl.Int64)
+
+
+def _as_value(label: str) -> Decimal | str | None:
+    """A label that is a number, with all its digits, or a boolean; None for any other label.
+
+    >>> _as_value("1.50") == _as_value("1.5"), _as_value("True") == _as_value("true")
+    (True, True)
+    >>> _as_value("01") is None
+    True
+    """
+    if not re.match(_VALUE, label):
+        return None
+    return label.lower() if label.isalpha() else Decimal(label)
 
 
 def _matching(text: pl.Expr, pattern: str) -> pl.Expr:

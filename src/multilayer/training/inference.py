@@ -14,12 +14,13 @@ from multilayer.core.errors import UserError, first_line, quoted
 from multilayer.core.files import refusing
 from multilayer.data.batches import Minibatches, preprocess_features, preprocess_table
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
-from multilayer.data.encoding import encode_features, encode_table, read_frame_like
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.split import Split
 from multilayer.data.table import Columns
+from multilayer.data.table_builder import encode_features, encode_table
 from multilayer.data.table_files import check_input, check_output
 from multilayer.data.table_io import read_as_written, write_frame
+from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import find_checkpoint
