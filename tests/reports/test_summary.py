@@ -157,3 +157,15 @@ def test_a_run_of_a_stack_ends_when_the_stack_let_it_go(tmp_path: Path) -> None:
     events = EventFileLoader(str(tmp_path / "0" / "tensorboard" / HPARAMS_FILE)).Load()
     times = {event.wall_time for event in events}
     assert times == {datetime.fromisoformat(str(about["started"])).timestamp() + 60.0}
+
+
+def test_a_row_lacks_what_the_run_does_not_have(tmp_path: Path) -> None:
+    """An argument of another class, as a momentum; the column is there."""
+    logger = {"tensorboard": {"_target_": "multilayer.training.TensorBoard"}}
+    write_run(tmp_path / "0", 0.5, logger=logger, seed=0, optimizer__momentum=0.9)
+    write_run(tmp_path / "1", 0.4, logger=logger, seed=1)
+    _write_hparams(read_sweep(tmp_path))
+    assert [hparams for hparams, _, _ in rows(tmp_path).values()] == [
+        {"seed": 0, "optimizer.momentum": 0.9},
+        {"seed": 1},
+    ]

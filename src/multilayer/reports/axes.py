@@ -70,8 +70,7 @@ def label_of(swept: Hyperparameter) -> str:
 def scale_metric(axes: Axes, values: Any) -> None:
     """A log axis where finite values span more than a factor of `_WIDE_RANGE`; some margin."""
     low, high = float(np.min(values)), float(np.max(values))
-    is_log = low > 0 and high / low > _WIDE_RANGE
-    if is_log:
+    if low > 0 and high / low > _WIDE_RANGE:
         axes.set_yscale("log")
         if high / low < 300:  # or else the powers of ten are ticks enough
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -4,7 +4,7 @@ Others' text is shown as it is: it neither formats, links nor runs.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -53,11 +53,7 @@ _SPECIAL = re.compile(
 
 
 def to_markdown(
-    sweep: Sweep,
-    configs: Configs,
-    verdict: str,
-    findings: Sequence[Finding],
-    captions: Mapping[str, str],
+    sweep: Sweep, configs: Configs, verdict: str, findings: list[Finding], captions: dict[str, str]
 ) -> str:
     """The whole report; configs come best first, and `captions` are those of the figures."""
     figures = (
@@ -149,10 +145,7 @@ def _first_line(text: str, limit: int = 160) -> str:
 
 
 def _state_lines(sweep: Sweep) -> list[str]:
-    """The numbers of runs by status, and the names of those that are not done.
-
-    Shared with what the command prints.
-    """
+    """The numbers of runs by status, and the names of those that are not done."""
     named = {
         status: [run.name for run in sweep.runs if run.status == status] for status in STATUSES
     }
@@ -249,7 +242,7 @@ def _configs(sweep: Sweep, configs: Configs) -> list[str]:
 
 
 def _stack_lines(sweep: Sweep) -> list[str]:
-    """The time of each stack, of which the table has the shares; shared with the command."""
+    """The time of each stack, of which the table has the shares."""
     stacks: dict[str, list[SweepRun]] = {}
     for run in sweep.runs:
         if run.in_stack and run.manifest.get("stack") and run.stack_seconds is not None:

@@ -132,7 +132,8 @@ def _write_hparams(runs: "Sequence[SweepRun]") -> None:
     names = [name for name in shown if name in measured]
     experiment = _experiment(columns, names)
     for index in logged:
-        run, values = runs[index], {key: each[index] for key, each in columns.items()}
+        run = runs[index]
+        values = {key: each[index] for key, each in columns.items() if each[index] is not None}
         started = _seconds_of(run.manifest.get("started"))
         ended = started + (run.stack_seconds or run.seconds or 0.0)
         start = {"hparams": values, "start_time_secs": started}
@@ -143,13 +144,12 @@ def _write_hparams(runs: "Sequence[SweepRun]") -> None:
             _plugin_event("session_start_info", start),
             _plugin_event("session_end_info", end),
         ]
+        step = run.manifest.get("steps") or 0
         for name in names:
             value = run.metric(name)
             if value is not None:
                 scalar = Summary.Value(tag=f"final/{name}", simple_value=value)
-                written.append(
-                    Event(step=run.manifest.get("steps") or 0, summary={"value": [scalar]})
-                )
+                written.append(Event(step=step, summary={"value": [scalar]}))
         with whole_file(run.folder.path / "tensorboard" / HPARAMS_FILE) as file:
             writer = RecordWriter(file)
             for event in written:
