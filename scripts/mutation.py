@@ -50,7 +50,8 @@ AREAS: dict[str, dict[str, list[str]]] = {
     },
     "training": {
         "training/factory": ["training/test_optimizers", "training/test_schedulers"],
-        "callbacks/early_stopping": ["callbacks/test_early_stopping_best_weights"],
+        "callbacks/best_weights": [],
+        "callbacks/early_stopping": [],
         "lr_sweep/analysis": ["lr_sweep/test_analysis_range_test"],
         "training/epoch": [],
         "training/module": ["training/test_lightning_use"],

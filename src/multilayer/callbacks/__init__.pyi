@@ -1,7 +1,7 @@
+from .best_weights import BestEpochMarker as BestEpochMarker
+from .best_weights import BestWeights as BestWeights
 from .checkpoint import Checkpoint as Checkpoint
 from .diagnostics import Diagnostics as Diagnostics
-from .early_stopping import BestEpochMarker as BestEpochMarker
-from .early_stopping import BestWeights as BestWeights
 from .early_stopping import EarlyStopping as EarlyStopping
 from .learning_curves import LearningCurves as LearningCurves
 from .learning_rate import LearningRate as LearningRate

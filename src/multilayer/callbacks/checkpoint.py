@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from multilayer.callbacks.early_stopping import BestWeights
+from multilayer.callbacks.best_weights import BestWeights
 from multilayer.training.epoch_callback import EpochCallback, Record
 
 

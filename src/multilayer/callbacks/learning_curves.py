@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from multilayer.callbacks.early_stopping import BestWeights
+from multilayer.callbacks.best_weights import BestWeights
 from multilayer.core.errors import UserError
 from multilayer.plotting import plot_learning_curves
 from multilayer.plotting.style import new_figure, save_figure, styled

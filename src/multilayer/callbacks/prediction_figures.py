@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from multilayer import plotting
-from multilayer.callbacks.early_stopping import BestWeights
+from multilayer.callbacks.best_weights import BestWeights
 from multilayer.data import DataModule
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split

@@ -7,7 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from multilayer.callbacks.early_stopping import is_better, worst
+from multilayer.callbacks.best_weights import is_better, worst
 from multilayer.callbacks.progress import SECONDS_BETWEEN_LINES, bar_of
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
