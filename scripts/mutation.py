@@ -37,7 +37,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "data/table_builder": ["data/test_column_types", *TABLES],
         "data/column_types": TABLES,
         "data/numerics": ["data/test_preprocessing"],
-        "data/batches": ["data/test_preprocessing"],
+        "data/batches": [],
         "data/preprocessing": [],
         "data/split": [],
         "data/parquet_stream": [],

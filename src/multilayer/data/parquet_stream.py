@@ -238,20 +238,18 @@ class StreamedMinibatches(BatchIterator):
         """The `n_rows` rows of some chunks in random order, without the first ones."""
         key = (self.sampler.seed, self.sampler.epoch, chunks[0])
         positions = np.random.default_rng(key).permutation(n_rows)
-        buffer: list[npt.NDArray[Any]] = []
+        width, dtype = len(self.columns.features), self.preprocessing.raw_dtype
+        features = torch.empty(n_rows, width, dtype=dtype)
+        target = torch.empty(n_rows, dtype=torch.int64 if self.columns.classes else torch.float32)
         for index in chunks:
             table = self.stream.training_rows(index, self.columns)
-            target = preprocess_target(self.preprocessing, table, is_chunk=True)
-            features = table.features.to(self.preprocessing.raw_dtype)
-            parts = [features.numpy(), target.numpy()]
-            here, positions = np.split(positions, [len(parts[0])])
-            buffer = buffer or [np.empty((n_rows, *part.shape[1:]), part.dtype) for part in parts]
+            own = preprocess_target(self.preprocessing, table, is_chunk=True)
+            here, positions = np.split(positions, [len(own)])
             # By numpy, which uses one thread more than the network does.
-            for whole, part in zip(buffer, parts, strict=True):
-                whole[here] = part
+            features.numpy()[here] = table.features.to(dtype).numpy()
+            target.numpy()[here] = own.numpy()
         assert not positions.size, "a chunk has fewer rows than before the training"
-        features, target = (torch.from_numpy(whole[n_to_skip:]) for whole in buffer)
-        return features, target
+        return features[n_to_skip:], target[n_to_skip:]
 
 
 class _ClassCounts:
