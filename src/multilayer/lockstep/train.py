@@ -19,14 +19,7 @@ from multilayer.lockstep.stack import Stack
 from multilayer.runs.folder import Metrics, describe_failure
 from multilayer.stacking.compat import alike
 from multilayer.stacking.trial import CannotStackError, freeze_unused, try_step
-from multilayer.training.run import (
-    Result,
-    Training,
-    describe_end,
-    describe_fit,
-    load_and_build,
-    prepare,
-)
+from multilayer.training.run import Result, Training, load_and_build, prepare
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +188,7 @@ def _evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:
 def _describe_training(member: Member) -> dict[str, Any]:
     """What the manifest says of a member's training up to now, or until it diverged."""
     return {
-        **describe_fit(member.training, member.seconds),
+        **member.training.describe_fit(member.seconds),
         "stack_seconds": round(member.stack_seconds, 3),
     }
 
@@ -203,7 +196,7 @@ def _describe_training(member: Member) -> dict[str, Any]:
 def end(member: Member, metrics: Metrics) -> Result:
     """Write what a run leaves at its end."""
     manifest = member.training.manifest
-    manifest |= describe_end(member.training, metrics)
+    manifest |= member.training.describe_end(metrics)
     if member.left_at_step is not None:
         manifest["status"] = "diverged"
         if not manifest["stop_reason"].startswith("diverged"):

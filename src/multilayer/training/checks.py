@@ -143,20 +143,15 @@ def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any, int
         raise UserError(f"network: must be a torch.nn.Module, got {_described(network)}")
     if interval not in ("epoch", "step"):
         raise UserError(f"scheduler_interval: must be 'epoch' or 'step', got {interval!r}")
-    if isinstance(loss, type) or not (loss is None or callable(loss)):
-        raise UserError(
-            f"loss: must be an object that is called with outputs and targets, such as "
-            f"torch.nn.MSELoss(), got {_described(loss)}"
-        )
-    for name, given, kind, taken, example in (
-        ("optimizer", optimizer, Optimizer, "parameters", "torch.optim.Adam, lr=0.001"),
-        ("scheduler", scheduler, LRScheduler, "optimizer", "StepLR, step_size=10"),
+    called = "an object that is called with outputs and targets, such as torch.nn.MSELoss()"
+    maker = "what makes one from the {}, such as functools.partial({})".format
+    for name, given, refused, expected in (
+        ("loss", loss, type, called),
+        ("optimizer", optimizer, Optimizer, maker("parameters", "torch.optim.Adam, lr=0.001")),
+        ("scheduler", scheduler, LRScheduler, maker("optimizer", "StepLR, step_size=10")),
     ):
-        if isinstance(given, kind) or not (given is None or callable(given)):
-            raise UserError(
-                f"{name}: must be what makes one from the {taken}, such as "
-                f"functools.partial({example}), got {_described(given)}"
-            )
+        if isinstance(given, refused) or not (given is None or callable(given)):
+            raise UserError(f"{name}: must be {expected}, got {_described(given)}")
 
 
 def call_factory(name: str, factory: Callable[[Any], Any], argument: Any) -> Any:

@@ -68,6 +68,47 @@ class Training:
     n_steps: int
     resumed: Resumed | None = None
 
+    def describe_fit(self, seconds: float, n_before: int = 0) -> dict[str, Any]:
+        """The manifest's entries about the training, with those of the callbacks.
+
+        Args:
+            seconds: how long it took.
+            n_before: the steps of the run that was resumed, which are not part of the seconds.
+        """
+        n_steps = self.trainer.global_step
+        return {
+            "best_epoch": None,
+            "fit_seconds": round(seconds, 3),
+            "steps": n_steps,
+            "steps_per_second": round((n_steps - n_before) / seconds, 1) if seconds else None,
+            **self._entries_of_callbacks(),
+        }
+
+    def describe_end(self, metrics: Metrics) -> dict[str, Any]:
+        """The manifest's entries about the end: the status and why the training stopped."""
+        entries = {"status": "done", "stop_reason": self._limit_reached()}
+        entries |= self._entries_of_callbacks()
+        if not isfinite(metrics["train"]["loss"]):
+            entries["status"] = "diverged"
+        return {name: entries[name] for name in ("status", "stop_reason")}
+
+    def _entries_of_callbacks(self) -> dict[str, Any]:
+        """The entries that callbacks add to the manifest by their `manifest_entries`."""
+        entries: dict[str, Any] = {}
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            entries |= getattr(callback, "manifest_entries", dict)()
+        return entries
+
+    def _limit_reached(self) -> str:
+        """Why the training ended, if no callback says so."""
+        trainer = self.trainer
+        if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+            return f"reached trainer.max_steps={trainer.max_steps}"
+        if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= trainer.max_epochs:
+            return f"reached trainer.max_epochs={trainer.max_epochs}"
+        has_time = self.config["trainer"]["max_time"] is not None
+        return "reached trainer.max_time" if has_time else "stopped by a callback"
+
 
 def train(
     config: dict[str, Any], folder: str | Path, overrides: Sequence[str], *, quiet: bool
@@ -89,7 +130,7 @@ def train(
     with _recorded(training):
         _fit(training)
         metrics = _evaluate(training)
-        training.manifest.update(describe_end(training, metrics))
+        training.manifest.update(training.describe_end(metrics))
         training.run.write_metrics(metrics)
     return Result(metrics, training.manifest)
 
@@ -196,7 +237,7 @@ def _fit(training: Training) -> None:
     finally:
         callbacks = map(unwrapped, trainer.callbacks)  # type: ignore[attr-defined]
         apart = sum(getattr(each, "seconds_apart", 0.0) for each in callbacks)
-        training.manifest.update(describe_fit(training, perf_counter() - start - apart, n_before))
+        training.manifest.update(training.describe_fit(perf_counter() - start - apart, n_before))
 
 
 def _evaluate(training: Training) -> Metrics:
@@ -206,60 +247,11 @@ def _evaluate(training: Training) -> Metrics:
     return {split: module.evaluate(data.minibatches(split, device)) for split in get_args(Split)}
 
 
-def describe_fit(training: Training, seconds: float, n_before: int = 0) -> dict[str, Any]:
-    """The manifest's entries about the training.
-
-    Args:
-        training: what was trained.
-        seconds: how long it took.
-        n_before: the steps of the run that was resumed, which are not part of the seconds.
-
-    Returns:
-        The entries, with those of the callbacks.
-    """
-    n_steps = training.trainer.global_step
-    return {
-        "best_epoch": None,
-        "fit_seconds": round(seconds, 3),
-        "steps": n_steps,
-        "steps_per_second": round((n_steps - n_before) / seconds, 1) if seconds else None,
-        **_manifest_entries(training),
-    }
-
-
 def _describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
     """The manifest's entries about data and device."""
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"device": name, "data_fingerprint": data.fingerprint, "rows": data.count_rows()}
-
-
-def describe_end(training: Training, metrics: Metrics) -> dict[str, Any]:
-    """The manifest's entries about the end: the status and why the training stopped."""
-    entries = {"status": "done", "stop_reason": _limit_reached(training)}
-    entries |= _manifest_entries(training)
-    if not isfinite(metrics["train"]["loss"]):
-        entries["status"] = "diverged"
-    return {name: entries[name] for name in ("status", "stop_reason")}
-
-
-def _manifest_entries(training: Training) -> dict[str, Any]:
-    """The entries that callbacks add to the manifest by their `manifest_entries`."""
-    entries: dict[str, Any] = {}
-    for callback in training.trainer.callbacks:  # type: ignore[attr-defined]
-        entries |= getattr(callback, "manifest_entries", dict)()
-    return entries
-
-
-def _limit_reached(training: Training) -> str:
-    """Why the training ended, if no callback says so."""
-    trainer = training.trainer
-    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
-        return f"reached trainer.max_steps={trainer.max_steps}"
-    if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= trainer.max_epochs:
-        return f"reached trainer.max_epochs={trainer.max_epochs}"
-    has_time = training.config["trainer"]["max_time"] is not None
-    return "reached trainer.max_time" if has_time else "stopped by a callback"
 
 
 def objective(monitor: str, metrics: Metrics) -> float:
