@@ -200,30 +200,20 @@ class ColumnTypes:
         origin.check_none_missing(target, f"the target {self.target!r}")
         for label in self.not_features[1:]:
             origin.check_none_missing(batch[label], f"data.group_column {label!r}")
-        if target.dtype.is_float():
-            self._largest_of(to_float64(target), self.target, origin, "the target")
         numbers = {label: to_float64(batch[label]) for label in self.numbers}
-        for label, values in numbers.items():
-            largest = self._largest_of(values, label, origin)
-            self.numbers[label].examine(values)
+        floats = {self.target: to_float64(target)} if target.dtype.is_float() else {}
+        for label, values in (floats | numbers).items():
+            low, high = extent(values)
+            largest = max(-low, high)
+            if largest == np.inf:
+                what = "column" if label in numbers else "the target"
+                origin.check_finite(values, f"{what} {label!r}")
+            self.is_beyond_float32 |= largest > FLOAT32_MAX
+            if label in numbers:
+                self.numbers[label].examine(values)
             if largest > 2**53 and (said := lost_digits(batch[label])):
                 self.said_of_digits.setdefault(label, said)
         return numbers
-
-    def _largest_of(
-        self, values: Float64s, label: str, origin: Origin, what: str = "column"
-    ) -> float:
-        """The largest absolute value in a column `(B,)`; notes whether float32 holds it.
-
-        Raises:
-            UserError: For an infinite one.
-        """
-        low, high = extent(values)
-        largest = max(-low, high)
-        if largest == np.inf:
-            origin.check_finite(values, f"{what} {label!r}")
-        self.is_beyond_float32 |= largest > FLOAT32_MAX
-        return largest
 
     def needs_float64(self) -> bool:
         """Whether float32 would round one of the columns too coarsely, or may do so."""
@@ -254,44 +244,7 @@ class ColumnTypes:
                 f"{self.name}: the target {target.name!r} is {target[0]} in every row: there is "
                 "nothing to learn"
             )
-        dropped, categories, unchecked = dict(self.dropped), {}, {}
-        settled = {*self.categorical_columns, *self.known_words}
-        for label in self.features:
-            said = None
-            if label in numbers:
-                reason = self.numbers[label].reason_to_drop()
-            else:
-                if label not in settled and frame[label].dtype in WORDS:
-                    otherwise = as_override("data.categorical_columns", [label])
-                    said = check_stray_strings(frame[label], self.text, origin, otherwise=otherwise)
-                if said:
-                    log.warning(f"{name}: {said}")
-                is_declared = label in self.categorical_columns
-                reason = _reason_to_drop(frame[label], is_declared=is_declared)
-            if reason:
-                dropped[label] = reason
-                log.warning(f"{name}: column {label!r} is left out: {reason}")
-                continue
-            leave_out = f"leave it out with {as_override('data.drop_columns', [label])}"
-            if label in numbers:
-                if self.numbers[label].are_row_numbers():
-                    log.warning(
-                        f"{name}: column {label!r} has another number in every row; if it is a row "
-                        f"number, {leave_out}"
-                    )
-                is_target = _numbers_equal(numbers[label], target)
-            else:
-                is_target = _words_equal(frame[label], target)
-                categories[label] = _sorted_labels(frame[label])
-                if said is None and label not in settled:
-                    unchecked[label] = categories[label]
-            if is_target:
-                log.warning(
-                    f"{name}: column {label!r} equals the target; {leave_out} if it is not known "
-                    "where predictions are to be made"
-                )
-        if said := possibly_missing_warning(unchecked):
-            log.warning(f"{name}: {said}")
+        categories, dropped = self._find_categories(frame, numbers, origin, name)
         features = [label for label in self.features if label not in dropped]
         if not features:
             reasons = ", ".join(f"{each!r} ({current_key(why)})" for each, why in dropped.items())
@@ -302,6 +255,47 @@ class ColumnTypes:
         kinds = {label: kind_of(self.schema[label]) for label in features if label in numbers}
         times = {label: kind for label, kind in kinds.items() if kind != "numbers"}
         return replace(columns, has_odd_words=has_words, times=times)
+
+    def _find_categories(
+        self, frame: pl.DataFrame, numbers: Mapping[str, Floats], origin: Origin, name: str
+    ) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """The labels of each categorical feature, and why other columns are left out."""
+        settled = {*self.categorical_columns, *self.known_words}
+        unchecked = {}  # labels that may stand for missing values
+        categories, dropped = {}, dict(self.dropped)
+        for label in self.features:
+            said = None
+            if label in numbers:
+                reason = self.numbers[label].reason_to_drop()
+            else:
+                column = frame[label]
+                if label not in settled and column.dtype in WORDS:
+                    otherwise = as_override("data.categorical_columns", [label])
+                    said = check_stray_strings(column, self.text, origin, otherwise=otherwise)
+                _warn(name, said)
+                is_declared = label in self.categorical_columns
+                reason = _reason_to_drop(column, is_declared=is_declared)
+            if reason:
+                dropped[label] = reason
+                _warn(name, f"column {label!r} is left out: {reason}")
+                continue
+            said_of, leave_out = f"column {label!r}", as_override("data.drop_columns", [label])
+            if label in numbers:
+                is_target = _numbers_equal(numbers[label], frame[self.target])
+                if self.numbers[label].are_row_numbers():
+                    todo = f"if it is a row number, leave it out with {leave_out}"
+                    _warn(name, f"{said_of} has another number in every row; {todo}")
+            else:
+                is_target = _words_equal(column, frame[self.target])
+                categories[label] = _sorted_labels(column)
+                if said is None and label not in settled:
+                    unchecked[label] = categories[label]
+            if is_target:
+                todo = f"leave it out with {leave_out} if it is not known where"
+                todo += " predictions are to be made"
+                _warn(name, f"{said_of} equals the target; {todo}")
+        _warn(name, possibly_missing_warning(unchecked))
+        return categories, dropped
 
     def _check_words(self, column: pl.Series, origin: Origin) -> None:
         """Look for stray strings and missing values among the words of the target or the group."""
@@ -316,17 +310,22 @@ class ColumnTypes:
             and len(labels) <= MAX_INTEGER_CLASSES
             and not all(re.match(ANY_NUMBER, word) for word in labels)
         )
-        said, is_target = None, column.name == self.target
+        said, is_target = may_be_missing, column.name == self.target
         if is_target and self.task in (None, "regression") and not may_be_classes:
             otherwise = "data.task=multiclass"
-            said = check_stray_strings(column, self.text, origin, otherwise=otherwise)
-        if said := said or may_be_missing:
-            log.warning(f"{self.name}: {said}")
+            said = check_stray_strings(column, self.text, origin, otherwise=otherwise) or said
+        _warn(self.name, said)
 
 
 def is_fractional(dtype: pl.DataType) -> bool:
     """Whether the numbers of a column have decimals: in text they would be read as floats."""
     return dtype.is_float() or (isinstance(dtype, pl.Decimal) and dtype.scale > 0)
+
+
+def _warn(name: str, said: str | None) -> None:
+    """Log a warning about a table, if there is one."""
+    if said:
+        log.warning(f"{name}: {said}")
 
 
 def _sample(values: Float64s) -> Float64s:
@@ -336,10 +335,9 @@ def _sample(values: Float64s) -> Float64s:
 
 def _task_of(target: pl.Series) -> Task:
     """The task that a target column asks for."""
-    if is_fractional(target.dtype):
-        return "regression"
     n_values = target.drop_nulls().n_unique()
-    if target.dtype.is_numeric() and n_values > MAX_INTEGER_CLASSES:
+    is_count = target.dtype.is_numeric() and n_values > MAX_INTEGER_CLASSES
+    if is_fractional(target.dtype) or is_count:
         return "regression"
     return "binary" if n_values == 2 else "multiclass"
 
@@ -377,11 +375,9 @@ def _reason_to_drop(column: pl.Series, *, is_declared: bool) -> str | None:
         column: The column.
         is_declared: Whether the user has said that it is a category.
     """
-    if column.null_count() == len(column):
-        return _NO_VALUES
     n_values = column.n_unique()
     if n_values == 1:
-        return _ONE_VALUE
+        return _NO_VALUES if column.null_count() else _ONE_VALUE
     if column.dtype in WORDS and n_values == len(column) and not is_declared:
         return "it has another word in every row"
     return None

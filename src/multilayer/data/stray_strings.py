@@ -8,7 +8,14 @@ import polars as pl
 
 from multilayer.core.errors import as_override, quoted
 from multilayer.data.table_files import Origin
-from multilayer.data.text_format import KINDS, MARKS, PLACEHOLDERS, TextFormat, is_spelled_missing
+from multilayer.data.text_format import (
+    KINDS,
+    MARKS,
+    PLACEHOLDERS,
+    SPELLED_MISSING,
+    TextFormat,
+    is_spelled_missing,
+)
 
 _MAJORITY = 0.5
 """Where this fraction of a column's text is numbers or dates, the rest is a mistake."""
@@ -98,13 +105,11 @@ def possibly_missing_warning(labels: Mapping[str, Sequence[str]]) -> str | None:
     'NA', 'none' in 'name' count as labels; if they stand for missing values, say \
 data.missing=[NA,none]
     """
-    is_one = is_spelled_missing(pl.col("label")) | pl.col("label").is_in(PLACEHOLDERS)
-    schema = {"column": pl.String, "label": pl.String}
-    rows = [(column, label) for column, own in labels.items() for label in own]
-    found = pl.DataFrame(rows, schema, orient="row").filter(is_one)
-    if found.is_empty():
+    signs = {*SPELLED_MISSING, *PLACEHOLDERS}
+    found = [(name, word) for name, own in labels.items() for word in own if word.lower() in signs]
+    if not found:
         return None
-    columns, words = (found[each].unique(maintain_order=True).to_list() for each in found.columns)
+    columns, words = (list(dict.fromkeys(each)) for each in zip(*found, strict=True))
     return (
         f"{quoted(words)} in {quoted(columns)} count as labels; if they stand for missing "
         f"values, say {as_override('data.missing', words)}"

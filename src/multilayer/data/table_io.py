@@ -138,17 +138,6 @@ class TableFile:
                 self.with_nan.update(each.name for each in floats if each.is_nan().any())
                 yield self.typed(batch)
 
-    def as_written(self, file: Path) -> pl.DataFrame:
-        """The rows of one of the files as they stand there, with text as text."""
-        separator = self.separators[file]
-        with self._explaining(file):
-            if separator:
-                options: dict[str, Any] = {"infer_schema": False, "null_values": [""]}
-                rows = pl.scan_csv(file, separator=separator, glob=False, **options)
-            else:
-                rows = self._scan(file)
-            return pl.concat(checked_rows(rows.collect_batches(), file, separator))
-
     def _with_types_of(self, file: Path, schema: Schema) -> Schema:
         """The schema that holds for another file too."""
         other = self._types_in(file)
@@ -275,8 +264,13 @@ def read_with_types(
 
 def read_as_written(path: str | Path, text: TextFormat) -> pl.DataFrame:
     """The same table with every value as it stands in the file: in a text file all are text."""
-    table = TableFile(path, text, types_from_all=True)
-    parts = [table.as_written(file) for file in table.files]
+    table, parts = TableFile(path, text, types_from_all=True), []
+    for file, separator in table.separators.items():
+        with explaining(file, separator):
+            options: dict[str, Any] = {"separator": separator, "null_values": [""], "glob": False}
+            is_text = separator is not None
+            rows = pl.scan_csv(file, infer_schema=False, **options) if is_text else table.rows(file)
+            parts.append(pl.concat(checked_rows(rows.collect_batches(), file, separator)))
     for part in parts[1:]:
         part.columns = parts[0].columns  # which may differ in the spaces around them
     try:

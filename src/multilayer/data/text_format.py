@@ -351,31 +351,24 @@ def label_indices(words: pl.Series, labels: Sequence[str]) -> pl.Series:
     >>> label_indices(pl.Series(["b", "1.0", "c", "2.50"]), ["1", "b", "2.5"]).to_list()
     [1, 0, None, 2]
     """
-    codes = _lookup(words, {label: index for index, label in enumerate(labels)})
-    values = {_as_value(label): index for index, label in enumerate(labels)}
-    values.pop(None, None)
-    unknown = words.filter(codes.is_null()).unique()
-    others = unknown.filter(unknown.str.contains(_VALUE)).to_list() if values else []
-    known = {word: values[_as_value(word)] for word in others if _as_value(word) in values}
-    return codes.fill_null(_lookup(words, known)) if known else codes
+    exact = {label: index for index, label in enumerate(labels)}
+    others = {_as_value(label): index for label, index in exact.items()}
+    distinct = words.drop_nulls().unique()
+    codes = [exact[each] if each in exact else others.get(_as_value(each)) for each in distinct]
+    new = pl.Series(codes, dtype=pl.Int64)
+    return words.replace_strict(distinct, new, default=None, return_dtype=pl.Int64)
 
 
-def _lookup(words: pl.Series, values: Mapping[str, int]) -> pl.Series:
-    """The value of each word; null for those that have none."""
-    old, new = pl.Series(list(values), dtype=pl.String), pl.Series(values.values(), dtype=pl.Int64)
-    return words.replace_strict(old, new, default=None, return_dtype=pl.Int64)
-
-
-def _as_value(label: str) -> Decimal | str | None:
-    """A label that is a number, with all its digits, or a boolean; None for any other label.
+def _as_value(label: str) -> Decimal | str:
+    """A label that is a number, with all its digits, or a boolean; any other label as it is.
 
     >>> _as_value("1.50") == _as_value("1.5"), _as_value("True") == _as_value("true")
     (True, True)
-    >>> _as_value("01") is None
-    True
+    >>> _as_value("01")
+    '01'
     """
     if not re.match(_VALUE, label):
-        return None
+        return label
     return label.lower() if label.isalpha() else Decimal(label)
 
 
