@@ -50,7 +50,7 @@ _SAMPLE_ROWS = 128
 """Rows of each batch, at least, from which it is judged whether float32 holds a column."""
 
 
-class NumericColumn:
+class _NumericColumn:
     """What has to be known of a column of numbers, collected batch by batch."""
 
     def __init__(self, dtype: pl.DataType) -> None:
@@ -168,7 +168,7 @@ class ColumnTypes:
         for label in (*self.features, self.target):
             self._check_scalar(label)
         self.numbers = {
-            label: NumericColumn(self.schema[label])
+            label: _NumericColumn(self.schema[label])
             for label in self.features
             if is_number(self.schema[label]) and label not in self.categorical_columns
         }

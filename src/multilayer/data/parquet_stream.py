@@ -30,7 +30,7 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.split import check_class_counts
 from multilayer.data.table import Columns, Split, Table
 from multilayer.data.table_builder import TableBuilder, encode_table
-from multilayer.data.table_files import Origin, explaining, separator_of
+from multilayer.data.table_files import Origin, TextFile, explaining
 from multilayer.data.table_io import TableFile
 from multilayer.nn.losses import Task
 
@@ -310,7 +310,8 @@ def _how_to_convert(file: Path) -> str:
     source = json.dumps(str(file), ensure_ascii=False)
     target = json.dumps(str(file.with_name(file.name.partition(".")[0] + ".parquet")))
     reader = "ipc" if file.suffix.lower() == ".arrow" else "csv"
-    tabs = r', separator="\t"' if separator_of(file) == "\t" else ""
+    text = TextFile.of(file)
+    tabs = r', separator="\t"' if text and text.separator == "\t" else ""
     program = f"import polars; polars.scan_{reader}({source}{tabs}).sink_parquet({target})"
     return (
         f"data.stream=true reads Parquet, not {file.name}; write it once as Parquet: "

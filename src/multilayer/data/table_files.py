@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,7 @@ from multilayer.core.errors import UserError, first_line, quoted
 from multilayer.data.text_format import plain_name
 
 _WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
-_READABLE = (
-    *_WRITABLE,
-    *(f"{text}.{packed}" for text in ("csv", "tsv") for packed in ("gz", "zst")),
-)
+_READABLE = (*_WRITABLE, "csv.gz", "csv.zst", "tsv.gz", "tsv.zst")
 _WILDCARDS = frozenset("*?[")
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -136,141 +133,180 @@ def _check_ending(path: Path, endings: Sequence[str]) -> Path:
     return path
 
 
-def separator_of(path: Path, decimal: str = ".") -> str | None:
-    """What separates the values of a text file, compressed or not; None for one of another kind.
-
-    With decimal commas, a table may be separated by semicolons, as spreadsheets do.
-    """
-    *_, ending = [each for each in path.suffixes if each.lower() not in (".gz", ".zst")] or [""]
-    separator = _SEPARATORS.get(ending.lower())
-    if separator == "," == decimal:
-        with explaining(path, separator):
-            return ";" if ";" in _first_line(path) else ","
-    return separator
-
-
-@contextmanager
-def explaining(
-    file: Path, separator: str | None = None, *, may_be_types: bool = False
-) -> Iterator[None]:
-    """Say what is wrong with a file that polars cannot read.
-
-    Args:
-        file: The file.
-        separator: What separates the values of a text file.
-        may_be_types: Whether columns may be of other types than inferred.
-
-    Raises:
-        UserError: In place of polars' own error.
-        OtherTypesError: If types may be the reason, and no other is found.
-    """
-    try:
-        yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        fault = None
-        if separator:
-            with explaining(file):  # not even its lines may be readable
-                fault = _find_fault(file, separator, was_refused=not may_be_types)
-            if may_be_types and not fault:
-                raise OtherTypesError from error
-        raise UserError(f"{file}: {fault or f'cannot be read: {first_line(error)}'}") from error
-
-
-def header_fault(path: Path, separator: str) -> str | None:
-    """What is wrong with a file's header: there is none, or columns have the same name.
-
-    Args:
-        path: The file.
-        separator: Between values. A header of one name that holds another separator is wrong too.
-    """
-    line = _first_line(path)
-    if not line.strip():
-        what = "its first line is blank" if line else "empty"
-        return f"{what}, expected a header with the names of the columns"
-    if "\r" in line.rstrip():
-        return "its lines end with \\r alone; save the file with \\n after each line"
-    if line.lower().startswith("sep="):
-        return f"its first line, {line.strip()!r}, is no header; delete that line"
-    try:
-        names = [plain_name(name) for name in next(csv.reader([line], delimiter=separator))]
-    except csv.Error as error:
-        return f"the header cannot be read: {error}"
-    if _UNDECODABLE in line and not _is_utf8(path):
-        return "the header is not UTF-8; save the file as UTF-8"
-    others = {mark: word for mark, word in _SEPARATOR_NAMES.items() if mark in names[0]}
-    if len(names) == 1 and others:
-        comma = "; if it is written 0,5, say \"data.decimal=','\"" if ";" in others else ""
-        return (
-            f"its columns are separated by {' and '.join(others.values())}; they must be "
-            f"by {_SEPARATOR_NAMES[separator]}, and 0.5 written with a point{comma}"
-        )
-    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-    return f"several columns are called {quoted(twice)}" if twice else None
-
-
-def checked_rows(
-    batches: Iterable[pl.DataFrame], path: Path, separator: str | None
-) -> Iterator[pl.DataFrame]:
-    """The rows that polars read from a file, of a text file without the blank lines at its end.
-
-    polars pads rows that are too short, and takes a blank line for a row. Such a row ends with a
-    missing value: only if there are any, the file is read again line by line.
-
-    Raises:
-        UserError: For a row with too few values.
-    """
-    held = n_blank = None
-    for batch in batches:
-        rows = batch if held is None else pl.concat([held, batch])
-        if n_blank is None and separator and rows.width > 1 and rows.to_series(-1).null_count():
-            if fault := _find_fault(path, separator):
-                raise UserError(f"{path}: {fault}")
-            n_blank = _n_blank_at_end(path)
-        if n_blank:
-            n_kept = max(0, rows.height - n_blank)
-            rows, held = rows[:n_kept], rows[n_kept:]
-        yield rows
-
-
-def has_odd_digits(path: Path) -> bool:
-    """Whether a file has digits of another script: polars infers numbers, but cannot read them."""
-    return _any_line(path, pl.col("line").str.contains(r"[^\P{Nd}0-9]"))
-
-
-def _n_blank_at_end(path: Path) -> int:
-    """How many lines at the end are blank."""
-    last = pl.col("number").filter(pl.col("line").str.strip_chars() != "").max()
-    found = _lines(path).with_row_index("number").select(pl.len() - 1 - last)
-    return int(found.collect(engine="streaming").item())
-
-
-def _find_fault(path: Path, separator: str, *, was_refused: bool = False) -> str | None:
-    """A message about the first row that does not fit the header; None if all do.
-
-    Blank lines at the end are not rows.
+@dataclass(frozen=True)
+class TextFile:
+    """A table as text, compressed or not, whose lines tell what polars does not.
 
     Args:
         path: The file.
         separator: Between values.
-        was_refused: Whether polars cannot read the file, whatever the types of its columns. Then
-            rows with misplaced quotes are reported even if they fit: polars reads some of them.
     """
-    rows = csv.reader(_read_lines(path), delimiter=separator)
-    width = len(next(rows, []))
-    line = pl.col("line")  # polars looks at lines many times faster than Python reads rows
-    is_odd = line.str.count_matches(separator, literal=True) != width - 1
-    if not _any_line(path, is_odd | line.str.contains(f'["{_UNDECODABLE}]')):
-        return None
-    number, problem = _find_misfit(rows, width, was_decoded=_is_utf8(path))
-    if number or was_refused:
-        quote = _find_quote(path, separator)
-        if quote is not None and (problem is None or quote <= number):
-            where = f"row {quote}" if quote else "the header"
+
+    path: Path
+    separator: str
+
+    @classmethod
+    def of(cls, path: Path, decimal: str = ".") -> Self | None:
+        """The file, if its name says that it is text.
+
+        With decimal commas, a table may be separated by semicolons, as spreadsheets do.
+        """
+        *_, ending = [each for each in path.suffixes if each.lower() not in (".gz", ".zst")] or [""]
+        separator = _SEPARATORS.get(ending.lower())
+        if separator is None:
+            return None
+        file = cls(path, separator)
+        if separator == "," == decimal:
+            with explaining(path, file):
+                return cls(path, ";" if ";" in file.first_line() else ",")
+        return file
+
+    def header_fault(self) -> str | None:
+        """What is wrong with a file's header: there is none, or columns have the same name.
+
+        A header of one name that holds another separator is wrong too.
+        """
+        line = self.first_line()
+        if not line.strip():
+            what = "its first line is blank" if line else "empty"
+            return f"{what}, expected a header with the names of the columns"
+        if "\r" in line.rstrip():
+            return "its lines end with \\r alone; save the file with \\n after each line"
+        if line.lower().startswith("sep="):
+            return f"its first line, {line.strip()!r}, is no header; delete that line"
+        try:
+            names = [
+                plain_name(name) for name in next(csv.reader([line], delimiter=self.separator))
+            ]
+        except csv.Error as error:
+            return f"the header cannot be read: {error}"
+        if _UNDECODABLE in line and not self._is_utf8():
+            return "the header is not UTF-8; save the file as UTF-8"
+        others = {mark: word for mark, word in _SEPARATOR_NAMES.items() if mark in names[0]}
+        if len(names) == 1 and others:
+            comma = "; if it is written 0,5, say \"data.decimal=','\"" if ";" in others else ""
             return (
-                f"{where} has a quote within a value, or one that nothing closes; put such a value "
-                'in quotes and each quote within it twice: "5"" pipe"'
+                f"its columns are separated by {' and '.join(others.values())}; they must be "
+                f"by {_SEPARATOR_NAMES[self.separator]}, and 0.5 written with a point{comma}"
             )
-    return problem
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        return f"several columns are called {quoted(twice)}" if twice else None
+
+    def checked_rows(self, batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """The rows that polars read from a file, of a text file without the blank lines at its end.
+
+        polars pads rows that are too short, and takes a blank line for a row. Such a row ends with
+        a missing value: only if there are any, the file is read again line by line.
+
+        Raises:
+            UserError: For a row with too few values.
+        """
+        held = n_blank = None
+        for batch in batches:
+            rows = batch if held is None else pl.concat([held, batch])
+            if n_blank is None and rows.width > 1 and rows.to_series(-1).null_count():
+                if fault := self.find_fault():
+                    raise UserError(f"{self.path}: {fault}")
+                n_blank = self._n_blank_at_end()
+            if n_blank:
+                n_kept = max(0, rows.height - n_blank)
+                rows, held = rows[:n_kept], rows[n_kept:]
+            yield rows
+
+    def has_odd_digits(self) -> bool:
+        """Whether it has digits of another script: polars infers numbers, but cannot read them."""
+        return self._any_line(pl.col("line").str.contains(r"[^\P{Nd}0-9]"))
+
+    def _n_blank_at_end(self) -> int:
+        """How many lines at the end are blank."""
+        last = pl.col("number").filter(pl.col("line").str.strip_chars() != "").max()
+        found = self._lines().with_row_index("number").select(pl.len() - 1 - last)
+        return int(found.collect(engine="streaming").item())
+
+    def find_fault(self, *, was_refused: bool = False) -> str | None:
+        """A message about the first row that does not fit the header; None if all do.
+
+        Blank lines at the end are not rows.
+
+        Args:
+            was_refused: Whether polars cannot read it, whatever the types of its columns. Then
+                rows with misplaced quotes are reported even if they fit: polars reads some of them.
+        """
+        rows = csv.reader(self._read_lines(), delimiter=self.separator)
+        width = len(next(rows, []))
+        line = pl.col("line")  # polars looks at lines many times faster than Python reads rows
+        is_odd = line.str.count_matches(self.separator, literal=True) != width - 1
+        if not self._any_line(is_odd | line.str.contains(f'["{_UNDECODABLE}]')):
+            return None
+        number, problem = _find_misfit(rows, width, was_decoded=self._is_utf8())
+        if number or was_refused:
+            quote = self._find_quote()
+            if quote is not None and (problem is None or quote <= number):
+                where = f"row {quote}" if quote else "the header"
+                return (
+                    f"{where} has a quote within a value, or one that nothing closes; put such a "
+                    'value in quotes and each quote within it twice: "5"" pipe"'
+                )
+        return problem
+
+    def _find_quote(self) -> int | None:
+        """The first row in which quotes do not enclose whole values; 0 for the header.
+
+        Pairs of quotes within a value are ignored, as polars does.
+        """
+        inside = '[^"]*(?:""[^"]*)*'
+        other = f'[^"{self.separator}]'
+        value = f'(?:"{inside}"|(?:{other}(?:{other}|"{other}*")*)?)'
+        whole = re.compile(f"{value}(?:{self.separator}{value})*\\n")
+        beginning = re.compile(f'(?:{value}{self.separator})*"{inside}')
+        number, held, is_open = 0, "", False
+        for line in self._read_lines():
+            is_open ^= line.count('"') % 2 == 1
+            if is_open and not held and not beginning.fullmatch(line):
+                return number
+            held += line  # a value may have several lines
+            if is_open:
+                continue
+            if '"' in held and not whole.fullmatch(held):
+                return number
+            number, held = number + 1, ""
+        return number if held else None
+
+    def _is_utf8(self) -> bool:
+        """Whether a file can be decoded."""
+        try:
+            self._lines(encoding="utf8").select(pl.col("line").count()).collect(engine="streaming")
+        except pl.exceptions.ComputeError:
+            return False
+        return True
+
+    def _any_line(self, condition: pl.Expr) -> bool:
+        """Whether a condition on `line` holds for any line of a file."""
+        return bool(self._lines().select(condition.any()).collect(engine="streaming").item())
+
+    def first_line(self) -> str:
+        """The first line of a file; "" if it is empty."""
+        return next(self._read_lines(1), "")
+
+    def _read_lines(self, n: int | None = None) -> Iterator[str]:
+        """The lines of a file, at most n."""
+        for batch in self._lines().slice(0, n).collect_batches():
+            yield from batch["line"] + "\n"
+
+    def _lines(self, encoding: Literal["utf8", "utf8-lossy"] = "utf8-lossy") -> pl.LazyFrame:
+        """Its lines, decompressed by polars; what is not UTF-8 is replaced, or an error."""
+        return pl.scan_csv(
+            self.path,
+            has_header=False,
+            separator="\x1f",  # hardly any text holds it: each line is one value
+            truncate_ragged_lines=True,
+            extra_columns="ignore",
+            quote_char=None,
+            encoding=encoding,
+            schema={"line": pl.String},
+            raise_if_empty=False,
+            glob=False,
+        ).fill_null("")
 
 
 def _find_misfit(
@@ -297,66 +333,28 @@ def _find_misfit(
     return 0, None
 
 
-def _find_quote(path: Path, separator: str) -> int | None:
-    """The first row in which quotes do not enclose whole values; 0 for the header.
+@contextmanager
+def explaining(
+    file: Path, text: TextFile | None = None, *, may_be_types: bool = False
+) -> Iterator[None]:
+    """Say what is wrong with a file that polars cannot read.
 
-    Pairs of quotes within a value are ignored, as polars does.
+    Args:
+        file: The file.
+        text: The same, if it is text.
+        may_be_types: Whether columns may be of other types than inferred.
+
+    Raises:
+        UserError: In place of polars' own error.
+        OtherTypesError: If types may be the reason, and no other is found.
     """
-    inside = '[^"]*(?:""[^"]*)*'
-    other = f'[^"{separator}]'
-    value = f'(?:"{inside}"|(?:{other}(?:{other}|"{other}*")*)?)'
-    whole = re.compile(f"{value}(?:{separator}{value})*\\n")
-    beginning = re.compile(f'(?:{value}{separator})*"{inside}')
-    number, held, is_open = 0, "", False
-    for line in _read_lines(path):
-        is_open ^= line.count('"') % 2 == 1
-        if is_open and not held and not beginning.fullmatch(line):
-            return number
-        held += line  # a value may have several lines
-        if is_open:
-            continue
-        if '"' in held and not whole.fullmatch(held):
-            return number
-        number, held = number + 1, ""
-    return number if held else None
-
-
-def _is_utf8(path: Path) -> bool:
-    """Whether a file can be decoded."""
     try:
-        _lines(path, encoding="utf8").select(pl.col("line").count()).collect(engine="streaming")
-    except pl.exceptions.ComputeError:
-        return False
-    return True
-
-
-def _any_line(path: Path, condition: pl.Expr) -> bool:
-    """Whether a condition on `line` holds for any line of a file."""
-    return bool(_lines(path).select(condition.any()).collect(engine="streaming").item())
-
-
-def _first_line(path: Path) -> str:
-    """The first line of a file; "" if it is empty."""
-    return next(_read_lines(path, 1), "")
-
-
-def _read_lines(path: Path, n: int | None = None) -> Iterator[str]:
-    """The lines of a file, at most n."""
-    for batch in _lines(path).slice(0, n).collect_batches():
-        yield from batch["line"] + "\n"
-
-
-def _lines(path: Path, encoding: Literal["utf8", "utf8-lossy"] = "utf8-lossy") -> pl.LazyFrame:
-    """The lines of a file, decompressed by polars; what is not UTF-8 is replaced, or an error."""
-    return pl.scan_csv(
-        path,
-        has_header=False,
-        separator="\x1f",  # hardly any text holds it: each line is one value
-        truncate_ragged_lines=True,
-        extra_columns="ignore",
-        quote_char=None,
-        encoding=encoding,
-        schema={"line": pl.String},
-        raise_if_empty=False,
-        glob=False,
-    ).fill_null("")
+        yield
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        fault = None
+        if text:
+            with explaining(file):  # not even its lines may be readable
+                fault = text.find_fault(was_refused=not may_be_types)
+            if may_be_types and not fault:
+                raise OtherTypesError from error
+        raise UserError(f"{file}: {fault or f'cannot be read: {first_line(error)}'}") from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
 import polars as pl
 import polars.selectors as cs
@@ -15,13 +15,10 @@ from multilayer.core.files import whole_file
 from multilayer.data.table_files import (
     Origin,
     OtherTypesError,
+    TextFile,
     check_input,
     check_output,
-    checked_rows,
     explaining,
-    has_odd_digits,
-    header_fault,
-    separator_of,
 )
 from multilayer.data.text_format import (
     Roles,
@@ -80,10 +77,26 @@ class TableFile:
         self.name = Path(path).name
         self.text, self.roles = text or TextFormat(), roles or {}
         self.types_from_all = types_from_all
-        self.separators = {file: separator_of(file, self.text.decimal) for file in self.files}
+        self.texts = {file: TextFile.of(file, self.text.decimal) for file in self.files}
         self.raw: dict[Path, Schema] = {}
         self.stats: dict[Path, dict[str, TextStats]] = {}
         self.with_nan: set[str] = set()  # columns of numbers in which polars has read NaN
+
+    @classmethod
+    def read(cls, build: Callable[[Self], _T], *options: Any) -> _T:
+        """What `build` makes of a table; again with types from all rows, if the others do not fit.
+
+        Args:
+            build: Reads the table.
+            options: Its path, and how it is written and what is known of it, as for the class.
+
+        Raises:
+            UserError: As the class does.
+        """
+        try:
+            return build(cls(*options))
+        except OtherTypesError:
+            return build(cls(*options, types_from_all=True))
 
     @cached_property
     def schema(self) -> Schema:
@@ -106,11 +119,11 @@ class TableFile:
 
     def rows(self, file: Path) -> pl.LazyFrame:
         """The rows of one of the files, with text as it is written: see `typed`."""
-        if self.separators[file] is None:
+        if not (text := self.texts[file]):
             return self._scan(file)
         raw, schema = self.raw[file], self.schema
         types = {name: raw[name] if raw[name] in _UNPARSED else schema[name] for name in raw}
-        return self._scan_text(file, types)
+        return self._scan_text(text, types)
 
     def typed(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Some columns of `rows` in the types of the schema.
@@ -130,11 +143,11 @@ class TableFile:
             OtherTypesError: Likewise.
         """
         n_rows = max(1, _BATCH_VALUES // len(self.schema))
-        separator = self.separators[file]
+        text = self.texts[file]
         with self._explaining(file):
             batches = self.rows(file).collect_batches(chunk_size=n_rows)
-            for batch in checked_rows(batches, file, separator):
-                floats = batch.select(cs.float()) if separator else pl.DataFrame()
+            for batch in text.checked_rows(batches) if text else batches:
+                floats = batch.select(cs.float()) if text else pl.DataFrame()
                 self.with_nan.update(each.name for each in floats if each.is_nan().any())
                 yield self.typed(batch)
 
@@ -143,12 +156,12 @@ class TableFile:
         other = self._types_in(file)
         problem = _difference(schema, other)
         if problem is None:
-            or_words = self.types_from_all and all(self.separators.values())
+            or_words = self.types_from_all and all(self.texts.values())
             found = {n: _common(dtype, other[n], or_words=or_words) for n, dtype in schema.items()}
             types = {n: dtype for n, dtype in found.items() if dtype is not None}
             if len(types) == len(schema):
                 return types
-            if not self.types_from_all and any(self.separators.values()):
+            if not self.types_from_all and any(self.texts.values()):
                 raise OtherTypesError
             name = next(n for n in schema if n not in types)
             problem = f"its column {name!r} holds {other[name]} instead of {schema[name]}"
@@ -169,7 +182,7 @@ class TableFile:
                 found = [stats[name] for stats in self.stats.values() if name in stats]
                 if len(found) < len(self.files):  # it is text in some of the files alone
                     found = [self.stats[file][name]]
-                is_text_file = self.separators[file] is not None
+                is_text_file = self.texts[file] is not None
                 types[name] = self._column(name).infer_type(*found, is_text_file=is_text_file)
         return types
 
@@ -182,7 +195,7 @@ class TableFile:
             n_rows, stats = text_stats(rows.head(_ROWS_FOR_TYPES), texts)
             if n_rows == _ROWS_FOR_TYPES:  # there may be more
                 own = {each: each.infer_type(stats[each.name], is_text_file=True) for each in texts}
-                if self.types_from_all or not self.separators[file]:
+                if self.types_from_all or not self.texts[file]:
                     undecided = [each for each, dtype in own.items() if dtype != pl.String]
                     stats |= text_stats(rows, undecided)[1]
                 elif pl.Null in own.values():
@@ -191,33 +204,33 @@ class TableFile:
 
     def _explaining(self, file: Path) -> AbstractContextManager[None]:
         """Say what is wrong with one of the files that polars cannot read."""
-        return explaining(file, self.separators[file], may_be_types=not self.types_from_all)
+        return explaining(file, self.texts[file], may_be_types=not self.types_from_all)
 
     def _scan(self, file: Path) -> pl.LazyFrame:
         """The rows of a file, in the types of its own rows."""
-        separator = self.separators[file]
-        if separator is None:
+        text = self.texts[file]
+        if text is None:
             scan = pl.scan_parquet if file.suffix.lower() == ".parquet" else pl.scan_ipc
             return scan(file, glob=False).rename(plain_name)
-        if fault := header_fault(file, separator):
+        if fault := text.header_fault():
             raise UserError(f"{file}: {fault}")
         inferred = ("number", "as inferred")
         labels = [name for name, role in self.roles.items() if role not in inferred]
-        is_odd = self.types_from_all and has_odd_digits(file)
+        is_odd = self.types_from_all and text.has_odd_digits()
         return self._scan_text(
-            file,
+            text,
             dict.fromkeys(labels, pl.String()),
             infer_schema=self.text.is_plain and not is_odd,
             infer_schema_length=None if self.types_from_all else _ROWS_FOR_TYPES,
         )
 
-    def _scan_text(self, file: Path, types: Schema, **options: Any) -> pl.LazyFrame:
+    def _scan_text(self, file: TextFile, types: Schema, **options: Any) -> pl.LazyFrame:
         """A text file as polars reads it lazily, some of its columns in types that are given."""
         for name, value in _POLARS_READS.items():
             os.environ.setdefault(name, value)
         as_before = "as inferred" in self.roles.values()  # then `""` was a label, as in polars
         options["null_values"] = None if as_before else ["", *self.text.missing_words]
-        scan = partial(pl.scan_csv, file, separator=str(self.separators[file]), glob=False)
+        scan = partial(pl.scan_csv, file.path, separator=file.separator, glob=False)
         names = {name: plain_name(name) for name in scan(infer_schema=False).collect_schema()}
         own = {name: types[plain] for name, plain in names.items() if plain in types}
         return scan(schema_overrides=own, **options).rename(names)
@@ -243,34 +256,20 @@ def read_frame(
     Raises:
         UserError: As `TableFile` does.
     """
-    return read_with_types(path, text, roles, _whole)
-
-
-def read_with_types(
-    path: str | Path, text: TextFormat | None, roles: Roles | None, build: Callable[[TableFile], _T]
-) -> _T:
-    """What `build` makes of a table; again with types from all rows, if those inferred do not fit.
-
-    The other arguments are those of `TableFile`.
-
-    Raises:
-        UserError: As `TableFile` does.
-    """
-    try:
-        return build(TableFile(path, text, roles))
-    except OtherTypesError:
-        return build(TableFile(path, text, roles, types_from_all=True))
+    return TableFile.read(_whole, path, text, roles)
 
 
 def read_as_written(path: str | Path, text: TextFormat) -> pl.DataFrame:
     """The same table with every value as it stands in the file: in a text file all are text."""
     table, parts = TableFile(path, text, types_from_all=True), []
-    for file, separator in table.separators.items():
-        with explaining(file, separator):
-            options: dict[str, Any] = {"separator": separator, "null_values": [""], "glob": False}
-            is_text = separator is not None
-            rows = pl.scan_csv(file, infer_schema=False, **options) if is_text else table.rows(file)
-            parts.append(pl.concat(checked_rows(rows.collect_batches(), file, separator)))
+    for file, own in table.texts.items():
+        with explaining(file, own):
+            if own:
+                options: dict[str, Any] = {"infer_schema": False, "null_values": [""]}
+                rows = pl.scan_csv(file, separator=own.separator, glob=False, **options)
+                parts.append(pl.concat(own.checked_rows(rows.collect_batches())))
+            else:
+                parts.append(table.rows(file).collect())
     for part in parts[1:]:
         part.columns = parts[0].columns  # which may differ in the spaces around them
     try:

@@ -15,8 +15,8 @@ from multilayer.data.datamodule import DataModule
 from multilayer.data.parquet_stream import ParquetStream
 from multilayer.data.table import Columns, Split, Table, concat_splits
 from multilayer.data.table_builder import Float64NeededError, TableBuilder, encode_table
-from multilayer.data.table_files import Origin, check_input, separator_of
-from multilayer.data.table_io import TableFile, read_frame, read_with_types
+from multilayer.data.table_files import Origin, TextFile, check_input
+from multilayer.data.table_io import TableFile, read_frame
 from multilayer.data.text_format import Role, TextFormat, label_indices, labels_as_text, plain_name
 from multilayer.nn.losses import Task
 
@@ -117,7 +117,7 @@ class TableData(DataModule):
         if known and known.times is None:  # of an older version, which read labels differently
             labels = [*known.columns_of_words, self.builder_options["group_column"] or ""]
             roles = roles | dict.fromkeys(labels, "as inferred")
-        return read_with_types(self.paths["train"], self.text, roles, self._build)
+        return TableFile.read(self._build, self.paths["train"], self.text, roles)
 
     def _build(self, file: TableFile) -> Table:
         """The table in the training file."""
@@ -171,7 +171,7 @@ def read_frame_like(
     """
     frame, origin = read_frame(path, text, columns.roles(text))
     empty = [name.strip() for name, labels in columns.categories.items() if "" in labels]
-    if empty and separator_of(check_input(path)[0]):
+    if empty and TextFile.of(check_input(path)[0]):
         log.warning(
             f"{origin.name}: {quoted(empty)}: empty values count as a label, as in training"
         )
