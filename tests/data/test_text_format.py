@@ -28,7 +28,6 @@ from multilayer.data.text_format import (
     SPELLED_MISSING,
     TextColumn,
     TextFormat,
-    text_stats,
 )
 
 from ..conftest import Run
@@ -131,7 +130,7 @@ def test_numbers_among_missing_values_are_numbers(values: list[str]) -> None:
     """Whatever spellings come together, and whatever the share of them is."""
     text = TextColumn("x", TextFormat(), "number")
     column = pl.Series("x", [*values, "0.5", "n/a"])
-    n_rows, stats = text_stats(column.to_frame().lazy(), [text])
+    n_rows, stats = TextColumn.stats_of(column.to_frame().lazy(), [text])
     assert n_rows == len(column)
     assert text.infer_type(stats["x"], is_text_file=True) == pl.Float64
     found = text.cast(column, pl.Float64())

@@ -28,6 +28,7 @@ from multilayer.data.text_format import (
     ANY_NUMBER,
     WORDS,
     TextFormat,
+    is_fractional,
     is_number,
     kind_of,
     labels_as_text,
@@ -279,21 +280,21 @@ class ColumnTypes:
                 dropped[label] = reason
                 _warn(name, f"column {label!r} is left out: {reason}")
                 continue
-            said_of, leave_out = f"column {label!r}", as_override("data.drop_columns", [label])
+            what = f"column {label!r}"
+            leave_out = f"leave it out with {as_override('data.drop_columns', [label])}"
             if label in numbers:
                 is_target = _numbers_equal(numbers[label], frame[self.target])
                 if self.numbers[label].are_row_numbers():
-                    todo = f"if it is a row number, leave it out with {leave_out}"
-                    _warn(name, f"{said_of} has another number in every row; {todo}")
+                    todo = f"if it is a row number, {leave_out}"
+                    _warn(name, f"{what} has another number in every row; {todo}")
             else:
                 is_target = _words_equal(column, frame[self.target])
                 categories[label] = _sorted_labels(column)
                 if said is None and label not in settled:
                     unchecked[label] = categories[label]
             if is_target:
-                todo = f"leave it out with {leave_out} if it is not known where"
-                todo += " predictions are to be made"
-                _warn(name, f"{said_of} equals the target; {todo}")
+                todo = f"{leave_out} if it is not known where predictions are to be made"
+                _warn(name, f"{what} equals the target; {todo}")
         _warn(name, possibly_missing_warning(unchecked))
         return categories, dropped
 
@@ -315,11 +316,6 @@ class ColumnTypes:
             otherwise = "data.task=multiclass"
             said = check_stray_strings(column, self.text, origin, otherwise=otherwise) or said
         _warn(self.name, said)
-
-
-def is_fractional(dtype: pl.DataType) -> bool:
-    """Whether the numbers of a column have decimals: in text they would be read as floats."""
-    return dtype.is_float() or (isinstance(dtype, pl.Decimal) and dtype.scale > 0)
 
 
 def _warn(name: str, said: str | None) -> None:

@@ -25,13 +25,14 @@ from multilayer.data.batches import (
     preprocess_features,
     preprocess_target,
 )
-from multilayer.data.column_types import MAX_INTEGER_CLASSES, is_fractional
+from multilayer.data.column_types import MAX_INTEGER_CLASSES
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.split import check_class_counts
 from multilayer.data.table import Columns, Split, Table
 from multilayer.data.table_builder import TableBuilder, encode_table
 from multilayer.data.table_files import Origin, TextFile, explaining
 from multilayer.data.table_io import TableFile
+from multilayer.data.text_format import is_fractional
 from multilayer.nn.losses import Task
 
 _CHUNK_VALUES = 2**21

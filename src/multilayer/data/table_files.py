@@ -175,9 +175,7 @@ class TextFile:
         if line.lower().startswith("sep="):
             return f"its first line, {line.strip()!r}, is no header; delete that line"
         try:
-            names = [
-                plain_name(name) for name in next(csv.reader([line], delimiter=self.separator))
-            ]
+            names = list(map(plain_name, next(csv.reader([line], delimiter=self.separator))))
         except csv.Error as error:
             return f"the header cannot be read: {error}"
         if _UNDECODABLE in line and not self._is_utf8():

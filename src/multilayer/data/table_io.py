@@ -27,7 +27,6 @@ from multilayer.data.text_format import (
     TextStats,
     kind_of,
     plain_name,
-    text_stats,
 )
 
 _ROWS_FOR_TYPES = 5_000
@@ -192,12 +191,12 @@ class TableFile:
             rows = self._scan(file)
             self.raw[file] = schema = rows.collect_schema()
             texts = [self._column(name) for name, dtype in schema.items() if dtype in _TEXTS]
-            n_rows, stats = text_stats(rows.head(_ROWS_FOR_TYPES), texts)
+            n_rows, stats = TextColumn.stats_of(rows.head(_ROWS_FOR_TYPES), texts)
             if n_rows == _ROWS_FOR_TYPES:  # there may be more
                 own = {each: each.infer_type(stats[each.name], is_text_file=True) for each in texts}
                 if self.types_from_all or not self.texts[file]:
                     undecided = [each for each, dtype in own.items() if dtype != pl.String]
-                    stats |= text_stats(rows, undecided)[1]
+                    stats |= TextColumn.stats_of(rows, undecided)[1]
                 elif pl.Null in own.values():
                     raise OtherTypesError
         self.stats[file] = stats

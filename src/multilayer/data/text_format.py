@@ -240,7 +240,7 @@ class TextColumn:
         return self.format.parse(values, dtype)
 
     @property
-    def stats(self) -> pl.Expr:
+    def _stats(self) -> pl.Expr:
         """What `infer_type` needs, as a struct: counts, and how missing values are spelled."""
         raw = pl.col(self.name).cast(pl.String).str.strip_chars()
         return pl.struct(
@@ -250,6 +250,17 @@ class TextColumn:
             self.text.filter(self._is_missing).unique().sort().implode().alias("spelled"),
             *(self._parsed(dtype).count().alias(str(dtype)) for dtype in _TYPES),
         ).alias(self.name)
+
+    @classmethod
+    def stats_of(
+        cls, rows: pl.LazyFrame, columns: Sequence[Self]
+    ) -> tuple[int, dict[str, TextStats]]:
+        """The number of rows, and the stats of columns of text in them."""
+        names = [column.name for column in columns]
+        longer_than_any = "".join(names) + "rows"  # so that no column has this name
+        wanted = [pl.len().alias(longer_than_any), *(column._stats for column in columns)]
+        n_rows, *stats = rows.select(wanted).collect(engine="streaming").row(0)
+        return n_rows, dict(zip(names, stats, strict=True))
 
     def infer_type(self, *found: TextStats, is_text_file: bool) -> pl.DataType:
         """What it is read as: Null if it has no values, String for words.
@@ -282,17 +293,6 @@ class TextColumn:
         return cast.rename(column.name) if cast.null_count() == values.null_count() else None
 
 
-def text_stats(
-    rows: pl.LazyFrame, columns: Sequence[TextColumn]
-) -> tuple[int, dict[str, TextStats]]:
-    """The number of rows, and the stats of columns of text in them."""
-    names = [column.name for column in columns]
-    longer_than_any = "".join(names) + "rows"  # so that no column has this name
-    wanted = [pl.len().alias(longer_than_any), *(column.stats for column in columns)]
-    n_rows, *stats = rows.select(wanted).collect(engine="streaming").row(0)
-    return n_rows, dict(zip(names, stats, strict=True))
-
-
 def plain_name(name: str) -> str:
     """The name of a column without spaces around it and without byte-order marks."""
     return name.replace("\ufeff", "").strip()
@@ -314,6 +314,11 @@ def kind_of(dtype: pl.DataType) -> str:
 def is_number(dtype: pl.DataType) -> bool:
     """Whether the values of a column are numbers, or become numbers."""
     return dtype.is_numeric() or dtype == pl.Boolean or dtype.is_temporal()
+
+
+def is_fractional(dtype: pl.DataType) -> bool:
+    """Whether the numbers of a column have decimals: in text they would be read as floats."""
+    return dtype.is_float() or (isinstance(dtype, pl.Decimal) and dtype.scale > 0)
 
 
 def is_spelled_missing(text: pl.Expr) -> pl.Expr:
