@@ -34,8 +34,8 @@ Config = dict[str, Any]
 
 # Beside these, all of a config must be the same for jobs to stack. Each member has its own
 # callbacks, loggers, schedule and order of the rows, and these numbers enter elementwise.
-FREE = ("seed", "callbacks", "logger", "monitor", "mode")
-FREE_IN = {
+_FREE = ("seed", "callbacks", "logger", "monitor", "mode")
+_FREE_IN = {
     "data": ("shuffle_seed",),
     "model": ("dropout",),
     "loss": ("label_smoothing",),
@@ -55,7 +55,7 @@ FREE_IN = {
 }
 
 # What the trainer of a job must say for it to stack: the stack has one loop for all.
-NEUTRAL = {
+_NEUTRAL = {
     "devices": (1,),
     "strategy": ("auto",),
     "precision": ("32-true", "32", 32, "bf16-mixed"),
@@ -68,7 +68,7 @@ NEUTRAL = {
     "detect_anomaly": (False,),
     "deterministic": (None, False),
 }
-OTHER_TRAINER_KEYS = {
+_OTHER_TRAINER_KEYS = {
     "_target_",
     "accelerator",
     "max_epochs",
@@ -79,7 +79,7 @@ OTHER_TRAINER_KEYS = {
     "num_sanity_val_steps",
 }
 
-CHANGE_TRAINING = (
+_CHANGE_TRAINING = (
     BatchSizeFinder,
     BaseFinetuning,
     GradientAccumulationScheduler,
@@ -89,9 +89,9 @@ CHANGE_TRAINING = (
 )
 """Lightning's callbacks that have no hook in each step, but change what a step is."""
 
-CHECKPOINT_HOOKS = ("on_save_checkpoint", "on_load_checkpoint")
+_CHECKPOINT_HOOKS = ("on_save_checkpoint", "on_load_checkpoint")
 
-SHARE_OF_MEMORY = 0.5
+_SHARE_OF_MEMORY = 0.5
 """Of the memory that is free, how much the members of a stack may take."""
 
 
@@ -188,8 +188,8 @@ def _read_once(config: Config, read: dict[str, DataModule]) -> DataModule:
 
 def _what_must_be_the_same(config: Config) -> str:
     """All of a config that members of one stack share, as text."""
-    shared = {key: deepcopy(value) for key, value in config.items() if key not in FREE}
-    for key, names in FREE_IN.items():
+    shared = {key: deepcopy(value) for key, value in config.items() if key not in _FREE}
+    for key, names in _FREE_IN.items():
         for name in names:
             if name in shared[key]:
                 shared[key][name] = None
@@ -215,7 +215,7 @@ def reason_to_be_alone(config: Config) -> str | None:
         return "it goes on from a checkpoint (resume)"
     trainer = config["trainer"]
     for key, value in trainer.items():
-        if key not in OTHER_TRAINER_KEYS and value not in NEUTRAL.get(key, (None,)):
+        if key not in _OTHER_TRAINER_KEYS and value not in _NEUTRAL.get(key, (None,)):
             return f"trainer.{key}={value}"
     return next(filter(None, (_hook_problem(*item) for item in config["callbacks"].items())), None)
 
@@ -233,14 +233,14 @@ def _hook_problem(name: str, node: Config | None) -> str | None:
     if issubclass(kind, EpochCallback):
         acts = kind.within_epochs == "always"
         return f"callbacks.{name} has a hook in each step (within_epoch)" if acts else None
-    if issubclass(kind, CHANGE_TRAINING):
+    if issubclass(kind, _CHANGE_TRAINING):
         return f"callbacks.{name} changes the training itself"
     if not kind.__module__.startswith(KNOWN):
         for hook in ("on_validation_start", "on_validation_epoch_start"):
             if getattr(kind, hook) is not getattr(pl.Callback, hook):
                 return f"callbacks.{name} may change the weights before a validation ({hook})"
     for hook in vars(pl.Callback):
-        if hook.startswith("on_") and hook not in (*HOOKS, *CHECKPOINT_HOOKS):
+        if hook.startswith("on_") and hook not in (*HOOKS, *_CHECKPOINT_HOOKS):
             is_train_or_validation = "test" not in hook and "predict" not in hook
             own = getattr(kind, hook)
             changed = callable(own) and own is not getattr(pl.Callback, hook)
@@ -258,7 +258,7 @@ def _members_that_fit(config: Config, data: DataModule) -> int:
     # the outputs of an epoch, and the order of its rows.
     numbers = 6 * n_weights + n_rows * (columns.n_outputs + 4)
     free = free_memory(choose_device(config["trainer"]["accelerator"]))
-    return max(1, int(SHARE_OF_MEMORY * free / (4 * numbers)))
+    return max(1, int(_SHARE_OF_MEMORY * free / (4 * numbers)))
 
 
 def stacks_in_words(sizes: Sequence[int]) -> str:

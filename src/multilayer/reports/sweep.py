@@ -29,7 +29,7 @@ from multilayer.runs.folder import RunFolder
 
 Seed = tuple[Value, ...]
 
-STALL_SECONDS = 3600.0
+_STALL_SECONDS = 3600.0
 """A run writes every few seconds; one that is silent for longer than this was likely killed."""
 
 _MAX_JOBS = 10**12
@@ -119,12 +119,12 @@ class Sweep:
     @property
     def running(self) -> list[str]:
         """The runs that still train, as far as one can tell."""
-        return [name for name, seconds in self.silent.items() if seconds < STALL_SECONDS]
+        return [name for name, seconds in self.silent.items() if seconds < _STALL_SECONDS]
 
     @property
     def stalled(self) -> dict[str, float]:
         """The runs that were likely killed, and for how many seconds they have been silent."""
-        return {name: each for name, each in self.silent.items() if each >= STALL_SECONDS}
+        return {name: each for name, each in self.silent.items() if each >= _STALL_SECONDS}
 
     def missing(self, limit: int) -> tuple[int, list[str]]:
         """How many runs left no folder, and the first of their numbers if runs are numbered."""

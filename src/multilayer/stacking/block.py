@@ -24,11 +24,11 @@ Tensors = dict[str, Tensor]
 BLOCK_SIZE = 16
 """Members a block, at most: enough to keep Python out of the way."""
 
-BLOCK_BYTES = 2**23
+_BLOCK_BYTES = 2**23
 """Bytes of weights a block, at most: few enough for the processor's cache, and for little to be
 needed beside them while a step lasts."""
 
-KEY_STEP = 0x3C6EF372
+_KEY_STEP = 0x3C6EF372
 """Between the keys of two dropout layers, far apart in both halves of a key."""
 
 
@@ -171,7 +171,7 @@ class Step:
 
     def most_members(self) -> int:
         """How many members a block may have."""
-        return max(1, min(BLOCK_SIZE, BLOCK_BYTES // (4 * sum(self.layout.sizes))))
+        return max(1, min(BLOCK_SIZE, _BLOCK_BYTES // (4 * sum(self.layout.sizes))))
 
     def __call__(
         self, block: Block, features: Tensor, target: Tensor, numbers: Tensor, keys: Tensor
@@ -262,7 +262,7 @@ class Step:
             params: Tensors, rest: Tensors, features: Tensor, target: Tensor, key: Tensor
         ) -> tuple[Tensor, Tensor]:
             # Each layer has a key of its own, or all of them would drop the same places.
-            keys = {name: key + i * KEY_STEP for i, name in enumerate(self.key_names)}
+            keys = {name: key + i * _KEY_STEP for i, name in enumerate(self.key_names)}
             own = {**params, **rest, **keys}
             found: tuple[Tensor, Tensor] = functional_call(self.template, own, (features, target))
             return found

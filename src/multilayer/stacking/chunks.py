@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-MINIBATCHES_A_CALL = 32
+_MINIBATCHES_A_CALL = 32
 """Minibatches that a block trains on before the next block's turn."""
 
 
@@ -15,8 +15,8 @@ def calls(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
     [(0, 2), (2, 3)]
     """
     n_full, rest = divmod(n_rows, batch_size)
-    starts = range(0, n_full, MINIBATCHES_A_CALL)
-    full = [(start, min(start + MINIBATCHES_A_CALL, n_full)) for start in starts]
+    starts = range(0, n_full, _MINIBATCHES_A_CALL)
+    full = [(start, min(start + _MINIBATCHES_A_CALL, n_full)) for start in starts]
     return [*full, (n_full, n_full + 1)] if rest else full
 
 

@@ -18,10 +18,10 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from multilayer.stacking.model import TAKEN_OVER
 
-TENSORS_AND_LAYERS = ("_parameters", "_buffers", "_modules")
+_TENSORS_AND_LAYERS = ("_parameters", "_buffers", "_modules")
 """What a module keeps these in: they are compared by their names, kinds and shapes."""
 
-MISSING = object()
+_MISSING = object()
 
 Names = dict[int, str]
 
@@ -65,9 +65,9 @@ def difference(first: nn.Module, other: nn.Module, *, in_all: bool = False) -> s
         mine, its = vars(layer), vars(others[name])
         for attribute in dict.fromkeys([*mine, *its]):
             is_own = taken is not None and attribute == taken.own_number and not in_all
-            if attribute in TENSORS_AND_LAYERS or is_own:
+            if attribute in _TENSORS_AND_LAYERS or is_own:
                 continue
-            pair = mine.get(attribute, MISSING), its.get(attribute, MISSING)
+            pair = mine.get(attribute, _MISSING), its.get(attribute, _MISSING)
             if not _are_equal(*pair, names, other_names):
                 return " ".join([*name.split(".")[1:], f"{type(layer).__name__}.{attribute}"])
     return None

@@ -60,7 +60,7 @@ def _shared_module(modules: Sequence[nn.Module]) -> nn.Module:
     return shared
 
 
-CALL_STEP = 0x27D4EB2F
+_CALL_STEP = 0x27D4EB2F
 """Between the keys of two uses of a dropout layer."""
 
 
@@ -126,7 +126,7 @@ class HashedDropout(_TakesOver, nn.Dropout):
         """Set a share of `x` to 0 and scale up the rest, in training."""
         if not self.training:
             return x
-        key = self.key + self.n_calls * CALL_STEP
+        key = self.key + self.n_calls * _CALL_STEP
         self.n_calls += 1
         return x * (hashed(self.dropped(x), key) >= self.threshold) * self.scale
 

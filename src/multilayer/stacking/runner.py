@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 # (measured on 2 CPU cores; see docs/guides/lockstep.md). It is estimated, not timed: whether a step
 # is compiled changes its last digits.
 STEPS_WORTH_COMPILING = 3_000
-WORK_THAT_DOUBLES_IT = 20_000_000
+_WORK_THAT_DOUBLES_IT = 20_000_000
 
 # On the CPU one C++ function calls all kernels of a step: a third faster for a single member than
 # Python calling each. All shapes share torch's setting of the number of threads.
-CONFIG_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
+_CONFIG_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
 
 Shape = tuple[int, ...]
 Run = Callable[..., tuple[Tensor, Tensor]]
@@ -100,7 +100,7 @@ class Runner:
         """Whether to compile for blocks and minibatches of a shape, decided by the work ahead."""
         if not self.choice or not can_compile(self.device):
             return False
-        size = 1 + work(block, key) / WORK_THAT_DOUBLES_IT
+        size = 1 + work(block, key) / _WORK_THAT_DOUBLES_IT
         return self.choice is True or n_ahead * size >= STEPS_WORTH_COMPILING
 
     def why_not(self) -> str | None:
@@ -151,10 +151,10 @@ class Runner:
             compiled = compiled_with(WITHOUT_TIMING)
         else:
             try:  # without trying each of the processor's instructions, which takes a second
-                compiled = compiled_with(CONFIG_ON_CPU | {"cpp.vec_isa_ok": True})
+                compiled = compiled_with(_CONFIG_ON_CPU | {"cpp.vec_isa_ok": True})
             except Exception as error:
                 log.info(f"once more, for a compiler that may not know all: {first_line(error)}")
-                compiled = compiled_with(CONFIG_ON_CPU)
+                compiled = compiled_with(_CONFIG_ON_CPU)
         log.info(f"compiled the step of {len(block)} members in {perf_counter() - start:.1f} s")
         return compiled
 
