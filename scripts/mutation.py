@@ -63,6 +63,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "stacking/optimizers": [],
         "lockstep/seats": [],
         "stacking/runner": [],
+        "stacking/dropout": [],
         "stacking/model": [],
     },
     "report": {

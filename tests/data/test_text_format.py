@@ -19,13 +19,12 @@ from omegaconf import OmegaConf
 
 from multilayer.core.errors import UserError, as_override
 from multilayer.data import Preprocessing, TableData
+from multilayer.data.missing_values import PLACEHOLDERS, SPELLED_MISSING
 from multilayer.data.stray_strings import _remedy, _StrayString
 from multilayer.data.table import Columns, Table
 from multilayer.data.table_builder import encode_features, encode_table
 from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import (
-    PLACEHOLDERS,
-    SPELLED_MISSING,
     TextColumn,
     TextFormat,
 )

@@ -12,7 +12,7 @@ from multilayer.cli.main import train
 from multilayer.lockstep.plan import Config, Job, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together
-from multilayer.stacking.trial import try_step
+from multilayer.stacking.compat import try_step
 from multilayer.training.run import Result
 from multilayer.training.runtime import quiet_lightning
 

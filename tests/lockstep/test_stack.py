@@ -15,7 +15,7 @@ from multilayer.lockstep.plan import Job
 from multilayer.lockstep.seats import in_blocks
 from multilayer.lockstep.stack import Stack
 from multilayer.stacking.block import Layout
-from multilayer.stacking.model import draw_keys
+from multilayer.stacking.dropout import draw_keys
 from multilayer.stacking.runner import Runner
 from multilayer.training.factory import make_data
 from multilayer.training.run import Training, prepare

@@ -10,7 +10,7 @@ import torch
 
 from multilayer import MLP, BinaryModule, PassClassData
 from multilayer.runs.folder import RunFolder
-from multilayer.training.epoch_callback import History
+from multilayer.training.history import History
 from multilayer.training.lightning_adapter import lightning_callbacks
 
 from ..lockstep.conftest import MakeJobs, train_stacked
@@ -137,8 +137,8 @@ def test_values_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
 
 def test_it_is_written_while_the_run_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seldom where many runs train together, since each has a file."""
-    monkeypatch.setattr("multilayer.training.epoch_callback._SECONDS_BETWEEN_WRITES", 0.0)
-    monkeypatch.setattr("multilayer.training.epoch_callback._SHARE_OF_TIME", 1e9)
+    monkeypatch.setattr("multilayer.training.history._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("multilayer.training.history._SHARE_OF_TIME", 1e9)
     seen = []
 
     class Looks(pytorch_lightning.Callback):

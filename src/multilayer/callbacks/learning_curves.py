@@ -10,7 +10,8 @@ from multilayer.callbacks.best_weights import BestWeights
 from multilayer.core.errors import UserError
 from multilayer.plotting import plot_learning_curves
 from multilayer.plotting.style import new_figure, save_figure, styled
-from multilayer.training.epoch_callback import EpochCallback, History, Record
+from multilayer.training.epoch_callback import EpochCallback, Record
+from multilayer.training.history import History
 
 
 class LearningCurves(EpochCallback):

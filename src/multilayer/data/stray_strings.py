@@ -7,15 +7,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from multilayer.core.errors import as_override, quoted
+from multilayer.data.missing_values import PLACEHOLDERS, SPELLED_MISSING, is_spelled_missing
 from multilayer.data.table_files import Origin
-from multilayer.data.text_format import (
-    KINDS,
-    MARKS,
-    PLACEHOLDERS,
-    SPELLED_MISSING,
-    TextFormat,
-    is_spelled_missing,
-)
+from multilayer.data.text_format import KINDS, MARKS, TextFormat
 
 _MAJORITY = 0.5
 """Where this fraction of a column's text is numbers or dates, the rest is a mistake."""

@@ -11,16 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-SPELLED_MISSING = (
-    *("nan", "+nan", "-nan", "nan(ind)", "-nan(ind)", "na", "n/a", "<na>", "#n/a", "#n/a n/a"),
-    *("#na", "null", "(null)", "none", "nat", "missing", "\\n"),
-    *("1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"),
-)
-"""What numpy, pandas, R, Julia, spreadsheets and databases write for a missing value, in lower
-case. Among numbers and dates it can mean nothing else; among words it may be a label."""
-
-PLACEHOLDERS = ("?", "-", "--", ".", "..", "*")
-"""What people write for a missing value; read as one only where the user says so."""
+from multilayer.data.missing_values import is_spelled_missing
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _CLOCK = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?"
@@ -319,11 +310,6 @@ def is_number(dtype: pl.DataType) -> bool:
 def is_fractional(dtype: pl.DataType) -> bool:
     """Whether the numbers of a column have decimals: in text they would be read as floats."""
     return dtype.is_float() or (isinstance(dtype, pl.Decimal) and dtype.scale > 0)
-
-
-def is_spelled_missing(text: pl.Expr) -> pl.Expr:
-    """Whether text is what some tool writes for a missing value."""
-    return text.str.to_lowercase().is_in(SPELLED_MISSING)
 
 
 def labels_as_text(column: pl.Series) -> pl.Series:

@@ -24,8 +24,7 @@ from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
 from multilayer.runs.config import problems_with, recorded_overrides, to_plain
 from multilayer.runs.console import console
 from multilayer.runs.folder import record_failure
-from multilayer.stacking.compat import alike
-from multilayer.stacking.trial import CannotStackError, try_step
+from multilayer.stacking.compat import CannotStackError, alike, try_step
 from multilayer.training.run import Result, objective
 from multilayer.training.runtime import quiet_lightning
 

@@ -25,7 +25,7 @@ from multilayer.core.files import explain_write_error
 from multilayer.data import Minibatches
 from multilayer.stacking.block import Block, Layout
 from multilayer.stacking.compat import difference
-from multilayer.stacking.model import key_generator
+from multilayer.stacking.dropout import key_generator
 from multilayer.training.epoch import copy_weights, drop_undefined, limited_batches
 from multilayer.training.run import Training
 

@@ -15,7 +15,8 @@ from multilayer.nn.losses import total_weight
 from multilayer.nn.metrics import metrics_of
 from multilayer.stacking.block import Block, Step, make_block
 from multilayer.stacking.chunks import calls, rows_of_call
-from multilayer.stacking.model import Template, draw_keys
+from multilayer.stacking.dropout import draw_keys
+from multilayer.stacking.model import Template
 from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.runner import Runner
 from multilayer.training.epoch import limited_batches, prefix_names, weighted_mean

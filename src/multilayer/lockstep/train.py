@@ -17,8 +17,7 @@ from multilayer.lockstep.plan import Job, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
 from multilayer.runs.folder import Metrics, describe_failure
-from multilayer.stacking.compat import alike
-from multilayer.stacking.trial import CannotStackError, freeze_unused, try_step
+from multilayer.stacking.compat import CannotStackError, alike, freeze_unused, try_step
 from multilayer.training.run import Result, Training, load_and_build, prepare
 
 log = logging.getLogger(__name__)

@@ -16,11 +16,11 @@ from multilayer.data.batches import Minibatch
 from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec
 from multilayer.stacking.block import Block, Step, make_block
 from multilayer.stacking.chunks import calls, rows_of_call
-from multilayer.stacking.compat import alike
-from multilayer.stacking.model import Template, draw_keys, key_generator
+from multilayer.stacking.compat import CannotStackError, alike, try_step
+from multilayer.stacking.dropout import draw_keys, key_generator
+from multilayer.stacking.model import Template
 from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
 from multilayer.stacking.runner import Runner
-from multilayer.stacking.trial import CannotStackError, try_step
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from multilayer.core.errors import UserError
 from multilayer.data import DataModule
 from multilayer.data.batches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
-from multilayer.stacking.trial import freeze_unused
+from multilayer.stacking.compat import freeze_unused
 from multilayer.training.epoch import limited_batches, planned_steps
 from multilayer.training.factory import make_checked_network
 from multilayer.training.module import SupervisedModule

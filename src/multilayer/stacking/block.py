@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from multilayer.stacking.model import HashedDropout, Template
+from multilayer.stacking.dropout import HashedDropout
+from multilayer.stacking.model import Template
 from multilayer.stacking.optimizers import StackedOptimizer
 
 if TYPE_CHECKING:  # a stack needs torch alone

@@ -1,6 +1,6 @@
 from .epoch_callback import EpochCallback as EpochCallback
-from .epoch_callback import History as History
 from .epoch_callback import Record as Record
+from .history import History as History
 from .lightning_adapter import lightning_callbacks as lightning_callbacks
 from .loggers import TensorBoard as TensorBoard
 from .module import BinaryModule as BinaryModule

@@ -21,7 +21,7 @@ from multilayer.runs.config import mask_config
 from multilayer.runs.folder import RunFolder
 from multilayer.training.checks import call_factory, check_trainable
 from multilayer.training.epoch import KEPT_BYTES
-from multilayer.training.epoch_callback import History
+from multilayer.training.history import History
 from multilayer.training.instantiate import argument_problems, instantiate
 from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.module import DTYPES, MODULE_OF_TASK, SupervisedModule

@@ -26,7 +26,7 @@ from multilayer.training.module import SupervisedModule
 def lightning_callbacks(*callbacks: Any) -> list[pl.Callback]:
     """Callbacks for a `pytorch_lightning.Trainer`, with epoch callbacks wrapped for it.
 
-    >>> from multilayer.training.epoch_callback import History
+    >>> from multilayer.training.history import History
     >>> trainer = pl.Trainer(callbacks=lightning_callbacks(History(folder="runs/mine")))
     """
     kinds = {False: _LightningAdapter, True: _CheckpointAdapter}
