@@ -113,14 +113,29 @@ def test_files_are_read_once_for_the_same_choices(
     assert len(composed) <= n
 
 
-def test_a_file_that_changed_is_read_again(multilayer: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words", [["--config-dir", "mine"], ["hydra.searchpath=[file://mine]"]], ids=" ".join
+)
+def test_a_file_that_changed_is_read_again(
+    multilayer: Run, tmp_path: Path, words: list[str]
+) -> None:
     """By the next command in the same process."""
     (tmp_path / "mine" / "optimizer").mkdir(parents=True)
     file = tmp_path / "mine" / "optimizer" / "own.yaml"
     for rate in ("0.5", "0.25"):
         file.write_text(f"_target_: torch.optim.SGD\n_partial_: true\nlr: {rate}\n")
-        outcome = multilayer("train", "--config-dir", "mine", "optimizer=own", "--cfg", "job")
+        outcome = multilayer("train", *words, "optimizer=own", "--cfg", "job")
         assert f"lr: {rate}" in outcome.out
+
+
+def test_a_variable_that_changed_is_copied_again(
+    multilayer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the next command in the same process."""
+    for value in ("one", "two"):
+        monkeypatch.setenv("COPIED", value)
+        outcome = multilayer("train", "hydra.job.env_copy=[COPIED]", "--cfg", "hydra")
+        assert f"COPIED: {value}" in outcome.out
 
 
 def test_a_file_of_ours_that_changed_is_read_again(

@@ -123,7 +123,8 @@ def test_a_reader_that_closes_the_pipe_is_no_error(words: list[str], tmp_path: P
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("multilayer tr", ["train", "evaluate", "predict", "report"]),
+        ("multilayer ", ["train", "evaluate", "predict", "report"]),
+        ("multilayer tr", ["train"]),
         ("multilayer train optimizer=ad", ["optimizer=adam", "optimizer=adamw"]),
         ("multilayer train data=iris model.dropo", ["model.dropout="]),
     ],
@@ -135,6 +136,8 @@ def test_the_shell_completes_a_line(
     monkeypatch.setenv("COMP_LINE", line)
     outcome = multilayer("-sc", "query=bash")
     assert outcome.code == 0, outcome.err
-    assert set(expected) <= set(outcome.out.split())
+    completed = outcome.out.split()
+    assert set(expected) <= set(completed)
+    assert all(word.startswith(line.rpartition(" ")[2]) for word in completed)
     monkeypatch.delenv("COMP_LINE")
     assert "complete -o" in multilayer("-sc", "install=bash").out

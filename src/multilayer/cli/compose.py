@@ -78,11 +78,8 @@ class CachingConfigLoader(ConfigLoaderImpl):
         """Read files again at the start of a command, except ours while none of them changes."""
         stamp = [(path, path.stat().st_mtime_ns) for path in sorted(conf_dir().rglob("*.yaml"))]
         ours = str(create_config_search_path(str(conf_dir())))
-        cls._bases = {
-            (path, *words): config
-            for (path, *words), config in cls._bases.items()
-            if path == ours and stamp == cls._stamp and not any("resume" in word for word in words)
-        }
+        kept = cls._bases.items() if stamp == cls._stamp else ()
+        cls._bases = {key: base for key, base in kept if key[0] == ours and _is_ours(key, base)}
         cls._stamp = stamp
 
     def _load_configuration_impl(
@@ -173,6 +170,12 @@ class CachingConfigLoader(ConfigLoaderImpl):
             config = super().load_sweep_config(master_config, list(words))
             self.jobs[words] = config
         return config
+
+
+def _is_ours(words: Sequence[str], config: DictConfig) -> bool:
+    """Whether a config is of our files alone: of no run, other folder or environment variable."""
+    is_of_a_run = config.get("resume") is not None or any("resume" in word for word in words)
+    return not (is_of_a_run or config.hydra.searchpath or config.hydra.job.env_copy)
 
 
 def _visible(choices: Sequence[str]) -> list[str]:

@@ -61,7 +61,7 @@ def _code_of(words: list[str]) -> int:
         app, _, line = os.environ.get("COMP_LINE", "multilayer train").partition(" ")
         command, _, rest = line.partition(" ")
         if command not in COMMANDS:
-            print(*COMMANDS)
+            print(*[name for name in COMMANDS if name.startswith(command)])
             return DONE
         os.environ["COMP_LINE"] = f"{app} {rest}"
         words = [command, *words]
