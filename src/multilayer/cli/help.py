@@ -16,7 +16,7 @@ _EXAMPLES = {
     "train": """\
   multilayer train                                    digits, a multilayer perceptron, Adam
   multilayer train data=breast_cancer optimizer=sgd optimizer.lr=0.1
-  multilayer train model.d_hidden=[256,128] model.dropout=0.3 data.batch_size=full
+  multilayer train 'model.d_hidden=[256,128]' model.dropout=0.3 data.batch_size=full
   multilayer train data=table data.path=my.csv data.target=price
   multilayer train experiment=pass_class
   multilayer train -m optimizer.lr=1e-3,1e-2,1e-1 seed=0,1,2
