@@ -49,9 +49,24 @@ def test_the_drawing_shows_the_packages_in_their_order() -> None:
     assert {name for level in drawn for name in level} == folders
 
 
-def test_files_that_the_walk_names_are_there() -> None:
-    """Each path in the page on internals."""
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    """By a path in the package, the tests or the repository; the changelog is history."""
+    if page.name == "CHANGELOG.md":
+        return
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    paths = re.findall(r"`(\w+(?:/\w+)+\.(?:py|yaml))`", text)
+    folders = (ROOT, ROOT / "src", SOURCE, ROOT / "conf", ROOT / "tests")
+    assert [path for path in paths if not any((each / path).is_file() for each in folders)] == []
+
+
+def test_what_is_decided_where_the_docs_say() -> None:
+    """Each row of the table names a file, and what in it decides."""
     page = (ROOT / "docs" / "internals.md").read_text()
-    paths = re.findall(r"`(\w+/\w+\.py)`", page)
-    assert len(paths) > 20
-    assert [path for path in paths if not (SOURCE / path).is_file()] == []
+    table = page.partition("## Where is it decided?")[2]
+    rows = re.findall(r"(?m)^\| [^|]+ \| (.*`.*) \|$", table)
+    named = re.findall(r"`(\w+/\w+\.py)` \(`(\w+)`\)", " ".join(rows))
+    assert len(named) > 10
+    for path, name in named:
+        text = (SOURCE / path).read_text()
+        assert re.search(rf"(?m)^(?:def |class )?{name}\b", text), (path, name)
