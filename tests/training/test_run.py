@@ -164,6 +164,23 @@ def test_a_training_without_a_last_epoch_has_not_reached_it(tmp_path: Path) -> N
     assert result.manifest["stop_reason"] == "stopped by a callback"
 
 
+TIMER = "+callbacks.timer={_target_: pytorch_lightning.callbacks.Timer, duration: '%s'}"
+
+
+@pytest.mark.parametrize("limit", ["trainer.max_time=%s", TIMER])
+@pytest.mark.parametrize(
+    ("duration", "reason"),
+    [("00:00:00:00", "reached the time limit"), ("01:00:00:00", "stopped by a callback")],
+)
+def test_the_time_limit_is_the_reason_only_where_the_time_is_over(
+    tmp_path: Path, limit: str, duration: str, reason: str
+) -> None:
+    """Whether the trainer has it or a `Timer`; a callback stops the training in any case."""
+    own = f"+callbacks.stops._target_={__name__}.StopsAtOnce"
+    result = train_in(tmp_path, *QUICK, "trainer.min_epochs=1", limit % duration, own)
+    assert result.manifest["stop_reason"] == reason
+
+
 def test_a_run_that_diverges_keeps_its_last_finite_best(multilayer: Run, tmp_path: Path) -> None:
     """Status diverged, exit code 1, and no NaN in the files."""
     outcome = multilayer("train", "data=diabetes", "optimizer=sgd", "optimizer.lr=1e20")

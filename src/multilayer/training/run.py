@@ -106,8 +106,14 @@ class Training:
             return f"reached trainer.max_steps={trainer.max_steps}"
         if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= trainer.max_epochs:
             return f"reached trainer.max_epochs={trainer.max_epochs}"
-        has_time = self.config["trainer"]["max_time"] is not None
-        return "reached trainer.max_time" if has_time else "stopped by a callback"
+        is_late = any(map(_time_is_over, trainer.callbacks))  # type: ignore[attr-defined]
+        return "reached the time limit" if is_late else "stopped by a callback"
+
+
+def _time_is_over(callback: pl.Callback) -> bool:
+    """Whether it is a `Timer`, which Lightning adds for `trainer.max_time`, and has run out."""
+    left = callback.time_remaining() if isinstance(callback, pl.callbacks.Timer) else None
+    return left is not None and left <= 0
 
 
 def train(
