@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -124,6 +125,17 @@ def test_columns_that_are_likely_a_mistake_bring_a_warning(
     assert kinds.features == ["odd"]
     assert words in caplog.text
     assert "data.drop_columns=[odd]" in caplog.text
+
+
+def test_durations_as_the_target_are_not_compared_with_words(tmp_path: Path) -> None:
+    """polars cannot write them as text; few are classes, and to regress on them is refused."""
+    days = [datetime.timedelta(hours=12), datetime.timedelta(days=3)] * 5
+    frame = pl.DataFrame({"colour": ["red", "blue"] * 5, "y": days})
+    assert kinds_of(frame).classes == ["12:00:00", "3 days, 0:00:00"]
+    frame.write_parquet(tmp_path / "t.parquet")
+    data = TableData(path=str(tmp_path / "t.parquet"), target="y", task="regression")
+    with pytest.raises(UserError, match=r"the target 'y' must hold numbers.* found durations"):
+        data.setup()
 
 
 def test_a_number_column_with_a_word_in_it_is_reported() -> None:

@@ -391,7 +391,9 @@ def _numbers_equal(values: Floats, target: pl.Series) -> bool:
 
 
 def _words_equal(column: pl.Series, target: pl.Series) -> bool:
-    """Whether a column of words is the target."""
+    """Whether a column of words is the target; durations and other times are not compared."""
+    if not (target.dtype in WORDS or target.dtype.is_numeric() or target.dtype == pl.Boolean):
+        return False
     return all(
         column[part].cast(pl.String).equals(target[part].cast(pl.String))
         for part in (slice(_FIRST_ROWS), slice(None))
