@@ -174,13 +174,14 @@ def test_folder_is_no_input(tmp_path, check):
         check(path)
 
 
-@pytest.mark.parametrize("name", ["table.xlsx", "table", "table.csv.bz2", ".csv"])
+@pytest.mark.parametrize("name", ["t.xlsx", "t", "t.csv.bz2", ".csv", ".csv.gz", "mycsv.gz"])
 @pytest.mark.parametrize("check", [check_input, read_frame])
 def test_unknown_ending_of_an_input_is_reported(tmp_path, check, name):
     """The message lists the endings that are known."""
     path = tmp_path / name
     path.write_text("a\n1\n")
-    with pytest.raises(UserError, match=r"\.csv, \.tsv, \.parquet, \.arrow"):
+    known = r"\.csv, \.tsv, \.parquet, \.arrow, \.csv\.gz, \.csv\.zst, \.tsv\.gz, \.tsv\.zst$"
+    with pytest.raises(UserError, match=f"{name}: its name must end in {known}"):
         check(path)
 
 
@@ -426,6 +427,8 @@ def test_a_file_whose_name_has_brackets_is_read(tmp_path):
         ("none/table.csv", "none does not exist"),
         ("table.xlsx", r"must end in \.csv, \.tsv, \.parquet, \.arrow"),
         ("table", r"must end in \.csv, \.tsv, \.parquet, \.arrow"),
+        ("mycsv", r"must end in \.csv, \.tsv, \.parquet, \.arrow"),
+        (".csv", r"must end in \.csv, \.tsv, \.parquet, \.arrow"),
         ("file.csv/table.csv", r"file\.csv does not exist"),
     ],
 )

@@ -18,7 +18,7 @@ from multilayer.core.errors import UserError, first_line, quoted
 from multilayer.data.text_format import plain_name
 
 _WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
-_READABLE = (*_WRITABLE, "csv.gz", "csv.zst", "tsv.gz", "tsv.zst")
+_READABLE = (*_WRITABLE, ".csv.gz", ".csv.zst", ".tsv.gz", ".tsv.zst")
 _WILDCARDS = frozenset("*?[")
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
