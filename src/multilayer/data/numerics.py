@@ -19,8 +19,6 @@ _FLOAT32_LEAST = 2.0**-150
 _PER_DAY = {pl.Date: 1, pl.Datetime: 86_400e6, pl.Duration: 86_400e6, pl.Time: 86_400e9}
 """A day in the units of each type of times; of two of them after a cast to microseconds."""
 
-TIMES = tuple(_PER_DAY)
-
 Floats = npt.NDArray[np.floating[Any]]
 Float64s = npt.NDArray[np.float64]
 
