@@ -3,6 +3,7 @@
 from dataclasses import replace
 from math import isnan
 from pathlib import Path
+from typing import Any
 
 import polars
 import pytest
@@ -10,7 +11,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from multilayer.cli.main import train
-from multilayer.lr_sweep.run import _run_sequential, _run_stacked
+from multilayer.lr_sweep.run import _run_sequential, _run_stacked, run_ramp
 from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec, make_trials
 from multilayer.training.factory import make_data
 from multilayer.training.module import SupervisedModule
@@ -83,6 +84,29 @@ def test_trials_one_after_the_other_have_the_losses_of_a_stack(tmp_path: Path) -
     for mine, its in zip(alone, stacked, strict=True):
         for own, other in zip(mine, its, strict=True):
             assert_allclose(own, other, rtol=2e-5)
+
+
+def test_parameter_groups_keep_their_own_rates(tmp_path: Path) -> None:
+    """An optimizer whose last layer learns at a tenth of the rate; a range test moves all."""
+
+    class Noted(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            steps.append([group["lr"] for group in self.param_groups])
+            return super().step(closure)
+
+    def make(parameters: Any, lr: float) -> Noted:
+        first, *others = parameters
+        return Noted([{"params": [first]}, {"params": others, "lr": 0.1 * lr}], lr=lr)
+
+    steps: list[list[float]] = []
+    spec, module = spec_of(tmp_path)
+    spec, module.make_optimizer = replace(spec, n_steps=2), make
+    (trial,) = trials_of(module, 1, 0.5)
+    list(_run_sequential([trial], spec))
+    assert steps == [[0.5, 0.05]] * 2
+    steps.clear()
+    run_ramp(trial, spec, [0.1, 0.2])
+    assert steps == [[0.1, 0.1], [0.2, 0.2]]
 
 
 def test_seeds_have_weights_of_their_own_and_the_first_those_of_the_run(tmp_path: Path) -> None:

@@ -167,13 +167,13 @@ def run_ramp(trial: Trial, spec: TrialSpec, rates: Sequence[float]) -> list[floa
 def _stepper(trial: Trial, spec: TrialSpec) -> Callable[..., float]:
     """A function that takes a step on some rows, unless their loss is not finite.
 
-    It is given the rows, and the learning rate if that is not the trial's own; it returns the loss
-    before the step.
+    It is given the rows and, where the optimizer's own rates are not to be used, one learning rate
+    for all its parameter groups; it returns the loss before the step.
     """
     torch.manual_seed(trial.seed)
     module, optimizer = trial.module, trial.make_optimizer()
 
-    def take_step(minibatch: Tensor, rate: float = trial.lr) -> float:
+    def take_step(minibatch: Tensor, rate: float | None = None) -> float:
         rows = minibatch.to(spec.features.device)
         loss = module.loss_of(module.output(spec.features[rows]), spec.target[rows])
         value = float(loss.detach())
@@ -182,8 +182,9 @@ def _stepper(trial: Trial, spec: TrialSpec) -> Callable[..., float]:
             torch.autograd.backward(loss)
             if spec.max_norm is not None:
                 clip_grad_norm_(module.parameters(), spec.max_norm)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            if rate is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
             optimizer.step()
         return value
 
