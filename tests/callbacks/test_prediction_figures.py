@@ -4,19 +4,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
+import polars
 import pytest
+import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from pytorch_lightning.loggers import TensorBoardLogger
 from sklearn.datasets import load_diabetes, load_iris
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from multilayer import MLP, BinaryModule, BuiltinData, PassClassData, RegressionModule
+from multilayer import (
+    MLP,
+    BinaryModule,
+    BuiltinData,
+    MulticlassModule,
+    PassClassData,
+    RegressionModule,
+    TableData,
+)
 from multilayer.callbacks import Figures
 from multilayer.callbacks.prediction_figures import _figures_of
 from multilayer.data import Preprocessing
 from multilayer.runs.checkpoint import read_checkpoint
+from multilayer.training.lightning_adapter import lightning_callbacks
 
 from ..trained import train_in
 
@@ -49,6 +60,25 @@ def test_the_figures_of_a_run_are_in_its_folder_and_over_epochs_in_tensorboard(
     for name in names:
         found = [event.step for event in events.Images(f"figures/{name}")]
         assert found == [steps[epoch - 1] for epoch in (1, 2, 4, 5)]
+
+
+def test_the_last_epoch_is_drawn_whichever_callback_stops_the_fit(tmp_path: Path) -> None:
+    """Lightning's own stops after our hook at the end of the third epoch, of two steps each."""
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    no_improvement = pl.callbacks.EarlyStopping("validation/loss", patience=2, mode="max")
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=20,
+        logger=logger,
+        callbacks=lightning_callbacks(Figures(folder=tmp_path / "figures"), no_improvement),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(MulticlassModule(MLP(4, 3), optimizer=torch.optim.Adam), BuiltinData(name="iris"))
+    assert trainer.current_epoch == 3
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Images("figures/roc")] == [1, 3, 5]
 
 
 @pytest.mark.parametrize("order", ["default,figures", "figures,default"])
@@ -91,6 +121,24 @@ def test_numbers_are_in_the_units_of_the_target() -> None:
     assert np.allclose(points[:, 0], expected, rtol=1e-5)
 
 
+def test_numbers_keep_their_digits_where_the_target_is_large(tmp_path: Path) -> None:
+    """Seconds since 1970: float32 knows them to within 128 s."""
+    x = np.linspace(0, 1, 100)
+    frame = polars.DataFrame({"x": x, "y": 1.7e9 + np.sin(7 * x)})
+    frame.write_parquet(tmp_path / "seconds.parquet")
+    data = TableData(path=str(tmp_path / "seconds.parquet"), target="y")
+    data.setup()
+    network = MLP(data.preprocessing.n_features, 1)
+    module = RegressionModule(network, preprocessing=data.preprocessing).eval()
+    points = _figures_of(module, data, 10_000, "epoch 1")["predicted"].axes[0].collections[0]
+    features = data.split_tensors("validation").features
+    with torch.no_grad():
+        expected = module.predict_features(features).numpy()
+    assert expected.dtype == np.float64
+    assert len(np.unique(expected)) == len(features) > 10
+    assert np.array_equal(np.asarray(points.get_offsets())[:, 1], expected)
+
+
 def test_there_are_no_figures_of_predictions_that_are_not_finite() -> None:
     """After a training that has diverged."""
     data = PassClassData()
@@ -117,9 +165,9 @@ def test_no_rows_at_all_are_refused() -> None:
 def test_two_columns_of_a_users_table_have_a_boundary(tmp_path: Path) -> None:
     """With three classes, and numbers scaled by quantiles."""
     iris = load_iris()
-    frame = pl.DataFrame({"length": iris.data[:, 2], "width": iris.data[:, 3]})
+    frame = polars.DataFrame({"length": iris.data[:, 2], "width": iris.data[:, 3]})
     frame.with_columns(
-        species=pl.Series([str(iris.target_names[k]) for k in iris.target])
+        species=polars.Series([str(iris.target_names[k]) for k in iris.target])
     ).write_csv(tmp_path / "iris.csv")
     train_in(
         tmp_path / "run", "data=table", f"data.path={tmp_path / 'iris.csv'}", "data.target=species",

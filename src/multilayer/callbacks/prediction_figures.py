@@ -40,30 +40,45 @@ class Figures(EpochCallback):
             raise ValueError(f"n_rows must be at least 1, got {n_rows}")
         self.folder = Path(folder)
         self.n_rows = n_rows
+        self.reset()
+
+    def reset(self, n_runs: int = 1) -> None:
+        """Begin with nothing logged."""
+        self.logged_epoch = 0
 
     def on_fit_start(self, record: Record) -> None:
         """Make the folders above now: if they are gone at the end, they were removed."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, record: Record) -> None:
-        """Draw the network as it was validated, for TensorBoard."""
+        """Draw for TensorBoard after epochs 1, 2, 4, 8, ..."""
         epoch = int(record.epoch[0])
-        is_power_of_two = epoch & (epoch - 1) == 0
-        if record.tensorboard() is not None and (is_power_of_two or record.is_last):
-            for name, figure in self._draw(record, f"epoch {epoch}", record.weights()):
-                record.log_image(f"figures/{name}", figure)
+        if epoch & (epoch - 1) == 0:
+            self._log(record)
 
     def on_fit_end(self, record: Record) -> None:
-        """Save the figures of the best weights, or else of the last."""
+        """Draw the last epoch too, and save the figures of the best weights, or else of the last.
+
+        Only now is it certain which epoch is the last: any callback may have ended the fit.
+        """
         epoch, best = record.epoch[0], record.find(BestWeights)
         if epoch == 0 or not record.writes_files:
             return
+        if self.logged_epoch != epoch:
+            self._log(record)
         if best and best.weights:
             figures = self._draw(record, f"epoch {best.best_epoch[0]}, the best", best.weights)
         else:
             figures = self._draw(record, f"epoch {epoch}")
         for name, figure in figures:
             save_figure(figure, self.folder / f"{name}.png")
+
+    def _log(self, record: Record) -> None:
+        """Draw the network as it was validated, for TensorBoard."""
+        if record.tensorboard() is not None:
+            self.logged_epoch = int(record.epoch[0])
+            for name, figure in self._draw(record, f"epoch {self.logged_epoch}", record.weights()):
+                record.log_image(f"figures/{name}", figure)
 
     def _draw(
         self, record: Record, when: str, weights: Mapping[str, Tensor] | None = None
@@ -143,7 +158,7 @@ def _boundary(module: SupervisedModule, data: DataModule, n_rows: int, when: str
 def _predict(module: SupervisedModule, features: Tensor) -> Any:
     """Predictions for preprocessed rows: values `(N,)`, or probabilities `(N, n_classes)`."""
     parts = torch.split(features.to(module.device), EVALUATION_BATCH_SIZE)
-    predictions = torch.cat([module.predict_features(part) for part in parts]).float().cpu()
+    predictions = torch.cat([module.predict_features(part) for part in parts]).cpu()
     if module.task == "binary":
         predictions = torch.stack([1 - predictions, predictions], dim=1)  # (N,) -> (N, 2)
     return predictions.numpy()
