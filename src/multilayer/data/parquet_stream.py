@@ -130,7 +130,13 @@ class ParquetStream:
         self.columns = [*builder.types.features, builder.types.target]
         kept, classes = [], _ClassCounts(builder.types.task)
         console = Console(stderr=True)
-        chunks = track(self.chunks, "checking all rows", console=console, transient=True)
+        chunks = track(
+            self.chunks,
+            "checking all rows",
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,  # or rich prints an empty line at the end
+        )
         for index, chunk in enumerate(chunks):
             rows = self.read(index)
             self.first_of_class[index] = classes.add(rows[builder.types.target], builder.types.name)
