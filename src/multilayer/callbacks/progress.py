@@ -79,10 +79,11 @@ class TrainingProgress(NoStepHooks, pl.callbacks.ProgressBar):
             self.last_move = monotonic()
             task = self.bar.tasks[self.minibatches]
             self.bar.update(task.id, completed=batch_idx + 1)
-            pace = f"{task.speed or 0:,.0f} a second"
-            self.bar.update(task.id, words=pace)
-            left = timedelta(seconds=task.time_remaining or 0)
-            line = f"minibatch {task.completed}/{task.total}  {pace}  {left} left"
+            line = f"minibatch {task.completed}/{task.total}"
+            if task.speed:  # rich knows none after a single move
+                pace = f"{task.speed:,.0f} a second"
+                self.bar.update(task.id, words=pace)
+                line += f"  {pace}  {timedelta(seconds=task.time_remaining or 0)} left"
             self._print("minibatch", trainer, line)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
