@@ -10,7 +10,7 @@ import yaml
 
 from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
-from multilayer.training.inference import evaluate
+from multilayer.training.evaluate import evaluate
 
 from .conftest import Run
 

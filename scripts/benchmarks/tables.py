@@ -109,7 +109,7 @@ def reading(rounds: int, path: Path) -> None:
 
 
 def read_apart(name: str, path: Path) -> tuple[float, float]:
-    """The seconds and the peak of memory, in MB, of a reader in a process of its own."""
+    """The seconds and the peak of memory, in MB, of a reader in a separate process."""
     command = [sys.executable, __file__, "--reader", name, str(path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     taken, peak = json.loads(done.stdout.splitlines()[-1])

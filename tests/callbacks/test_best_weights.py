@@ -17,9 +17,9 @@ from multilayer.core.errors import UserError
 from multilayer.data import Preprocessing
 from multilayer.lockstep.plan import reason_to_be_alone
 from multilayer.runs.checkpoint import read_checkpoint
+from multilayer.training.evaluate import evaluate
 from multilayer.training.factory import make_data
 from multilayer.training.history import History
-from multilayer.training.inference import evaluate
 from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.run import Result
 

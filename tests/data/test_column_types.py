@@ -185,7 +185,7 @@ def test_a_table_without_a_column_of_use_says_why() -> None:
     with pytest.raises(UserError) as error:
         table_from_frame(frame, target="y", name="f.csv")
     assert str(error.value) == (
-        "f.csv has no feature columns beside the target, without 'p' (it has another word in "
+        "f.csv has no feature columns besides the target, without 'p' (it has another word in "
         "every row), 'q' (it has the same value in every row)"
     )
 

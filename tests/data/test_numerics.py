@@ -22,7 +22,8 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table_builder import encode_table, table_from_frame
 from multilayer.data.table_files import Origin
 from multilayer.data.table_io import write_frame
-from multilayer.training.inference import evaluate, predict
+from multilayer.training.evaluate import evaluate
+from multilayer.training.predict import predict
 from multilayer.training.run import Result
 
 from ..trained import config_of

@@ -22,7 +22,7 @@ from multilayer.data.table_builder import encode_table
 from multilayer.data.table_files import Origin
 from multilayer.data.table_io import write_frame
 from multilayer.nn.mlp import MLP
-from multilayer.training.inference import evaluate
+from multilayer.training.evaluate import evaluate
 from multilayer.training.module import MulticlassModule
 
 from ..conftest import Run, only_folder
@@ -103,6 +103,14 @@ def test_an_epoch_has_every_training_row_once(path: Path, frame: pl.DataFrame) -
     sizes = [len(target) for _, target in parts]
     assert sizes == [64] * (len(rows) // 64) + [len(rows) % 64]
     assert len(data.train_minibatches()) == len(parts)
+
+
+def test_nothing_is_drawn_where_there_is_no_terminal(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not even an empty line while the rows are checked."""
+    stream_of(path)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_is_kept_in_memory_has_a_bound(path: Path) -> None:

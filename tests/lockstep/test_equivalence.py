@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from multilayer.cli.main import train
 from multilayer.stacking.runner import Runner
-from multilayer.training.inference import evaluate
+from multilayer.training.evaluate import evaluate
 from multilayer.training.run import Result
 
 from .conftest import MakeJobs, train_one_by_one, train_stacked

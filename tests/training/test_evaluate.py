@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.training.inference import evaluate
+from multilayer.training.evaluate import evaluate
 
 from ..conftest import Run
 

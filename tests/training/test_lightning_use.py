@@ -32,8 +32,9 @@ from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.nn.metrics import metrics_of
 from multilayer.training.factory import make_data
-from multilayer.training.inference import _load_run, _predictions_of
 from multilayer.training.lightning_adapter import lightning_callbacks
+from multilayer.training.loaded_run import load_run
+from multilayer.training.predict import _predictions_of
 
 from ..trained import config_of
 from .test_module import adam, quiet_trainer
@@ -392,7 +393,7 @@ def test_dropout_is_left_out_of_the_predictions_of_a_run(tmp_path: Path) -> None
     """What `predict` loads evaluates: the same each time, and as good as the run has said."""
     config = config_of("data=wine", "model.dropout=0.5", "trainer.max_epochs=3")
     result = train(config, tmp_path, quiet=True)
-    trained = _load_run(tmp_path / "checkpoints" / "best.ckpt", allowed=[])
+    trained = load_run(tmp_path / "checkpoints" / "best.ckpt", allowed=[])
     data = make_data(config)
     data.setup()
     columns, target = raw_rows(data, "test")

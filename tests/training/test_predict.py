@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from sklearn.datasets import load_diabetes, load_iris
 
 from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
-from multilayer.training.inference import predict
+from multilayer.training.predict import predict
 
 from ..conftest import Run
 from ..trained import train_in

@@ -17,8 +17,8 @@ from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.runs.folder import RunFolder
 from multilayer.training.epoch_callback import EpochCallback
+from multilayer.training.evaluate import evaluate
 from multilayer.training.factory import make_data
-from multilayer.training.inference import evaluate
 from multilayer.training.lightning_adapter import _LightningAdapter
 
 from ..conftest import Run, only_folder

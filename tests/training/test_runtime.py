@@ -12,7 +12,7 @@ import torch._inductor.config
 from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.stacking.runner import Runner
-from multilayer.training.inference import _load_run
+from multilayer.training.loaded_run import load_run
 from multilayer.training.runtime import compile_if_worthwhile, n_threads_for
 
 from ..trained import same, weights_of
@@ -58,8 +58,8 @@ def test_a_run_is_evaluated_with_the_threads_of_its_training_as_far_as_there_are
     read = torch.load(checkpoint, weights_only=True)
     for recorded, used in [(1, 1), (2, 2), (64, 2)]:
         read["multilayer"]["threads"] = recorded
-        monkeypatch.setattr("multilayer.training.inference.read_checkpoint", lambda path: read)
-        _load_run(checkpoint, allowed=[])
+        monkeypatch.setattr("multilayer.training.loaded_run.read_checkpoint", lambda path: read)
+        load_run(checkpoint, allowed=[])
         assert torch.get_num_threads() == used
 
 

@@ -235,7 +235,7 @@ def _evaluate(config: Any) -> None:
         find_checkpoint(config.run)
         _trust_working_folder(config)
         with gc_paused():
-            from multilayer.training.inference import evaluate
+            from multilayer.training.evaluate import evaluate
 
         evaluation = evaluate(to_plain(config))
     print_metrics({evaluation.rows: evaluation.metrics})
@@ -253,7 +253,7 @@ def _predict(config: Any) -> None:
         check_output(config.output)
         _trust_working_folder(config)
         with gc_paused():
-            from multilayer.training.inference import predict
+            from multilayer.training.predict import predict
 
         table = predict(to_plain(config))
     print(f"{table.height} predictions in {config.output}")

@@ -269,7 +269,7 @@ _EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 
 
 def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False) -> list[str]:
-    """The problems with the values of a composed config, one line each, but for "???"."""
+    """The problems with the values of a composed config, one line each, except those of "???"."""
     try:
         _SCHEMAS[command].model_validate(config, strict=True)
     except ValidationError as error:

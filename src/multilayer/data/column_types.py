@@ -250,7 +250,7 @@ class ColumnTypes:
         if not features:
             reasons = ", ".join(f"{each!r} ({current_key(why)})" for each, why in dropped.items())
             without = f", without {reasons}" if reasons else ""
-            raise UserError(f"{self.name} has no feature columns beside the target{without}")
+            raise UserError(f"{self.name} has no feature columns besides the target{without}")
         columns = Columns(features, self.target, task, classes, categories, dropped)
         has_words = target.dtype in WORDS and columns.class_series.dtype != pl.String
         kinds = {label: kind_of(self.schema[label]) for label in features if label in numbers}

@@ -26,13 +26,11 @@ class CrossEntropy(nn.CrossEntropyLoss):
     tensor(1.3863)
     """
 
-    n_classes: int | None = None  # those of the logits
-
     def __init__(
         self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
     ) -> None:
         super().__init__(
-            weight=_weight_tensor(class_weights, self.n_classes),
+            weight=_weight_tensor(class_weights),
             label_smoothing=_check_label_smoothing(label_smoothing),
         )
 
@@ -43,7 +41,7 @@ class CrossEntropy(nn.CrossEntropyLoss):
         return super().forward(logits, target.long())
 
 
-class BinaryCrossEntropy(CrossEntropy):
+class BinaryCrossEntropy(nn.Module):
     """Binary cross entropy from logits: `-mean(y log p + (1 - y) log(1 - p))`, `p = sigmoid(z)`.
 
     Maps logits `(B,)` and targets `(B,)`, 0 or 1 in any dtype, to a scalar.
@@ -56,7 +54,15 @@ class BinaryCrossEntropy(CrossEntropy):
     tensor(0.6931)
     """
 
-    n_classes = 2
+    weight: Tensor | None
+
+    def __init__(
+        self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.label_smoothing = _check_label_smoothing(label_smoothing)
+        _check_n_weights(class_weights, n_classes=2)
+        self.register_buffer("weight", _weight_tensor(class_weights))
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits and targets `(B,)` to the mean loss."""
@@ -181,7 +187,8 @@ def loss_for_task(loss: Any, task: Task, n_classes: int | None = None) -> Any:
         )
     if "sum" in (getattr(loss, "reduction", ""), getattr(loss, "keywords", {}).get("reduction")):
         raise UserError("the loss must be the mean over the rows: use reduction='mean', not 'sum'")
-    _check_n_weights(loss.weight if isinstance(loss, CrossEntropy) else None, n_classes)
+    has_weights = isinstance(loss, CrossEntropy | BinaryCrossEntropy)
+    _check_n_weights(loss.weight if has_weights else None, n_classes)
     return loss
 
 
@@ -196,10 +203,9 @@ def total_weight(loss: nn.Module, target: Tensor) -> Tensor:
 
     It is the number of rows or, with class weights, the sum of the weights of the rows.
     """
-    weight = loss.weight if isinstance(loss, nn.CrossEntropyLoss) else None
-    if weight is None:
+    if not isinstance(loss, nn.CrossEntropyLoss | BinaryCrossEntropy) or loss.weight is None:
         return torch.tensor(target.shape[-1], device=target.device).expand(target.shape[:-1])
-    return weight[target.long()].sum(dim=-1)
+    return loss.weight[target.long()].sum(dim=-1)
 
 
 def _check_label_smoothing(label_smoothing: float) -> float:
@@ -209,11 +215,10 @@ def _check_label_smoothing(label_smoothing: float) -> float:
     return label_smoothing
 
 
-def _weight_tensor(class_weights: Sequence[float] | None, n_classes: int | None) -> Tensor | None:
+def _weight_tensor(class_weights: Sequence[float] | None) -> Tensor | None:
     """The class weights as a float32 tensor `(n_classes,)`; None stays None."""
     if class_weights is None:
         return None
-    _check_n_weights(class_weights, n_classes)
     if not all(0 <= weight < inf for weight in class_weights) or sum(class_weights) == 0:
         raise ValueError(
             f"class_weights must be at least 0 and not all 0, got {list(class_weights)}"

@@ -34,7 +34,7 @@ class HashedDropout(TakesOver, nn.Dropout):
 
     Its buffers are each member's own: `threshold` (int32, what a hash must reach to be kept),
     `scale`, and `key`, two int32 that change every step. `n_calls` counts its uses in a step: each
-    has a mask of its own.
+    has its own mask.
     """
 
     threshold: Tensor
@@ -73,7 +73,7 @@ class HashedChannelDropout(HashedDropout):
     """`nn.Dropout1d`, `2d` or `3d` so: whole channels are dropped.
 
     n_inside: the dimensions of a channel. As in torch, an input of one dimension fewer has no
-        minibatch, but for 2d.
+        minibatch, except in 2d.
     """
 
     n_inside: int

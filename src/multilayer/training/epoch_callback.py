@@ -104,7 +104,8 @@ class EpochCallback:
 class Record(Protocol):
     """What is known of K runs at the end of an epoch, and what a callback may do then.
 
-    What takes time is not computed before it is asked for.
+    What takes time is not computed before it is asked for. A record may be of a later epoch when it
+    is used again: what is to be kept is copied.
 
     Attributes:
         epoch: the number of the epoch, from 1 on, `(K,)`; at the start of a fit the epochs before.

@@ -97,11 +97,11 @@ class _LightningAdapter(NoStepHooks):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback."""
-        self.callback.on_fit_start(self._record_of(trainer.current_epoch))
+        self.callback.on_fit_start(self._record_at(trainer.current_epoch))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the learning rates, and call the callback."""
-        record = self._record_of(trainer.current_epoch + 1)
+        record = self._record_at(trainer.current_epoch + 1)
         if self.is_first:
             record.begin_epoch()
         self.callback.on_epoch_start(record)
@@ -115,7 +115,7 @@ class _LightningAdapter(NoStepHooks):
         gradients: those that accumulate must have been used.
         """
         if batch_idx % trainer.accumulate_grad_batches == 0:
-            self.callback.within_epoch(self._record_of(trainer.current_epoch + 1))
+            self.callback.within_epoch(self._record_at(trainer.current_epoch + 1))
 
     def on_validation_batch_end(
         self,
@@ -136,24 +136,24 @@ class _LightningAdapter(NoStepHooks):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback after a validation within a fit."""
         if is_fitting(trainer):
-            self.callback.on_validation_end(self._record_of(trainer.current_epoch + 1))
+            self.callback.on_validation_end(self._record_at(trainer.current_epoch + 1))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback, with training metrics also of an epoch that was not validated."""
         if self.is_first and isinstance(pl_module, SupervisedModule):
             pl_module.log_new("train")
-        self.callback.on_epoch_end(self._record_of(trainer.current_epoch + 1))
+        self.callback.on_epoch_end(self._record_at(trainer.current_epoch + 1))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback."""
-        self.callback.on_fit_end(self._record_of(trainer.current_epoch))
+        self.callback.on_fit_end(self._record_at(trainer.current_epoch))
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Call the callback, unless the fit had not begun."""
         if self.record is not None:
-            self.callback.on_failure(self._record_of(trainer.current_epoch + 1), exception)
+            self.callback.on_failure(self._record_at(trainer.current_epoch + 1), exception)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -168,8 +168,8 @@ class _LightningAdapter(NoStepHooks):
         if stage == "fit" and self.record and self.record.final_weights:
             pl_module.load_state_dict(self.record.final_weights)
 
-    def _record_of(self, epoch: int) -> "LightningRecord":
-        """What is known now, in an epoch."""
+    def _record_at(self, epoch: int) -> "LightningRecord":
+        """The record, which is from now on of this epoch."""
         assert self.record is not None, "setup comes before"
         self.record.epoch = np.array([epoch])
         return self.record

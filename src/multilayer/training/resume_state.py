@@ -39,6 +39,17 @@ _COMPATIBLE_TYPES: dict[type, tuple[type, ...]] = {
 """The types that can replace a value in a state; for other types, only their own."""
 
 
+class _CheckedCheckpoint(CheckpointFiles):
+    """Gives Lightning a checkpoint that has already been read, checked and adapted."""
+
+    def __init__(self, checkpoint: dict[str, Any]) -> None:
+        self.checkpoint = checkpoint
+
+    def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The checkpoint, whatever the path."""
+        return self.checkpoint
+
+
 def load_resumed(training: "Training", resumed: Resumed) -> None:
     """Make a training resume from a checkpoint, with what has changed in the config.
 
@@ -75,9 +86,7 @@ def load_resumed(training: "Training", resumed: Resumed) -> None:
     with refusing(resumed.path, "holds no training that can go on", RuntimeError, *DAMAGE):
         _try_to_load(checkpoint, module, trainer)
     del checkpoint["loops"]
-    files = CheckpointFiles()  # gives Lightning what was read, checked and adapted
-    files.load_checkpoint = lambda *_, **__: checkpoint  # type: ignore[method-assign]
-    trainer.strategy.checkpoint_io = files
+    trainer.strategy.checkpoint_io = _CheckedCheckpoint(checkpoint)
     trainer.fit_loop.load_state_dict(resumed.loops)
     if resumed.n_steps_within is None:
         # Lightning treats every training with `max_steps` as interrupted within an epoch, and would
