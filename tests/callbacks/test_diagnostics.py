@@ -69,6 +69,7 @@ def test_gradients_are_those_of_autograd() -> None:
 @pytest.mark.parametrize(("activation", "bias"), [("relu", -1e3), ("tanh", 1e3), ("tanh", -1e3)])
 def test_units_that_are_always_the_same_are_dead(activation: str, bias: float) -> None:
     """Three of eight, of a ReLU at 0 or a saturated tanh; the next layer's live."""
+    torch.manual_seed(0)  # by chance, others are dead too
     network = MLP(3, 1, d_hidden=[8, 4], activation=activation)
     with torch.no_grad():
         network[0].linear.bias[:3] = bias
@@ -82,6 +83,7 @@ def test_units_that_are_always_the_same_are_dead(activation: str, bias: float) -
 
 def test_an_activation_may_be_a_function() -> None:
     """What counts is what the next layer is given."""
+    torch.manual_seed(0)
     network = Functional()
     with torch.no_grad():
         network.first.bias[:2] = -1e3

@@ -330,17 +330,8 @@ def test_plateau_moves_at_validations(
     data = BuiltinData(name="wine", batch_size=32)
     module = module_for(data, optimizer=adam, scheduler=plateau, monitor=monitor)
     rates = Rates(monitor)
-    settings = {"num_sanity_val_steps": 0, "max_epochs": 12} | trainer
-    pl.Trainer(
-        accelerator="cpu",
-        default_root_dir=tmp_path,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-        callbacks=[rates],
-        **settings,
-    ).fit(module, data)
+    settings = {"num_sanity_val_steps": 0} | trainer
+    quiet_trainer(tmp_path, n_epochs=12, callbacks=[rates], **settings).fit(module, data)
     oracle = SGD([torch.zeros(1, requires_grad=True)], lr=1e-2)
     expected = [1e-2]
     schedule = plateau(oracle)
