@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 
 from multilayer.cli.check import check_command_line
 from multilayer.cli.compose import CachingConfigLoader, _after_choice
+from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import UserError
-from multilayer.core.files import conf_dir
 
 from ..conftest import Run
 

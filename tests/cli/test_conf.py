@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from multilayer.cli.check import check_command_line
-from multilayer.core.files import conf_dir
+from multilayer.core.config_folder import conf_dir
 from multilayer.core.schema import _EXTRAS
 from multilayer.runs.folder import RunFolder
 from multilayer.training.factory import _make_all, check_components, make_data, make_trainer

@@ -7,26 +7,11 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from multilayer.core.errors import UserError, print_failure, sanitize, sanitize_data
+from multilayer.core.errors import UserError, print_failure
 from multilayer.runs.console import console
 
 from ..conftest import Run
-
-CODES = "\x1b[2J \x9b31m \u202e \x07 \x00 \u2028 \ud800"
-SHOWN = r"\x1b[2J \x9b31m \u202e \x07 \x00 \u2028 \ud800"
-
-
-def test_letters_that_act_are_shown_as_python_writes_them() -> None:
-    """All others stay, of whatever script; so do lines, but in a name."""
-    assert sanitize(CODES) == SHOWN
-    assert sanitize("é 中文 🙂\n\tπ") == "é 中文 🙂\n\tπ"
-    assert sanitize("a\nb", keep="") == r"a\nb"
-    assert sanitize_data({CODES: [CODES, 1, None, True]}) == {SHOWN: [SHOWN, 1, None, True]}
-
-
-def test_a_number_that_is_too_long_to_write_is_text() -> None:
-    """Python refuses to write it in decimal, as a YAML file may hold it in hexadecimal."""
-    assert sanitize_data([16**9000 - 1]) == ["0x" + "f" * 9000]
+from .test_text import CODES, SHOWN
 
 
 def test_the_console_prints_them_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +63,7 @@ def test_the_log_of_a_command_is_harmless(tmp_path: Path) -> None:
     program = (
         "import logging, logging.config, yaml, sys, pathlib\n"
         "from hydra import compose, initialize_config_dir\n"
-        "from multilayer.core.files import conf_dir\n"
+        "from multilayer.core.config_folder import conf_dir\n"
         "for name in ('train', 'evaluate', 'predict', 'report'):\n"
         "    with initialize_config_dir(str(conf_dir()), version_base='1.3'):\n"
         "        config = compose(name, return_hydra_config=True)\n"

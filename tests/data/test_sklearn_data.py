@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn import datasets
 
-from multilayer.core.files import conf_dir
+from multilayer.core.config_folder import conf_dir
 from multilayer.data import BuiltinData, PassClassData
 from multilayer.data.sklearn_data import _TASKS
 

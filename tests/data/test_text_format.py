@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from multilayer.core.errors import UserError, as_override
+from multilayer.core.errors import UserError
+from multilayer.core.text import as_override
 from multilayer.data import Preprocessing, TableData
 from multilayer.data.missing_values import PLACEHOLDERS, SPELLED_MISSING
 from multilayer.data.stray_strings import _remedy, _StrayString

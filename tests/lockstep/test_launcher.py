@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from multilayer.core.files import conf_dir
+from multilayer.core.config_folder import conf_dir
 from multilayer.lockstep.launcher import _hydras_reason_to_be_alone
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from multilayer.cli.check import check_command_line
-from multilayer.core.files import conf_dir
+from multilayer.core.config_folder import conf_dir
 from multilayer.training.factory import make_optimizer
 
 # A quadratic J(w) = (w - c)' A (w - c) / 2 with gradient A (w - c); A is positive definite.

@@ -18,10 +18,11 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.cli.compose import make_hydra
-from multilayer.core.errors import UserError, as_override, did_you_mean, first_line, raise_all
-from multilayer.core.files import choices_with
+from multilayer.core.config_folder import choices_with
+from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
 from multilayer.core.renamed import current_key
 from multilayer.core.schema import has_class
+from multilayer.core.text import as_override
 from multilayer.runs.config import Plain, problems_with, to_plain
 
 

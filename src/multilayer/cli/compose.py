@@ -23,8 +23,8 @@ from hydra.types import RunMode
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 
+from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import raise_all
-from multilayer.core.files import conf_dir
 from multilayer.runs.config import MASK, Plain, map_values, mask_sweep_file, mask_value
 from multilayer.runs.folder import find_last
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from multilayer.cli import exit_codes
-from multilayer.core.files import conf_dir
+from multilayer.core.config_folder import conf_dir
 
 COMMANDS = {
     "train": "train a network, or with -m a sweep of them",

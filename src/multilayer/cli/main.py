@@ -111,7 +111,7 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     from hydra.errors import HydraException
 
     from multilayer.cli.compose import CachingConfigLoader
-    from multilayer.core.files import conf_dir
+    from multilayer.core.config_folder import conf_dir
     from multilayer.reports.summary import SweepFolder, print_sweep
 
     # Hydra has no public setting for the loader of its configs.

@@ -1,22 +1,13 @@
-"""Errors that the user can fix, interrupts, and how their messages are worded, quoted and printed.
-
-What is shown is safe for a terminal, and what is advised can be pasted into a command line.
-"""
+"""Errors that the user can fix, interrupts, and how messages are worded and printed."""
 
 import logging
-import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from signal import Signals
-from typing import Any
 
-_MOST_BITS = 10_000
-"""Bits of the largest integer shown in decimal; Python refuses to print longer ones."""
-
-_UNQUOTED = r"(?!(?:true|false|null|nan|inf)$)(?:\.\./|/)*[a-z_][\w./+-]*"
-"""A name or path that neither Hydra nor a shell reads as anything else, in any case."""
+from multilayer.core.text import sanitize
 
 
 class UserError(ValueError):
@@ -120,66 +111,9 @@ def raise_all(problems: Sequence[str]) -> None:
         raise UserError("\n".join(problems))
 
 
-def sanitize(text: str, keep: str = "\n\t") -> str:
-    r"""Escape terminal codes and characters that change the direction of text.
-
-    They are shown as Python writes them, except those in `keep`, so that lines stay lines. Names of
-    columns, classes and runs may come from other people's files.
-
-    >>> print(sanitize("\x1b[31mred, \u202eder"))
-    \x1b[31mred, \u202eder
-    """
-    if text.isprintable():
-        return text
-    escaped = (
-        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode()
-        for each in text
-    )
-    return "".join(escaped)
-
-
-def sanitize_data(value: Any) -> Any:
-    """Plain data with `sanitize`d text; YAML's dates, bytes and sets become text."""
-    if isinstance(value, dict):
-        return {sanitize(str(key)): sanitize_data(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [sanitize_data(each) for each in value]
-    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
-        return hex(value)
-    return value if value is None or isinstance(value, bool | int | float) else sanitize(str(value))
-
-
 class SanitizingFormatter(logging.Formatter):
     """Formats log messages for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The message, safe to show."""
         return sanitize(super().format(record))
-
-
-def as_override(key: str, value: str | Sequence[str]) -> str:
-    r"""An override that sets `key` to a string or a list of strings, quoted where necessary.
-
-    Hydra reads the same value from it when it is pasted into a shell.
-
-    >>> print(as_override("data.drop_columns", ["a"]), as_override("data.drop_columns", ["my col"]))
-    data.drop_columns=[a] "data.drop_columns=['my col']"
-    >>> print(as_override("data.target", "1"), as_override("data.decimal", ","))
-    "data.target='1'" "data.decimal=','"
-    """
-    texts = [value] if isinstance(value, str) else value
-    is_plain = all(re.fullmatch(_UNQUOTED, text, re.ASCII | re.IGNORECASE) for text in texts)
-    listed = ",".join(texts if is_plain else map(_quote_for_hydra, texts))
-    word = f"{key}={listed if isinstance(value, str) else f'[{listed}]'}"
-    return word if is_plain else _quote_for_shell(word)
-
-
-def _quote_for_hydra(text: str) -> str:
-    """A string that Hydra reads literally."""
-    doubled = re.sub(r"(\\*)(?='|$)", r"\1\1", text.replace("${", r"\${"))
-    return "'" + doubled.replace("'", r"\'") + "'"
-
-
-def _quote_for_shell(word: str) -> str:
-    """A word that a shell, including an interactive one, reads literally."""
-    return '"' + re.sub(r'(["$`\\])', r"\\\1", word).replace("!", "\"'!'\"") + '"'

@@ -1,4 +1,4 @@
-"""Files written whole or not at all; small ones, which may be damaged or crafted, read; conf/."""
+"""Files written whole or not at all, and small ones read, which may be damaged or crafted."""
 
 import errno
 import json
@@ -208,27 +208,3 @@ def load_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)  # noqa: S506 - a safe loader
     except Exception as error:  # a tag with a wrong value raises whatever Python then does
         raise ValueError(str(error)) from error
-
-
-def conf_dir() -> Path:
-    """The folder of the config groups: inside an installed package, or at the top of a clone."""
-    package = Path(__file__).parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parents[1] / "conf"
-
-
-def choices_with(node: str, name: str) -> list[str]:
-    """The choices of a group whose file has a key `name` in a node: `optimizer=sgd` for `momentum`.
-
-    >>> choices_with("optimizer", "nesterov"), choices_with("scheduler.scheduler", "step_size")
-    (['optimizer=sgd'], ['scheduler=step'])
-    """
-    group, *path = node.split(".")
-    choices = []
-    for file in sorted((conf_dir() / group).glob("[!_]*.yaml")) if group else ():
-        content = yaml.safe_load(file.read_text())
-        for key in path:
-            content = content.get(key) if isinstance(content, dict) else None
-        if isinstance(content, dict) and name in content:
-            choices.append(f"{group}={file.stem}")
-    return choices

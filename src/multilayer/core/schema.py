@@ -23,8 +23,9 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from multilayer.core.device import free_memory
-from multilayer.core.errors import as_override, did_you_mean
+from multilayer.core.errors import did_you_mean
 from multilayer.core.renamed import current_key
+from multilayer.core.text import as_override
 
 _MOST_THREADS = 1024
 """The most threads that torch is given; a hundred thousand would end the process silently."""

@@ -8,8 +8,9 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from multilayer.core.errors import UserError, as_override, did_you_mean
+from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.renamed import current_key
+from multilayer.core.text import as_override
 from multilayer.data.numerics import (
     FLOAT32_MAX,
     Distribution,

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from multilayer.core.errors import as_override, quoted
+from multilayer.core.errors import quoted
+from multilayer.core.text import as_override
 from multilayer.data.missing_values import PLACEHOLDERS, SPELLED_MISSING, is_spelled_missing
 from multilayer.data.table_files import Origin
 from multilayer.data.text_format import KINDS, MARKS, TextFormat

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from multilayer.core.errors import sanitize
+from multilayer.core.text import sanitize
 from multilayer.plotting.style import TURN
 from multilayer.reports import findings as thresholds
 from multilayer.reports.configs import (

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multilayer.core.errors import UserError, sanitize_data
+from multilayer.core.errors import UserError
 from multilayer.core.files import load_yaml, read_small, refusing
 from multilayer.core.renamed import current_key, with_current_names
+from multilayer.core.text import sanitize_data
 from multilayer.reports.hyperparameters import LARGEST, Value, as_value, is_number
 from multilayer.runs.folder import RunFolder
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from multilayer.core.errors import UserError, did_you_mean, sanitize, sanitize_data
+from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.files import load_yaml, read_small
 from multilayer.core.metric_names import MORE_IS_BETTER
+from multilayer.core.text import sanitize, sanitize_data
 from multilayer.reports.hyperparameters import SEED_KEYS, Hyperparameter, Value
 from multilayer.reports.runs import (
     Curves,

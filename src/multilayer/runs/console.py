@@ -11,8 +11,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 
-from multilayer.core.errors import sanitize
 from multilayer.core.metric_names import NEEDED
+from multilayer.core.text import sanitize
 from multilayer.runs.folder import Metrics
 
 

@@ -20,10 +20,11 @@ from typing import Any
 
 import yaml
 
-from multilayer.core.errors import Terminated, UserError, as_override
+from multilayer.core.errors import Terminated, UserError
 from multilayer.core.files import load_yaml, read_json, read_small, refusing, whole_file, write_text
 from multilayer.core.renamed import with_current_names
 from multilayer.core.schema import has_class
+from multilayer.core.text import as_override
 from multilayer.runs.config import mask_config, mask_overrides, mask_value
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line
-from multilayer.core.files import choices_with
 from multilayer.core.renamed import current_key
 from multilayer.data import DataModule
 from multilayer.nn.losses import AutoLoss

@@ -10,8 +10,9 @@ from typing import Any
 
 from pytorch_lightning.callbacks import Timer
 
-from multilayer.core.errors import UserError, as_override
+from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
+from multilayer.core.text import as_override
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.config import mask_config

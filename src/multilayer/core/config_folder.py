@@ -1,0 +1,29 @@
+"""conf/: where it is, and which of its choices have a key."""
+
+from pathlib import Path
+
+import yaml
+
+
+def conf_dir() -> Path:
+    """The folder of the config groups: inside an installed package, or at the top of a clone."""
+    package = Path(__file__).parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parents[1] / "conf"
+
+
+def choices_with(node: str, name: str) -> list[str]:
+    """The choices of a group whose file has a key `name` in a node: `optimizer=sgd` for `momentum`.
+
+    >>> choices_with("optimizer", "nesterov"), choices_with("scheduler.scheduler", "step_size")
+    (['optimizer=sgd'], ['scheduler=step'])
+    """
+    group, *path = node.split(".")
+    choices = []
+    for file in sorted((conf_dir() / group).glob("[!_]*.yaml")) if group else ():
+        content = yaml.safe_load(file.read_text())
+        for key in path:
+            content = content.get(key) if isinstance(content, dict) else None
+        if isinstance(content, dict) and name in content:
+            choices.append(f"{group}={file.stem}")
+    return choices
