@@ -338,10 +338,13 @@ def size_problems(
         n_weights: the number of its weights.
         config: the run's config.
         free: bytes.
-        in_training: whether the gradients and, for `BestWeights`, copies of the validated and the
-            best weights must fit too.
+        in_training: whether what a training needs besides the weights must fit too.
     """
-    n_copies = 2 + 2 * has_class(config["callbacks"], ".BestWeights") if in_training else 1
+    n_copies = 1
+    if in_training:
+        n_copies += 1  # the gradients
+        if has_class(config["callbacks"], ".BestWeights"):
+            n_copies += 2  # of the validated and of the best weights
     needed = 4 * n_weights * n_copies
     if needed <= free:
         return []

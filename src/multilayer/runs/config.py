@@ -69,13 +69,12 @@ def to_plain(config: DictConfig) -> Plain:
         UserError: A reference cannot be resolved.
     """
     try:
-        values = {
-            str(key): OmegaConf.to_container(node, resolve=True)
-            if OmegaConf.is_config(node := OmegaConf.select(config, str(key), default="???"))
-            else node
-            for key in config
-            if key != "hydra"
-        }
+        values = {}
+        for key in map(str, config):
+            if key != "hydra":
+                value = OmegaConf.select(config, key, default="???")
+                is_node = OmegaConf.is_config(value)
+                values[key] = OmegaConf.to_container(value, resolve=True) if is_node else value
         kept = _keep_env_references(config, values)
         plain: Plain = with_current_names(kept, rename_keys=False)
         return plain
