@@ -109,8 +109,8 @@ class _NumericColumn:
 
 
 @dataclass(eq=False)
-class ColumnTypes:
-    """Finds out what each column of a table is, batch by batch.
+class ColumnTypeInference:
+    """Infers what each column of a table is from evidence collected batch by batch.
 
     Args:
         schema: The names and types of the columns.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from multilayer.core.errors import UserError, quoted
-from multilayer.data.column_types import ColumnTypes
+from multilayer.data.column_types import ColumnTypeInference
 from multilayer.data.numerics import Float64s, Floats, is_rounded, lost_digits, to_float64
 from multilayer.data.stray_strings import raise_stray_string
 from multilayer.data.table import Columns, Table, blocks
@@ -48,16 +48,16 @@ class TableBuilder:
     Args:
         schema: The names and types of the columns.
         dtype: Of the numbers; float32 holds most tables.
-        options: For `ColumnTypes`.
+        options: For `ColumnTypeInference`.
 
     Raises:
-        UserError: As `ColumnTypes` does.
+        UserError: As `ColumnTypeInference` does.
     """
 
     def __init__(
         self, schema: Schema, *, dtype: type[np.floating[Any]] = np.float32, **options: Any
     ) -> None:
-        self.types = ColumnTypes(schema, **options)
+        self.types = ColumnTypeInference(schema, **options)
         self.positions = {label: index for index, label in enumerate(self.types.features)}
         self.matrix: Floats = np.empty((0, len(self.positions)), dtype)
         self.n_seen: Counter[Path | None] = Counter()
