@@ -320,7 +320,7 @@ def _steepest(rates: Array, smoothed: Array) -> float:
     return float(rates[int(np.argmin(slopes))])
 
 
-Result = LRSweepResult | RangeTestResult
+LearningRateResult = LRSweepResult | RangeTestResult
 
 
 def _edge_warning(

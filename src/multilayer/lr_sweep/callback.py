@@ -19,7 +19,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import write_text
 from multilayer.data import DataModule
 from multilayer.data.datamodule import overridden_loader
-from multilayer.lr_sweep.analysis import Result, analyze_ramps, analyze_sweep
+from multilayer.lr_sweep.analysis import LearningRateResult, analyze_ramps, analyze_sweep
 from multilayer.lr_sweep.plot import draw
 from multilayer.lr_sweep.run import run_ramp, run_trials
 from multilayer.lr_sweep.trials import TrialSpec, make_trials
@@ -151,7 +151,9 @@ class LearningRateSweep(EpochCallback):
             raise UserError(found)
         return found
 
-    def find(self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule) -> Result:
+    def find(
+        self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule
+    ) -> LearningRateResult:
         """Run the trials and analyze them; the module is left as it is."""
         start, is_sweep = perf_counter(), self.method == "sweep"
         options: Any = {"compile": self.compile, "num_threads": self.num_threads}
@@ -163,7 +165,7 @@ class LearningRateSweep(EpochCallback):
         rates: list[float] = np.geomspace(self.min_lr, self.max_lr, n_rates).tolist()
         n_trials = self.n_seeds * (n_rates if is_sweep else 1)
         log.info(f"lr_sweep: {n_trials} short trainings of {spec.n_steps} steps each")
-        result: Result
+        result: LearningRateResult
         console, shown = Console(stderr=True, markup=False), bool(trainer.progress_bar_callback)
         progress = bar_of("learning rates", console, shown=shown)
         with isolate_rng(), ready_memory(), progress as bar, _autocast_of(trainer):
@@ -179,7 +181,7 @@ class LearningRateSweep(EpochCallback):
             log.info(f"lr_sweep: {line}")
         return result
 
-    def write_outputs(self, record: Record, result: Result) -> None:
+    def write_outputs(self, record: Record, result: LearningRateResult) -> None:
         """Write the table and the figure, and warn of a rate on the edge."""
         if warning := result.warning():
             log.warning(f"lr_sweep: {warning}")

@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from multilayer.lr_sweep.analysis import LRSweepResult, RangeTestResult, Result
+from multilayer.lr_sweep.analysis import LearningRateResult, LRSweepResult, RangeTestResult
 from multilayer.plotting.style import BLUE, GREEN, GREY, MARK, ORANGE, TRAIN, new_figure, styled
 
 _COLORS = {"slow": BLUE, "stable": GREEN, "divergent": ORANGE}
 
 
 @styled
-def draw(result: Result) -> Figure:
+def draw(result: LearningRateResult) -> Figure:
     """The loss against the learning rate, with the suggested rate."""
     figure = new_figure()
     axes = figure.add_subplot()
