@@ -167,7 +167,7 @@ def test_the_ends_of_runs_are_counted_by_status(tmp_path: Path) -> None:
 
 
 def test_the_words_of_a_config_are_its_overrides(tmp_path: Path) -> None:
-    """All settings, as one would type them."""
+    """All hyperparameters, as one would type them."""
     for number, width in enumerate([[8], [8, 4]]):
         write_run(tmp_path / str(number), 0.1, optimizer__lr=0.1 + number, model__d_hidden=width)
     _, configs = opened(tmp_path)

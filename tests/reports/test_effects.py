@@ -1,4 +1,4 @@
-"""What each setting is worth."""
+"""What each hyperparameter is worth."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def write_dropout(folder: Path, n_seeds: int, worse: float) -> None:
         write_run(folder / str(number), loss, **values, seed=seed)
 
 
-def test_a_setting_that_does_not_matter_is_shown_not_to(tmp_path: Path) -> None:
+def test_a_hyperparameter_that_does_not_matter_is_shown_not_to(tmp_path: Path) -> None:
     """Its values, each at the best rate, differ by less than chance does to a run; rates do not."""
     write_dropout(tmp_path, 20, 0.0)
     text = found_in(tmp_path)["does not matter here"]
@@ -38,7 +38,7 @@ def test_a_setting_that_does_not_matter_is_shown_not_to(tmp_path: Path) -> None:
     assert "optimizer.lr" not in text
 
 
-def test_of_a_setting_with_few_seeds_nothing_is_claimed(tmp_path: Path) -> None:
+def test_of_a_hyperparameter_with_few_seeds_nothing_is_claimed(tmp_path: Path) -> None:
     """That no difference was seen is no proof that there is none."""
     write_dropout(tmp_path, 3, 0.0)
     found = found_in(tmp_path)
@@ -46,7 +46,7 @@ def test_of_a_setting_with_few_seeds_nothing_is_claimed(tmp_path: Path) -> None:
     assert found["whether it matters cannot be told"].startswith("model.dropout (")
 
 
-def test_a_setting_that_matters_is_in_neither(tmp_path: Path) -> None:
+def test_a_hyperparameter_that_matters_is_in_neither(tmp_path: Path) -> None:
     """It is clearly worse at one of its values."""
     write_dropout(tmp_path, 5, 0.1)
     assert not {"does not matter here", "whether it matters cannot be told"} & set(
@@ -61,14 +61,14 @@ def test_one_seed_cannot_tell_what_matters(tmp_path: Path) -> None:
     assert "optimizer.lr (0.1)" in found_in(tmp_path)[title]
 
 
-def test_where_all_runs_are_equal_nothing_is_said_of_settings(tmp_path: Path) -> None:
+def test_where_all_runs_are_equal_nothing_is_said_of_hyperparameters(tmp_path: Path) -> None:
     """Accuracies of 1 on few rows; a bound of 0 would be no bound."""
     write_grid(tmp_path, {0.01: [1.0] * 3, 0.1: [1.0] * 3})
     assert not [title for title in found_in(tmp_path) if "matter" in title]
 
 
 def effect(*ends: tuple[float, float] | None, n: int = 3, key: str = "model.dropout") -> _Effect:
-    """Of a setting with a level for each interval; the difference is its middle."""
+    """Of a hyperparameter with a level for each interval; the difference is its middle."""
     against = {
         str(level): Comparison(fake_config([0.0]), n, sum(end) / 2, 0.1, *end) if end else None
         for level, end in enumerate(ends)
@@ -108,7 +108,7 @@ def test_an_interval_reaches_as_far_as_either_end(
         ((-0.2, 0.99), 0.5, False),
     ],
 )
-def test_a_setting_is_idle_where_both_ends_are_within_what_chance_does(
+def test_a_hyperparameter_is_idle_where_both_ends_are_within_what_chance_does(
     end: tuple[float, float], residual: float, is_idle: bool
 ) -> None:
     """To a single run."""
@@ -116,7 +116,7 @@ def test_a_setting_is_idle_where_both_ends_are_within_what_chance_does(
     assert titles(effect((0.0, 0.0), end), residual=residual) == [expected]
 
 
-def test_a_setting_that_is_seen_to_matter_is_in_no_finding() -> None:
+def test_a_hyperparameter_that_is_seen_to_matter_is_in_no_finding() -> None:
     """Its interval lies above 0, however near; one that begins at 0 does not."""
     assert titles(effect((0.0, 0.0), (0.001, 0.2))) == []
     assert titles(effect((0.0, 0.0), (0.0, 0.2))) == ["does not matter here"]

@@ -51,7 +51,7 @@ from .fake_sweeps import found_in, write_grid, write_run
 def test_what_to_try_beyond_the_edge_is_spaced_like_the_grid(
     key: str, levels: list[float], side: int, expected: list[float]
 ) -> None:
-    """And stays where the setting has a meaning."""
+    """And stays where the hyperparameter has a meaning."""
     assert _values_beyond(Hyperparameter.from_runs(key, levels), side) == pytest.approx(expected)
 
 
@@ -76,15 +76,15 @@ def test_the_edge_is_the_outer_twentieth_of_the_range(
 
 
 def test_an_edge_says_which_and_how_near() -> None:
-    """The largest itself, or one near it; a zero is where a setting ends by itself."""
-    setting = Hyperparameter.from_runs("optimizer.lr", list(np.logspace(-4, 0, 101)))
+    """The largest itself, or one near it; a zero is where a hyperparameter ends by itself."""
+    swept = Hyperparameter.from_runs("optimizer.lr", list(np.logspace(-4, 0, 101)))
     dropout = Hyperparameter.from_runs("model.dropout", [0.0, 0.2, 0.4])
     said = {
         place: [
             finding.text
             for finding in _at_grid_edge(
-                ConfigResult({"optimizer.lr": setting.values[place], "model.dropout": 0.0}, [], {}),
-                [setting, dropout],
+                ConfigResult({"optimizer.lr": swept.values[place], "model.dropout": 0.0}, [], {}),
+                [swept, dropout],
             )
         ]
         for place in (0, 2, 50, 98, 100)
@@ -116,12 +116,12 @@ def test_a_rate_below_one_that_diverged_is_not_on_the_edge(tmp_path: Path) -> No
 
 def test_a_search_has_its_edge_near_the_last_value() -> None:
     """Within 5 % of the range, in its logarithm."""
-    setting = Hyperparameter.from_runs("optimizer.lr", list(np.logspace(-4, 0, 101)))
-    assert [setting.edge_side(setting.values[i]) for i in (0, 4, 50, 96, 100)] == [-1, -1, 0, 1, 1]
+    swept = Hyperparameter.from_runs("optimizer.lr", list(np.logspace(-4, 0, 101)))
+    assert [swept.edge_side(swept.values[i]) for i in (0, 4, 50, 96, 100)] == [-1, -1, 0, 1, 1]
 
 
 def test_an_edge_beyond_which_nothing_lies_is_an_edge(tmp_path: Path) -> None:
-    """But not a zero, where the setting ends by itself."""
+    """But not a zero, where the hyperparameter ends by itself."""
     for number, (depth, rate) in enumerate([(1, 0.0), (1, 0.2), (2, 0.0), (2, 0.2)]):
         values = {"model__depth": depth, "model__dropout": rate}
         write_run(tmp_path / str(number), depth + rate, **values)

@@ -1,4 +1,4 @@
-"""Settings as they were swept: their levels and spacing."""
+"""Hyperparameters as they were swept: their values and spacing."""
 
 import numpy as np
 import pytest

@@ -41,9 +41,9 @@ def test_the_bars_have_both_ends_of_the_interval(tmp_path: Path) -> None:
     """Of the best sound config at each level; none where there are two seeds."""
     write_grid(tmp_path, {0.1: [0.1, 0.2, 0.9], 1.0: [0.5, 0.6], 10.0: [0.05, None, 0.05]})
     sweep, configs = opened(tmp_path)
-    (setting,) = sweep.hyperparameters
+    (swept,) = sweep.hyperparameters
     axes = new_axes()
-    reached = _draw_best_at_values(axes, setting, configs, "black")
+    reached = _draw_best_at_values(axes, swept, configs, "black")
     (bars,) = axes.containers
     line, _, (spans,) = bars.lines
     np.testing.assert_allclose(line.get_xydata(), [[0.1, 0.4], [1.0, 0.55]])
@@ -213,7 +213,7 @@ def test_curves_are_shown_to_twice_as_far_from_the_best_as_they_began(
 
 def test_scores_of_a_config_that_is_not_drawn_do_not_move_its_axis() -> None:
     """A search of many values has no lines, and its dots are on their places."""
-    setting = Hyperparameter.from_runs("optimizer.lr", [2.0**-k for k in range(40)])
+    swept = Hyperparameter.from_runs("optimizer.lr", [2.0**-k for k in range(40)])
     config = ConfigResult({"optimizer.lr": 0.25}, [], {(0,): 1.0, (1,): 2.0})
-    assert [x for x, _ in _dots(setting, [config])] == [0.25, 0.25]
-    assert _draw_best_at_values(new_axes(), setting, [fake_config([1.0])], "black") == []
+    assert [x for x, _ in _dots(swept, [config])] == [0.25, 0.25]
+    assert _draw_best_at_values(new_axes(), swept, [fake_config([1.0])], "black") == []

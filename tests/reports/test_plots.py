@@ -97,7 +97,7 @@ def test_numbers_swept_by_steps_are_on_a_linear_axis(tmp_path: Path) -> None:
     assert axes.get_xscale() == "linear"
 
 
-def test_a_setting_has_one_colour_in_all_figures(tmp_path: Path) -> None:
+def test_a_hyperparameter_has_one_colour_in_all_figures(tmp_path: Path) -> None:
     """By its optimizer, in the metric against the rate and in the learning curves."""
     write_pairs(tmp_path)
     found = all_drawn(tmp_path)
@@ -113,7 +113,7 @@ def test_a_setting_has_one_colour_in_all_figures(tmp_path: Path) -> None:
     assert [marks[name] for name in ("adam", "sgd")] == bars
 
 
-def test_two_settings_are_a_heat_map_with_its_holes(tmp_path: Path) -> None:
+def test_two_hyperparameters_are_a_heat_map_with_its_holes(tmp_path: Path) -> None:
     """The means over seeds; what has none is left empty, over hatching."""
     write_pairs(tmp_path)
     axes = drawn(tmp_path, "heat_map.png").axes[0]
@@ -140,7 +140,7 @@ def test_cells_say_why_they_have_no_number(tmp_path: Path) -> None:
     assert axes.patch.get_hatch()
 
 
-def test_three_settings_are_parallel_coordinates(tmp_path: Path) -> None:
+def test_three_hyperparameters_are_parallel_coordinates(tmp_path: Path) -> None:
     """A line for each config, from its first level to its metric; the best goes on top."""
     number = 0
     for optimizer in ("sgd", "adam"):
@@ -223,8 +223,8 @@ def test_an_axis_is_cut_only_where_runs_are_far_beyond(
     sweep, configs = opened(tmp_path)
     last = configs[-1]
     gone = ConfigResult(last.values, [replaced(last, "diverged")], last.scores)
-    (setting,) = sweep.hyperparameters
-    figure = draw_hyperparameter(sweep, setting, [*configs[:-1], gone], Colours())
+    (swept,) = sweep.hyperparameters
+    figure = draw_hyperparameter(sweep, swept, [*configs[:-1], gone], Colours())
     (axes,) = figure.axes
     assert (axes.get_ylim()[1] < 2) == is_cut
     legend = axes.get_legend()

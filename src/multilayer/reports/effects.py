@@ -115,7 +115,7 @@ def _without_effect(found: Sequence[_Effect], residual: float | None) -> Iterato
     n = min((each.n for effect in known for each in effect.known), default=0)
     if not known or residual == 0:  # all runs are equal to the digit: there is no bound
         return
-    best = "with the other settings at their best"
+    best = "with the other hyperparameters at their best"
     if residual is None or n < MIN_SEEDS:
         yield Finding(
             f"what matters cannot be told from {'one seed' if n == 1 else f'{n} seeds'}",

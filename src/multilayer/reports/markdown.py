@@ -196,7 +196,7 @@ def _what_varied(sweep: Sweep) -> list[str]:
     for key in sweep.derived:
         derived = [run.value(key) for run in sweep.runs]
         rows.append([key, str(len(set(derived))), "not swept", format_range(derived)])
-    return ["## What varied", _table(["setting", "values", "spaced", ""], rows), folded]
+    return ["## What varied", _table(["hyperparameter", "values", "spaced", ""], rows), folded]
 
 
 def _best_config(sweep: Sweep, configs: Configs, verdict: str) -> list[str]:

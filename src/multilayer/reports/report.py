@@ -167,7 +167,7 @@ def _figures(sweep: Sweep, configs: Configs) -> Iterator[tuple[str, str, Figure]
         caption = f"{metric} by {across.key} and {up.key}: mean over {sweep.seed_word}s"
         yield "heat_map.png", caption, draw_heat_map(sweep, across, up, configs)
     elif len(swept) > 2:
-        caption = f"{metric} by all settings: each line a config, the best in black"
+        caption = f"{metric} by all hyperparameters: each line a config, the best in black"
         yield "parallel_coordinates.png", caption, draw_parallel(sweep, configs)
     if sweep.curves:
         caption = "of every run by epoch, the best in black, crosses where runs diverged"
