@@ -97,14 +97,16 @@ class _LightningAdapter(NoStepHooks):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback."""
-        self.callback.on_fit_start(self._record_at(trainer.current_epoch))
+        with _stopping_later(trainer):
+            self.callback.on_fit_start(self._record_at(trainer.current_epoch))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the learning rates, and call the callback."""
         record = self._record_at(trainer.current_epoch + 1)
         if self.is_first:
             record.begin_epoch()
-        self.callback.on_epoch_start(record)
+        with _stopping_later(trainer):
+            self.callback.on_epoch_start(record)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -140,9 +142,12 @@ class _LightningAdapter(NoStepHooks):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback, with training metrics also of an epoch that was not validated."""
-        if self.is_first and isinstance(pl_module, SupervisedModule):
-            pl_module.log_new("train")
-        self.callback.on_epoch_end(self._record_at(trainer.current_epoch + 1))
+        record = self._record_at(trainer.current_epoch + 1)
+        if self.is_first:
+            trainer.should_stop |= record.stop_reason is not None  # see `_stopping_later`
+            if isinstance(pl_module, SupervisedModule):
+                pl_module.log_new("train")
+        self.callback.on_epoch_end(record)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Call the callback."""
@@ -346,6 +351,14 @@ def require_supervised(
             f"DataModule, got {type(module).__name__} and {type(data).__name__}"
         )
     return module, data
+
+
+@contextmanager
+def _stopping_later(trainer: pl.Trainer) -> Iterator[None]:
+    """Within it a stop takes effect at the end of an epoch; Lightning would train it no step."""
+    should_stop = trainer.should_stop
+    yield
+    trainer.should_stop = should_stop
 
 
 @contextmanager

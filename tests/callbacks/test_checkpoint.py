@@ -1,0 +1,64 @@
+"""`last.ckpt` and `best.ckpt` are of the last epoch, whichever callback ends the training."""
+
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+
+from multilayer.runs.checkpoint import read_checkpoint
+from multilayer.training.epoch_callback import EpochCallback, Record
+
+from ..trained import same, train_in, weights_of
+
+QUICK = ["data=iris", "data.batch_size=16", "optimizer.lr=0.05", "logger=none"]
+
+
+class Stops(EpochCallback):
+    """Stops a run in one of its hooks, in the second epoch or before the first."""
+
+    def __init__(self, hook: str) -> None:
+        setattr(self, hook, self.stop)
+
+    def stop(self, record: Record) -> None:
+        if record.epoch[0] in (0, 2):
+            record.stop("that will do")
+
+
+class LightningStops(pl.Callback):
+    """Stops it as a callback of Lightning's does."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch == 1
+
+
+@pytest.mark.parametrize("engine", ["lightning", "lockstep"])
+@pytest.mark.parametrize(
+    ("stops", "n_epochs"),
+    [
+        ("Stops,hook:on_fit_start", 1),
+        ("Stops,hook:on_epoch_start", 2),
+        ("Stops,hook:on_validation_end", 2),
+        ("Stops,hook:on_epoch_end", 2),
+        ("LightningStops", 2),
+    ],
+)
+def test_a_run_that_a_later_callback_stops_has_the_checkpoints_of_one_of_so_many_epochs(
+    tmp_path: Path, engine: str, stops: str, n_epochs: int
+) -> None:
+    """A stop takes effect at the end of its epoch, also where it comes before the first step."""
+    words = [*QUICK, f"engine={engine}", "callbacks.progress=null", "trainer.min_epochs=null"]
+    own = f"+callbacks.stops={{_target_:{__name__}.{stops}}}"
+    stopped = train_in(tmp_path / "stopped", *words, own)
+    whole = train_in(tmp_path / "whole", *words, f"trainer.max_epochs={n_epochs}")
+    assert stopped.metrics == whole.metrics
+    for name in ("best.ckpt", "last.ckpt"):
+        assert same(*(weights_of(tmp_path / run, name) for run in ("stopped", "whole")))
+    ours, theirs = (
+        read_checkpoint(tmp_path / run / "checkpoints" / "last.ckpt")
+        for run in ("stopped", "whole")
+    )
+    for key in ("epoch", "global_step", "loops"):
+        assert ours[key] == theirs[key]
+    assert ours["callbacks"]["History"]["columns"]["epoch"] == [*range(1, n_epochs + 1)]
+    if stops.startswith("Stops"):
+        assert stopped.manifest["stop_reason"] == "that will do"
