@@ -19,7 +19,7 @@ from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.lr_sweep import LearningRateSweep
-from multilayer.runs.folder import config_hash
+from multilayer.runs.folder import _config_hash
 from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.run import Result
 
@@ -87,7 +87,7 @@ def check_files(swept: Path, by_hand: Path) -> None:
     """The config is the same except for the callbacks, and the manifest agrees with it."""
     configs = [yaml.safe_load((each / "config.yaml").read_text()) for each in (swept, by_hand)]
     manifest = json.loads((swept / "manifest.json").read_text())
-    assert manifest["config_hash"] == config_hash(configs[0])
+    assert manifest["config_hash"] == _config_hash(configs[0])
     assert manifest["lr_sweep_seconds"] > 0
     for config in configs:
         del config["callbacks"]

@@ -1,7 +1,6 @@
 """Files written whole or not at all, and small ones read, which may be damaged or crafted."""
 
 import errno
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -172,16 +171,6 @@ def read_small(path: Path) -> str:
         if len(content) > _MOST_BYTES:
             raise UserError(f"{path} is larger than {_MOST_BYTES // 2**20} MiB")
         return content.decode()
-
-
-def read_json(path: Path) -> Any:
-    """Plain data from a small JSON file.
-
-    Raises:
-        UserError: It cannot be read.
-    """
-    with refusing(path, "is damaged", ValueError, RecursionError):
-        return json.loads(read_small(path))
 
 
 def load_yaml(text: str) -> Any:

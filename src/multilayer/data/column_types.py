@@ -368,9 +368,7 @@ def _sorted_labels(column: pl.Series) -> list[str]:
 def _reason_to_drop(column: pl.Series, *, is_declared: bool) -> str | None:
     """Why nothing can be learned from a column of words, if so.
 
-    Args:
-        column: The column.
-        is_declared: Whether the user has said that it is a category.
+    One that the user has declared a category may have another word in every row.
     """
     n_values = column.n_unique()
     if n_values == 1:

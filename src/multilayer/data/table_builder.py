@@ -15,6 +15,7 @@ from torch import Tensor
 
 from multilayer.core.errors import UserError, quoted
 from multilayer.data.column_types import ColumnTypeInference
+from multilayer.data.missing_values import is_spelled_missing
 from multilayer.data.numerics import Float64s, Floats, is_rounded, lost_digits, to_float64
 from multilayer.data.stray_strings import raise_stray_string
 from multilayer.data.table import Columns, Table, blocks
@@ -23,10 +24,10 @@ from multilayer.data.table_io import Schema
 from multilayer.data.text_format import (
     KINDS,
     WORDS,
-    encode_labels,
     is_number,
     kind_of,
     label_indices,
+    labels_as_text,
 )
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ class TableBuilder:
         name = f"a sample of {types.name}" if self.is_sample else types.name
         columns = types.infer(frame, numbers, self.origin, name)
         for label, labels in columns.categories.items():
-            self.matrix[:, self.positions[label]] = encode_labels(frame[label], labels)
+            self.matrix[:, self.positions[label]] = _encode_labels(frame[label], labels)
         groups = None
         if types.group_column is not None:
             groups = frame[types.group_column].rank("dense").cast(pl.Int64).to_torch()
@@ -206,8 +207,23 @@ def encode_features(frame: pl.DataFrame, columns: Columns, origin: Origin) -> Te
         if labels is None:
             matrix[:, position] = _encode_numbers(frame[label], columns.times, origin)
         else:
-            matrix[:, position] = encode_labels(frame[label], labels)
+            matrix[:, position] = _encode_labels(frame[label], labels)
     return torch.from_numpy(matrix)
+
+
+def _encode_labels(column: pl.Series, labels: Sequence[str]) -> npt.NDArray[np.float32]:
+    """A categorical column as the indices of its labels in float32, NaN where one is missing.
+
+    An unknown label has the index `len(labels)`. What spells out a missing value is one, unless
+    it was a label in training.
+    """
+    words = labels_as_text(column)
+    codes = label_indices(words, labels)
+    unknown = words.filter(codes.is_null()).unique().drop_nulls().to_frame("word")
+    spelled = unknown.filter(is_spelled_missing(pl.col("word")))["word"]
+    is_missing = words.is_null() | words.is_in(spelled.implode())
+    numbers = codes.fill_null(len(labels)).cast(pl.Float32).to_numpy()
+    return np.where(is_missing.to_numpy(), np.float32("nan"), numbers)
 
 
 def _encode_target(target: pl.Series, columns: Columns, origin: Origin) -> Tensor:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Self
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from multilayer.data.missing_values import is_spelled_missing
@@ -317,21 +315,6 @@ def labels_as_text(column: pl.Series) -> pl.Series:
     if column.dtype.is_float():
         return column.fill_nan(None).cast(pl.String).str.strip_suffix(".0")
     return column.cast(pl.String)
-
-
-def encode_labels(column: pl.Series, labels: Sequence[str]) -> npt.NDArray[np.float32]:
-    """A categorical column as the indices of its labels in float32, NaN where one is missing.
-
-    An unknown label has the index `len(labels)`. What spells out a missing value is one, unless
-    it was a label in training.
-    """
-    words = labels_as_text(column)
-    codes = label_indices(words, labels)
-    unknown = words.filter(codes.is_null()).unique().drop_nulls().to_frame("word")
-    spelled = unknown.filter(is_spelled_missing(pl.col("word")))["word"]
-    is_missing = words.is_null() | words.is_in(spelled.implode())
-    numbers = codes.fill_null(len(labels)).cast(pl.Float32).to_numpy()
-    return np.where(is_missing.to_numpy(), np.float32("nan"), numbers)
 
 
 def label_indices(words: pl.Series, labels: Sequence[str]) -> pl.Series:

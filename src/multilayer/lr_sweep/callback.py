@@ -24,7 +24,7 @@ from multilayer.lr_sweep.plot import draw
 from multilayer.lr_sweep.run import run_ramp, run_trials
 from multilayer.lr_sweep.trials import TrialSpec, make_trials
 from multilayer.plotting.style import save_figure
-from multilayer.runs.folder import RunFolder, config_hash
+from multilayer.runs.folder import RunFolder
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.lightning_adapter import LightningRecord, require_supervised
 from multilayer.training.module import SupervisedModule
@@ -210,8 +210,7 @@ class LearningRateSweep(EpochCallback):
             module.metadata["config"] = _with_lr(module.metadata["config"], lr)
             if trainer.is_global_zero and self.run.config_file.exists():
                 config = _with_lr(self.run.read_config(), lr)
-                self.run.write_config(config)
-                self.entries["config_hash"] = config_hash(config)
+                self.entries["config_hash"] = self.run.write_config(config)
 
 
 def _is_count(value: Any, least: int) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from multilayer.core.errors import Terminated, UserError
-from multilayer.core.files import load_yaml, read_json, read_small, refusing, whole_file, write_text
+from multilayer.core.files import load_yaml, read_small, refusing, whole_file, write_text
 from multilayer.core.renamed import with_current_names
 from multilayer.core.schema import has_class
 from multilayer.core.text import as_override
@@ -98,10 +98,11 @@ class RunFolder:
         """Whether there is a checkpoint to resume from."""
         return (self.path / "checkpoints" / "last.ckpt").is_file()
 
-    def write_config(self, config: dict[str, Any]) -> None:
-        """Write the config as plain YAML, without secrets."""
+    def write_config(self, config: dict[str, Any]) -> str:
+        """Write the config as plain YAML, without secrets; returns its hash, for the manifest."""
         plain = mask_config(config)
         self.write(self.config_file, yaml.dump(plain, Dumper=_Dumper, sort_keys=False))
+        return _config_hash(plain)
 
     def read_config(self) -> dict[str, Any]:
         """The config as it was written, with the current path of each `_target_`.
@@ -145,7 +146,7 @@ class RunFolder:
         Raises:
             UserError: It cannot be read.
         """
-        return read_json(self.manifest_file)
+        return _read_json(self.manifest_file)
 
     def read_metrics(self) -> Any:
         """The metrics by split; empty while there are none.
@@ -153,7 +154,7 @@ class RunFolder:
         Raises:
             UserError: They cannot be read.
         """
-        return read_json(self.metrics_file) if self.metrics_file.exists() else {}
+        return _read_json(self.metrics_file) if self.metrics_file.exists() else {}
 
 
 def find_checkpoint(run: str | Path, key: str = "run") -> Path:
@@ -229,6 +230,12 @@ def _hint_at_runs(path: Path) -> str:
     return f"; did you mean {os.path.relpath(below[-1].parent)}?" if below else ""
 
 
+def _read_json(path: Path) -> Any:
+    """Plain data from a JSON file of a run."""
+    with refusing(path, "is damaged", ValueError, RecursionError):
+        return json.loads(read_small(path))
+
+
 def _to_json(content: dict[str, Any]) -> str:
     """Indented JSON."""
     return json.dumps(content, indent=2) + "\n"
@@ -244,7 +251,7 @@ def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str
         "git": _git_state(Path.cwd()),
         "versions": _versions(),
         **dict.fromkeys(("device", "data_fingerprint", "rows", "compiled")),
-        "config_hash": config_hash(mask_config(config)),
+        "config_hash": _config_hash(mask_config(config)),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         **dict.fromkeys(("fit_seconds", "steps", "steps_per_second", "best_epoch")),
         "status": "running",
@@ -283,7 +290,7 @@ def describe_failure(error: BaseException) -> dict[str, Any]:
     return {"status": "failed", "stop_reason": mask_value("", f"{kind}{error}")}
 
 
-def config_hash(config: dict[str, Any]) -> str:
+def _config_hash(config: dict[str, Any]) -> str:
     """A SHA-256 of the config's values, independent of the order of its keys."""
     return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
