@@ -44,6 +44,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
     },
     "nn": {
         "nn/embeddings": [],
+        "nn/initialization": [],
         "nn/losses": [],
         "nn/metrics": [],
         "nn/mlp": ["nn/test_activations"],
