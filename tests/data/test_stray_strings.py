@@ -1,9 +1,7 @@
-"""Columns of text: one label is one label, one date one date, and each message has file and row."""
+"""Words among numbers: refused with file and row, and with what to say instead."""
 
 import logging
 import re
-from dataclasses import replace
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -12,71 +10,143 @@ import pytest
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data import parquet_stream as streams
-from multilayer.data.stray_strings import check_stray_strings
-from multilayer.data.table import Columns, Table
-from multilayer.data.table_builder import encode_table
+from multilayer.data.stray_strings import _remedy, _StrayString, check_stray_strings
+from multilayer.data.table import Columns
+from multilayer.data.table_builder import encode_features
 from multilayer.data.table_files import Origin
 from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat
 
 from ..conftest import Run
-from .test_text_format import FORMATS, few_rows_for_types, numbers_with, table_of, written
+from ..core.test_text import pasted
+from .tables import FORMATS, numbers_with, table_of, written
 
-__all__ = ["few_rows_for_types"]  # a fixture that acts by itself
-
-
-def read_as(columns: Columns, path: str | Path) -> Table:
-    """Another file, read as one with the columns of a training."""
-    frame, origin = read_frame_like(path, columns, TextFormat())
-    return encode_table(frame, columns, origin)
+pytestmark = pytest.mark.usefixtures("few_rows_for_types")
 
 
-STARTS = [datetime(2024, 3, 30, 23, 30) + timedelta(hours=7 * i) for i in range(60)]
-DATES = {
-    "without": pl.Series(STARTS).dt.cast_time_unit("us"),
-    "with": pl.Series(STARTS).dt.cast_time_unit("ms").dt.replace_time_zone("Europe/Berlin"),
-}
-
-
-@pytest.mark.parametrize("now", ["csv", "parquet"])
-@pytest.mark.parametrize("then", ["csv", "parquet", "stream"])
-@pytest.mark.parametrize("zone", DATES)
-def test_dates_with_a_time_zone_are_no_dates_without_one(
-    tmp_path: Path, zone: str, then: str, now: str
-) -> None:
-    """They would be some hours off; those of two zones are the same in UTC."""
-    path = written(pl.DataFrame({"t": DATES[zone], "y": [0.5, 1.5] * 30}), tmp_path, then)
-    columns = table_of(path, stream=then == "stream").columns
-    kinds = {name: f"dates {name} a time zone" for name in ("with", "without")}
-    kinds["without"] = "dates without a time zone"
-    assert columns.times == {"t": kinds[zone]}
-    for other, dates in DATES.items():
-        frame = pl.DataFrame({"t": dates, "y": [0.5, 1.5] * 30})
-        path = written(frame, tmp_path, now)
-        if other == zone:
-            expected = STARTS[0].timestamp() / 86400 - (zone == "with") / 24
-            assert read_as(columns, path).features[0, 0].item() == pytest.approx(expected)
-            continue
-        said = f"column 't' must hold {kinds[zone]}, as in training, found {kinds[other]}"
-        with pytest.raises(UserError, match=said):
-            read_as(columns, path)
-        older = replace(columns, times={"t": "dates"})  # which does not know
-        assert read_as(older, path).features.shape == (60, 1)
-
-
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_dates_of_which_some_have_a_time_zone_are_refused(tmp_path: Path, form: str) -> None:
-    """In one file and in several."""
-    texts = [f"{start.isoformat()}{'+01:00' * (i < 40)}" for i, start in enumerate(STARTS)]
-    path = written(pl.DataFrame({"t": texts, "y": [0, 1] * 30}), tmp_path, form)
-    with pytest.raises(UserError, match=r"dates with a time zone, but '2024-\S+' in row 41;"):
+def test_a_stray_value_in_the_target_is_reported(tmp_path: Path) -> None:
+    """It is no class of its own."""
+    path = written(numbers_with("?", 7).rename({"x": "y", "y": "x"}), tmp_path, "csv")
+    with pytest.raises(UserError, match=r"column 'y' holds numbers, but '\?' in row 8"):
         table_of(path)
-    for part, rows in (("u-1", slice(0, 40)), ("u-2", slice(40, 60))):
-        frame = pl.DataFrame({"t": texts, "y": [0, 1] * 30})[rows]
-        path = written(frame, tmp_path, form)
-        Path(path).rename(tmp_path / f"{part}.{form}")
-    with pytest.raises(UserError, match=r"u-\d\.\w+: .*'t' holds|instead of"):
-        table_of(str(tmp_path / f"u-*.{form}"))
+
+
+@pytest.mark.parametrize("word", ["maybe", "2.5"])
+def test_a_stray_value_among_booleans_is_reported_with_its_row(tmp_path: Path, word: str) -> None:
+    """Not the first boolean, which is no slip."""
+    (tmp_path / "f.csv").write_text(f"x\nTrue\nfalse\n{word}\nTrue\n")
+    columns = Columns(["x"], "y", "regression", [])
+    frame, origin = read_frame_like(tmp_path / "f.csv", columns, TextFormat())
+    with pytest.raises(UserError, match=f"must hold numbers, found '{word}' in row 3 among bool"):
+        encode_features(frame, columns, origin)
+
+
+@pytest.mark.parametrize(
+    ("word", "values"),
+    [
+        ("1,022", [{"thousands": ","}, {"decimal": ","}]),
+        ("1,5", [{"decimal": ","}]),
+        ("1,022.5", [{"thousands": ",", "decimal": "."}]),
+        ("1.022,5", [{"thousands": ".", "decimal": ","}]),
+        ("1.022.333", [{"thousands": "."}]),
+        ("1 022", [{"thousands": " "}]),
+        ("1'022", [{"thousands": "'"}]),
+        (",5", [{"decimal": ","}]),
+        ("?", [{"missing": ["?"]}]),
+        ("don't", [{"missing": ["don't"]}]),
+        ('$ 5" `x`', [{"missing": ['$ 5" `x`']}]),
+    ],
+)
+def test_what_to_say_works_when_it_is_pasted(word: str, values: list[dict[str, object]]) -> None:
+    """Through a shell and Hydra to the value that is meant."""
+    slip = _StrayString("numbers", word, 0, 1, [word], has_decimals=False)
+    found = pasted(re.findall(r'"data\.(?:[^"\\]|\\.)*"', _remedy(slip, TextFormat())))
+    expected = [{key: value} for each in values for key, value in each.items()]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "word", "decimal", "said"),
+    [
+        ("{}.126", "1,5", ".", "write it as 1.5, as the other numbers are, or"),
+        ("{},126", "1.5", ",", "write it as 1,5, as the other numbers are, or"),
+        ("{}.12", "1,5", ",", "\"data.decimal='.'\", or"),
+        ("2026-03-{:02}", "0", ".", "\"data.missing=['0']\", or"),
+        ("2026-03-{:02}", "-999", ".", "\"data.missing=['-999']\", or"),
+        ("{:02}:30", "25:05", ".", "write times of day as 13:45, or"),
+        ("2026-03-{:02}", "3/4/2026", ".", "write dates without a time zone as 2026-03-01 or"),
+        ("{}.5", "1,5e3", ".", "write it as 1.5e3, as the other numbers are, or"),
+        ("{},5", "1,5e3", ".", "say \"data.decimal=','\", or"),
+        ("{:02}:30", "?", ".", "\"data.missing=['?']\", or"),
+    ],
+)
+def test_a_remedy_is_one(tmp_path: Path, values: str, word: str, decimal: str, said: str) -> None:
+    """It suits what the other values are, and does not lead from one refusal to the next."""
+    x = [values.format(i % 20 + 1) for i in range(60)]
+    frame = pl.DataFrame({"x": [*x[:-1], word], "y": [0, 1] * 30})
+    with pytest.raises(UserError, match=re.escape(said)):
+        table_of(written(frame, tmp_path, "tsv"), decimal=decimal)
+
+
+def test_another_label_among_booleans_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It makes a category of them."""
+    frame = pl.DataFrame({"x": [*["True", "False"] * 29, "True", "maybe"], "y": [0, 1] * 30})
+    with caplog.at_level(logging.WARNING):
+        table = table_of(written(frame, tmp_path, "csv"))
+    assert table.columns.categories == {"x": ["False", "True", "maybe"]}
+    assert "of its values 98% are booleans, the others 'maybe'" in caplog.text
+
+
+@pytest.mark.parametrize("word", ["$5", "5 %", "1,022 €", "-£5", "'022'"])
+def test_signs_at_numbers_are_reported(tmp_path: Path, word: str) -> None:
+    """Though all numbers of the column have them; they can be taken for categories."""
+    frame = numbers_with("1", 0).with_columns(x=pl.Series([word, "7", "8"] * 20))
+    path = written(frame, tmp_path, "csv")
+    with pytest.raises(UserError) as error:
+        table_of(path)
+    assert f"'x' holds numbers, but {word!r} in row 1; write numbers as -1234.5," in str(
+        error.value
+    )
+    assert table_of(path, categorical_columns=["x"]).columns.categories["x"] == sorted(
+        [word, "7", "8"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [("${}", "write numbers as"), ("{}%", "write numbers as"), ("{},5", "data.decimal=','")],
+)
+def test_a_target_of_marked_numbers_is_not_taken_for_classes(
+    tmp_path: Path, form: str, said: str
+) -> None:
+    """However few there are; some marked numbers among words, and plain ones as text, are."""
+    frame = pl.DataFrame({"x": range(60), "y": [form.format(i % 5) for i in range(60)]})
+    with pytest.raises(UserError, match=re.escape(said)) as error:
+        table_of(written(frame, tmp_path, "parquet"))
+    assert "data.task=multiclass" in str(error.value)
+    table = table_of(written(frame, tmp_path, "parquet"), task="multiclass")
+    assert len(table.columns.classes) == 5
+    mixture = frame.with_columns(y=pl.concat([pl.Series("y", ["free"]), frame["y"][1:]]))
+    assert len(table_of(written(mixture, tmp_path, "parquet")).columns.classes) == 6
+    plain = frame.with_columns(y=pl.col("y").str.extract(r"(\d)"))
+    assert len(table_of(written(plain, tmp_path, "parquet")).columns.classes) == 5
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+def test_a_stray_value_in_one_of_several_files_is_reported_with_its_row(
+    tmp_path: Path, place: int
+) -> None:
+    """In its own file, wherever that is among the others."""
+    for i in (1, 2, 3):
+        frame = numbers_with("?" if i == place else "0.5", 30)
+        written(frame, tmp_path, "csv")
+        (tmp_path / "t.csv").rename(tmp_path / f"w-{i}.csv")
+    expected = f"w-{place}.csv: column 'x' holds numbers, but '?' in row 31; if it stands for"
+    with pytest.raises(UserError, match=re.escape(expected)):
+        table_of(str(tmp_path / "w-*.csv"))
+    assert len(table_of(str(tmp_path / "w-*.csv"), missing=["?"]).target) == 180
 
 
 ODD_NUMBERS = [
@@ -116,122 +186,6 @@ def test_indian_groups_are_read_as_thousands(tmp_path: Path) -> None:
     path = written(pl.DataFrame({"x": x, "y": [0.5, 1.5] * 30}), tmp_path, "csv")
     table = table_of(path, thousands=",")
     assert table.features[:3, 0].tolist() == [1234567.0, 123456.5, 99.0]
-
-
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("dates without a time zone", ["01/03/2024", "28/03/2024"]),
-        ("dates without a time zone", ["3/1/24", "12/31/24"]),
-        ("dates without a time zone", ["2024/03/01", "2024/03/31"]),
-        ("dates without a time zone", ["01.03.2024 5:30", "31.03.2024 15:30"]),
-        ("dates without a time zone", ["1 Mar 2024", "2 April 2024"]),
-        ("dates without a time zone", ["Mar 1, 2024", "Dec 24, 2024"]),
-        ("dates without a time zone", ["2024-01-31 24:00", "2024-01-30 24:00"]),
-        ("dates with a time zone", ["01/03/2024 13:45Z", "02/03/2024 13:45Z"]),
-        ("times of day", ["9:05", "10:05"]),
-        ("times of day", ["9:05 PM", "10:05 am"]),
-    ],
-)
-def test_dates_that_are_not_iso_are_no_category(
-    tmp_path: Path, kind: str, words: list[str]
-) -> None:
-    """They are refused, with how to write them."""
-    path = written(pl.DataFrame({"t": words * 30, "y": [0.5, 1.5, 2.5] * 20}), tmp_path, "tsv")
-    said = f"t.tsv: column 't' holds {kind}, but '{words[0]}' in row 1; write {kind} as"
-    with pytest.raises(UserError, match=re.escape(said)):
-        table_of(path)
-    assert len(table_of(path, categorical_columns=["t"]).columns.categories["t"]) == 2
-
-
-@pytest.mark.parametrize("word", ["1.2.3", "A-12", "5 kg", "3-4", "1st", "2020/21", "12-3456"])
-def test_codes_are_categories(tmp_path: Path, word: str) -> None:
-    """Though they have digits."""
-    path = written(
-        pl.DataFrame({"c": [word, "b"] * 30, "y": [0.5, 1.5, 2.5] * 20}), tmp_path, "csv"
-    )
-    assert table_of(path).columns.categories == {"c": sorted([word, "b"])}
-
-
-@pytest.mark.parametrize("row", [2, 50])
-def test_a_column_that_is_declared_categorical_keeps_its_text(tmp_path: Path, row: int) -> None:
-    """Zeros before a number too, wherever they are in the file; plain numbers are as ever."""
-    codes = ["1234", "20001"] * 30
-    frame = pl.DataFrame({"zip": codes, "y": [0.5, 1.5, 2.5] * 20})
-    plain = table_of(written(frame, tmp_path, "csv"), categorical_columns=["zip"]).columns
-    assert plain.categories == {"zip": ["1234", "20001"]}
-    codes[row] = "01234"
-    path = written(frame.with_columns(zip=pl.Series(codes)), tmp_path, "csv")
-    columns = table_of(path, categorical_columns=["zip"]).columns
-    assert columns.categories == {"zip": ["01234", "1234", "20001"]}
-    assert read_as(columns, path).features[:, 0].int().tolist() == [
-        ["01234", "1234", "20001"].index(code) for code in codes
-    ]
-    assert table_of(path).columns.categories == {}
-
-
-@pytest.mark.parametrize(
-    ("words", "labels"),
-    [
-        (["1.0", "2.50", "10"], ["1", "2.5", "10"]),
-        (["3", "NaN", "20"], ["3", "20"]),
-        (["true", "FALSE"], ["false", "true"]),
-        (["12345678901234567890", "12345678901234567891"], None),
-        (["+5", "5"], ["+5", "5"]),
-        (["NA", "5"], ["5", "NA"]),
-        (["2024-01-01", "2024-01-02"], None),
-    ],
-)
-def test_labels_of_a_declared_category(
-    tmp_path: Path, words: list[str], labels: list[str] | None
-) -> None:
-    """Numbers in their order, and words; each is found again."""
-    codes = (words * 60)[:60]
-    path = written(pl.DataFrame({"c": codes, "y": [0.5, 1.5, 2.5, 3.5] * 15}), tmp_path, "csv")
-    table = table_of(path, categorical_columns=["c"])
-    assert table.columns.categories == {"c": words if labels is None else labels}
-    again = read_as(table.columns, path).features
-    assert again.nan_to_num(-1).tolist() == table.features.nan_to_num(-1).tolist()
-
-
-def test_zeros_before_a_label_make_another_one(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """In the files of evaluate and predict, either way, with a warning; NA is missing."""
-    for then, now in (("1234", "01234"), ("01234", "1234")):
-        columns = Columns(["zip"], "y", "regression", [], {"zip": sorted([then, "20001"])})
-        (tmp_path / "f.csv").write_text(f"zip,y\n{now},1\n20001,2\nNA,3\n,4\n")
-        caplog.clear()
-        with caplog.at_level(logging.WARNING):
-            found = read_as(columns, tmp_path / "f.csv").features[:, 0]
-        assert found[:2].tolist() == [2, columns.categories["zip"].index("20001")]
-        assert found[2:].isnan().all()
-        assert f"holds '{now}', which is not the label '{then}' of the training" in caplog.text
-
-
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-@pytest.mark.parametrize("labels", [["1.50", "2.25", "A"], ["1.5", "2.25", "3.0"]])
-def test_a_decimal_label_is_one_however_it_is_written(
-    tmp_path: Path, labels: list[str], form: str
-) -> None:
-    """As a class and as a category."""
-    columns = Columns(["c"], "y", "multiclass", labels, {"c": labels})
-    others = [label.rstrip("0") if label.endswith("50") else f"{label}0" for label in labels]
-    others = [label if label[0].isdigit() else "A" for label in others]
-    frame = pl.DataFrame({"c": others, "y": others})
-    table = read_as(columns, written(frame, tmp_path, form))
-    assert table.features[:, 0].tolist() == [0, 1, 2]
-    assert table.target.tolist() == [0, 1, 2]
-
-
-def test_decimals_that_are_classes(tmp_path: Path) -> None:
-    """In training they are numbers, or words; the other way of writing them is read likewise."""
-    decimals = pl.Series(["1.50", "2.25", "3.00"] * 20)
-    for form, y in (("csv", decimals), ("parquet", decimals.str.to_decimal(scale=2))):
-        path = written(pl.DataFrame({"x": range(60), "y": y}), tmp_path, form)
-        columns = table_of(path, task="multiclass").columns
-        (tmp_path / "f.csv").write_text("x,y\n1,1.5\n2,2.250\n3,3\n")
-        assert read_as(columns, tmp_path / "f.csv").target.tolist() == [0, 1, 2]
 
 
 FAULTS = {
@@ -317,27 +271,3 @@ def test_a_streamed_target_that_is_too_far_is_reported(tmp_path: Path, far: floa
     said = re.escape(f"the target 'y' is {far:g} in row {row + 1} of s-2.parquet: too far")
     with pytest.raises(UserError, match=said):
         list(data.train_minibatches())
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("\nx,y\n1,2\n", "its first line is blank, expected a header"),
-        ("x,y\r1,2\r3,4\r", r"its lines end with \\r alone; save the file with \\n"),
-        ("sep=,\nx,y\n1,2\n", "its first line, 'sep=,', is no header; delete that line"),
-        ("\ufeff\ufeffx,x\n1,2\n", "several columns are called 'x'"),
-    ],
-)
-def test_a_missing_header_is_reported(tmp_path: Path, content: str, said: str) -> None:
-    """What is there in its place."""
-    (tmp_path / "t.csv").write_bytes(content.encode())
-    with pytest.raises(UserError, match=f"t.csv: {said}"):
-        table_of(str(tmp_path / "t.csv"))
-
-
-def test_byte_order_marks_are_no_part_of_a_name(tmp_path: Path) -> None:
-    """Not of the first one, and not of one that was joined to others."""
-    rows = "".join(f"{i % 2},{i / 7},a\n" for i in range(60))
-    (tmp_path / "t.csv").write_text(f"\ufeff\ufeffy,\ufeffx,c\n{rows}")
-    table = table_of(str(tmp_path / "t.csv"), drop_columns=["c"])
-    assert (table.columns.features, table.columns.target) == (["x"], "y")
