@@ -2,9 +2,12 @@
 
 import gc
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,18 @@ Run = Callable[..., Outcome]
 def pytest_collection_finish() -> None:
     """Set apart what was imported, as a command does; collecting takes 0.3 s otherwise."""
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting() -> Iterator[None]:
+    """Files are not forced to the disk, and packages are searched for plugins only once.
+
+    Each run writes a dozen files and makes a trainer, which would take as long as a short training.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr("lightning_fabric.utilities.registry.entry_points", cache(entry_points))
+        yield
 
 
 @pytest.fixture

@@ -89,6 +89,7 @@ def test_a_wrong_key_is_refused_as_hydra_refuses_it(
     ("words", "n"),
     [
         (["data=iris", "optimizer.lr=0.1"], 1),
+        (["data=iris", "+trainer.gradient_clip_algorithm=norm", "~callbacks.learning_rate"], 1),
         (["-m", "data=iris", "optimizer.lr=0.1,0.2", "seed=0,1"], 1),
         (["-m", "data=iris", "optimizer=sgd,adam", "seed=0,1"], 3),
     ],

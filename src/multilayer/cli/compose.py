@@ -12,11 +12,9 @@ from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
-from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -54,7 +52,7 @@ class CachingConfigLoader(ConfigLoaderImpl):
 
     Hydra composes a config from its files for the check of a command line, to learn `hydra.mode`,
     for the run, and twice for each job of a sweep: for its sweeper and for its launcher. That takes
-    0.1 s each time; a config that differs from an earlier one only in values takes 0.01 s here.
+    0.1 s each time; a config that differs from an earlier one only in keys takes 0.01 s here.
 
     Where `resume` names a run, the config starts from that run's own.
     """
@@ -64,7 +62,6 @@ class CachingConfigLoader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self.parsed: Sequence[Override] = ()
         self.is_masked = False
         self.jobs: dict[tuple[str, ...], DictConfig] = {}
         self.choices: dict[str, list[str]] = {}
@@ -79,7 +76,7 @@ class CachingConfigLoader(ConfigLoaderImpl):
         stamp = [(path, path.stat().st_mtime_ns) for path in sorted(conf_dir().rglob("*.yaml"))]
         ours = str(create_config_search_path(str(conf_dir())))
         kept = cls._bases.items() if stamp == cls._stamp else ()
-        cls._bases = {key: base for key, base in kept if key[0] == ours and _is_ours(key, base)}
+        cls._bases = {key: base for key, base in kept if key[0] == ours and _is_ours(base)}
         cls._stamp = stamp
 
     def _load_configuration_impl(
@@ -94,16 +91,15 @@ class CachingConfigLoader(ConfigLoaderImpl):
         parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
         if validate_sweep_overrides:
             self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
-        values = [override for override in parsed if self._sets_value(override)]
-        self.parsed = [override for override in parsed if override not in values]
-        rest = [str(override.input_line) for override in self.parsed]
+        changes = [override for override in parsed if self._changes_key(override)]
+        rest = [str(override.input_line) for override in parsed if override not in changes]
         key = (str(self.get_search_path()), str(config_name), *rest)
         if key not in self._bases:
             self._bases[key] = super()._load_configuration_impl(
                 config_name, rest, run_mode, from_shell, validate_sweep_overrides=False
             )
-        config = deepcopy(self._bases[key])
-        single = [override for override in values if not override.is_sweep_override()]
+        config = self._resumed(deepcopy(self._bases[key]), parsed)
+        single = [override for override in changes if not override.is_sweep_override()]
         self._apply_overrides_to_config(single, config)
         of_task = [override for override in parsed if not override.is_hydra_override()]
         of_hydra = [override for override in parsed if override.is_hydra_override()]
@@ -119,12 +115,10 @@ class CachingConfigLoader(ConfigLoaderImpl):
         )
         return config
 
-    def _sets_value(self, override: Override) -> bool:
-        """Whether an override sets a value in the composed config and does nothing else."""
-        is_plain = not (override.is_add() or override.is_force_add() or override.is_delete())
-        key = override.key_or_group
-        is_read_early = key in ("resume", "hydra.searchpath", "hydra.job.env_copy")
-        return is_plain and not is_read_early and not self.get_group_options(key)
+    def _changes_key(self, override: Override) -> bool:
+        """Whether an override sets, adds or deletes a key of the composed config."""
+        is_read_early = override.key_or_group in ("hydra.searchpath", "hydra.job.env_copy")
+        return not is_read_early and not self.get_group_options(override.key_or_group)
 
     def get_group_options(self, group_name: str, *arguments: Any, **named: Any) -> list[str]:
         """The choices of a group; a file such as `_base` is only for other files to start from."""
@@ -134,19 +128,19 @@ class CachingConfigLoader(ConfigLoaderImpl):
             self.choices[group_name] = _visible(self.repository.get_group_options(group_name))
         return self.choices[group_name]
 
-    def _compose_config_from_defaults_list(
-        self, defaults: list[ResultDefault], repo: IConfigRepository
-    ) -> DictConfig:
-        """Called by Hydra before it sets the values from the command line."""
-        composed = super()._compose_config_from_defaults_list(defaults, repo)
-        run = _resumed_run(composed, self.parsed)
+    def _resumed(self, composed: DictConfig, overrides: Sequence[Override]) -> DictConfig:
+        """What Hydra composed, with the config of the run that it resumes, if any."""
+        run = _resumed_run(composed, overrides)
         if run is None:
             return composed
-        _refuse_files_across_groups(self.parsed, composed)
-        chosen = [item.key_or_group for item in self.parsed if item.key_or_group in _GROUPS]
+        _refuse_files_across_groups(overrides, composed)
+        chosen = [item.key_or_group for item in overrides if item.key_or_group in _GROUPS]
         default = self._default_config if chosen else {}
         resumed = _resumed_config(_without_hydra(composed), run, default, chosen)
-        return OmegaConf.create({**resumed, "hydra": composed["hydra"]})
+        config = OmegaConf.create({**resumed, "hydra": composed["hydra"]})
+        OmegaConf.set_struct(config, True)  # as Hydra sets what it composed
+        OmegaConf.set_readonly(config.hydra, False)
+        return config
 
     @cached_property
     def _default_config(self) -> Plain:
@@ -172,10 +166,9 @@ class CachingConfigLoader(ConfigLoaderImpl):
         return config
 
 
-def _is_ours(words: Sequence[str], config: DictConfig) -> bool:
-    """Whether a config is of our files alone: of no run, other folder or environment variable."""
-    is_of_a_run = config.get("resume") is not None or any("resume" in word for word in words)
-    return not (is_of_a_run or config.hydra.searchpath or config.hydra.job.env_copy)
+def _is_ours(config: DictConfig) -> bool:
+    """Whether a config is of our files alone: of no other folder and no environment variable."""
+    return not (config.hydra.searchpath or config.hydra.job.env_copy)
 
 
 def _visible(choices: Sequence[str]) -> list[str]:
