@@ -23,26 +23,36 @@ def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    ("file", "planted"),
-    [
-        ("core/errors.py", "from multilayer.nn import losses"),
-        ("data/split.py", "from multilayer.training import run"),
-        ("data/split.py", "import pytorch_lightning"),
-        ("nn/mlp.py", "import hydra"),
-        ("reports/sweep.py", "from multilayer.training import run"),
-    ],
-)
-def test_an_import_from_above_is_found(tmp_path: Path, file: str, planted: str) -> None:
-    """Inside a function too."""
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    target = tmp_path / "src" / "multilayer" / file
-    target.write_text(f"{target.read_text()}\n\ndef planted():\n    {planted}\n")
-    found = lint_imports(tmp_path)
+PLANTED = [
+    ("core/errors.py", "from multilayer.nn import losses", "multilayer.nn"),
+    ("data/split.py", "from multilayer.training import run", "multilayer.training.run"),
+    ("data/split.py", "import pytorch_lightning", "pytorch_lightning"),
+    ("nn/mlp.py", "import hydra", "hydra"),
+    ("reports/sweep.py", "from multilayer.training import run", "multilayer.training.run"),
+]
+
+
+@pytest.fixture(scope="module")
+def broken_contracts(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What is printed of a tree with all of them, each inside a function."""
+    root = tmp_path_factory.mktemp("tree")
+    shutil.copy(ROOT / "pyproject.toml", root)
+    shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    for file, line, _ in PLANTED:
+        with (root / "src" / "multilayer" / file).open("a") as opened:
+            opened.write(f"\n\ndef planted():\n    {line}\n")
+    found = lint_imports(root)
     assert found.returncode == 1, found.stdout + found.stderr
     assert " BROKEN" in found.stdout
-    assert f"multilayer.{file[:-3].replace('/', '.')} -> " in found.stdout
+    return found.stdout
+
+
+@pytest.mark.parametrize(("file", "line", "imported"), PLANTED)
+def test_an_import_from_above_is_found(
+    broken_contracts: str, file: str, line: str, imported: str
+) -> None:
+    """Inside a function too."""
+    assert f"multilayer.{file[:-3].replace('/', '.')} -> {imported}" in broken_contracts
 
 
 def test_torch_alone_is_enough_for_networks_tables_and_stacks() -> None:

@@ -59,16 +59,20 @@ def test_a_sweep_whose_every_job_is_broken_does_not_start(multilayer: Run, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_jobs_run_side_by_side_with_joblib(tmp_path: Path) -> None:
+def test_jobs_run_side_by_side_with_joblib(multilayer: Run, tmp_path: Path) -> None:
     """Hydra's joblib launcher gives the same runs, in other processes."""
-    command = [sys.executable, "-m", "multilayer", "train", "-m", *QUICK, "seed=0,1"]
-    for launcher in ("basic", "joblib"):
-        arguments = [f"hydra/launcher={launcher}", f"hydra.sweep.dir={launcher}"]
-        arguments += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-        done = subprocess.run(
-            [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+    words = ["train", "-m", *QUICK, "seed=0,1"]
+    outcome = multilayer(*words, "hydra.sweep.dir=basic")
+    assert outcome.code == 0, outcome.err
+    words += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=joblib"]
+    done = subprocess.run(
+        [sys.executable, "-m", "multilayer", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     for job in ("0", "1"):
         metrics = [
             json.loads((tmp_path / launcher / job / "metrics.json").read_text())

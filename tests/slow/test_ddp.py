@@ -12,11 +12,14 @@ from ..lockstep.test_equivalence import scalars
 pytestmark = pytest.mark.slow
 
 
-def train_on_two_processes(folder: Path, *overrides: str) -> tuple[str, Path]:
-    """What the command prints, and its run folder."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What a command with weights that stay as they are prints, and its run folder."""
+    folder = tmp_path_factory.mktemp("ddp")
     words = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data=iris"]
+    words += ["trainer.max_epochs=2", "optimizer.lr=0", "data.batch_size=20"]
     done = subprocess.run(
-        [sys.executable, "-m", "multilayer", "train", *words, "trainer.max_epochs=2", *overrides],
+        [sys.executable, "-m", "multilayer", "train", *words],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -28,18 +31,18 @@ def train_on_two_processes(folder: Path, *overrides: str) -> tuple[str, Path]:
     return done.stdout, run
 
 
-def test_two_processes_train_one_run(tmp_path: Path) -> None:
+def test_two_processes_train_one_run(trained: tuple[str, Path]) -> None:
     """One run folder, one table; each process takes half of the rows."""
-    printed, folder = train_on_two_processes(tmp_path, "data.batch_size=13")
+    printed, folder = trained
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["steps"] == 2 * 4  # 104 rows, 52 a process, 13 a minibatch
+    assert manifest["steps"] == 2 * 3  # 104 rows, 52 a process, 20 a minibatch
     assert printed.count("run folder") == 1
     assert (folder / "checkpoints" / "best.ckpt").is_file()
 
 
-def test_metrics_are_over_the_rows_of_both_processes(tmp_path: Path) -> None:
+def test_metrics_are_over_the_rows_of_both_processes(trained: tuple[str, Path]) -> None:
     """Weights that stay give in training what they give over all training rows."""
-    _, folder = train_on_two_processes(tmp_path, "optimizer.lr=0", "data.batch_size=20")
+    _, folder = trained
     metrics = json.loads((folder / "metrics.json").read_text())
     curves = scalars(folder)
     for split in ("train", "validation"):
