@@ -7,7 +7,7 @@ launcher, `--cfg job`, and the check of a command line. No torch here.
 import os
 from collections.abc import Sequence
 from copy import deepcopy
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
@@ -93,12 +93,7 @@ class CachingConfigLoader(ConfigLoaderImpl):
             self.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
         changes = [override for override in parsed if self._changes_key(override)]
         rest = [str(override.input_line) for override in parsed if override not in changes]
-        key = (str(self.get_search_path()), str(config_name), *rest)
-        if key not in self._bases:
-            self._bases[key] = super()._load_configuration_impl(
-                config_name, rest, run_mode, from_shell, validate_sweep_overrides=False
-            )
-        config = self._resumed(deepcopy(self._bases[key]), parsed)
+        config = self._resumed(deepcopy(self._base(config_name, rest, run_mode)), parsed)
         single = [override for override in changes if not override.is_sweep_override()]
         self._apply_overrides_to_config(single, config)
         of_task = [override for override in parsed if not override.is_hydra_override()]
@@ -114,6 +109,15 @@ class CachingConfigLoader(ConfigLoaderImpl):
             kv_sep=names.kv_sep,
         )
         return config
+
+    def _base(self, config_name: str | None, choices: list[str], run_mode: RunMode) -> DictConfig:
+        """What Hydra composes of choices, once."""
+        key = (str(self.get_search_path()), str(config_name), *choices)
+        if key not in self._bases:
+            self._bases[key] = super()._load_configuration_impl(
+                config_name, choices, run_mode, validate_sweep_overrides=False
+            )
+        return self._bases[key]
 
     def _changes_key(self, override: Override) -> bool:
         """Whether an override sets, adds or deletes a key of the composed config."""
@@ -135,18 +139,12 @@ class CachingConfigLoader(ConfigLoaderImpl):
             return composed
         _refuse_files_across_groups(overrides, composed)
         chosen = [item.key_or_group for item in overrides if item.key_or_group in _GROUPS]
-        default = self._default_config if chosen else {}
+        default = _without_hydra(self._base("train", [], RunMode.RUN)) if chosen else {}
         resumed = _resumed_config(_without_hydra(composed), run, default, chosen)
         config = OmegaConf.create({**resumed, "hydra": composed["hydra"]})
         OmegaConf.set_struct(config, True)  # as Hydra sets what it composed
         OmegaConf.set_readonly(config.hydra, False)
         return config
-
-    @cached_property
-    def _default_config(self) -> Plain:
-        """The config of a command line without any words."""
-        loader = ConfigLoaderImpl(self.get_search_path())
-        return _without_hydra(loader.load_configuration("train", [], RunMode.RUN))
 
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
