@@ -27,6 +27,11 @@ class Outcome:
 Run = Callable[..., Outcome]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the slow ones, after which no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def pytest_collection_finish() -> None:
     """Set apart what was imported, as a command does; collecting takes 0.3 s otherwise."""
     gc.freeze()

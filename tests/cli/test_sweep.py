@@ -59,6 +59,7 @@ def test_a_sweep_whose_every_job_is_broken_does_not_start(multilayer: Run, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_jobs_run_side_by_side_with_joblib(multilayer: Run, tmp_path: Path) -> None:
     """Hydra's joblib launcher gives the same runs, in other processes."""
     words = ["train", "-m", *QUICK, "seed=0,1"]

@@ -268,6 +268,15 @@ def test_sigterm_ends_a_sweep_as_ctrl_c_does(
     assert (tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").is_file()
 
 
+@pytest.fixture
+def hangup_ends() -> Iterator[None]:
+    """SIGHUP ends a process, also where the tests run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup_ends")
 @pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_leaves_a_run_that_can_be_resumed(
     multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
@@ -323,6 +332,7 @@ with signals_raise():
 """
 
 
+@pytest.mark.usefixtures("hangup_ends")
 def test_a_lost_terminal_is_a_signal_after_which_one_may_print() -> None:
     """The system refuses what is printed there: an error, before the checkpoint was written."""
     ours, theirs = os.openpty()

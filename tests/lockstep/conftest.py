@@ -1,30 +1,21 @@
 """Training the same jobs as one stack and one by one."""
 
 from collections.abc import Callable
-from copy import deepcopy
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
-from multilayer.lockstep.plan import Config, Job, make_plan
+from multilayer.lockstep.plan import Job, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together
 from multilayer.stacking.compat import try_step
 from multilayer.training.run import Result
 from multilayer.training.runtime import quiet_lightning
 
+from ..trained import config_of
+
 MakeJobs = Callable[..., list[Job]]
-
-
-@cache
-def compose(overrides: tuple[str, ...]) -> Config:
-    """A config, which takes Hydra some tenths of a second."""
-    config = check_command_line("train", overrides)
-    assert config is not None
-    return config
 
 
 @pytest.fixture
@@ -35,8 +26,7 @@ def jobs(tmp_path: Path) -> MakeJobs:
         made = []
         for number, overrides in enumerate(own):
             words = [*shared, *overrides]
-            config = deepcopy(compose(tuple(words)))
-            made.append(Job(number, config, tmp_path / folder / str(number), words))
+            made.append(Job(number, config_of(*words), tmp_path / folder / str(number), words))
         return made
 
     return make
