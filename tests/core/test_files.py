@@ -196,7 +196,8 @@ def remove_in_mid_run(monkeypatch: pytest.MonkeyPatch, engine: str, pattern: str
 
     def remove(*arguments: Any) -> Any:
         for folder in Path.cwd().glob(pattern):
-            shutil.rmtree(folder)
+            # At once: TensorBoard's thread would write into a folder that is half removed.
+            shutil.rmtree(folder.rename("aside"))
         return whole(*arguments)
 
     monkeypatch.setattr(owner, name, remove)

@@ -108,7 +108,7 @@ def test_dates_with_a_time_zone_are_no_dates_without_one(
         frame = pl.DataFrame({"t": dates, "y": [0.5, 1.5] * 30})
         path = written(frame, tmp_path, now)
         if other == zone:
-            expected = STARTS[0].timestamp() / 86400 - (zone == "with") / 24
+            expected = HOURS[0].timestamp() / 86400 - (zone == "with") / 24
             assert read_as(columns, path).features[0, 0].item() == pytest.approx(expected)
             continue
         said = f"column 't' must hold {kinds[zone]}, as in training, found {kinds[other]}"
@@ -121,7 +121,7 @@ def test_dates_with_a_time_zone_are_no_dates_without_one(
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_dates_of_which_some_have_a_time_zone_are_refused(tmp_path: Path, form: str) -> None:
     """In one file and in several."""
-    texts = [f"{start.isoformat()}{'+01:00' * (i < 40)}" for i, start in enumerate(STARTS)]
+    texts = [f"{start.isoformat()}{'+01:00' * (i < 40)}" for i, start in enumerate(HOURS)]
     path = written(pl.DataFrame({"t": texts, "y": [0, 1] * 30}), tmp_path, form)
     with pytest.raises(UserError, match=r"dates with a time zone, but '2024-\S+' in row 41;"):
         table_of(path)
