@@ -9,7 +9,7 @@ from multilayer.cli.main import train
 from multilayer.lockstep.plan import Job, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together
-from multilayer.stacking.compat import try_step
+from multilayer.stacking.compat import check_stackable
 from multilayer.training.run import Result
 from multilayer.training.runtime import quiet_lightning
 
@@ -41,7 +41,7 @@ def train_stacked(jobs: list[Job]) -> list[Result]:
     ready, broken = prepare_jobs(stack, data)
     assert not broken, broken
     trainings = [training for _, training in ready]
-    try_step([training.module for training in trainings], trainings[0].data)
+    check_stackable([training.module for training in trainings], trainings[0].data)
     with SweepProgress(len(jobs)) as progress:
         results = train_together(trainings, progress)
     assert all(isinstance(result, Result) for result in results), results

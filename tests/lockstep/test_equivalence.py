@@ -11,7 +11,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from multilayer.cli.main import train
-from multilayer.stacking.runner import Runner
+from multilayer.stacking.runner import StepRunner
 from multilayer.training.evaluate import evaluate
 from multilayer.training.run import Result
 
@@ -251,15 +251,15 @@ def test_a_member_goes_on_from_the_middle_of_an_epoch(
     """Interrupted before, within and after the first call of its third epoch; nothing is lost."""
     shared = ["data=iris", "data.batch_size=16", "trainer.max_epochs=5", "scheduler=cosine"]
     stack = jobs(shared, TWO)
-    step, taken = Runner.one, []
+    step, taken = StepRunner.one, []
 
-    def take_some(runner: Runner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def take_some(runner: StepRunner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         if len(taken) == n_steps:
             raise KeyboardInterrupt
         taken.append(arguments[0])
         return step(runner, *arguments)
 
-    monkeypatch.setattr(Runner, "one", take_some)
+    monkeypatch.setattr(StepRunner, "one", take_some)
     with pytest.raises(KeyboardInterrupt):
         train_stacked(stack)
     (whole,) = jobs([*shared, *TWO[1]], [[]], "whole")

@@ -16,7 +16,7 @@ from multilayer.lockstep.seats import in_blocks
 from multilayer.lockstep.stack import Stack
 from multilayer.stacking.block import Layout
 from multilayer.stacking.dropout import draw_keys
-from multilayer.stacking.runner import Runner
+from multilayer.stacking.runner import StepRunner
 from multilayer.training.factory import make_data
 from multilayer.training.run import Training, prepare
 
@@ -153,13 +153,15 @@ def test_the_time_of_a_stack_is_shared_by_those_that_train(
     made = jobs(shared, [[f"trainer.max_epochs={n}"] for n in (1, 1, 3)])
     now = 0.0
 
-    def ten_seconds_a_step(runner: Runner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def ten_seconds_a_step(
+        runner: StepRunner, *arguments: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal now
         now += 10.0
         return one(runner, *arguments)
 
-    one = Runner.one
-    monkeypatch.setattr(Runner, "one", ten_seconds_a_step)
+    one = StepRunner.one
+    monkeypatch.setattr(StepRunner, "one", ten_seconds_a_step)
     monkeypatch.setattr("multilayer.lockstep.stack.perf_counter", lambda: now)
     found = [result.manifest for result in train_stacked(made)]
     assert [each["steps"] for each in found] == [2, 2, 6]
@@ -178,15 +180,15 @@ def test_the_time_of_an_epoch_that_is_cut_short_is_shared_too(
     (job,) = jobs(["data=iris", "callbacks=none", "engine=lockstep"], [[]])
     now = 0.0
 
-    def one_step(runner: Runner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def one_step(runner: StepRunner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         nonlocal now
         if now:
             raise KeyboardInterrupt
         now = 10.0
         return one(runner, *arguments)
 
-    one = Runner.one
-    monkeypatch.setattr(Runner, "one", one_step)
+    one = StepRunner.one
+    monkeypatch.setattr(StepRunner, "one", one_step)
     monkeypatch.setattr("multilayer.lockstep.stack.perf_counter", lambda: now)
     with pytest.raises(KeyboardInterrupt):
         train(job.config, job.folder, quiet=True)
@@ -199,14 +201,14 @@ def test_masks_of_dropout_have_nothing_in_common(
 ) -> None:
     """Those of members with other seeds, of steps, of layers, and of the uses of a layer."""
     seen: list[torch.Tensor] = []
-    run = Runner.run
+    run = StepRunner.run
 
-    def looking(runner: Runner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def looking(runner: StepRunner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         losses, outputs = run(runner, *arguments)
         seen.append(outputs != 0)
         return losses, outputs
 
-    monkeypatch.setattr(Runner, "run", looking)
+    monkeypatch.setattr(StepRunner, "run", looking)
     words = ["data=iris", "data.batch_size=26", "callbacks=none", "trainer.max_epochs=6"]
     words += ["trainer.log_every_n_steps=100", *REVEALS]
     train_stacked(jobs(words, [["seed=0"], ["seed=1"], ["seed=2"]]))

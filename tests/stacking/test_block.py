@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from multilayer.stacking.block import Block, Layout, Step, make_block
-from multilayer.stacking.model import Template
+from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.training.module import RegressionModule
 
@@ -42,8 +42,10 @@ def step_of(
         )
         for module, rate in zip(own, RATES, strict=False)
     ]
-    template, optimizer = Template(own), stack_optimizer(optimizers)
-    step = Step(template, optimizer, optimizer.number_names() + ("clip",) * (clips is not None))
+    template, optimizer = StackedModel(own), stack_optimizer(optimizers)
+    step = Step(
+        template, optimizer, optimizer.coefficient_names() + ("clip",) * (clips is not None)
+    )
     groups = [group_of(each) for each in optimizers]
     return step, make_block(template, own, range(len(own)), optimizer, groups), optimizers
 
@@ -52,7 +54,7 @@ def numbers_of(
     step: Step, optimizers: list[Any], n_done: int, clips: list[float] | None = None
 ) -> torch.Tensor:
     """What the members' updates multiply with in the next step."""
-    return step.numbers([[group_of(each) for each in optimizers]], clips, n_done, 1)[0].float()
+    return step.coefficients([[group_of(each) for each in optimizers]], clips, n_done, 1)[0].float()
 
 
 @pytest.mark.parametrize("clips", [None, [1e-3, 0.05, 1e3]], ids=["free", "clipped"])
@@ -134,16 +136,16 @@ def test_numbers_of_steps_are_counted_from_the_first() -> None:
     (module,) = modules(1)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.5, dampening=0.2)
     stacked = stack_optimizer([optimizer])
-    names = (*stacked.number_names(), "clip")
-    step = Step(Template([module]), stacked, names)
+    names = (*stacked.coefficient_names(), "clip")
+    step = Step(StackedModel([module]), stacked, names)
     groups = [group_of(optimizer), group_of(optimizer) | {"lr": 0.3}]
-    two = step.numbers([[each] for each in groups], [7.0], 0, 2)
+    two = step.coefficients([[each] for each in groups], [7.0], 0, 2)
     assert two.shape == (2, len(names), 1)
     by_name = dict(zip(names, two.unbind(1), strict=True))
     assert by_name["lr"].flatten().tolist() == [0.1, 0.3]
     assert by_name["gain"].flatten().tolist() == [1.0, 0.8]
     assert by_name["clip"].flatten().tolist() == [7.0, 7.0]
-    later = step.numbers([[groups[0]]], [7.0], 1, 3)
+    later = step.coefficients([[groups[0]]], [7.0], 1, 3)
     assert later[:, names.index("gain"), 0].tolist() == [0.8, 0.8, 0.8]
 
 

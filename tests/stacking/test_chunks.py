@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from multilayer.stacking.chunks import calls, rows_of_call
+from multilayer.stacking.chunks import chunk_rows, epoch_chunks
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ def test_calls_have_at_most_32_minibatches_of_one_size(
     n_rows: int, expected: list[tuple[int, int]]
 ) -> None:
     """Of three rows; a smaller last minibatch is a call by itself."""
-    assert calls(n_rows, batch_size=3) == expected
+    assert epoch_chunks(n_rows, batch_size=3) == expected
 
 
 def test_rows_of_a_call_are_its_part_of_each_members_order() -> None:
     """The second and third minibatch of two rows, and a last one of one row."""
     order = torch.tensor([[0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0]])
-    rows = rows_of_call(order, 1, 3, batch_size=2)
+    rows = chunk_rows(order, 1, 3, batch_size=2)
     assert rows.tolist() == [[[2, 3], [4, 3]], [[4, 5], [2, 1]]]
     assert rows.is_contiguous()
-    assert rows_of_call(order, 3, 4, batch_size=2).tolist() == [[[6], [0]]]
+    assert chunk_rows(order, 3, 4, batch_size=2).tolist() == [[[6], [0]]]

@@ -8,7 +8,7 @@ from torch import nn
 from multilayer.stacking.block import Step, make_block
 from multilayer.stacking.dropout import HashedDropout, draw_keys, hashed, key_generator
 from multilayer.stacking.model import (
-    Template,
+    StackedModel,
     _shared_module,
 )
 from multilayer.stacking.optimizers import stack_optimizer
@@ -49,9 +49,9 @@ def test_each_use_of_dropout_drops_places_of_its_own(is_one_layer: bool) -> None
     nn.init.zeros_(network[0].weight)
     nn.init.ones_(network[0].bias)
     module = RegressionModule(network, optimizer=torch.optim.SGD)
-    template = Template([module])
+    template = StackedModel([module])
     optimizer = stack_optimizer([torch.optim.SGD(module.parameters(), lr=0.0)])
-    step = Step(template, optimizer, optimizer.number_names())
+    step = Step(template, optimizer, optimizer.coefficient_names())
     block = make_block(template, [module], [0])
     generator = torch.Generator().manual_seed(0)
     kept = []

@@ -85,9 +85,9 @@ def test_a_hundred_steps_agree_with_torch(
             name: torch.tensor([[group_of(own)[name] for own in optimizers]], dtype=torch.float64)
             for name in stacked.varying
         }
-        n = stacked.numbers(group, torch.tensor([[step]]))
+        n = stacked.coefficients(group, torch.tensor([[step]]))
         columns = {name: value.view(3, 1).to(dtype) for name, value in n.items()}
-        weights -= stacked.change(weights, grads, state, columns)
+        weights -= stacked.update(weights, grads, state, columns)
     expected = torch.stack([parameter.detach() for parameter in alone])
     difference = (weights - expected).norm(dim=1) / expected.norm(dim=1)
     assert difference.max() < tolerance
@@ -118,12 +118,12 @@ def test_numbers_that_are_0_for_all_are_left_out() -> None:
     """What they would do is not even computed; one member's is enough for it."""
     parameter = [torch.nn.Parameter(torch.zeros(4))]
 
-    def left_out(kind: type[Optimizer], *numbers: dict[str, Any]) -> list[str]:
-        return stack_optimizer([kind(parameter, **each) for each in numbers]).left_out
+    def unused_terms(kind: type[Optimizer], *numbers: dict[str, Any]) -> list[str]:
+        return stack_optimizer([kind(parameter, **each) for each in numbers]).unused_terms
 
-    assert left_out(SGD, {"lr": 1}, {"lr": 2}) == ["weight_decay", "momentum"]
-    assert left_out(SGD, {"lr": 1}, {"lr": 2, "momentum": 0.1}) == ["weight_decay"]
-    assert left_out(Adam, {"lr": 1, "weight_decay": 0.1}, {"lr": 2}) == ["momentum"]  # has none
+    assert unused_terms(SGD, {"lr": 1}, {"lr": 2}) == ["weight_decay", "momentum"]
+    assert unused_terms(SGD, {"lr": 1}, {"lr": 2, "momentum": 0.1}) == ["weight_decay"]
+    assert unused_terms(Adam, {"lr": 1, "weight_decay": 0.1}, {"lr": 2}) == ["momentum"]  # has none
     stacked = stack_optimizer([SGD(parameter, lr=1, weight_decay=0.1)])
     assert stacked.decays
     assert not stack_optimizer([SGD(parameter, lr=1)]).decays
@@ -138,8 +138,8 @@ def test_the_names_of_its_numbers_are_known_beforehand(kind: type[Optimizer]) ->
         name: torch.full((2, 3), group_of(optimizer)[name], dtype=torch.float64)
         for name in stacked.varying
     }
-    numbers = stacked.numbers(group, torch.tensor([[1], [2]]))
-    assert stacked.number_names() == tuple(numbers)
+    numbers = stacked.coefficients(group, torch.tensor([[1], [2]]))
+    assert stacked.coefficient_names() == tuple(numbers)
     assert all(each.expand(2, 3).dtype == torch.float64 for each in numbers.values())
     assert "lr" in stacked.varying
 

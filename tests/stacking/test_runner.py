@@ -5,21 +5,21 @@ from typing import Any
 import pytest
 import torch
 
-from multilayer.stacking.runner import Runner, trace, work
+from multilayer.stacking.runner import StepRunner, trace, work
 
 from .test_block import NO_KEYS, modules, numbers_of, step_of
 
 CPU = torch.device("cpu")
 
 
-def runner_of(**options: Any) -> Runner:
+def runner_of(**options: Any) -> StepRunner:
     """One of a step that is never taken."""
     step, _, _ = step_of(modules())
-    return Runner(step, **{"choice": "auto", "threads": "auto", "device": CPU} | options)
+    return StepRunner(step, **{"choice": "auto", "threads": "auto", "device": CPU} | options)
 
 
 @pytest.mark.parametrize(
-    ("work_of_step", "n_ahead", "expected"),
+    ("work_of_step", "n_steps_left", "expected"),
     [
         (0, 2_999, False),
         (0, 3_000, True),
@@ -30,13 +30,13 @@ def runner_of(**options: Any) -> Runner:
     ],
 )
 def test_a_step_is_compiled_by_the_work_ahead(
-    work_of_step: int, n_ahead: int, expected: bool, monkeypatch: pytest.MonkeyPatch
+    work_of_step: int, n_steps_left: int, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many steps, or fewer large ones; unless the user says it, or there is no compiler."""
     _, block, _ = step_of(modules())
     monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: True)
     monkeypatch.setattr("multilayer.stacking.runner.work", lambda block, key: work_of_step)
-    assert runner_of().is_worthwhile(block, (3, 8), n_ahead) is expected
+    assert runner_of().is_worthwhile(block, (3, 8), n_steps_left) is expected
     assert runner_of(choice=True).is_worthwhile(block, (3, 8), 1)
     assert not runner_of(choice=False).is_worthwhile(block, (3, 8), 10**9)
     monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: False)
@@ -57,7 +57,7 @@ def test_threads_are_used_in_large_steps_alone_and_given_back(
     monkeypatch.setattr("multilayer.training.runtime._default_threads", lambda: 2)
     seen = []
     monkeypatch.setattr(
-        Runner, "one", lambda *_: (seen.append(torch.get_num_threads()), torch.zeros(3))[1:] * 2
+        StepRunner, "one", lambda *_: (seen.append(torch.get_num_threads()), torch.zeros(3))[1:] * 2
     )
     _, block, _ = step_of(modules())
     before = torch.get_num_threads()
@@ -84,7 +84,7 @@ def test_a_call_gives_the_losses_and_outputs_of_its_steps() -> None:
     rows = torch.stack([torch.randperm(8)[:6].expand(3, 6) for _ in range(2)])
     numbers = torch.stack([numbers_of(step, optimizers, n) for n in range(2)])
     inputs = [features, target, rows, numbers, NO_KEYS.expand(2, 3, 2)]
-    runner = Runner(step, choice=False, threads=1, device=CPU)
+    runner = StepRunner(step, choice=False, threads=1, device=CPU)
     losses, outputs = runner.run(block, inputs, 1)
     assert losses.shape == (2, 3)
     assert outputs.shape == (2, 3, 6)
@@ -93,7 +93,7 @@ def test_a_call_gives_the_losses_and_outputs_of_its_steps() -> None:
         assert torch.equal(losses[i], loss)
         assert torch.equal(outputs[i], output)
     assert torch.equal(block.weights, other.weights)
-    assert runner.why_not() == "not compiled: compile=false"
+    assert runner.skip_reason() == "not compiled: compile=false"
 
 
 def test_a_traced_step_does_what_the_step_does() -> None:
@@ -141,7 +141,7 @@ FAST = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
 
 def compiling(
     monkeypatch: pytest.MonkeyPatch, n_failures: int = 0, **options: Any
-) -> tuple[Runner, Compiler, list[str]]:
+) -> tuple[StepRunner, Compiler, list[str]]:
     """A runner with such a compiler, and what it says."""
     compiler, said = Compiler(n_failures), []
     monkeypatch.setattr("torch._inductor.standalone_compile", compiler)
@@ -177,7 +177,7 @@ def test_a_step_is_compiled_once_for_each_shape(monkeypatch: pytest.MonkeyPatch)
     assert [*runner.compiled] == [(3, 6), (3, 4)]
     assert compiler.configs == [FAST | {"cpp.vec_isa_ok": True}] * 2
     assert [each[-3].shape for each in compiler.examples] == [(3, 6), (3, 4)]
-    assert runner.why_not() is None
+    assert runner.skip_reason() is None
 
 
 def test_what_was_compiled_takes_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_a_compiler_that_does_not_know_all_is_asked_again(monkeypatch: pytest.Mo
     runner.run(block, steps_of(1, 6), 1)
     assert compiler.configs == [FAST | {"cpp.vec_isa_ok": True}, FAST]
     assert len(said) == 1
-    assert runner.why_not() is None
+    assert runner.skip_reason() is None
 
 
 def test_another_device_is_compiled_for_without_timing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_a_training_goes_on_where_compiling_fails(monkeypatch: pytest.MonkeyPatc
         "compiling failed, and the training goes on without: no such processor",
     ]
     assert len(compiler.configs) == 2
-    assert runner.why_not() is None
+    assert runner.skip_reason() is None
     runner, _, _ = compiling(monkeypatch, n_failures=9, choice=True)
     with pytest.raises(RuntimeError, match="no such processor"):
         runner.run(block, inputs, 1)
@@ -236,9 +236,9 @@ def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) ->
     runner.run(block, steps_of(1, 6), 1)
     assert not compiler.configs
     assert not said
-    assert runner.why_not() == (
+    assert runner.skip_reason() == (
         "not compiled: too few steps for it to pay; compile=true compiles all the same"
     )
-    assert runner_of(choice=False).why_not() == "not compiled: compile=false"
+    assert runner_of(choice=False).skip_reason() == "not compiled: compile=false"
     monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: False)
-    assert runner.why_not() == "not compiled: there is no C++ compiler"
+    assert runner.skip_reason() == "not compiled: there is no C++ compiler"

@@ -11,7 +11,7 @@ import torch._inductor.config
 
 from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
-from multilayer.stacking.runner import Runner
+from multilayer.stacking.runner import StepRunner
 from multilayer.training.loaded_run import load_run
 from multilayer.training.runtime import compile_if_worthwhile, n_threads_for
 
@@ -88,13 +88,13 @@ def test_a_slow_machine_gives_the_same_bits(
     words = ["data=iris", "trainer.max_epochs=4", "model.dropout=0.2", *CASES[case]]
     config = check_command_line("train", words)
     assert config is not None
-    one, counts = Runner.one, []
+    one, counts = StepRunner.one, []
 
-    def counting(runner: Runner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def counting(runner: StepRunner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
         counts.append(torch.get_num_threads())
         return one(runner, *arguments)
 
-    monkeypatch.setattr(Runner, "one", counting)
+    monkeypatch.setattr(StepRunner, "one", counting)
     manifest = train(config, tmp_path / "usual", words, quiet=True).manifest
     usual = list(counts)
     hours = iter(range(0, 10**9, 3600))

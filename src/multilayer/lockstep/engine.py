@@ -37,7 +37,7 @@ class _StackModule(pl.LightningModule):
 
     def train_dataloader(self) -> "_Calls":
         """The minibatches that are trained in one call each."""
-        return _Calls(self.stack.calls())
+        return _Calls(self.stack.epoch_chunks())
 
     def val_dataloader(self) -> Minibatches:
         """The validation rows, on the device."""

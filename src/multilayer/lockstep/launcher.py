@@ -24,7 +24,7 @@ from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
 from multilayer.runs.config import problems_with, recorded_overrides, to_plain
 from multilayer.runs.console import console
 from multilayer.runs.folder import record_failure
-from multilayer.stacking.compat import CannotStackError, alike, try_step
+from multilayer.stacking.compat import CannotStackError, check_stackable, group_compatible
 from multilayer.training.run import Result, objective
 from multilayer.training.runtime import quiet_lightning
 
@@ -84,7 +84,7 @@ class Launch:
             self.fail(job, error)
         report(broken)
         progress.end_stack(len(broken))
-        groups, difference = alike([training.module for _, training in ready])
+        groups, difference = group_compatible([training.module for _, training in ready])
         if difference:
             words = stacks_in_words([len(group) for group in groups])
             console().print(f"lockstep: the networks differ in {difference}: {words}")
@@ -92,7 +92,7 @@ class Launch:
             stack = [ready[i][0] for i in group]
             trainings = [ready[i][1] for i in group]
             try:
-                try_step([training.module for training in trainings], data)
+                check_stackable([training.module for training in trainings], data)
             except CannotStackError as error:
                 alone = [(job, str(error)) for job in stack]
                 plan.alone.extend(alone)
@@ -213,9 +213,9 @@ def _message_of(error: Exception) -> object:
 def report(ended: Sequence[tuple[Job, Outcome]]) -> None:
     """Print each error once, with the jobs that it ended."""
     failures = {job.number: error for job, error in ended if isinstance(error, Exception)}
-    alike = {number: _message_of(error) for number, error in failures.items()}
-    for message in dict.fromkeys(alike.values()):
-        numbers = [number for number, other in alike.items() if other == message]
+    group_compatible = {number: _message_of(error) for number, error in failures.items()}
+    for message in dict.fromkeys(group_compatible.values()):
+        numbers = [number for number, other in group_compatible.items() if other == message]
         print_failure(failures[numbers[0]], in_numbers(numbers))
         for number in numbers:
             vars(failures[number])["was_printed"] = True

@@ -183,26 +183,26 @@ class Member:
         self.optimizer.state.clear()
 
     @_guarded
-    def begin_epoch(self, left_out: Sequence[str]) -> None:
+    def begin_epoch(self, unused_terms: Sequence[str]) -> None:
         """Do what Lightning does when an epoch begins.
 
-        left_out: see `check_step`.
+        unused_terms: see `check_step`.
         """
         self.trainer.fit_loop.epoch_progress.increment_ready()
         self.trainer.fit_loop.epoch_progress.increment_started()
         self.call("on_train_epoch_start")
-        self.check_step(left_out)
+        self.check_step(unused_terms)
 
-    def check_step(self, left_out: Sequence[str]) -> None:
+    def check_step(self, unused_terms: Sequence[str]) -> None:
         """Raise `UserError` where a callback has made of a step what a stack does not do.
 
-        left_out: the optimizer's numbers that are 0 throughout.
+        unused_terms: the optimizer's numbers that are 0 throughout.
         """
         before = self.trainer_facts | self.facts_before
         now = self.facts_of_trainer() | self.facts_of_step()
         changed = [name for name, value in now.items() if value != before[name]]
         group = self.optimizer.param_groups[0]
-        changed += [f"optimizer.{name}" for name in left_out if group.get(name, 0) != 0]
+        changed += [f"optimizer.{name}" for name in unused_terms if group.get(name, 0) != 0]
         if self.network_before is not None and not changed:
             found = difference(self.network_before, self.module, in_all=True)
             changed = [found] if found else []

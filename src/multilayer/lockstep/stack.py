@@ -14,11 +14,11 @@ from multilayer.lockstep.seats import Seats, compact, in_blocks
 from multilayer.nn.losses import total_weight
 from multilayer.nn.metrics import metrics_of
 from multilayer.stacking.block import Block, Step, make_block
-from multilayer.stacking.chunks import calls, rows_of_call
+from multilayer.stacking.chunks import chunk_rows, epoch_chunks
 from multilayer.stacking.dropout import draw_keys
-from multilayer.stacking.model import Template
+from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import group_of, stack_optimizer
-from multilayer.stacking.runner import Runner
+from multilayer.stacking.runner import StepRunner
 from multilayer.training.epoch import limited_batches, prefix_names, weighted_mean
 
 log = logging.getLogger(__name__)
@@ -61,14 +61,16 @@ class Stack:
         self.seconds = 0.0
         self.shared_until = perf_counter()
 
-        self.template = Template([member.module for member in members])
+        self.template = StackedModel([member.module for member in members])
         self.optimizer = stack_optimizer([member.optimizer for member in members])
         self.clips = bool(trainer["gradient_clip_val"])
-        self.number_names = self.optimizer.number_names() + ("clip",) * self.clips
-        self.step = Step(self.template, self.optimizer, self.number_names)
+        self.coefficient_names = self.optimizer.coefficient_names() + ("clip",) * self.clips
+        self.step = Step(self.template, self.optimizer, self.coefficient_names)
         self.block_size = self.step.most_members()
         self.seats = [self.seat(some) for some in in_blocks(self.members, self.block_size)]
-        self.runner = Runner(self.step, choice=choice, threads=threads, device=self.device, say=say)
+        self.runner = StepRunner(
+            self.step, choice=choice, threads=threads, device=self.device, say=say
+        )
 
     def seat(self, members: Sequence[Member | None]) -> Seats:
         """Take members into a block of their own."""
@@ -100,7 +102,7 @@ class Stack:
         """Draw each member's order of the rows; returns members that fail before it."""
         self.shared_until = perf_counter()
         for member in self.alive():
-            member.begin_epoch(self.optimizer.left_out)
+            member.begin_epoch(self.optimizer.unused_terms)
         failed = self.let_go([member for member in self.alive() if member.failure is not None])
         for seats in self.seats:
             orders = {member: member.order(self.epoch) for _, member in seats.taken()}
@@ -109,15 +111,15 @@ class Stack:
             seats.losses, seats.validation = [], []
         return failed
 
-    def calls(self) -> list[tuple[int, int]]:
+    def epoch_chunks(self) -> list[tuple[int, int]]:
         """The minibatches of an epoch that are trained in one call each: the first, and the end."""
-        return calls(self.n_rows, self.batch_size)
+        return epoch_chunks(self.n_rows, self.batch_size)
 
     def train(self, first: int, end: int) -> None:
         """Train every member on its own minibatches of these numbers, all of one size."""
         n = end - first
         for seats in self.seats:
-            rows = rows_of_call(seats.order, first, end, self.batch_size)
+            rows = chunk_rows(seats.order, first, end, self.batch_size)
             inputs = (
                 self.features,
                 self.target,
@@ -125,7 +127,7 @@ class Stack:
                 self.numbers(seats, n),
                 self.keys(seats, n),
             )
-            losses, outputs = self.runner.run(seats.block, inputs, self.n_ahead(rows.shape[2]))
+            losses, outputs = self.runner.run(seats.block, inputs, self.n_steps_left(rows.shape[2]))
             seats.losses.append(losses)
             self.keep(seats, first, outputs.transpose(0, 1))
             self.log_steps(seats, losses)
@@ -140,7 +142,7 @@ class Stack:
         mine = seats.outputs[:, start : start + n * n_rows]
         mine.view(n_members, n, n_rows, *outputs.shape[3:]).copy_(outputs)
 
-    def n_ahead(self, n_rows: int) -> int:
+    def n_steps_left(self, n_rows: int) -> int:
         """The steps of blocks with minibatches of so many rows, until the end of the training."""
         n_full = self.n_rows // self.batch_size
         n_an_epoch = n_full if n_rows == self.batch_size else 1
@@ -161,7 +163,7 @@ class Stack:
         if self.clips:
             nodes = [member.training.config["trainer"] for member in seats.everyone()]
             clips = [node["gradient_clip_val"] for node in nodes]
-        numbers = self.step.numbers(groups, clips, self.n_steps, n)
+        numbers = self.step.coefficients(groups, clips, self.n_steps, n)
         return numbers.to(self.device, seats.block.weights.dtype)
 
     def groups(self, seats: Seats) -> list[dict[str, Any]]:

@@ -17,7 +17,12 @@ from multilayer.lockstep.plan import Job, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
 from multilayer.runs.folder import Metrics, describe_failure
-from multilayer.stacking.compat import CannotStackError, alike, freeze_unused, try_step
+from multilayer.stacking.compat import (
+    CannotStackError,
+    check_stackable,
+    freeze_unused_parameters,
+    group_compatible,
+)
 from multilayer.training.run import Result, Training, load_and_build, prepare
 
 log = logging.getLogger(__name__)
@@ -40,7 +45,7 @@ def train_stack_of_one(
     if reason:
         raise UserError(f"engine=lockstep: {reason}; use engine=lightning")
     try:
-        try_step([training.module], training.data)
+        check_stackable([training.module], training.data)
     except CannotStackError as error:
         raise UserError(f"engine=lockstep: {error}; use engine=lightning") from error
     log.info(f"data: {training.data.describe()}")
@@ -83,11 +88,13 @@ def train_together(trainings: Sequence[Training], progress: SweepProgress) -> li
             member.start()
         _note_failures(members, outcomes)
         started = [member for member in members if member not in outcomes]
-        groups, _ = alike([member.module for member in started])
+        groups, _ = group_compatible([member.module for member in started])
         for group in groups:
             stacked = [started[i] for i in group]
             try:
-                freeze_unused([member.module for member in stacked], stacked[0].training.data)
+                freeze_unused_parameters(
+                    [member.module for member in stacked], stacked[0].training.data
+                )
                 _train_started(stacked, outcomes, progress)
             except Exception as error:
                 _fail_all(stacked, outcomes, _in_words_of_memory(error, len(stacked)))
@@ -117,7 +124,7 @@ def _train_started(
     fit_stack(stack, config["trainer"], leave, progress)
     if stack.alive():
         raise RuntimeError(f"the training ended before {len(stack.alive())} of its members")
-    if reason := stack.runner.why_not():
+    if reason := stack.runner.skip_reason():
         progress.say(reason)
 
 

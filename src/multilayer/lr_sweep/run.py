@@ -15,12 +15,12 @@ from multilayer.data import DataModule
 from multilayer.data.batches import Minibatch
 from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec
 from multilayer.stacking.block import Block, Step, make_block
-from multilayer.stacking.chunks import calls, rows_of_call
-from multilayer.stacking.compat import CannotStackError, alike, try_step
+from multilayer.stacking.chunks import chunk_rows, epoch_chunks
+from multilayer.stacking.compat import CannotStackError, check_stackable, group_compatible
 from multilayer.stacking.dropout import draw_keys, key_generator
-from multilayer.stacking.model import Template
+from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
-from multilayer.stacking.runner import Runner
+from multilayer.stacking.runner import StepRunner
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,11 @@ def _why_sequential(trials: Sequence[Trial], data: DataModule) -> str | None:
     if optimizer not in STACKED:
         return f"{optimizer.__name__} has no stacked form"
     modules = list(dict.fromkeys(trial.module for trial in trials))  # one for each seed
-    _, difference = alike(modules)
+    _, difference = group_compatible(modules)
     if difference:
         return f"the networks of the seeds differ in {difference}"
     try:
-        try_step(modules, data)
+        check_stackable(modules, data)
     except CannotStackError as error:
         return str(error)
     return None
@@ -70,14 +70,14 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
 
     All trials of a block take each step together.
     """
-    template = Template([trial.module for trial in trials])
+    template = StackedModel([trial.module for trial in trials])
     optimizer = stack_optimizer([trial.make_optimizer() for trial in trials])
-    names = optimizer.number_names() + ("clip",) * (spec.max_norm is not None)
+    names = optimizer.coefficient_names() + ("clip",) * (spec.max_norm is not None)
     step = Step(template, optimizer, names)
     max_members = min(step.most_members(), max(1, _MAX_ROWS_PER_STEP // spec.batch_size))
     blocks = _equal_parts(len(trials), max_members)
     device = spec.features.device
-    runner = Runner(step, choice=spec.compile, threads=spec.num_threads, device=device)
+    runner = StepRunner(step, choice=spec.compile, threads=spec.num_threads, device=device)
     for number, members in enumerate(blocks):
         n_steps_left = (len(blocks) - number) * spec.n_steps
         own = [trials[k] for k in members]
@@ -89,7 +89,7 @@ def _run_block(
     trials: Sequence[Trial],
     members: Sequence[int],
     step: Step,
-    runner: Runner,
+    runner: StepRunner,
     spec: TrialSpec,
     n_steps_left: int,
 ) -> list[TrialLosses]:
@@ -103,14 +103,14 @@ def _run_block(
     before = _losses(step, block, spec.train)
     n_done, curves = 0, []
     for order in spec.epochs([trial.seed for trial in trials]):
-        for first, end in calls(order.shape[1], spec.batch_size):
+        for first, end in epoch_chunks(order.shape[1], spec.batch_size):
             n = end - first
             keys = torch.stack([draw_keys(each, n) for each in generators], dim=1)
             inputs = (
                 spec.features,
                 spec.target,
-                rows_of_call(order, first, end, spec.batch_size).to(device),
-                step.numbers([groups], clips, n_done, n).to(block.weights),
+                chunk_rows(order, first, end, spec.batch_size).to(device),
+                step.coefficients([groups], clips, n_done, n).to(block.weights),
                 keys.to(device),
             )
             runner.run(block, inputs, n_steps_left - n_done)

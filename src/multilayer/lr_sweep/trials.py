@@ -18,7 +18,7 @@ from multilayer.core.errors import UserError
 from multilayer.data import DataModule
 from multilayer.data.batches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
-from multilayer.stacking.compat import freeze_unused
+from multilayer.stacking.compat import freeze_unused_parameters
 from multilayer.training.epoch import limited_batches, planned_steps
 from multilayer.training.factory import make_checked_network
 from multilayer.training.module import SupervisedModule
@@ -181,7 +181,7 @@ def make_trials(
             copied.network = make_checked_network(config, data.columns, data.preprocessing)
             copied.network.train(module.network.training)
     copies = [copied.to(device).train() for copied in copies]
-    freeze_unused(copies, data)
+    freeze_unused_parameters(copies, data)
     pairs = list(zip(copies, seeds, strict=True))
     return [Trial(copied, rate, seed) for rate in rates for copied, seed in pairs]
 

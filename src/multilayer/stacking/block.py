@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from multilayer.stacking.dropout import HashedDropout
-from multilayer.stacking.model import Template
+from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import StackedOptimizer
 
 if TYPE_CHECKING:  # a stack needs torch alone
@@ -111,7 +111,7 @@ class Layout:
 
 
 def make_block(
-    template: Template,
+    template: StackedModel,
     modules: Sequence["SupervisedModule"],
     places: Sequence[int],
     optimizer: StackedOptimizer | None = None,
@@ -147,17 +147,17 @@ def make_block(
 class Step:
     """The training step of a block.
 
-    number_names: what the optimizer's update multiplies with, and "clip" where gradients are
+    coefficient_names: what the optimizer's update multiplies with, and "clip" where gradients are
         clipped by their norm.
     """
 
     def __init__(
-        self, template: Template, optimizer: StackedOptimizer, number_names: Sequence[str]
+        self, template: StackedModel, optimizer: StackedOptimizer, coefficient_names: Sequence[str]
     ) -> None:
         self.template = template
         self.layout = Layout(template)
         self.optimizer = optimizer
-        self.number_names = tuple(number_names)
+        self.coefficient_names = tuple(coefficient_names)
         self.traced = False
         self.key_names = [
             f"{name}.key"
@@ -180,7 +180,7 @@ class Step:
         """Train each member on its own minibatch, in place.
 
         features: `(K, B, D)`. target: `(K, B)`.
-        numbers: `(n_numbers, K)`, in the order of `number_names`.
+        numbers: `(n_numbers, K)`, in the order of `coefficient_names`.
         keys: `(K, 2)` int32, for dropout.
 
         Returns the losses `(K,)`, NaN for members that have left, and the outputs `(K, B, ...)`.
@@ -192,17 +192,17 @@ class Step:
         with torch.no_grad():
             alive = block.alive & loss.isfinite() & is_finite(grad)
             columns = numbers.unsqueeze(2).unbind()  # (n_numbers, K) -> (K, 1) each
-            n = dict(zip(self.number_names, columns, strict=True))
-            grad = keep(self.mask(alive), grad, 0.0)
+            n = dict(zip(self.coefficient_names, columns, strict=True))
+            grad = where_alive(self.mask(alive), grad, 0.0)
             if "clip" in n:
                 norm = torch.linalg.vector_norm(grad, dim=1)
                 grad = grad * (n["clip"] / (norm.unsqueeze(1) + 1e-6)).clamp_max(1)  # as in torch
-            change = self.optimizer.change(block.weights, grad, list(block.state.values()), n)
+            change = self.optimizer.update(block.weights, grad, list(block.state.values()), n)
             alive &= is_finite(change)
             mask = self.mask(alive)
-            block.weights.sub_(keep(mask, change, 0.0))
+            block.weights.sub_(where_alive(mask, change, 0.0))
             for name in self.running:
-                block.rest[name].copy_(keep(mask, block.rest[name], before[name]))
+                block.rest[name].copy_(where_alive(mask, block.rest[name], before[name]))
             losses = torch.where(block.alive, loss.detach(), torch.nan)
             block.alive.copy_(alive)
             block.n_steps.add_(alive)
@@ -221,7 +221,7 @@ class Step:
         self.template.train()
         return loss, output
 
-    def numbers(
+    def coefficients(
         self,
         groups: Sequence[Sequence[Mapping[str, Any]]],
         clips: Sequence[float] | None,
@@ -241,11 +241,11 @@ class Step:
             for name in self.optimizer.varying
         }
         count = torch.arange(n_done + 1, n_done + n + 1)[:, None]
-        numbers = self.optimizer.numbers(varying, count)
+        numbers = self.optimizer.coefficients(varying, count)
         if clips is not None:
             numbers["clip"] = torch.tensor(clips, dtype=torch.float64)
         shape = (n, len(groups[0]))
-        return torch.stack([numbers[name].expand(shape) for name in self.number_names], dim=1)
+        return torch.stack([numbers[name].expand(shape) for name in self.coefficient_names], dim=1)
 
     def mask(self, alive: Tensor) -> Tensor | None:
         """Which members are to change; None for all, where that is known.
@@ -279,7 +279,7 @@ def is_finite(tensor: Tensor) -> Tensor:
     return largest.isfinite()
 
 
-def keep(mask: Tensor | None, new: Tensor, old: Tensor | float) -> Tensor:
+def where_alive(mask: Tensor | None, new: Tensor, old: Tensor | float) -> Tensor:
     """`new` where the member's mask is true, and `old` elsewhere; no mask is true for all."""
     if mask is None:
         return new

@@ -6,7 +6,7 @@ _MINIBATCHES_A_CALL = 32
 """Minibatches that a block trains on before the next block's turn."""
 
 
-def calls(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
+def epoch_chunks(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
     """The minibatches of each call: the first, and the end.
 
     A smaller last one is a call of its own.
@@ -20,7 +20,7 @@ def calls(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
     return [*full, (n_full, n_full + 1)] if rest else full
 
 
-def rows_of_call(order: Tensor, first: int, end: int, batch_size: int) -> Tensor:
+def chunk_rows(order: Tensor, first: int, end: int, batch_size: int) -> Tensor:
     """The rows `(S, K, B)` of a call's minibatches, from the order of an epoch `(K, n_rows)`."""
     rows = order[:, first * batch_size : end * batch_size]
     return rows.view(len(order), end - first, -1).transpose(0, 1).contiguous()

@@ -21,7 +21,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from multilayer.core.errors import first_line
 from multilayer.stacking.block import Step, make_block
-from multilayer.stacking.model import TAKEN_OVER, Template
+from multilayer.stacking.model import LAYER_CONVERSIONS, StackedModel
 from multilayer.stacking.optimizers import stack_optimizer
 
 if TYPE_CHECKING:  # a stack needs torch alone
@@ -36,7 +36,7 @@ _MISSING = object()
 Names = dict[int, str]
 
 
-def alike(modules: Sequence[nn.Module]) -> tuple[list[list[int]], str | None]:
+def group_compatible(modules: Sequence[nn.Module]) -> tuple[list[list[int]], str | None]:
     """Group modules whose networks and losses are alike.
 
     Returns the groups, as positions, and where there are several the first difference, in words.
@@ -71,10 +71,10 @@ def difference(first: nn.Module, other: nn.Module, *, in_all: bool = False) -> s
         return "the shapes of their weights"
     names, other_names = _names_of(first), _names_of(other)
     for name, layer in layers.items():
-        taken = TAKEN_OVER.get(type(layer))
+        taken = LAYER_CONVERSIONS.get(type(layer))
         mine, its = vars(layer), vars(others[name])
         for attribute in dict.fromkeys([*mine, *its]):
-            is_own = taken is not None and attribute == taken.own_number and not in_all
+            is_own = taken is not None and attribute == taken.per_member_attr and not in_all
             if attribute in _TENSORS_AND_LAYERS or is_own:
                 continue
             pair = mine.get(attribute, _MISSING), its.get(attribute, _MISSING)
@@ -175,7 +175,7 @@ class CannotStackError(Exception):
     """Jobs that were to be one stack have to train alone; the message says why."""
 
 
-def try_step(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
+def check_stackable(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
     """Take a step of the first two with two rows, which changes no weights.
 
     Raises `CannotStackError` where a stack computes something else than the modules by themselves,
@@ -197,7 +197,7 @@ def _two_rows(data: "DataModule", device: torch.device) -> tuple[Tensor, Tensor]
     return features.to(device), target.to(device)
 
 
-def freeze_unused(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
+def freeze_unused_parameters(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
     """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it."""
     features, target = _two_rows(data, modules[0].device)
     own = deepcopy(modules[0]).train()
@@ -210,16 +210,16 @@ def freeze_unused(modules: Sequence["SupervisedModule"], data: "DataModule") -> 
 
 def compare(modules: Sequence["SupervisedModule"], features: Tensor, target: Tensor) -> None:
     """Raise `CannotStackError` where a stack computes something else than the modules alone."""
-    template = Template(modules)
+    template = StackedModel(modules)
     optimizer = stack_optimizer(
         [torch.optim.SGD(module.parameters(), lr=0.0) for module in modules]
     )
     block = make_block(template, modules, range(len(modules)))
-    step = Step(template, optimizer, optimizer.number_names())
+    step = Step(template, optimizer, optimizer.coefficient_names())
     before = {name: value.clone() for name, value in block.rest.items()}
     n, device = len(modules), features.device
     keys = torch.zeros(n, 2, dtype=torch.int32, device=device)
-    numbers = torch.zeros(len(step.number_names), n, device=device)
+    numbers = torch.zeros(len(step.coefficient_names), n, device=device)
     rows, targets = features.expand(n, *features.shape).clone(), target.expand(n, -1).clone()
     before_step = _random_states()
     step(block, rows, targets, numbers, keys)

@@ -11,13 +11,13 @@ _CALL_STEP = 0x27D4EB2F
 """Between the keys of two uses of a dropout layer."""
 
 
-class TakesOver(nn.Module):
+class StackedLayer(nn.Module):
     """A layer that another one becomes.
 
     own_number: the attribute of that other one which each member has its own of.
     """
 
-    own_number: str | None = None
+    per_member_attr: str | None = None
 
     @classmethod
     def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
@@ -25,7 +25,7 @@ class TakesOver(nn.Module):
         layer.__class__ = cls
 
 
-class HashedDropout(TakesOver, nn.Dropout):
+class HashedDropout(StackedLayer, nn.Dropout):
     """`nn.Dropout` whose mask is a hash of a key and the place in the minibatch.
 
     A member's masks thus depend on its own key alone, not on who else is in the stack, and they
@@ -41,7 +41,7 @@ class HashedDropout(TakesOver, nn.Dropout):
     scale: Tensor
     key: Tensor
     n_calls = 0
-    own_number = "p"
+    per_member_attr = "p"
 
     @classmethod
     def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:

@@ -19,13 +19,13 @@ from multilayer.nn.losses import (
     squeeze_single,
     target_for,
 )
-from multilayer.stacking.dropout import HashedChannelDropout, HashedDropout, TakesOver
+from multilayer.stacking.dropout import HashedChannelDropout, HashedDropout, StackedLayer
 
 if TYPE_CHECKING:  # a stack needs torch alone
     from multilayer.training.module import SupervisedModule
 
 
-class Template(nn.Module):
+class StackedModel(nn.Module):
     """A network with its loss, as the members of a stack share it.
 
     modules: the members' own; they differ in weights, dropout rates and label smoothing alone.
@@ -54,13 +54,13 @@ def _shared_module(modules: Sequence[nn.Module]) -> nn.Module:
     shared = deepcopy(modules[0])
     layers = [dict(module.named_modules()) for module in modules]
     for name, layer in list(shared.named_modules()):
-        other = TAKEN_OVER.get(type(layer))
+        other = LAYER_CONVERSIONS.get(type(layer))
         if other:
             other.take_over(layer, [own[name] for own in layers])
     return shared
 
 
-class _ColumnLinear(TakesOver, nn.Linear):
+class _ColumnLinear(StackedLayer, nn.Linear):
     """`nn.Linear` that computes a column a row: `(W x')'` for `x W'`.
 
     The gradient of the stacked weights `(K, n_outputs, n_features)` then comes out in their own
@@ -73,14 +73,14 @@ class _ColumnLinear(TakesOver, nn.Linear):
         return columns.mT if self.bias is None else (columns + self.bias[:, None]).mT
 
 
-class _SoftmaxCrossEntropy(TakesOver, CrossEntropy):
+class _SoftmaxCrossEntropy(StackedLayer, CrossEntropy):
     """`CrossEntropy` over `(B, n_classes)`, by products instead of look-ups.
 
     Looking up the target's logit makes a scatter of the gradient, which does not vectorise. Its
     `label_smoothing` is a buffer, each member's own.
     """
 
-    own_number = "label_smoothing"
+    per_member_attr = "label_smoothing"
 
     @classmethod
     def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
@@ -99,10 +99,10 @@ class _SoftmaxCrossEntropy(TakesOver, CrossEntropy):
         return -(log_likelihood * self.weight).sum() / (hot * self.weight).sum()
 
 
-class _SmoothedBinaryCrossEntropy(TakesOver, BinaryCrossEntropy):
+class _SmoothedBinaryCrossEntropy(StackedLayer, BinaryCrossEntropy):
     """`BinaryCrossEntropy` whose `label_smoothing` is a buffer, each member's own."""
 
-    own_number = "label_smoothing"
+    per_member_attr = "label_smoothing"
 
     @classmethod
     def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
@@ -121,7 +121,7 @@ def _smooth_each(layer: nn.Module, layers: Sequence[Any]) -> None:
     layer.register_buffer("label_smoothing", torch.tensor([own.label_smoothing for own in layers]))
 
 
-TAKEN_OVER: dict[type[nn.Module], type[TakesOver]] = {
+LAYER_CONVERSIONS: dict[type[nn.Module], type[StackedLayer]] = {
     nn.Linear: _ColumnLinear,
     nn.Dropout: HashedDropout,
     nn.Dropout1d: HashedChannelDropout,

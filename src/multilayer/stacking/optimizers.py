@@ -22,7 +22,7 @@ class StackedOptimizer(ABC):
 
     groups: the parameter group of each member's own torch optimizer. Its flags must be the same
         for all, its numbers may differ, and may change from step to step, but for those that are
-        0 for all at the start: what they would do is `left_out`.
+        0 for all at the start: what they would do is `unused_terms`.
     """
 
     varying: tuple[str, ...] = ("lr", "weight_decay")
@@ -30,29 +30,29 @@ class StackedOptimizer(ABC):
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self.maximize: bool = groups[0]["maximize"]
-        self.left_out = [
+        self.unused_terms = [
             name
             for name in ("weight_decay", "momentum")
             if all(group.get(name, 0) == 0 for group in groups)
         ]
-        self.decays = "weight_decay" not in self.left_out
+        self.decays = "weight_decay" not in self.unused_terms
         self.state_names: tuple[str, ...] = ()
 
     @abstractmethod
-    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+    def coefficients(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
         """What the update multiplies with, `(S, K)` float64, for S steps.
 
         group: the numbers of the members' parameter groups, `(S, K)` float64, by name.
         step: the count of each step, `(S, 1)`, from 1.
         """
 
-    def number_names(self) -> tuple[str, ...]:
+    def coefficient_names(self) -> tuple[str, ...]:
         """The names of what `numbers` gives."""
         one = torch.ones(1, 1, dtype=torch.float64)
-        return tuple(self.numbers(dict.fromkeys(self.varying, one), one))
+        return tuple(self.coefficients(dict.fromkeys(self.varying, one), one))
 
     @abstractmethod
-    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+    def update(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
         """What a step takes from the parameters `(K, P)`; `state` is changed in place.
 
         state: in the order of `state_names`.
@@ -63,7 +63,7 @@ class StackedOptimizer(ABC):
         """What the optimizer remembers of the parameters `(K, P)`, by torch's names for it."""
         return {name: torch.zeros_like(param) for name in self.state_names}
 
-    def direction(self, param: Tensor, grad: Tensor, n: Numbers) -> Tensor:
+    def effective_grad(self, param: Tensor, grad: Tensor, n: Numbers) -> Tensor:
         """The gradient with weight decay, and turned round where the loss is to grow."""
         grad = -grad if self.maximize else grad
         return grad + n["weight_decay"] * param if self.decays else grad
@@ -77,10 +77,10 @@ class _StackedSGD(StackedOptimizer):
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__(groups)
         self.nesterov: bool = groups[0]["nesterov"]
-        if "momentum" not in self.left_out:
+        if "momentum" not in self.unused_terms:
             self.state_names = ("momentum_buffer",)
 
-    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+    def coefficients(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
         """torch starts the buffer with the first gradient, undampened; without momentum too."""
         undampened = (step == 1) | (group["momentum"] == 0)
         gain = torch.where(undampened, 1.0, 1 - group["dampening"])
@@ -91,9 +91,9 @@ class _StackedSGD(StackedOptimizer):
             "gain": gain,
         }
 
-    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+    def update(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
         """One step."""
-        grad = self.direction(param, grad, n)
+        grad = self.effective_grad(param, grad, n)
         if state:
             (buffer,) = state
             buffer.mul_(n["momentum"]).add_(grad * n["gain"])
@@ -114,7 +114,7 @@ class _StackedAdam(StackedOptimizer):
         if self.amsgrad:
             self.state_names += ("max_exp_avg_sq",)
 
-    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+    def coefficients(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
         """Bias corrections and all that torch computes in double precision."""
         correction = (1 - group["beta2"] ** step).sqrt()
         return {
@@ -128,12 +128,12 @@ class _StackedAdam(StackedOptimizer):
             "eps": group["eps"] * correction,
         }
 
-    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+    def update(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
         """One step."""
         if self.decoupled:
             grad = -grad if self.maximize else grad
         else:
-            grad = self.direction(param, grad, n)
+            grad = self.effective_grad(param, grad, n)
         mean, square = state[:2]
         mean.lerp_(grad, n["1-beta1"])
         square.mul_(n["beta2"]).addcmul_(grad, grad * n["1-beta2"])
@@ -154,13 +154,13 @@ class _StackedAdadelta(StackedOptimizer):
         super().__init__(groups)
         self.state_names = ("square_avg", "acc_delta")
 
-    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+    def coefficients(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
         """As they are."""
         return {**group, "1-rho": 1 - group["rho"]}
 
-    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+    def update(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
         """One step."""
-        grad = self.direction(param, grad, n)
+        grad = self.effective_grad(param, grad, n)
         square, accumulated = state
         square.mul_(n["rho"]).addcmul_(grad, grad * n["1-rho"])
         delta = (accumulated + n["eps"]).sqrt() / (square + n["eps"]).sqrt() * grad
@@ -182,7 +182,7 @@ class _StackedAdagrad(StackedOptimizer):
         start = param.new_tensor([group["initial_accumulator_value"] for group in groups])
         return {"sum": start[:, None].expand_as(param).clone()}
 
-    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+    def coefficients(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
         """The rate, decayed."""
         return {
             "lr": group["lr"] / (1 + (step - 1) * group["lr_decay"]),
@@ -190,9 +190,9 @@ class _StackedAdagrad(StackedOptimizer):
             "eps": group["eps"],
         }
 
-    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+    def update(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
         """One step."""
-        grad = self.direction(param, grad, n)
+        grad = self.effective_grad(param, grad, n)
         (total,) = state
         total.addcmul_(grad, grad)
         return n["lr"] * grad / total.sqrt().add_(n["eps"])
@@ -206,20 +206,20 @@ class _StackedRMSprop(StackedOptimizer):
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__(groups)
         self.centered: bool = groups[0]["centered"]
-        self.has_momentum = "momentum" not in self.left_out
+        self.has_momentum = "momentum" not in self.unused_terms
         self.state_names = ("square_avg",)
         if self.has_momentum:
             self.state_names += ("momentum_buffer",)
         if self.centered:
             self.state_names += ("grad_avg",)
 
-    def numbers(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
+    def coefficients(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
         """As they are."""
         return {**group, "1-alpha": 1 - group["alpha"]}
 
-    def change(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
+    def update(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
         """One step."""
-        grad = self.direction(param, grad, n)
+        grad = self.effective_grad(param, grad, n)
         square = state[0]
         square.mul_(n["alpha"]).addcmul_(grad, grad * n["1-alpha"])
         spread = square

@@ -31,7 +31,7 @@ Shape = tuple[int, ...]
 Run = Callable[..., tuple[Tensor, Tensor]]
 
 
-class Runner:
+class StepRunner:
     """Runs the steps of all blocks of a stack.
 
     choice: true or false to compile or not, or "auto".
@@ -56,16 +56,20 @@ class Runner:
         self.compiled: dict[Shape, Run] = {}
         self.has_failed = False
 
-    def run(self, block: Block, inputs: Sequence[Tensor], n_ahead: int) -> tuple[Tensor, Tensor]:
+    def run(
+        self, block: Block, inputs: Sequence[Tensor], n_steps_left: int
+    ) -> tuple[Tensor, Tensor]:
         """Train a block for S steps; returns losses `(S, K)` and outputs `(S, K, B, ...)`.
 
         inputs: features `(N, D)` and target `(N,)` of all rows, then for each step the rows of
             each member `(S, K, B)`, the numbers `(S, n_numbers, K)` and the keys `(S, K, 2)`.
-        n_ahead: the steps of blocks of this shape until the end of the training.
+        n_steps_left: the steps of blocks of this shape until the end of the training.
         """
         key = tuple(inputs[2].shape[1:])
-        if key not in self.compiled and self.is_worthwhile(block, key, n_ahead):
-            self.say(f"compiling the step of {len(block)} members, for {n_ahead:,} steps ahead")
+        if key not in self.compiled and self.is_worthwhile(block, key, n_steps_left):
+            self.say(
+                f"compiling the step of {len(block)} members, for {n_steps_left:,} steps ahead"
+            )
             self.try_to_compile(key, block, inputs)
         usual = torch.get_num_threads()
         torch.set_num_threads(self.n_threads(block, key))
@@ -96,14 +100,14 @@ class Runner:
             return self.compiled[key](*tensors, features, target, rows, numbers, keys)
         return self.step(block, features[rows], target[rows], numbers, keys)
 
-    def is_worthwhile(self, block: Block, key: Shape, n_ahead: int) -> bool:
+    def is_worthwhile(self, block: Block, key: Shape, n_steps_left: int) -> bool:
         """Whether to compile for blocks and minibatches of a shape, decided by the work ahead."""
         if not self.choice or not can_compile(self.device):
             return False
         size = 1 + work(block, key) / _WORK_THAT_DOUBLES_IT
-        return self.choice is True or n_ahead * size >= STEPS_WORTH_COMPILING
+        return self.choice is True or n_steps_left * size >= STEPS_WORTH_COMPILING
 
-    def why_not(self) -> str | None:
+    def skip_reason(self) -> str | None:
         """Why nothing was compiled, at the end of the training; None where something was."""
         if self.compiled:
             return None
