@@ -53,7 +53,7 @@ def stack(jobs: MakeJobs) -> Stack:
 def epoch(stack: Stack) -> None:
     """Train and validate once."""
     stack.begin_epoch()
-    for call in stack.calls():
+    for call in stack.epoch_chunks():
         stack.train(*call)
     stack.validate(*stack.validation_rows)
     stack.end_validation()

@@ -213,9 +213,9 @@ def _message_of(error: Exception) -> object:
 def report(ended: Sequence[tuple[Job, Outcome]]) -> None:
     """Print each error once, with the jobs that it ended."""
     failures = {job.number: error for job, error in ended if isinstance(error, Exception)}
-    group_compatible = {number: _message_of(error) for number, error in failures.items()}
-    for message in dict.fromkeys(group_compatible.values()):
-        numbers = [number for number, other in group_compatible.items() if other == message]
+    messages = {number: _message_of(error) for number, error in failures.items()}
+    for message in dict.fromkeys(messages.values()):
+        numbers = [number for number, other in messages.items() if other == message]
         print_failure(failures[numbers[0]], in_numbers(numbers))
         for number in numbers:
             vars(failures[number])["was_printed"] = True
