@@ -108,7 +108,7 @@ class OwnRates(OwnDropout):
 
 
 class MyDropout(nn.Dropout):
-    """Torch's by another name, which a template leaves as it is."""
+    """Torch's by another name, which a stack leaves as it is."""
 
 
 class OwnLayer(nn.Sequential):

@@ -42,12 +42,10 @@ def step_of(
         )
         for module, rate in zip(own, RATES, strict=False)
     ]
-    template, optimizer = StackedModel(own), stack_optimizer(optimizers)
-    step = Step(
-        template, optimizer, optimizer.coefficient_names() + ("clip",) * (clips is not None)
-    )
+    model, optimizer = StackedModel(own), stack_optimizer(optimizers)
+    step = Step(model, optimizer, optimizer.coefficient_names() + ("clip",) * (clips is not None))
     groups = [group_of(each) for each in optimizers]
-    return step, make_block(template, own, range(len(own)), optimizer, groups), optimizers
+    return step, make_block(model, own, range(len(own)), optimizer, groups), optimizers
 
 
 def numbers_of(
@@ -128,7 +126,7 @@ def test_evaluating_changes_nothing_and_uses_the_running_statistics() -> None:
         torch.testing.assert_close(outputs[k], output)
         torch.testing.assert_close(losses[k], module.loss(output, target))
     assert all(map(torch.equal, block.tensors(), before.tensors()))
-    assert step.template.training
+    assert step.model.training
 
 
 def test_numbers_of_steps_are_counted_from_the_first() -> None:

@@ -49,10 +49,10 @@ def test_each_use_of_dropout_drops_places_of_its_own(is_one_layer: bool) -> None
     nn.init.zeros_(network[0].weight)
     nn.init.ones_(network[0].bias)
     module = RegressionModule(network, optimizer=torch.optim.SGD)
-    template = StackedModel([module])
+    model = StackedModel([module])
     optimizer = stack_optimizer([torch.optim.SGD(module.parameters(), lr=0.0)])
-    step = Step(template, optimizer, optimizer.coefficient_names())
-    block = make_block(template, [module], [0])
+    step = Step(model, optimizer, optimizer.coefficient_names())
+    block = make_block(model, [module], [0])
     generator = torch.Generator().manual_seed(0)
     kept = []
     for _ in range(20):

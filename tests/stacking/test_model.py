@@ -1,4 +1,4 @@
-"""The layers of a template against torch's."""
+"""The layers of a model against torch's."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_the_binary_cross_entropy_is_the_same(weights: list[float] | None) -> No
 
 
 def test_a_layer_is_shared_and_the_members_own_stays_as_it_was() -> None:
-    """The members' networks are trained on; a template must not change them."""
+    """The members' networks are trained on; a model must not change them."""
     networks = [nn.Sequential(nn.Linear(2, 2), nn.Dropout(p), nn.ReLU()) for p in (0.0, 0.5)]
     shared = _shared_module(networks)
     assert [type(layer) for layer in shared] == [_ColumnLinear, HashedDropout, nn.ReLU]

@@ -61,11 +61,11 @@ class Stack:
         self.seconds = 0.0
         self.shared_until = perf_counter()
 
-        self.template = StackedModel([member.module for member in members])
+        self.model = StackedModel([member.module for member in members])
         self.optimizer = stack_optimizer([member.optimizer for member in members])
         self.clips = bool(trainer["gradient_clip_val"])
         self.coefficient_names = self.optimizer.coefficient_names() + ("clip",) * self.clips
-        self.step = Step(self.template, self.optimizer, self.coefficient_names)
+        self.step = Step(self.model, self.optimizer, self.coefficient_names)
         self.block_size = self.step.most_members()
         self.seats = [self.seat(some) for some in in_blocks(self.members, self.block_size)]
         self.runner = StepRunner(
@@ -85,7 +85,7 @@ class Stack:
     def make_block(self, members: Sequence[Member], *, for_training: bool) -> Block:
         """A block of the members' weights, and of what their optimizers remember at the start."""
         return make_block(
-            self.template,
+            self.model,
             [member.module for member in members],
             [self.members.index(member) for member in members],
             self.optimizer if for_training else None,

@@ -70,10 +70,10 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
 
     All trials of a block take each step together.
     """
-    template = StackedModel([trial.module for trial in trials])
+    model = StackedModel([trial.module for trial in trials])
     optimizer = stack_optimizer([trial.make_optimizer() for trial in trials])
     names = optimizer.coefficient_names() + ("clip",) * (spec.max_norm is not None)
-    step = Step(template, optimizer, names)
+    step = Step(model, optimizer, names)
     max_members = min(step.most_members(), max(1, _MAX_ROWS_PER_STEP // spec.batch_size))
     blocks = _equal_parts(len(trials), max_members)
     device = spec.features.device
@@ -96,7 +96,7 @@ def _run_block(
     """The losses of the trials of a block, which are these members of the stack."""
     groups = [group_of(trial.make_optimizer()) for trial in trials]
     modules = [trial.module for trial in trials]
-    block = make_block(step.template, modules, members, step.optimizer, groups)
+    block = make_block(step.model, modules, members, step.optimizer, groups)
     generators = [key_generator(trial.seed) for trial in trials]
     clips = None if spec.max_norm is None else [spec.max_norm] * len(trials)
     device = spec.features.device

@@ -111,7 +111,7 @@ class Layout:
 
 
 def make_block(
-    template: StackedModel,
+    model: StackedModel,
     modules: Sequence["SupervisedModule"],
     places: Sequence[int],
     optimizer: StackedOptimizer | None = None,
@@ -119,20 +119,20 @@ def make_block(
 ) -> Block:
     """The block of some members.
 
-    places: which of the members of `template` they are.
+    places: which of the members of `model` they are.
     optimizer, groups: what the optimizer will remember; none where nothing is trained.
     """
     device = modules[0].device
-    layout = Layout(template)
+    layout = Layout(model)
     tensors = [{**dict(own.named_parameters()), **dict(own.named_buffers())} for own in modules]
     weights = torch.stack([layout.join(own) for own in tensors])
     rest = {}
-    for name, tensor in [*template.named_parameters(), *template.named_buffers()]:
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if name in layout.shapes:
             continue
         if name in tensors[0]:
             rest[name] = torch.stack([own[name].detach() for own in tensors])
-        else:  # one that the template has for each member
+        else:  # one that the model has for each member
             rest[name] = tensor[list(places)].to(device)
     alive = torch.ones(len(modules), dtype=torch.bool, device=device)
     return Block(
@@ -152,22 +152,22 @@ class Step:
     """
 
     def __init__(
-        self, template: StackedModel, optimizer: StackedOptimizer, coefficient_names: Sequence[str]
+        self, model: StackedModel, optimizer: StackedOptimizer, coefficient_names: Sequence[str]
     ) -> None:
-        self.template = template
-        self.layout = Layout(template)
+        self.model = model
+        self.layout = Layout(model)
         self.optimizer = optimizer
         self.coefficient_names = tuple(coefficient_names)
         self.traced = False
         self.key_names = [
             f"{name}.key"
-            for name, layer in template.named_modules()
+            for name, layer in model.named_modules()
             if isinstance(layer, HashedDropout)
         ]
         self.running = [  # the statistics of normalisation layers, which a step changes
             name
-            for name, _ in template.network.named_buffers(prefix="network")
-            if not isinstance(template.get_submodule(name.rpartition(".")[0]), HashedDropout)
+            for name, _ in model.network.named_buffers(prefix="network")
+            if not isinstance(model.get_submodule(name.rpartition(".")[0]), HashedDropout)
         ]
 
     def most_members(self) -> int:
@@ -213,12 +213,12 @@ class Step:
         """The losses `(K,)` and outputs `(K, N, ...)` of rows that all members share."""
 
         def member(own: Tensors) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = functional_call(self.template, own, (features, target))
+            found: tuple[Tensor, Tensor] = functional_call(self.model, own, (features, target))
             return found
 
-        self.template.eval()
+        self.model.eval()
         loss, output = vmap(member)({**self.layout.split(block.weights), **block.rest})
-        self.template.train()
+        self.model.train()
         return loss, output
 
     def coefficients(
@@ -265,7 +265,7 @@ class Step:
             # Each layer has a key of its own, or all of them would drop the same places.
             keys = {name: key + i * _KEY_STEP for i, name in enumerate(self.key_names)}
             own = {**params, **rest, **keys}
-            found: tuple[Tensor, Tensor] = functional_call(self.template, own, (features, target))
+            found: tuple[Tensor, Tensor] = functional_call(self.model, own, (features, target))
             return found
 
         run = vmap(member, randomness="different")

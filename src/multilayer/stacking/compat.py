@@ -210,12 +210,12 @@ def freeze_unused_parameters(modules: Sequence["SupervisedModule"], data: "DataM
 
 def compare(modules: Sequence["SupervisedModule"], features: Tensor, target: Tensor) -> None:
     """Raise `CannotStackError` where a stack computes something else than the modules alone."""
-    template = StackedModel(modules)
+    model = StackedModel(modules)
     optimizer = stack_optimizer(
         [torch.optim.SGD(module.parameters(), lr=0.0) for module in modules]
     )
-    block = make_block(template, modules, range(len(modules)))
-    step = Step(template, optimizer, optimizer.coefficient_names())
+    block = make_block(model, modules, range(len(modules)))
+    step = Step(model, optimizer, optimizer.coefficient_names())
     before = {name: value.clone() for name, value in block.rest.items()}
     n, device = len(modules), features.device
     keys = torch.zeros(n, 2, dtype=torch.int32, device=device)
@@ -231,7 +231,7 @@ def compare(modules: Sequence["SupervisedModule"], features: Tensor, target: Ten
         _check_state(
             module, features, {name: (before[name][k], block.rest[name][k]) for name in before}
         )
-    template.eval()
+    model.eval()
     losses, _ = step.losses(block.weights, before, rows, targets, keys)
     for loss, module in zip(losses, modules, strict=True):
         own = deepcopy(module).eval()
