@@ -1,4 +1,4 @@
-"""How fast lockstep is, beside its peers, in one run.
+"""How fast lockstep is compared with its peers, in one run.
 
 python scripts/benchmarks/lockstep.py [--repeats 5] [--sweeps] [--large]
 
@@ -119,7 +119,7 @@ def matrix_rate() -> float:
 
 
 def training(data: DataModule, rounds: int) -> None:
-    """Training alone, beside the peers."""
+    """Training alone, and the peers."""
     features, target = rows = data.split_tensors("train")
     loader = DataLoader(TensorDataset(*rows), batch_size=64, shuffle=True)
     stack, one = make_stack(data, 32), make_stack(data, 1)
@@ -193,7 +193,7 @@ def compaction(data: DataModule) -> None:
 
 
 def memory(data: DataModule, n_members: int = 64) -> None:
-    """What members add to the memory of the process, beside their weights and Adam's moments."""
+    """What members add to the memory of the process, besides their weights and Adam's moments."""
     shape = "model.d_hidden=[1024,1024]"
     with ready_memory():  # which gives back what is free
         before = resident()

@@ -2,11 +2,11 @@
 
 python scripts/benchmarks/tables.py [--repeats 5] [--gigabytes 4]
 
-Three parts. Minibatches: an epoch of a table of 1,000,000 rows by 32 columns in memory, beside a
-bare loop `X[rows], y[rows]` and a shuffled DataLoader. Reading: that table as CSV, beside polars;
+Three parts. Minibatches: an epoch of a table of 1,000,000 rows by 32 columns in memory, against a
+bare loop `X[rows], y[rows]` and a shuffled DataLoader. Reading: that table as CSV, against polars;
 memory is that of a process of its own, above what it takes with all imported. Streaming: a Parquet
-file of some gigabytes that `multilayer train data.stream=true` trains on, beside a quarter of it in
-memory. The files are written into a temporary folder first; all takes 20 minutes.
+file of some gigabytes that `multilayer train data.stream=true` trains on, against a quarter of it
+in memory. The files are written into a temporary folder first; all takes 20 minutes.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How fast a whole default training is, beside its peers, in one run.
+"""How fast a whole default training is compared with its peers, in one run.
 
 python scripts/benchmarks/train.py [--repeats 5]
 
