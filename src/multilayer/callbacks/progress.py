@@ -12,7 +12,8 @@ from rich.table import Column, Table
 from torch import Tensor, nn
 
 from multilayer.nn.metrics import HEADLINE
-from multilayer.training.epoch import NoStepHooks, hide_hooks_of_a_step, is_streamed
+from multilayer.training.epoch import is_streamed
+from multilayer.training.lightning_speedups import NoStepHooks, hide_hooks_of_a_step
 from multilayer.training.runtime import count_parameters
 
 SECONDS_BETWEEN_LINES = 10.0

@@ -26,8 +26,9 @@ from multilayer.data import Minibatches
 from multilayer.stacking.block import Block, Layout
 from multilayer.stacking.compat import difference
 from multilayer.stacking.dropout import key_generator
-from multilayer.training.epoch import copy_weights, drop_undefined, limited_batches
+from multilayer.training.epoch import copy_weights, drop_undefined
 from multilayer.training.run import Training
+from multilayer.training.steps import limited_batches
 
 log = logging.getLogger(__name__)
 

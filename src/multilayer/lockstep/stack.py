@@ -19,7 +19,8 @@ from multilayer.stacking.dropout import draw_keys
 from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.runner import StepRunner
-from multilayer.training.epoch import limited_batches, prefix_names, weighted_mean
+from multilayer.training.epoch import prefix_names, weighted_mean
+from multilayer.training.steps import limited_batches
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from multilayer.data import DataModule
 from multilayer.data.batches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
 from multilayer.stacking.compat import freeze_unused_parameters
-from multilayer.training.epoch import limited_batches, planned_steps
 from multilayer.training.factory import make_checked_network
 from multilayer.training.module import SupervisedModule
+from multilayer.training.steps import limited_batches, planned_steps
 
 _MAX_ROWS_SCORED = 8192
 """Rows of a split whose loss is computed."""

@@ -5,19 +5,17 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import StochasticWeightAveraging
-from pytorch_lightning.utilities.combined_loader import CombinedLoader
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils._pytree import tree_leaves
 
 from multilayer.core.errors import UserError, did_you_mean, first_line
 from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
-from multilayer.data import DataModule, Preprocessing
+from multilayer.data import DataModule
 from multilayer.data.batches import BatchIterator
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
-from multilayer.training.epoch import limited_batches, steps_per_epoch
+from multilayer.training.steps import limited_batches, steps_per_epoch
 
 
 def check_training(
@@ -221,15 +219,3 @@ def refuse_shape(features: Tensor, network: nn.Module, error: Exception) -> None
         raise UserError(
             f"a minibatch of one row: {first_line(error)}; use DataLoader(..., drop_last=True)"
         ) from error
-
-
-def preprocessings_of(data: Any) -> list[Preprocessing]:
-    """The preprocessings of some loaders, or of the loaders or `DataModule` of a trainer."""
-    if isinstance(data, pl.Trainer):
-        # Lightning has them in no public place until it iterates over them.
-        fit, others = data.fit_loop, (data.validate_loop, data.test_loop, data.predict_loop)
-        loops: Any = (fit, fit.epoch_loop.val_loop, *others)
-        given = [loop._data_source.instance for loop in loops]
-        data = [each.iterables if isinstance(each, CombinedLoader) else each for each in given]
-    found = [getattr(each, "preprocessing", None) for each in tree_leaves(data)]
-    return [each for each in found if isinstance(each, Preprocessing)]

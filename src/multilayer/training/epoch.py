@@ -1,8 +1,4 @@
-"""What is done once an epoch instead of in each step, and how many steps an epoch has.
-
-The outputs of an epoch are kept for its metrics, these are logged at once, and callbacks without a
-hook in a step cost nothing in it.
-"""
+"""What is done once an epoch instead of in each step: outputs are kept, and metrics are logged."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -16,8 +12,6 @@ from torchmetrics.utilities.distributed import gather_all_tensors
 
 from multilayer.core.errors import UserError
 from multilayer.core.metric_names import NEEDED
-
-Config = dict[str, Any]
 
 KEPT_BYTES = 2**25
 """Bytes of outputs and targets that are kept of an epoch which may not fit into memory."""
@@ -246,86 +240,6 @@ def _monitored_value(trainer: pl.Trainer, monitor: str) -> float:
     return float(trainer.callback_metrics[monitor])
 
 
-HOOKS_OF_A_STEP = (
-    "on_train_batch_start",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "on_train_batch_end",
-)
-
-
-class NoStepHooks(pl.Callback):
-    """A Lightning callback whose hooks of a step take no time, except those a subclass writes.
-
-    Lightning calls them though they are empty: six, for each callback and step, take 20 us, and a
-    step of a small network takes 500.
-    """
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Hide the empty hooks."""
-        super().setup(trainer, pl_module, stage)
-        hide_hooks_of_a_step(self, pl.Callback)
-
-
-def hide_hooks_of_a_step(callback: pl.Callback, kind: type[pl.Callback]) -> None:
-    """Have Lightning skip the hooks of a step that a callback has as they are in `kind`.
-
-    Lightning skips what cannot be called. The class keeps them, for subclasses that call `super()`.
-    """
-    for hook in HOOKS_OF_A_STEP:
-        vars(callback).pop(hook, None)
-        if getattr(type(callback), hook) is getattr(kind, hook):
-            setattr(callback, hook, None)
-
-
 def is_streamed(trainer: pl.Trainer) -> bool:
     """Whether training rows are read while the network trains: then an epoch may take hours."""
     return getattr(trainer.datamodule, "stream", None) is not None  # type: ignore[attr-defined]
-
-
-def limited_batches(
-    trainer: dict[str, Any], n_batches: int, key: str = "limit_train_batches"
-) -> int:
-    """The number of minibatches of an epoch that a limit of the trainer leaves.
-
-    Raises:
-        UserError: None are left.
-    """
-    limit = trainer[key]
-    n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
-    if n_limited == 0:
-        raise UserError(f"trainer.{key}={limit}: none of {n_batches} minibatches")
-    return n_limited
-
-
-def steps_per_epoch(trainer: Config, n_batches: int) -> int:
-    """The optimizer steps of an epoch with `n_batches` minibatches."""
-    n_accumulated: int = trainer["accumulate_grad_batches"]
-    return -(-limited_batches(trainer, n_batches) // n_accumulated)
-
-
-def planned_steps(
-    trainer: dict[str, Any], n_batches: int, n_epochs: int = 0, n_steps: int = 0
-) -> int:
-    """The optimizer steps of a whole training.
-
-    Args:
-        trainer: the config of the trainer.
-        n_batches: the minibatches of an epoch.
-        n_epochs: the epochs that a resumed training has behind it.
-        n_steps: the steps of these epochs.
-
-    Raises:
-        UserError: The training has no planned end.
-    """
-    n_per_epoch = steps_per_epoch(trainer, n_batches)
-    ends: list[int] = []
-    if trainer["max_epochs"] not in (None, -1):
-        ends.append(n_steps + (trainer["max_epochs"] - n_epochs) * n_per_epoch)
-    if trainer["max_steps"] != -1:
-        ends.append(int(trainer["max_steps"]))
-    if not ends:
-        raise UserError("trainer.max_epochs=-1: give trainer.max_steps, or a number of epochs")
-    return max(1, min(ends))

@@ -18,8 +18,9 @@ from multilayer.core.metric_names import NEEDED
 from multilayer.data import DataModule
 from multilayer.runs.checkpoint import CheckpointFiles
 from multilayer.training.checks import check_averaging
-from multilayer.training.epoch import NoStepHooks, copy_weights, is_fitting, is_streamed, log_in_fit
+from multilayer.training.epoch import copy_weights, is_fitting, is_streamed, log_in_fit
 from multilayer.training.epoch_callback import Callback, EpochCallback, Record, Values
+from multilayer.training.lightning_speedups import NoStepHooks
 from multilayer.training.module import SupervisedModule
 
 

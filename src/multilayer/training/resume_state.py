@@ -20,11 +20,11 @@ from torch.optim.swa_utils import AveragedModel
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
 from multilayer.runs.checkpoint import CheckpointFiles
-from multilayer.training.epoch import planned_steps
 from multilayer.training.factory import has, make_optimizer, make_scheduler
 from multilayer.training.lightning_adapter import unwrapped
 from multilayer.training.module import MakeScheduler, SupervisedModule
 from multilayer.training.resume import DAMAGE, Resumed, config_changes
+from multilayer.training.steps import planned_steps
 
 if TYPE_CHECKING:
     from multilayer.training.run import Training

@@ -20,13 +20,13 @@ from multilayer.data.split import Split
 from multilayer.runs.config import expand_env
 from multilayer.runs.folder import Metrics, RunFolder, describe_failure, start_manifest
 from multilayer.training.checks import check_training
-from multilayer.training.epoch import planned_steps
 from multilayer.training.factory import check_components, make_trained_module, make_trainer
 from multilayer.training.lightning_adapter import unwrapped
 from multilayer.training.module import SupervisedModule
 from multilayer.training.resume import Resumed, command_to_go_on, open_resumed
 from multilayer.training.resume_state import load_resumed
 from multilayer.training.runtime import compile_if_worthwhile
+from multilayer.training.steps import planned_steps
 
 log = logging.getLogger(__name__)
 
