@@ -263,9 +263,10 @@ def test_an_interruption_within_an_epoch_loses_no_minibatch(
     ],
 )
 def test_a_validation_that_never_comes_is_refused(
-    tmp_path: Path, words: list[str], reason: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], reason: str
 ) -> None:
-    """Before the start: no best epoch would be found, and nothing would stop early."""
+    """Before a network is built: no best epoch would be found, and nothing would stop early."""
+    monkeypatch.delattr("multilayer.training.run.make_trained_module")
     with pytest.raises(UserError, match=reason):
         train_in(tmp_path / "run", "data=iris", "trainer.max_epochs=3", *words)
     assert not (tmp_path / "run").exists()

@@ -19,29 +19,23 @@ from multilayer.training.steps import limited_batches, steps_per_epoch
 
 
 def check_training(
-    config: dict[str, Any],
-    callbacks: Sequence[Any],
-    data: DataModule,
-    network: nn.Module,
-    n_steps: int,
+    config: dict[str, Any], callbacks: Sequence[Any], data: DataModule, n_steps: int
 ) -> None:
-    """Check that a training can come to its end with a best epoch.
+    """Check that a training can come to its end with a best epoch, whatever its network.
 
     Args:
         config: the run's config.
         callbacks: of its trainer, epoch callbacks without their adapters.
         data: the data.
-        network: the network.
         n_steps: the optimizer steps of the whole training.
 
     Raises:
         UserError: Averaged weights are not validated, nothing is although something waits for it,
-            no metric decides which epoch is best, or batch normalization would fail.
+            or no metric decides which epoch is best.
     """
     check_averaging(callbacks)
     _check_validations(config, callbacks, data, n_steps)
     _check_monitor(config["monitor"], config["mode"], data)
-    _check_batch_normalization(network, data.train_minibatches())
 
 
 def _check_validations(
@@ -77,7 +71,7 @@ def _waits_for_validation(callback: Any) -> bool:
     return is_theirs or getattr(callback, "waits_for_validation", False)
 
 
-def _check_batch_normalization(network: nn.Module, minibatches: BatchIterator) -> None:
+def check_batch_normalization(network: nn.Module, minibatches: BatchIterator) -> None:
     """Raise `UserError` for a minibatch of one row; torch would in the middle of an epoch."""
     normalizes = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
     n_rows, batch_size = minibatches.n_rows, minibatches.batch_size

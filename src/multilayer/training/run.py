@@ -19,7 +19,7 @@ from multilayer.data import DataModule
 from multilayer.data.split import Split
 from multilayer.runs.config import expand_env
 from multilayer.runs.folder import Metrics, RunFolder, describe_failure, start_manifest
-from multilayer.training.checks import check_training
+from multilayer.training.checks import check_batch_normalization, check_training
 from multilayer.training.factory import check_components, make_trained_module, make_trainer
 from multilayer.training.lightning_adapter import unwrapped
 from multilayer.training.module import SupervisedModule
@@ -175,9 +175,10 @@ def prepare(
     data.trainer = trainer
     n_done = resumed.n_done if resumed else (0, 0)
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
-    module = make_trained_module(config, data, n_steps)
     callbacks = [*map(unwrapped, trainer.callbacks)]  # type: ignore[attr-defined]
-    check_training(config, callbacks, data, module.network, n_steps)
+    check_training(config, callbacks, data, n_steps)
+    module = make_trained_module(config, data, n_steps)
+    check_batch_normalization(module.network, data.train_minibatches())
     manifest = start_manifest(config, overrides) | _describe_start(data, trainer)
     return Training(config, run, data, module, trainer, manifest, n_steps, resumed)
 
