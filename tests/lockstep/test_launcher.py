@@ -9,12 +9,15 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from multilayer.cli.main import train
 from multilayer.core.config_folder import conf_dir
+from multilayer.core.errors import UserError
 from multilayer.lockstep.launcher import _hydras_reason_to_be_alone
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
 
 from ..conftest import Run
+from ..trained import config_of
 
 QUICK = ["-m", "hydra/launcher=lockstep", "hydra.sweep.dir=sweep", "data=iris"]
 QUICK += ["trainer.max_epochs=2"]
@@ -99,6 +102,18 @@ def test_a_single_run_takes_the_engine_too(multilayer: Run, tmp_path: Path) -> N
     assert outcome.code == 2
     assert "engine=lockstep: trainer.max_steps=2; use engine=lightning" in outcome.err
     assert len(list(tmp_path.glob("runs/*/*"))) == 1
+
+
+def test_a_single_run_that_cannot_stack_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its data is read, and before a checkpoint is."""
+    monkeypatch.delattr("multilayer.lockstep.train.load_and_build")
+    config = config_of("trainer.max_steps=2", "engine=lockstep")
+    with pytest.raises(UserError, match=r"engine=lockstep: trainer\.max_steps=2; use engine="):
+        train(config, tmp_path)
+    with pytest.raises(UserError, match=r"engine=lockstep: .*\(resume\); use engine=lightning"):
+        train(config | {"resume": "runs/x"}, tmp_path)
 
 
 OWN = "model._target_=tests.lockstep.networks"

@@ -104,10 +104,10 @@ def test_what_cannot_stack_is_alone_and_says_why(overrides: list[str], reason: s
 
 
 def test_a_job_that_goes_on_is_alone() -> None:
-    """A stack begins with its first epoch."""
+    """A stack begins with its first epoch. Nothing is imported that a stranger's run names."""
     config = check_command_line("train", ["data=iris"])
     assert config is not None
-    found = reason_to_be_alone(config | {"resume": "runs/x"})
+    found = reason_to_be_alone(config | {"resume": "runs/x", "optimizer": {"_target_": "no.One"}})
     assert found == "it goes on from a checkpoint (resume)"
 
 

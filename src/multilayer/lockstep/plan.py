@@ -203,6 +203,8 @@ def reason_to_be_alone(config: Config) -> str | None:
 
     Raises `UserError` where the config names what is not there.
     """
+    if config["resume"] is not None:  # first: the names in a checkpoint may be a stranger's
+        return "it goes on from a checkpoint (resume)"
     optimizer = config["optimizer"]["_target_"]
     if resolve_target("optimizer", optimizer) not in STACKED:
         return f"optimizer {optimizer} has no stacked form"
@@ -211,8 +213,6 @@ def reason_to_be_alone(config: Config) -> str | None:
         return f"data {config['data']['_target_']} has a {changed} of its own"
     if config["data"].get("stream"):
         return "data.stream=true"
-    if config["resume"] is not None:
-        return "it goes on from a checkpoint (resume)"
     trainer = config["trainer"]
     for key, value in trainer.items():
         if key not in _OTHER_TRAINER_KEYS and value not in _NEUTRAL.get(key, (None,)):

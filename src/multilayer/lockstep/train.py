@@ -40,10 +40,10 @@ def train_stack_of_one(
 
     Raises `UserError` where it cannot be.
     """
-    training = load_and_build(config, folder, overrides, quiet=quiet)
-    reason = reason_to_be_alone(training.config)
+    reason = reason_to_be_alone(config)
     if reason:
         raise UserError(f"engine=lockstep: {reason}; use engine=lightning")
+    training = load_and_build(config, folder, overrides, quiet=quiet)
     try:
         check_stackable([training.module], training.data)
     except CannotStackError as error:
