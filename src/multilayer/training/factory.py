@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from multilayer.core.device import accelerator_problem, choose_device, free_memory
+from multilayer.core.device import accelerator_problem, choose_device, size_problems
 from multilayer.core.errors import UserError, raise_all
-from multilayer.core.schema import size_problems
 from multilayer.data import DataModule, Preprocessing
 from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
@@ -68,8 +67,7 @@ def _check_size(config: Config, columns: Columns, preprocessing: Preprocessing) 
     n_weights = count_weights(config, columns, preprocessing)
     device = choose_device(config["trainer"]["accelerator"])
     for place, in_training in ((torch.device("cpu"), False), (device, True)):
-        free = free_memory(place)
-        raise_all(size_problems(n_weights, config, free=free, in_training=in_training))
+        raise_all(size_problems(n_weights, config, place, in_training=in_training))
 
 
 def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing) -> int:
