@@ -37,7 +37,7 @@ WRONG = [
     (["train", "--config-dir", "nowhere"], ["nowhere", "no such folder"]),
     (["train", "-m", "optimizer=adm,sgd"], ["optimizer=adm", "did you mean adam?"]),
     (["train", "-m", "model.droput=0.1,0.2"], ["model.droput"]),
-    (["train", "seed=0,1"], ["seed=0,1", "add -m", "seed=[0,1]"]),
+    (["train", "seed=0,1"], ["seed=0,1", "add -m", 'a list is "seed=[0,1]"']),
     (["train", "-m", "seed=0,1", "--cfg", "job"], ["-m", "--cfg"]),
     (["train", "-m", "trainer=ddp", "seed=0,1"], ["trainer.strategy=ddp", "sweep"]),
     (["train", "-m", "trainer.devices=2", "seed=0,1"], ["trainer.devices=2", "sweep"]),

@@ -66,7 +66,7 @@ def test_a_checkpoint_that_names_a_command_starts_nothing(
     outcome = multilayer("evaluate", "run=evil.ckpt")
     assert outcome.code == 2
     assert "os.system" in outcome.err
-    assert "trusted_packages=[os]" in outcome.err
+    assert 'if you trust the run, add "trusted_packages=[os]"\n' in outcome.err
     assert "Traceback" not in outcome.err
 
 

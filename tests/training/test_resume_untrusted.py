@@ -78,7 +78,7 @@ def test_what_the_user_says_instead_of_a_stranger_is_trusted(
     run = stranger(
         full_batch["adam"], tmp_path / "run", callbacks={"x": EVIL}, trusted_packages=["os"]
     )
-    with pytest.raises(UserError, match=r"if you trust the run, add trusted_packages=\[os\]"):
+    with pytest.raises(UserError, match=r"if you trust the run, add \"trusted_packages=\[os\]\""):
         go_on(run, tmp_path / "on", "trainer.max_epochs=4")
     go_on(run, tmp_path / "on", "trainer.max_epochs=4", "callbacks=default")
     assert "x" not in config_in(tmp_path / "on")["callbacks"]

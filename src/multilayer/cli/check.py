@@ -22,7 +22,7 @@ from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
 from multilayer.core.renamed import current_key
 from multilayer.core.schema import has_class
-from multilayer.core.text import as_override
+from multilayer.core.text import as_override, quote_for_shell
 from multilayer.runs.config import Plain, problems_with, to_plain
 
 
@@ -106,7 +106,8 @@ def _search_path(parsed: Sequence[Override], config_dir: str | None) -> list[str
 def _several_values(override: Override) -> str:
     """The problem with several values where one is expected."""
     key, values = override.get_key_element(), override.get_value_string()
-    return f"{key}={values}: several values are a sweep, add -m; a list is {key}=[{values}]"
+    as_list = quote_for_shell(f"{key}=[{values}]")
+    return f"{key}={values}: several values are a sweep, add -m; a list is {as_list}"
 
 
 def _jobs(parsed: Sequence[Override]) -> Iterator[list[Override]]:

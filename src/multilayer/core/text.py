@@ -43,18 +43,20 @@ def sanitize_data(value: Any) -> Any:
 def as_override(key: str, value: str | Sequence[str]) -> str:
     r"""An override that sets `key` to a string or a list of strings, quoted where necessary.
 
-    Hydra reads the same value from it when it is pasted into a shell.
+    Hydra reads the same value from it when it is pasted into a shell. A list is always quoted:
+    zsh would look for files that match its brackets.
 
     >>> print(as_override("data.drop_columns", ["a"]), as_override("data.drop_columns", ["my col"]))
-    data.drop_columns=[a] "data.drop_columns=['my col']"
+    "data.drop_columns=[a]" "data.drop_columns=['my col']"
     >>> print(as_override("data.target", "1"), as_override("data.decimal", ","))
     "data.target='1'" "data.decimal=','"
     """
     texts = [value] if isinstance(value, str) else value
     is_plain = all(re.fullmatch(_UNQUOTED, text, re.ASCII | re.IGNORECASE) for text in texts)
     listed = ",".join(texts if is_plain else map(_quote_for_hydra, texts))
-    word = f"{key}={listed if isinstance(value, str) else f'[{listed}]'}"
-    return word if is_plain else _quote_for_shell(word)
+    if not isinstance(value, str):
+        return quote_for_shell(f"{key}=[{listed}]")
+    return f"{key}={listed}" if is_plain else quote_for_shell(f"{key}={listed}")
 
 
 def _quote_for_hydra(text: str) -> str:
@@ -63,6 +65,6 @@ def _quote_for_hydra(text: str) -> str:
     return "'" + doubled.replace("'", r"\'") + "'"
 
 
-def _quote_for_shell(word: str) -> str:
-    """A word that a shell, including an interactive one, reads literally."""
+def quote_for_shell(word: str) -> str:
+    """A word in quotes, in which a shell, including an interactive one, reads it literally."""
     return '"' + re.sub(r'(["$`\\])', r"\\\1", word).replace("!", "\"'!'\"") + '"'

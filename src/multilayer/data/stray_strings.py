@@ -98,7 +98,7 @@ def possibly_missing_warning(labels: Mapping[str, Sequence[str]]) -> str | None:
 
     >>> print(possibly_missing_warning({"name": ["Nadia", "NA", "none"], "size": ["big"]}))
     'NA', 'none' in 'name' count as labels; if they stand for missing values, say \
-data.missing=[NA,none]
+"data.missing=[NA,none]"
     """
     signs = {*SPELLED_MISSING, *PLACEHOLDERS}
     found = [(name, word) for name, own in labels.items() for word in own if word.lower() in signs]

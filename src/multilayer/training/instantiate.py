@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line
 from multilayer.core.renamed import current_key
+from multilayer.core.text import as_override
 from multilayer.data import DataModule
 from multilayer.nn.losses import AutoLoss
 from multilayer.runs.config import expand_env
@@ -199,10 +200,10 @@ def check_trusted_targets(config: Node, allowed: Sequence[str]) -> None:
             "trainer",
             "pytorch_lightning.Trainer",
         ):
+            trusted = as_override("trusted_packages", [path.rpartition(".")[0] or path])
             raise UserError(
                 f"the run's config names {path} for {key}, which is not on the list of what may "
-                "be loaded; if you trust the run, add "
-                f"trusted_packages=[{path.rpartition('.')[0] or path}]"
+                f"be loaded; if you trust the run, add {trusted}"
             )
         found = resolve_target(key, path)
         if not _is_within(f"{found.__module__}.", packages) or not _is_rebuilt(
