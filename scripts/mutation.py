@@ -57,6 +57,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "training/epoch": [],
         "training/module": ["training/test_lightning_use"],
         "training/schedulers": [],
+        "training/steps": [],
     },
     "lockstep": {
         "stacking/block": [],

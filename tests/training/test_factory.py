@@ -30,7 +30,7 @@ from multilayer.training.factory import (
     make_trained_module,
     make_trainer,
 )
-from multilayer.training.lightning_adapter import unwrapped
+from multilayer.training.lightning_adapter import unwrapped_callbacks
 from multilayer.training.module import KEPT_BYTES
 
 from ..trained import config_of
@@ -235,7 +235,7 @@ def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path)
     def names(*overrides: str, quiet: bool = False) -> set[str]:
         trainer = make_trainer(config_of(*overrides), run, quiet=quiet)
         assert trainer.default_root_dir == str(tmp_path)
-        return {type(unwrapped(item)).__name__ for item in trainer.callbacks}  # type: ignore[attr-defined]
+        return {type(each).__name__ for each in unwrapped_callbacks(trainer)}
 
     usual = names()
     assert {"BestWeights", "EarlyStopping", "LearningRate", "NetworkSummary"} <= usual

@@ -37,9 +37,10 @@ def lightning_callbacks(*callbacks: Any) -> list[pl.Callback]:
     ]
 
 
-def unwrapped(callback: pl.Callback) -> Any:
-    """The epoch callback in an adapter; any other callback as it is."""
-    return callback.callback if isinstance(callback, _LightningAdapter) else callback
+def unwrapped_callbacks(trainer: pl.Trainer) -> list[Any]:
+    """The callbacks of a trainer, epoch callbacks without their adapters."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    return [each.callback if isinstance(each, _LightningAdapter) else each for each in callbacks]
 
 
 class _LightningAdapter(NoStepHooks):
@@ -80,16 +81,16 @@ class _LightningAdapter(NoStepHooks):
         if stage != "fit":
             return
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
-        check_averaging([*map(unwrapped, callbacks)])
         first = next(item for item in callbacks if isinstance(item, _LightningAdapter))
         self.is_first = first is self
+        if self.is_first:
+            check_averaging(unwrapped_callbacks(trainer))
         self.record = LightningRecord(trainer, module) if self.is_first else first.record
         when = self.callback.within_epochs
         if when == "never" or (when == "streamed" and not is_streamed(trainer)):
             self.on_train_batch_start = None  # type: ignore[assignment,method-assign]
-        if not all(
-            type(each).__module__.startswith("multilayer.") for each in (module, *callbacks)
-        ):
+        parts = (module, *callbacks)
+        if not all(type(each).__module__.startswith("multilayer.") for each in parts):
             # Code of others, between a validation and our hooks, may put other weights in place.
             module.validated = {}
             if self.is_first and not isinstance(pl_module, SupervisedModule):
@@ -285,7 +286,7 @@ class LightningRecord(Record):
 
     def find(self, kind: type[Callback]) -> Callback | None:
         """The callback of a class in this fit, if there is one."""
-        callbacks = map(unwrapped, self.trainer.callbacks)  # type: ignore[attr-defined]
+        callbacks = unwrapped_callbacks(self.trainer)
         return next((each for each in callbacks if isinstance(each, kind)), None)
 
     def weights(self) -> dict[str, Tensor]:
@@ -309,8 +310,7 @@ class LightningRecord(Record):
 
     def log_image(self, name: str, figure: Any, *, step: int | None = None, k: int = 0) -> None:
         """Log a figure in TensorBoard."""
-        writer = self.tensorboard()
-        if writer is not None:
+        if (writer := self.tensorboard()) is not None:
             writer.add_figure(name, figure, self.trainer.global_step - 1 if step is None else step)
 
     def tensorboard(self, k: int = 0) -> Any:
@@ -368,15 +368,14 @@ def _unchanged(module: pl.LightningModule) -> Iterator[None]:
 
     A compiled network runs eagerly within: other shapes and modes would compile it anew.
     """
-    layers = list(module.modules())
-    modes = [layer.training for layer in layers]
+    modes = {layer: layer.training for layer in module.modules()}
     devices = [module.device] if module.device.type == "cuda" else []
     module.eval()
     try:
         with torch.random.fork_rng(devices=devices), torch.compiler.set_stance("force_eager"):
             yield
     finally:
-        for layer, mode in zip(layers, modes, strict=True):
+        for layer, mode in modes.items():
             layer.training = mode
 
 

@@ -21,7 +21,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
 from multilayer.runs.checkpoint import CheckpointFiles
 from multilayer.training.factory import has, make_optimizer, make_scheduler
-from multilayer.training.lightning_adapter import unwrapped
+from multilayer.training.lightning_adapter import unwrapped_callbacks
 from multilayer.training.module import MakeScheduler, SupervisedModule
 from multilayer.training.resume import DAMAGE, Resumed, config_changes
 from multilayer.training.steps import planned_steps
@@ -230,9 +230,9 @@ def _try_to_load(checkpoint: dict[str, Any], module: SupervisedModule, trainer: 
         averaged = {f"module.{name}": value for name, value in checkpoint["state_dict"].items()}
         AveragedModel(module).load_state_dict(averaged | checkpoint["averaging_state"])
         module.load_state_dict(checkpoint["current_model_state"])
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+    for callback in unwrapped_callbacks(trainer):
         if state := checkpoint["callbacks"].get(callback.state_key):
-            copy(unwrapped(callback)).load_state_dict(deepcopy(state))
+            copy(callback).load_state_dict(deepcopy(state))
     optimizer = _optimizer_after_step(module)
     assert module.make_scheduler is not None, "a run has a schedule"
     schedule = module.make_scheduler(optimizer)

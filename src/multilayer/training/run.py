@@ -21,7 +21,7 @@ from multilayer.runs.config import expand_env
 from multilayer.runs.folder import Metrics, RunFolder, describe_failure, start_manifest
 from multilayer.training.checks import check_batch_normalization, check_training
 from multilayer.training.factory import check_components, make_trained_module, make_trainer
-from multilayer.training.lightning_adapter import unwrapped
+from multilayer.training.lightning_adapter import unwrapped_callbacks
 from multilayer.training.module import SupervisedModule
 from multilayer.training.resume import Resumed, command_to_go_on, open_resumed
 from multilayer.training.resume_state import load_resumed
@@ -175,8 +175,7 @@ def prepare(
     data.trainer = trainer
     n_done = resumed.n_done if resumed else (0, 0)
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
-    callbacks = [*map(unwrapped, trainer.callbacks)]  # type: ignore[attr-defined]
-    check_training(config, callbacks, data, n_steps)
+    check_training(config, unwrapped_callbacks(trainer), data, n_steps)
     module = make_trained_module(config, data, n_steps)
     check_batch_normalization(module.network, data.train_minibatches())
     manifest = start_manifest(config, overrides) | _describe_start(data, trainer)
@@ -242,7 +241,7 @@ def _fit(training: Training) -> None:
     except SystemExit as error:
         raise interrupt_behind(error) from None
     finally:
-        callbacks = map(unwrapped, trainer.callbacks)  # type: ignore[attr-defined]
+        callbacks = unwrapped_callbacks(trainer)
         apart = sum(getattr(each, "seconds_apart", 0.0) for each in callbacks)
         training.manifest.update(training.describe_fit(perf_counter() - start - apart, n_before))
 
