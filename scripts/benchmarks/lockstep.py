@@ -49,7 +49,7 @@ def read_data() -> DataModule:
     return data
 
 
-def make_stack(data: DataModule, n_members: int, *overrides: str, **options: Any) -> Stack:
+def make_stack(data: DataModule, n_members: int, *overrides: str, choice: bool = True) -> Stack:
     """A stack that is ready to be trained."""
     config = config_of(*WORK, *overrides)
     folder = Path(tempfile.mkdtemp())
@@ -59,13 +59,13 @@ def make_stack(data: DataModule, n_members: int, *overrides: str, **options: Any
         members.append(Member(prepare(config | {"seed": k}, folder / str(k), (), own, quiet=True)))
     for member in members:
         member.start()
-    return Stack(members, **{"choice": True, "threads": "auto"} | options)
+    return Stack(members, choice=choice, threads="auto")
 
 
 def train_epoch(stack: Stack) -> None:
     """All minibatches once, without validation."""
     stack.begin_epoch()
-    for call in stack.calls():
+    for call in stack.epoch_chunks():
         stack.train(*call)
 
 

@@ -20,3 +20,18 @@ def test_a_benchmark_finds_all_that_it_imports(
         runpy.run_path(str(BENCHMARKS / f"{name}.py"), run_name="__main__")
     assert end.value.code == 0
     assert "usage:" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_lockstep_trains_a_stack(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One epoch, and its validation, after which members may leave."""
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    benchmark = runpy.run_path(str(BENCHMARKS / "lockstep.py"))
+    stack = benchmark["make_stack"](benchmark["read_data"](), 2, choice=False)
+    benchmark["train_epoch"](stack)
+    stack.validate(*stack.validation_rows)
+    stack.end_validation()
+    stack.end_epoch()
+    assert stack.n_steps == 20
