@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import (
@@ -14,7 +15,7 @@ from sklearn.model_selection import (
 
 from multilayer.core.errors import UserError
 from multilayer.data import BuiltinData, DataModule
-from multilayer.data.split import SplitRule, split_rows
+from multilayer.data.split import SplitRule, _split_off, split_rows
 from multilayer.data.table import Columns, Table
 
 SHARES = {"validation_fraction": 0.2, "test_fraction": 0.1}
@@ -91,6 +92,34 @@ def test_splits_are_scikit_learn_s(task):
     train, validation = train_test_split(rest, test_size=200, random_state=3, stratify=strata)
     rows = split_rows(table_of(target, task), SplitRule(3, **SHARES))
     assert [part.tolist() for part in parts(rows)] == [train, validation, test]
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 5])
+def test_parts_of_any_size_are_scikit_learn_s(n_classes):
+    """With and without classes; where classes have equal remainders, one is drawn."""
+    generator = np.random.default_rng(n_classes)
+    n_compared = 0
+    for _ in range(100):
+        n_rows, seed = int(generator.integers(12, 60)), int(generator.integers(2**32))
+        strata = generator.integers(n_classes, size=n_rows)
+        n_part = int(generator.integers(n_classes, n_rows - n_classes + 1))
+        if min(np.bincount(strata, minlength=n_classes)) < 2:
+            continue
+        for stratify in (None, strata):
+            expected = train_test_split(
+                np.arange(n_rows), test_size=n_part, random_state=seed, stratify=stratify
+            )
+            found = _split_off(n_rows, stratify, n_part, seed)
+            assert all(map(np.array_equal, found, expected)), (n_rows, n_part, seed)
+            n_compared += 1
+    assert n_compared > 150
+
+
+def test_a_class_of_which_one_row_is_left_is_refused():
+    """It cannot be in two splits; the message names the shares."""
+    table = table_of([0] * 97 + [1] * 3)
+    with pytest.raises(UserError, match=r"test rows \(0.6\): a class has only one row left"):
+        split_rows(table, SplitRule(0, validation_fraction=0.2, test_fraction=0.6))
 
 
 @pytest.mark.parametrize("fold", [0, 3])

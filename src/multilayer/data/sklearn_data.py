@@ -1,9 +1,12 @@
-"""Real data sets that need no download: they ship with scikit-learn."""
+"""Real data sets that need no download: their files ship with scikit-learn."""
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import torch
-from sklearn import datasets
 
 from multilayer.core.errors import unknown_name
 from multilayer.data.datamodule import DataModule
@@ -18,6 +21,52 @@ _TASKS: dict[str, Task] = {
     "diabetes": "regression",
 }
 """The data sets, by the names that scikit-learn's `load_*` functions have."""
+
+_FILES = {
+    "digits": "digits.csv.gz",
+    "breast_cancer": "breast_cancer.csv",
+    "wine": "wine_data.csv",
+    "iris": "iris.csv",
+}
+"""The files whose last column is the class."""
+
+_CELLS = [
+    "radius",
+    "texture",
+    "perimeter",
+    "area",
+    "smoothness",
+    "compactness",
+    "concavity",
+    "concave points",
+    "symmetry",
+    "fractal dimension",
+]
+
+_FEATURES: dict[str, list[str]] = {
+    "digits": [f"pixel_{row}_{column}" for row in range(8) for column in range(8)],
+    "breast_cancer": [
+        f.format(each) for f in ("mean {}", "{} error", "worst {}") for each in _CELLS
+    ],
+    "wine": [
+        "alcohol",
+        "malic_acid",
+        "ash",
+        "alcalinity_of_ash",
+        "magnesium",
+        "total_phenols",
+        "flavanoids",
+        "nonflavanoid_phenols",
+        "proanthocyanins",
+        "color_intensity",
+        "hue",
+        "od280/od315_of_diluted_wines",
+        "proline",
+    ],
+    "iris": [f"{part} {side} (cm)" for part in ("sepal", "petal") for side in ("length", "width")],
+    "diabetes": ["age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"],
+}
+"""The names of the columns, which are not in the files."""
 
 
 class BuiltinData(DataModule):
@@ -44,16 +93,29 @@ class BuiltinData(DataModule):
         self.task = _TASKS[name]
 
     def load(self) -> Table:
-        """Read the set from scikit-learn."""
-        task, raw = _TASKS[self.set_name], getattr(datasets, f"load_{self.set_name}")()
-        target = torch.from_numpy(raw.target)
+        """Read the set's files, as scikit-learn's `load_*` does."""
+        name, task = self.set_name, _TASKS[self.set_name]
+        folder = _folder()
+        classes: list[str] = []
+        if name == "diabetes":
+            features = np.loadtxt(folder / "diabetes_data_raw.csv.gz")
+            features = (features - features.mean(axis=0)) / features.std(axis=0)
+            features /= len(features) ** 0.5
+            target = np.loadtxt(folder / "diabetes_target.csv.gz")
+        else:
+            path, is_digits = folder / _FILES[name], name == "digits"
+            rows = pl.read_csv(path, has_header=False, skip_rows=not is_digits).to_numpy()
+            features, target = rows[:, :-1].astype(float), rows[:, -1]
+            # The first line of the others has the numbers of rows and features, then the classes.
+            classes = [*"0123456789"] if is_digits else path.read_text().split()[0].split(",")[2:]
         return Table(
-            torch.from_numpy(raw.data).float(),
-            target.float() if task == "regression" else target.long(),
-            Columns(
-                features=[str(name) for name in raw.feature_names],
-                target="target",
-                task=task,
-                classes=[str(name) for name in raw.get("target_names", [])],
-            ),
+            torch.from_numpy(features).float(),
+            torch.from_numpy(target).to(torch.float32 if task == "regression" else torch.int64),
+            Columns(_FEATURES[name], target="target", task=task, classes=classes),
         )
+
+
+def _folder() -> Path:
+    """Where scikit-learn has its data sets; importing it takes half a second."""
+    package: Any = find_spec("sklearn")
+    return Path(package.origin).parent / "datasets" / "data"

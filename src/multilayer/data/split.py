@@ -8,7 +8,6 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn import model_selection
 from torch import Tensor
 
 from multilayer.core.errors import UserError, quoted
@@ -18,12 +17,12 @@ from multilayer.data.table import Table
 _Numbers = npt.NDArray[np.int64]
 
 _DIVIDERS = {
-    (False, False): model_selection.KFold,
-    (False, True): model_selection.GroupKFold,
-    (True, False): model_selection.StratifiedKFold,
-    (True, True): model_selection.StratifiedGroupKFold,
+    (False, False): "KFold",
+    (False, True): "GroupKFold",
+    (True, False): "StratifiedKFold",
+    (True, True): "StratifiedGroupKFold",
 }
-"""How to divide into folds, by whether there are classes and groups."""
+"""How scikit-learn divides into folds, by whether there are classes and groups."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class SplitRule:
 
 
 def split_rows(table: Table, rule: SplitRule) -> dict[Split, Tensor]:
-    """Divide the rows of a table at random, by scikit-learn.
+    """Divide the rows of a table at random, as scikit-learn does.
 
     Classes keep their proportions. Rows of one group stay together.
 
@@ -177,11 +176,10 @@ def _divide(
     counts = [len(rows)] if strata is None else np.unique(strata, return_counts=True)[1]
     if rule.folds is None and groups is None:
         _check_part_size(min(n_part, len(rows) - n_part), len(counts))
-        stay, part = model_selection.train_test_split(
-            rows, test_size=n_part, random_state=rule.seed, stratify=strata
-        )
-        return stay, part
-    kind = _DIVIDERS[strata is not None, groups is not None]
+        if strata is not None and min(counts) < 2:
+            raise ValueError("a class has only one row left for two splits")
+        stay, part = _split_off(len(rows), strata, n_part, rule.seed)
+        return rows[stay], rows[part]
     n_units, units = len(rows), "rows"
     if groups is not None:
         n_units, units = len(np.unique(groups)), "values of data.group_column"
@@ -191,9 +189,59 @@ def _divide(
         raise ValueError(f"{n_units} {units} cannot be divided into {n_folds} folds")
     if min(counts) < n_folds:
         raise ValueError(f"{n_folds} folds need as many rows of each class")
+    from sklearn import model_selection  # which takes half a second
+
+    kind = getattr(model_selection, _DIVIDERS[strata is not None, groups is not None])
     divider = kind(n_folds, shuffle=True, random_state=rule.seed)
     folds = list(divider.split(rows, strata, groups))
     stay, part = folds[rule.fold if rule.folds else 0]
     _check_part_size(min(len(stay), len(part)))
     generator = np.random.default_rng(rule.seed)
     return rows[generator.permutation(stay)], rows[generator.permutation(part)]
+
+
+def _split_off(
+    n_rows: int, strata: _Numbers | None, n_part: int, seed: int
+) -> tuple[_Numbers, _Numbers]:
+    """What scikit-learn's `train_test_split` draws, without the half second of its import.
+
+    Args:
+        n_rows: The number of rows.
+        strata: The class of each row, of which both parts have their share; None for no classes.
+        n_part: The number of rows to split off.
+        seed: Of the random numbers.
+
+    Returns:
+        The positions of the rows that stay, and of the part.
+    """
+    generator = np.random.RandomState(seed)
+    if strata is None:
+        order = generator.permutation(n_rows)
+        return order[n_part:], order[:n_part]
+    classes, counts = np.unique(strata, return_counts=True)
+    n_staying = _shares(counts, n_rows - n_part, generator)
+    n_parted = _shares(counts - n_staying, n_part, generator)
+    stay, part = [], []
+    for label, n_stay, n in zip(classes, n_staying, n_parted, strict=True):
+        own = generator.permutation(np.flatnonzero(strata == label))
+        stay.append(own[:n_stay])
+        part.append(own[n_stay : n_stay + n])
+    return generator.permutation(np.concatenate(stay)), generator.permutation(np.concatenate(part))
+
+
+def _shares(counts: _Numbers, n: int, generator: np.random.RandomState) -> _Numbers:
+    """How many of `n` rows each class has, by its share; equal remainders are drawn from.
+
+    The classes with the largest remainders have one row more, as in scikit-learn.
+    """
+    exact = counts / counts.sum() * n
+    shares: _Numbers = np.floor(exact).astype(np.int64)
+    remainders = exact - shares
+    for remainder in np.unique(remainders)[::-1]:
+        n_missing = n - shares.sum()
+        if n_missing == 0:
+            break
+        alike = np.flatnonzero(remainders == remainder)
+        chosen = generator.choice(alike, size=min(len(alike), n_missing), replace=False)
+        shares[chosen] += 1
+    return shares
