@@ -1,7 +1,8 @@
 """What is done once an epoch instead of in each step: outputs are kept, and metrics are logged."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import isnan
 from typing import Any
 
@@ -192,6 +193,20 @@ def prefix_names(split: str, values: dict[str, Tensor], ending: str = "") -> dic
 def copy_weights(module: nn.Module) -> dict[str, Tensor]:
     """A copy of all weights and buffers, on their device."""
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+@contextmanager
+def holding(module: nn.Module, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Within it the module has other weights, `(1, ...)` each, if there are any."""
+    if not weights:
+        yield
+        return
+    current = copy_weights(module)
+    module.load_state_dict({name: each[0] for name, each in weights.items()})
+    try:
+        yield
+    finally:
+        module.load_state_dict(current)
 
 
 def is_fitting(trainer: pl.Trainer) -> bool:

@@ -18,7 +18,7 @@ from multilayer.core.metric_names import NEEDED
 from multilayer.data import DataModule
 from multilayer.runs.checkpoint import CheckpointFiles
 from multilayer.training.checks import check_averaging
-from multilayer.training.epoch import copy_weights, is_fitting, is_streamed, log_in_fit
+from multilayer.training.epoch import copy_weights, holding, is_fitting, is_streamed, log_in_fit
 from multilayer.training.epoch_callback import Callback, EpochCallback, Record, Values
 from multilayer.training.lightning_speedups import NoStepHooks
 from multilayer.training.module import SupervisedModule
@@ -300,7 +300,7 @@ class LightningRecord(Record):
     ) -> Iterator[SupervisedModule]:
         """The module, in evaluation mode."""
         module, _ = require_supervised(self.trainer, self.module)
-        with _unchanged(module), _holding(module, weights):
+        with _unchanged(module), holding(module, weights):
             yield module
 
     def log_scalars(self, values: Mapping[str, Any], step: int | None = None) -> None:
@@ -333,7 +333,7 @@ class LightningRecord(Record):
         self, path: Path, weights: Mapping[str, Tensor] | None = None, k: int = 0
     ) -> None:
         """Save by the trainer."""
-        with _holding(self.module, weights):
+        with holding(self.module, weights):
             self.trainer.save_checkpoint(path, weights_only=weights is not None)
 
 
@@ -377,20 +377,6 @@ def _unchanged(module: pl.LightningModule) -> Iterator[None]:
     finally:
         for layer, mode in modes.items():
             layer.training = mode
-
-
-@contextmanager
-def _holding(module: pl.LightningModule, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
-    """Within it the module has other weights, `(1, ...)` each, if there are any."""
-    if not weights:
-        yield
-        return
-    current = copy_weights(module)
-    module.load_state_dict({name: each[0] for name, each in weights.items()})
-    try:
-        yield
-    finally:
-        module.load_state_dict(current)
 
 
 def _current_rates(trainer: pl.Trainer) -> dict[str, float]:
