@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from rtdl_num_embeddings import PeriodicEmbeddings
 from torch import Tensor, nn
 
 from multilayer.nn.mlp import MLP
+
+if TYPE_CHECKING:
+    from rtdl_num_embeddings import PeriodicEmbeddings
 
 
 class CategoryEmbeddings(nn.Module):
@@ -62,7 +64,7 @@ class _NumberEmbeddings(nn.Module):
         embeddings: those of the first features; the other features pass unchanged.
     """
 
-    def __init__(self, embeddings: PeriodicEmbeddings) -> None:
+    def __init__(self, embeddings: "PeriodicEmbeddings") -> None:
         super().__init__()
         self.embeddings = embeddings
         self.n_numbers = embeddings.get_output_shape()[0]
@@ -111,6 +113,8 @@ class PLRMLP(MLP):
     ) -> None:
         if not 1 <= n_numbers <= n_features:
             raise ValueError(f"n_numbers must be from 1 to {n_features}, got {n_numbers}")
+        from rtdl_num_embeddings import PeriodicEmbeddings  # imports scikit-learn: half a second
+
         embeddings = PeriodicEmbeddings(
             n_numbers,
             d_embedding,
