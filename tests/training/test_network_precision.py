@@ -51,17 +51,24 @@ def test_a_run_is_evaluated_in_the_precision_of_its_training(
         assert again == pytest.approx(result.metrics[split], rel=1e-6)
 
 
-@pytest.mark.parametrize("precision", DTYPES)
-def test_another_precision_learns_as_float32_does(tmp_path: Path, precision: str) -> None:
-    """To its own digits; a loss in bfloat16 would have three."""
+@pytest.fixture(scope="module")
+def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """On the test rows, by the precision of the training."""
     words = ["data=iris", "trainer.max_epochs=5", "logger=none", "callbacks=none", "trainer=cpu"]
-    found = [
-        train_in(tmp_path / each, *words, f"trainer.precision={each}").metrics["test"]["loss"]
-        for each in dict.fromkeys([precision, "32-true"])
-    ]
+    return {
+        each: train_in(
+            tmp_path_factory.mktemp("precision") / "run", *words, f"trainer.precision={each}"
+        ).metrics["test"]["loss"]
+        for each in DTYPES
+    }
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_another_precision_learns_as_float32_does(losses: dict[str, float], precision: str) -> None:
+    """To its own digits; a loss in bfloat16 would have three."""
     tolerance = 1e-5 if precision == "64-true" else 0.05
-    assert found[0] == pytest.approx(found[-1], rel=tolerance)
-    assert found[0] != torch.tensor(found[0]).bfloat16().item()
+    assert losses[precision] == pytest.approx(losses["32-true"], rel=tolerance)
+    assert losses[precision] != torch.tensor(losses[precision]).bfloat16().item()
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])

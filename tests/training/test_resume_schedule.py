@@ -13,6 +13,18 @@ from multilayer.runs.checkpoint import read_checkpoint
 from ..trained import train_in
 from .resumed import SMALL, config_in, go_on
 
+WORDS = [*SMALL, "logger=csv", "optimizer.lr=0.2", "optimizer=sgd"]
+
+
+@pytest.fixture(scope="module")
+def four_epochs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs of four epochs, by their schedule."""
+    folders = {}
+    for name in ("constant", "one_cycle", "step", "plateau"):
+        folders[name] = tmp_path_factory.mktemp(name) / "run"
+        train_in(folders[name], *WORDS, f"scheduler={name}", "trainer.max_epochs=4")
+    return folders
+
 
 @pytest.mark.parametrize(
     ("before", "changes"),
@@ -33,15 +45,13 @@ from .resumed import SMALL, config_in, go_on
     ],
 )
 def test_another_schedule_is_where_it_would_be(
-    tmp_path: Path, before: str, changes: list[str]
+    four_epochs: dict[str, Path], tmp_path: Path, before: str, changes: list[str]
 ) -> None:
     """The rates are those that the epochs have where the schedule was so from the start."""
-    words = [*SMALL, "logger=csv", "optimizer.lr=0.2", "optimizer=sgd"]
     long = ["trainer.max_epochs=7"]
-    train_in(tmp_path / "run", *words, f"scheduler={before}", "trainer.max_epochs=4")
-    go_on(tmp_path / "run", tmp_path / "on", *changes, *long)
+    go_on(four_epochs[before], tmp_path / "on", *changes, *long)
     kept = [f"scheduler={before}"] if not any("scheduler=" in each for each in changes) else []
-    train_in(tmp_path / "whole", *words, *kept, *changes, *long)
+    train_in(tmp_path / "whole", *WORDS, *kept, *changes, *long)
     assert rates_in(tmp_path / "on") == pytest.approx(rates_in(tmp_path / "whole")[4:])
 
 
