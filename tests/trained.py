@@ -42,6 +42,13 @@ def weights_of(folder: Path, name: str = "best.ckpt") -> dict[str, torch.Tensor]
     return weights
 
 
+def is_rate_of_fit(manifest: dict[str, Any], n_steps: int) -> bool:
+    """Whether the steps per second are those of the fit, however long it took; both are rounded."""
+    seconds, rate = manifest["fit_seconds"], manifest["steps_per_second"]
+    slowest, fastest = n_steps / (seconds + 0.0006), n_steps / (seconds - 0.0006)
+    return bool(slowest - 0.06 <= rate <= fastest + 0.06)
+
+
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     """Whether weights are equal to the last bit."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
