@@ -29,7 +29,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer import MLP
-from multilayer.data import DataModule
+from multilayer.data import Dataset
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
 from multilayer.training.factory import make_data
@@ -42,14 +42,14 @@ SECONDS = 1.5  # of each measurement
 WORK = ["loss=cross_entropy", "logger=none", "callbacks=none", "trainer.max_epochs=100000"]
 
 
-def read_data() -> DataModule:
+def read_data() -> Dataset:
     """The digits."""
     data = make_data(config_of(*WORK))
     data.setup()
     return data
 
 
-def make_stack(data: DataModule, n_members: int, *overrides: str, choice: bool = True) -> Stack:
+def make_stack(data: Dataset, n_members: int, *overrides: str, choice: bool = True) -> Stack:
     """A stack that is ready to be trained."""
     config = config_of(*WORK, *overrides)
     folder = Path(tempfile.mkdtemp())
@@ -118,7 +118,7 @@ def matrix_rate() -> float:
     return n * 2 * 16 * 64 * 64 * 128 / (perf_counter() - start)
 
 
-def training(data: DataModule, rounds: int) -> None:
+def training(data: Dataset, rounds: int) -> None:
     """Training alone, and the peers."""
     features, target = rows = data.split_tensors("train")
     loader = DataLoader(TensorDataset(*rows), batch_size=64, shuffle=True)
@@ -157,7 +157,7 @@ def training(data: DataModule, rounds: int) -> None:
     print(f"       {floor:,.0f} model-steps per second, twice that with two threads")
 
 
-def scaling(data: DataModule, rounds: int) -> None:
+def scaling(data: Dataset, rounds: int) -> None:
     """The cost of a step for each member, as members become many."""
     stacks = {n: make_stack(data, n) for n in (1, 4, 16, 64, 256, 1024)}
     for stack in stacks.values():
@@ -175,7 +175,7 @@ def scaling(data: DataModule, rounds: int) -> None:
     print(f"largest rise over a smaller stack: {max(rises) - 1:.0%} (at most 10%)")
 
 
-def compaction(data: DataModule) -> None:
+def compaction(data: Dataset) -> None:
     """The cost of a step of a stack as members leave."""
     print("\nof 64 members   milliseconds a step of all that are left")
     stack = make_stack(data, 64)
@@ -192,7 +192,7 @@ def compaction(data: DataModule) -> None:
         print(f"{n_left:13d}   {1e3 * n_left / found:6.2f}")
 
 
-def memory(data: DataModule, n_members: int = 64) -> None:
+def memory(data: Dataset, n_members: int = 64) -> None:
     """What members add to the memory of the process, besides their weights and Adam's moments."""
     shape = "model.d_hidden=[1024,1024]"
     with ready_memory():  # which gives back what is free

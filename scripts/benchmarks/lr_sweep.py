@@ -25,7 +25,7 @@ import numpy as np
 from measuring import config_of, versions
 from pytorch_lightning.tuner import Tuner
 
-from multilayer.data import DataModule
+from multilayer.data import Dataset, as_datamodule
 from multilayer.lockstep.plan import Job
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together
@@ -39,7 +39,7 @@ GRID = [float(f"{rate:.4g}") for rate in np.geomspace(1e-6, 10.0, 24)]
 WITHIN = 1.1
 DEFAULT = {"sgd": 0.1, "adam": 0.001}  # what a user is left with where a finder finds nothing
 
-Suggest = Callable[[dict[str, Any], DataModule, Path], float | None]
+Suggest = Callable[[dict[str, Any], Dataset, Path], float | None]
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Record:
 def suggest_by_callback(method: str) -> Suggest:
     """Our callback's rate."""
 
-    def suggest(config: dict[str, Any], data: DataModule, folder: Path) -> float:
+    def suggest(config: dict[str, Any], data: Dataset, folder: Path) -> float:
         training = prepare(config, folder, [], data, quiet=True)
         callback = LearningRateSweep(folder=folder, method=method)  # type: ignore[arg-type]
         return callback.find(training.trainer, training.module, data).suggested
@@ -74,10 +74,12 @@ def suggest_by_callback(method: str) -> Suggest:
     return suggest
 
 
-def suggest_by_lightning(config: dict[str, Any], data: DataModule, folder: Path) -> float | None:
+def suggest_by_lightning(config: dict[str, Any], data: Dataset, folder: Path) -> float | None:
     """The rate of Lightning's `LearningRateFinder`, with its own defaults."""
     training = prepare(config, folder, [], data, quiet=True)
-    finder = Tuner(training.trainer).lr_find(training.module, datamodule=data, update_attr=False)
+    finder = Tuner(training.trainer).lr_find(
+        training.module, datamodule=as_datamodule(data), update_attr=False
+    )
     return finder.suggestion() if finder else None
 
 
@@ -89,7 +91,7 @@ METHODS: dict[str, Suggest] = {
 
 
 def train_all(
-    words: list[str], pairs: list[tuple[float, int]], data: DataModule, folder: Path
+    words: list[str], pairs: list[tuple[float, int]], data: Dataset, folder: Path
 ) -> list[float]:
     """The final validation loss of complete trainings, one for each rate and seed."""
     jobs = [

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from multilayer import DataModule
+from multilayer import Dataset
 from multilayer.cli.main import train
 from multilayer.training.factory import make_data, make_loss, make_network
 from multilayer.training.runtime import quiet_lightning
@@ -82,7 +82,7 @@ class UsualModule(pl.LightningModule):
         return adam(self.parameters())
 
 
-def usual_rate(data: DataModule) -> float:
+def usual_rate(data: Dataset) -> float:
     """A module and a `DataLoader`, with Lightning's own bar, logger and checkpoints."""
     loaders = [
         DataLoader(

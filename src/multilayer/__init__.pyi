@@ -1,5 +1,6 @@
 from .data import BuiltinData as BuiltinData
 from .data import DataModule as DataModule
+from .data import Dataset as Dataset
 from .data import Minibatches as Minibatches
 from .data import PassClassData as PassClassData
 from .data import Preprocessing as Preprocessing

@@ -1,34 +1,82 @@
-"""Where the rows of a data set are."""
+"""Data sets in a `pytorch_lightning.Trainer`."""
+
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
-from multilayer.data import BuiltinData
-
-ELSEWHERE = torch.device("meta")  # stands for a GPU; what is there has a shape and no values
-
-
-def set_up(free: int, monkeypatch: pytest.MonkeyPatch) -> BuiltinData:
-    """The iris data set, on a machine whose device has so many bytes free."""
-    monkeypatch.setattr("multilayer.data.datamodule.free_memory", lambda device: free)
-    data = BuiltinData(name="iris", batch_size=64)
-    data.setup()
-    return data
+from multilayer.data import BuiltinData, BuiltinDataset, DataModule, Dataset, as_datamodule
+from multilayer.data.dataset import overridden_loader
+from multilayer.nn import MLP
+from multilayer.training import MulticlassModule
 
 
-def test_a_table_that_fits_lives_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is moved once, for all splits and epochs."""
-    data = set_up(10**6, monkeypatch)
-    first, second = data.train_minibatches(ELSEWHERE), data.minibatches("test", ELSEWHERE)
-    assert first.features.device == ELSEWHERE
-    assert first.features is second.features
-    assert first.target is second.target
-    assert data.features.device.type == "cpu"
+def fitted_on(data: Any) -> torch.Tensor:
+    """The weights of a network after an epoch, which takes over the preprocessing of the data."""
+    torch.manual_seed(0)
+    module = MulticlassModule(MLP(4, 3), optimizer=torch.optim.SGD)
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, data)
+    assert module.preprocessing.n_columns == 4
+    return torch.cat([each.detach().flatten() for each in module.parameters()])
 
 
-def test_a_table_too_large_for_the_device_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its minibatches are moved one by one."""
-    data = set_up(150 * 5 * 4, monkeypatch)
-    minibatches = data.train_minibatches(ELSEWHERE)
-    assert minibatches.features is data.features
-    assert {x.device for x, _ in minibatches} == {ELSEWHERE}
+def test_a_plain_data_set_trains_as_the_data_module_of_its_name() -> None:
+    """Row for row; the wrapper has the attributes of the data set, and no others."""
+    data = as_datamodule(BuiltinDataset(name="iris"))
+    assert torch.equal(fitted_on(data), fitted_on(BuiltinData(name="iris")))
+    assert data.columns.classes == ["setosa", "versicolor", "virginica"]
+    with pytest.raises(AttributeError, match="no attribute 'colums'"):
+        _ = data.colums
+
+
+def test_a_data_module_is_not_wrapped() -> None:
+    """It is both already."""
+    data = BuiltinData(name="iris")
+    assert isinstance(data, Dataset)
+    assert as_datamodule(data) is data
+
+
+class OtherRows(BuiltinDataset):
+    def train_minibatches(self, device: torch.device | None = None) -> Any:
+        """Rows of its own."""
+
+
+class OtherLoader(BuiltinData):
+    def train_dataloader(self) -> Any:
+        """A loader of its own."""
+
+
+class OtherBatches(DataModule):
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Changes minibatches, as Lightning allows."""
+
+
+class Plain(BuiltinDataset):
+    def batches_seen(self) -> int:
+        """A method of its own that changes nothing."""
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (OtherRows, "train_minibatches"),
+        (OtherLoader, "train_dataloader"),
+        (OtherBatches, "on_after_batch_transfer"),
+        (Plain, None),
+        (BuiltinDataset, None),
+        (BuiltinData, None),
+    ],
+)
+def test_a_loader_of_its_own_is_found(kind: type, expected: str | None) -> None:
+    """A stack trains on the rows themselves, and would pass over it."""
+    assert overridden_loader(kind) == expected

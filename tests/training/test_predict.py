@@ -10,7 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from sklearn.datasets import load_diabetes, load_iris
 
-from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+from multilayer.data.dataset import EVALUATION_BATCH_SIZE
 from multilayer.training.predict import predict
 
 from ..conftest import Run

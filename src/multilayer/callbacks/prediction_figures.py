@@ -11,8 +11,8 @@ from torch import Tensor
 
 from multilayer import plotting
 from multilayer.callbacks.best_weights import BestWeights
-from multilayer.data import DataModule
-from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+from multilayer.data import Dataset
+from multilayer.data.dataset import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
 from multilayer.data.table import Columns
 from multilayer.plotting.style import save_figure, shortened
@@ -89,7 +89,7 @@ class Figures(EpochCallback):
 
 
 def _figures_of(
-    module: SupervisedModule, data: DataModule, n_rows: int, when: str
+    module: SupervisedModule, data: Dataset, n_rows: int, when: str
 ) -> dict[str, Figure]:
     """The figures for the task, by name; none where predictions are not finite.
 
@@ -135,7 +135,7 @@ def _figures_of_classes(
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def _boundary(module: SupervisedModule, data: DataModule, n_rows: int, when: str) -> Figure:
+def _boundary(module: SupervisedModule, data: Dataset, n_rows: int, when: str) -> Figure:
     """The decision boundary over two numeric columns."""
     preprocessing, columns = data.preprocessing, data.columns
     device = preprocessing.mean.device

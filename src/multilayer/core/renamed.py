@@ -11,6 +11,11 @@ _TARGETS = {
     "multilayer.MLP": "multilayer.nn.MLP",
     "multilayer.PLRMLP": "multilayer.nn.PLRMLP",
     "multilayer.Perceptron": "multilayer.nn.Perceptron",
+    **{
+        f"multilayer.{where}{name}Data": f"multilayer.data.{name}Dataset"
+        for where in ("", "data.")
+        for name in ("Builtin", "Idx", "PassClass", "Table")
+    },
     "multilayer.callbacks.LearningRateSweep": "multilayer.lr_sweep.LearningRateSweep",
     "multilayer.callbacks.TurningPoint": "multilayer.callbacks.BestEpochMarker",
 }

@@ -1,6 +1,6 @@
 """Data sets: tables, their splits, preprocessing and minibatches.
 
-Only `DataModule` and the data sets built on it need Lightning.
+A `Dataset` needs torch alone; a `DataModule` is one that Lightning takes too.
 """
 
 import lazy_loader

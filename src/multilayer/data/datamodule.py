@@ -1,306 +1,109 @@
-"""The DataModule on which every data set builds: load, split, preprocess, minibatches."""
+"""Data sets as Lightning takes them; the only file of this package that needs Lightning."""
 
-import logging
-from abc import ABC, abstractmethod
-from copy import copy, deepcopy
-from dataclasses import replace
-from math import ceil
-from typing import Any, Self
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
-from multilayer.core.device import free_memory
-from multilayer.core.errors import UserError
-from multilayer.data.batches import (
-    BatchIterator,
-    BatchSize,
-    EpochShuffle,
-    Minibatch,
-    Minibatches,
-    preprocess_table,
-    preprocess_target,
-)
-from multilayer.data.parquet_stream import ParquetStream, StreamedMinibatches
-from multilayer.data.preprocessing import NumericScaling, Preprocessing
-from multilayer.data.split import Split, SplitRule, split_rows, split_warnings
-from multilayer.data.table import UNLIKE_TRAINING, Columns, Table
-from multilayer.nn.losses import Task
-
-log = logging.getLogger(__name__)
-
-EVALUATION_BATCH_SIZE = 8192
-"""Rows per minibatch where nothing is learned; it bounds memory and changes no result."""
-
-_GPU_FRACTION = 0.8
-"""Of a GPU's free memory, which the table may take; the rest is for the network."""
+from multilayer.data.batches import BatchIterator, Minibatches
+from multilayer.data.dataset import Dataset
+from multilayer.data.mnist_idx import IdxDataset
+from multilayer.data.pass_class import PassClassDataset
+from multilayer.data.sklearn_data import BuiltinDataset
+from multilayer.data.split import Split
+from multilayer.data.tabular import TableDataset
 
 
-class DataModule(ABC, pl.LightningDataModule):
-    """A data set: subclass it and write `load`.
+class _Loaders(pl.LightningDataModule):
+    """The minibatches of a data set, on the trainer's device; in DDP this process's share."""
 
-    Args:
-        batch_size: Rows per minibatch; 1 for one sample at a time, "full" for all training rows.
-        split_seed: Decides the split, and nothing else does.
-        validation_fraction: Of all rows.
-        test_fraction: Of all rows.
-        folds: The number of folds for cross-validation; the test rows are one fold.
-        fold: Which fold.
-        max_train_rows: At most this many of the training rows, drawn at random; None keeps all.
-        shuffle_seed: Decides the order of the rows in each epoch.
-        numeric_scaling: How numbers are scaled; see `Preprocessing`.
-        min_frequency: Categories with fewer training rows share one feature.
-        max_categories: So do all beyond this many of the most frequent ones of a column.
-        preprocessing: Already fitted; None fits a new one on the training rows.
-
-    Attributes:
-        known_columns: The columns in a training that is resumed or evaluated.
-        task: Known before anything is read, or None if the target decides.
-        features: Of all rows, `(N, D)`; `rows` has the row numbers of each split. They are
-            preprocessed, unless the training rows are streamed: then `batch_preprocessing` is
-            still to be applied, since categories take much less memory before it.
-        targets: Of all rows, `(N,)`.
-        columns: Their names, the classes and the categories.
-        fingerprint: Of the table.
-        missing_summary: How many values are missing, and in which features.
-
-    Raises:
-        ValueError: For an argument outside its range.
-    """
-
-    known_columns: Columns | None = None
-    task: Task | None = None
-    features: Tensor
-    targets: Tensor
-    columns: Columns
-    preprocessing: Preprocessing
-    fingerprint: str
-    missing_summary: str
-
-    def __init__(
-        self,
-        *,
-        batch_size: BatchSize = 64,
-        split_seed: int = 0,
-        validation_fraction: float = 0.15,
-        test_fraction: float = 0.15,
-        folds: int | None = None,
-        fold: int = 0,
-        max_train_rows: int | None = None,
-        shuffle_seed: int = 0,
-        numeric_scaling: NumericScaling = "standard",
-        min_frequency: int = 5,
-        max_categories: int = 256,
-        preprocessing: Preprocessing | None = None,
-    ) -> None:
-        super().__init__()
-        if batch_size != "full" and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1 or full, got {batch_size}")
-        smallest = min(validation_fraction, test_fraction)
-        if not (smallest > 0 and validation_fraction + test_fraction < 1):
-            raise ValueError(
-                "validation_fraction and test_fraction must be above 0 and below 1 together, got "
-                f"{validation_fraction} and {test_fraction}"
-            )
-        for name, seed in (("split_seed", split_seed), ("shuffle_seed", shuffle_seed)):
-            if not isinstance(seed, int) or not 0 <= seed < 2**32:
-                raise ValueError(f"{name} must be an integer from 0 to 2**32 - 1, got {seed}")
-        if folds is not None and not (folds >= 2 and 0 <= fold < folds):
-            counted = f"got fold {fold} of {folds} folds"
-            raise ValueError(f"folds must be at least 2 and are counted from 0, {counted}")
-        if max_train_rows is not None and max_train_rows < 1:
-            raise ValueError(f"max_train_rows must be at least 1 or None, got {max_train_rows}")
-        self.batch_size = batch_size
-        self.split_rule = SplitRule(split_seed, validation_fraction, test_fraction, folds, fold)
-        self.max_train_rows = max_train_rows
-        self.shuffle_seed = shuffle_seed
-        self.preprocessing_options: dict[str, Any] = {
-            "numeric_scaling": numeric_scaling,
-            "min_frequency": min_frequency,
-            "max_categories": max_categories,
-        }
-        self.fitted_preprocessing = preprocessing
-        self.rows: dict[Split, Tensor] = {}
-        self.moved: tuple[Tensor, Tensor] | None = None
-        self.stream: ParquetStream | None = None  # set by a `load` that keeps only a sample
-        self.batch_preprocessing: Preprocessing | None = None
-
-    @abstractmethod
-    def load(self) -> Table:
-        """Read the whole table. It is not modified unless its `owns_memory` is true."""
-
-    def setup(self, stage: str | None = None) -> None:
-        """Load, split and preprocess, once; Lightning calls it before each of its stages.
-
-        Lightning calls the callbacks' own `setup` afterwards. Some of them copy the module, so it
-        is given the preprocessing here.
-        """
-        if not self.rows:
-            self._prepare_rows()
-        module: Any = self.trainer.lightning_module if self.trainer else None
-        if hasattr(module, "take_preprocessing"):
-            module.take_preprocessing(self.preprocessing)
-
-    def _prepare_rows(self) -> None:
-        """Load, split and preprocess."""
-        table = self.load()
-        if self.known_columns:
-            table.columns.check_like(self.known_columns)
-            table = replace(table, columns=self.known_columns)
-        self.columns = table.columns
-        self.fingerprint = table.fingerprint(self.stream.version if self.stream else "")
-        self.missing_summary = table.missing_summary()
-        rows = split_rows(table, self.split_rule)
-        self.rows = rows | {"train": rows["train"][: self.max_train_rows]}
-        for line in split_warnings(table, self.rows, is_sample=self.stream is not None):
-            log.warning(f"data: {line}")
-        fitted = self.fitted_preprocessing
-        expected = len(table.columns.features), table.columns.n_labels
-        if fitted is not None and (fitted.n_columns, fitted.n_labels) != expected:
-            raise UserError(UNLIKE_TRAINING)
-        self.preprocessing = fitted or self._fit_preprocessing(table)
-        if self.stream is None:
-            self.features, self.targets = preprocess_table(self.preprocessing, table)
-        else:
-            self.features = table.features
-            self.targets = preprocess_target(self.preprocessing, table)
-            # The module's own moves to the network's device, and changes its precision.
-            self.batch_preprocessing = deepcopy(self.preprocessing)
-
-    def _fit_preprocessing(self, table: Table) -> Preprocessing:
-        """A preprocessing fitted on the training rows of a table."""
-        unfitted = Preprocessing.of(table.columns, **self.preprocessing_options)
-        rows = self.rows["train"].sort().values  # reads memory in order
-        target = table.target if table.columns.task == "regression" else None
-        fitted = unfitted.fit_(table.features, target, rows=rows)
-        categories = table.columns.categories.items()
-        for (label, labels), n in zip(categories, fitted.n_encoded_labels, strict=True):
-            if n == 0:
-                log.warning(
-                    f"column {label!r}: none of its {len(labels):,} labels has data.min_frequency="
-                    f"{fitted.min_frequency} training rows; all count as one, which says nothing"
-                )
-        return fitted
-
-    def with_shuffle_seed(self, shuffle_seed: int) -> Self:
-        """The same rows, not copied, whose order in each epoch follows another seed."""
-        other = copy(self)
-        other.shuffle_seed = shuffle_seed
-        return other
-
-    def split_tensors(self, split: Split, at_most: int | None = None) -> Minibatch:
-        """A copy of the rows of a split: preprocessed features `(N, D)` and target `(N,)`.
-
-        Args:
-            split: Which split.
-            at_most: No more than this many rows, evenly spaced; None for all.
-        """
-        rows = self.rows[split]
-        if at_most is not None:
-            rows = rows[:: ceil(len(rows) / at_most)]
-        features = self.features[rows]
-        if self.batch_preprocessing is not None:
-            features = self.batch_preprocessing(features)
-        return Minibatch(features, self.targets[rows])
-
-    def minibatches(self, split: Split, device: torch.device | None = None) -> Minibatches:
-        """The rows of a split in order, for evaluation."""
-        return Minibatches(
-            *self.on_device(device),
-            batch_size=EVALUATION_BATCH_SIZE,
-            rows=self.rows[split],
-            device=device,
-            preprocessing=self.batch_preprocessing or self.preprocessing,
-            is_raw=self.batch_preprocessing is not None,
-        )
-
-    def train_minibatches(self, device: torch.device | None = None) -> BatchIterator:
-        """The training rows in an order that changes each epoch; in DDP this process's share."""
-        rank, n_ranks = 0, 1
-        if self.trainer:
-            rank, n_ranks = self.trainer.global_rank, self.trainer.world_size
-        options: dict[str, Any] = {"batch_size": self.batch_size, "device": device}
-        if self.stream is not None:
-            if self.batch_size == "full":
-                raise UserError("data.batch_size=full: all rows at once do not fit; give a number")
-            if n_ranks > 1:
-                raise UserError("data.stream=true: it takes one process; use trainer.devices=1")
-            options |= {"seed": self.shuffle_seed, "preprocessing": self.batch_preprocessing}
-            return StreamedMinibatches(self.stream, self.columns, **options)
-        n_rows = len(self.rows["train"])
-        sampler = EpochShuffle(n_rows, self.shuffle_seed, rank=rank, n_ranks=n_ranks)
-        options |= {"rows": self.rows["train"], "preprocessing": self.preprocessing}
-        return Minibatches(*self.on_device(device), sampler=sampler, **options)
-
-    def on_device(self, device: torch.device | None) -> tuple[Tensor, Tensor]:
-        """Features and target of all rows on a device, moved once.
-
-        They stay where they are if they are too large for it, or still to be preprocessed.
-        """
-        if device is None or device == self.features.device or self.batch_preprocessing is not None:
-            return self.features, self.targets
-        if self.moved is None or self.moved[0].device != device:
-            n_bytes = self.features.nbytes + self.targets.nbytes
-            if n_bytes > _GPU_FRACTION * free_memory(device):
-                return self.features, self.targets
-            self.moved = self.features.to(device), self.targets.to(device)
-        return self.moved
+    dataset: Dataset
 
     def train_dataloader(self) -> BatchIterator:
-        """For Lightning: the training rows, on the trainer's device."""
-        return self.train_minibatches(self._device())
+        """The training rows."""
+        if trainer := self.trainer:
+            self.dataset.rank, self.dataset.n_ranks = trainer.global_rank, trainer.world_size
+        return self.dataset.train_minibatches(self._device())
 
     def val_dataloader(self) -> Minibatches:
-        """For Lightning: the validation rows, on the trainer's device."""
-        return self.minibatches("validation", self._device())
+        """The validation rows."""
+        return self._in_order("validation")
 
     def test_dataloader(self) -> Minibatches:
-        """For Lightning: the test rows in order, on the trainer's device; also to predict."""
-        return self.minibatches("test", self._device())
+        """The test rows in order; also to predict."""
+        return self._in_order("test")
 
     predict_dataloader = test_dataloader
+
+    def _in_order(self, split: Split) -> Minibatches:
+        """The rows of a split."""
+        return self.dataset.minibatches(split, self._device())
 
     def _device(self) -> torch.device | None:
         """Where the trainer's network is; None if there is no trainer."""
         return self.trainer.strategy.root_device if self.trainer else None
 
-    def count_rows(self) -> dict[str, int]:
-        """How many rows each split has."""
-        counts: dict[str, int] = {split: len(rows) for split, rows in self.rows.items()}
-        if self.stream is not None:
-            counts["train"] = sum(self.stream.n_training)
-        return counts
-
-    def describe(self) -> str:
-        """What was read, in one line: rows, features by kind, missing values and the task.
-
-        Of a table that is streamed, kinds and missing values are those of the rows in memory.
-
-        >>> from multilayer import BuiltinData
-        >>> data = BuiltinData(name="iris")
-        >>> data.setup()
-        >>> data.describe()
-        'train 104, validation 23, test 23 rows; 4 numbers; multiclass, 3 classes'
-        """
-        rows = ", ".join(f"{split} {n:,}" for split, n in self.count_rows().items())
-        columns = self.columns
-        classes = f", {len(columns.classes)} classes" if columns.classes else ""
-        sample = f"training rows are streamed, {len(self.rows['train']):,} of them kept as a sample"
-        parts = [
-            f"{rows} rows",
-            sample if self.stream else "",
-            columns.describe(self.preprocessing.n_encoded_labels),
-            self.missing_summary,
-            f"{columns.task}{classes}",
-        ]
-        return "; ".join(filter(None, parts))
+    def _share_preprocessing(self) -> None:
+        """Give the module the preprocessing, before callbacks that copy the module are set up."""
+        module: Any = self.trainer.lightning_module if self.trainer else None
+        if hasattr(module, "take_preprocessing"):
+            module.take_preprocessing(self.dataset.preprocessing)
 
 
-def overridden_loader(kind: Any) -> str | None:
-    """The method by which a data set changes its minibatches; None if it yields plain rows."""
-    for name in dir(DataModule):  # among them Lightning's, such as `on_after_batch_transfer`
-        is_loader = "batch" in name or name in ("train_dataloader", "val_dataloader")
-        if is_loader and getattr(kind, name, None) is not getattr(DataModule, name):
-            return name
-    return None
+class _Adapted(_Loaders):
+    """Any data set for a trainer; its attributes are the data set's."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__()
+        self.dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        if "dataset" not in vars(self):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, split and preprocess, once; Lightning calls it before each of its stages."""
+        self.dataset.setup(stage)
+        self._share_preprocessing()
+
+
+class DataModule(Dataset, _Loaders):
+    """A data set that is a `LightningDataModule` too: subclass it and write `load`."""
+
+    @property
+    def dataset(self) -> Dataset:  # type: ignore[override]
+        """The data set itself."""
+        return self
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, split and preprocess, once; Lightning calls it before each of its stages."""
+        super().setup(stage)
+        self._share_preprocessing()
+
+
+class BuiltinData(BuiltinDataset, DataModule):
+    """`BuiltinDataset` for a `pytorch_lightning.Trainer`."""
+
+
+class TableData(TableDataset, DataModule):
+    """`TableDataset` for a `pytorch_lightning.Trainer`."""
+
+
+class IdxData(IdxDataset, DataModule):
+    """`IdxDataset` for a `pytorch_lightning.Trainer`."""
+
+
+class PassClassData(PassClassDataset, DataModule):
+    """`PassClassDataset` for a `pytorch_lightning.Trainer`."""
+
+
+def as_datamodule(dataset: Dataset) -> pl.LightningDataModule:
+    """A data set for a `pytorch_lightning.Trainer`, which looks for its attributes there too.
+
+    >>> data = as_datamodule(BuiltinDataset(name="iris"))
+    >>> data.setup()
+    >>> data.columns.n_outputs
+    3
+    """
+    return dataset if isinstance(dataset, DataModule) else _Adapted(dataset)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from multilayer.core.errors import UserError
-from multilayer.data.datamodule import DataModule
+from multilayer.data.dataset import Dataset
 from multilayer.data.table import Columns, Table, concat_splits
 from multilayer.nn.losses import Task
 
@@ -22,7 +22,7 @@ _TRAINING = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 _TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
-class IdxData(DataModule):
+class IdxDataset(Dataset):
     """The images in a folder with MNIST's files, plain or compressed by gzip.
 
     The test rows are those of the `t10k` files if there are any; otherwise they are taken from the
@@ -31,7 +31,7 @@ class IdxData(DataModule):
     Args:
         path: The folder, with `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or with
             `.gz` appended to the names.
-        split: The arguments of `DataModule`.
+        split: The arguments of `Dataset`.
     """
 
     def __init__(self, *, path: str, **split: Any) -> None:

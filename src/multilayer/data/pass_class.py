@@ -2,12 +2,12 @@
 
 import torch
 
-from multilayer.data.datamodule import DataModule
+from multilayer.data.dataset import Dataset
 from multilayer.data.table import Columns, Table
 
 
-class PassClassData(DataModule):
-    """Students, and whether they passed; the arguments are those of `DataModule`.
+class PassClassDataset(Dataset):
+    """Students, and whether they passed; the arguments are those of `Dataset`.
 
     Two features: the number of lectures attended (0 to 25) and the hours spent on the final
     project (0 to 50). Lectures and project compensate for each other only in part, so that the

@@ -9,7 +9,7 @@ import polars as pl
 import torch
 
 from multilayer.core.errors import unknown_name
-from multilayer.data.datamodule import DataModule
+from multilayer.data.dataset import Dataset
 from multilayer.data.table import Columns, Table
 from multilayer.nn.losses import Task
 
@@ -69,17 +69,17 @@ _FEATURES: dict[str, list[str]] = {
 """The names of the columns, which are not in the files."""
 
 
-class BuiltinData(DataModule):
+class BuiltinDataset(Dataset):
     """One of scikit-learn's data sets.
 
     Args:
         name: "digits", "breast_cancer", "wine", "iris" or "diabetes".
-        split: The arguments of `DataModule`.
+        split: The arguments of `Dataset`.
 
     Raises:
         ValueError: For any other name.
 
-    >>> data = BuiltinData(name="iris", split_seed=0)
+    >>> data = BuiltinDataset(name="iris", split_seed=0)
     >>> data.setup()
     >>> data.columns.classes
     ['setosa', 'versicolor', 'virginica']

@@ -11,7 +11,7 @@ import polars as pl
 
 from multilayer.core.errors import UserError, quoted
 from multilayer.data.batches import prefetch
-from multilayer.data.datamodule import DataModule
+from multilayer.data.dataset import Dataset
 from multilayer.data.parquet_stream import ParquetStream
 from multilayer.data.table import Columns, Split, Table, concat_splits
 from multilayer.data.table_builder import Float64NeededError, TableBuilder, encode_table
@@ -23,7 +23,7 @@ from multilayer.nn.losses import Task
 log = logging.getLogger(__name__)
 
 
-class TableData(DataModule):
+class TableDataset(Dataset):
     """The table in a CSV, TSV, Parquet or Arrow file, or in several.
 
     Args:
@@ -42,7 +42,7 @@ class TableData(DataModule):
         categorical_encoding: "onehot", or "embedding" for vectors that the network learns.
         stream: Whether the training rows are read while the network trains; for Parquet that is
             larger than memory.
-        split: The arguments of `DataModule`.
+        split: The arguments of `Dataset`.
 
     Raises:
         ValueError: For arguments that do not go together.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from multilayer.core.errors import interrupt_behind
 from multilayer.data import Minibatches
-from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+from multilayer.data.dataset import EVALUATION_BATCH_SIZE
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack

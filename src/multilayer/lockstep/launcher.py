@@ -17,7 +17,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.core.errors import UserError, first_line, print_failure, raise_all
-from multilayer.data import DataModule
+from multilayer.data import Dataset
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
@@ -76,7 +76,7 @@ class Launch:
                 self.train_planned(plan, jobs, data, progress)
 
     def train_planned(
-        self, plan: Plan, jobs: Sequence[Job], data: DataModule, progress: SweepProgress
+        self, plan: Plan, jobs: Sequence[Job], data: Dataset, progress: SweepProgress
     ) -> None:
         """Train jobs that were to be one stack: as several where their networks differ."""
         ready, broken = prepare_jobs(jobs, data)

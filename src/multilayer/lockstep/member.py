@@ -22,7 +22,7 @@ from torch.optim import SGD, Optimizer
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
-from multilayer.data import Minibatches
+from multilayer.data import Minibatches, as_datamodule
 from multilayer.stacking.block import Block, Layout
 from multilayer.stacking.compat import difference
 from multilayer.stacking.dropout import key_generator
@@ -126,7 +126,7 @@ class Member:
         """Let callbacks find the data in the trainer, and checkpoints the minibatches given."""
         training, loop = self.training, self.trainer.fit_loop
         validation = training.data.minibatches("validation")
-        self.trainer.datamodule = training.data  # type: ignore[attr-defined]
+        self.trainer.datamodule = as_datamodule(training.data)  # type: ignore[attr-defined]
         loop._combined_loader = CombinedLoader(self.minibatches, "max_size_cycle")
         loop.max_batches = limited_batches(training.config["trainer"], len(self.minibatches))
         loop.epoch_loop.val_loop._combined_loader = CombinedLoader(validation, "sequential")

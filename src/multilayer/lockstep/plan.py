@@ -22,8 +22,8 @@ from pytorch_lightning.callbacks import (
 
 from multilayer.callbacks import LearningRate
 from multilayer.core.device import choose_device, free_memory
-from multilayer.data import DataModule
-from multilayer.data.datamodule import overridden_loader
+from multilayer.data import Dataset
+from multilayer.data.dataset import overridden_loader
 from multilayer.lockstep.member import HOOKS, KNOWN, SHOWN_FOR_ALL
 from multilayer.stacking.optimizers import STACKED
 from multilayer.training.epoch_callback import EpochCallback
@@ -118,7 +118,7 @@ class Plan:
     broken: jobs that cannot be trained, each with the error.
     """
 
-    stacks: list[tuple[list[Job], DataModule]]
+    stacks: list[tuple[list[Job], Dataset]]
     alone: list[tuple[Job, str]]
     broken: list[tuple[Job, Exception]]
 
@@ -159,7 +159,7 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
             plan.alone.append((job, reason))
         else:
             groups.setdefault(_what_must_be_the_same(job.config), []).append(job)
-    read: dict[str, DataModule] = {}
+    read: dict[str, Dataset] = {}
     for group in groups.values():
         try:
             data = _read_once(group[0].config, read)
@@ -173,7 +173,7 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     return plan
 
 
-def _read_once(config: Config, read: dict[str, DataModule]) -> DataModule:
+def _read_once(config: Config, read: dict[str, Dataset]) -> Dataset:
     """The data of a config, which groups share that differ in something else.
 
     read: what was read before, by its node.
@@ -249,7 +249,7 @@ def _hook_problem(name: str, node: Config | None) -> str | None:
     return None
 
 
-def _members_that_fit(config: Config, data: DataModule) -> int:
+def _members_that_fit(config: Config, data: Dataset) -> int:
     """How many members the memory of the device takes, by a share of what is free."""
     columns = data.columns
     n_weights = count_weights(config, columns, data.preprocessing)

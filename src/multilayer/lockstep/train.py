@@ -9,7 +9,7 @@ from typing import Any, get_args
 import torch
 
 from multilayer.core.errors import UserError
-from multilayer.data import DataModule
+from multilayer.data import Dataset
 from multilayer.data.split import Split
 from multilayer.lockstep.engine import fit_stack
 from multilayer.lockstep.member import Member
@@ -57,7 +57,7 @@ def train_stack_of_one(
 
 
 def prepare_jobs(
-    jobs: Sequence[Job], data: DataModule
+    jobs: Sequence[Job], data: Dataset
 ) -> tuple[list[tuple[Job, Training]], list[tuple[Job, Exception]]]:
     """Build what each job needs, with nothing written; returns those that are ready, and others.
 

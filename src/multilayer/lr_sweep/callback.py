@@ -17,8 +17,8 @@ from rich.console import Console
 from multilayer.callbacks.progress import bar_of
 from multilayer.core.errors import UserError
 from multilayer.core.files import write_text
-from multilayer.data import DataModule
-from multilayer.data.datamodule import overridden_loader
+from multilayer.data import Dataset
+from multilayer.data.dataset import overridden_loader
 from multilayer.lr_sweep.analysis import LearningRateResult, analyze_ramps, analyze_sweep
 from multilayer.lr_sweep.plot import draw
 from multilayer.lr_sweep.run import run_ramp, run_trials
@@ -134,7 +134,7 @@ class LearningRateSweep(EpochCallback):
         return self.entries
 
     def _find_on_rank_zero(
-        self, record: LightningRecord, module: SupervisedModule, data: DataModule
+        self, record: LightningRecord, module: SupervisedModule, data: Dataset
     ) -> float:
         """Find the rate in the first of several processes, and send it to the others."""
         trainer = record.trainer
@@ -152,7 +152,7 @@ class LearningRateSweep(EpochCallback):
         return found
 
     def find(
-        self, trainer: pl.Trainer, module: SupervisedModule, data: DataModule
+        self, trainer: pl.Trainer, module: SupervisedModule, data: Dataset
     ) -> LearningRateResult:
         """Run the trials and analyze them; the module is left as it is."""
         start, is_sweep = perf_counter(), self.method == "sweep"
@@ -218,7 +218,7 @@ def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and value >= least
 
 
-def _check_supported(trainer: pl.Trainer, module: SupervisedModule, data: DataModule) -> None:
+def _check_supported(trainer: pl.Trainer, module: SupervisedModule, data: Dataset) -> None:
     """Raise `UserError` where a trial would not be the beginning of the real training."""
     kind, base = type(module), SupervisedModule
     changed = [each for each in _METHODS if getattr(kind, each) is not getattr(base, each)]

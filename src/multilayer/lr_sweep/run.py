@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from multilayer.data import DataModule
+from multilayer.data import Dataset
 from multilayer.data.batches import Minibatch
 from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec
 from multilayer.stacking.block import Block, Step, make_block
@@ -28,7 +28,7 @@ _MAX_ROWS_PER_STEP = 2**18
 """Rows of all trials of a block together: the memory of a step grows with them."""
 
 
-def run_trials(trials: Sequence[Trial], spec: TrialSpec, data: DataModule) -> Iterator[TrialLosses]:
+def run_trials(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> Iterator[TrialLosses]:
     """Train the trials, stacked if possible; their modules are left as they are.
 
     Args:
@@ -49,7 +49,7 @@ def run_trials(trials: Sequence[Trial], spec: TrialSpec, data: DataModule) -> It
     return _run_sequential(trials, spec)
 
 
-def _why_sequential(trials: Sequence[Trial], data: DataModule) -> str | None:
+def _why_sequential(trials: Sequence[Trial], data: Dataset) -> str | None:
     """Why the networks cannot be a stack; None where they can."""
     optimizer = type(trials[0].make_optimizer())
     if optimizer not in STACKED:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
 from multilayer.core.errors import UserError
-from multilayer.data import DataModule
+from multilayer.data import Dataset
 from multilayer.data.batches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
 from multilayer.stacking.compat import freeze_unused_parameters
@@ -64,7 +64,7 @@ class TrialSpec:
     num_threads: int | str = "auto"
 
     @classmethod
-    def of(cls, trainer: pl.Trainer, data: DataModule, **options: Any) -> Self:
+    def of(cls, trainer: pl.Trainer, data: Dataset, **options: Any) -> Self:
         """The spec of a whole training that is about to begin.
 
         Minibatches of several processes or accumulation steps are one larger minibatch. Data that
@@ -160,7 +160,7 @@ class TrialLosses(NamedTuple):
 
 def make_trials(
     module: SupervisedModule,
-    data: DataModule,
+    data: Dataset,
     rates: Sequence[float],
     n_seeds: int,
     device: torch.device,

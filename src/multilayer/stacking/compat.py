@@ -25,7 +25,7 @@ from multilayer.stacking.model import LAYER_CONVERSIONS, StackedModel
 from multilayer.stacking.optimizers import stack_optimizer
 
 if TYPE_CHECKING:  # a stack needs torch alone
-    from multilayer.data import DataModule
+    from multilayer.data import Dataset
     from multilayer.training.module import SupervisedModule
 
 _TENSORS_AND_LAYERS = ("_parameters", "_buffers", "_modules")
@@ -175,7 +175,7 @@ class CannotStackError(Exception):
     """Jobs that were to be one stack have to train alone; the message says why."""
 
 
-def check_stackable(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
+def check_stackable(modules: Sequence["SupervisedModule"], data: "Dataset") -> None:
     """Take a step of the first two with two rows, which changes no weights.
 
     Raises `CannotStackError` where a stack computes something else than the modules by themselves,
@@ -191,13 +191,13 @@ def check_stackable(modules: Sequence["SupervisedModule"], data: "DataModule") -
         ) from error
 
 
-def _two_rows(data: "DataModule", device: torch.device) -> tuple[Tensor, Tensor]:
+def _two_rows(data: "Dataset", device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows to try a network on."""
     features, target = data.split_tensors("train", at_most=2)
     return features.to(device), target.to(device)
 
 
-def freeze_unused_parameters(modules: Sequence["SupervisedModule"], data: "DataModule") -> None:
+def freeze_unused_parameters(modules: Sequence["SupervisedModule"], data: "Dataset") -> None:
     """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it."""
     features, target = _two_rows(data, modules[0].device)
     own = deepcopy(modules[0]).train()

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from multilayer.core.errors import UserError, did_you_mean, first_line
 from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
-from multilayer.data import DataModule
+from multilayer.data import Dataset
 from multilayer.data.batches import BatchIterator
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
@@ -19,7 +19,7 @@ from multilayer.training.steps import limited_batches, steps_per_epoch
 
 
 def check_training(
-    config: dict[str, Any], callbacks: Sequence[Any], data: DataModule, n_steps: int
+    config: dict[str, Any], callbacks: Sequence[Any], data: Dataset, n_steps: int
 ) -> None:
     """Check that a training can come to its end with a best epoch, whatever its network.
 
@@ -39,7 +39,7 @@ def check_training(
 
 
 def _check_validations(
-    config: dict[str, Any], callbacks: Sequence[Any], data: DataModule, n_steps: int
+    config: dict[str, Any], callbacks: Sequence[Any], data: Dataset, n_steps: int
 ) -> None:
     """Check that a training is validated at least once if a callback or a schedule relies on it.
 
@@ -82,7 +82,7 @@ def check_batch_normalization(network: nn.Module, minibatches: BatchIterator) ->
         )
 
 
-def _check_monitor(monitor: str, mode: str, data: DataModule) -> None:
+def _check_monitor(monitor: str, mode: str, data: Dataset) -> None:
     """Raise `UserError` for a metric that cannot decide which epoch is best, as `SPLIT/NAME`."""
     task = data.columns.task
     names = ("loss", *METRICS[task])

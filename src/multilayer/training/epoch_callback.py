@@ -16,7 +16,7 @@ from torch import Tensor
 from multilayer.core.errors import UserError
 
 if TYPE_CHECKING:
-    from multilayer.data import DataModule
+    from multilayer.data import Dataset
     from multilayer.data.batches import Minibatch
     from multilayer.data.split import Split
 
@@ -136,7 +136,7 @@ class Record(Protocol):
     n_processes: int
     log_every_n_steps: int
     writes_files: bool
-    data: "DataModule"
+    data: "Dataset"
 
     @property
     def n_runs(self) -> int:

@@ -8,7 +8,7 @@ import torch
 
 from multilayer.core.errors import UserError, first_line
 from multilayer.data.batches import Minibatches, preprocess_table
-from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+from multilayer.data.dataset import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
 from multilayer.data.table_builder import encode_table
 from multilayer.data.tabular import read_frame_like

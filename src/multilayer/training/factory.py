@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from multilayer.core.device import accelerator_problem, choose_device, size_problems
 from multilayer.core.errors import UserError, raise_all
-from multilayer.data import DataModule, Preprocessing
+from multilayer.data import Dataset, Preprocessing
 from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import Task, loss_for_task
@@ -29,7 +29,7 @@ from multilayer.training.runtime import set_threads
 Config = dict[str, Any]
 
 
-def check_components(config: Config) -> DataModule:
+def check_components(config: Config) -> Dataset:
     """Check what can be checked before any data is read, by building it.
 
     The network is built on torch's meta device, where weights take neither memory nor time.
@@ -80,15 +80,15 @@ def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing
 
 def make_data(
     config: Config, preprocessing: Preprocessing | None = None, known: Columns | None = None
-) -> DataModule:
-    """The DataModule, which has not read anything yet.
+) -> Dataset:
+    """The Dataset, which has not read anything yet.
 
     Args:
         config: the run's config.
         preprocessing: a fitted one, to use instead of fitting another.
         known: the columns of an earlier training on the same data.
     """
-    data: DataModule = instantiate("data", config["data"], preprocessing=preprocessing)
+    data: Dataset = instantiate("data", config["data"], preprocessing=preprocessing)
     data.known_columns = known
     return data
 
@@ -162,7 +162,7 @@ def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Mo
         raise UserError(f"loss: {error}") from error
 
 
-def _balance_class_weights(config: Config, data: DataModule) -> Config:
+def _balance_class_weights(config: Config, data: Dataset) -> Config:
     """The config with numbers for `loss.class_weights=balanced`: n / (n_classes * class count).
 
     All classes then have the same weight in total, however few training rows they have.
@@ -204,7 +204,7 @@ def make_scheduler(config: Config, *, n_steps: int) -> Any:
     return instantiate("scheduler", config["scheduler"]["scheduler"], values)
 
 
-def make_trained_module(config: Config, data: DataModule, n_steps: int) -> SupervisedModule:
+def make_trained_module(config: Config, data: Dataset, n_steps: int) -> SupervisedModule:
     """The module to be trained; its weights and all later random numbers follow from the seed.
 
     Args:

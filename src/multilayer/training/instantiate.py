@@ -18,7 +18,7 @@ from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line
 from multilayer.core.renamed import current_key
 from multilayer.core.text import as_override
-from multilayer.data import DataModule
+from multilayer.data import Dataset
 from multilayer.nn.losses import AutoLoss
 from multilayer.runs.config import expand_env
 from multilayer.training.epoch_callback import EpochCallback
@@ -33,7 +33,7 @@ _ALLOWED = (
 )
 """Packages that a run folder's or checkpoint's config may name, besides those the user trusts."""
 
-_REBUILT_TO_PREDICT = (nn.Module, DataModule, AutoLoss)
+_REBUILT_TO_PREDICT = (nn.Module, Dataset, AutoLoss)
 """The classes that evaluating and predicting instantiate from such a config."""
 
 _REBUILT_TO_RESUME: dict[str, tuple[type, ...]] = {

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from multilayer.core.errors import UserError
 from multilayer.core.metric_names import NEEDED
-from multilayer.data import DataModule
+from multilayer.data import Dataset
 from multilayer.runs.checkpoint import CheckpointFiles
 from multilayer.training.checks import check_averaging
 from multilayer.training.epoch import copy_weights, holding, is_fitting, is_streamed, log_in_fit
@@ -276,7 +276,7 @@ class LightningRecord(Record):
         return stops or enough_epochs or 0 <= trainer.max_steps <= trainer.global_step
 
     @property
-    def data(self) -> DataModule:  # type: ignore[override]
+    def data(self) -> Dataset:  # type: ignore[override]
         """The trainer's; `UserError` where it is not one of multilayer's."""
         return require_supervised(self.trainer, self.module)[1]
 
@@ -339,17 +339,18 @@ class LightningRecord(Record):
 
 def require_supervised(
     trainer: pl.Trainer, module: pl.LightningModule
-) -> tuple[SupervisedModule, DataModule]:
+) -> tuple[SupervisedModule, Dataset]:
     """The module and the data of a trainer.
 
     Raises:
         UserError: where they are not of multilayer's classes.
     """
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(module, SupervisedModule) or not isinstance(data, DataModule):
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    data = getattr(datamodule, "dataset", None)
+    if not isinstance(module, SupervisedModule) or not isinstance(data, Dataset):
         raise UserError(
             "callbacks diagnostics, figures and lr_sweep need multilayer's SupervisedModule and "
-            f"DataModule, got {type(module).__name__} and {type(data).__name__}"
+            f"DataModule, got {type(module).__name__} and {type(datamodule).__name__}"
         )
     return module, data
 

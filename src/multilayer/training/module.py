@@ -59,7 +59,7 @@ class SupervisedModule(EpochModule, ABC):
     """Trains any `nn.Module` that maps features `(B, n_features)` to outputs `(B, n_outputs)`.
 
     `forward` takes raw columns, and so do training, validation, test and prediction, with targets
-    in their own units. Only the minibatches of a `DataModule` are already preprocessed.
+    in their own units. Only the minibatches of a `Dataset` are already preprocessed.
 
     Args:
         network: the `nn.Module`.
@@ -69,7 +69,7 @@ class SupervisedModule(EpochModule, ABC):
         scheduler_interval: "epoch" or "step", how often the schedule moves.
         monitor: the metric that `ReduceLROnPlateau` follows.
         preprocessing: fitted, from raw columns to features. None takes over that of the first
-            `DataModule`, or its loaders, that the module is used with before it learns from other
+            `Dataset`, or its loaders, that the module is used with before it learns from other
             rows; features from elsewhere are unchanged.
         metadata: plain data that is saved in checkpoints, under the key "multilayer".
         kept_bytes: how many bytes the outputs and targets of a training epoch may take; the metrics
@@ -140,7 +140,7 @@ class SupervisedModule(EpochModule, ABC):
     def configure_callbacks(self) -> list[pl.Callback]:
         """Take over the preprocessing of loaders before callbacks copy the module.
 
-        Lightning calls this first; a `DataModule` may not be fitted until its `setup`.
+        Lightning calls this first; a `Dataset` may not be fitted until its `setup`.
         """
         for fitted in _preprocessings_of(self.trainer):
             self.take_preprocessing(fitted)
@@ -383,7 +383,7 @@ def _at_least_float32(output: Tensor) -> Tensor:
 
 
 def _preprocessings_of(data: Any) -> list[Preprocessing]:
-    """The preprocessings of some loaders, or of the loaders or `DataModule` of a trainer."""
+    """The preprocessings of some loaders, or of the loaders or `Dataset` of a trainer."""
     if isinstance(data, pl.Trainer):
         # `Trainer.fit(module, loaders)` and the like put them into the loops' `_data_source`, and
         # nowhere public before Lightning iterates over them. If a later Lightning moves them,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from multilayer.core.errors import UserError, quoted
 from multilayer.data.batches import preprocess_features
-from multilayer.data.datamodule import EVALUATION_BATCH_SIZE
+from multilayer.data.dataset import EVALUATION_BATCH_SIZE
 from multilayer.data.table import Columns
 from multilayer.data.table_builder import encode_features
 from multilayer.data.table_files import check_input, check_output

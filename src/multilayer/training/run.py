@@ -15,7 +15,7 @@ import torch
 
 from multilayer.core.errors import UserError, interrupt_behind
 from multilayer.core.files import explain_write_error
-from multilayer.data import DataModule
+from multilayer.data import Dataset, as_datamodule
 from multilayer.data.split import Split
 from multilayer.runs.config import expand_env
 from multilayer.runs.folder import Metrics, RunFolder, describe_failure, start_manifest
@@ -61,7 +61,7 @@ class Training:
 
     config: dict[str, Any]
     run: RunFolder
-    data: DataModule
+    data: Dataset
     module: SupervisedModule
     trainer: pl.Trainer
     manifest: dict[str, Any]
@@ -161,7 +161,7 @@ def prepare(
     config: dict[str, Any],
     folder: str | Path,
     overrides: Sequence[str],
-    data: DataModule,
+    data: Dataset,
     *,
     quiet: bool,
     resumed: Resumed | None = None,
@@ -172,7 +172,7 @@ def prepare(
     trainer = make_trainer(config, run, quiet=quiet)
     run.writes = trainer.is_global_zero
     run.check_is_free()
-    data.trainer = trainer
+    data.rank, data.n_ranks = trainer.global_rank, trainer.world_size
     n_done = resumed.n_done if resumed else (0, 0)
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
     check_training(config, unwrapped_callbacks(trainer), data, n_steps)
@@ -234,7 +234,7 @@ def _fit(training: Training) -> None:
     try:
         trainer.fit(
             training.module,
-            training.data,
+            as_datamodule(training.data),
             ckpt_path=resumed.path if resumed else None,
             weights_only=True,
         )
@@ -253,7 +253,7 @@ def _evaluate(training: Training) -> Metrics:
     return {split: module.evaluate(data.minibatches(split, device)) for split in get_args(Split)}
 
 
-def _describe_start(data: DataModule, trainer: pl.Trainer) -> dict[str, Any]:
+def _describe_start(data: Dataset, trainer: pl.Trainer) -> dict[str, Any]:
     """The manifest's entries about data and device."""
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

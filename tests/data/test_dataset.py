@@ -1,0 +1,48 @@
+"""Where the rows of a data set are."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from multilayer.data import BuiltinDataset
+
+ELSEWHERE = torch.device("meta")  # stands for a GPU; what is there has a shape and no values
+
+
+def set_up(free: int, monkeypatch: pytest.MonkeyPatch) -> BuiltinDataset:
+    """The iris data set, on a machine whose device has so many bytes free."""
+    monkeypatch.setattr("multilayer.data.dataset.free_memory", lambda device: free)
+    data = BuiltinDataset(name="iris", batch_size=64)
+    data.setup()
+    return data
+
+
+def test_a_table_that_fits_lives_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is moved once, for all splits and epochs."""
+    data = set_up(10**6, monkeypatch)
+    first, second = data.train_minibatches(ELSEWHERE), data.minibatches("test", ELSEWHERE)
+    assert first.features.device == ELSEWHERE
+    assert first.features is second.features
+    assert first.target is second.target
+    assert data.features.device.type == "cpu"
+
+
+def test_a_table_too_large_for_the_device_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its minibatches are moved one by one."""
+    data = set_up(150 * 5 * 4, monkeypatch)
+    minibatches = data.train_minibatches(ELSEWHERE)
+    assert minibatches.features is data.features
+    assert {x.device for x, _ in minibatches} == {ELSEWHERE}
+
+
+def test_a_data_set_needs_torch_alone() -> None:
+    """Loading, splitting and preprocessing import neither Lightning nor scikit-learn."""
+    code = (
+        "import sys; from multilayer.data import BuiltinDataset; "
+        "data = BuiltinDataset(name='digits'); data.setup(); next(iter(data.train_minibatches())); "
+        "print({'pytorch_lightning', 'torchmetrics', 'sklearn', 'scipy'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
