@@ -30,12 +30,16 @@ def fitted_on(data: Any) -> torch.Tensor:
 
 
 def test_a_plain_data_set_trains_as_the_data_module_of_its_name() -> None:
-    """Row for row; the wrapper has the attributes of the data set, and no others."""
-    data = as_datamodule(BuiltinDataset(name="iris"))
+    """Row for row; the wrapper has the attributes of the data set, which may be set there too."""
+    plain = BuiltinDataset(name="iris")
+    data = as_datamodule(plain)
     assert torch.equal(fitted_on(data), fitted_on(BuiltinData(name="iris")))
     assert data.columns.classes == ["setosa", "versicolor", "virginica"]
     with pytest.raises(AttributeError, match="no attribute 'colums'"):
         _ = data.colums
+    data.batch_size = 16
+    assert plain.batch_size == 16
+    assert len(data.train_dataloader()) == 7
 
 
 def test_a_data_module_is_not_wrapped() -> None:

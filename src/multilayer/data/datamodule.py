@@ -62,6 +62,13 @@ class _Adapted(_Loaders):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:  # as a `BatchSizeFinder` sets one
+        dataset = vars(self).get("dataset")
+        if dataset is not None and hasattr(dataset, name):
+            setattr(dataset, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def setup(self, stage: str | None = None) -> None:
         """Load, split and preprocess, once; Lightning calls it before each of its stages."""
         self.dataset.setup(stage)
