@@ -47,7 +47,7 @@ NEW = {
     "trusted_packages": ["mine"],
     "model": {"_target_": "multilayer.nn.MLP", "n_features": "@n_features"},
     "data": {
-        "_target_": "multilayer.data.TableData",
+        "_target_": "multilayer.data.TableDataset",
         "target": "n_features",
         "drop_columns": ["id"],
         "group_column": "who",
