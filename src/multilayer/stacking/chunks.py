@@ -11,7 +11,7 @@ def epoch_chunks(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
 
     A smaller last one is a call of its own.
 
-    >>> calls(5, batch_size=2)
+    >>> epoch_chunks(5, batch_size=2)
     [(0, 2), (2, 3)]
     """
     n_full, rest = divmod(n_rows, batch_size)
