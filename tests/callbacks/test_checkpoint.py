@@ -22,6 +22,7 @@ class Stops(EpochCallback):
     def stop(self, record: Record) -> None:
         if record.epoch[0] in (0, 2):
             record.stop("that will do")
+            assert record.is_last
 
 
 class LightningStops(pl.Callback):

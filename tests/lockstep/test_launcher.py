@@ -112,6 +112,9 @@ def test_a_single_run_that_cannot_stack_is_refused_at_once(
     config = config_of("trainer.max_steps=2", "engine=lockstep")
     with pytest.raises(UserError, match=r"engine=lockstep: trainer\.max_steps=2; use engine="):
         train(config, tmp_path)
+    config["optimizer"]["lrr"] = 1  # what is wrong comes before what does not stack
+    with pytest.raises(UserError, match=r"^optimizer\.lrr: "):
+        train(config, tmp_path)
     with pytest.raises(UserError, match=r"engine=lockstep: .*\(resume\); use engine=lightning"):
         train(config | {"resume": "runs/x"}, tmp_path)
 

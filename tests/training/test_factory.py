@@ -1,12 +1,15 @@
 """What a training is built of, and what is checked before it."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
@@ -30,6 +33,7 @@ from multilayer.training.factory import (
     make_trained_module,
     make_trainer,
 )
+from multilayer.training.instantiate import instantiate
 from multilayer.training.lightning_adapter import unwrapped_callbacks
 from multilayer.training.module import KEPT_BYTES
 
@@ -248,12 +252,41 @@ def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path)
 
 
 def test_components_that_are_null_are_left_out_and_others_need_a_target() -> None:
-    """Each is named by its key."""
+    """Each is named by its key, and is of a class that its group is for."""
     relu = {"_target_": "torch.nn.ReLU"}
-    (made,) = _make_all("callbacks", {"one": relu, "two": None}, {})
+    (made,) = _make_all("callbacks", {"one": relu, "two": None}, {}, nn.Module)
     assert isinstance(made, nn.ReLU)
     with pytest.raises(UserError, match=r"callbacks\.two: has no _target_; choose the file of"):
-        _make_all("callbacks", {"one": relu, "two": {"patience": 3}}, {})
+        _make_all("callbacks", {"one": relu, "two": {"patience": 3}}, {}, nn.Module)
+    with pytest.raises(
+        UserError, match="one: must be of a subclass of Callback or Logger, got ReL"
+    ):
+        _make_all("callbacks", {"one": relu}, {}, pl.Callback, Logger)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("import numpi", r"No module named 'numpi' \(.*broken\.py, line 2\)"),
+        ("from multilayer import MLQ", r".*attribute.* MLQ.*|cannot import name 'MLQ' .*"),
+        ("def f(:", r"invalid syntax \(broken\.py, line 2\)"),
+        ("", r"module 'half\.broken' has no attribute 'Mine'"),
+        (None, r"module 'half' has no attribute 'broken'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_answered_with_its_own_error(
+    content: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the line of the file, and not as if the file were not there."""
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "__init__.py").touch()
+    if content is not None:
+        (tmp_path / "half" / "broken.py").write_text(f"# mine\n{content}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("half", "half.broken"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    with pytest.raises(UserError, match=rf"^model\._target_=half\.broken\.Mine: {message}"):
+        instantiate("model", {"_target_": "half.broken.Mine"})
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,8 @@ class CachingConfigLoader(ConfigLoaderImpl):
 
     Hydra composes a config from its files for the check of a command line, to learn `hydra.mode`,
     for the run, and twice for each job of a sweep: for its sweeper and for its launcher. That takes
-    0.1 s each time; a config that differs from an earlier one only in keys takes 0.01 s here.
+    0.1 s each time; a config that differs from an earlier one only in what is set, added or deleted
+    below the choices takes 0.01 s here.
 
     Where `resume` names a run, the config starts from that run's own.
     """

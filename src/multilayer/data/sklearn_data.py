@@ -105,7 +105,8 @@ class BuiltinDataset(Dataset):
         else:
             path, is_digits = folder / _FILES[name], name == "digits"
             rows = pl.read_csv(path, has_header=False, skip_rows=not is_digits).to_numpy()
-            features, target = rows[:, :-1].astype(float), rows[:, -1]
+            features = np.ascontiguousarray(rows[:, :-1], dtype=float)
+            target = rows[:, -1]
             # The first line of the others has the numbers of rows and features, then the classes.
             classes = [*"0123456789"] if is_digits else path.read_text().split()[0].split(",")[2:]
         return Table(

@@ -233,6 +233,8 @@ def _hook_problem(name: str, node: Config | None) -> str | None:
     if issubclass(kind, EpochCallback):
         acts = kind.within_epochs == "always"
         return f"callbacks.{name} has a hook in each step (within_epoch)" if acts else None
+    if not issubclass(kind, pl.Callback):
+        return None  # which is refused when it is built
     if issubclass(kind, _CHANGE_TRAINING):
         return f"callbacks.{name} changes the training itself"
     if not kind.__module__.startswith(KNOWN):

@@ -29,7 +29,7 @@ class Stack:
     """Members that train together.
 
     members: all started, on one device, with networks of one shape and the same rows.
-    choice, threads: whether to compile, and how many CPU threads; see `Runner`.
+    choice, threads: whether to compile, and how many CPU threads; see `StepRunner`.
     say: tells the user that the step is compiled.
     """
 

@@ -23,6 +23,7 @@ from multilayer.stacking.compat import (
     freeze_unused_parameters,
     group_compatible,
 )
+from multilayer.training.factory import check_components
 from multilayer.training.run import Result, Training, load_and_build, prepare
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ def train_stack_of_one(
 
     Raises `UserError` where it cannot be.
     """
+    if config["resume"] is None:
+        check_components(config)  # what is wrong is said before what does not stack
     reason = reason_to_be_alone(config)
     if reason:
         raise UserError(f"engine=lockstep: {reason}; use engine=lightning")

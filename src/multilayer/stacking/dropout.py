@@ -14,7 +14,7 @@ _CALL_STEP = 0x27D4EB2F
 class StackedLayer(nn.Module):
     """A layer that another one becomes.
 
-    own_number: the attribute of that other one which each member has its own of.
+    per_member_attr: the attribute of that other one which each member has its own of.
     """
 
     per_member_attr: str | None = None

@@ -47,7 +47,7 @@ class StackedOptimizer(ABC):
         """
 
     def coefficient_names(self) -> tuple[str, ...]:
-        """The names of what `numbers` gives."""
+        """The names of what `coefficients` gives."""
         one = torch.ones(1, 1, dtype=torch.float64)
         return tuple(self.coefficients(dict.fromkeys(self.varying, one), one))
 
@@ -56,7 +56,7 @@ class StackedOptimizer(ABC):
         """What a step takes from the parameters `(K, P)`; `state` is changed in place.
 
         state: in the order of `state_names`.
-        n: what `numbers` gave for this step, each `(K, 1)` in the parameters' dtype.
+        n: what `coefficients` gave for this step, each `(K, 1)` in the parameters' dtype.
         """
 
     def initial_state(self, param: Tensor, groups: Sequence[Group]) -> dict[str, Tensor]:

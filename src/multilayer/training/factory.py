@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
+from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -20,6 +21,7 @@ from multilayer.runs.config import mask_config
 from multilayer.runs.folder import RunFolder
 from multilayer.training.checks import call_factory, check_trainable
 from multilayer.training.epoch import KEPT_BYTES
+from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.history import History
 from multilayer.training.instantiate import argument_problems, instantiate
 from multilayer.training.lightning_adapter import lightning_callbacks
@@ -267,8 +269,8 @@ def make_module(
 def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.Trainer:
     """The Trainer with the callbacks and loggers of the config, which write to the run folder."""
     values = run.placeholders()
-    loggers = _make_all("logger", config["logger"], values)
-    callbacks = _make_all("callbacks", config["callbacks"], values)
+    loggers = _make_all("logger", config["logger"], values, Logger)
+    callbacks = _make_all("callbacks", config["callbacks"], values, pl.Callback, EpochCallback)
     if not loggers:  # Lightning refuses to monitor rates that nothing logs
         callbacks = [item for item in callbacks if not isinstance(item, LearningRateMonitor)]
     if quiet:
@@ -290,13 +292,23 @@ def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.T
     return trainer
 
 
-def _make_all(key: str, group: Config, values: dict[str, str]) -> list[Any]:
-    """The components of a group that has several by name; a null leaves one out."""
+def _make_all(key: str, group: Config, values: dict[str, str], *kinds: type) -> list[Any]:
+    """The components of a group that has several by name; a null leaves one out.
+
+    Raises:
+        UserError: One names no class, or is of none of these kinds.
+    """
     named = {f"{key}.{name}": node for name, node in group.items() if node is not None}
     for name, node in named.items():
         if "_target_" not in node:
             raise UserError(f"{name}: has no _target_; choose the file of {key} that defines it")
-    return [instantiate(name, node, values) for name, node in named.items()]
+    made = {name: instantiate(name, node, values) for name, node in named.items()}
+    for name, component in made.items():
+        if not isinstance(component, kinds):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            found = type(component).__name__
+            raise UserError(f"{name}: must be of a subclass of {expected}, got {found}")
+    return list(made.values())
 
 
 def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:

@@ -3,7 +3,10 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pkgutil import resolve_name
+from traceback import extract_tb
+from types import ModuleType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -130,11 +133,29 @@ def resolve_target(key: str, path: str) -> Any:
     """
     try:
         found = resolve_name(path)
-    except (ImportError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{key}._target_={path}: {error}") from error
+    except (ImportError, SyntaxError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{key}._target_={path}: {_reason_of(error)}") from error
     if not callable(found):
         raise UserError(f"{key}._target_={path}: not a class or function")
     return found
+
+
+def _reason_of(error: Exception) -> str:
+    """Why a name cannot be resolved.
+
+    Where importing a module fails, `pkgutil.resolve_name` says that its package has no such
+    attribute: the module is imported once more for the error, which has the line of the file.
+    """
+    if not (isinstance(error, AttributeError) and isinstance(error.obj, ModuleType)):
+        return str(error)
+    name = f"{error.obj.__name__}.{error.name}"
+    try:
+        import_module(name)
+    except ImportError as hidden:
+        frames = [each for each in extract_tb(hidden.__traceback__) if "<" not in each.filename]
+        if hidden.name != name:
+            return f"{hidden} ({frames[-1].filename}, line {frames[-1].lineno})"
+    return str(error)
 
 
 def argument_problems(config: Node) -> list[str]:

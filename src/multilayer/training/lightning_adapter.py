@@ -271,7 +271,8 @@ class LightningRecord(Record):
     def is_last(self) -> bool:  # type: ignore[override]
         """Whether the training ends with this epoch."""
         trainer, n_epochs = self.trainer, int(self.epoch[0])
-        stops = trainer.should_stop and n_epochs >= (trainer.min_epochs or 0)
+        is_stopped = trainer.should_stop or self.stop_reason is not None
+        stops = is_stopped and n_epochs >= (trainer.min_epochs or 0)
         enough_epochs = trainer.max_epochs not in (None, -1) and n_epochs >= trainer.max_epochs
         return stops or enough_epochs or 0 <= trainer.max_steps <= trainer.global_step
 
