@@ -11,7 +11,7 @@ from multilayer.cli.check import check_command_line
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.schema import _EXTRAS
 from multilayer.runs.folder import RunFolder
-from multilayer.training.factory import _make_all, check_components, make_data, make_trainer
+from multilayer.training.factory import check_components, make_data, make_trainer
 
 COMMANDS = ("train", "evaluate", "predict", "report")
 # What a choice needs in addition to its name to be composed, or for the task that it is for.
@@ -63,7 +63,6 @@ def test_every_choice_composes_and_builds(
     missing = [extra for extra in _EXTRAS.values() if find_spec(extra) is None]
     config["logger"] = {k: node for k, node in config["logger"].items() if k not in missing}
     make_trainer(config, run)
-    _make_all("callbacks", config["callbacks"], run.placeholders())
     if absent:
         pytest.skip(f"built without its device, which this machine lacks: {choice}")
     if choice.removeprefix("logger=") in missing:
