@@ -66,7 +66,9 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "lockstep/seats": [],
         "stacking/runner": [],
         "stacking/dropout": [],
-        "stacking/model": [],
+        "stacking/layers": [],
+        "stacking/model": ["stacking/test_layers"],
+        "stacking/step": ["stacking/test_block"],
     },
     "report": {
         "reports/configs": STATISTICS,

@@ -65,7 +65,7 @@ def test_with_compaction_the_others_are_equal_to_rounding(
     network: str, jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Members move to other places and blocks, and keep their masks of dropout."""
-    monkeypatch.setattr("multilayer.stacking.block.BLOCK_SIZE", 2)
+    monkeypatch.setattr("multilayer.stacking.step._BLOCK_SIZE", 2)
     quiet, trouble = without_and_with_trouble(jobs, *NETWORKS[network])
     for number in (0, 2, 5):
         expected = weights(quiet[number])

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-from multilayer.stacking.block import Block, Layout, Step, make_block
+from multilayer.stacking.block import Block, Layout, make_block
 from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import group_of, stack_optimizer
+from multilayer.stacking.step import Step
 from multilayer.training.module import RegressionModule
 
 RATES = (0.1, 0.5, 0.02)

@@ -5,19 +5,18 @@ import pytest
 import torch
 from torch import nn
 
-from multilayer.stacking.block import Step, make_block
+from multilayer.stacking.block import make_block
 from multilayer.stacking.dropout import HashedDropout, draw_keys, hashed, key_generator
-from multilayer.stacking.model import (
-    StackedModel,
-    _shared_module,
-)
+from multilayer.stacking.layers import LAYER_CONVERSIONS
+from multilayer.stacking.model import StackedModel, _shared_module
 from multilayer.stacking.optimizers import stack_optimizer
+from multilayer.stacking.step import Step
 from multilayer.training.module import RegressionModule
 
 
 def masks(rate: float, n: int) -> torch.Tensor:
     """What dropout keeps of 64 rows by 32 columns, with `n` keys, as 0 and 1."""
-    dropout = _shared_module([nn.Dropout(rate)])
+    dropout = _shared_module([nn.Dropout(rate)], LAYER_CONVERSIONS)
     assert isinstance(dropout, HashedDropout)
     dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
     generator = torch.Generator().manual_seed(0)
@@ -76,7 +75,7 @@ def test_each_use_of_dropout_drops_places_of_its_own(is_one_layer: bool) -> None
 )
 def test_whole_channels_are_dropped(kind: type[nn.Module], shape: tuple[int, ...]) -> None:
     """Of 64 rows with 32 channels; or of 2,048 channels without a minibatch, as torch takes it."""
-    dropout = _shared_module([kind(0.25)])
+    dropout = _shared_module([kind(0.25)], LAYER_CONVERSIONS)
     dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
     dropout.key = torch.tensor([123, 456], dtype=torch.int32)
     found = dropout(torch.ones(shape)).reshape(2048, -1)
@@ -86,7 +85,7 @@ def test_whole_channels_are_dropped(kind: type[nn.Module], shape: tuple[int, ...
 
 def test_dropout_of_all_drops_all() -> None:
     """A rate of 1 is torch's too."""
-    dropout = _shared_module([nn.Dropout(1.0), nn.Dropout(0.5)])
+    dropout = _shared_module([nn.Dropout(1.0), nn.Dropout(0.5)], LAYER_CONVERSIONS)
     dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
     dropout.key = torch.tensor([123, 456], dtype=torch.int32)
     assert dropout(torch.ones(64, 32)).abs().max() == 0
@@ -104,7 +103,7 @@ def test_masks_of_neighbours_and_of_following_steps_are_independent() -> None:
 
 def test_a_hash_is_spread_over_all_values() -> None:
     """A chi-squared test over 256 bins, of high bits."""
-    counts = torch.histc(hashed(torch.zeros(2**16), torch.tensor([5, 9]).int()).double(), bins=256)
+    counts = torch.histc(hashed([2**16], torch.tensor([5, 9]).int()).double(), bins=256)
     expected = 2**16 / 256
     chi_squared = float(((counts - expected) ** 2 / expected).sum())
     assert 255 - 5 * (2 * 255) ** 0.5 < chi_squared < 255 + 5 * (2 * 255) ** 0.5
@@ -113,7 +112,7 @@ def test_a_hash_is_spread_over_all_values() -> None:
 def test_a_hash_is_the_one_that_is_documented() -> None:
     """Written out in whole numbers: a run that is resumed by a later version has the same masks."""
     key = [-1_234_567, 987_654_321]
-    found = hashed(torch.zeros(3, 50), torch.tensor(key, dtype=torch.int32)).flatten().tolist()
+    found = hashed([3, 50], torch.tensor(key, dtype=torch.int32)).flatten().tolist()
     whole = 2**32
     for place, value in enumerate(found):
         bits = (place * 0x9E3779B1 + key[0]) % whole
@@ -140,8 +139,10 @@ def test_keys_are_drawn_one_after_the_other() -> None:
 
 def test_dropout_without_a_rate_is_no_layer_at_all_and_none_drops_in_evaluation() -> None:
     """One member's rate is enough for a layer; the others then keep all."""
-    assert isinstance(_shared_module([nn.Dropout(0.0), nn.Dropout(0.0)]), nn.Identity)
-    dropout = _shared_module([nn.Dropout(0.0), nn.Dropout(0.5)])
+    assert isinstance(
+        _shared_module([nn.Dropout(0.0), nn.Dropout(0.0)], LAYER_CONVERSIONS), nn.Identity
+    )
+    dropout = _shared_module([nn.Dropout(0.0), nn.Dropout(0.5)], LAYER_CONVERSIONS)
     assert isinstance(dropout, HashedDropout)
     assert dropout.key.shape == (2, 2)
     rates = dropout.threshold, dropout.scale
@@ -155,9 +156,23 @@ def test_dropout_without_a_rate_is_no_layer_at_all_and_none_drops_in_evaluation(
 
 def test_a_layer_that_is_used_three_times_has_three_masks() -> None:
     """In one step; the next one begins anew with a key of its own."""
-    dropout = _shared_module([nn.Dropout(0.5)])
+    dropout = _shared_module([nn.Dropout(0.5)], LAYER_CONVERSIONS)
     dropout.threshold, dropout.scale = dropout.threshold[0], dropout.scale[0]
     dropout.key = torch.tensor([1, 2], dtype=torch.int32)
     first, second, third = (dropout(torch.ones(1000)) for _ in range(3))
     for one, other in ((first, second), (second, third), (first, third)):
         assert ((one != 0) == (other != 0)).double().mean() == pytest.approx(0.5, abs=0.08)
+
+
+def test_members_that_go_through_at_once_drop_what_each_would_by_itself() -> None:
+    """With rates and keys of their own."""
+    rates, keys = [0.0, 0.3, 0.9], torch.tensor([[1, 2], [3, 4], [5, 6]], dtype=torch.int32)
+    dropout = _shared_module([nn.Dropout(rate) for rate in rates], LAYER_CONVERSIONS)
+    threshold, scale, x = dropout.threshold, dropout.scale, torch.rand(3, 32, 50)
+    dropout.key = keys
+    together = dropout(x)
+    for k, rate in enumerate(rates):
+        assert (together[k] == 0).double().mean() == pytest.approx(rate, abs=0.04)
+        dropout.threshold, dropout.scale, dropout.key = threshold[k], scale[k], keys[k]
+        dropout.n_calls = 0
+        assert torch.equal(dropout(x[k]), together[k])

@@ -13,12 +13,13 @@ from multilayer.lockstep.member import Member
 from multilayer.lockstep.seats import Seats, compact, in_blocks
 from multilayer.nn.losses import total_weight
 from multilayer.nn.metrics import metrics_of
-from multilayer.stacking.block import Block, Step, make_block
+from multilayer.stacking.block import Block, make_block
 from multilayer.stacking.chunks import chunk_rows, epoch_chunks
 from multilayer.stacking.dropout import draw_keys
 from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.runner import StepRunner
+from multilayer.stacking.step import Step
 from multilayer.training.epoch import prefix_names, weighted_mean
 from multilayer.training.steps import limited_batches
 

@@ -14,13 +14,14 @@ from torch.nn.utils import clip_grad_norm_
 from multilayer.data import Dataset
 from multilayer.data.batches import Minibatch
 from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec
-from multilayer.stacking.block import Block, Step, make_block
+from multilayer.stacking.block import Block, make_block
 from multilayer.stacking.chunks import chunk_rows, epoch_chunks
 from multilayer.stacking.compat import CannotStackError, check_stackable, group_compatible
 from multilayer.stacking.dropout import draw_keys, key_generator
 from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
 from multilayer.stacking.runner import StepRunner
+from multilayer.stacking.step import Step
 
 log = logging.getLogger(__name__)
 

@@ -54,7 +54,7 @@ def _embedding_width(n_labels: int) -> int:
     return int(min(50, ceil(1.6 * n_labels**0.56)))
 
 
-class _NumberEmbeddings(nn.Module):
+class NumberEmbeddings(nn.Module):
     """A vector for each number, made of periodic functions of it whose frequencies are learnt.
 
     Periodic, linear, relu: "PLR" of Gorishniy, Rubachev and Babenko 2022, by the authors' package.
@@ -124,4 +124,4 @@ class PLRMLP(MLP):
         )
         d_first = n_numbers * d_embedding + n_features - n_numbers
         super().__init__(d_first, n_outputs, **mlp)
-        self.insert(0, _NumberEmbeddings(embeddings))
+        self.insert(0, NumberEmbeddings(embeddings))

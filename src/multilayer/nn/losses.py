@@ -67,20 +67,13 @@ class BinaryCrossEntropy(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits and targets `(B,)` to the mean loss."""
         check_outputs("binary", logits, target, values=target.device.type == "cpu")
-        return binary_cross_entropy(logits, target, self.label_smoothing, self.weight)
-
-
-def binary_cross_entropy(
-    logits: Tensor, target: Tensor, label_smoothing: float | Tensor, weight: Tensor | None
-) -> Tensor:
-    """The loss of `BinaryCrossEntropy`, from `(B,)` to a scalar."""
-    smoothed = target.to(logits.dtype) * (1 - label_smoothing) + label_smoothing / 2
-    if weight is None:
-        return F.binary_cross_entropy_with_logits(logits, smoothed)
-    # The term of each class has that class's weight, as in torch's softmax cross entropy.
-    loss = weight[1] * smoothed * F.softplus(-logits)
-    loss = loss + weight[0] * (1 - smoothed) * F.softplus(logits)
-    return loss.sum() / weight[target.long()].sum()
+        smoothed = target.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
+        if self.weight is None:
+            return F.binary_cross_entropy_with_logits(logits, smoothed)
+        # The term of each class has that class's weight, as in torch's softmax cross entropy.
+        loss = self.weight[1] * smoothed * F.softplus(-logits)
+        loss = loss + self.weight[0] * (1 - smoothed) * F.softplus(logits)
+        return loss.sum() / self.weight[target.long()].sum()
 
 
 def squeeze_single(output: Tensor) -> Tensor:

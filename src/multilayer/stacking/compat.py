@@ -20,9 +20,11 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from multilayer.core.errors import first_line
-from multilayer.stacking.block import Step, make_block
-from multilayer.stacking.model import LAYER_CONVERSIONS, StackedModel
+from multilayer.stacking.block import make_block
+from multilayer.stacking.layers import per_member_attr
+from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import stack_optimizer
+from multilayer.stacking.step import Step
 
 if TYPE_CHECKING:  # a stack needs torch alone
     from multilayer.data import Dataset
@@ -71,10 +73,10 @@ def difference(first: nn.Module, other: nn.Module, *, in_all: bool = False) -> s
         return "the shapes of their weights"
     names, other_names = _names_of(first), _names_of(other)
     for name, layer in layers.items():
-        taken = LAYER_CONVERSIONS.get(type(layer))
+        own = per_member_attr(layer)
         mine, its = vars(layer), vars(others[name])
         for attribute in dict.fromkeys([*mine, *its]):
-            is_own = taken is not None and attribute == taken.per_member_attr and not in_all
+            is_own = attribute == own and not in_all
             if attribute in _TENSORS_AND_LAYERS or is_own:
                 continue
             pair = mine.get(attribute, _MISSING), its.get(attribute, _MISSING)

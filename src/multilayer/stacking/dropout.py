@@ -1,6 +1,7 @@
 """Dropout in a stack: each member's masks follow from its own keys, not from who else is there."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,18 @@ _CALL_STEP = 0x27D4EB2F
 
 
 class StackedLayer(nn.Module):
-    """A layer that another one becomes.
+    """A layer that another one becomes in a stack.
 
-    per_member_attr: the attribute of that other one which each member has its own of.
+    Attributes:
+        per_member_attr: the attribute of that other one which each member has its own value of.
     """
 
     per_member_attr: str | None = None
+
+    @classmethod
+    def supports(cls, layer: Any) -> bool:
+        """Whether a layer can become one of these."""
+        return True
 
     @classmethod
     def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
@@ -33,8 +40,9 @@ class HashedDropout(StackedLayer, nn.Dropout):
     inside a compiled step costs several times the step.
 
     Its buffers are each member's own: `threshold` (int32, what a hash must reach to be kept),
-    `scale`, and `key`, two int32 that change every step. `n_calls` counts its uses in a step: each
-    has its own mask.
+    `scale`, and `key`, two int32 that change every step. They are `(K,)` and `(K, 2)` if rows of K
+    members go through at once, and one member's within `vmap`. `n_calls` counts its uses in a step:
+    each has its own mask.
     """
 
     threshold: Tensor
@@ -62,11 +70,13 @@ class HashedDropout(StackedLayer, nn.Dropout):
             return x
         key = self.key + self.n_calls * _CALL_STEP
         self.n_calls += 1
-        return x * (hashed(self.dropped(x), key) >= self.threshold) * self.scale
+        shape = self.mask_shape(x.shape[key.ndim - 1 :])
+        kept = hashed(shape, key) >= _spread(self.threshold, shape)
+        return x * kept * _spread(self.scale, shape)
 
-    def dropped(self, x: Tensor) -> Tensor:
-        """A tensor of the shape of the mask."""
-        return x
+    def mask_shape(self, shape: Sequence[int]) -> Sequence[int]:
+        """The shape of a member's mask for an input of some shape."""
+        return shape
 
 
 class HashedChannelDropout(HashedDropout):
@@ -85,10 +95,10 @@ class HashedChannelDropout(HashedDropout):
         super().take_over(layer, layers)
         vars(layer)["n_inside"] = n_inside
 
-    def dropped(self, x: Tensor) -> Tensor:
+    def mask_shape(self, shape: Sequence[int]) -> Sequence[int]:
         """One number a channel, `(B, C, 1, ...)`."""
-        n = 2 if self.n_inside == 2 else x.ndim - self.n_inside
-        return x.flatten(n)[..., 0].view(*x.shape[:n], *[1] * (x.ndim - n))
+        n = 2 if self.n_inside == 2 else len(shape) - self.n_inside
+        return *shape[:n], *[1] * (len(shape) - n)
 
 
 def key_generator(seed: int) -> np.random.Generator:
@@ -101,13 +111,19 @@ def draw_keys(generator: np.random.Generator, n: int) -> Tensor:
     return torch.from_numpy(generator.integers(-(2**31), 2**31, size=(n, 2), dtype=np.int32))
 
 
-def hashed(like: Tensor, key: Tensor) -> Tensor:
-    """Uniform int32 in the shape of `like`, from a key of two int32.
+def hashed(shape: Sequence[int], key: Tensor) -> Tensor:
+    """Uniform int32 of a shape, from keys of two int32, `(..., 2)` to `(..., *shape)`.
 
     Two rounds of xor-shift and multiply, as in the integer hashes of Wellons (hash-prospector,
     2018), with the key in the counter and in the first multiplier.
     """
-    places = torch.arange(like.numel(), dtype=torch.int32, device=like.device).view(like.shape)
-    bits = places * (0x9E3779B1 - 2**32) + key[0]  # numbers above 2**31 as signed ones
-    bits = (bits ^ (bits >> 16 & 0xFFFF)) * (key[1] | 1)
+    places = torch.arange(prod(shape), dtype=torch.int32, device=key.device).view(*shape)
+    first, second = (_spread(part, shape) for part in key.unbind(-1))
+    bits = places * (0x9E3779B1 - 2**32) + first  # numbers above 2**31 as signed ones
+    bits = (bits ^ (bits >> 16 & 0xFFFF)) * (second | 1)
     return (bits ^ (bits >> 15 & 0x1FFFF)) * (0x846CA68B - 2**32)
+
+
+def _spread(numbers: Tensor, shape: Sequence[int]) -> Tensor:
+    """Numbers `(...)` as `(..., 1, 1)`, a 1 for each dimension of a shape."""
+    return numbers[(..., *[None] * len(shape))]

@@ -11,7 +11,8 @@ from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from multilayer.core.errors import first_line
-from multilayer.stacking.block import Block, Step
+from multilayer.stacking.block import Block
+from multilayer.stacking.step import Step
 from multilayer.training.runtime import WITHOUT_TIMING, can_compile, n_threads_for
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,173 @@
+"""The training step of a block: all of its members at once, each on rows of its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multilayer.stacking.block import Block, Layout, Tensors
+from multilayer.stacking.dropout import HashedDropout
+from multilayer.stacking.model import StackedModel
+from multilayer.stacking.optimizers import StackedOptimizer
+
+_BLOCK_SIZE = 16
+"""Members a block, at most: enough to keep Python out of the way."""
+
+_BLOCK_BYTES = 2**23
+"""Bytes of weights a block, at most: few enough for the processor's cache, and for little to be
+needed beside them while a step lasts."""
+
+_KEY_STEP = 0x3C6EF372
+"""Between the keys of two dropout layers, far apart in both halves of a key."""
+
+
+class Step:
+    """The training step of a block.
+
+    coefficient_names: what the optimizer's update multiplies with, and "clip" where gradients are
+        clipped by their norm.
+    """
+
+    def __init__(
+        self, model: StackedModel, optimizer: StackedOptimizer, coefficient_names: Sequence[str]
+    ) -> None:
+        self.model = model
+        self.layout = Layout(model)
+        self.optimizer = optimizer
+        self.coefficient_names = tuple(coefficient_names)
+        self.traced = False
+        self.key_names = [
+            f"{name}.key"
+            for name, layer in model.named_modules()
+            if isinstance(layer, HashedDropout)
+        ]
+        self.running = [  # the statistics of normalisation layers, which a step changes
+            name
+            for name, _ in model.network.named_buffers(prefix="network")
+            if not isinstance(model.get_submodule(name.rpartition(".")[0]), HashedDropout)
+        ]
+
+    def most_members(self) -> int:
+        """How many members a block may have."""
+        return max(1, min(_BLOCK_SIZE, _BLOCK_BYTES // (4 * sum(self.layout.sizes))))
+
+    def __call__(
+        self, block: Block, features: Tensor, target: Tensor, numbers: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Train each member on its own minibatch, in place.
+
+        features: `(K, B, D)`. target: `(K, B)`.
+        numbers: `(n_numbers, K)`, in the order of `coefficient_names`.
+        keys: `(K, 2)` int32, for dropout.
+
+        Returns the losses `(K,)`, NaN for members that have left, and the outputs `(K, B, ...)`.
+        """
+        before = {name: block.rest[name].clone() for name in self.running}
+        leaf = block.weights.detach().requires_grad_()
+        loss, output = self.losses(leaf, block.rest, features, target, keys)
+        (grad,) = torch.autograd.grad(loss.sum(), leaf)
+        with torch.no_grad():
+            alive = block.alive & loss.isfinite() & is_finite(grad)
+            columns = numbers.unsqueeze(2).unbind()  # (n_numbers, K) -> (K, 1) each
+            n = dict(zip(self.coefficient_names, columns, strict=True))
+            grad = where_alive(self.mask(alive), grad, 0.0)
+            if "clip" in n:
+                norm = torch.linalg.vector_norm(grad, dim=1)
+                grad = grad * (n["clip"] / (norm.unsqueeze(1) + 1e-6)).clamp_max(1)  # as in torch
+            change = self.optimizer.update(block.weights, grad, list(block.state.values()), n)
+            alive &= is_finite(change)
+            mask = self.mask(alive)
+            block.weights.sub_(where_alive(mask, change, 0.0))
+            for name in self.running:
+                block.rest[name].copy_(where_alive(mask, block.rest[name], before[name]))
+            losses = torch.where(block.alive, loss.detach(), torch.nan)
+            block.alive.copy_(alive)
+            block.n_steps.add_(alive)
+        return losses, output.detach()
+
+    @torch.no_grad()
+    def evaluate(self, block: Block, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The losses `(K,)` and outputs `(K, N, ...)` of rows that all members share.
+
+        Args:
+            block: the members.
+            features: `(N, D)`.
+            target: `(N,)`.
+        """
+        shared = [rows.expand(len(block), *rows.shape) for rows in (features, target)]
+        self.model.eval()
+        found: tuple[Tensor, Tensor] = self.model(self.tensors(block.weights, block.rest), *shared)
+        self.model.train()
+        return found
+
+    def coefficients(
+        self,
+        groups: Sequence[Sequence[Mapping[str, Any]]],
+        clips: Sequence[float] | None,
+        n_done: int,
+        n: int,
+    ) -> Tensor:
+        """What each member's update multiplies with in the next n steps, `(n, n_numbers, K)`.
+
+        groups: the members' parameter groups in each step, or once for all of them.
+        clips: each member's largest norm of a gradient; None where none is clipped.
+        n_done: the steps before.
+        """
+        varying = {
+            name: torch.tensor(
+                [[own[name] for own in step] for step in groups], dtype=torch.float64
+            )
+            for name in self.optimizer.varying
+        }
+        count = torch.arange(n_done + 1, n_done + n + 1)[:, None]
+        numbers = self.optimizer.coefficients(varying, count)
+        if clips is not None:
+            numbers["clip"] = torch.tensor(clips, dtype=torch.float64)
+        shape = (n, len(groups[0]))
+        return torch.stack([numbers[name].expand(shape) for name in self.coefficient_names], dim=1)
+
+    def mask(self, alive: Tensor) -> Tensor | None:
+        """Which members are to change; None for all, where that is known.
+
+        Eagerly a mask costs as much as the update; traced, it costs nothing.
+        """
+        return None if not self.traced and bool(alive.all()) else alive
+
+    def losses(
+        self, weights: Tensor, rest: Tensors, features: Tensor, target: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The losses `(K,)` and outputs `(K, B, ...)` of the members in training; see `__call__`.
+
+        Args:
+            weights: `(K, P)`.
+            rest: `(K, ...)` each.
+            features: `(K, B, D)`.
+            target: `(K, B)`.
+            keys: `(K, 2)` int32.
+        """
+        # Each layer has a key of its own, or all of them would drop the same places.
+        own = {name: keys + i * _KEY_STEP for i, name in enumerate(self.key_names)}
+        found: tuple[Tensor, Tensor] = self.model(
+            self.tensors(weights, rest) | own, features, target
+        )
+        return found
+
+    def tensors(self, weights: Tensor, rest: Tensors) -> Tensors:
+        """All weights and buffers of the members, `(K, ...)`, by their names in the model."""
+        return {**self.layout.split(weights), **rest}
+
+
+def is_finite(tensor: Tensor) -> Tensor:
+    """Whether all of a member's numbers are, `(K, P)` to `(K,)`.
+
+    0 times any other number is NaN. Looking for the largest takes torch ten times as long.
+    """
+    return (tensor * 0).sum(dim=1) == 0
+
+
+def where_alive(mask: Tensor | None, new: Tensor, old: Tensor | float) -> Tensor:
+    """`new` where the member's mask is true, and `old` elsewhere; no mask is true for all."""
+    if mask is None:
+        return new
+    return torch.where(mask.view(-1, *(1,) * (new.ndim - 1)), new, old)
