@@ -10,8 +10,8 @@ from torch import nn
 from multilayer.nn.embeddings import (
     PLRMLP,
     CategoryEmbeddings,
+    NumberEmbeddings,
     _embedding_width,
-    _NumberEmbeddings,
 )
 from multilayer.nn.mlp import MLP
 from multilayer.training.evaluate import evaluate
@@ -41,7 +41,7 @@ def test_widths_follow_the_rule(n_labels: int) -> None:
 
 def test_numbers_are_embedded_by_the_published_package() -> None:
     """Its vectors one after the other, then the features that are no numbers."""
-    layer = _NumberEmbeddings(PeriodicEmbeddings(3, 5, n_frequencies=4, lite=False))
+    layer = NumberEmbeddings(PeriodicEmbeddings(3, 5, n_frequencies=4, lite=False))
     x = torch.randn(7, 5)
     expected = layer.embeddings(x[:, :3])
     found = layer(x)
