@@ -51,12 +51,12 @@ def test_a_data_module_is_not_wrapped() -> None:
 
 class OtherRows(BuiltinDataset):
     def train_minibatches(self, device: torch.device | None = None) -> Any:
-        """Rows of its own."""
+        """Other rows."""
 
 
 class OtherLoader(BuiltinData):
     def train_dataloader(self) -> Any:
-        """A loader of its own."""
+        """Another loader."""
 
 
 class OtherBatches(DataModule):
@@ -66,7 +66,7 @@ class OtherBatches(DataModule):
 
 class Plain(BuiltinDataset):
     def batches_seen(self) -> int:
-        """A method of its own that changes nothing."""
+        """A method that changes nothing."""
         return 0
 
 

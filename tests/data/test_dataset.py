@@ -12,7 +12,7 @@ ELSEWHERE = torch.device("meta")  # stands for a GPU; what is there has a shape 
 
 
 def set_up(free: int, monkeypatch: pytest.MonkeyPatch) -> BuiltinDataset:
-    """The iris data set, on a machine whose device has so many bytes free."""
+    """The iris data set, on a machine whose device has `free` bytes free."""
     monkeypatch.setattr("multilayer.data.dataset.free_memory", lambda device: free)
     data = BuiltinDataset(name="iris", batch_size=64)
     data.setup()

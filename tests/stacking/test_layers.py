@@ -96,7 +96,7 @@ def test_the_binary_cross_entropy_is_the_same(weights: list[float] | None) -> No
 
 
 def check_loss(own: list[nn.Module], output: Tensor, target: Tensor) -> None:
-    """The losses of each member, computed at once, are those of its own."""
+    """The losses of each member, computed at once, are those that its own loss gives."""
     shared = _shared_module(own, STACKED_LOSSES)
     buffers = {"label_smoothing": shared.label_smoothing}
     if own[0].weight is not None:

@@ -17,7 +17,7 @@ from .resumed import SMALL, config_in, go_on
 
 
 def test_limits_count_steps_and_not_minibatches(tmp_path: Path) -> None:
-    """Where gradients accumulate over minibatches; the number that is told trains one step more."""
+    """Where gradients accumulate over minibatches; the number it gives trains one step more."""
     words = [*SMALL, "data.batch_size=10", "trainer.accumulate_grad_batches=3"]
     train_in(tmp_path / "run", *words, "trainer.max_steps=6", "trainer.max_epochs=50")
     with pytest.raises(UserError, match=r"has 6 steps already; .* from trainer\.max_steps=7 on"):
@@ -76,7 +76,7 @@ def test_steps_per_second_are_those_of_this_fit(
 
 
 def test_a_run_that_was_out_of_patience_needs_more(tmp_path: Path) -> None:
-    """The number that is told is enough for an epoch."""
+    """The number in the message is enough for an epoch."""
     train_in(tmp_path / "run", *SMALL, "optimizer.lr=0", "callbacks.early_stopping.patience=2")
     with pytest.raises(UserError, match=r"from callbacks\.early_stopping\.patience=3 on"):
         go_on(tmp_path / "run", tmp_path / "on")

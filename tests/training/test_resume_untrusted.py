@@ -74,7 +74,7 @@ def test_a_strangers_run_starts_nothing(
 def test_what_the_user_says_instead_of_a_stranger_is_trusted(
     full_batch: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The callbacks of the run are gone with it; a list of its own does not allow anything."""
+    """The callbacks of the run are gone with it; its own list does not allow anything."""
     run = stranger(
         full_batch["adam"], tmp_path / "run", callbacks={"x": EVIL}, trusted_packages=["os"]
     )

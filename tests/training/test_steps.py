@@ -28,7 +28,7 @@ class Counts(pl.LightningModule):
 
 
 def fitted(n_batches: int, **arguments: Any) -> tuple[pl.Trainer, Counts]:
-    """Lightning's own training with so many minibatches an epoch."""
+    """Lightning's own training with this number of minibatches an epoch."""
     trainer = pl.Trainer(
         accelerator="cpu",
         logger=False,

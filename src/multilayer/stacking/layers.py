@@ -111,21 +111,26 @@ class _StackedNumberEmbeddings(StackedLayer, NumberEmbeddings):
         return torch.cat([inside.activation(vectors).flatten(1, 2), rest], dim=1)
 
 
-class _StackedCrossEntropy(StackedLayer, CrossEntropy):
-    """`CrossEntropy` of each member, by products instead of look-ups.
-
-    Looking up the target's logit makes a scatter of the gradient, which does not vectorize. Its
-    `label_smoothing` is a buffer `(K,)`.
-    """
+class _StackedSmoothing(StackedLayer):
+    """A loss whose `label_smoothing` is a buffer `(K,)`, each member's own."""
 
     per_member_attr = "label_smoothing"
-    label_smoothing: Tensor  # type: ignore[assignment]
+    label_smoothing: Any  # of the loss a number, here a tensor
 
     @classmethod
     def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
         """Make a cross entropy one of these."""
-        _smooth_each(layer, layers)
-        layer.__class__ = cls
+        smoothing = torch.tensor([own.label_smoothing for own in layers])
+        del layer.label_smoothing
+        layer.register_buffer("label_smoothing", smoothing)
+        super().take_over(layer, layers)
+
+
+class _StackedCrossEntropy(_StackedSmoothing, CrossEntropy):
+    """`CrossEntropy` of each member, by products instead of look-ups.
+
+    Looking up the target's logit makes a scatter of the gradient, which does not vectorize.
+    """
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map `(K, B, n_classes)` and `(K, B)` to the mean losses `(K,)`, weighted as torch's."""
@@ -141,17 +146,8 @@ class _StackedCrossEntropy(StackedLayer, CrossEntropy):
         return -(log_likelihood * weight).sum(dim=(1, 2)) / (hot * weight).sum(dim=(1, 2))
 
 
-class _StackedBinaryCrossEntropy(StackedLayer, BinaryCrossEntropy):
-    """`BinaryCrossEntropy` of each member, whose `label_smoothing` is a buffer `(K,)`."""
-
-    per_member_attr = "label_smoothing"
-    label_smoothing: Tensor  # type: ignore[assignment]
-
-    @classmethod
-    def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
-        """Make a binary cross entropy one of these."""
-        _smooth_each(layer, layers)
-        layer.__class__ = cls
+class _StackedBinaryCrossEntropy(_StackedSmoothing, BinaryCrossEntropy):
+    """`BinaryCrossEntropy` of each member."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits and targets `(K, B)` to the mean losses `(K,)`, weighted as torch's."""
@@ -160,16 +156,9 @@ class _StackedBinaryCrossEntropy(StackedLayer, BinaryCrossEntropy):
         if self.weight is None:
             return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
         of_zero, of_one = self.weight.unsqueeze(2).unbind(1)  # (K, 2) -> (K, 1) each
-        loss: Tensor = of_one * wanted * F.softplus(-logits) + of_zero * (1 - wanted) * F.softplus(
-            logits
-        )
+        loss: Tensor = of_one * wanted * F.softplus(-logits)
+        loss = loss + of_zero * (1 - wanted) * F.softplus(logits)
         return loss.sum(dim=1) / self.weight.gather(1, target.long()).sum(dim=1)
-
-
-def _smooth_each(layer: nn.Module, layers: Sequence[Any]) -> None:
-    """Give a loss each member's label smoothing, as a buffer."""
-    del layer.label_smoothing
-    layer.register_buffer("label_smoothing", torch.tensor([own.label_smoothing for own in layers]))
 
 
 class _ColumnLinear(StackedLayer, nn.Linear):

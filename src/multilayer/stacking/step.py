@@ -1,4 +1,4 @@
-"""The training step of a block: all of its members at once, each on rows of its own."""
+"""The training step of a block: all of its members at once, each on its own rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,8 +15,8 @@ _BLOCK_SIZE = 16
 """Members a block, at most: enough to keep Python out of the way."""
 
 _BLOCK_BYTES = 2**23
-"""Bytes of weights a block, at most: few enough for the processor's cache, and for little to be
-needed beside them while a step lasts."""
+"""Bytes of weights a block, at most: few enough for the processor's cache, and for a step to take
+little more memory."""
 
 _KEY_STEP = 0x3C6EF372
 """Between the keys of two dropout layers, far apart in both halves of a key."""
@@ -146,7 +146,7 @@ class Step:
             target: `(K, B)`.
             keys: `(K, 2)` int32.
         """
-        # Each layer has a key of its own, or all of them would drop the same places.
+        # Each layer has its own key, or all of them would drop the same places.
         own = {name: keys + i * _KEY_STEP for i, name in enumerate(self.key_names)}
         found: tuple[Tensor, Tensor] = self.model(
             self.tensors(weights, rest) | own, features, target
