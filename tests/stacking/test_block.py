@@ -10,7 +10,12 @@ from torch.nn.utils import clip_grad_norm_
 
 from multilayer.stacking.block import Block, Layout, make_block
 from multilayer.stacking.model import StackedModel
-from multilayer.stacking.optimizers import group_of, stack_optimizer
+from multilayer.stacking.optimizers import (
+    STACKED,
+    group_of,
+    parameter_group,
+    stack_optimizer,
+)
 from multilayer.stacking.step import Step
 from multilayer.training.module import RegressionModule
 
@@ -43,9 +48,9 @@ def step_of(
         )
         for module, rate in zip(own, RATES, strict=False)
     ]
-    model, optimizer = StackedModel(own), stack_optimizer(optimizers)
-    step = Step(model, optimizer, optimizer.coefficient_names() + ("clip",) * (clips is not None))
     groups = [group_of(each) for each in optimizers]
+    model, optimizer = StackedModel(own), stack_optimizer(torch.optim.SGD, groups)
+    step = Step(model, optimizer, optimizer.coefficient_names() + ("clip",) * (clips is not None))
     return step, make_block(model, own, range(len(own)), optimizer, groups), optimizers
 
 
@@ -53,7 +58,8 @@ def numbers_of(
     step: Step, optimizers: list[Any], n_done: int, clips: list[float] | None = None
 ) -> torch.Tensor:
     """What the members' updates multiply with in the next step."""
-    return step.coefficients([[group_of(each) for each in optimizers]], clips, n_done, 1)[0].float()
+    counts = torch.full((len(optimizers),), n_done)
+    return step.coefficients([[group_of(each) for each in optimizers]], clips, counts, 1)[0].float()
 
 
 @pytest.mark.parametrize("clips", [None, [1e-3, 0.05, 1e3]], ids=["free", "clipped"])
@@ -133,19 +139,38 @@ def test_evaluating_changes_nothing_and_uses_the_running_statistics() -> None:
 def test_numbers_of_steps_are_counted_from_the_first() -> None:
     """A group for each step, or one for all; torch's SGD dampens from the second step on."""
     (module,) = modules(1)
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.5, dampening=0.2)
-    stacked = stack_optimizer([optimizer])
+    group = parameter_group(torch.optim.SGD, lr=0.1, momentum=0.5, dampening=0.2)
+    stacked = stack_optimizer(torch.optim.SGD, [group])
     names = (*stacked.coefficient_names(), "clip")
     step = Step(StackedModel([module]), stacked, names)
-    groups = [group_of(optimizer), group_of(optimizer) | {"lr": 0.3}]
-    two = step.coefficients([[each] for each in groups], [7.0], 0, 2)
+    groups = [group, group | {"lr": 0.3}]
+    two = step.coefficients([[each] for each in groups], [7.0], torch.tensor([0]), 2)
     assert two.shape == (2, len(names), 1)
     by_name = dict(zip(names, two.unbind(1), strict=True))
     assert by_name["lr"].flatten().tolist() == [0.1, 0.3]
     assert by_name["gain"].flatten().tolist() == [1.0, 0.8]
     assert by_name["clip"].flatten().tolist() == [7.0, 7.0]
-    later = step.coefficients([[groups[0]]], [7.0], 1, 3)
+    later = step.coefficients([[groups[0]]], [7.0], torch.tensor([1]), 3)
     assert later[:, names.index("gain"), 0].tolist() == [0.8, 0.8, 0.8]
+
+
+@pytest.mark.parametrize("kind", STACKED)
+def test_numbers_follow_from_a_members_own_count_of_steps(
+    kind: type[torch.optim.Optimizer],
+) -> None:
+    """To the last bit those that it has alone, whoever is beside it, and however far."""
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.randint(0, 3000, (40,), generator=generator)
+    groups = [parameter_group(kind, lr=0.1) for _ in counts]
+    names = [name for name in ("beta1", "beta2", "lr_decay", "dampening") if name in groups[0]]
+    for group in groups:
+        group |= dict(zip(names, torch.rand(4, generator=generator).tolist(), strict=False))
+    (module,), stacked = modules(1), stack_optimizer(kind, groups)
+    step = Step(StackedModel([module]), stacked, stacked.coefficient_names())
+    beside = step.coefficients([groups], None, counts, 33)
+    for k, group in enumerate(groups):
+        alone = step.coefficients([[group]], None, counts[k : k + 1], 33)
+        assert torch.equal(beside[:, :, k], alone[:, :, 0])
 
 
 @pytest.mark.parametrize(

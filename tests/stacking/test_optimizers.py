@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
+from multilayer.stacking.optimizers import STACKED, group_of, parameter_group, stack_optimizer
 
 # For each optimizer the numbers of three members, and flags that all of them share.
 CASES: list[tuple[type[Optimizer], list[dict[str, Any]], dict[str, Any]]] = [
@@ -70,8 +70,8 @@ def test_a_hundred_steps_agree_with_torch(
     weights = torch.randn(3, 20, generator=generator, dtype=dtype)
     alone = [torch.nn.Parameter(row.clone()) for row in weights]
     optimizers = [kind([p], **own, **flags) for p, own in zip(alone, numbers, strict=True)]
-    stacked = stack_optimizer(optimizers)
     groups = [group_of(optimizer) for optimizer in optimizers]
+    stacked = stack_optimizer(kind, groups)
     state = list(stacked.initial_state(weights, groups).values())
     for step in range(1, 101):
         grads = torch.randn(3, 20, generator=generator, dtype=dtype)
@@ -85,7 +85,7 @@ def test_a_hundred_steps_agree_with_torch(
             name: torch.tensor([[group_of(own)[name] for own in optimizers]], dtype=torch.float64)
             for name in stacked.varying
         }
-        n = stacked.coefficients(group, torch.tensor([[step]]))
+        n = stacked.coefficients(group, torch.full((1, 3), step))
         columns = {name: value.view(3, 1).to(dtype) for name, value in n.items()}
         weights -= stacked.update(weights, grads, state, columns)
     expected = torch.stack([parameter.detach() for parameter in alone])
@@ -111,34 +111,43 @@ def test_what_is_remembered_has_torchs_names() -> None:
             for name, value in optimizer.state[parameter].items()
             if isinstance(value, torch.Tensor) and value.ndim
         }
-        assert set(stack_optimizer([optimizer]).state_names) == remembered
+        assert set(stack_optimizer(kind, [group_of(optimizer)]).state_names) == remembered
 
 
 def test_numbers_that_are_0_for_all_are_left_out() -> None:
     """What they would do is not even computed; one member's is enough for it."""
-    parameter = [torch.nn.Parameter(torch.zeros(4))]
 
     def unused_terms(kind: type[Optimizer], *numbers: dict[str, Any]) -> list[str]:
-        return stack_optimizer([kind(parameter, **each) for each in numbers]).unused_terms
+        groups = [parameter_group(kind, **each) for each in numbers]
+        return stack_optimizer(kind, groups).unused_terms
 
     assert unused_terms(SGD, {"lr": 1}, {"lr": 2}) == ["weight_decay", "momentum"]
     assert unused_terms(SGD, {"lr": 1}, {"lr": 2, "momentum": 0.1}) == ["weight_decay"]
     assert unused_terms(Adam, {"lr": 1, "weight_decay": 0.1}, {"lr": 2}) == ["momentum"]  # has none
-    stacked = stack_optimizer([SGD(parameter, lr=1, weight_decay=0.1)])
-    assert stacked.decays
-    assert not stack_optimizer([SGD(parameter, lr=1)]).decays
+    assert stack_optimizer(SGD, [parameter_group(SGD, weight_decay=0.1)]).decays
+    assert not stack_optimizer(SGD, [parameter_group(SGD)]).decays
+
+
+@pytest.mark.parametrize(("kind", "numbers", "flags"), CASES)
+def test_a_parameter_group_is_torchs(
+    kind: type[Optimizer], numbers: list[dict[str, Any]], flags: dict[str, Any]
+) -> None:
+    """With the default of each argument; one that the optimizer does not take is an error."""
+    for own in numbers:
+        expected = group_of(kind([torch.nn.Parameter(torch.zeros(4))], **own, **flags))
+        del expected["params"]
+        assert parameter_group(kind, **own, **flags) == expected
+    with pytest.raises(TypeError, match="nestrov"):
+        parameter_group(kind, nestrov=True)
 
 
 @pytest.mark.parametrize("kind", STACKED)
 def test_the_names_of_its_numbers_are_known_beforehand(kind: type[Optimizer]) -> None:
     """In the order in which they are given to each step."""
-    optimizer = kind([torch.nn.Parameter(torch.zeros(4))], lr=0.1)
-    stacked = stack_optimizer([optimizer])
-    group = {
-        name: torch.full((2, 3), group_of(optimizer)[name], dtype=torch.float64)
-        for name in stacked.varying
-    }
-    numbers = stacked.coefficients(group, torch.tensor([[1], [2]]))
+    own = parameter_group(kind, lr=0.1)
+    stacked = stack_optimizer(kind, [own])
+    group = {name: torch.full((2, 3), own[name], dtype=torch.float64) for name in stacked.varying}
+    numbers = stacked.coefficients(group, torch.tensor([[1, 1, 1], [2, 2, 2]]))
     assert stacked.coefficient_names() == tuple(numbers)
     assert all(each.expand(2, 3).dtype == torch.float64 for each in numbers.values())
     assert "lr" in stacked.varying
@@ -146,12 +155,8 @@ def test_the_names_of_its_numbers_are_known_beforehand(kind: type[Optimizer]) ->
 
 def test_adagrads_sum_has_torchs_name_and_start() -> None:
     """Each member's own; a checkpoint is looked into for it."""
-    optimizers = [
-        Adagrad([torch.nn.Parameter(torch.zeros(2))], initial_accumulator_value=start)
-        for start in (0.0, 0.5)
-    ]
-    stacked = stack_optimizer(optimizers)
-    groups = [group_of(each) for each in optimizers]
+    groups = [parameter_group(Adagrad, initial_accumulator_value=start) for start in (0.0, 0.5)]
+    stacked = stack_optimizer(Adagrad, groups)
     (state,) = stacked.initial_state(torch.zeros(2, 2), groups).items()
     assert state[0] == "sum"
     assert state[1].tolist() == [[0.0, 0.0], [0.5, 0.5]]

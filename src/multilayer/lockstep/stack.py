@@ -64,7 +64,8 @@ class Stack:
         self.shared_until = perf_counter()
 
         self.model = StackedModel([member.module for member in members])
-        self.optimizer = stack_optimizer([member.optimizer for member in members])
+        kind = type(members[0].optimizer)
+        self.optimizer = stack_optimizer(kind, [group_of(member.optimizer) for member in members])
         self.clips = bool(trainer["gradient_clip_val"])
         self.coefficient_names = self.optimizer.coefficient_names() + ("clip",) * self.clips
         self.step = Step(self.model, self.optimizer, self.coefficient_names)
@@ -165,7 +166,8 @@ class Stack:
         if self.clips:
             nodes = [member.training.config["trainer"] for member in seats.everyone()]
             clips = [node["gradient_clip_val"] for node in nodes]
-        numbers = self.step.coefficients(groups, clips, self.n_steps, n)
+        counts = torch.full((len(seats.block),), self.n_steps)
+        numbers = self.step.coefficients(groups, clips, counts, n)
         return numbers.to(self.device, seats.block.weights.dtype)
 
     def groups(self, seats: Seats) -> list[dict[str, Any]]:

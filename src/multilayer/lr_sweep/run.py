@@ -72,7 +72,8 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
     All trials of a block take each step together.
     """
     model = StackedModel([trial.module for trial in trials])
-    optimizer = stack_optimizer([trial.make_optimizer() for trial in trials])
+    optimizers = [trial.make_optimizer() for trial in trials]
+    optimizer = stack_optimizer(type(optimizers[0]), list(map(group_of, optimizers)))
     names = optimizer.coefficient_names() + ("clip",) * (spec.max_norm is not None)
     step = Step(model, optimizer, names)
     max_members = min(step.most_members(), max(1, _MAX_ROWS_PER_STEP // spec.batch_size))
@@ -106,12 +107,13 @@ def _run_block(
     for order in spec.epochs([trial.seed for trial in trials]):
         for first, end in epoch_chunks(order.shape[1], spec.batch_size):
             n = end - first
+            counts = torch.full((len(trials),), n_done)
             keys = torch.stack([draw_keys(each, n) for each in generators], dim=1)
             inputs = (
                 spec.features,
                 spec.target,
                 chunk_rows(order, first, end, spec.batch_size).to(device),
-                step.coefficients([groups], clips, n_done, n).to(block.weights),
+                step.coefficients([groups], clips, counts, n).to(block.weights),
                 keys.to(device),
             )
             runner.run(block, inputs, n_steps_left - n_done)

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
+from torch.optim import SGD
 
 from multilayer.core.errors import first_line
 from multilayer.stacking.block import make_block
 from multilayer.stacking.layers import per_member_attr
 from multilayer.stacking.model import StackedModel
-from multilayer.stacking.optimizers import stack_optimizer
+from multilayer.stacking.optimizers import parameter_group, stack_optimizer
 from multilayer.stacking.step import Step
 
 if TYPE_CHECKING:  # a stack needs torch alone
@@ -213,9 +214,7 @@ def freeze_unused_parameters(modules: Sequence["SupervisedModule"], data: "Datas
 def compare(modules: Sequence["SupervisedModule"], features: Tensor, target: Tensor) -> None:
     """Raise `CannotStackError` where a stack computes something else than the modules alone."""
     model = StackedModel(modules)
-    optimizer = stack_optimizer(
-        [torch.optim.SGD(module.parameters(), lr=0.0) for module in modules]
-    )
+    optimizer = stack_optimizer(SGD, [parameter_group(SGD, lr=0.0)])
     block = make_block(model, modules, range(len(modules)))
     step = Step(model, optimizer, optimizer.coefficient_names())
     before = {name: value.clone() for name, value in block.rest.items()}

@@ -7,6 +7,7 @@ each member.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ Group = Mapping[str, Any]
 class StackedOptimizer(ABC):
     """The update of one of torch's optimizers, for K members.
 
-    groups: the parameter group of each member's own torch optimizer. Its flags must be the same
+    groups: the parameter group of each member, with the betas apart. Its flags must be the same
         for all, its numbers may differ, and may change from step to step, but for those that are
         0 for all at the start: what they would do is `unused_terms`.
     """
@@ -43,13 +44,13 @@ class StackedOptimizer(ABC):
         """What the update multiplies with, `(S, K)` float64, for S steps.
 
         group: the numbers of the members' parameter groups, `(S, K)` float64, by name.
-        step: the count of each step, `(S, 1)`, from 1.
+        step: the count of each member's step, `(S, K)` int64, from 1.
         """
 
     def coefficient_names(self) -> tuple[str, ...]:
         """The names of what `coefficients` gives."""
         one = torch.ones(1, 1, dtype=torch.float64)
-        return tuple(self.coefficients(dict.fromkeys(self.varying, one), one))
+        return tuple(self.coefficients(dict.fromkeys(self.varying, one), one.long()))
 
     @abstractmethod
     def update(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
@@ -116,7 +117,7 @@ class _StackedAdam(StackedOptimizer):
 
     def coefficients(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
         """Bias corrections and all that torch computes in double precision."""
-        correction = (1 - group["beta2"] ** step).sqrt()
+        correction = (1 - _power(group["beta2"], step)).sqrt()
         return {
             "weight_decay": group["weight_decay"],
             "kept": 1 - group["lr"] * group["weight_decay"],
@@ -124,7 +125,7 @@ class _StackedAdam(StackedOptimizer):
             "beta2": group["beta2"],
             "1-beta2": 1 - group["beta2"],
             # torch divides the root by the correction; here it goes into the two numbers around.
-            "step_size": group["lr"] * correction / (1 - group["beta1"] ** step),
+            "step_size": group["lr"] * correction / (1 - _power(group["beta1"], step)),
             "eps": group["eps"] * correction,
         }
 
@@ -244,14 +245,52 @@ STACKED: dict[type[Optimizer], type[StackedOptimizer]] = {
 """The stacked optimizer that does what one of torch's does."""
 
 
-def stack_optimizer(optimizers: Sequence[Optimizer]) -> StackedOptimizer:
-    """The stacked optimizer for K members that have one of torch's each, of the same class."""
-    return STACKED[type(optimizers[0])]([group_of(optimizer) for optimizer in optimizers])
+def stack_optimizer(kind: type[Optimizer], groups: Sequence[Group]) -> StackedOptimizer:
+    """The stacked form of one of torch's optimizers.
+
+    Args:
+        kind: the optimizer's class, one of `STACKED`.
+        groups: the parameter group of each member, as `parameter_group` or `group_of` gives it.
+    """
+    return STACKED[kind](groups)
+
+
+def parameter_group(kind: type[Optimizer], **arguments: Any) -> dict[str, Any]:
+    """The parameter group of an optimizer of torch's with these arguments, with the betas apart.
+
+    No optimizer is built: the first one imports torch's compiler, which takes a second.
+
+    Raises:
+        TypeError: for an argument that the optimizer does not take.
+
+    >>> parameter_group(AdamW, lr=0.1)["weight_decay"]
+    0.01
+    """
+    bound = signature(kind).bind([], **arguments)
+    bound.apply_defaults()
+    group = {name: value for name, value in bound.arguments.items() if name != "params"}
+    if kind is AdamW:  # it is an Adam with this argument
+        group["decoupled_weight_decay"] = True
+    return _betas_apart(group)
 
 
 def group_of(optimizer: Optimizer) -> dict[str, Any]:
     """The one parameter group of an optimizer, with the betas apart."""
-    group = dict(optimizer.param_groups[0])
-    if "betas" in group:
-        group["beta1"], group["beta2"] = group["betas"]
-    return group
+    return _betas_apart(optimizer.param_groups[0])
+
+
+def _betas_apart(group: Group) -> dict[str, Any]:
+    """A copy of a parameter group in which each beta has a name."""
+    names = dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
+    return {**group, **names}
+
+
+def _power(base: Tensor, exponent: Tensor) -> Tensor:
+    """The power of each pair of numbers, `(S, K)`, as torch's optimizers take it.
+
+    It is Python's: the last bit of torch's depends on where in a tensor a number lies, so a
+    member's would depend on who is beside it.
+    """
+    bases = base.expand_as(exponent)
+    numbers = [*map(pow, bases.flatten().tolist(), exponent.flatten().tolist())]
+    return torch.tensor(numbers, dtype=base.dtype).view_as(exponent)

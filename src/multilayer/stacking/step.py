@@ -105,14 +105,19 @@ class Step:
         self,
         groups: Sequence[Sequence[Mapping[str, Any]]],
         clips: Sequence[float] | None,
-        n_done: int,
+        n_done: Tensor,
         n: int,
     ) -> Tensor:
-        """What each member's update multiplies with in the next n steps, `(n, n_numbers, K)`.
+        """What each member's update multiplies with in its next n steps, `(n, n_numbers, K)`.
 
-        groups: the members' parameter groups in each step, or once for all of them.
-        clips: each member's largest norm of a gradient; None where none is clipped.
-        n_done: the steps before.
+        Args:
+            groups: the members' parameter groups in each step, or once for all of them.
+            clips: each member's largest norm of a gradient; None where none is clipped.
+            n_done: the steps that each member has behind it, `(K,)` int64 on the CPU.
+            n: how many steps.
+
+        Returns:
+            The numbers, float64 on the CPU, in the order of `coefficient_names`.
         """
         varying = {
             name: torch.tensor(
@@ -120,7 +125,7 @@ class Step:
             )
             for name in self.optimizer.varying
         }
-        count = torch.arange(n_done + 1, n_done + n + 1)[:, None]
+        count = n_done + torch.arange(1, n + 1)[:, None]  # (n, K)
         numbers = self.optimizer.coefficients(varying, count)
         if clips is not None:
             numbers["clip"] = torch.tensor(clips, dtype=torch.float64)
