@@ -119,6 +119,16 @@ def test_seeds_have_weights_of_their_own_and_the_first_those_of_the_run(tmp_path
     assert before[:3] == before[3:]
 
 
+def test_seeds_have_masks_of_dropout_of_their_own(tmp_path: Path) -> None:
+    """With the same weights, and one row all the time, seeds differ in their masks alone."""
+    spec, module = spec_of(tmp_path, "model.dropout=0.5")
+    spec = replace(spec, rows=torch.zeros_like(spec.rows))
+    trials = [Trial(module, 0.1, seed) for seed in (1, 2, 1)]
+    first, second, again = (each.validation for each in _run_stacked(trials, spec))
+    assert first == again
+    assert first != pytest.approx(second, rel=1e-3)
+
+
 def test_a_loss_that_is_not_finite_is_nan_and_the_others_go_on(tmp_path: Path) -> None:
     """Stacked and one after the other."""
     spec, module = spec_of(tmp_path, "data=diabetes", "optimizer=sgd", "loss=mse")

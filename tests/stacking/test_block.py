@@ -164,7 +164,8 @@ def test_numbers_follow_from_a_members_own_count_of_steps(
     groups = [parameter_group(kind, lr=0.1) for _ in counts]
     names = [name for name in ("beta1", "beta2", "lr_decay", "dampening") if name in groups[0]]
     for group in groups:
-        group |= dict(zip(names, torch.rand(4, generator=generator).tolist(), strict=False))
+        values = 1 - 0.1 * torch.rand(len(names), generator=generator)  # whose powers count
+        group |= dict(zip(names, values.tolist(), strict=True))
     (module,), stacked = modules(1), stack_optimizer(kind, groups)
     step = Step(StackedModel([module]), stacked, stacked.coefficient_names())
     beside = step.coefficients([groups], None, counts, 33)
@@ -184,14 +185,19 @@ def test_a_block_holds_few_bytes_and_few_members(width: int, n_members: int) -> 
 
 
 def test_places_are_taken_out_and_moved() -> None:
-    """All tensors of a member together."""
+    """All tensors of a member together, its count of steps and whether it trains among them."""
     _, block, _ = step_of(modules())
+    for tensor in block.tensors():  # no two members alike in any of them
+        values = torch.arange(tensor.numel()).view_as(tensor)
+        tensor.copy_(values if tensor.dtype != torch.bool else values == 1)
     some = block.only([2, 0])
     assert len(some) == 2
     assert all(
         torch.equal(a[[2, 0]], b) for a, b in zip(block.tensors(), some.tensors(), strict=True)
     )
     some.move(block, 1, 0)
+    assert some.n_steps.tolist() == [1, 0]
+    assert some.alive.tolist() == [True, False]
     assert all(
         torch.equal(a[[1, 0]], b) for a, b in zip(block.tensors(), some.tensors(), strict=True)
     )

@@ -62,6 +62,28 @@ def test_each_use_of_dropout_drops_places_of_its_own(is_one_layer: bool) -> None
     assert torch.stack(kept).mean() == pytest.approx(0.25, abs=0.02)
 
 
+@pytest.mark.parametrize("is_by_vmap", [False, True])
+def test_each_member_has_masks_of_its_own(is_by_vmap: bool) -> None:
+    """They follow from its own keys alone: equal members drop other places, as each does alone."""
+    layers = [nn.Linear(1, 1), nn.Dropout(0.5), *[nn.Softmax(dim=0)] * is_by_vmap]
+    module = RegressionModule(nn.Sequential(*layers), optimizer=torch.optim.SGD)
+    keys = torch.stack([draw_keys(key_generator(seed), 1)[0] for seed in (1, 2, 1)])
+    rows = torch.ones(3, 50, 1)
+
+    def outputs(n: int, keys: torch.Tensor) -> torch.Tensor:
+        model = StackedModel([module] * n)
+        assert model.is_stacked is not is_by_vmap
+        optimizer = stack_optimizer(torch.optim.SGD, [parameter_group(torch.optim.SGD)])
+        step = Step(model, optimizer, optimizer.coefficient_names())
+        block = make_block(model, [module] * n, range(n))
+        return step.losses(block.weights, block.rest, rows[:n], rows[:n, :, 0], keys)[1]
+
+    found = outputs(3, keys)
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], outputs(1, keys[1:2])[0])
+
+
 @pytest.mark.parametrize(
     ("kind", "shape"),
     [

@@ -1,5 +1,6 @@
 """Stacked optimizers against torch's own, on the same gradients."""
 
+from math import sqrt
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ CASES: list[tuple[type[Optimizer], list[dict[str, Any]], dict[str, Any]]] = [
         [
             {"lr": 0.1, "momentum": 0.9},
             {"lr": 0.01, "momentum": 0.5, "dampening": 0.3, "weight_decay": 0.01},
-            {"lr": 0.3},
+            {"lr": 0.3, "dampening": 0.5},  # which torch ignores without momentum
         ],
         {},
     ),
@@ -37,6 +38,7 @@ CASES: list[tuple[type[Optimizer], list[dict[str, Any]], dict[str, Any]]] = [
         {},
     ),
     (AdamW, [{"lr": 0.1}, {"lr": 0.01}, {"lr": 1.0}], {"amsgrad": True}),
+    (AdamW, [{"lr": 0.1}, {"lr": 0.01}, {"lr": 1e-3, "weight_decay": 0.5}], {"maximize": True}),
     (Adadelta, [{"lr": 1.0}, {"rho": 0.5, "eps": 1e-3}, {"lr": 0.1, "weight_decay": 0.1}], {}),
     (
         Adagrad,
@@ -151,6 +153,20 @@ def test_the_names_of_its_numbers_are_known_beforehand(kind: type[Optimizer]) ->
     assert stacked.coefficient_names() == tuple(numbers)
     assert all(each.expand(2, 3).dtype == torch.float64 for each in numbers.values())
     assert "lr" in stacked.varying
+
+
+def test_adams_corrections_are_pythons_to_the_last_bit() -> None:
+    """torch's own powers differ by where in a tensor a number lies, and so by who is beside it."""
+    groups = [parameter_group(Adam, betas=(0.9, 1 - k / 10**4), eps=1.0) for k in range(1, 41)]
+    stacked = stack_optimizer(Adam, groups)
+    varying = {
+        name: torch.tensor([[own[name] for own in groups]], dtype=torch.float64)
+        for name in stacked.varying
+    }
+    steps = torch.arange(1, 101)[:, None].expand(100, 40)
+    found = stacked.coefficients(varying, steps)["eps"].tolist()
+    expected = [[sqrt(1 - own["beta2"] ** step) for own in groups] for step in range(1, 101)]
+    assert found == expected
 
 
 def test_adagrads_sum_has_torchs_name_and_start() -> None:

@@ -6,8 +6,9 @@ each member.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
+from math import sqrt
 from typing import Any
 
 import torch
@@ -117,7 +118,10 @@ class _StackedAdam(StackedOptimizer):
 
     def coefficients(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
         """Bias corrections and all that torch computes in double precision."""
-        correction = (1 - _power(group["beta2"], step)).sqrt()
+        first, second = (
+            1 - _exact(pow, group[beta].expand(step.shape), step) for beta in ("beta1", "beta2")
+        )
+        correction = _exact(sqrt, second)
         return {
             "weight_decay": group["weight_decay"],
             "kept": 1 - group["lr"] * group["weight_decay"],
@@ -125,7 +129,7 @@ class _StackedAdam(StackedOptimizer):
             "beta2": group["beta2"],
             "1-beta2": 1 - group["beta2"],
             # torch divides the root by the correction; here it goes into the two numbers around.
-            "step_size": group["lr"] * correction / (1 - _power(group["beta1"], step)),
+            "step_size": group["lr"] * correction / first,
             "eps": group["eps"] * correction,
         }
 
@@ -285,12 +289,11 @@ def _betas_apart(group: Group) -> dict[str, Any]:
     return {**group, **names}
 
 
-def _power(base: Tensor, exponent: Tensor) -> Tensor:
-    """The power of each pair of numbers, `(S, K)`, as torch's optimizers take it.
+def _exact(function: Callable[..., float], *numbers: Tensor) -> Tensor:
+    """A function of Python's of each number, as in torch's optimizers: `(S, K)` to `(S, K)`.
 
-    It is Python's: the last bit of torch's depends on where in a tensor a number lies, so a
-    member's would depend on who is beside it.
+    The last bit of a power or a root by torch depends on where in a tensor the number lies, and so
+    a member's would depend on who is beside it.
     """
-    bases = base.expand_as(exponent)
-    numbers = [*map(pow, bases.flatten().tolist(), exponent.flatten().tolist())]
-    return torch.tensor(numbers, dtype=base.dtype).view_as(exponent)
+    values = [*map(function, *(each.flatten().tolist() for each in numbers))]
+    return torch.tensor(values, dtype=torch.float64).view(numbers[0].shape)
