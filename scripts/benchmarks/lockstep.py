@@ -32,7 +32,7 @@ from multilayer import MLP
 from multilayer.data import Dataset
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
-from multilayer.training.factory import make_data
+from multilayer.training.components import make_data
 from multilayer.training.run import prepare
 from multilayer.training.runtime import quiet_lightning, ready_memory
 

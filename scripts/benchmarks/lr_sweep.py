@@ -30,8 +30,9 @@ from multilayer.lockstep.plan import Job
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together
 from multilayer.lr_sweep import LearningRateSweep
-from multilayer.training.factory import make_data
-from multilayer.training.run import Result, prepare
+from multilayer.training.components import make_data
+from multilayer.training.result import Result
+from multilayer.training.run import prepare
 from multilayer.training.runtime import quiet_lightning
 
 DATA = "digits,breast_cancer,wine,iris,diabetes,pass_class"

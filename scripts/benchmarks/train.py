@@ -29,7 +29,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from multilayer import Dataset
 from multilayer.cli.main import train
-from multilayer.training.factory import make_data, make_loss, make_network
+from multilayer.training.components import make_data, make_loss, make_network
 from multilayer.training.runtime import quiet_lightning
 
 CONFIG = config_of()

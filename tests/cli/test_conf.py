@@ -11,7 +11,8 @@ from multilayer.cli.check import check_command_line
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.schema import _EXTRAS
 from multilayer.runs.folder import RunFolder
-from multilayer.training.factory import check_components, make_data, make_trainer
+from multilayer.training.components import check_components, make_data
+from multilayer.training.factory import make_trainer
 
 COMMANDS = ("train", "evaluate", "predict", "report")
 # What a choice needs in addition to its name to be composed, or for the task that it is for.

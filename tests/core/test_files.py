@@ -24,8 +24,9 @@ from multilayer.callbacks import Checkpoint
 from multilayer.cli.exit_codes import signals_raise
 from multilayer.core.errors import UserError
 from multilayer.core.files import whole_file, write_text
-from multilayer.runs.checkpoint import CheckpointFiles, _read_plain
+from multilayer.runs.checkpoint import read_plain
 from multilayer.runs.folder import RunFolder
+from multilayer.training.checkpoint_files import CheckpointFiles
 
 from ..conftest import Run, only_folder
 
@@ -402,7 +403,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
     sound = some_checkpoint()
     path = tmp_path / "best.ckpt"
     path.write_bytes(sound)
-    expected = _read_plain(path)
+    expected = read_plain(path)
     places = random.Random(0).sample(range(8 * len(sound)), 600)
     refused = 0
     for place in places:
@@ -410,7 +411,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path: Path) -> None:
         broken[place // 8] ^= 1 << place % 8
         path.write_bytes(broken)
         try:
-            found = _read_plain(path)
+            found = read_plain(path)
         except UserError:
             refused += 1
         else:
@@ -426,7 +427,7 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
         for broken in {sound[:length], sound[:length] + bytes(len(sound) - length)} - {sound}:
             path.write_bytes(broken)
             with pytest.raises(UserError, match="damaged"):
-                _read_plain(path)
+                read_plain(path)
 
 
 def test_a_flipped_weight_is_not_evaluated(
@@ -436,7 +437,7 @@ def test_a_flipped_weight_is_not_evaluated(
     shutil.copytree(finished_run, tmp_path / "run")
     for name in ("best.ckpt", "last.ckpt"):
         path = tmp_path / "run" / "checkpoints" / name
-        weight = _read_plain(path)["state_dict"]["network.0.linear.weight"].numpy().tobytes()
+        weight = read_plain(path)["state_dict"]["network.0.linear.weight"].numpy().tobytes()
         broken = bytearray(path.read_bytes())
         broken[broken.index(weight) + 7] ^= 0x40
         path.write_bytes(broken)

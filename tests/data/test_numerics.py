@@ -24,7 +24,7 @@ from multilayer.data.table_files import Origin
 from multilayer.data.table_io import write_frame
 from multilayer.training.evaluate import evaluate
 from multilayer.training.predict import predict
-from multilayer.training.run import Result
+from multilayer.training.result import Result
 
 from ..trained import config_of
 from .test_properties import SETTINGS, written

@@ -10,7 +10,7 @@ from multilayer.lockstep.plan import Job, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together
 from multilayer.stacking.compat import check_stackable
-from multilayer.training.run import Result
+from multilayer.training.result import Result
 from multilayer.training.runtime import quiet_lightning
 
 from ..trained import config_of

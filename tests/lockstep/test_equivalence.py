@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from multilayer.cli.main import train
 from multilayer.stacking.runner import StepRunner
 from multilayer.training.evaluate import evaluate
-from multilayer.training.run import Result
+from multilayer.training.result import Result
 
 from .conftest import MakeJobs, train_one_by_one, train_stacked
 

@@ -6,7 +6,7 @@ from multilayer.cli.check import check_command_line
 from multilayer.lockstep.plan import Job, _members_that_fit, make_plan, reason_to_be_alone
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import prepare_jobs, train_together
-from multilayer.training.run import Result
+from multilayer.training.result import Result
 
 from .conftest import MakeJobs
 

@@ -17,7 +17,7 @@ from multilayer.lockstep.stack import Stack
 from multilayer.stacking.block import Layout
 from multilayer.stacking.dropout import draw_keys
 from multilayer.stacking.runner import StepRunner
-from multilayer.training.factory import make_data
+from multilayer.training.components import make_data
 from multilayer.training.run import Training, prepare
 
 from .conftest import MakeJobs, train_stacked

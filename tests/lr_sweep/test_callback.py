@@ -21,7 +21,7 @@ from multilayer.core.errors import UserError
 from multilayer.lr_sweep import LearningRateSweep
 from multilayer.runs.folder import _config_hash
 from multilayer.training.lightning_adapter import lightning_callbacks
-from multilayer.training.run import Result
+from multilayer.training.result import Result
 
 from ..conftest import Run
 

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from multilayer.cli.main import train
 from multilayer.lr_sweep.run import _run_sequential, _run_stacked, run_ramp
 from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec, make_trials
-from multilayer.training.factory import make_data
+from multilayer.training.components import make_data
 from multilayer.training.module import SupervisedModule
 from multilayer.training.run import prepare
 

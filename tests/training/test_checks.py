@@ -25,7 +25,7 @@ from multilayer import (
 )
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
-from multilayer.training.epoch import EpochOutputs
+from multilayer.training.epoch_outputs import EpochOutputs
 
 from ..conftest import Run
 from ..trained import config_of

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, distributed
 
 from multilayer.core.errors import UserError
-from multilayer.training.epoch import EpochOutputs, _monitored_value, is_fitting, log_in_fit
+from multilayer.training.epoch import _monitored_value, is_fitting, log_in_fit
+from multilayer.training.epoch_outputs import EpochOutputs
 
 SIZES = [3, 5, 2, 7, 4, 1]
 
@@ -53,7 +54,7 @@ def test_many_or_large_minibatches_are_put_together(
     monkeypatch: pytest.MonkeyPatch, name: str, value: int, n_packs: int
 ) -> None:
     """None is lost, and the mean of means has the weights of all rows."""
-    monkeypatch.setattr(f"multilayer.training.epoch.{name}", value)
+    monkeypatch.setattr(f"multilayer.training.epoch_outputs.{name}", value)
     epoch = filled()
     assert epoch.n_packs == n_packs
     check(epoch)
@@ -96,7 +97,7 @@ def test_of_a_long_epoch_as_many_packs_are_kept_as_have_the_bytes(
     monkeypatch: pytest.MonkeyPatch, kept_bytes: int | None, n_rows: int
 ) -> None:
     """The last ones, of 8 rows and 128 bytes each; the loss is that of all rows."""
-    monkeypatch.setattr("multilayer.training.epoch._BYTES_A_PACK", 100)
+    monkeypatch.setattr("multilayer.training.epoch_outputs._BYTES_A_PACK", 100)
     epoch = EpochOutputs(kept_bytes)
     for number in range(12):
         rows = torch.arange(4 * number, 4 * number + 4)

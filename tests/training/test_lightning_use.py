@@ -31,7 +31,7 @@ from multilayer.callbacks import Checkpoint
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.nn.metrics import metrics_of
-from multilayer.training.factory import make_data
+from multilayer.training.components import make_data
 from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.loaded_run import load_run
 from multilayer.training.predict import _predictions_of

@@ -24,7 +24,7 @@ from multilayer import (
 from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
-from multilayer.training.epoch import EpochOutputs, prefix_names
+from multilayer.training.epoch_outputs import EpochOutputs, prefix_names
 
 from ..lockstep.test_equivalence import scalars
 from ..trained import config_of
@@ -172,7 +172,7 @@ def test_of_a_long_epoch_the_last_rows_are_kept(
     n_minibatches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the loss of all rows; what is kept has a bound."""
-    monkeypatch.setattr("multilayer.training.epoch._MINIBATCHES_A_PACK", 16)
+    monkeypatch.setattr("multilayer.training.epoch_outputs._MINIBATCHES_A_PACK", 16)
     generator = torch.Generator().manual_seed(0)
     losses = torch.rand(n_minibatches, generator=generator, dtype=torch.float64)
     sizes = torch.randint(1, 9, (n_minibatches,), generator=generator)

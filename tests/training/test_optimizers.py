@@ -1,12 +1,20 @@
 """Every optimizer of conf/optimizer against its published rule."""
 
+import json
+import subprocess
+import sys
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 
 from multilayer.cli.check import check_command_line
 from multilayer.core.config_folder import conf_dir
-from multilayer.training.factory import make_optimizer
+from multilayer.core.errors import UserError
+from multilayer.training.components import make_optimizer, stand_in_optimizer
+
+from ..trained import config_of
 
 # A quadratic J(w) = (w - c)' A (w - c) / 2 with gradient A (w - c); A is positive definite.
 A = np.array([[3.0, 0.5, 0.0], [0.5, 2.0, -0.3], [0.0, -0.3, 0.2]])
@@ -206,3 +214,105 @@ def test_fused_may_be_said(name):
 def test_rate_of_zero_moves_nothing():
     """A rate of 0 is a rate: `optimizer.lr=0` reaches torch and the weights stay."""
     np.testing.assert_array_equal(minimised(composed("adam", lr=0.0), 3), START)
+
+
+def choices(group):
+    """The names of the files of a group of conf/."""
+    return [path.stem for path in (conf_dir() / group).glob("*.yaml")]
+
+
+STAND_INS = """
+import json, sys, warnings
+import torch
+from multilayer.training.components import make_optimizer, make_scheduler, stand_in_optimizer
+
+warnings.simplefilter("error")
+
+def rates(optimizer, config):
+    "Of some steps of the schedule, which may follow a metric, with the momentum that some move."
+    scheduler, found = make_scheduler(config, n_steps=8)(optimizer), []
+    for _ in range(6):
+        group = optimizer.param_groups[0]
+        found.append([group["lr"], group.get("momentum"), group.get("betas")])
+        scheduler.step(*[1.0] * hasattr(scheduler, "patience"))
+    return found
+
+def facts(optimizer, config):
+    name, defaults = type(optimizer).__name__, dict(optimizer.defaults)
+    group = {key: each for key, each in optimizer.param_groups[0].items() if key != "params"}
+    assert isinstance(optimizer, torch.optim.Optimizer)
+    return name, type(optimizer).__module__, defaults, group, rates(optimizer, config)
+
+configs = json.load(sys.stdin)
+found = [facts(stand_in_optimizer(config), config) for config in configs]
+assert "torch._dynamo" not in sys.modules
+warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+for config, each in zip(configs, found):
+    real = make_optimizer(config)([torch.zeros(1)])
+    assert each == facts(real, config), (each, facts(real, config))
+print(len(found))
+"""
+
+
+def test_a_stand_in_optimizer_does_not_import_dynamo():
+    """Every optimizer with every schedule: the class, its defaults and rates are the real one's."""
+    rest = [f"{group}={name}" for group in ("optimizer", "scheduler") for name in choices(group)]
+    composed_once = {word: config_of(word) for word in rest}
+    configs = [
+        config_of() | {key: composed_once[f"{key}={name}"][key] for key, name in chosen.items()}
+        for optimizer, scheduler in product(choices("optimizer"), choices("scheduler"))
+        for chosen in [{"optimizer": optimizer, "scheduler": scheduler}]
+    ]
+    assert len(configs) >= 36
+    ended = subprocess.run(
+        [sys.executable, "-c", STAND_INS],
+        input=json.dumps(configs),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout == f"{len(configs)}\n", ended.stderr
+
+
+def test_a_stand_in_has_the_parameters_that_are_given_and_leaves_torchs_class_as_it_was():
+    """An optimizer of torch's that is made later is the real one."""
+    weights = [torch.ones(2), torch.ones(3)]
+    made = stand_in_optimizer(config_of("optimizer=adagrad"), weights)
+    assert made.param_groups[0]["params"] == weights
+    assert type(made) is not torch.optim.Adagrad
+    assert isinstance(made, torch.optim.Adagrad)
+    assert type(make_optimizer(config_of("optimizer=adagrad"))(weights)) is torch.optim.Adagrad
+    assert not hasattr(torch.optim.Adagrad, "_opt_called")
+
+
+class Own(torch.optim.SGD):
+    """A user's class, which is taken as it is."""
+
+
+def own_function(parameters, lr):
+    """A user's function that makes one."""
+    return Own(parameters, lr=lr)
+
+
+@pytest.mark.parametrize("target", ["Own", "own_function"])
+def test_a_user_s_optimizer_stands_for_itself(target):
+    """It may look at its class."""
+    config = config_of()
+    config["optimizer"] = {"_target_": f"{__name__}.{target}", "_partial_": True, "lr": 0.1}
+    assert type(stand_in_optimizer(config)) is Own
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"lr": -1.0}, r"^optimizer: Invalid learning rate: -1\.0$"),
+        ({"betas": [0.9, 1.5]}, r"^optimizer: Invalid beta parameter at index 1: 1\.5$"),
+        ({"weight_decay": "x"}, r"^optimizer: '<=' not supported .*; given were lr=0\.001"),
+    ],
+)
+def test_what_torch_refuses_a_stand_in_refuses(values, message):
+    """By torch's own constructor, and in its words."""
+    config = config_of("optimizer=adam")
+    config["optimizer"].update(values)
+    with pytest.raises(UserError, match=message):
+        stand_in_optimizer(config)

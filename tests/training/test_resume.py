@@ -14,7 +14,7 @@ from multilayer.cli.check import check_command_line
 from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import RunFolder
-from multilayer.training.factory import make_data, make_network, make_optimizer
+from multilayer.training.components import make_data, make_network, make_optimizer
 
 from ..conftest import Run
 from ..trained import config_of, same, train_in, weights_of

@@ -9,7 +9,7 @@ import torch
 
 from multilayer.cli.check import check_command_line
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.training.factory import make_data
+from multilayer.training.components import make_data
 from multilayer.training.resume_state import _training_misfits
 from multilayer.training.run import Training, prepare
 

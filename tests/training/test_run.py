@@ -16,9 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.runs.folder import RunFolder
+from multilayer.training.components import make_data
 from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.evaluate import evaluate
-from multilayer.training.factory import make_data
 from multilayer.training.lightning_adapter import _LightningAdapter
 
 from ..conftest import Run, only_folder
@@ -338,7 +338,7 @@ def test_the_three_regimes_of_gradient_descent(tmp_path: Path, batch_size: str) 
 
 def test_full_batch_gradient_descent_is_the_lectures_algorithm(tmp_path: Path) -> None:
     """W <- W - lr dJ/dW over all training rows, written out in float64."""
-    from multilayer.training.factory import make_data
+    from multilayer.training.components import make_data
 
     overrides = ["data=diabetes", "model=perceptron", "data.batch_size=full", "optimizer=sgd"]
     config = config_of(*overrides, "trainer.max_epochs=3", "optimizer.lr=0.1", "callbacks=none")

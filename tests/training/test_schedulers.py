@@ -8,7 +8,7 @@ import torch
 from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.core.config_folder import conf_dir
-from multilayer.training.factory import make_scheduler
+from multilayer.training.components import make_scheduler
 from multilayer.training.schedulers import cosine, one_cycle
 
 from ..lockstep.test_equivalence import scalars

@@ -25,7 +25,7 @@ from multilayer.runs.config import problems_with, recorded_overrides, to_plain
 from multilayer.runs.console import console
 from multilayer.runs.folder import record_failure
 from multilayer.stacking.compat import CannotStackError, check_stackable, group_compatible
-from multilayer.training.run import Result, objective
+from multilayer.training.result import Result, objective
 from multilayer.training.runtime import quiet_lightning
 
 

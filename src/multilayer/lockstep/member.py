@@ -26,9 +26,10 @@ from multilayer.data import Minibatches, as_datamodule
 from multilayer.stacking.block import Block, Layout
 from multilayer.stacking.compat import difference
 from multilayer.stacking.dropout import key_generator
-from multilayer.training.epoch import copy_weights, drop_undefined
+from multilayer.training.epoch_outputs import drop_undefined
 from multilayer.training.run import Training
 from multilayer.training.steps import limited_batches
+from multilayer.training.weights import copy_weights
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from multilayer.data import Dataset
 from multilayer.data.dataset import overridden_loader
 from multilayer.lockstep.member import HOOKS, KNOWN, SHOWN_FOR_ALL
 from multilayer.stacking.optimizers import STACKED
+from multilayer.training.components import check_components, count_weights, make_data
 from multilayer.training.epoch_callback import EpochCallback
-from multilayer.training.factory import check_components, count_weights, make_data
 from multilayer.training.instantiate import resolve_target
 
 Config = dict[str, Any]

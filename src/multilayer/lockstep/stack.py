@@ -20,7 +20,7 @@ from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.runner import StepRunner
 from multilayer.stacking.step import Step
-from multilayer.training.epoch import prefix_names, weighted_mean
+from multilayer.training.epoch_outputs import prefix_names, weighted_mean
 from multilayer.training.steps import limited_batches
 
 log = logging.getLogger(__name__)

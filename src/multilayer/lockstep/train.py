@@ -23,8 +23,9 @@ from multilayer.stacking.compat import (
     freeze_unused_parameters,
     group_compatible,
 )
-from multilayer.training.factory import check_components
-from multilayer.training.run import Result, Training, load_and_build, prepare
+from multilayer.training.components import check_components
+from multilayer.training.result import Result
+from multilayer.training.run import Training, load_and_build, prepare
 
 log = logging.getLogger(__name__)
 

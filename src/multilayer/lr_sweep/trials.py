@@ -19,7 +19,7 @@ from multilayer.data import Dataset
 from multilayer.data.batches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
 from multilayer.stacking.compat import freeze_unused_parameters
-from multilayer.training.factory import make_checked_network
+from multilayer.training.components import make_checked_network
 from multilayer.training.module import SupervisedModule
 from multilayer.training.steps import limited_batches, planned_steps
 

@@ -1,4 +1,4 @@
-from .checkpoint import CheckpointFiles as CheckpointFiles
 from .checkpoint import read_checkpoint as read_checkpoint
+from .checkpoint import write_checkpoint as write_checkpoint
 from .folder import RunFolder as RunFolder
 from .folder import find_checkpoint as find_checkpoint

@@ -11,7 +11,6 @@ from pickle import UnpicklingError
 from typing import Annotated, Any, BinaryIO
 
 import torch
-from lightning_fabric.plugins.io import TorchCheckpointIO
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -39,35 +38,16 @@ _MOST_PROBLEMS = 8
 """The number of problems that a message lists."""
 
 
-class CheckpointFiles(TorchCheckpointIO):
-    """How a Trainer writes and reads checkpoints.
+def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint, which appears whole or not at all.
 
-    Lightning's own way goes through `$TMPDIR`, does not wait for the disk, and trusts whatever is
-    in the file.
+    Raises:
+        UserError: It cannot be written.
     """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            UserError: It cannot be written.
-        """
-        content = BytesIO()  # on a full disk torch would raise its own RuntimeError
-        torch.save(checkpoint, content)
-        with whole_file(Path(path)) as file:
-            file.write(content.getbuffer())
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read a checkpoint onto the CPU.
-
-        Raises:
-            UserError: It is damaged, or holds more than plain data.
-        """
-        return _read_plain(Path(path))
+    content = BytesIO()  # on a full disk torch would raise its own RuntimeError
+    torch.save(checkpoint, content)
+    with whole_file(path) as file:
+        file.write(content.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -76,7 +56,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: The file is damaged, or is not a checkpoint of ours.
     """
-    checkpoint = _read_plain(path)
+    checkpoint = read_plain(path)
     if "multilayer" not in checkpoint:
         raise UserError(f"{path} is not a checkpoint of multilayer: it holds no config")
     metadata, refusal = checkpoint["multilayer"], f"{path} is not as multilayer writes checkpoints:"
@@ -93,7 +73,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _read_plain(path: Path) -> dict[str, Any]:
+def read_plain(path: Path) -> dict[str, Any]:
     """The plain data in a file of torch's format, whose checksums are right.
 
     Raises:

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import StochasticWeightAveraging
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,7 +13,10 @@ from multilayer.data import Dataset
 from multilayer.data.batches import BatchIterator
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
+from multilayer.training.imported import if_imported
 from multilayer.training.steps import limited_batches, steps_per_epoch
+
+_THEIRS = "pytorch_lightning.callbacks"
 
 
 def check_training(
@@ -67,7 +68,7 @@ def _check_validations(
 
 def _waits_for_validation(callback: Any) -> bool:
     """Whether a callback does nothing before the first validation."""
-    is_theirs = isinstance(callback, pl.callbacks.EarlyStopping)
+    is_theirs = isinstance(callback, if_imported(f"{_THEIRS}.EarlyStopping"))
     return is_theirs or getattr(callback, "waits_for_validation", False)
 
 
@@ -113,7 +114,8 @@ def check_averaging(callbacks: Sequence[Any]) -> None:
         UserError: which names the callback that has them validated.
     """
     keepers = [each for each in callbacks if _keeps_weights(each)]
-    if keepers and any(isinstance(item, StochasticWeightAveraging) for item in callbacks):
+    averaging = if_imported(f"{_THEIRS}.StochasticWeightAveraging")
+    if keepers and any(isinstance(item, averaging) for item in callbacks):
         raise UserError(
             "callbacks: StochasticWeightAveraging puts averaged weights in place after the last "
             "validation, so that others are validated and kept; use "
@@ -123,7 +125,7 @@ def check_averaging(callbacks: Sequence[Any]) -> None:
 
 def _keeps_weights(callback: Any) -> bool:
     """Whether a callback keeps weights that were validated, or writes checkpoints."""
-    is_theirs = isinstance(callback, pl.callbacks.Checkpoint)
+    is_theirs = isinstance(callback, if_imported(f"{_THEIRS}.Checkpoint"))
     return is_theirs or getattr(callback, "keeps_weights", hasattr(callback, "validated"))
 
 

@@ -1,106 +1,24 @@
-"""What is done once an epoch instead of in each step: outputs are kept, and metrics are logged."""
+"""What a module does once an epoch instead of in each step: it logs metrics."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from math import isnan
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, distributed, nn
-from torchmetrics.utilities.distributed import gather_all_tensors
+from torch import Tensor
 
 from multilayer.core.errors import UserError
-from multilayer.core.metric_names import NEEDED
-
-KEPT_BYTES = 2**25
-"""Bytes of outputs and targets that are kept of an epoch which may not fit into memory."""
-
-_MINIBATCHES_A_PACK, _BYTES_A_PACK = 4096, 2**21
-"""When minibatches are concatenated: each takes 2 kB besides its values, and many small tensors
-that stay fragment the memory."""
+from multilayer.training.epoch_outputs import EpochOutputs, drop_undefined, prefix_names
 
 
-class EpochOutputs:
-    """The network's outputs for the minibatches of an epoch, kept on their device until its end.
+class UntracedOutputs(EpochOutputs):
+    """The outputs of an epoch, whose keeping is no part of a module that is compiled whole."""
 
-    Args:
-        kept_bytes: about how many bytes of outputs and targets are kept, those of the last rows;
-            None keeps all. The losses of all rows are kept.
-    """
-
-    def __init__(self, kept_bytes: int | None = None) -> None:
-        self.kept_bytes = kept_bytes
-        self.losses: list[Tensor] = []
-        self.weights: list[Tensor] = []
-        self.outputs: list[Tensor] = []
-        self.targets: list[Tensor] = []
-        self.has_news = False
-        self.n_packs = 0
-        self.n_bytes_loose = 0
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def add(
-        self, loss: Tensor, output: Tensor, target: Tensor, weight: Tensor | None = None
-    ) -> None:
-        """Keep a minibatch; no value is read, so that a GPU need not wait.
-
-        Args:
-            loss: the mean loss, a scalar.
-            output: the network's output, one row for each row of the minibatch.
-            target: the targets.
-            weight: the divisor of the mean loss, a scalar; see `losses.total_weight`. None for the
-                number of rows.
-        """
-        self.has_news = True
-        self.losses.append(loss.detach())
-        if weight is None:
-            weight = torch.tensor(len(target), device=loss.device)
-        self.weights.append(weight)
-        self.outputs.append(output.detach())
-        self.targets.append(target)
-        self.n_bytes_loose += output.nbytes + target.nbytes
-        if self.n_bytes_loose > _BYTES_A_PACK or len(self.losses) >= _MINIBATCHES_A_PACK:
-            self.pack()
-
-    def pack(self) -> None:
-        """Concatenate the minibatches since the last pack, and drop the first rows if too many."""
-        self.losses, self.weights = [self.mean_loss()], [torch.stack(self.weights).sum()]
-        for values in (self.outputs, self.targets):
-            values[self.n_packs :] = [torch.cat(values[self.n_packs :])]
-        self.n_packs, self.n_bytes_loose = self.n_packs + 1, 0
-        sizes = [a.nbytes + b.nbytes for a, b in zip(self.outputs, self.targets, strict=True)]
-        while self.kept_bytes is not None and sum(sizes[1:]) >= self.kept_bytes:
-            del sizes[0], self.outputs[0], self.targets[0]
-            self.n_packs -= 1
-
-    def mean_loss(self) -> Tensor:
-        """The mean loss over the rows, a scalar."""
-        return weighted_mean(torch.stack(self.losses), torch.stack(self.weights))
-
-    def of_all_processes(self) -> "EpochOutputs":
-        """The outputs of all processes that train together, as one minibatch from each."""
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self
-        together = EpochOutputs()
-        together.losses = gather_all_tensors(self.mean_loss())
-        together.outputs = gather_all_tensors(torch.cat(self.outputs))
-        together.targets = gather_all_tensors(torch.cat(self.targets))
-        together.weights = gather_all_tensors(torch.stack(self.weights).sum())
-        return together
-
-
-def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """The mean of losses over minibatches, `(n, ...)` to `(...)`; a weight of 0 excludes a loss."""
-    return (losses.where(weights != 0, 0) * (weights / weights.sum(dim=0))).sum(dim=0)
+    add = torch.compiler.disable(EpochOutputs.add)  # type: ignore[no-untyped-call]
 
 
 class EpochModule(pl.LightningModule):
     """The part of a module that acts on whole epochs: it logs metrics, and moves a schedule by one.
-
-    Args:
-        kept_bytes: of a training epoch; see `EpochOutputs`.
 
     Attributes:
         monitor: the metric that `ReduceLROnPlateau` follows.
@@ -108,10 +26,7 @@ class EpochModule(pl.LightningModule):
     """
 
     monitor: str
-
-    def __init__(self, kept_bytes: int | None) -> None:
-        super().__init__()
-        self.epochs = {"train": [EpochOutputs(kept_bytes)]}
+    epochs: dict[str, list[UntracedOutputs]]
 
     @abstractmethod
     def summarize(self, epoch: EpochOutputs) -> dict[str, Tensor]:
@@ -119,15 +34,15 @@ class EpochModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Discard the outputs of the previous epoch, which an error may have ended."""
-        self.epochs["train"] = [EpochOutputs(self.epochs["train"][0].kept_bytes)]
+        self.epochs["train"] = [UntracedOutputs(self.epochs["train"][0].kept_bytes)]
 
     def on_validation_epoch_start(self) -> None:
         """Keep the outputs of each loader separately."""
-        self.epochs["validation"] = [EpochOutputs() for _ in self.trainer.num_val_batches]
+        self.epochs["validation"] = [UntracedOutputs() for _ in self.trainer.num_val_batches]
 
     def on_test_epoch_start(self) -> None:
         """Keep the outputs of each loader separately."""
-        self.epochs["test"] = [EpochOutputs() for _ in self.trainer.num_test_batches]
+        self.epochs["test"] = [UntracedOutputs() for _ in self.trainer.num_test_batches]
 
     def on_train_epoch_end(self) -> None:
         """Log the training loss and metrics if no validation has done so."""
@@ -181,34 +96,6 @@ class EpochModule(pl.LightningModule):
             self.log_dict(values, sync_dist=True, add_dataloader_idx=False)
 
 
-def prefix_names(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, Tensor]:
-    """The values with the split before each name.
-
-    >>> prefix_names("train", {"loss": torch.tensor(1.0)})
-    {'train/loss': tensor(1.)}
-    """
-    return {f"{split}/{name}{ending}": value for name, value in values.items()}
-
-
-def copy_weights(module: nn.Module) -> dict[str, Tensor]:
-    """A copy of all weights and buffers, on their device."""
-    return {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-
-@contextmanager
-def holding(module: nn.Module, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
-    """Within it the module has other weights, `(1, ...)` each, if there are any."""
-    if not weights:
-        yield
-        return
-    current = copy_weights(module)
-    module.load_state_dict({name: each[0] for name, each in weights.items()})
-    try:
-        yield
-    finally:
-        module.load_state_dict(current)
-
-
 def is_fitting(trainer: pl.Trainer) -> bool:
     """Whether a validation is part of a fit, rather than the sanity check before it."""
     return trainer.state.fn == "fit" and not trainer.sanity_checking
@@ -229,16 +116,6 @@ def log_in_fit(trainer: pl.Trainer, values: dict[str, Tensor], step: int | None 
     for logger in trainer.loggers:
         logger.log_metrics({**scalars, "epoch": trainer.current_epoch}, step)
         logger.save()
-
-
-def drop_undefined(values: Mapping[str, Tensor]) -> dict[str, float]:
-    """The values as numbers, without metrics that are not defined for the rows."""
-    numbers = {name: float(value) for name, value in values.items()}
-    return {
-        name: value
-        for name, value in numbers.items()
-        if not (isnan(value) and NEEDED.keys() & name.split("/"))
-    }
 
 
 def _monitored_value(trainer: pl.Trainer, monitor: str) -> float:

@@ -13,7 +13,7 @@ from multilayer.data.split import Split
 from multilayer.data.table_builder import encode_table
 from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat
-from multilayer.training.factory import make_data
+from multilayer.training.components import make_data
 from multilayer.training.loaded_run import LoadedRun, load_named
 
 log = logging.getLogger(__name__)

@@ -9,13 +9,7 @@ from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
-import pytorch_lightning as pl
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.loggers import Logger
-from pytorch_lightning.profilers import Profiler
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line
@@ -24,7 +18,7 @@ from multilayer.core.text import as_override
 from multilayer.data import Dataset
 from multilayer.nn.losses import AutoLoss
 from multilayer.runs.config import expand_env
-from multilayer.training.epoch_callback import EpochCallback
+from multilayer.training.imported import if_imported
 
 _ALLOWED = (
     "multilayer",
@@ -39,20 +33,31 @@ _ALLOWED = (
 _REBUILT_TO_PREDICT = (nn.Module, Dataset, AutoLoss)
 """The classes that evaluating and predicting instantiate from such a config."""
 
-_REBUILT_TO_RESUME: dict[str, tuple[type, ...]] = {
-    "optimizer": (Optimizer,),
-    "scheduler": (LRScheduler, ReduceLROnPlateau),
-    "trainer": (pl.Trainer, Profiler),
-    "callbacks": (pl.Callback, EpochCallback),
-    "logger": (Logger,),
+_REBUILT_TO_RESUME = {
+    "optimizer": ("torch.optim.Optimizer",),
+    "scheduler": (
+        "torch.optim.lr_scheduler.LRScheduler",
+        "torch.optim.lr_scheduler.ReduceLROnPlateau",
+    ),
+    "trainer": ("pytorch_lightning.Trainer", "pytorch_lightning.profilers.Profiler"),
+    "callbacks": (
+        "pytorch_lightning.Callback",
+        "multilayer.training.epoch_callback.EpochCallback",
+    ),
+    "logger": ("pytorch_lightning.loggers.Logger",),
 }
-"""The classes that resuming a training instantiates too, by group."""
+"""The classes that resuming a training instantiates too, by group.
+
+A subclass has imported its parent, so that they need not be imported here.
+"""
 
 _TRAINER_PACKAGES = ("pytorch_lightning.profilers", "pytorch_lightning.trainer")
 """Packages of the trainer's arguments; the trainer is named `pytorch_lightning.Trainer`."""
 
-_REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException)
-"""What constructors raise for wrong arguments."""
+_REFUSALS = (ValueError, TypeError, ImportError)
+"""What constructors raise for wrong arguments, and Lightning's own error."""
+
+_LIGHTNINGS_REFUSAL = "lightning_fabric.utilities.exceptions.MisconfigurationException"
 
 Node = dict[str, Any]
 _HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
@@ -92,7 +97,8 @@ def instantiate(
         return target(*positional, **built, **arguments)
     except UserError as error:
         raise UserError(f"{key}: {error}") from error
-    except _REFUSALS as error:  # torch adds a stack of C++ in many lines
+    except (*_REFUSALS, *if_imported(_LIGHTNINGS_REFUSAL)) as error:
+        # torch adds a stack of C++ in many lines.
         raise UserError(f"{key}: {first_line(error)}") from error
 
 
@@ -253,6 +259,6 @@ def _is_rebuilt(found: Any, group: str, allowed: Sequence[str]) -> bool:
     if inspect.isfunction(found):
         makers = ("multilayer.training.schedulers", *allowed)
         return group in ("scheduler", "optimizer") and _is_within(f"{found.__module__}.", makers)
-    return inspect.isclass(found) and issubclass(
-        found, _REBUILT_TO_RESUME.get(group, _REBUILT_TO_PREDICT)
-    )
+    paths = _REBUILT_TO_RESUME.get(group)
+    parents = _REBUILT_TO_PREDICT if paths is None else if_imported(*paths)
+    return inspect.isclass(found) and issubclass(found, parents)

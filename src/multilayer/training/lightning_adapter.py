@@ -16,12 +16,13 @@ from torch import Tensor
 from multilayer.core.errors import UserError
 from multilayer.core.metric_names import NEEDED
 from multilayer.data import Dataset
-from multilayer.runs.checkpoint import CheckpointFiles
+from multilayer.training.checkpoint_files import CheckpointFiles
 from multilayer.training.checks import check_averaging
-from multilayer.training.epoch import copy_weights, holding, is_fitting, is_streamed, log_in_fit
+from multilayer.training.epoch import is_fitting, is_streamed, log_in_fit
 from multilayer.training.epoch_callback import Callback, EpochCallback, Record, Values
 from multilayer.training.lightning_speedups import NoStepHooks
 from multilayer.training.module import SupervisedModule
+from multilayer.training.weights import copy_weights, holding
 
 
 def lightning_callbacks(*callbacks: Any) -> list[pl.Callback]:

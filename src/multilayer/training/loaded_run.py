@@ -14,7 +14,8 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import find_checkpoint
-from multilayer.training.factory import count_weights, make_module
+from multilayer.training.components import count_weights
+from multilayer.training.factory import make_module
 from multilayer.training.instantiate import check_trusted_targets
 from multilayer.training.module import SupervisedModule
 from multilayer.training.runtime import restore_threads

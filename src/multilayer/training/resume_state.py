@@ -19,8 +19,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
-from multilayer.runs.checkpoint import CheckpointFiles
-from multilayer.training.factory import has, make_optimizer, make_scheduler
+from multilayer.training.checkpoint_files import CheckpointFiles
+from multilayer.training.components import make_optimizer, make_scheduler
+from multilayer.training.factory import has
 from multilayer.training.lightning_adapter import unwrapped_callbacks
 from multilayer.training.module import MakeScheduler, SupervisedModule
 from multilayer.training.resume import DAMAGE, Resumed, config_changes

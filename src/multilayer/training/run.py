@@ -1,47 +1,33 @@
 """`multilayer train`: load the data, build the run, fit it, evaluate it, record it."""
 
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any, get_args
 
 import pytorch_lightning as pl
-import torch
 
 from multilayer.core.errors import UserError, interrupt_behind
 from multilayer.core.files import explain_write_error
 from multilayer.data import Dataset, as_datamodule
 from multilayer.data.split import Split
-from multilayer.runs.config import expand_env
 from multilayer.runs.folder import Metrics, RunFolder, describe_failure, start_manifest
 from multilayer.training.checks import check_batch_normalization, check_training
-from multilayer.training.factory import check_components, make_trained_module, make_trainer
+from multilayer.training.components import check_components
+from multilayer.training.factory import make_trained_module, make_trainer
 from multilayer.training.lightning_adapter import unwrapped_callbacks
 from multilayer.training.module import SupervisedModule
+from multilayer.training.result import Result, describe_start, with_absolute_paths
 from multilayer.training.resume import Resumed, command_to_go_on, open_resumed
 from multilayer.training.resume_state import load_resumed
 from multilayer.training.runtime import compile_if_worthwhile
 from multilayer.training.steps import planned_steps
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a run ended.
-
-    Attributes:
-        metrics: by split and name, of the weights that are kept.
-        manifest: the run's manifest.
-    """
-
-    metrics: Metrics
-    manifest: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -167,7 +153,7 @@ def prepare(
     resumed: Resumed | None = None,
 ) -> Training:
     """Build a run on data that was read; see `train`."""
-    config = _with_absolute_paths(config)
+    config = with_absolute_paths(config)
     run = RunFolder(folder)
     trainer = make_trainer(config, run, quiet=quiet)
     run.writes = trainer.is_global_zero
@@ -178,23 +164,9 @@ def prepare(
     check_training(config, unwrapped_callbacks(trainer), data, n_steps)
     module = make_trained_module(config, data, n_steps)
     check_batch_normalization(module.network, data.train_minibatches())
-    manifest = start_manifest(config, overrides) | _describe_start(data, trainer)
+    device = trainer.strategy.root_device
+    manifest = start_manifest(config, overrides) | describe_start(data, device)
     return Training(config, run, data, module, trainer, manifest, n_steps, resumed)
-
-
-def _with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with absolute paths of the data's files, so that they are found from anywhere."""
-    data = config["data"]
-    names = ("path", "train_path", "validation_path", "test_path")
-    paths = {name: _absolute(data[name]) for name in names if data.get(name)}
-    return config | {"data": data | paths}
-
-
-def _absolute(path: str) -> str:
-    """A path made absolute; one that refers to the environment for that stays as it is."""
-    if Path(expand_env("data.path", path)).is_absolute() and expand_env("", path) != path:
-        return path
-    return os.path.abspath(path)
 
 
 @contextmanager
@@ -251,16 +223,3 @@ def _evaluate(training: Training) -> Metrics:
     data, device = training.data, training.trainer.strategy.root_device
     module = training.module.to(device)
     return {split: module.evaluate(data.minibatches(split, device)) for split in get_args(Split)}
-
-
-def _describe_start(data: Dataset, trainer: pl.Trainer) -> dict[str, Any]:
-    """The manifest's entries about data and device."""
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"device": name, "data_fingerprint": data.fingerprint, "rows": data.count_rows()}
-
-
-def objective(monitor: str, metrics: Metrics) -> float:
-    """The monitored metric of the kept weights; NaN if there is no such metric."""
-    split, _, name = monitor.partition("/")
-    return metrics.get(split, {}).get(name, nan)

@@ -11,6 +11,8 @@ import atexit
 import ctypes
 import gc
 import logging
+import os
+import random
 import shutil
 import sys
 import sysconfig
@@ -126,6 +128,20 @@ def n_threads_for(choice: int | str, work: int, n_members: int = 1) -> int:
     if n_members < _MEMBERS_WORTH_THREADS:
         return 1 if work < _SMALL_STEP else most
     return min(most, max(1, work // _WORK_PER_THREAD))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and Python, as Lightning's function of this name does.
+
+    The variables are read by Lightning: processes that it starts begin with the same seed.
+    """
+    import numpy as np
+    import torch
+
+    os.environ["PL_GLOBAL_SEED"], os.environ["PL_SEED_WORKERS"] = str(seed), "0"
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def count_parameters(network: nn.Module) -> int:

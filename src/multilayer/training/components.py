@@ -1,0 +1,314 @@
+"""Builds data, network, loss, optimizer and schedule from a plain config, with torch alone."""
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from inspect import unwrap
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from multilayer.core.device import accelerator_problem, choose_device, size_problems
+from multilayer.core.errors import UserError, raise_all
+from multilayer.data import Dataset, Preprocessing
+from multilayer.data.table import Columns
+from multilayer.nn.embeddings import CategoryEmbeddings
+from multilayer.nn.losses import Task, loss_for_task
+from multilayer.runs.config import mask_config
+from multilayer.training.checks import call_factory, check_trainable
+from multilayer.training.instantiate import argument_problems, instantiate
+from multilayer.training.predictor import Predictor
+from multilayer.training.runtime import seed_everything, set_threads
+
+Config = dict[str, Any]
+
+AnyPredictor = TypeVar("AnyPredictor", bound=Predictor)
+
+_DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
+"""The dtype of the weights, by `trainer.precision`; float32 for any other."""
+
+
+def check_components(config: Config) -> Dataset:
+    """Check what can be checked before any data is read, by building it.
+
+    The network is built on torch's meta device, where weights take neither memory nor time.
+
+    Returns:
+        The data, not yet read.
+
+    Raises:
+        UserError: A component refuses its arguments, or does not fit the others.
+    """
+    problems = argument_problems(config)
+    accelerator = config["trainer"]["accelerator"]
+    if lacking := accelerator_problem(accelerator):
+        problem = f"trainer.accelerator={accelerator}: {lacking}; use trainer=auto or trainer=cpu"
+        problems.append(problem)
+    raise_all(problems)
+    data = make_data(config)
+    if data.task is not None:
+        make_loss(config, data.task)
+    with torch.device("meta"):
+        network = make_network(config["model"], n_features=2, n_outputs=2)
+    check_trainable(network)
+    optimizer = stand_in_optimizer(config)
+    scheduler = call_factory("scheduler", make_scheduler(config, n_steps=100), optimizer)
+    if isinstance(scheduler, ReduceLROnPlateau) and config["scheduler"]["interval"] == "step":
+        raise UserError(
+            "scheduler.interval=step: this schedule follows a metric of whole epochs; "
+            "give scheduler.interval=epoch"
+        )
+    return data
+
+
+def _check_size(config: Config, columns: Columns, preprocessing: Preprocessing) -> None:
+    """Raise `UserError` if the network for a table will not fit into memory; it is not built."""
+    n_weights = count_weights(config, columns, preprocessing)
+    device = choose_device(config["trainer"]["accelerator"])
+    for place, in_training in ((torch.device("cpu"), False), (device, True)):
+        raise_all(size_problems(n_weights, config, place, in_training=in_training))
+
+
+def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing) -> int:
+    """The number of weights and buffers in the network for a table, counted without memory."""
+    with torch.device("meta"):
+        network = _assemble_network(config, columns, preprocessing)
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
+
+
+def make_data(
+    config: Config, preprocessing: Preprocessing | None = None, known: Columns | None = None
+) -> Dataset:
+    """The Dataset, which has not read anything yet.
+
+    Args:
+        config: the run's config.
+        preprocessing: a fitted one, to use instead of fitting another.
+        known: the columns of an earlier training on the same data.
+    """
+    data: Dataset = instantiate("data", config["data"], preprocessing=preprocessing)
+    data.known_columns = known
+    return data
+
+
+def make_network(
+    node: Config, *, n_features: int, n_outputs: int, n_numbers: int | None = None
+) -> nn.Module:
+    """The network of a `model` node.
+
+    Args:
+        node: the node.
+        n_features: the width of its input.
+        n_outputs: the width of its output.
+        n_numbers: the number of numeric features, which come first; None if all are.
+    """
+    values = {
+        "n_features": n_features,
+        "n_outputs": n_outputs,
+        "n_numbers": n_numbers or n_features,
+    }
+    return instantiate("model", node, values)  # type: ignore[no-any-return]
+
+
+def make_checked_network(
+    config: Config, columns: Columns, preprocessing: Preprocessing
+) -> nn.Module:
+    """The network for preprocessed rows of a table; it has been called to check its shapes."""
+    network = _assemble_network(config, columns, preprocessing)
+    _check_shape(network, preprocessing.n_features, columns)
+    return network
+
+
+def _assemble_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
+    """The network for preprocessed rows of a table, after embeddings of categories if any."""
+    n_features, sizes = preprocessing.n_features, preprocessing.category_sizes
+    rest = {"n_outputs": columns.n_outputs, "n_numbers": preprocessing.n_numbers}
+    if not sizes or config["data"].get("categorical_encoding") != "embedding":
+        return make_network(config["model"], n_features=n_features, **rest)
+    first = CategoryEmbeddings(n_features - sum(sizes), sizes)
+    after = make_network(config["model"], n_features=first.n_features, **rest)
+    return nn.Sequential(first, after)
+
+
+def _check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
+    """Raise `UserError` unless a network maps `n_features` features to a table's outputs."""
+    n_outputs = columns.n_outputs
+    training = network.training
+    try:
+        with torch.no_grad():
+            output = network.eval()(torch.zeros(2, n_features))
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"model: it does not take {n_features} features: {error}") from error
+    network.train(training)
+    if not isinstance(output, Tensor):
+        raise UserError(f"model: it must give a tensor, got a {type(output).__name__}")
+    shape = tuple(output.shape)
+    if shape != (2, n_outputs) and (shape, n_outputs) != ((2,), 1):
+        raise UserError(
+            f"model: it must give {n_outputs} outputs a row for the task {columns.task}, "
+            f"2 rows gave the shape {shape}"
+        )
+
+
+def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Module:
+    """The loss; `UserError` if it does not fit the task or the number of classes."""
+    try:
+        # "balanced" becomes numbers once the training rows are known.
+        loss = instantiate("loss", config["loss"], {"balanced": None})
+        return loss_for_task(loss, task, n_classes)  # type: ignore[no-any-return]
+    except ValueError as error:
+        raise UserError(f"loss: {error}") from error
+
+
+def _balance_class_weights(config: Config, data: Dataset) -> Config:
+    """The config with numbers for `loss.class_weights=balanced`: n / (n_classes * class count).
+
+    All classes then have the same weight in total, however few training rows they have.
+    """
+    if config["loss"].get("class_weights") != "balanced":
+        return config
+    classes, target = data.columns.classes, data.targets[data.rows["train"]]
+    counts = target.long().bincount(minlength=len(classes)).tolist() if classes else []
+    if not all(counts):
+        label = classes[counts.index(0)]
+        raise UserError(f"loss.class_weights=balanced: no training row is of class {label!r}")
+    weights = [len(target) / (len(classes) * count) for count in counts] or None
+    return config | {"loss": config["loss"] | {"class_weights": weights}}
+
+
+def make_optimizer(config: Config) -> Any:
+    """The function that makes the optimizer from parameters.
+
+    `fused=auto` is true unless float16 gradients are clipped: they are scaled, and a fused
+    optimizer unscales them itself, too late for clipping.
+    """
+    trainer = config["trainer"]
+    is_scaled = str(trainer["precision"]).startswith("16")
+    values = {"auto": not (is_scaled and trainer["gradient_clip_val"])}
+    return instantiate("optimizer", config["optimizer"], values)
+
+
+def stand_in_optimizer(config: Config, params: Sequence[Tensor] | None = None) -> Optimizer:
+    """An optimizer of the configured class, with all its defaults, that takes no steps.
+
+    One of torch's own is made without importing torch._dynamo, which takes a second. It is of a
+    subclass with the class's name, and schedules of torch run over it.
+
+    Args:
+        config: the run's config.
+        params: its parameters; one zero by default.
+
+    Raises:
+        UserError: The optimizer refuses its arguments.
+    """
+    make = make_optimizer(config)
+    kind = getattr(make, "func", None)
+    if isinstance(kind, type) and issubclass(kind, Optimizer) and _is_torchs(kind):
+        make = partial(_without_dynamo(kind), *make.args, **make.keywords)  # type: ignore[arg-type]
+    found = call_factory("optimizer", make, [torch.zeros(1)] if params is None else params)
+    return found  # type: ignore[no-any-return]
+
+
+def _is_torchs(kind: type) -> bool:
+    """Whether torch defines a class."""
+    return kind.__module__.startswith("torch.")
+
+
+@cache
+def _without_dynamo(kind: type[Optimizer]) -> type[Optimizer]:
+    """A subclass whose `add_param_group` is not wrapped by `torch._disable_dynamo`.
+
+    The wrapper imports torch._dynamo when it is first called, as every constructor does. A schedule
+    would warn of an optimizer without `_opt_called`, which takes no step before the schedule's. If
+    a later torch does something else, test_a_stand_in_optimizer_does_not_import_dynamo fails.
+    """
+    own = {
+        "__module__": kind.__module__,
+        "_opt_called": True,
+        "add_param_group": unwrap(kind.add_param_group),
+    }
+    return type(kind.__name__, (kind,), own)
+
+
+def make_scheduler(config: Config, *, n_steps: int) -> Any:
+    """The function that makes the schedule from an optimizer.
+
+    Args:
+        config: the run's config.
+        n_steps: the optimizer steps of the whole training. A schedule that moves once an epoch gets
+            the number of epochs for `@n_steps`.
+    """
+    n_epochs = config["trainer"]["max_epochs"] or -1
+    by_epoch = config["scheduler"]["interval"] == "epoch" and n_epochs > 0
+    values = {"n_steps": n_epochs if by_epoch else n_steps, "n_epochs": n_epochs}
+    return instantiate("scheduler", config["scheduler"]["scheduler"], values)
+
+
+def make_predictor(config: Config, data: Dataset) -> Predictor:
+    """The network to be trained; its weights and all later random numbers follow from the seed.
+
+    Args:
+        config: the run's config.
+        data: the data, read.
+
+    Raises:
+        UserError: A component is wrong, does not fit the data, or does not fit into memory.
+    """
+    return make_seeded(partial(Predictor, task=data.columns.task), config, data)
+
+
+def make_seeded(make: Callable[..., AnyPredictor], config: Config, data: Dataset) -> AnyPredictor:
+    """What `make_predictor` says, for any kind of predictor.
+
+    Args:
+        make: makes it from `network`, `loss`, `preprocessing` and `metadata`.
+        config: the run's config.
+        data: the data, read.
+    """
+    _check_size(config, data.columns, data.preprocessing)
+    seed_everything(config["seed"])
+    predictor = assemble(
+        make,
+        _balance_class_weights(config, data),
+        data.columns,
+        data.preprocessing,
+        data_fingerprint=data.fingerprint,
+    )
+    n_rows = data.train_minibatches().batch_size
+    predictor.metadata["threads"] = set_threads(config["num_threads"], predictor.network, n_rows)
+    return predictor
+
+
+def assemble(
+    make: Callable[..., AnyPredictor],
+    config: Config,
+    columns: Columns,
+    preprocessing: Preprocessing,
+    *,
+    data_fingerprint: str,
+) -> AnyPredictor:
+    """A predictor for the task of a table, with a new network and loss.
+
+    Args:
+        make: makes it from `network`, `loss`, `preprocessing` and `metadata`.
+        config: the run's config.
+        columns: of the table.
+        preprocessing: fitted to the training rows.
+        data_fingerprint: of the data; with the config and the columns it is saved in checkpoints.
+    """
+    predictor = make(
+        make_checked_network(config, columns, preprocessing),
+        loss=make_loss(config, columns.task, len(columns.classes)),
+        preprocessing=preprocessing,
+        metadata={
+            "config": mask_config(config),
+            "columns": columns.to_dict(),
+            "data_fingerprint": data_fingerprint,
+        },
+    )
+    # Lightning would convert after loading a checkpoint, and so round its values.
+    return predictor.to(_DTYPES.get(str(config["trainer"]["precision"]), torch.float32))

@@ -1,0 +1,110 @@
+"""The outputs of an epoch, kept until its metrics are computed, and the names of these metrics."""
+
+from collections.abc import Mapping
+from math import isnan
+
+import torch
+from torch import Tensor, distributed
+
+from multilayer.core.metric_names import NEEDED
+
+KEPT_BYTES = 2**25
+"""Bytes of outputs and targets that are kept of an epoch which may not fit into memory."""
+
+_MINIBATCHES_A_PACK, _BYTES_A_PACK = 4096, 2**21
+"""When minibatches are concatenated: each takes 2 kB besides its values, and many small tensors
+that stay fragment the memory."""
+
+
+class EpochOutputs:
+    """The network's outputs for the minibatches of an epoch, kept on their device until its end.
+
+    Args:
+        kept_bytes: about how many bytes of outputs and targets are kept, those of the last rows;
+            None keeps all. The losses of all rows are kept.
+    """
+
+    def __init__(self, kept_bytes: int | None = None) -> None:
+        self.kept_bytes = kept_bytes
+        self.losses: list[Tensor] = []
+        self.weights: list[Tensor] = []
+        self.outputs: list[Tensor] = []
+        self.targets: list[Tensor] = []
+        self.has_news = False
+        self.n_packs = 0
+        self.n_bytes_loose = 0
+
+    def add(
+        self, loss: Tensor, output: Tensor, target: Tensor, weight: Tensor | None = None
+    ) -> None:
+        """Keep a minibatch; no value is read, so that a GPU need not wait.
+
+        Args:
+            loss: the mean loss, a scalar.
+            output: the network's output, one row for each row of the minibatch.
+            target: the targets.
+            weight: the divisor of the mean loss, a scalar; see `losses.total_weight`. None for the
+                number of rows.
+        """
+        self.has_news = True
+        self.losses.append(loss.detach())
+        if weight is None:
+            weight = torch.tensor(len(target), device=loss.device)
+        self.weights.append(weight)
+        self.outputs.append(output.detach())
+        self.targets.append(target)
+        self.n_bytes_loose += output.nbytes + target.nbytes
+        if self.n_bytes_loose > _BYTES_A_PACK or len(self.losses) >= _MINIBATCHES_A_PACK:
+            self.pack()
+
+    def pack(self) -> None:
+        """Concatenate the minibatches since the last pack, and drop the first rows if too many."""
+        self.losses, self.weights = [self.mean_loss()], [torch.stack(self.weights).sum()]
+        for values in (self.outputs, self.targets):
+            values[self.n_packs :] = [torch.cat(values[self.n_packs :])]
+        self.n_packs, self.n_bytes_loose = self.n_packs + 1, 0
+        sizes = [a.nbytes + b.nbytes for a, b in zip(self.outputs, self.targets, strict=True)]
+        while self.kept_bytes is not None and sum(sizes[1:]) >= self.kept_bytes:
+            del sizes[0], self.outputs[0], self.targets[0]
+            self.n_packs -= 1
+
+    def mean_loss(self) -> Tensor:
+        """The mean loss over the rows, a scalar."""
+        return weighted_mean(torch.stack(self.losses), torch.stack(self.weights))
+
+    def of_all_processes(self) -> "EpochOutputs":
+        """The outputs of all processes that train together, as one minibatch from each."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return self
+        from torchmetrics.utilities.distributed import gather_all_tensors  # takes a second
+
+        together = EpochOutputs()
+        together.losses = gather_all_tensors(self.mean_loss())
+        together.outputs = gather_all_tensors(torch.cat(self.outputs))
+        together.targets = gather_all_tensors(torch.cat(self.targets))
+        together.weights = gather_all_tensors(torch.stack(self.weights).sum())
+        return together
+
+
+def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
+    """The mean of losses over minibatches, `(n, ...)` to `(...)`; a weight of 0 excludes a loss."""
+    return (losses.where(weights != 0, 0) * (weights / weights.sum(dim=0))).sum(dim=0)
+
+
+def prefix_names(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, Tensor]:
+    """The values with the split before each name.
+
+    >>> prefix_names("train", {"loss": torch.tensor(1.0)})
+    {'train/loss': tensor(1.)}
+    """
+    return {f"{split}/{name}{ending}": value for name, value in values.items()}
+
+
+def drop_undefined(values: Mapping[str, Tensor]) -> dict[str, float]:
+    """The values as numbers, without metrics that are not defined for the rows."""
+    numbers = {name: float(value) for name, value in values.items()}
+    return {
+        name: value
+        for name, value in numbers.items()
+        if not (isnan(value) and NEEDED.keys() & name.split("/"))
+    }

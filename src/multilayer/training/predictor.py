@@ -1,0 +1,256 @@
+"""A network with its loss, preprocessing and metadata: what predicts and evaluates, torch alone."""
+
+from collections.abc import Callable, Iterable
+from copy import deepcopy
+from itertools import chain
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from multilayer.core.errors import UserError
+from multilayer.data.batches import Minibatch
+from multilayer.data.preprocessing import Preprocessing
+from multilayer.nn.losses import (
+    AutoLoss,
+    Task,
+    check_outputs,
+    loss_for_task,
+    squeeze_single,
+    target_for,
+    total_weight,
+)
+from multilayer.nn.metrics import metrics_of
+from multilayer.training.checks import check_batch, refuse_shape
+from multilayer.training.epoch_outputs import EpochOutputs
+
+Batch = tuple[Tensor, Tensor]
+"""Features `(B, n_features)` and targets `(B,)`."""
+
+_RAW_WEIGHTS = (
+    "preprocessing: these weights have learnt from raw columns, and the data are preprocessed; "
+    "give them raw columns, as in DataLoader(TensorDataset(columns, target)), or train a new module"
+)
+
+
+class Predictor(nn.Module):
+    """A network that maps features `(B, n_features)` to outputs `(B, n_outputs)`, ready for use.
+
+    `forward` takes raw columns, and so does evaluation, with targets in their own units. Only the
+    minibatches of a `Dataset` are already preprocessed. Predictions are for the task
+
+    - binary: probabilities of class 1, `(B,)`;
+    - multiclass: probabilities, `(B, n_classes)`;
+    - regression: values in the units of the target, `(B,)`.
+
+    Args:
+        network: the `nn.Module`.
+        task: "binary", "multiclass" or "regression".
+        loss: called with outputs and targets of one minibatch; None for the task's usual loss.
+        preprocessing: fitted, from raw columns to features. None takes over that of the first
+            `Dataset`, or its loaders, that the predictor is used with; features from elsewhere are
+            unchanged.
+        metadata: plain data that is saved in checkpoints, under the key "multilayer".
+
+    Raises:
+        UserError: The loss is for another task.
+    """
+
+    task: Task
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        *,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
+        preprocessing: Preprocessing | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.task = task
+        self.network = network
+        self.loss: Any = loss_for_task(loss or AutoLoss(), task)
+        self.preprocessing = preprocessing or nn.Identity()
+        self.metadata = metadata or {}
+        self.raw_weights: Literal["", "loaded", "trained"] = ""  # without a preprocessing
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        first = next(chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the network's weights; torch's default if it has none."""
+        dtypes = (each.dtype for each in self.network.parameters())
+        return next((each for each in dtypes if each.is_floating_point), torch.get_default_dtype())
+
+    def predictions(self, output: Tensor, /) -> Tensor:
+        """Map the network's output, `(B,)` or `(B, n_classes)`, to predictions of the same shape.
+
+        They are what the metrics and the user take.
+        """
+        if self.task == "binary":
+            return output.sigmoid()
+        if self.task == "multiclass":
+            # Across a few classes torch's softmax is 20 times slower than down the rows.
+            return output.mT.contiguous().softmax(dim=-2).mT
+        return self._in_units(output)
+
+    def targets(self, target: Tensor, /) -> Tensor:
+        """The targets of a minibatch as the metrics take them; those of regression are scaled."""
+        return self._in_units(target) if self.task == "regression" else target
+
+    def _in_units(self, scaled: Tensor) -> Tensor:
+        """Scaled values `(B,)` in the units of the target."""
+        if isinstance(self.preprocessing, Preprocessing):
+            return self.preprocessing.unscale_target(scaled)
+        return scaled
+
+    def take_preprocessing(self, fitted: Preprocessing) -> None:
+        """Take over the preprocessing of the data if this module has none, unless it must not.
+
+        A network that has learnt from raw columns keeps them.
+        """
+        if self._accepts_preprocessing() and not isinstance(self.preprocessing, Preprocessing):
+            self.preprocessing = deepcopy(fitted).to(self.device)
+
+    def _accepts_preprocessing(self) -> bool:
+        """Whether the weights have not learnt from raw columns."""
+        return not self.raw_weights
+
+    def check_data(self, data: Any) -> None:
+        """Raise `UserError` if the data are preprocessed differently than this module expects.
+
+        Args:
+            data: minibatches, or a collection of loaders.
+        """
+        for other in preprocessings_of(data):
+            self.take_preprocessing(other)
+            own = self.preprocessing
+            if not isinstance(own, Preprocessing):
+                raise UserError(_RAW_WEIGHTS)
+            if own is not other and not own.is_like(other):
+                raise UserError(
+                    "preprocessing: the module has another one than the data; give the data the "
+                    "module's, as in BuiltinData(..., preprocessing=module.preprocessing), or "
+                    "train a new module"
+                )
+
+    def output(self, features: Tensor) -> Tensor:
+        """The network's output."""
+        features = features.to(self.device, self.dtype)
+        if features.ndim < 2:
+            raise UserError(f"features must be (B, n_features), got {tuple(features.shape)}")
+        try:
+            return squeeze_single(self.network(features))
+        except (RuntimeError, ValueError) as error:
+            refuse_shape(features, self.network, error)
+            raise
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """Predictions for raw columns `(B, n_features)`, in float32 or wider."""
+        return self.predict_features(self.preprocessing(columns))
+
+    def predict_features(self, features: Tensor) -> Tensor:
+        """Predictions for preprocessed features `(B, n_features)`, in float32 or wider."""
+        return self.predictions(_at_least_float32(self.output(features)))
+
+    def step(self, batch: Batch, epoch: EpochOutputs) -> Tensor:
+        """The loss of a minibatch, whose outputs are kept for the metrics of the epoch."""
+        features, target = batch if isinstance(batch, Minibatch) else self.prepared(batch)
+        output = self.output(features)
+        check_outputs(self.task, output, target)
+        loss = self.loss_of(output, target)
+        epoch.add(loss, output, target, total_weight(self.loss, target))
+        return loss
+
+    def prepared(self, batch: Batch) -> Minibatch:
+        """A minibatch of raw columns as the network and its loss take it."""
+        columns, target = check_batch(batch)
+        features = self.preprocessing(columns)
+        if self.task == "regression":
+            if isinstance(self.preprocessing, Preprocessing):
+                target = self.preprocessing.scale_target(target)
+            target = target.to(torch.promote_types(self.dtype, torch.float32))
+        return Minibatch(features, target)
+
+    def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
+        """The loss, in float32 or wider; bfloat16 has only three digits."""
+        output = _at_least_float32(output)
+        loss: Tensor = self.loss(output, target_for(output, target))
+        if loss.ndim:
+            raise UserError(
+                f"loss: must be one number for a minibatch, the mean over its rows, got the shape "
+                f"{tuple(loss.shape)}; use reduction='mean'"
+            )
+        return loss
+
+    @torch.no_grad()
+    def summarize(self, epoch: EpochOutputs) -> dict[str, Tensor]:
+        """The loss and every metric over an epoch, as scalars on the device."""
+        outputs = _at_least_float32(torch.cat(epoch.outputs))
+        target = torch.cat(epoch.targets)
+        check_outputs(self.task, outputs, target, values=True)
+        predictions, target = self.predictions(outputs), self.targets(target)
+        return {"loss": epoch.mean_loss(), **metrics_of(self.task, predictions, target)}
+
+    @torch.no_grad()
+    def evaluate(self, minibatches: Iterable[Batch]) -> dict[str, float]:
+        """The loss and every metric over minibatches, without learning from them."""
+        self.check_data(minibatches)
+        training = self.training
+        self.eval()
+        epoch = EpochOutputs()
+        for batch in minibatches:
+            self.step(batch, epoch)
+        values = {name: float(value) for name, value in self.summarize(epoch).items()}
+        self.train(training)
+        return values
+
+    def checkpoint_entries(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the weights, to be rebuilt from it alone."""
+        entries: dict[str, Any] = {"multilayer": self.metadata, "task": self.task}
+        if isinstance(self.preprocessing, Preprocessing):
+            entries["preprocessing"] = self.preprocessing.options()
+        return entries
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow a change of precision, but keep the loss in float32 or wider."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        buffers = self.loss.buffers() if isinstance(self.loss, nn.Module) else ()
+        if {each.dtype for each in buffers} & {torch.float16, torch.bfloat16}:
+            self.loss.float()
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, metadata: Any, strict: bool, *found: Any
+    ) -> None:
+        """Create a preprocessing if one comes with the weights."""
+        begin = f"{prefix}preprocessing."
+        own = {
+            key.removeprefix(begin): each
+            for key, each in state_dict.items()
+            if key.startswith(begin)
+        }
+        if strict and not own:
+            if isinstance(self.preprocessing, Preprocessing):
+                raise UserError(_RAW_WEIGHTS)
+            self.raw_weights = self.raw_weights or "loaded"
+        elif own and not isinstance(self.preprocessing, Preprocessing):
+            self.preprocessing = Preprocessing.for_state(own).to(self.device)
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, *found)
+
+
+def _at_least_float32(output: Tensor) -> Tensor:
+    """A network's output, widened where it is float16 or bfloat16."""
+    return output.to(torch.promote_types(output.dtype, torch.float32))
+
+
+def preprocessings_of(data: Any) -> list[Preprocessing]:
+    """The preprocessings of a `Dataset`, of minibatches, or of a collection of them."""
+    found = [getattr(each, "preprocessing", None) for each in tree_leaves(data)]
+    return [each for each in found if isinstance(each, Preprocessing)]
