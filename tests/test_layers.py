@@ -1,5 +1,6 @@
 """Who may import whom, and what a package needs."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from multilayer.core.config_folder import conf_dir
+
+from .trained import config_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +34,13 @@ PLANTED = [
     ("data/split.py", "import pytorch_lightning", "pytorch_lightning"),
     ("nn/mlp.py", "import hydra", "hydra"),
     ("reports/sweep.py", "from multilayer.training import run", "multilayer.training.run"),
+    ("training/components.py", "import pytorch_lightning", "pytorch_lightning"),
+    (
+        "callbacks/checkpoint.py",
+        "from multilayer.training import module",
+        "multilayer.training.module",
+    ),
+    ("runs/checkpoint.py", "import lightning_fabric", "lightning_fabric"),
 ]
 
 
@@ -92,3 +104,65 @@ print([name for name in ("pytorch_lightning", "lightning_fabric", "hydra") if na
         check=False,
     )
     assert found.stdout == "[]\n", found.stderr
+
+
+SETS = {
+    "digits": ["data=digits"],
+    "iris": ["data=iris"],
+    "table": [
+        "data=table",
+        f"data.path={ROOT / 'tests' / 'golden' / 'flats.csv'}",
+        "data.target=price",
+    ],
+}
+
+OTHER_CHOICES = [
+    ["callbacks=[default,diagnostics]", "optimizer=sgd", "scheduler=plateau"],
+    ["callbacks=none", "logger=none", "optimizer=adamw", "scheduler=one_cycle"],
+    ["logger=csv", "debug=profile", "loss.class_weights=balanced", "scheduler=cosine"],
+    ["data.categorical_encoding=embedding", "loss=huber", *SETS["table"]],
+]
+
+NEEDED_BY_A_STACK = """
+import json, sys
+from multilayer.callbacks import (
+    BestEpochMarker, BestWeights, Checkpoint, Diagnostics, EarlyStopping, LearningRate
+)
+from multilayer.training import EpochCallback, History, Predictor
+from multilayer.training.components import check_components, make_predictor
+from multilayer.training.result import Result, describe_start, objective, with_absolute_paths
+
+heavy = [
+    "pytorch_lightning", "lightning_fabric", "torchmetrics", "scipy", "matplotlib", "sklearn",
+    "hydra", "torch._dynamo",
+]
+for config in json.load(sys.stdin):
+    data = check_components(with_absolute_paths(config))
+    data.setup()
+    predictor = make_predictor(config, data)
+    predictor.evaluate(data.minibatches("validation"))
+    describe_start(data, predictor.device)
+    found = [name for name in heavy if name in sys.modules]
+    assert not found, (found, config)
+from multilayer.callbacks import Figures, LearningCurves
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+def test_torch_alone_is_enough_for_what_a_stack_of_runs_needs() -> None:
+    """From the config to networks, data and metrics; only what draws figures imports matplotlib."""
+    models = [path.stem for path in (conf_dir() / "model").glob("*.yaml")]
+    models.remove("mlp_plr")  # rtdl_num_embeddings imports scikit-learn
+    chosen = [[*words, f"model={model}"] for words in SETS.values() for model in models]
+    chosen = [
+        words for words in chosen if words[0] != "data=table" or words[-1] != "model=perceptron"
+    ]
+    configs = [config_of(*words) for words in [*chosen, *OTHER_CHOICES]]
+    found = subprocess.run(
+        [sys.executable, "-c", NEEDED_BY_A_STACK],
+        input=json.dumps(configs),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert found.stdout == "['matplotlib']\n", found.stderr

@@ -17,7 +17,7 @@ from multilayer.data.split import Split
 from multilayer.data.table import Columns
 from multilayer.plotting.style import save_figure, shortened
 from multilayer.training.epoch_callback import EpochCallback, Record
-from multilayer.training.module import SupervisedModule
+from multilayer.training.predictor import Predictor
 
 
 class Figures(EpochCallback):
@@ -88,9 +88,7 @@ class Figures(EpochCallback):
             return _figures_of(module, record.data, self.n_rows, when).items()
 
 
-def _figures_of(
-    module: SupervisedModule, data: Dataset, n_rows: int, when: str
-) -> dict[str, Figure]:
+def _figures_of(module: Predictor, data: Dataset, n_rows: int, when: str) -> dict[str, Figure]:
     """The figures for the task, by name; none where predictions are not finite.
 
     Args:
@@ -135,7 +133,7 @@ def _figures_of_classes(
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def _boundary(module: SupervisedModule, data: Dataset, n_rows: int, when: str) -> Figure:
+def _boundary(module: Predictor, data: Dataset, n_rows: int, when: str) -> Figure:
     """The decision boundary over two numeric columns."""
     preprocessing, columns = data.preprocessing, data.columns
     device = preprocessing.mean.device
@@ -155,7 +153,7 @@ def _boundary(module: SupervisedModule, data: Dataset, n_rows: int, when: str) -
 
 
 @torch.no_grad()
-def _predict(module: SupervisedModule, features: Tensor) -> Any:
+def _predict(module: Predictor, features: Tensor) -> Any:
     """Predictions for preprocessed rows: values `(N,)`, or probabilities `(N, n_classes)`."""
     parts = torch.split(features.to(module.device), EVALUATION_BATCH_SIZE)
     predictions = torch.cat([module.predict_features(part) for part in parts]).cpu()

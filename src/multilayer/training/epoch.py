@@ -5,16 +5,28 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from multilayer.core.errors import UserError
 from multilayer.training.epoch_outputs import EpochOutputs, drop_undefined, prefix_names
 
 
-class UntracedOutputs(EpochOutputs):
-    """The outputs of an epoch, whose keeping is no part of a module that is compiled whole."""
+class LightningOutputs(EpochOutputs):
+    """The outputs of an epoch under Lightning: of several processes, of a module compiled whole."""
 
     add = torch.compiler.disable(EpochOutputs.add)  # type: ignore[no-untyped-call]
+
+    def of_all_processes(self) -> EpochOutputs:
+        """The outputs of all processes that train together, as one minibatch from each."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return self
+        together = EpochOutputs()
+        together.losses = gather_all_tensors(self.mean_loss())
+        together.outputs = gather_all_tensors(torch.cat(self.outputs))
+        together.targets = gather_all_tensors(torch.cat(self.targets))
+        together.weights = gather_all_tensors(torch.stack(self.weights).sum())
+        return together
 
 
 class EpochModule(pl.LightningModule):
@@ -26,7 +38,7 @@ class EpochModule(pl.LightningModule):
     """
 
     monitor: str
-    epochs: dict[str, list[UntracedOutputs]]
+    epochs: dict[str, list[LightningOutputs]]
 
     @abstractmethod
     def summarize(self, epoch: EpochOutputs) -> dict[str, Tensor]:
@@ -34,15 +46,15 @@ class EpochModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Discard the outputs of the previous epoch, which an error may have ended."""
-        self.epochs["train"] = [UntracedOutputs(self.epochs["train"][0].kept_bytes)]
+        self.epochs["train"] = [LightningOutputs(self.epochs["train"][0].kept_bytes)]
 
     def on_validation_epoch_start(self) -> None:
         """Keep the outputs of each loader separately."""
-        self.epochs["validation"] = [UntracedOutputs() for _ in self.trainer.num_val_batches]
+        self.epochs["validation"] = [LightningOutputs() for _ in self.trainer.num_val_batches]
 
     def on_test_epoch_start(self) -> None:
         """Keep the outputs of each loader separately."""
-        self.epochs["test"] = [UntracedOutputs() for _ in self.trainer.num_test_batches]
+        self.epochs["test"] = [LightningOutputs() for _ in self.trainer.num_test_batches]
 
     def on_train_epoch_end(self) -> None:
         """Log the training loss and metrics if no validation has done so."""

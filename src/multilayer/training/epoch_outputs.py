@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import isnan
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from multilayer.core.metric_names import NEEDED
 
@@ -71,19 +71,6 @@ class EpochOutputs:
     def mean_loss(self) -> Tensor:
         """The mean loss over the rows, a scalar."""
         return weighted_mean(torch.stack(self.losses), torch.stack(self.weights))
-
-    def of_all_processes(self) -> "EpochOutputs":
-        """The outputs of all processes that train together, as one minibatch from each."""
-        if not (distributed.is_available() and distributed.is_initialized()):
-            return self
-        from torchmetrics.utilities.distributed import gather_all_tensors  # takes a second
-
-        together = EpochOutputs()
-        together.losses = gather_all_tensors(self.mean_loss())
-        together.outputs = gather_all_tensors(torch.cat(self.outputs))
-        together.targets = gather_all_tensors(torch.cat(self.targets))
-        together.weights = gather_all_tensors(torch.stack(self.weights).sum())
-        return together
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from multilayer.data import Dataset
 from multilayer.nn.losses import AutoLoss
 from multilayer.runs.config import expand_env
 from multilayer.training.imported import if_imported
+from multilayer.training.lightning_arguments import is_recorded
 
 _ALLOWED = (
     "multilayer",
@@ -168,6 +169,8 @@ def argument_problems(config: Node) -> list[str]:
     """One line for each argument in a config that its target does not accept."""
     problems = []
     for key, node in target_nodes("", config):
+        if is_recorded(node["_target_"], set(node) - _HYDRA_KEYS):
+            continue  # without importing Lightning
         taken = _parameters_of(resolve_target(key, node["_target_"]))
         if taken is not None:
             known = {*_HYDRA_KEYS, *taken}

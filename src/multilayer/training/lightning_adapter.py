@@ -389,8 +389,7 @@ def _current_rates(trainer: pl.Trainer) -> dict[str, float]:
         name = f"lr-{type(optimizer).__name__}"
         n_before = sum(each.partition("/")[0].startswith(name) for each in rates)
         stem = f"{name}-{n_before}" if n_before else name
-        groups = optimizer.param_groups
-        for i, group in enumerate(groups):
+        for i, group in enumerate(groups := optimizer.param_groups):
             ending = f"/pg{i + 1}" if len(groups) > 1 else ""
             rates[stem + ending] = float(group.get("lr", nan))
     return rates

@@ -22,7 +22,7 @@ from multilayer.training.checks import (
     check_trainable,
     features_of,
 )
-from multilayer.training.epoch import EpochModule, UntracedOutputs
+from multilayer.training.epoch import EpochModule, LightningOutputs
 from multilayer.training.epoch_outputs import KEPT_BYTES
 from multilayer.training.predictor import Batch, Predictor, preprocessings_of
 from multilayer.training.weights import copy_weights
@@ -82,7 +82,7 @@ class SupervisedModule(Predictor, EpochModule):
         super().__init__(
             network, self.task, loss=loss, preprocessing=preprocessing, metadata=metadata
         )
-        self.epochs = {"train": [UntracedOutputs(kept_bytes)]}
+        self.epochs = {"train": [LightningOutputs(kept_bytes)]}
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
