@@ -121,6 +121,16 @@ def test_a_member_whose_step_is_not_finite_stays_as_it_was(traced: bool, where: 
         assert not torch.equal(block.rest[name][2], before.rest[name][2]), name
 
 
+@pytest.mark.parametrize("traced", [False, True])
+def test_what_is_finite_is_told_from_what_only_adds_up_to_more(traced: bool) -> None:
+    """The sum of the second member's numbers is not finite, though all of them are."""
+    step, _, _ = step_of(modules())
+    step.traced = traced
+    tensor = torch.tensor([[1.0, 2.0], [3e38, 3e38], [torch.inf, -torch.inf], [torch.nan, 0.0]])
+    assert step.is_finite(tensor).tolist() == [True, True, False, False]
+    assert step.is_finite(tensor[:1]).tolist() == [True]
+
+
 def test_evaluating_changes_nothing_and_uses_the_running_statistics() -> None:
     """The loss of each module by itself, on rows that all share."""
     own = modules()

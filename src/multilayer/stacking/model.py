@@ -43,6 +43,8 @@ class StackedModel(nn.Module):
         conversions = STACKED_LAYERS if self.is_stacked else LAYER_CONVERSIONS
         self.network = _shared_module(networks, conversions)
         self.loss = _shared_module(losses, STACKED_LOSSES)
+        self._dropouts = [each for each in self.modules() if isinstance(each, HashedDropout)]
+        self._places = {name: _places(getattr(self, name), name) for name in _PARTS}
 
     def forward(self, tensors: Tensors, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The members' losses of a minibatch, and their networks' outputs.
@@ -55,24 +57,54 @@ class StackedModel(nn.Module):
         Returns:
             The losses `(K,)`, and the outputs `(K, B, ...)`; both float32 or wider.
         """
-        for layer in self.modules():
-            if isinstance(layer, HashedDropout):
-                layer.n_calls = 0
-        of_network, of_loss = (_within(tensors, name) for name in _PARTS)
+        for layer in self._dropouts:
+            layer.n_calls = 0
         if self.is_stacked:
-            output = functional_call(self.network, of_network, (features.mT,)).mT
+            output = self._call("network", tensors, features.mT).mT
         else:
-            output = _by_member(self.network)(of_network, features)
+            output = _by_member(self.network)(_within(tensors, "network"), features)
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         if output.ndim == 3 and output.shape[2] == 1:
             output = output.squeeze(2)
         wanted = target.to(output.dtype) if output.ndim == 2 else target
         if type(self.loss) in STACKED_LOSSES.values():
-            return functional_call(self.loss, of_loss, (output, wanted)), output
-        return _by_member(self.loss)(of_loss, output, wanted), output
+            return self._call("loss", tensors, output, wanted), output
+        return _by_member(self.loss)(_within(tensors, "loss"), output, wanted), output
+
+    def _call(self, part: str, tensors: Tensors, *inputs: Tensor) -> Tensor:
+        """Call a part made of layers that compute for all members, with tensors in its own places.
+
+        `functional_call` does so for any module; a third of a single member's step went into it.
+        """
+        places = self._places[part]
+        own = [place[key] for place, key, _ in places]
+        try:
+            for place, key, name in places:
+                place[key] = tensors[name]
+            found: Tensor = getattr(self, part)(*inputs)
+        finally:
+            for (place, key, _), tensor in zip(places, own, strict=True):
+                place[key] = tensor
+        return found
 
 
 _PARTS = ("network", "loss")
+
+
+def _places(module: nn.Module, part: str) -> list[tuple[Any, str, str]]:
+    """Where each tensor of a module lies: in which of torch's dicts, by which key, and its name.
+
+    One that layers share has several places.
+    """
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    names = {id(tensor): f"{part}.{name}" for name, tensor in tensors}
+    return [
+        (own, key, names[id(tensor)])
+        for layer in module.modules()
+        for own in (layer._parameters, layer._buffers)
+        for key, tensor in own.items()
+        if tensor is not None
+    ]
 
 
 def _within(tensors: Tensors, part: str) -> dict[str, Tensor]:
