@@ -7,12 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from multilayer.cli.main import train
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import UserError
-from multilayer.lockstep.launcher import _hydras_reason_to_be_alone
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
 
@@ -281,17 +279,6 @@ def test_what_hydra_or_lightning_must_do_is_done_alone(
     assert f"lockstep: job 0 to 1 alone: {reason}" in outcome.out
     assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 2
     assert len(list((tmp_path / "sweep").glob("*/.hydra"))) == 2 * ("output_subdir" in reason)
-
-
-def test_a_log_file_for_each_job_is_hydras_work() -> None:
-    """`hydra/job_logging=default`, say."""
-    job = {"chdir": False, "env_set": {}}
-    handlers = {"file": {"filename": "train.log"}}
-    hydra = {"job": job, "output_subdir": None, "job_logging": {"handlers": handlers}}
-    reason = _hydras_reason_to_be_alone(OmegaConf.create({"hydra": hydra}))
-    assert reason == "hydra.job_logging writes a file"
-    del handlers["file"]["filename"]
-    assert _hydras_reason_to_be_alone(OmegaConf.create({"hydra": hydra})) is None
 
 
 def test_a_broken_job_whose_folder_cannot_be_written_is_told(

@@ -77,7 +77,7 @@ _SCHEDULER_KEYS = ("", "scheduler", "interval", "frequency", "monitor", "name", 
 _WITH_PLACEHOLDERS = ("callbacks", "logger", "model", "scheduler", "trainer")
 
 
-def with_current_names(config: Any, *, rename_keys: bool = True) -> Any:
+def with_current_names(config: Any, key: str = "", *, rename_keys: bool = True) -> Any:
     """A config, or some of its top-level keys, as this version would have written it.
 
     >>> with_current_names({"threads": 2, "loss": {"_target_": "multilayer.losses.CrossEntropy"}})
@@ -87,9 +87,10 @@ def with_current_names(config: Any, *, rename_keys: bool = True) -> Any:
 
     Args:
         config: plain data.
+        key: the dotted key of it, if it is a part.
         rename_keys: whether keys are renamed too, or only classes and placeholders.
     """
-    config = _renamed("", config, rename_keys=rename_keys)
+    config = _renamed(key, config, rename_keys=rename_keys)
     schedule = config.get("scheduler") if rename_keys and isinstance(config, dict) else None
     if isinstance(schedule, dict) and "_target_" in schedule:  # which is one level deeper today
         interval = {"interval": schedule.pop("interval")} if "interval" in schedule else {}

@@ -4,26 +4,23 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from copy import deepcopy
-from pathlib import Path
 from traceback import clear_frames
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job
-from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from multilayer.core.errors import UserError, first_line, print_failure, raise_all
+from multilayer.core.errors import UserError, print_failure, raise_all
 from multilayer.data import Dataset
+from multilayer.lockstep.compose import JobComposer
 from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
-from multilayer.runs.config import problems_with, recorded_overrides, to_plain
+from multilayer.runs.config import problems_with
 from multilayer.runs.console import console
 from multilayer.runs.folder import record_failure
+from multilayer.runs.job_configs import refer_to
 from multilayer.stacking.compat import CannotStackError, check_stackable, group_compatible
 from multilayer.training.result import Result, objective
 from multilayer.training.runtime import quiet_lightning
@@ -44,10 +41,9 @@ class Launch:
     ) -> None:
         self.context = context
         self.task = task
-        self.config = config
+        self.composer = JobComposer(context.config_loader, config)
         self.max_members = max_members
         self.composed: dict[int, DictConfig] = {}
-        self.folders: dict[Path, int] = {}
         self.returns: dict[int, JobReturn] = {}
 
     def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -108,35 +104,14 @@ class Launch:
                 self.note(job, outcome)
 
     def compose(self, number: int, overrides: Sequence[str]) -> Job | None:
-        """A job's config and folder; None where they cannot be, which is then said and noted."""
+        """A job that can be trained; None for another one, which is then said and noted."""
         try:
-            config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
-            if any(config is other for other in self.composed.values()):
-                config = deepcopy(config)  # of a job with the same overrides
-            self.composed[number] = config
-            with read_write(config.hydra), open_dict(config.hydra):
-                config.hydra.job.id = config.hydra.job.num = number
-                folder = Path(config.hydra.sweep.dir, str(config.hydra.sweep.subdir)).absolute()
-                config.hydra.runtime.output_dir = str(folder)
-            HydraConfig.instance().set_config(config)  # to which ${hydra:...} refers
-            values = to_plain(config)
-        except (HydraException, OmegaConfBaseException, UserError) as error:
-            self.refuse(number, overrides, UserError(first_line(error)))
+            job, self.composed[number] = self.composer.compose(number, overrides)
+        except UserError as error:
+            self.refuse(number, overrides, error)
             return None
-        if folder in self.folders:
-            problem = f"{folder} is job {self.folders[folder]}'s: give each its hydra.sweep.subdir"
-            self.refuse(number, overrides, UserError(problem))
-            return None
-        self.folders[folder] = number
-        job = Job(
-            number,
-            values,
-            folder,
-            recorded_overrides(config.hydra),
-            _hydras_reason_to_be_alone(config),
-        )
         try:
-            raise_all(problems_with("train", values, in_sweep=True))
+            raise_all(problems_with("train", job.config, in_sweep=True))
         except UserError as error:
             self.fail(job, error)
             report([(job, error)])
@@ -152,7 +127,7 @@ class Launch:
 
     def begin(self, job: Job) -> None:
         """Tell Hydra's callbacks that a job begins."""
-        HydraConfig.instance().set_config(self.composed[job.number])
+        refer_to(self.composed[job.number])
         self.context.callbacks.on_job_start(self.composed[job.number], task_function=self.task)
 
     def fail(self, job: Job, error: Exception) -> None:
@@ -188,21 +163,6 @@ class Launch:
             job_dir_key="hydra.sweep.dir",
             job_subdir_key="hydra.sweep.subdir",
         )
-
-
-def _hydras_reason_to_be_alone(config: DictConfig) -> str | None:
-    """What Hydra is to do for a job that it can only do for one at a time."""
-    job = config.hydra.job
-    if job.chdir:
-        return "hydra.job.chdir=true"
-    if job.env_set:
-        return "hydra.job.env_set"
-    handlers = config.hydra.job_logging.get("handlers") or {}
-    if any("filename" in handler for handler in handlers.values()):
-        return "hydra.job_logging writes a file"
-    if config.hydra.output_subdir is not None:
-        return f"hydra.output_subdir={config.hydra.output_subdir}"
-    return None
 
 
 def _message_of(error: Exception) -> object:

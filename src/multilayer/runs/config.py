@@ -25,7 +25,7 @@ Plain = dict[str, Any]
 
 MASK = "***"
 
-_GROUPS_WITH_REFERENCES = ("data", "callbacks", "logger")
+GROUPS_WITH_REFERENCES = ("data", "callbacks", "logger")
 """The groups whose strings reach only the constructors of the components they describe."""
 
 _READ_DIRECTLY = ("_target_", "task", "numeric_scaling", "categorical_encoding")
@@ -91,7 +91,9 @@ def problems_with(command: str, config: Plain, *, in_sweep: bool = False) -> lis
             missing.append(key)
         return expand_env(key, value)
 
-    wrong = problems_in(command, map_values(config, expand), in_sweep=in_sweep)
+    text = repr(config)  # in most configs there is nothing to expand
+    expanded = map_values(config, expand) if "???" in text or "${" in text else config
+    wrong = problems_in(command, expanded, in_sweep=in_sweep)
     is_resumed = config.get("resume") is not None
     why = "; no secrets, references and places elsewhere are taken from a run" * is_resumed
     return [f"{key}: missing, give it as {key}=VALUE{why}" for key in sorted(missing)] + wrong
@@ -118,27 +120,31 @@ def _keep_env_references(config: DictConfig, resolved: Plain) -> Plain:
     """
     if "oc.env:" not in str(OmegaConf.to_container(config, resolve=False)):
         return resolved
-    with _unresolved_environment():
+    with unresolved_environment():
         kept = {
-            group: _merge(resolved[group], OmegaConf.to_container(config[group], resolve=True))
-            for group in _GROUPS_WITH_REFERENCES
+            group: merge_references(
+                resolved[group], OmegaConf.to_container(config[group], resolve=True)
+            )
+            for group in GROUPS_WITH_REFERENCES
             if OmegaConf.is_config(config.get(group))
         }
     return resolved | kept
 
 
-def _merge(resolved: Any, referring: Any, key: str = "") -> Any:
+def merge_references(resolved: Any, referring: Any, key: str = "") -> Any:
     """The resolved value, with strings as they are without the environment."""
     if isinstance(resolved, dict):
-        return {name: _merge(value, referring[name], name) for name, value in resolved.items()}
+        return {
+            name: merge_references(value, referring[name], name) for name, value in resolved.items()
+        }
     if isinstance(resolved, list):
-        return [_merge(*pair) for pair in zip(resolved, referring, strict=True)]
+        return [merge_references(*pair) for pair in zip(resolved, referring, strict=True)]
     is_kept = isinstance(resolved, str) and key not in _READ_DIRECTLY
     return referring if is_kept else resolved
 
 
 @contextmanager
-def _unresolved_environment() -> Iterator[None]:
+def unresolved_environment() -> Iterator[None]:
     """Let `${oc.env:NAME}` resolve to itself, however it is referred to."""
     OmegaConf.register_new_resolver("oc.env", _env_reference, replace=True)
     try:
@@ -158,7 +164,7 @@ def _env_reference(name: str, *default: Any) -> str:
 
 def recorded_overrides(hydra: Any) -> list[str]:
     """A job's overrides as the manifest records them, with references to the environment."""
-    with _unresolved_environment():
+    with unresolved_environment():
         return list(hydra.overrides.task)
 
 

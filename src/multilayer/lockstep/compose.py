@@ -1,0 +1,52 @@
+"""Makes jobs of a sweep from their overrides."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from multilayer.core.errors import UserError, first_line
+from multilayer.lockstep.plan import Job
+from multilayer.runs.job_configs import plain_job
+
+
+class JobComposer:
+    """Makes jobs from their overrides, each with a folder of its own.
+
+    Args:
+        loader: Hydra's loader of configs.
+        master: The config of the sweep.
+    """
+
+    def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
+        self._loader = loader
+        self._master = master
+        self._folders: dict[Path, int] = {}
+
+    def compose(self, number: int, overrides: Sequence[str]) -> tuple[Job, DictConfig]:
+        """Make a job, which is not checked.
+
+        Args:
+            number: The job's number in the sweep.
+            overrides: The job's own, as the sweeper gives them.
+
+        Returns:
+            The job, and its config for Hydra.
+
+        Raises:
+            UserError: The overrides are wrong, a reference cannot be resolved, or another job has
+                the folder.
+        """
+        try:
+            config = self._loader.load_sweep_config(self._master, list(overrides))
+            plain = plain_job(config, number)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(first_line(error)) from error
+        first = self._folders.setdefault(plain.folder, number)
+        if first != number:
+            raise UserError(f"{plain.folder} is job {first}'s: give each its hydra.sweep.subdir")
+        job = Job(number, plain.values, plain.folder, plain.overrides, plain.alone)
+        return job, plain.config

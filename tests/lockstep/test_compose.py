@@ -1,0 +1,62 @@
+"""Jobs of a sweep, from their overrides."""
+
+from pathlib import Path
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+
+from multilayer.core.errors import UserError
+from multilayer.lockstep.compose import JobComposer
+
+from ..runs.test_sweep_configs import make_loader, master_of
+
+
+@pytest.fixture
+def composer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobComposer:
+    """Of a sweep whose jobs' folders are named by their seeds."""
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    monkeypatch.chdir(tmp_path)
+    loader = make_loader()
+    words = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed_${seed}"]
+    return JobComposer(loader, master_of(loader, *words))
+
+
+def test_a_job_has_all_that_trains_it(composer: JobComposer, tmp_path: Path) -> None:
+    """Its config as plain data, and Hydra's for Hydra."""
+    for number in range(4):
+        job, config = composer.compose(number, ["optimizer.lr=1", f"seed={number}"])
+        assert (job.number, job.alone) == (number, None)
+        assert job.folder == tmp_path / "sweep" / f"seed_{number}"
+        assert job.overrides == ["optimizer.lr=1", f"seed={number}"]
+        assert (job.config["seed"], job.config["data"]["shuffle_seed"]) == (number, number)
+        assert (config.seed, config.hydra.job.num, config.hydra.job.id) == (
+            number,
+            number,
+            str(number),
+        )
+        assert config.hydra.runtime.output_dir == str(job.folder)
+
+
+def test_a_folder_is_for_one_job(composer: JobComposer) -> None:
+    """The second one is refused, also where it is made from the first one's config."""
+    composer.compose(0, ["seed=1", "optimizer.lr=1"])
+    for number in (1, 2):
+        with pytest.raises(
+            UserError, match=r"seed_1 is job 0's: give each its hydra\.sweep\.subdir"
+        ):
+            composer.compose(number, ["seed=1", f"optimizer.lr={number}"])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("no_such_key=1", "Could not override 'no_such_key'"),
+        ("+model.x=${no_such_key}", "Interpolation key 'no_such_key' not found"),
+        ("seed=(", r"Error parsing override 'seed=\('"),
+    ],
+)
+def test_a_wrong_job_is_the_users_mistake(composer: JobComposer, word: str, message: str) -> None:
+    """In Hydra's words, for the first job and for others."""
+    for number in range(4):
+        with pytest.raises(UserError, match=message):
+            composer.compose(number, [f"seed={number}", word])
