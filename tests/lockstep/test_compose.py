@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from multilayer.core.errors import UserError
 from multilayer.lockstep.compose import JobComposer
 
-from ..runs.test_sweep_configs import make_loader, master_of
+from ..composing.test_sweep_configs import make_loader, master_of
 
 
 @pytest.fixture

@@ -21,11 +21,11 @@ from hydra.types import RunMode
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 
+from multilayer.composing.sweep_configs import SweepConfigs
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import raise_all
 from multilayer.runs.config import MASK, Plain, map_values, mask_sweep_file, mask_value
 from multilayer.runs.folder import find_last
-from multilayer.runs.sweep_configs import SweepConfigs
 
 _GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 

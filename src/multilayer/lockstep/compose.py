@@ -8,9 +8,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from multilayer.composing.job_configs import plain_job
 from multilayer.core.errors import UserError, first_line
 from multilayer.lockstep.plan import Job
-from multilayer.runs.job_configs import plain_job
 
 
 class JobComposer:

@@ -11,6 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from multilayer.composing.job_configs import refer_to
 from multilayer.core.errors import UserError, print_failure, raise_all
 from multilayer.data import Dataset
 from multilayer.lockstep.compose import JobComposer
@@ -20,7 +21,6 @@ from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
 from multilayer.runs.config import problems_with
 from multilayer.runs.console import console
 from multilayer.runs.folder import record_failure
-from multilayer.runs.job_configs import refer_to
 from multilayer.stacking.compat import CannotStackError, check_stackable, group_compatible
 from multilayer.training.result import Result, objective
 from multilayer.training.runtime import quiet_lightning

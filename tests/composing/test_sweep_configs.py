@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from multilayer.cli.compose import CachingConfigLoader
+from multilayer.composing.job_configs import plain_job
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import first_line
 from multilayer.runs.config import recorded_overrides, to_plain
-from multilayer.runs.job_configs import plain_job
 
 SWEEP = ["hydra.mode=MULTIRUN", "hydra/launcher=lockstep"]
 

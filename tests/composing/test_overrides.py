@@ -5,7 +5,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multilayer.runs.overrides import Word, parse_override
+from multilayer.composing.overrides import Word, parse_override
 
 NUMBERS = r"[a-c](\.[a-c_])?=[+-]?[0-2_]{0,3}(\.[0-2]{0,2})?([eE][+-]?[0-2]{0,2})?"
 

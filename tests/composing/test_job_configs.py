@@ -5,7 +5,7 @@ from copy import copy, deepcopy
 import pytest
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from multilayer.runs.job_configs import ConfigOnDemand, _hydras_reason_to_be_alone
+from multilayer.composing.job_configs import ConfigOnDemand, _hydras_reason_to_be_alone
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf
 
-from multilayer.runs.job_configs import ConfigOnDemand, JobKind, JobOfKind, node_at
-from multilayer.runs.overrides import DOTTED_KEY, Word, parse_override
+from multilayer.composing.job_configs import ConfigOnDemand, JobKind, JobOfKind, node_at
+from multilayer.composing.overrides import DOTTED_KEY, Word, parse_override
 
 
 class SweepConfigs:

@@ -2,7 +2,7 @@
 
 OmegaConf's nodes are read and set directly here. Its checks can find nothing in what the same
 config has passed for another job, and take 20 to 100 us for each key, its parser of references
-0.2 to 0.5 ms. `tests/runs/test_sweep_configs.py` compares with what Hydra composes.
+0.2 to 0.5 ms. `tests/composing/test_sweep_configs.py` compares with what Hydra composes.
 """
 
 import re
@@ -19,6 +19,7 @@ from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.grammar_parser import parse
 
+from multilayer.composing.overrides import DOTTED_KEY, Word
 from multilayer.core.renamed import with_current_names
 from multilayer.runs.config import (
     GROUPS_WITH_REFERENCES,
@@ -28,7 +29,6 @@ from multilayer.runs.config import (
     to_plain,
     unresolved_environment,
 )
-from multilayer.runs.overrides import DOTTED_KEY, Word
 
 Place = tuple[Any, ...]
 """The keys and indices that lead to a value."""

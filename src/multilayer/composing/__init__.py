@@ -1,0 +1,1 @@
+"""The configs of a sweep's jobs: composed by Hydra, or made from one another."""
