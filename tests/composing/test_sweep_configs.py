@@ -172,11 +172,17 @@ def test_jobs_are_those_of_hydra(
         assert ours == [by_hydra(shared_loader, master, job, i) for i, job in enumerate(jobs)]
 
 
+READ = "++data.task=${oc.env:SECRET}"
+"""What the program reads from the environment itself."""
+
 ALIKE = {
     "as a search says it": (["optimizer.lr=0.1", "seed=1"], ["optimizer.lr=1e-3", "seed=2"]),
     "types": (["model.dropout=0", "mode=a"], ["model.dropout=0.0", "mode=1"]),
     "lists": (["model.d_hidden=[8]"], ["model.d_hidden=[8,'n_outputs',true]"]),
-    "old names": (["model._target_=multilayer.MLP"], ["model._target_=multilayer.Perceptron"]),
+    "old names": (
+        ["+model.n=n_features", "model._target_=multilayer.MLP"],
+        ["+model.n=n_features", "model._target_=multilayer.Perceptron"],
+    ),
     "choices and new keys": (
         ["optimizer=sgd", "+model.a=[${seed},x]", "seed=1"],
         ["optimizer=sgd", "+model.a=[${seed},x]", "seed=2"],
@@ -190,8 +196,8 @@ ALIKE = {
         ["+model.dir=${hydra:runtime.output_dir}", "+model.do=${hydra:overrides.task}", "seed=2"],
     ),
     "to the environment": (
-        ["+data.a=${oc.env:SECRET}${seed}", "+data.b=[1,{c: '${data.a}'}]", "seed=1"],
-        ["+data.a=${oc.env:SECRET}${seed}", "+data.b=[1,{c: '${data.a}'}]", "seed=2"],
+        ["+data.a=${oc.env:SECRET}${seed}", "+data.b=[1,{c: '${data.a}'}]", READ, "seed=1"],
+        ["+data.a=${oc.env:SECRET}${seed}", "+data.b=[1,{c: '${data.a}'}]", READ, "seed=2"],
     ),
 }
 """Jobs of one kind, and others of it."""
@@ -229,9 +235,28 @@ def test_what_may_depend_on_a_value_is_composed_by_hydra(
         ["callbacks.early_stopping={}", "callbacks.early_stopping.patience=1"],
         ["seed=1", "seed=2"],
         ["optimizer.lr=1", "~optimizer.lr=1"],
+        ["seed=1", "~data.shuffle_seed=1"],
     ):
         configs = [shared_loader.load_sweep_config(master, words) for _ in range(4)]
         assert {type(config) for config in configs} == {DictConfig}
+
+
+def test_what_hydra_does_for_a_job_may_depend_on_a_value(
+    shared_loader: CachingConfigLoader,
+) -> None:
+    """As the folder of its own files."""
+    master = master_of(shared_loader, "hydra.output_subdir=of_${seed}")
+    for seed in range(4):
+        config = shared_loader.load_sweep_config(master, [f"seed={seed}"])
+        assert plain_job(config, seed).alone == f"hydra.output_subdir=of_{seed}"
+
+
+def test_a_number_and_a_list_are_two_kinds(shared_loader: CachingConfigLoader) -> None:
+    """Of the same key."""
+    master = master_of(shared_loader)
+    jobs = [[f"model.dropout={value}"] for value in ("0.1", "[0.1,0.2]") * 4]
+    ours = [by_us(shared_loader, master, job, i) for i, job in enumerate(jobs)]
+    assert ours == [by_hydra(shared_loader, master, job, i) for i, job in enumerate(jobs)]
 
 
 def test_a_time_is_a_jobs_own(shared_loader: CachingConfigLoader) -> None:
