@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 
+from multilayer.composing.job_configs import JobOfKind
 from multilayer.core.errors import UserError
 from multilayer.lockstep.compose import JobComposer
 
 from ..composing.test_sweep_configs import make_loader, master_of
+from ..conftest import Run
 
 
 @pytest.fixture
@@ -60,3 +63,20 @@ def test_a_wrong_job_is_the_users_mistake(composer: JobComposer, word: str, mess
     for number in range(4):
         with pytest.raises(UserError, match=message):
             composer.compose(number, [f"seed={number}", word])
+
+
+def test_no_config_is_made_for_a_job_that_nobody_asks_about(
+    multilayer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither to check it nor to train it, nor for Hydra's callbacks; it takes 10 ms."""
+    made = []
+    own = JobOfKind.make
+
+    def counted(job: JobOfKind) -> DictConfig:
+        made.append(job)
+        return own(job)
+
+    monkeypatch.setattr(JobOfKind, "make", counted)
+    words = ["hydra/launcher=lockstep", "data=iris", "trainer.max_epochs=1", "optimizer.lr=1,-1,2"]
+    assert multilayer("train", "-m", *words, "seed=0,1").code == 2
+    assert not made
