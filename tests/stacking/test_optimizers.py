@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from multilayer.stacking.optimizers import STACKED, group_of, parameter_group, stack_optimizer
@@ -58,6 +59,7 @@ CASES: list[tuple[type[Optimizer], list[dict[str, Any]], dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.parametrize("eagerly", [False, True])
 @pytest.mark.parametrize(("kind", "numbers", "flags"), CASES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 def test_a_hundred_steps_agree_with_torch(
@@ -66,17 +68,19 @@ def test_a_hundred_steps_agree_with_torch(
     flags: dict[str, Any],
     dtype: torch.dtype,
     tolerance: float,
+    eagerly: bool,
 ) -> None:
     """Each member as torch's optimizer with its numbers; the rate halves on the way."""
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randn(3, 20, generator=generator, dtype=dtype)
+    shape = (3, 5003 if eagerly else 20)
+    weights = torch.randn(shape, generator=generator, dtype=dtype)
     alone = [torch.nn.Parameter(row.clone()) for row in weights]
     optimizers = [kind([p], **own, **flags) for p, own in zip(alone, numbers, strict=True)]
     groups = [group_of(optimizer) for optimizer in optimizers]
     stacked = stack_optimizer(kind, groups)
     state = list(stacked.initial_state(weights, groups).values())
     for step in range(1, 101):
-        grads = torch.randn(3, 20, generator=generator, dtype=dtype)
+        grads = torch.randn(shape, generator=generator, dtype=dtype)
         if step == 50:
             for optimizer in optimizers:
                 optimizer.param_groups[0]["lr"] /= 2
@@ -89,10 +93,33 @@ def test_a_hundred_steps_agree_with_torch(
         }
         n = stacked.coefficients(group, torch.full((1, 3), step))
         columns = {name: value.view(3, 1).to(dtype) for name, value in n.items()}
-        weights -= stacked.update(weights, grads, state, columns)
+        update = stacked.update_eagerly if eagerly else stacked.update
+        weights -= update(weights, grads, state, columns)
     expected = torch.stack([parameter.detach() for parameter in alone])
     difference = (weights - expected).norm(dim=1) / expected.norm(dim=1)
     assert difference.max() < tolerance
+
+
+def test_members_are_updated_alike_whoever_is_beside_them() -> None:
+    """To the last bit, also with another number of threads; the kernel goes over many numbers."""
+    generator = torch.Generator().manual_seed(0)
+    groups = [parameter_group(Adam, lr=0.1 / k) for k in range(1, 4)]
+    stacked = stack_optimizer(Adam, groups)
+    weights, grads = torch.randn(2, 3, 50_003, generator=generator)
+    numbers = {name: torch.rand(3, 1, generator=generator) for name in stacked.coefficient_names()}
+
+    def update(members: slice) -> Tensor:
+        own = weights[members]
+        state = list(stacked.initial_state(own, groups).values())
+        n = {name: value[members] for name, value in numbers.items()}
+        return stacked.update_eagerly(own, grads[members], state, n)
+
+    together, before = update(slice(3)), torch.get_num_threads()
+    for n_threads in (1, 2):
+        torch.set_num_threads(n_threads)
+        for k in range(3):
+            assert torch.equal(update(slice(k, k + 1))[0], together[k])
+    torch.set_num_threads(before)
 
 
 def test_every_optimizer_of_torch_that_is_stacked_is_tested() -> None:

@@ -75,7 +75,8 @@ class Step:
             if "clip" in n:
                 norm = torch.linalg.vector_norm(grad, dim=1)
                 grad = grad * (n["clip"] / (norm.unsqueeze(1) + 1e-6)).clamp_max(1)  # as in torch
-            change = self.optimizer.update(block.weights, grad, list(block.state.values()), n)
+            update = self.optimizer.update if self.traced else self.optimizer.update_eagerly
+            change = update(block.weights, grad, list(block.state.values()), n)
             alive &= self.is_finite(change)
             mask = self.mask(alive)
             block.weights.sub_(where_alive(mask, change, 0.0))
