@@ -30,10 +30,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer import MLP
 from multilayer.data import Dataset
-from multilayer.lockstep.member import Member
+from multilayer.lockstep.member import Member, build_member
+from multilayer.lockstep.plan import Job
 from multilayer.lockstep.stack import Stack
+from multilayer.lockstep.writer import Writer
 from multilayer.training.components import make_data
-from multilayer.training.run import prepare
 from multilayer.training.runtime import quiet_lightning, ready_memory
 
 JAX = "jax==0.10.2"
@@ -49,32 +50,32 @@ def read_data() -> Dataset:
     return data
 
 
-def make_stack(data: Dataset, n_members: int, *overrides: str, choice: bool = True) -> Stack:
+def make_stack(data: Dataset, n_members: int, *overrides: str, compile_mode: bool = True) -> Stack:
     """A stack that is ready to be trained."""
     config = config_of(*WORK, *overrides)
     folder = Path(tempfile.mkdtemp())
     members = []
     for k in range(n_members):
-        own = data.with_shuffle_seed(k)
-        members.append(Member(prepare(config | {"seed": k}, folder / str(k), (), own, quiet=True)))
-    for member in members:
-        member.start()
-    return Stack(members, choice=choice, threads="auto")
+        own = config | {"seed": k, "data": config["data"] | {"shuffle_seed": k}}
+        members.append(build_member(Job(k, own, folder / str(k), ()), data))
+    return Stack(members, Writer[Member](), compile_mode=compile_mode, threads="auto")
 
 
 def train_epoch(stack: Stack) -> None:
     """All minibatches once, without validation."""
     stack.begin_epoch()
-    for call in stack.epoch_chunks():
-        stack.train(*call)
+    stack.train_epoch()
+    for member in stack.members():
+        member.epoch += 1
 
 
 def rate_of(stack: Stack, seconds: float = SECONDS) -> float:
     """Model-steps per second of training alone."""
-    start, before = perf_counter(), stack.n_steps
+    start, n_epochs = perf_counter(), 0
     while perf_counter() - start < seconds:
         train_epoch(stack)
-    return (stack.n_steps - before) * len(stack.alive()) / (perf_counter() - start)
+        n_epochs += 1
+    return n_epochs * stack.n_batches * len(stack.members()) / (perf_counter() - start)
 
 
 def make_parts() -> tuple[Any, ...]:
@@ -123,11 +124,14 @@ def training(data: Dataset, rounds: int) -> None:
     features, target = rows = data.split_tensors("train")
     loader = DataLoader(TensorDataset(*rows), batch_size=64, shuffle=True)
     stack, one = make_stack(data, 32), make_stack(data, 1)
-    dropout, eager = make_stack(data, 32, "model.dropout=0.1"), make_stack(data, 32, choice=False)
+    dropout, eager = (
+        make_stack(data, 32, "model.dropout=0.1"),
+        make_stack(data, 32, compile_mode=False),
+    )
     for each in (stack, one, dropout, eager):
         start = perf_counter()
         train_epoch(each)
-        print(f"first epoch of {len(each.members)} {perf_counter() - start:.1f} s")
+        print(f"first epoch of {len(each.members())} {perf_counter() - start:.1f} s")
         rate_of(each, 1.0)
     with ready_memory():
         rates = measure(

@@ -15,7 +15,7 @@ import math
 import statistics
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -26,9 +26,9 @@ from measuring import config_of, versions
 from pytorch_lightning.tuner import Tuner
 
 from multilayer.data import Dataset, as_datamodule
-from multilayer.lockstep.plan import Job
+from multilayer.lockstep.plan import Job, StackPlan
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.train import prepare_jobs, train_together
+from multilayer.lockstep.train import Hooks, train_jobs
 from multilayer.lr_sweep import LearningRateSweep
 from multilayer.training.components import make_data
 from multilayer.training.result import Result
@@ -104,14 +104,19 @@ def train_all(
         )
         for number, (rate, seed) in enumerate(pairs)
     ]
-    ready, broken = prepare_jobs(jobs, data)
-    assert not broken, broken
-    with SweepProgress(len(ready), shown=False) as progress:
-        outcomes = train_together([training for _, training in ready], progress)
-    losses = [
-        outcome.metrics["validation"]["loss"] if isinstance(outcome, Result) else math.inf
-        for outcome in outcomes
-    ]
+    losses = [math.inf] * len(jobs)
+
+    def end(some: Sequence[tuple[Job, Result | Exception]]) -> None:
+        for job, outcome in some:
+            if isinstance(outcome, Result):
+                losses[job.number] = outcome.metrics["validation"]["loss"]
+
+    def refuse(jobs: Sequence[Job], reason: str) -> None:
+        raise RuntimeError(reason)
+
+    with SweepProgress(len(jobs), shown=False) as progress:
+        hooks = Hooks(begin=lambda _: None, end=end, alone=refuse, say=print)
+        train_jobs(StackPlan(jobs, data, len(jobs)), progress, hooks)
     return [loss if math.isfinite(loss) else math.inf for loss in losses]
 
 

@@ -15,7 +15,7 @@ from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
 from multilayer.data import Preprocessing
-from multilayer.lockstep.plan import reason_to_be_alone
+from multilayer.lockstep.plan import why_not_stackable
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.components import make_data
 from multilayer.training.evaluate import evaluate
@@ -125,14 +125,11 @@ def test_the_weights_that_were_validated_are_kept(
     check_kept(tmp_path, result)
 
 
-@pytest.mark.parametrize("engine", ["lightning", "lockstep"])
 @pytest.mark.parametrize("hook", ["on_validation_epoch_end", "on_validation_end"])
-def test_weights_that_change_after_a_validation_are_not_kept(
-    tmp_path: Path, engine: str, hook: str
-) -> None:
-    """Whichever engine trains, and though they change before they are known to be the best."""
+def test_weights_that_change_after_a_validation_are_not_kept(tmp_path: Path, hook: str) -> None:
+    """Though they change before they are known to be the best."""
     callback = {"_target_": f"{__name__}.Halves", "hook": hook}
-    config = config_with(callback, f"engine={engine}", first=True)
+    config = config_with(callback, first=True)
     check_kept(tmp_path, train(config, tmp_path, quiet=True))
 
 
@@ -147,7 +144,7 @@ def test_callbacks_used_again_forget_the_fit_before(tmp_path: Path) -> None:
         trainer = quiet_trainer(tmp_path, n_epochs)
         trainer.callbacks.extend(lightning_callbacks(*callbacks))  # type: ignore[attr-defined]
         trainer.fit(module, data, **how)
-        columns = {**callbacks[2].columns, "seconds": []}
+        columns = {**callbacks[2].columns(), "seconds": []}
         return module.state_dict(), [*(each.state_dict() for each in callbacks[:2]), columns]
 
     def callbacks() -> list[Any]:
@@ -213,13 +210,13 @@ def test_averages_that_are_never_validated_are_refused(tmp_path: Path) -> None:
 def test_what_swaps_weights_is_no_member_of_a_stack() -> None:
     """A stack validates without the hooks before it: such a job trains alone, and it is said."""
     node = {"_target_": f"{__name__}.ChangesBefore"}
-    reason = reason_to_be_alone(config_with(node))
+    reason = why_not_stackable(config_with(node))
     assert reason is not None
-    assert "callbacks.averaging may change the weights" in reason
-    assert reason_to_be_alone(config_with(EMA)) is not None
+    assert "callbacks.averaging is a callback of Lightning's" in reason
+    assert why_not_stackable(config_with(EMA)) is not None
     plain = check_command_line("train", QUICK)
     assert plain is not None
-    assert reason_to_be_alone(plain) is None
+    assert why_not_stackable(plain) is None
 
 
 def test_fitted_numbers_move_and_are_saved_with_the_weights() -> None:

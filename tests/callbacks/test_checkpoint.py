@@ -32,15 +32,19 @@ class LightningStops(pl.Callback):
         trainer.should_stop = trainer.current_epoch == 1
 
 
-@pytest.mark.parametrize("engine", ["lightning", "lockstep"])
+OURS = [
+    ("Stops,hook:on_fit_start", 1),
+    ("Stops,hook:on_epoch_start", 2),
+    ("Stops,hook:on_validation_end", 2),
+    ("Stops,hook:on_epoch_end", 2),
+]
+
+
 @pytest.mark.parametrize(
-    ("stops", "n_epochs"),
+    ("engine", "stops", "n_epochs"),
     [
-        ("Stops,hook:on_fit_start", 1),
-        ("Stops,hook:on_epoch_start", 2),
-        ("Stops,hook:on_validation_end", 2),
-        ("Stops,hook:on_epoch_end", 2),
-        ("LightningStops", 2),
+        *(("lightning", *each) for each in [*OURS, ("LightningStops", 2)]),
+        *(("lockstep", *each) for each in OURS),
     ],
 )
 def test_a_run_that_a_later_callback_stops_has_the_checkpoints_of_one_of_so_many_epochs(

@@ -192,7 +192,7 @@ def remove_in_mid_run(monkeypatch: pytest.MonkeyPatch, engine: str, pattern: str
     from multilayer.training.module import SupervisedModule
 
     owner: Any = SupervisedModule if engine == "lightning" else Stack
-    name = "log_new" if engine == "lightning" else "end_validation"
+    name = "log_new" if engine == "lightning" else "_measure"
     whole = getattr(owner, name)
 
     def remove(*arguments: Any) -> Any:
@@ -239,6 +239,7 @@ def test_a_loggers_folder_that_is_removed_fails_the_run(
 ) -> None:
     """One message that names it, whatever the logger raises; the manifest has the same words."""
     remove_in_mid_run(monkeypatch, engine, f"runs/*/*/{logger}")
+    monkeypatch.setattr("multilayer.lockstep.scalar_log._SECONDS_BETWEEN_FLUSHES", 0.0)
     words = [f"logger={logger}", "callbacks=none", "trainer.max_epochs=40"]
     outcome = multilayer("train", *QUICK, *words, f"engine={engine}")
     assert outcome.code == 2, outcome.err

@@ -1,15 +1,14 @@
 """Training the same jobs as one stack and one by one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from multilayer.cli.main import train
-from multilayer.lockstep.plan import Job, make_plan
+from multilayer.lockstep.plan import Job, StackPlan, make_plan
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.train import prepare_jobs, train_together
-from multilayer.stacking.compat import check_stackable
+from multilayer.lockstep.train import Hooks, Outcome, train_jobs
 from multilayer.training.result import Result
 from multilayer.training.runtime import quiet_lightning
 
@@ -36,16 +35,27 @@ def train_stacked(jobs: list[Job]) -> list[Result]:
     """As one stack."""
     quiet_lightning()
     plan = make_plan(jobs)
-    ((stack, data),) = plan.stacks
-    assert len(stack) == len(jobs), plan
-    ready, broken = prepare_jobs(stack, data)
-    assert not broken, broken
-    trainings = [training for _, training in ready]
-    check_stackable([training.module for training in trainings], trainings[0].data)
-    with SweepProgress(len(jobs)) as progress:
-        results = train_together(trainings, progress)
-    assert all(isinstance(result, Result) for result in results), results
-    return results  # type: ignore[return-value]
+    (stack,) = plan.stacks
+    assert len(stack.jobs) == len(jobs), plan
+    ended = train_plan(stack)
+    assert all(isinstance(result, Result) for result in ended), ended
+    return ended  # type: ignore[return-value]
+
+
+def train_plan(plan: StackPlan) -> list[Outcome]:
+    """What comes of each job, in their order."""
+    ended: dict[int, Outcome] = {}
+
+    def end(some: Sequence[tuple[Job, Outcome]]) -> None:
+        ended.update({job.number: outcome for job, outcome in some})
+
+    def refuse(jobs: Sequence[Job], reason: str) -> None:
+        pytest.fail(reason)
+
+    with SweepProgress(len(plan.jobs), shown=False) as progress:
+        hooks = Hooks(begin=lambda _: None, end=end, alone=refuse, say=progress.say)
+        train_jobs(plan, progress, hooks)
+    return [ended[job.number] for job in plan.jobs]
 
 
 def train_one_by_one(jobs: list[Job]) -> list[Result]:

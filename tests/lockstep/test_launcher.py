@@ -11,7 +11,6 @@ import torch
 from multilayer.cli.main import train
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import UserError
-from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
 
 from ..conftest import Run
@@ -79,7 +78,7 @@ def test_a_stack_can_be_bounded_on_the_command_line(multilayer: Run) -> None:
     """`hydra.launcher.max_members`."""
     outcome = multilayer("train", *QUICK, "hydra.launcher.max_members=2", "seed=0,1,2")
     assert outcome.code == 0, outcome.err
-    assert "lockstep: 2 stacks of 2, 1 runs" in outcome.out
+    assert "lockstep: 1 stack of 3 runs, 2 at a time" in outcome.out
 
 
 def test_a_bound_below_one_is_refused(multilayer: Run, tmp_path: Path) -> None:
@@ -106,7 +105,7 @@ def test_a_single_run_that_cannot_stack_is_refused_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before its data is read, and before a checkpoint is."""
-    monkeypatch.delattr("multilayer.lockstep.train.load_and_build")
+    monkeypatch.delattr("multilayer.data.Dataset.setup")
     config = config_of("trainer.max_steps=2", "engine=lockstep")
     with pytest.raises(UserError, match=r"engine=lockstep: trainer\.max_steps=2; use engine="):
         train(config, tmp_path)
@@ -182,12 +181,12 @@ def test_networks_that_differ_are_several_stacks(
 @pytest.mark.parametrize(
     ("hook", "epoch"),
     [
-        ("setup", 0),
-        ("on_train_epoch_start", 1),
-        ("on_validation_end", 1),
-        ("on_train_epoch_end", 1),
-        ("on_train_end", 0),
-        ("on_exception", -1),
+        ("on_fit_start", 0),
+        ("on_epoch_start", 2),
+        ("on_validation_end", 2),
+        ("on_epoch_end", 2),
+        ("on_fit_end", 0),
+        ("on_failure", -1),
     ],
 )
 def test_a_callback_that_raises_fails_its_own_run_alone(
@@ -209,53 +208,39 @@ def test_a_callback_that_raises_fails_its_own_run_alone(
         assert f"RuntimeError: no {hook} today" in outcome.err
         assert "multilayer: job 1 failed" in outcome.err
         assert f"no {hook} today" in manifests(tmp_path)[1]["stop_reason"]
-    if epoch == 1:
-        n_epochs = 1 if hook == "on_train_epoch_start" else 2
+    if epoch == 2:
+        n_epochs = 1 if hook == "on_epoch_start" else 2
         assert manifests(tmp_path)[1]["steps"] == 2 * n_epochs
         assert multilayer("evaluate", "run=sweep/1").code == 0
 
 
-@pytest.mark.parametrize(
-    ("what", "words"),
-    [
-        ("frozen", "weights or buffers"),
-        ("attribute", "MLP.temperature"),
-        ("dropout", "Dropout.p"),
-        ("label_smoothing", "CrossEntropy.label_smoothing"),
-        ("state", "the state of the optimizer"),
-        ("maximize", "flags of the optimizer"),
-        ("max_epochs", "trainer.max_epochs"),
-        ("accumulate_grad_batches", "trainer.accumulate_grad_batches"),
-        ("gradient_clip_val", "trainer.gradient_clip_val"),
-        ("weight_decay", "optimizer.weight_decay"),
-    ],
-)
-def test_a_callback_that_changes_the_step_fails_its_run(
-    what: str, words: str, multilayer: Run, tmp_path: Path
-) -> None:
-    """A stack would go on as before; the run beside it does."""
-    own = ["+callbacks.own._target_=tests.lockstep.callbacks.Changes", "model.dropout=0.1"]
-    outcome = multilayer("train", *QUICK, *own, f"+callbacks.own.what={what},lr")
-    assert outcome.code == 2
-    assert "job 0: a callback has changed " in outcome.err
-    assert words in outcome.err
-    assert [each["status"] for each in manifests(tmp_path)] == ["failed", "done"]
+def test_a_callback_of_lightnings_has_its_job_train_alone(multilayer: Run, tmp_path: Path) -> None:
+    """In the same sweep, and it is called; the others stack."""
+    own = "{_target_:tests.lockstep.callbacks.OfLightning}"
+    outcome = multilayer("train", *QUICK, f"+callbacks.own={own},null", "seed=0,1")
+    assert outcome.code == 0, outcome.err
+    assert "lockstep: 1 stack of 2 runs" in outcome.out
+    words = "lockstep: job 0 to 1 alone: callbacks.own is a callback of Lightning's"
+    assert words in outcome.out
+    assert [each.get("members") for each in manifests(tmp_path)] == [None, None, 2, 2]
+    assert "seen" in (tmp_path / "sweep" / "0" / "history.csv").read_text()
 
 
 def test_an_error_in_one_of_several_stacks_leaves_the_others(
     multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Jobs that were planned as one, of which a callback has frozen weights in some."""
+    """Jobs that were planned as one, whose networks differ."""
     begin = Stack.begin_epoch
 
-    def begin_unless_frozen(stack: Stack) -> list[Member]:
-        if not next(stack.members[0].module.parameters()).requires_grad:
+    def begin_unless_dropping(stack: Stack) -> None:
+        if stack.members()[0].config["model"]["dropout"]:
             raise RuntimeError("not this one")
-        return begin(stack)
+        begin(stack)
 
-    monkeypatch.setattr(Stack, "begin_epoch", begin_unless_frozen)
-    freeze = "{_target_:tests.lockstep.callbacks.Freezes}"
-    outcome = multilayer("train", *QUICK, f"+callbacks.own={freeze},null", "seed=0,1")
+    monkeypatch.setattr(Stack, "begin_epoch", begin_unless_dropping)
+    network = [f"{OWN}.DropoutIfAny", "model=sequential", "~model._args_"]
+    network += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
+    outcome = multilayer("train", *QUICK, *network, "+model.dropout=0.5,0", "seed=0,1")
     assert outcome.code == 1, outcome.err
     assert [each["status"] for each in manifests(tmp_path)] == ["failed"] * 2 + ["done"] * 2
 
@@ -317,10 +302,11 @@ def test_a_stack_that_fails_leaves_the_other_stacks(
     """Each of its jobs has a folder and says why; a lack of memory says what to do."""
     begin = Stack.begin_epoch
 
-    def begin_unless_wide(stack: Stack) -> list[Member]:
-        if stack.epoch == 1 and stack.members[0].training.config["model"]["d_hidden"] == [8]:
+    def begin_unless_wide(stack: Stack) -> None:
+        first = stack.members()[0]
+        if first.epoch == 1 and first.config["model"]["d_hidden"] == [8]:
             raise torch.OutOfMemoryError
-        return begin(stack)
+        begin(stack)
 
     monkeypatch.setattr(Stack, "begin_epoch", begin_unless_wide)
     outcome = multilayer("train", *QUICK, "model.d_hidden=[8],[4]", "seed=0,1")
@@ -412,10 +398,10 @@ def test_an_interruption_loses_nothing(
     """Ctrl-C: each run says how far it came and goes on from there; later stacks do not begin."""
     begin = Stack.begin_epoch
 
-    def begin_twice(stack: Stack) -> list[Member]:
-        if stack.epoch == 2:
+    def begin_twice(stack: Stack) -> None:
+        if stack.members()[0].epoch == 2:
             raise KeyboardInterrupt
-        return begin(stack)
+        begin(stack)
 
     monkeypatch.setattr(Stack, "begin_epoch", begin_twice)
     several = ["trainer.max_epochs=5", "hydra.launcher.max_members=2", "seed=0,1,2,3"]

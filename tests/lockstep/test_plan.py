@@ -3,12 +3,10 @@
 import pytest
 
 from multilayer.cli.check import check_command_line
-from multilayer.lockstep.plan import Job, _members_that_fit, make_plan, reason_to_be_alone
-from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.train import prepare_jobs, train_together
+from multilayer.lockstep.plan import Job, _members_that_fit, make_plan, why_not_stackable
 from multilayer.training.result import Result
 
-from .conftest import MakeJobs
+from .conftest import MakeJobs, train_plan
 
 
 @pytest.mark.parametrize(
@@ -30,9 +28,9 @@ from .conftest import MakeJobs
 def test_jobs_that_differ_elementwise_stack(own: list[str], jobs: MakeJobs) -> None:
     """One stack of two."""
     plan = make_plan(jobs(["data=iris"], [words.split() for words in own]))
-    assert [len(stack) for stack, _ in plan.stacks] == [2]
-    assert not plan.alone
-    assert not plan.broken
+    assert [len(stack.jobs) for stack in plan.stacks] == [2]
+    assert not plan.sequential
+    assert not plan.invalid
 
 
 @pytest.mark.parametrize(
@@ -53,12 +51,9 @@ def test_jobs_of_other_shapes_are_stacks_of_their_own(own: list[str], jobs: Make
     """Two stacks, each of its own kind, and both train: equal jobs end the same."""
     quick = ["data=iris", "trainer.max_epochs=1", "callbacks=none", "logger=none"]
     plan = make_plan(jobs(quick, [words.split() for words in own * 2]))
-    assert [[job.number for job in stack] for stack, _ in plan.stacks] == [[0, 2], [1, 3]]
-    for stack, data in plan.stacks:
-        ready, broken = prepare_jobs(stack, data)
-        assert not broken
-        with SweepProgress(2, shown=False) as progress:
-            one, other = train_together([training for _, training in ready], progress)
+    assert [[job.number for job in stack.jobs] for stack in plan.stacks] == [[0, 2], [1, 3]]
+    for stack in plan.stacks:
+        one, other = train_plan(stack)
         assert isinstance(one, Result)
         assert isinstance(other, Result)
         assert one.metrics == other.metrics
@@ -79,14 +74,14 @@ def test_jobs_of_other_shapes_are_stacks_of_their_own(own: list[str], jobs: Make
         (["optimizer._target_=torch.optim.NAdam"], "optimizer torch.optim.NAdam"),
         (
             ["+callbacks.timer._target_=pytorch_lightning.callbacks.Timer"],
-            "callbacks.timer has a hook in each step (on_train_batch_end)",
+            "callbacks.timer is a callback of Lightning's (pytorch_lightning.callbacks.Timer)",
         ),
         (
             [
                 "+callbacks.own._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler",
                 "+callbacks.own.scheduling={0:4}",
             ],
-            "callbacks.own changes the training itself",
+            "callbacks.own is a callback of Lightning's",
         ),
         (
             ["callbacks.learning_rate.logging_interval=step"],
@@ -98,7 +93,7 @@ def test_what_cannot_stack_is_alone_and_says_why(overrides: list[str], reason: s
     """The first thing that stands in the way."""
     config = check_command_line("train", ["data=iris", *overrides])
     assert config is not None
-    found = reason_to_be_alone(config)
+    found = why_not_stackable(config)
     assert found is not None
     assert found.startswith(reason)
 
@@ -107,27 +102,27 @@ def test_a_job_that_goes_on_is_alone() -> None:
     """A stack begins with its first epoch. Nothing is imported that a stranger's run names."""
     config = check_command_line("train", ["data=iris"])
     assert config is not None
-    found = reason_to_be_alone(config | {"resume": "runs/x", "optimizer": {"_target_": "no.One"}})
+    found = why_not_stackable(config | {"resume": "runs/x", "optimizer": {"_target_": "no.One"}})
     assert found == "it goes on from a checkpoint (resume)"
 
 
 def test_a_stack_is_bounded(jobs: MakeJobs) -> None:
-    """Ten jobs in stacks of at most four are three stacks of nearly one size."""
+    """Ten jobs are one stack, of which four train at a time."""
     made = jobs(["data=iris"], [[f"seed={seed}"] for seed in range(10)])
     plan = make_plan(made, max_members=4)
-    assert [len(stack) for stack, _ in plan.stacks] == [4, 3, 3]
-    assert plan.in_words() == "lockstep: 3 stacks of 4, 3, 3 runs"
+    assert [(len(stack.jobs), stack.n_slots) for stack in plan.stacks] == [(10, 4)]
+    assert plan.in_words() == "lockstep: 1 stack of 10 runs, 4 at a time"
 
 
 def test_the_bound_follows_the_memory(jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the memory holds half as many members."""
     (job,) = jobs(["data=iris"], [[]])
     plan = make_plan([job])
-    ((_, data),) = plan.stacks
+    (stack,) = plan.stacks
     found = []
     for free in (2**30, 2**29):
         monkeypatch.setattr("multilayer.lockstep.plan.free_memory", lambda _, free=free: free)
-        found.append(_members_that_fit(job.config, data))
+        found.append(_members_that_fit(job.config, stack.data))
     assert found[0] == pytest.approx(2 * found[1], abs=1)
 
 
@@ -135,14 +130,14 @@ def test_data_is_read_once(jobs: MakeJobs) -> None:
     """Stacks that differ in something else share it."""
     own = [f"model.d_hidden=[{width}] data.shuffle_seed={width}" for width in (4, 8, 16)]
     plan = make_plan(jobs(["data=iris"], [words.split() for words in own]))
-    assert len({id(data) for _, data in plan.stacks}) == 1
+    assert len({id(stack.data) for stack in plan.stacks}) == 1
 
 
 def test_a_broken_job_breaks_no_other(jobs: MakeJobs) -> None:
     """Data that cannot be read is the trouble of the jobs that want it."""
     broken = ["data=table", "data.path=nowhere.csv", "data.target=y"]
     plan = make_plan([*jobs([], [["data=iris"], broken])])
-    assert [len(stack) for stack, _ in plan.stacks] == [1]
-    ((job, error),) = plan.broken
+    assert [len(stack.jobs) for stack in plan.stacks] == [1]
+    ((job, error),) = plan.invalid
     assert isinstance(job, Job)
     assert "nowhere.csv" in str(error)

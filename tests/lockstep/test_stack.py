@@ -1,7 +1,8 @@
-"""Blocks, places and compaction."""
+"""Blocks, slots and compaction."""
 
 import gc
 import json
+from collections.abc import Iterator
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -9,16 +10,12 @@ import pytest
 import torch
 
 from multilayer.cli.main import train
-from multilayer.data.datamodule import DataModule
-from multilayer.lockstep.member import Member
-from multilayer.lockstep.plan import Job
-from multilayer.lockstep.seats import in_blocks
+from multilayer.lockstep.member import Member, build_member
+from multilayer.lockstep.plan import make_plan
 from multilayer.lockstep.stack import Stack
-from multilayer.stacking.block import Layout
+from multilayer.lockstep.writer import Writer
 from multilayer.stacking.dropout import draw_keys
 from multilayer.stacking.runner import StepRunner
-from multilayer.training.components import make_data
-from multilayer.training.run import Training, prepare
 
 from .conftest import MakeJobs, train_stacked
 
@@ -26,101 +23,110 @@ REVEALS = ["model=sequential", "~model._args_", "model._target_=tests.lockstep.n
 REVEALS += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
 
 
-def prepared(made: list[Job]) -> list[Training]:
-    """Runs that share their data, each with its own order of the rows."""
-    data: DataModule = make_data(made[0].config)
-    data.setup()
-    return [
-        prepare(job.config, job.folder, (), data.with_shuffle_seed(job.number), quiet=True)
-        for job in made
-    ]
+@pytest.fixture
+def writer() -> Iterator[Writer[Member]]:
+    """Writes what the members of a test leave."""
+    with Writer[Member]() as made:
+        yield made
 
 
-def make_stack(jobs: MakeJobs, shared: list[str], n_members: int) -> Stack:
-    """A stack that is ready for its first epoch."""
-    members = [Member(training) for training in prepared(jobs(shared, [[]] * n_members))]
+def make_stack(jobs: MakeJobs, writer: Writer[Member], shared: list[str], n_members: int) -> Stack:
+    """A stack that is ready for its first epoch; each member has its own order of the rows."""
+    own = [[f"data.shuffle_seed={number}"] for number in range(n_members)]
+    (plan,) = make_plan(jobs(shared, own)).stacks
+    members = [build_member(job, plan.data) for job in plan.jobs]
     for member in members:
-        member.start()
-    return Stack(members, choice=False)
+        member.run.begin(member.config, member.manifest)
+    return Stack(members, writer, compile_mode=False)
 
 
 @pytest.fixture
-def stack(jobs: MakeJobs) -> Stack:
+def stack(jobs: MakeJobs, writer: Writer[Member]) -> Stack:
     """Forty members on iris, one step an epoch."""
-    return make_stack(jobs, ["data=iris", "data.batch_size=full", "trainer.max_epochs=100"], 40)
+    shared = ["data=iris", "data.batch_size=full", "trainer.max_epochs=100"]
+    return make_stack(jobs, writer, shared, 40)
 
 
 def epoch(stack: Stack) -> None:
     """Train and validate once."""
     stack.begin_epoch()
-    for call in stack.epoch_chunks():
-        stack.train(*call)
-    stack.validate(*stack.validation_rows)
-    stack.end_validation()
+    stack.train_epoch()
+    stack.end_epoch()
+
+
+def weights_of(member: Member) -> torch.Tensor:
+    """A copy of what its network holds."""
+    return torch.cat([each.detach().flatten() for each in member.predictor.network.parameters()])
 
 
 def let_leave(stack: Stack, members: list[Member]) -> None:
     """As if these were to stop after an epoch."""
     epoch(stack)
-    for member in members:
-        member.trainer.should_stop = True
-    assert set(stack.end_epoch()) == set(members)
+    stack.leave(members)
+    stack.compact() if stack.members() else None
 
 
 def test_members_are_cut_into_blocks_of_one_size(stack: Stack) -> None:
     """The last one is filled up."""
-    assert [len(seats.block) for seats in stack.seats] == [14, 14, 14]
-    assert [len(seats.taken()) for seats in stack.seats] == [14, 14, 12]
+    assert [len(slots.block) for slots in stack.slots] == [14, 14, 14]
+    assert [len(slots.occupied()) for slots in stack.slots] == [14, 14, 12]
 
 
-def test_a_members_weights_are_its_place_in_the_block(stack: Stack) -> None:
+def test_a_members_weights_are_its_slot_in_the_block(stack: Stack) -> None:
     """No copy: its callbacks see what was trained."""
-    for seats in stack.seats:
-        for k, member in seats.taken():
-            first = next(member.module.network.parameters())
-            assert first.data_ptr() == seats.block.weights[k].data_ptr()
+    for slots in stack.slots:
+        for k, member in slots.occupied():
+            first = next(member.predictor.network.parameters())
+            assert first.data_ptr() == slots.block.weights[k].data_ptr()
 
 
 def test_those_that_stay_move_together(stack: Stack) -> None:
     """The work of an epoch follows the number of members, and they keep their weights."""
-    members = list(stack.members)
-    places = []
+    members = stack.members()
+    sizes = []
     while members:
-        places.append(sum(len(seats.block) for seats in stack.seats))
+        sizes.append(sum(len(slots.block) for slots in stack.blocks()))
         leaving, members = members[::2], members[1::2]
-        before = {
-            member: Layout(member.module).join(dict(member.module.named_parameters()))
-            for member in members
-        }
+        before = {member: weights_of(member) for member in members}
         epoch(stack)
-        trained = {
-            member: Layout(member.module).join(dict(member.module.named_parameters()))
-            for member in members
-        }
-        for member in leaving:
-            member.trainer.should_stop = True
-        assert set(stack.end_epoch()) == set(leaving)
+        trained = {member: weights_of(member) for member in members}
+        stack.leave(leaving)
+        if members:
+            stack.compact()
         for member in members:
-            kept = Layout(member.module).join(dict(member.module.named_parameters()))
-            assert torch.equal(kept, trained[member])
-            assert not torch.equal(kept, before[member])
-    assert places[0] == 42
-    assert all(after <= before for before, after in pairwise(places))
-    assert places[-1] == 1
-    assert stack.alive() == []
+            assert torch.equal(weights_of(member), trained[member])
+            assert not torch.equal(weights_of(member), before[member])
+    assert sizes[0] == 42
+    assert all(after <= before for before, after in pairwise(sizes))
+    assert sizes[-1] == 1
+    assert stack.members() == []
 
 
-def test_without_compaction_places_stay(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_compaction_slots_stay(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a test of independence wants it."""
     monkeypatch.setattr(Stack, "compact", lambda self: None)
-    let_leave(stack, stack.members[:20])
-    assert sum(len(seats.block) for seats in stack.seats) == 28  # an empty block is gone
+    let_leave(stack, stack.members()[:20])
+    assert sum(len(slots.block) for slots in stack.blocks()) == 28  # of an empty one there is none
 
 
-def test_blocks_are_balanced() -> None:
-    """No block is much smaller than the others."""
-    assert [len(block) for block in in_blocks(range(17), 16)] == [9, 9]  # type: ignore[arg-type]
-    assert [len(block) for block in in_blocks(range(16), 16)] == [16]  # type: ignore[arg-type]
+def test_a_member_that_joins_later_trains_as_one_of_the_first(
+    jobs: MakeJobs, writer: Writer[Member]
+) -> None:
+    """In the slot of one that has left, with its own steps, masks of dropout and numbers."""
+    shared = ["data=iris", "scheduler=cosine", "trainer.max_epochs=4", "model.dropout=0.3"]
+    stack = make_stack(jobs, writer, shared, 2)
+    epoch(stack)
+    stack.leave(stack.members()[:1])
+    own = ["seed=7", "model.dropout=0.1", "optimizer.lr=0.01", "data.shuffle_seed=5"]
+    (plan,) = make_plan(jobs(shared, [own, own], "later")).stacks
+    late, alone = (build_member(job, plan.data) for job in plan.jobs)
+    stack.join(late)
+    other = Stack([alone], writer, compile_mode=False)
+    for _ in range(3):
+        epoch(stack)
+        epoch(other)
+    assert (late.epoch, late.step) == (3, alone.step)
+    torch.testing.assert_close(weights_of(late), weights_of(alone), rtol=1e-4, atol=1e-6)
 
 
 def storages() -> dict[int, int]:
@@ -132,16 +138,19 @@ def storages() -> dict[int, int]:
     return {storage.data_ptr(): storage.nbytes() for storage in found}
 
 
-def test_members_take_the_memory_of_their_state_and_the_data_once(jobs: MakeJobs) -> None:
+def test_members_take_the_memory_of_their_state_and_the_data_once(
+    jobs: MakeJobs, writer: Writer[Member]
+) -> None:
     """Weights and Adam's two moments for each; between epochs little else is there."""
     before = storages()
-    stack = make_stack(jobs, ["data=iris", "callbacks=none", "model.d_hidden=[128,128]"], 40)
+    shared = ["data=iris", "callbacks=none", "model.d_hidden=[128,128]"]
+    stack = make_stack(jobs, writer, shared, 40)
     epoch(stack)
-    stack.end_epoch()
+    writer.finish()
     taken = sum(size for place, size in storages().items() if before.get(place) != size)
-    data = stack.members[0].training.data
-    own = (data.features, data.targets, *data.rows.values(), *stack.validation_rows)
-    state = 3 * 4 * sum(each.numel() for each in stack.module.network.parameters())
+    first = stack.members()[0]
+    own = (first.data.features, first.data.targets, *first.data.rows.values())
+    state = 3 * 4 * first.n_weights
     assert state * 40 <= taken <= 1.15 * state * 40 + sum(each.nbytes for each in own)
 
 
@@ -226,6 +235,8 @@ def test_masks_of_dropout_have_nothing_in_common(
 def test_members_of_one_seed_have_the_same_masks(jobs: MakeJobs) -> None:
     """Whatever else differs, so that a sweep over rates compares like with like."""
     made = jobs(["data=iris"], [["seed=4"], ["seed=4", "optimizer.lr=0.5"], ["seed=5"]])
-    keys = [draw_keys(Member(each).dropout_keys, 3) for each in prepared(made)]
+    (plan,) = make_plan(made).stacks
+    members = [build_member(job, plan.data) for job in plan.jobs]
+    keys = [draw_keys(member.dropout_keys, 3) for member in members]
     assert torch.equal(keys[0], keys[1])
     assert not torch.equal(keys[0], keys[2])

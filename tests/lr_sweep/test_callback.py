@@ -60,9 +60,8 @@ def same(mine: Any, its: Any) -> bool:
         ["optimizer=adam", "loss.class_weights=balanced", "scheduler=cosine"],
         ["optimizer=sgd", "optimizer.momentum=0.5", "scheduler=one_cycle"],
         ["optimizer=sgd", "callbacks.lr_sweep.method=range"],
-        ["optimizer=adam", "engine=lockstep"],
     ],
-    ids=["adam", "one_cycle", "range", "lockstep"],
+    ids=["adam", "one_cycle", "range"],
 )
 def test_the_fit_is_the_one_that_names_the_rate(tmp_path: Path, more: list[str]) -> None:
     """Weights, optimizer, schedule and random numbers are the same to the last bit."""
@@ -138,7 +137,6 @@ def test_each_job_of_a_stack_finds_its_own_rate(multilayer: Run, tmp_path: Path)
     words = [*QUICK, "callbacks=[default,lr_sweep]", *SMALL]
     outcome = multilayer("train", "-m", "hydra/launcher=lockstep", *words, "seed=0,1")
     assert outcome.code == 0, outcome.err
-    assert "1 stack of 2 runs" in outcome.out
     (sweep,) = (tmp_path / "sweeps").iterdir()
     run(tmp_path / "alone", *words, "seed=1")
     mine, its = (

@@ -15,7 +15,7 @@ import torch
 from multilayer import MLP, BuiltinData, MulticlassModule
 from multilayer.callbacks import BestWeights, EarlyStopping
 from multilayer.core.errors import UserError
-from multilayer.lockstep.plan import reason_to_be_alone
+from multilayer.lockstep.plan import why_not_stackable
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.lightning_adapter import lightning_callbacks
@@ -46,7 +46,7 @@ def test_the_callback_of_the_docs_does_in_a_stack_what_it_does_alone(jobs: MakeJ
     """It logs, stops one run of two, and says so in the manifest."""
     made = jobs([*QUICK, "optimizer.lr=0.05"], [["seed=1", MINE % -1e3], ["seed=2", MINE % 1e3]])
     for job in made:
-        assert reason_to_be_alone(job.config) is None
+        assert why_not_stackable(job.config) is None
     for results in (train_stacked(made), train_one_by_one(made)):
         first, second = (result.manifest for result in results)
         assert first["stop_reason"] == "the gap is above -1000.0 in epoch 1"
@@ -92,8 +92,8 @@ class Checks(EpochCallback):
         self.called.append("start")
 
     def on_validation_end(self, record: Record) -> None:
-        assert record.weights().keys() == record.module.state_dict().keys()  # type: ignore[attr-defined]
         with record.inspect(record.weights()) as module:
+            assert record.weights().keys() == module.state_dict().keys()
             expected = module.evaluate(record.data.minibatches("validation"))
         for name, value in expected.items():
             found = record[f"validation/{name}"]
@@ -164,7 +164,7 @@ def test_a_callback_may_act_within_epochs_and_learns_of_an_error(tmp_path: Path)
     assert (counter.n_steps, str(counter.error)) == (10, "no eleventh step")
 
 
-class Runs:
+class Runs(Record):  # type: ignore[misc]
     """A record of K runs with losses that are given, and weights that count the epochs."""
 
     def __init__(self, epoch: int, losses: Any) -> None:

@@ -14,8 +14,9 @@ from multilayer import RegressionModule
 from multilayer.core.errors import UserError
 from multilayer.data.table import Columns
 from multilayer.runs.folder import RunFolder
+from multilayer.training.components import make_all
 from multilayer.training.epoch_outputs import KEPT_BYTES
-from multilayer.training.factory import _make_all, make_trained_module, make_trainer
+from multilayer.training.factory import make_trained_module, make_trainer
 from multilayer.training.lightning_adapter import unwrapped_callbacks
 
 from ..trained import config_of
@@ -77,11 +78,11 @@ def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path)
 def test_components_that_are_null_are_left_out_and_others_need_a_target() -> None:
     """Each is named by its key, and is of a class that its group is for."""
     relu = {"_target_": "torch.nn.ReLU"}
-    (made,) = _make_all("callbacks", {"one": relu, "two": None}, {}, nn.Module)
+    (made,) = make_all("callbacks", {"one": relu, "two": None}, {}, nn.Module)
     assert isinstance(made, nn.ReLU)
     with pytest.raises(UserError, match=r"callbacks\.two: has no _target_; choose the file of"):
-        _make_all("callbacks", {"one": relu, "two": {"patience": 3}}, {}, nn.Module)
+        make_all("callbacks", {"one": relu, "two": {"patience": 3}}, {}, nn.Module)
     with pytest.raises(
         UserError, match="one: must be of a subclass of Callback or Logger, got ReL"
     ):
-        _make_all("callbacks", {"one": relu}, {}, pl.Callback, Logger)
+        make_all("callbacks", {"one": relu}, {}, pl.Callback, Logger)

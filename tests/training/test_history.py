@@ -10,6 +10,7 @@ import torch
 
 from multilayer import MLP, BinaryModule, PassClassData
 from multilayer.runs.folder import RunFolder
+from multilayer.training.epoch_callback import Record
 from multilayer.training.history import History
 from multilayer.training.lightning_adapter import lightning_callbacks
 
@@ -119,14 +120,17 @@ def test_a_run_that_fails_leaves_its_rows(
 def test_values_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
     """Those that are not finite, and a metric that comes later, with a name that needs quotes."""
     kept = History(folder=tmp_path)
-    kept.add({"epoch": 1, "step": 3, "lr": 0.1, "seconds": 0.5, "train/loss": float("nan")})
-    kept.add({"epoch": 2, "step": 6, "lr": 1 / 3, "seconds": 1.0, "train/loss": float("inf")})
-    kept.add({"epoch": 3, "step": 9, "lr": 1e-9, "seconds": 2.0, "a,b": 1e300})
+    rows = [
+        {"epoch": 1, "step": 3, "lr": 0.1, "seconds": 0.5, "train/loss": float("nan")},
+        {"epoch": 2, "step": 6, "lr": 1 / 3, "seconds": 1.0, "train/loss": float("inf")},
+        {"epoch": 3, "step": 9, "lr": 1e-9, "seconds": 2.0, "a,b": 1e300},
+    ]
+    kept.rows = [[(tuple(row), tuple(row.values())) for row in rows]]
 
-    class Writes:
+    class Writes(Record):
         writes_files = True
 
-    kept.write(Writes())  # type: ignore[arg-type]
+    kept.write(Writes())  # type: ignore[abstract]
     table = history(tmp_path)
     assert table["train/loss"][0] != table["train/loss"][0]
     assert table["train/loss"].to_list()[1:] == [float("inf"), None]
@@ -138,7 +142,7 @@ def test_values_are_read_back_to_the_last_bit(tmp_path: Path) -> None:
 def test_it_is_written_while_the_run_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Seldom where many runs train together, since each has a file."""
     monkeypatch.setattr("multilayer.training.history._SECONDS_BETWEEN_WRITES", 0.0)
-    monkeypatch.setattr("multilayer.training.history._SHARE_OF_TIME", 1e9)
+    monkeypatch.setattr("multilayer.training.history._SECONDS_A_FILE", 0.0)
     seen = []
 
     class Looks(pytorch_lightning.Callback):

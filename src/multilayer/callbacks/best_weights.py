@@ -6,7 +6,6 @@ from math import inf
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from multilayer.training.epoch_callback import EpochCallback, Record, Values
@@ -61,6 +60,7 @@ class BestWeights(FollowsMetric):
     """
 
     STATE = tuple((name, f"best_{name}") for name in ("epoch", "step", "value"))
+    PER_RUN = ("best_epoch", "best_step", "best_value", "weights")
 
     keeps_weights = True
 
@@ -75,7 +75,7 @@ class BestWeights(FollowsMetric):
         better = self.follow(record)
         if better.any():
             self.best_step = np.where(better, record.step, self.best_step)
-            self.weights = _chosen(better, record.weights(), self.weights)
+            record.keep_weights(self.weights, better)
 
     def on_fit_end(self, record: Record) -> None:
         """Have the fit end with the best weights, if there were any."""
@@ -108,13 +108,19 @@ class BestEpochMarker(EpochCallback):
     TensorBoard logger it does nothing.
     """
 
+    PER_RUN = ()
+
     def on_fit_end(self, record: Record) -> None:
         """Mark the best epoch."""
-        best, writer = record.find(BestWeights), record.tensorboard()
-        if best and best.best_epoch[0] and writer is not None:
-            metric = best.monitor.rpartition("/")[2]  # `loss` of `validation/loss`
-            step = best.best_step[0] - 1  # Lightning counts the steps of its curves from 0
-            writer.add_scalar(f"turning_point/{metric}", best.best_value[0], step)
+        best = record.find(BestWeights)
+        if best is None:
+            return
+        for k in np.flatnonzero(best.best_epoch):
+            writer = record.tensorboard(int(k))
+            if writer is not None:
+                metric = best.monitor.rpartition("/")[2]  # `loss` of `validation/loss`
+                step = best.best_step[k] - 1  # Lightning counts the steps of its curves from 0
+                writer.add_scalar(f"turning_point/{metric}", best.best_value[k], step)
 
 
 def worst(mode: Mode) -> float:
@@ -131,18 +137,3 @@ def is_better(value: Any, best: Any, mode: Mode, min_delta: float = 0.0) -> Valu
     with np.errstate(invalid="ignore"):  # inf - inf
         gain = np.subtract(best, value) if mode == "min" else np.subtract(value, best)
     return np.isfinite(value) & (gain > min_delta)  # type: ignore[no-any-return]
-
-
-def _chosen(
-    better: Values, new: Mapping[str, Tensor], old: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """New weights for the runs that are better, and the old ones for the others."""
-    if better.all() or not old:
-        return dict(new)
-    takes = torch.from_numpy(better)
-    return {
-        name: value.where(
-            takes.to(value.device).view(-1, *[1] * (value.ndim - 1)), old[name].to(value.device)
-        )
-        for name, value in new.items()
-    }

@@ -5,10 +5,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import torch
 
 from multilayer.callbacks.best_weights import BestWeights
-from multilayer.training.epoch_callback import EpochCallback, Record
+from multilayer.training.epoch_callback import EpochCallback, Record, Values
 
 
 class Checkpoint(EpochCallback):
@@ -24,53 +25,58 @@ class Checkpoint(EpochCallback):
             written at the end of the training, also where that is an error or Ctrl-C.
     """
 
+    PER_RUN = ("folders", "first_step")
+
     keeps_weights = True
     writes_checkpoints = True
     within_epochs = "streamed"
 
     def __init__(self, *, folder: str | Path, every_seconds: float = 30.0) -> None:
-        self.folder = Path(folder)
+        self.folders = [Path(folder)]
         self.every_seconds = every_seconds
-        self.written = monotonic()
+        self.first_step = np.zeros(1, int)
+        self._written = monotonic()
 
     def on_fit_start(self, record: Record) -> None:
         """Make the folders above now: if they are gone at the end, they were removed."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        self.first_step = record.step[0]
+        for folder in self.folders:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        self.first_step = record.step
 
     def on_epoch_start(self, record: Record) -> None:
         """Note where the epoch begins."""
-        self.first_step = record.step[0]
+        self.first_step = record.step
 
     def within_epoch(self, record: Record) -> None:
         """Write, if it is time again and the epoch has had a step."""
-        if self._is_time() and record.step[0] > self.first_step:
-            self._write(record)
+        if self._is_time():
+            self._write(record, record.step > self.first_step)
 
     def on_epoch_end(self, record: Record) -> None:
         """Write, if it is time again or this is the last epoch.
 
         Not in `on_fit_end`: Lightning cannot go on from a checkpoint that is made there.
         """
-        if record.agree(self._is_time()) or record.is_last:
-            self._write(record)
+        self._write(record, record.is_last | record.agree(self._is_time()))
 
     def on_failure(self, record: Record, error: BaseException) -> None:
         """Write what there is, so that nothing is lost."""
-        if record.step[0] and record.n_processes == 1:  # other processes may hang
-            self._write(record)
+        if record.n_processes == 1:  # other processes may hang
+            self._write(record, record.step > 0)
 
     def _is_time(self) -> bool:
         """Whether the files are as old as they may be."""
-        return monotonic() - self.written >= self.every_seconds
+        return monotonic() - self._written >= self.every_seconds
 
-    def _write(self, record: Record) -> None:
-        """Write both files; each appears whole or not at all."""
-        record.save_checkpoint(self.folder / "last.ckpt")
+    def _write(self, record: Record, runs: Values) -> None:
+        """Write both files of some runs, `(K,)` bool; each appears whole or not at all."""
         best = record.find(BestWeights)
-        if best and best.weights:
-            record.save_checkpoint(self.folder / "best.ckpt", best.weights)
-        self.written = monotonic()
+        for k in map(int, np.flatnonzero(runs)):
+            record.save_checkpoint(self.folders[k] / "last.ckpt", k=k)
+            if best and best.best_epoch[k]:
+                record.save_checkpoint(self.folders[k] / "best.ckpt", best.weights, k=k)
+        if runs.all():
+            self._written = monotonic()
 
     def state_dict(self, k: int = 0) -> dict[str, Any]:
         """The state of the random numbers: a run that is resumed drops out as it would have."""

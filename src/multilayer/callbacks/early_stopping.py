@@ -29,6 +29,7 @@ class EarlyStopping(FollowsMetric):
     """
 
     STATE = tuple((name, name) for name in ("best_value", "best_epoch", "n_without_improvement"))
+    PER_RUN = ("best_value", "best_epoch", "n_without_improvement", "reasons", "diverged")
 
     patience: int = 10
     min_delta: float = 0.0

@@ -13,6 +13,8 @@ class LearningRate(EpochCallback):
             as `trainer.log_every_n_steps` says.
     """
 
+    PER_RUN = ()
+
     def __init__(self, *, logging_interval: Literal["epoch", "step"] = "epoch") -> None:
         self.logging_interval = logging_interval
         if logging_interval == "step":
@@ -21,10 +23,10 @@ class LearningRate(EpochCallback):
     def on_epoch_start(self, record: Record) -> None:
         """Log the rates that the epoch begins with."""
         if self.logging_interval == "epoch":
-            record.log_scalars(record.rates, step=int(record.step[0]))
+            record.log_scalars(record.rates, step=record.step)
 
     def within_epoch(self, record: Record) -> None:
         """Log the rates of a step."""
-        step = int(record.step[0])
-        if self.logging_interval == "step" and (step + 1) % record.log_every_n_steps == 0:
-            record.log_scalars(record.rates, step=step)
+        is_time = (record.step[0] + 1) % record.log_every_n_steps == 0
+        if self.logging_interval == "step" and is_time:
+            record.log_scalars(record.rates, step=record.step)

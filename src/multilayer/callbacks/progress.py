@@ -7,16 +7,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Column, Table
+from rich.progress import Progress
+from rich.table import Table
 from torch import Tensor, nn
 
 from multilayer.nn.metrics import HEADLINE
+from multilayer.runs.console import SECONDS_BETWEEN_LINES, progress_bar
 from multilayer.training.epoch import is_streamed
 from multilayer.training.lightning_speedups import NoStepHooks, hide_hooks_of_a_step
 from multilayer.training.runtime import count_parameters
 
-SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_MOVES = 0.1
 
 
@@ -48,7 +48,7 @@ class TrainingProgress(NoStepHooks, pl.callbacks.ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar."""
-        self.bar = bar_of("{task.description}", self.console, shown=not self.console.quiet)
+        self.bar = progress_bar("{task.description}", self.console, shown=not self.console.quiet)
         n_epochs = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None
         self.epochs = self.bar.add_task(
             "epoch", total=n_epochs, completed=trainer.current_epoch, words=""
@@ -145,24 +145,6 @@ def _describe(layer: nn.Module) -> str:
         if not isinstance(part, nn.Identity) and getattr(part, "p", 1) != 0
     ]
     return ", ".join(parts) or str(layer).partition("\n")[0]
-
-
-def bar_of(counted: str, console: Console, *, shown: bool = True) -> Progress:
-    """A bar that counts something, with the time left and a few `words`, for terminals alone.
-
-    An epoch of a small network takes milliseconds: rich draws ten times a second at most.
-    """
-    whole = Column(no_wrap=True)  # where it is narrow, the words are cut and not the bar
-    return Progress(
-        TextColumn(counted, table_column=whole),
-        MofNCompleteColumn(table_column=whole),
-        BarColumn(bar_width=10, table_column=Column(min_width=10)),
-        TimeRemainingColumn(table_column=whole),
-        TextColumn("left", table_column=whole),
-        TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True)),
-        console=console,
-        disable=not (shown and console.is_terminal),
-    )
 
 
 def _losses(metrics: Mapping[str, Tensor], headline: str) -> str:

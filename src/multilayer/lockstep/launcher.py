@@ -1,6 +1,5 @@
 """What Hydra's launcher does: from lists of overrides to stacks, and back to Hydra's results."""
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -13,15 +12,13 @@ from omegaconf import DictConfig
 
 from multilayer.composing.job_configs import refer_to
 from multilayer.core.errors import UserError, print_failure, raise_all
-from multilayer.data import Dataset
 from multilayer.lockstep.compose import JobComposer
-from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan, stacks_in_words
+from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.train import Outcome, prepare_jobs, train_together
+from multilayer.lockstep.train import Hooks, Outcome, train_jobs
 from multilayer.runs.config import problems_with
 from multilayer.runs.console import console
 from multilayer.runs.folder import record_failure
-from multilayer.stacking.compat import CannotStackError, check_stackable, group_compatible
 from multilayer.training.result import Result, objective
 from multilayer.training.runtime import quiet_lightning
 
@@ -44,6 +41,7 @@ class Launch:
         self.composer = JobComposer(context.config_loader, config)
         self.max_members = max_members
         self.composed: dict[int, DictConfig] = {}
+        self.begun: set[int] = set()
         self.returns: dict[int, JobReturn] = {}
 
     def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -56,52 +54,28 @@ class Launch:
         jobs = [job for job in composed if job is not None]
         plan = make_plan(jobs, self.max_members)
         console().print(plan.in_words())
-        for job, error in plan.broken:
-            self.fail(job, error)
-        report(plan.broken)
+        self.end(plan.invalid)
         self.train_stacks(plan)
-        for job, _ in plan.alone:
+        for job, _ in plan.sequential:
             self.returns[job.number] = self.run_alone(job)
         return [self.returns[number] for number in numbered]
 
     def train_stacks(self, plan: Plan) -> None:
         """Train one stack after the other; what does not stack after all is left to train alone."""
-        with SweepProgress(sum(len(jobs) for jobs, _ in plan.stacks)) as progress:
-            for jobs, data in plan.stacks:
-                gc.collect()  # the stack before is a circle of references
-                self.train_planned(plan, jobs, data, progress)
+        with SweepProgress(sum(len(each.jobs) for each in plan.stacks)) as progress:
 
-    def train_planned(
-        self, plan: Plan, jobs: Sequence[Job], data: Dataset, progress: SweepProgress
-    ) -> None:
-        """Train jobs that were to be one stack: as several where their networks differ."""
-        ready, broken = prepare_jobs(jobs, data)
-        for job, error in broken:
-            self.fail(job, error)
-        report(broken)
-        progress.end_stack(len(broken))
-        groups, difference = group_compatible([training.module for _, training in ready])
-        if difference:
-            words = stacks_in_words([len(group) for group in groups])
-            console().print(f"lockstep: the networks differ in {difference}: {words}")
-        for group in groups:
-            stack = [ready[i][0] for i in group]
-            trainings = [ready[i][1] for i in group]
-            try:
-                check_stackable([training.module for training in trainings], data)
-            except CannotStackError as error:
-                alone = [(job, str(error)) for job in stack]
-                plan.alone.extend(alone)
-                progress.n_runs -= len(alone)
-                console().print(Plan([], alone, []).reasons())
-                continue
-            for job in stack:
-                self.begin(job)
-            outcomes = list(zip(stack, train_together(trainings, progress), strict=True))
-            progress.end_stack(len(stack))
-            report(outcomes)
-            for job, outcome in outcomes:
-                self.note(job, outcome)
+            def leave_alone(jobs: Sequence[Job], reason: str) -> None:
+                refused = [(job, reason) for job in jobs]
+                plan.sequential.extend(refused)
+                progress.n_runs -= len(refused)
+                console().print(Plan([], refused, []).reasons())
+
+            def say(words: str) -> None:
+                console().print(f"lockstep: {words}")
+
+            hooks = Hooks(begin=self.begin, end=self.end, alone=leave_alone, say=say)
+            for stack in plan.stacks:
+                train_jobs(stack, progress, hooks)
 
     def compose(self, number: int, overrides: Sequence[str]) -> Job | None:
         """A job that can be trained; None for another one, which is then said and noted."""
@@ -113,8 +87,7 @@ class Launch:
         try:
             raise_all(problems_with("train", job.config, in_sweep=True))
         except UserError as error:
-            self.fail(job, error)
-            report([(job, error)])
+            self.end([(job, error)])
             return None
         return job
 
@@ -128,16 +101,20 @@ class Launch:
     def begin(self, job: Job) -> None:
         """Tell Hydra's callbacks that a job begins."""
         refer_to(self.composed[job.number])
+        self.begun.add(job.number)
         self.context.callbacks.on_job_start(self.composed[job.number], task_function=self.task)
 
-    def fail(self, job: Job, error: Exception) -> None:
-        """Leave the folder of a job that could not begin, and note it."""
-        self.begin(job)
-        record_failure(job.folder, job.config, job.overrides, error)
-        self.note(job, error)
+    def end(self, ended: Sequence[tuple[Job, Outcome]]) -> None:
+        """Say which jobs have failed, leave a folder of each, and note how all ended."""
+        _print_failures(ended)
+        for job, outcome in ended:
+            if isinstance(outcome, Exception) and job.number not in self.begun:
+                self.begin(job)
+                record_failure(job.folder, job.config, job.overrides, outcome)
+            self.note(job, outcome)
 
     def note(self, job: Job, outcome: Outcome) -> None:
-        """Note how a job of a stack ended."""
+        """Tell Hydra how a job ended."""
         value: Any = outcome
         if isinstance(outcome, Result):
             value = objective(job.config["monitor"], outcome.metrics)
@@ -170,7 +147,7 @@ def _message_of(error: Exception) -> object:
     return str(error) if isinstance(error, UserError) else error
 
 
-def report(ended: Sequence[tuple[Job, Outcome]]) -> None:
+def _print_failures(ended: Sequence[tuple[Job, Outcome]]) -> None:
     """Print each error once, with the jobs that it ended."""
     failures = {job.number: error for job, error in ended if isinstance(error, Exception)}
     messages = {number: _message_of(error) for number, error in failures.items()}

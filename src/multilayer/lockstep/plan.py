@@ -4,27 +4,13 @@ import json
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import pairwise
-from math import ceil
 from pathlib import Path
 from typing import Any
-
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import (
-    BaseFinetuning,
-    BatchSizeFinder,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    LearningRateMonitor,
-    ModelPruning,
-    StochasticWeightAveraging,
-)
 
 from multilayer.callbacks import LearningRate
 from multilayer.core.device import choose_device, free_memory
 from multilayer.data import Dataset
 from multilayer.data.dataset import overridden_loader
-from multilayer.lockstep.member import HOOKS, KNOWN, SHOWN_FOR_ALL
 from multilayer.stacking.optimizers import STACKED
 from multilayer.training.components import check_components, count_weights, make_data
 from multilayer.training.epoch_callback import EpochCallback
@@ -34,8 +20,8 @@ Config = dict[str, Any]
 
 # Beside these, all of a config must be the same for jobs to stack. Each member has its own
 # callbacks, loggers, schedule and order of the rows, and these numbers enter elementwise.
-_FREE = ("seed", "callbacks", "logger", "monitor", "mode")
-_FREE_IN = {
+_PER_MEMBER_GROUPS = ("seed", "callbacks", "logger", "monitor", "mode")
+_PER_MEMBER_KEYS = {
     "data": ("shuffle_seed",),
     "model": ("dropout",),
     "loss": ("label_smoothing",),
@@ -54,11 +40,10 @@ _FREE_IN = {
     "trainer": ("max_epochs", "min_epochs"),
 }
 
-# What the trainer of a job must say for it to stack: the stack has one loop for all.
-_NEUTRAL = {
+_REQUIRED_TRAINER = {
     "devices": (1,),
     "strategy": ("auto",),
-    "precision": ("32-true", "32", 32, "bf16-mixed"),
+    "precision": ("32-true", "32", 32, "bf16-mixed", "64-true", "64", 64),
     "max_steps": (-1,),
     "max_time": (None,),
     "accumulate_grad_batches": (1,),
@@ -68,7 +53,9 @@ _NEUTRAL = {
     "detect_anomaly": (False,),
     "deterministic": (None, False),
 }
-_OTHER_TRAINER_KEYS = {
+"""What a job's trainer must say for it to stack: a stack has one loop for all."""
+
+_ALLOWED_TRAINER_KEYS = {
     "_target_",
     "accelerator",
     "max_epochs",
@@ -78,18 +65,10 @@ _OTHER_TRAINER_KEYS = {
     "log_every_n_steps",
     "num_sanity_val_steps",
 }
+"""Keys of the trainer that may have any value."""
 
-_CHANGE_TRAINING = (
-    BatchSizeFinder,
-    BaseFinetuning,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    ModelPruning,
-    StochasticWeightAveraging,
-)
-"""Lightning's callbacks that have no hook in each step, but change what a step is."""
-
-_CHECKPOINT_HOOKS = ("on_save_checkpoint", "on_load_checkpoint")
+_PRINTING = ("multilayer.callbacks.TrainingProgress", "multilayer.callbacks.NetworkSummary")
+"""Our callbacks that only print; their classes are Lightning's."""
 
 _SHARE_OF_MEMORY = 0.5
 """Of the memory that is free, how much the members of a stack may take."""
@@ -97,9 +76,14 @@ _SHARE_OF_MEMORY = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """A run as a sweep sees it: its config, where it goes, and the overrides that made it.
+    """A run as a sweep sees it.
 
-    alone: why Hydra has to run it by itself, if it has to.
+    Attributes:
+        number: its number in the sweep.
+        config: the composed config.
+        folder: the run folder.
+        overrides: what the config was composed from.
+        alone: why Hydra has to run it by itself, if it has to.
     """
 
     number: int
@@ -110,17 +94,33 @@ class Job:
 
 
 @dataclass(frozen=True)
+class StackPlan:
+    """Jobs that train together.
+
+    Attributes:
+        jobs: in the order in which they begin.
+        data: what they share, read.
+        n_slots: how many train at a time; the next one begins when one ends.
+    """
+
+    jobs: list[Job]
+    data: Dataset
+    n_slots: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """What becomes of each job of a sweep.
 
-    stacks: jobs that train together, with the data that they share.
-    alone: jobs that do not stack, each with the reason.
-    broken: jobs that cannot be trained, each with the error.
+    Attributes:
+        stacks: those that train together.
+        sequential: those that do not stack, each with the reason.
+        invalid: those that cannot be trained, each with the error.
     """
 
-    stacks: list[tuple[list[Job], Dataset]]
-    alone: list[tuple[Job, str]]
-    broken: list[tuple[Job, Exception]]
+    stacks: list[StackPlan]
+    sequential: list[tuple[Job, str]]
+    invalid: list[tuple[Job, Exception]]
 
     def in_words(self) -> str:
         """A few lines for the user.
@@ -128,14 +128,16 @@ class Plan:
         >>> Plan([], [], []).in_words()
         'lockstep: nothing stacks'
         """
-        words = stacks_in_words([len(jobs) for jobs, _ in self.stacks])
+        words = stacks_in_words([len(each.jobs) for each in self.stacks])
+        if any(each.n_slots < len(each.jobs) for each in self.stacks):
+            words += f", {max(each.n_slots for each in self.stacks)} at a time"
         return "\n".join([f"lockstep: {words}", *self.reasons().splitlines()])
 
     def reasons(self) -> str:
         """A line for each reason why jobs train alone."""
         lines = []
-        for reason in dict.fromkeys(reason for _, reason in self.alone):
-            numbers = [job.number for job, other in self.alone if other == reason]
+        for reason in dict.fromkeys(reason for _, reason in self.sequential):
+            numbers = [job.number for job, other in self.sequential if other == reason]
             lines.append(f"lockstep: job {in_numbers(numbers)} alone: {reason}")
         return "\n".join(lines)
 
@@ -149,27 +151,25 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         try:
-            reason = job.alone or reason_to_be_alone(job.config)
+            reason = job.alone or why_not_stackable(job.config)
             if not reason:
                 check_components(job.config)
         except Exception as error:  # a module of the user's own may raise anything
-            plan.broken.append((job, error))
+            plan.invalid.append((job, error))
             continue
         if reason:
-            plan.alone.append((job, reason))
+            plan.sequential.append((job, reason))
         else:
-            groups.setdefault(_what_must_be_the_same(job.config), []).append(job)
+            groups.setdefault(_stack_key(job.config), []).append(job)
     read: dict[str, Dataset] = {}
     for group in groups.values():
         try:
             data = _read_once(group[0].config, read)
             fit = _members_that_fit(group[0].config, data) if max_members is None else max_members
         except Exception as error:
-            plan.broken.extend((job, error) for job in group)
+            plan.invalid.extend((job, error) for job in group)
             continue
-        n_stacks = ceil(len(group) / fit)
-        ends = [ceil(len(group) * i / n_stacks) for i in range(n_stacks + 1)]
-        plan.stacks.extend((group[start:end], data) for start, end in pairwise(ends))
+        plan.stacks.append(StackPlan(group, data, min(fit, len(group))))
     return plan
 
 
@@ -186,10 +186,12 @@ def _read_once(config: Config, read: dict[str, Dataset]) -> Dataset:
     return read[node]
 
 
-def _what_must_be_the_same(config: Config) -> str:
+def _stack_key(config: Config) -> str:
     """All of a config that members of one stack share, as text."""
-    shared = {key: deepcopy(value) for key, value in config.items() if key not in _FREE}
-    for key, names in _FREE_IN.items():
+    shared = {
+        key: deepcopy(value) for key, value in config.items() if key not in _PER_MEMBER_GROUPS
+    }
+    for key, names in _PER_MEMBER_KEYS.items():
         for name in names:
             if name in shared[key]:
                 shared[key][name] = None
@@ -198,7 +200,7 @@ def _what_must_be_the_same(config: Config) -> str:
     return json.dumps(shared, sort_keys=True)
 
 
-def reason_to_be_alone(config: Config) -> str | None:
+def why_not_stackable(config: Config) -> str | None:
     """Why a job cannot be in a stack; None where it can.
 
     Raises `UserError` where the config names what is not there.
@@ -215,40 +217,39 @@ def reason_to_be_alone(config: Config) -> str | None:
         return "data.stream=true"
     trainer = config["trainer"]
     for key, value in trainer.items():
-        if key not in _OTHER_TRAINER_KEYS and value not in _NEUTRAL.get(key, (None,)):
+        if key not in _ALLOWED_TRAINER_KEYS and value not in _REQUIRED_TRAINER.get(key, (None,)):
             return f"trainer.{key}={value}"
-    return next(filter(None, (_hook_problem(*item) for item in config["callbacks"].items())), None)
+    reasons = (_callback_reason(*each) for each in config["callbacks"].items())
+    return next(filter(None, reasons), None)
 
 
-def _hook_problem(name: str, node: Config | None) -> str | None:
-    """The hook of a callback that a stack cannot call, which takes many steps at once."""
-    if node is None or "_target_" not in node:
+def _callback_reason(name: str, node: Config | None) -> str | None:
+    """Why a callback keeps its job from stacking; None if it does not."""
+    if node is None or "_target_" not in node or is_shown_for_all(name, node):
         return None
-    kind = resolve_target(f"callbacks.{name}", node["_target_"])
-    if kind in (LearningRate, LearningRateMonitor):
-        by_step = node.get("logging_interval") != "epoch"
-        return f"callbacks.{name} logs every step" if by_step else None
-    if not isinstance(kind, type) or issubclass(kind, SHOWN_FOR_ALL):
-        return None
-    if issubclass(kind, EpochCallback):
-        acts = kind.within_epochs == "always"
-        return f"callbacks.{name} has a hook in each step (within_epoch)" if acts else None
-    if not issubclass(kind, pl.Callback):
+    key, target = f"callbacks.{name}", node["_target_"]
+    kind = resolve_target(key, target)
+    if not isinstance(kind, type):
         return None  # which is refused when it is built
-    if issubclass(kind, _CHANGE_TRAINING):
-        return f"callbacks.{name} changes the training itself"
-    if not kind.__module__.startswith(KNOWN):
-        for hook in ("on_validation_start", "on_validation_epoch_start"):
-            if getattr(kind, hook) is not getattr(pl.Callback, hook):
-                return f"callbacks.{name} may change the weights before a validation ({hook})"
-    for hook in vars(pl.Callback):
-        if hook.startswith("on_") and hook not in (*HOOKS, *_CHECKPOINT_HOOKS):
-            is_train_or_validation = "test" not in hook and "predict" not in hook
-            own = getattr(kind, hook)
-            changed = callable(own) and own is not getattr(pl.Callback, hook)
-            if changed and is_train_or_validation and "sanity" not in hook:
-                return f"callbacks.{name} has a hook in each step ({hook})"
-    return None
+    if kind is LearningRate:
+        by_step = node.get("logging_interval") == "step"
+        return f"{key} logs every step" if by_step else None
+    if not issubclass(kind, EpochCallback):
+        is_one = any(each.__name__ == "Callback" for each in kind.__mro__)
+        return f"{key} is a callback of Lightning's ({target})" if is_one else None
+    if kind.needs_trainer:
+        return f"{key} needs a trainer of Lightning's"
+    acts = kind.within_epochs == "always"
+    return f"{key} has a hook in each step (within_epoch)" if acts else None
+
+
+def is_shown_for_all(name: str, node: Config) -> bool:
+    """Whether a callback only prints: a stack has one progress bar for all."""
+    target = node.get("_target_")
+    if target is None or target in _PRINTING:  # without importing Lightning
+        return target is not None
+    kinds = getattr(resolve_target(f"callbacks.{name}", target), "__mro__", ())
+    return not {"ProgressBar", "ModelSummary"}.isdisjoint(kind.__name__ for kind in kinds)
 
 
 def _members_that_fit(config: Config, data: Dataset) -> int:

@@ -1,5 +1,6 @@
 """One progress bar for a whole sweep."""
 
+from collections.abc import Sequence
 from time import monotonic
 from types import TracebackType
 from typing import Self
@@ -7,10 +8,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
-from multilayer.callbacks.best_weights import is_better, worst
-from multilayer.callbacks.progress import SECONDS_BETWEEN_LINES, bar_of
+from multilayer.callbacks.best_weights import Mode, is_better, worst
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.stack import Stack
+from multilayer.runs.console import SECONDS_BETWEEN_LINES, progress_bar
 
 
 class SweepProgress:
@@ -18,14 +19,15 @@ class SweepProgress:
 
     Where the output is no terminal, it is a line every ten seconds instead.
 
-    n_runs: the runs that train in stacks.
-    shown: whether anything is.
+    Args:
+        n_runs: the runs that train in stacks.
+        shown: whether anything is shown.
     """
 
     def __init__(self, n_runs: int, *, shown: bool = True) -> None:
         self.n_runs = n_runs
         self.shown = shown
-        self.n_before = 0
+        self.n_ended = 0
         self.monitor = ""
         self.best: float | None = None
         self.console = Console(stderr=True, markup=False)
@@ -35,7 +37,7 @@ class SweepProgress:
 
     def __enter__(self) -> Self:
         if self.shown and self.console.is_terminal:
-            self.bar = bar_of("runs", self.console)
+            self.bar = progress_bar("runs", self.console)
             self.task = self.bar.add_task("sweep", total=self.n_runs, words="")
             self.bar.start()
         return self
@@ -49,56 +51,50 @@ class SweepProgress:
         if self.bar is not None:
             self.bar.stop()
 
-    def end_epoch(self, stack: Stack, leaving: list[Member]) -> None:
+    def end_epoch(self, stack: Stack, monitor: str, mode: Mode) -> None:
         """Show what an epoch of a stack brought.
 
-        leaving: the members that ended with it.
+        Args:
+            stack: after the epoch.
+            monitor: the metric that its runs are judged by.
+            mode: "min" or "max".
         """
-        alive = stack.alive()
-        for member in [*alive, *leaving]:
-            if member.failure is None:
-                self.note(member)
-        n_ended = self.n_before + len(stack.members) - len(alive)
+        self._note_best(stack, monitor, mode)
+        members = stack.members()
+        is_due = monotonic() - self.last_line > SECONDS_BETWEEN_LINES
         if self.bar is not None:
-            begun = sum(_part_done(member) for member in alive)
-            words = self.words(stack, len(alive))
-            self.bar.update(self.task, completed=n_ended + begun, total=self.n_runs, words=words)
-        elif self.shown and monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
-            line = f"{n_ended} of {self.n_runs} runs ended  {self.words(stack, len(alive))}"
+            begun = sum(member.epoch / member.max_epochs for member in members)
+            words = self._words(members)
+            n_done = self.n_ended + begun
+            self.bar.update(self.task, completed=n_done, total=self.n_runs, words=words)
+        elif self.shown and is_due:
+            line = f"{self.n_ended} of {self.n_runs} runs ended  {self._words(members)}"
             self.console.print(line, soft_wrap=True)
             self.last_line = monotonic()
 
-    def end_stack(self, n_runs: int) -> None:
-        """Count the runs of a stack that is no more, those that failed included."""
-        self.n_before += n_runs
+    def end_runs(self, n_runs: int) -> None:
+        """Count runs that have ended, those that failed included."""
+        self.n_ended += n_runs
         if self.bar is not None:
-            self.bar.update(self.task, completed=self.n_before, total=self.n_runs)
+            self.bar.update(self.task, completed=self.n_ended, total=self.n_runs)
 
     def say(self, words: str) -> None:
         """A line for the user, above the bar."""
         if self.shown:
             self.console.print(f"lockstep: {words}", soft_wrap=True, highlight=False)
 
-    def note(self, member: Member) -> None:
-        """Remember the best value of the metric that the runs are judged by.
-
-        Runs may be judged by different metrics; it is the first one's.
-        """
-        config = member.training.config
-        self.monitor = self.monitor or config["monitor"]
-        if config["monitor"] != self.monitor:
+    def _note_best(self, stack: Stack, monitor: str, mode: Mode) -> None:
+        """Remember the best value of the first stack's metric; others may be judged by another."""
+        self.monitor = self.monitor or monitor
+        values = stack.measured.get(self.monitor)
+        if monitor != self.monitor or values is None:
             return
-        value = float(member.trainer.callback_metrics[config["monitor"]])
-        best = worst(config["mode"]) if self.best is None else self.best
-        if is_better(value, best, config["mode"]):
-            self.best = value
+        best = worst(mode) if self.best is None else self.best
+        for value in values[is_better(values, best, mode)]:
+            best = self.best = min(best, value) if mode == "min" else max(best, value)
 
-    def words(self, stack: Stack, n_alive: int) -> str:
-        """How the stack stands, in a few words."""
+    def _words(self, members: Sequence[Member]) -> str:
+        """How the members stand, in a few words."""
         best = "" if self.best is None else f"  best {self.monitor} {self.best:#.4g}"
-        return f"epoch {stack.epoch}  {n_alive} training{best}"
-
-
-def _part_done(member: Member) -> float:
-    """The share of its epochs that a member has trained."""
-    return member.trainer.current_epoch / (member.trainer.max_epochs or 1)
+        epoch = max((member.epoch for member in members), default=0)
+        return f"epoch {epoch}  {len(members)} training{best}"

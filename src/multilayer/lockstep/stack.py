@@ -1,26 +1,38 @@
-"""A stack of members: how they go through an epoch together, and how some of them leave."""
+"""A stack of members: how they go through an epoch together, and how they join and leave."""
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from multilayer.core.device import choose_device
 from multilayer.data import Minibatches
+from multilayer.data.split import Split
+from multilayer.lockstep.callback_group import CallbackGroup, group_members
+from multilayer.lockstep.interrupts import raise_interrupts
 from multilayer.lockstep.member import Member
-from multilayer.lockstep.seats import Seats, compact, in_blocks
+from multilayer.lockstep.scalar_log import ScalarLog
+from multilayer.lockstep.schedule import Schedule
+from multilayer.lockstep.slots import BlockSlots, compact, in_blocks
+from multilayer.lockstep.writer import Writer
 from multilayer.nn.losses import total_weight
 from multilayer.nn.metrics import metrics_of
+from multilayer.runs.folder import Metrics
 from multilayer.stacking.block import Block, make_block
 from multilayer.stacking.chunks import chunk_rows, epoch_chunks
 from multilayer.stacking.dropout import draw_keys
 from multilayer.stacking.model import StackedModel
-from multilayer.stacking.optimizers import group_of, stack_optimizer
+from multilayer.stacking.optimizers import stack_optimizer
 from multilayer.stacking.runner import StepRunner
 from multilayer.stacking.step import Step
+from multilayer.training.epoch_callback import Values
 from multilayer.training.epoch_outputs import prefix_names, weighted_mean
+from multilayer.training.instantiate import resolve_target
 from multilayer.training.steps import limited_batches
 
 log = logging.getLogger(__name__)
@@ -29,296 +41,407 @@ log = logging.getLogger(__name__)
 class Stack:
     """Members that train together.
 
-    members: all started, on one device, with networks of one shape and the same rows.
-    choice, threads: whether to compile, and how many CPU threads; see `StepRunner`.
-    say: tells the user that the step is compiled.
+    Args:
+        members: with networks of one shape and the same rows.
+        writer: writes their files.
+        name: of the stack, for the manifests.
+        compile_mode: whether to compile, or "auto"; see `StepRunner`.
+        threads: the CPU threads, or "auto".
+        n_epochs_waiting: the epochs of jobs that will take the slots of members that leave.
+        say: tells the user that the step is compiled.
+
+    Attributes:
+        in_epoch: 1 between the first and the last hook of an epoch, else 0.
+        ends_epoch: whether all of its steps were taken, and its hooks are being called.
+        measured: the latest metrics of all members, `(K,)` each.
     """
 
     def __init__(
         self,
         members: Sequence[Member],
+        writer: Writer[Member],
         *,
-        choice: bool | str = "auto",
+        name: str = "",
+        compile_mode: bool | str = "auto",
         threads: int | str = 1,
+        n_epochs_waiting: int = 0,
         say: Callable[[str], None] = log.info,
     ) -> None:
-        training = members[0].training
-        trainer = training.config["trainer"]
-        self.members = list(members)
-        self.module = members[0].module
-        self.device = self.module.device
-        self.max_epochs = max(member.trainer.max_epochs or 0 for member in members)
-        minibatches = training.data.train_minibatches(self.device)
+        first = members[0]
+        trainer = first.config["trainer"]
+        self.name = name
+        self.writer, self.log = writer, ScalarLog(writer)
+        self.device = choose_device(trainer["accelerator"])
+        self.precision = str(trainer["precision"])
+        self.dtype = first.predictor.dtype
+        data = first.data
+        minibatches = data.train_minibatches(self.device)
         assert isinstance(minibatches, Minibatches), "the plan stacks no streamed data"
-        self.features = minibatches.features.to(self.device)
+        self.features = minibatches.features.to(self.device, self.dtype)
         self.target = minibatches.target.to(self.device)
-        features, target = training.data.split_tensors("validation")
-        self.validation_rows = (features.to(self.device), target.to(self.device))
         self.batch_size = minibatches.batch_size
         self.n_batches = limited_batches(trainer, len(minibatches))
         self.n_rows = min(minibatches.n_rows, self.n_batches * self.batch_size)
+        self.chunks = epoch_chunks(self.n_rows, self.batch_size)
+        self.validation = data.minibatches("validation", self.device)
+        self.n_validation_batches = len(self.validation)
         self.log_every: int = trainer["log_every_n_steps"]
-        self.epoch = 0
-        self.n_steps = 0
-        self.seconds = 0.0
-        self.shared_until = perf_counter()
+        self.in_epoch, self.ends_epoch = 0, False
+        self.n_epochs_waiting = n_epochs_waiting
+        self.seconds, self.shared_until = 0.0, perf_counter()
+        self.groups: list[CallbackGroup] = []
+        self.measured: dict[str, Values] = {}
 
-        self.model = StackedModel([member.module for member in members])
-        kind = type(members[0].optimizer)
-        self.optimizer = stack_optimizer(kind, [group_of(member.optimizer) for member in members])
+        self.model = StackedModel([each.predictor.to(self.device) for each in members])
+        kind = resolve_target("optimizer", first.config["optimizer"]["_target_"])
+        self.optimizer = stack_optimizer(kind, [each.schedule.group for each in members])
         self.clips = bool(trainer["gradient_clip_val"])
-        self.coefficient_names = self.optimizer.coefficient_names() + ("clip",) * self.clips
-        self.step = Step(self.model, self.optimizer, self.coefficient_names)
-        self.block_size = self.step.most_members()
-        self.seats = [self.seat(some) for some in in_blocks(self.members, self.block_size)]
+        names = self.optimizer.coefficient_names() + ("clip",) * self.clips
+        self.step = Step(self.model, self.optimizer, names)
+        self.slots = []
+        size = self.step.most_members()
+        for some in in_blocks(members, size):
+            present = [each for each in some if each is not None]
+            places = [members.index(each) for each in present]
+            block = self._make_block(self.model, present, places)
+            if len(present) < len(some):  # free slots hold copies: all blocks have one shape
+                block = block.only([*range(len(present)), *[0] * (len(some) - len(present))])
+            self.slots.append(BlockSlots(block, list(some), self.step.layout))
         self.runner = StepRunner(
-            self.step, choice=choice, threads=threads, device=self.device, say=say
+            self.step, choice=compile_mode, threads=threads, device=self.device, say=say
         )
+        self._begin(members)
 
-    def seat(self, members: Sequence[Member | None]) -> Seats:
-        """Take members into a block of their own."""
-        present = [member for member in members if member is not None]
-        block = self.make_block(present, for_training=True)
-        if len(present) < len(members):  # free places hold copies: all blocks have one shape
-            block = block.only([*range(len(present)), *[0] * (len(members) - len(present))])
-        seats = Seats(block, list(members))
-        seats.settle()
-        return seats
+    def _make_block(
+        self, model: StackedModel, members: Sequence[Member], places: Sequence[int]
+    ) -> Block:
+        """A block of members that begin; `places` are theirs in the model."""
+        groups = [each.schedule.group for each in members]
+        predictors = [each.predictor for each in members]
+        return make_block(model, predictors, places, self.optimizer, groups)
 
-    def make_block(self, members: Sequence[Member], *, for_training: bool) -> Block:
-        """A block of the members' weights, and of what their optimizers remember at the start."""
-        return make_block(
-            self.model,
-            [member.module for member in members],
-            [self.members.index(member) for member in members],
-            self.optimizer if for_training else None,
-            [group_of(member.optimizer) for member in members],
-        )
+    def members(self) -> list[Member]:
+        """The members that are training, in the order of their slots."""
+        return [member for slots in self.slots for _, member in slots.occupied()]
 
-    def alive(self) -> list[Member]:
-        """The members that are still training."""
-        return [member for seats in self.seats for _, member in seats.taken()]
+    def now(self) -> float:
+        """Seconds of a clock."""
+        return perf_counter()
 
-    # An epoch -------------------------------------------------------------------------------
+    # Joining and leaving --------------------------------------------------------------------
 
-    def begin_epoch(self) -> list[Member]:
-        """Draw each member's order of the rows; returns members that fail before it."""
-        self.shared_until = perf_counter()
-        for member in self.alive():
-            member.begin_epoch(self.optimizer.unused_terms)
-        failed = self.let_go([member for member in self.alive() if member.failure is not None])
-        for seats in self.seats:
-            orders = {member: member.order(self.epoch) for _, member in seats.taken()}
-            rows = [orders[member][: self.n_rows] for member in seats.everyone()]
-            seats.order = torch.stack(rows).to(self.device)
-            seats.losses, seats.validation = [], []
-        return failed
+    def blocks(self) -> list[BlockSlots]:
+        """The blocks that somebody is in."""
+        return [slots for slots in self.slots if slots.occupied()]
 
-    def epoch_chunks(self) -> list[tuple[int, int]]:
-        """The minibatches of an epoch that are trained in one call each: the first, and the end."""
-        return epoch_chunks(self.n_rows, self.batch_size)
+    def n_free(self) -> int:
+        """The number of free slots."""
+        return sum(len(slots.free()) for slots in self.slots)
 
-    def train(self, first: int, end: int) -> None:
-        """Train every member on its own minibatches of these numbers, all of one size."""
-        n = end - first
-        for seats in self.seats:
-            rows = chunk_rows(seats.order, first, end, self.batch_size)
-            inputs = (
-                self.features,
-                self.target,
-                rows,
-                self.numbers(seats, n),
-                self.keys(seats, n),
-            )
-            losses, outputs = self.runner.run(seats.block, inputs, self.n_steps_left(rows.shape[2]))
-            seats.losses.append(losses)
-            self.keep(seats, first, outputs.transpose(0, 1))
-            self.log_steps(seats, losses)
-        self.n_steps += n
+    def join(self, member: Member) -> None:
+        """Take in a member whose network is like the others', in a free slot."""
+        member.predictor.to(self.device)
+        block = self._make_block(StackedModel([member.predictor]), [member], [0])
+        slots = next(each for each in self.slots if each.free())
+        slots.take(slots.free()[0], member, block, 0)
+        self._begin([member])
 
-    def keep(self, seats: Seats, first: int, outputs: Tensor) -> None:
-        """Keep the outputs `(K, S, B, ...)` of minibatches from the first one on."""
-        n_members, n, n_rows = outputs.shape[:3]
-        if seats.outputs is None:
-            seats.outputs = outputs.new_empty(n_members, self.n_rows, *outputs.shape[3:])
-        start = first * self.batch_size
-        mine = seats.outputs[:, start : start + n * n_rows]
-        mine.view(n_members, n, n_rows, *outputs.shape[3:]).copy_(outputs)
+    def takes(self, member: Member) -> bool:
+        """Whether an optimizer's term that the stack leaves out is not needed for a member."""
+        group = member.schedule.group
+        return all(group.get(name, 0) == 0 for name in self.optimizer.unused_terms)
 
-    def n_steps_left(self, n_rows: int) -> int:
-        """The steps of blocks with minibatches of so many rows, until the end of the training."""
-        n_full = self.n_rows // self.batch_size
-        n_an_epoch = n_full if n_rows == self.batch_size else 1
-        return n_an_epoch * (self.max_epochs - self.epoch) * len(self.seats)
+    def _begin(self, members: Sequence[Member]) -> None:
+        """Call the first hook of members that have got their slots."""
+        now, schedules = perf_counter(), dict[str, Schedule]()
+        for member in members:
+            member.started = now
+            member.schedule = schedules.setdefault(member.schedule.key, member.schedule)
+            self.log.begin(member)
+            member.manifest |= {"members": len(self.members()), "stack": self.name}
+        for group in group_members(members):
+            group.call(self, "on_fit_start")
+            same = next((each for each in self.groups if each.takes(group)), None)
+            if same is None:
+                self.groups.append(group)
+            else:
+                same.append(group)
 
-    def numbers(self, seats: Seats, n: int) -> Tensor:
-        """What each member's update multiplies with, `(n, n_numbers, K)`; moves schedules on."""
-        groups = [self.groups(seats)]
-        if self.members[0].has_schedule("step"):
-            for _, member in seats.taken():
-                member.note_schedule(self.n_steps)
-            for _ in range(n):
-                for _, member in seats.taken():
-                    member.move_schedule("step")
-                groups.append(self.groups(seats))
-            groups.pop()
-        clips = None
-        if self.clips:
-            nodes = [member.training.config["trainer"] for member in seats.everyone()]
-            clips = [node["gradient_clip_val"] for node in nodes]
-        counts = torch.full((len(seats.block),), self.n_steps)
-        numbers = self.step.coefficients(groups, clips, counts, n)
-        return numbers.to(self.device, seats.block.weights.dtype)
+    def leave(self, leaving: Sequence[Member]) -> list[Metrics]:
+        """End members: their last hook is called, and their networks are evaluated.
 
-    def groups(self, seats: Seats) -> list[dict[str, Any]]:
-        """The parameter group of each place's optimizer, as it is now."""
-        own = {member: group_of(member.optimizer) for _, member in seats.taken()}
-        return [own[member] for member in seats.everyone()]
-
-    def keys(self, seats: Seats, n: int) -> Tensor:
-        """Each member's keys for the masks of dropout, `(n, K, 2)` int32."""
-        own = {member: draw_keys(member.dropout_keys, n) for _, member in seats.taken()}
-        return torch.stack([own[member] for member in seats.everyone()], dim=1).to(self.device)
-
-    def log_steps(self, seats: Seats, losses: Tensor) -> None:
-        """Log the loss of a minibatch now and then, as a run that trains alone does."""
-        for i in range(len(losses)):
-            if (self.n_steps + i + 1) % self.log_every == 0:
-                for k, member in seats.taken():
-                    member.log({"train/loss_step": float(losses[i, k])}, self.n_steps + i)
-
-    def validate(self, features: Tensor, target: Tensor) -> None:
-        """Keep the losses and outputs of a validation minibatch."""
-        for seats in self.seats:
-            seats.validation.append(self.step.evaluate(seats.block, features, target))
-
-    def end_validation(self) -> None:
-        """Work out the metrics of the epoch, and hand each member its own."""
-        rows = [self.batch_size] * (self.n_rows // self.batch_size)
-        sizes = [*rows, self.n_rows - sum(rows)][: self.n_batches]
-        for seats in self.seats:
-            assert seats.outputs is not None
-            train = self.summarize(
-                torch.cat(seats.losses),
-                sizes,
-                seats.outputs,
-                self.target[seats.order],
-            )
-            losses, outputs = zip(*seats.validation, strict=True)
-            n = [output.shape[1] for output in outputs]
-            whole = torch.cat(outputs, dim=1)
-            validation = self.summarize(
-                torch.stack(losses), n, whole, self.validation_rows[1].expand(len(whole), -1)
-            )
-            self.hand_out(
-                seats, prefix_names("train", train) | prefix_names("validation", validation)
-            )
-
-    def hand_out(self, seats: Seats, values: dict[str, Tensor]) -> None:
-        """Give each member its metrics.
-
-        One whose loss was not finite keeps its last finite weights. Its epoch has failed all the
-        same, as it would have alone: its validation is NaN.
+        Those that have failed by then call `on_failure` instead; their metrics are empty.
         """
-        alive = seats.block.alive
-        own = {
-            name: value.where(alive, torch.nan) if name.startswith("validation/") else value
-            for name, value in values.items()
-        }
-        columns = {name: value.cpu().unbind() for name, value in own.items()}
-        steps, lives = seats.block.n_steps.tolist(), alive.tolist()
-        for k, member in seats.taken():
-            member.move_schedule("epoch")
-            if not lives[k]:
-                member.left_at_step = steps[k]
-            mine = {name: column[k] for name, column in columns.items()}
-            member.end_validation(mine, self.n_steps, self.n_batches)
-
-    def end_epoch(self) -> list[Member]:
-        """Close the epoch; returns the members that leave."""
-        self.epoch += 1
-        for member in self.alive():
-            member.end_epoch()
-        return self.let_go([member for member in self.alive() if member.is_done()])
-
-    def count_within_epoch(self) -> None:
-        """Set the counters of members in the middle of an epoch: it does not come to its end."""
-        for seats in self.seats:
-            steps = seats.block.n_steps.tolist()
-            for k, member in seats.taken():
-                member.take_schedule_back(steps[k])
-                n_given = steps[k] - self.epoch * self.n_batches
-                progress = member.trainer.fit_loop.epoch_progress.current
-                if not progress.ready > progress.completed == self.epoch:
-                    continue
-                if n_given == 0:
-                    member.take_back_begin()
-                else:
-                    member.count(steps[k], n_given, all_given=n_given == self.n_batches)
-
-    def let_go(self, leaving: list[Member]) -> list[Member]:
-        """Let members leave, with weights of their own."""
-        for member in leaving:
-            member.finish()
         self.share_time()
         gone = set(leaving)
-        for seats in self.seats:
-            seats.members = [None if member in gone else member for member in seats.members]
-        self.seats = [seats for seats in self.seats if seats.taken()]
-        self.compact()
-        return leaving
+        for group in self.groups:
+            ks = [k for k, member in enumerate(group.members) if member in gone]
+            part = group.select([k for k in ks if group.members[k].failure is None])
+            part.call(self, "on_fit_end")
+            part.describe_fit()
+            failed = group.select([k for k in ks if group.members[k].failure is not None])
+            failed.fail(self, None)
+            failed.describe_fit()
+        metrics = self._evaluate(leaving)
+        for member in leaving:
+            self.log.finish(member, "failed" if member.failure else "success")
+        self.release(gone)
+        return metrics
+
+    def release(self, gone: set[Member]) -> None:
+        """Free the slots of members."""
+        for group in self.groups:
+            kept = [k for k, member in enumerate(group.members) if member not in gone]
+            if len(kept) < len(group.members):
+                group.keep(kept)
+        self.groups = [group for group in self.groups if group.members]
+        for slots in self.slots:
+            slots.members = [None if member in gone else member for member in slots.members]
+
+    def compact(self) -> None:
+        """Fill slots that became free, so that an epoch costs what those cost that are left."""
+        compact(self.slots)
+
+    def fail(self, error: BaseException) -> None:
+        """Have the callbacks of all members save what there is, after an error or an interrupt."""
+        self._count_steps()
+        for member in self.members():
+            # A schedule moves before a call, within which an error may have come.
+            if member.schedule.moves == "step" and member.schedule.n_moved != member.step:
+                member.schedule = Schedule(member.config, member.n_steps)
+                member.schedule.advance(member.step)
+        self.share_time()
+        for group in self.groups:
+            group.fail(self, error)
+            group.describe_fit()
+        for member in self.members():
+            self.log.finish(member, "failed")
 
     def share_time(self) -> None:
         """Divide the time since it was last divided equally among the members that train.
 
         It runs within epochs. All shares of a stack add up to its `seconds`.
         """
-        now, alive = perf_counter(), self.alive()
+        now, members = perf_counter(), self.members()
         passed, self.shared_until = now - self.shared_until, now
         self.seconds += passed
-        for member in alive:
-            member.seconds += passed / len(alive)
+        for member in members:
+            member.seconds += passed / len(members)
             member.stack_seconds = self.seconds
 
-    def compact(self) -> None:
-        """Fill places that became free, so that an epoch costs what those cost that are left."""
-        compact(self.seats)
+    # An epoch -------------------------------------------------------------------------------
+
+    def begin_epoch(self) -> None:
+        """Draw each member's order of the rows, and call what looks at the begin of an epoch."""
+        self.shared_until = perf_counter()
+        self.in_epoch, self.ends_epoch = 1, False
+        for member in self.members():
+            member.lr = float(member.schedule.group["lr"])
+        for group in self.groups:
+            group.measured = {}
+            group.call(self, "on_epoch_start")
+        for slots in self.blocks():
+            orders = {member: member.order()[: self.n_rows] for _, member in slots.occupied()}
+            rows = [orders[member] for member in slots.members_or_filler()]
+            slots.order = torch.stack(rows).to(self.device)
+            slots.losses = []
+
+    def train_epoch(self) -> None:
+        """Train every member on its own minibatches."""
+        for first, end in self.chunks:
+            self._train(first, end)
+            raise_interrupts()
+
+    def _train(self, first: int, end: int) -> None:
+        """Train every member on its own minibatches of these numbers, all of one size."""
+        n = end - first
+        schedules = dict.fromkeys(member.schedule for member in self.members())
+        groups = {schedule: schedule.advance(n) for schedule in schedules}
+        for slots in self.blocks():
+            rows = chunk_rows(slots.order, first, end, self.batch_size)
+            members = slots.members_or_filler()
+            own = [groups[member.schedule] for member in members]
+            n_groups = max(len(each) for each in own)
+            steps = [[each[i % len(each)] for each in own] for i in range(n_groups)]
+            n_done = torch.tensor([member.epoch * self.n_batches + first for member in members])
+            clips = None
+            if self.clips:
+                nodes = [member.config["trainer"] for member in members]
+                clips = [node["gradient_clip_val"] for node in nodes]
+            numbers = self.step.coefficients(steps, clips, n_done, n)
+            inputs = (
+                self.features,
+                self.target,
+                rows,
+                numbers.to(self.device, slots.block.weights.dtype),
+                self._keys(slots, n),
+            )
+            with self._autocast():
+                losses, outputs = self.runner.run(
+                    slots.block, inputs, self._n_steps_left(rows.shape[2])
+                )
+            slots.losses.append(losses)
+            self._keep_outputs(slots, first, outputs.transpose(0, 1))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """What Lightning runs network and loss in."""
+        if self.precision == "bf16-mixed":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def _keep_outputs(self, slots: BlockSlots, first: int, outputs: Tensor) -> None:
+        """Keep the outputs `(K, S, B, ...)` of minibatches from the first one on."""
+        n_members, n, n_rows = outputs.shape[:3]
+        if slots.outputs is None:
+            slots.outputs = outputs.new_empty(n_members, self.n_rows, *outputs.shape[3:])
+        start = first * self.batch_size
+        mine = slots.outputs[:, start : start + n * n_rows]
+        mine.view(n_members, n, n_rows, *outputs.shape[3:]).copy_(outputs)
+
+    def _n_steps_left(self, n_rows: int) -> int:
+        """The steps of blocks with minibatches of so many rows, until the end of the training."""
+        n_full = self.n_rows // self.batch_size
+        n_an_epoch = n_full if n_rows == self.batch_size else 1
+        n_epochs = max(each.max_epochs - each.epoch for each in self.members())
+        size = len(self.slots[0].members)
+        return n_an_epoch * (n_epochs * len(self.slots) + self.n_epochs_waiting // size)
+
+    def _keys(self, slots: BlockSlots, n: int) -> Tensor:
+        """Each member's keys for the masks of dropout, `(n, K, 2)` int32; zeros without dropout."""
+        if not self.step.key_names:
+            return torch.zeros(n, len(slots.members), 2, dtype=torch.int32, device=self.device)
+        own = {member: draw_keys(member.dropout_keys, n) for _, member in slots.occupied()}
+        keys = [own[member] for member in slots.members_or_filler()]
+        return torch.stack(keys, dim=1).to(self.device)
+
+    def _count_steps(self) -> None:
+        """Note how many steps each member has taken."""
+        for slots in self.blocks():
+            steps = slots.block.n_steps.tolist()
+            for k, member in slots.occupied():
+                member.step = steps[k]
+
+    def end_epoch(self) -> None:
+        """Validate, and call what looks at that."""
+        self.ends_epoch = True
+        for schedule in dict.fromkeys(member.schedule for member in self.members()):
+            schedule.end_epoch()
+        self._measure()
+        for group in self.groups:
+            group.call(self, "on_validation_end")
+        for group in self.groups:
+            for k, member in enumerate(group.members):
+                if member.schedule.moves == "metric" and member.failure is None:
+                    member.schedule.follow(float(group.metrics[member.config["monitor"]][k]))
+        for group in self.groups:
+            group.call(self, "on_epoch_end")
+        for member in self.members():
+            member.epoch += 1
+        self.in_epoch, self.ends_epoch = 0, False
+        self.share_time()
+        self.log.flush_now_and_then()
+
+    def _measure(self) -> None:
+        """Work out the metrics of the epoch, and give them to the groups and the loggers.
+
+        A member whose loss was not finite keeps its last finite weights. Its epoch has failed all
+        the same, as it would have alone: its validation is NaN.
+        """
+        found: dict[str, list[Values]] = {}
+        for slots in self.blocks():
+            ks = [k for k, _ in slots.occupied()]
+            alive = slots.block.alive
+            for split, values in (
+                ("train", self._train_metrics(slots)),
+                ("validation", self._validate(slots)),
+            ):
+                for name, value in prefix_names(split, values).items():
+                    kept = value if split == "train" else value.where(alive, torch.nan)
+                    found.setdefault(name, []).append(kept.double().cpu().numpy()[ks])
+            self._log_steps(slots)
+            lives = alive.tolist()
+            for k, member in slots.occupied():
+                member.has_diverged = not lives[k]
+        self.measured = {name: np.concatenate(parts) for name, parts in found.items()}
+        members = self.members()
+        row = {member: i for i, member in enumerate(members)}
+        last = np.array([(member.epoch + 1) * self.n_batches - 1 for member in members])
+        self._count_steps()
+        for group in self.groups:
+            rows = [row[member] for member in group.members]
+            own = {name: value[rows] for name, value in self.measured.items()}
+            group.note(group.members, own)
+            self.log.add(group.members, own, last[rows])
+
+    def _train_metrics(self, slots: BlockSlots) -> dict[str, Tensor]:
+        """The loss and metrics of the training rows, as they were trained on, `(K,)` each."""
+        assert slots.outputs is not None
+        rows = [self.batch_size] * (self.n_rows // self.batch_size)
+        sizes = [*rows, self.n_rows - sum(rows)][: self.n_batches]
+        target = self.target[slots.order]
+        return self._summarize(torch.cat(slots.losses), sizes, slots.outputs, target)
+
+    def _validate(self, slots: BlockSlots) -> dict[str, Tensor]:
+        """The loss and metrics of the validation rows, `(K,)` each."""
+        with self._autocast():
+            return self._metrics(slots.block, self.validation)
+
+    def _log_steps(self, slots: BlockSlots) -> None:
+        """Log the loss of a minibatch now and then, as a run that trains alone does."""
+        losses: Values | None = None
+        for k, member in slots.occupied():
+            before = member.epoch * self.n_batches
+            for i in range(-(before + 1) % self.log_every, self.n_batches, self.log_every):
+                losses = torch.cat(slots.losses).cpu().numpy() if losses is None else losses
+                values = {"train/loss_step": losses[i, k : k + 1].astype(np.float64)}
+                self.log.add([member], values, np.array([before + i]))
 
     # Evaluation -----------------------------------------------------------------------------
 
-    def evaluate(
-        self, members: Sequence[Member], minibatches: Minibatches
-    ) -> list[dict[str, float]]:
-        """The loss and metrics of some members, as they are now, over rows that they share."""
-        found = []
-        for some in in_blocks(members, self.block_size):
-            present = [member for member in some if member is not None]
-            block = self.make_block(present, for_training=False)
-            losses, outputs, targets = [], [], []
-            for features, target in minibatches:
-                loss, output = self.step.evaluate(block, features, target)
-                losses.append(loss)
-                outputs.append(output)
-                targets.append(target)
-            sizes = [len(target) for target in targets]
-            whole = torch.cat(targets).expand(len(present), -1)
-            values = self.summarize(torch.stack(losses), sizes, torch.cat(outputs, dim=1), whole)
-            columns = {name: value.tolist() for name, value in values.items()}
-            found += [
-                {name: column[k] for name, column in columns.items()} for k in range(len(present))
-            ]
-        return found
+    def _evaluate(self, members: Sequence[Member]) -> list[Metrics]:
+        """The loss and metrics of each split for members in their slots; none of failed ones."""
+        found: dict[Member, Metrics] = {member: {} for member in members}
+        for slots in self.blocks():
+            some = [(k, each) for k, each in slots.occupied() if each in found and not each.failure]
+            if not some:
+                continue
+            block = slots.block.only([k for k, _ in some])
+            for split in get_args(Split):
+                minibatches = some[0][1].data.minibatches(split, self.device)
+                values = self._metrics(block, minibatches)
+                columns = {name: value.tolist() for name, value in values.items()}
+                for i, (_, member) in enumerate(some):
+                    found[member][split] = {name: own[i] for name, own in columns.items()}
+        return [found[member] for member in members]
 
-    def summarize(
+    def _metrics(self, block: Block, minibatches: Minibatches) -> dict[str, Tensor]:
+        """The loss and metrics of a block over rows that its members share, `(K,)` each."""
+        losses, outputs, targets = [], [], []
+        for features, target in minibatches:
+            loss, output = self.step.evaluate(block, features.to(self.dtype), target)
+            losses.append(loss)
+            outputs.append(output)
+            targets.append(target)
+        sizes = [len(target) for target in targets]
+        whole = torch.cat(targets).expand(len(block), -1)
+        return self._summarize(torch.stack(losses), sizes, torch.cat(outputs, dim=1), whole)
+
+    def _summarize(
         self, losses: Tensor, sizes: Sequence[int], outputs: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
         """The loss and every metric, `(K,)` each.
 
-        losses: `(n_minibatches, K)`, over minibatches of `sizes` rows.
-        outputs: `(K, N, ...)`. target: `(K, N)`.
+        Args:
+            losses: `(n_minibatches, K)`, over minibatches of `sizes` rows.
+            sizes: the rows of each.
+            outputs: `(K, N, ...)`.
+            target: `(K, N)`.
         """
+        predictor = self.members()[0].predictor
         parts = target.split_with_sizes(list(sizes), dim=1)
-        weights = torch.stack([total_weight(self.module.loss, part) for part in parts])
-        predictions = self.module.predictions(outputs.float())
-        metrics = metrics_of(self.module.task, predictions, self.module.targets(target))
+        weights = torch.stack([total_weight(predictor.loss, part) for part in parts])
+        predictions = predictor.predictions(
+            outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        )
+        metrics = metrics_of(predictor.task, predictions, predictor.targets(target))
         return {"loss": weighted_mean(losses, weights), **metrics}

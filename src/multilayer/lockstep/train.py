@@ -1,35 +1,56 @@
-"""Training the jobs of a stack together, from their configs to their run folders."""
+"""Training jobs as stacks, from their configs to their run folders."""
 
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias
 
 import torch
 
 from multilayer.core.errors import UserError
-from multilayer.data import Dataset
-from multilayer.data.split import Split
-from multilayer.lockstep.engine import fit_stack
-from multilayer.lockstep.member import Member
-from multilayer.lockstep.plan import Job, reason_to_be_alone
+from multilayer.core.files import explain_write_error
+from multilayer.lockstep.interrupts import interrupts_deferred, raise_interrupts
+from multilayer.lockstep.member import Member, build_member
+from multilayer.lockstep.plan import Job, StackPlan, stacks_in_words, why_not_stackable
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
+from multilayer.lockstep.writer import Writer
 from multilayer.runs.folder import Metrics, describe_failure
 from multilayer.stacking.compat import (
     CannotStackError,
     check_stackable,
+    difference,
     freeze_unused_parameters,
     group_compatible,
 )
 from multilayer.training.components import check_components
 from multilayer.training.result import Result
-from multilayer.training.run import Training, load_and_build, prepare
+from multilayer.training.runtime import ready_memory
 
 log = logging.getLogger(__name__)
 
-Outcome = Result | Exception
+Outcome: TypeAlias = Result | Exception
+
+
+@dataclass
+class Hooks:
+    """Whom to tell what while jobs train.
+
+    Attributes:
+        begin: called with a job before anything of it is written.
+        end: called with jobs, and how each ended.
+        alone: called with jobs that do not stack after all, and why.
+        say: a line for the user.
+    """
+
+    begin: Callable[[Job], None]
+    end: Callable[[Sequence[tuple[Job, Outcome]]], None]
+    alone: Callable[[Sequence[Job], str], None]
+    say: Callable[[str], None]
 
 
 def train_stack_of_one(
@@ -37,114 +58,244 @@ def train_stack_of_one(
 ) -> Result:
     """Train a single run through the stack's engine, with `engine=lockstep`.
 
-    overrides: what the config was composed from, for the manifest.
-    quiet: whether to show no progress.
+    Args:
+        config: the composed config.
+        folder: the run folder.
+        overrides: what the config was composed from, for the manifest.
+        quiet: whether to show no progress.
 
-    Raises `UserError` where it cannot be.
+    Raises:
+        UserError: It cannot be.
     """
+    data = None
     if config["resume"] is None:
-        check_components(config)  # what is wrong is said before what does not stack
-    reason = reason_to_be_alone(config)
+        data = check_components(config)  # what is wrong is said before what does not stack
+    reason = why_not_stackable(config)
     if reason:
         raise UserError(f"engine=lockstep: {reason}; use engine=lightning")
-    training = load_and_build(config, folder, overrides, quiet=quiet)
-    try:
-        check_stackable([training.module], training.data)
-    except CannotStackError as error:
-        raise UserError(f"engine=lockstep: {error}; use engine=lightning") from error
-    log.info(f"data: {training.data.describe()}")
+    assert data is not None, "resume is a reason"
+    data.setup()
+    ended: list[tuple[Job, Outcome]] = []
+
+    def refuse(jobs: Sequence[Job], reason: str) -> None:
+        raise UserError(f"engine=lockstep: {reason}; use engine=lightning")
+
     with SweepProgress(1, shown=not quiet) as progress:
-        (outcome,) = train_together([training], progress)
+        hooks = Hooks(
+            begin=lambda _: log.info(f"data: {data.describe()}"),
+            end=ended.extend,
+            alone=refuse,
+            say=log.info,
+        )
+        job = Job(0, config, Path(folder), overrides)
+        train_jobs(StackPlan([job], data, 1), progress, hooks)
+    ((_, outcome),) = ended
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
-def prepare_jobs(
-    jobs: Sequence[Job], data: Dataset
-) -> tuple[list[tuple[Job, Training]], list[tuple[Job, Exception]]]:
-    """Build what each job needs, with nothing written; returns those that are ready, and others.
+def train_jobs(plan: StackPlan, progress: SweepProgress, hooks: Hooks) -> None:
+    """Train jobs that share their data, as one stack or, where their networks differ, as several.
 
-    data: what they share; each has its own order of the rows.
+    A stack has as many slots as the plan says. A job takes the slot of one that ends, at the end
+    of an epoch; its network is built then.
     """
-    ready, broken = [], []
-    for job in jobs:
+    waiting = deque(plan.jobs)
+    with interrupts_deferred(), ready_memory():
+        while waiting:
+            built = _build_next(waiting, plan, progress, hooks)
+            groups, unlike = group_compatible([member.predictor for member in built])
+            if unlike:
+                words = stacks_in_words([len(group) for group in groups])
+                hooks.say(f"the networks differ in {unlike}: {words}")
+            for group in groups:
+                members = [built[i] for i in group]
+                predictors = [member.predictor for member in members]
+                try:
+                    check_stackable(predictors, plan.data)
+                except CannotStackError as error:
+                    hooks.alone([member.job for member in members], str(error))
+                    continue
+                _StackTraining(members, waiting, plan, progress, hooks).run()
+
+
+def _build_next(
+    waiting: deque[Job], plan: StackPlan, progress: SweepProgress, hooks: Hooks, n: int = 0
+) -> list[Member]:
+    """Build the members that slots have room for; jobs that cannot be built end.
+
+    Args:
+        waiting: the jobs, of which those that were built are taken.
+        plan: with their data, and the number of slots.
+        progress: counts those that end.
+        hooks: told of those that end.
+        n: how many at most; 0 for the plan's number of slots.
+    """
+    built: list[Member] = []
+    broken: list[tuple[Job, Outcome]] = []
+    while waiting and len(built) < (n or plan.n_slots):
+        job = waiting.popleft()
         try:
-            own = data.with_shuffle_seed(job.config["data"].get("shuffle_seed", data.shuffle_seed))
-            training = prepare(job.config, job.folder, job.overrides, own, quiet=True)
+            built.append(build_member(job, plan.data))
         except Exception as error:  # a network of the user's own may raise anything
             broken.append((job, error))
-        else:
-            ready.append((job, training))
-    return ready, broken
+        raise_interrupts()
+    hooks.end(broken)
+    progress.end_runs(len(broken))
+    return built
 
 
-def train_together(trainings: Sequence[Training], progress: SweepProgress) -> list[Outcome]:
-    """Train runs that are ready as one stack, and leave their run folders.
+@dataclass
+class _StackTraining:
+    """One stack, from its first epoch to its last member's end.
 
-    One that fails, in a callback of its own say, leaves the others untouched. Where callbacks have
-    changed the networks of some, by freezing weights say, they are several stacks.
+    Attributes:
+        members: those that it begins with.
+        waiting: jobs that take the slots of members that end.
+        outcomes: how members have ended.
+        aside: jobs whose networks are not like the others': they train in a later stack.
     """
-    members = [Member(training) for training in trainings]
-    outcomes: dict[Member, Outcome] = {}
-    try:
-        for member in members:
-            member.start()
-        _note_failures(members, outcomes)
-        started = [member for member in members if member not in outcomes]
-        groups, _ = group_compatible([member.module for member in started])
-        for group in groups:
-            stacked = [started[i] for i in group]
+
+    members: list[Member]
+    waiting: deque[Job]
+    plan: StackPlan
+    progress: SweepProgress
+    hooks: Hooks
+    outcomes: dict[Member, Outcome] = field(default_factory=dict)
+    aside: list[Job] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Train, and tell how each job ended; an interrupt ends all jobs, an error the stack's."""
+        stack: Stack | None = None
+        with Writer[Member]() as writer:
             try:
                 freeze_unused_parameters(
-                    [member.module for member in stacked], stacked[0].training.data
+                    [member.predictor for member in self.members], self.plan.data
                 )
-                _train_started(stacked, outcomes, progress)
-            except Exception as error:
-                _fail_all(stacked, outcomes, _in_words_of_memory(error, len(stacked)))
-    except BaseException as error:
-        _fail_all(members, outcomes, error)
-        if not isinstance(error, Exception):
-            raise
-    return [outcomes[member] for member in members]
+                started = [member for member in self.members if self._start(member)]
+                if started:
+                    stack = self._make_stack(started, writer)
+                    self._train(stack)
+            except BaseException as error:
+                self._fail(stack, writer, error)
+                if not isinstance(error, Exception):
+                    writer.finish()
+                    raise
+            for member, raised in writer.finish().items():
+                self._note_failure(member, raised)
+        if stack is not None and (reason := stack.runner.skip_reason()):
+            self.progress.say(reason)
+        self.waiting.extend(self.aside)
+        self.hooks.end([(member.job, outcome) for member, outcome in self.outcomes.items()])
+
+    def _start(self, member: Member) -> bool:
+        """Write what is known of a run; returns whether that could be done."""
+        self.hooks.begin(member.job)
+        try:
+            member.run.begin(member.config, member.manifest)
+        except UserError as error:
+            self.outcomes[member] = error
+        return member not in self.outcomes
+
+    def _make_stack(self, members: Sequence[Member], writer: Writer[Member]) -> Stack:
+        """The stack, whose step is compiled for all the work that is planned."""
+        config = members[0].config
+        first = "/".join(members[0].run.path.parts[-2:])
+        stack = Stack(
+            members,
+            writer,
+            name=first,
+            compile_mode=config["compile"],
+            threads=config["num_threads"],
+            n_epochs_waiting=sum(job.config["trainer"]["max_epochs"] for job in self.waiting),
+            say=self.progress.say,
+        )
+        self._end([member for member in stack.members() if member.failure], stack)
+        return stack
+
+    def _train(self, stack: Stack) -> None:
+        """Train until the last member has left, and no job waits that the stack can take."""
+        config = self.members[0].config
+        judged_by = config["monitor"], config["mode"]
+        while stack.members():
+            stack.begin_epoch()
+            self._end([member for member in stack.members() if member.failure], stack)
+            if not stack.members():
+                break
+            stack.train_epoch()
+            stack.end_epoch()
+            for member, error in stack.writer.failures().items():
+                self._note_failure(member, error)
+            self._end([member for member in stack.members() if member.is_done()], stack)
+            self.progress.end_epoch(stack, *judged_by)
+            self._refill(stack)
+            raise_interrupts()
+
+    def _refill(self, stack: Stack) -> None:
+        """Give free slots to jobs that wait, as far as their networks are like the stack's."""
+        first = self.members[0].predictor
+        while self.waiting and (n := stack.n_free()):
+            built = _build_next(self.waiting, self.plan, self.progress, self.hooks, n)
+            freeze_unused_parameters([member.predictor for member in built], self.plan.data)
+            for member in built:
+                if not stack.takes(member) or difference(first, member.predictor):
+                    self.aside.append(member.job)
+                elif self._start(member):
+                    stack.join(member)
+        if not self.waiting and stack.members():
+            stack.compact()
+
+    def _end(self, leaving: Sequence[Member], stack: Stack) -> None:
+        """Have members leave, and write what their runs leave at their end."""
+        if not leaving:
+            return
+        for member, metrics in zip(leaving, stack.leave(leaving), strict=True):
+            if member.failure is not None:
+                self._write_failure(member, member.failure)
+                self.outcomes[member] = member.failure
+            else:
+                member.manifest["compiled"] = bool(stack.runner.compiled)
+                self.outcomes[member] = member.result(metrics)
+                stack.writer.submit(member, partial(_write_end, stack.writer, member, metrics))
+        self.progress.end_runs(len(leaving))
+
+    def _note_failure(self, member: Member, raised: Exception) -> None:
+        """Let a run fail whose files cannot be written."""
+        error = explain_write_error(raised, member.run.path)
+        if isinstance(self.outcomes.get(member), Result):
+            self.outcomes[member] = error
+            self._write_failure(member, error)
+        elif member not in self.outcomes:
+            member.failure = member.failure or error
+
+    def _fail(self, stack: Stack | None, writer: Writer[Member], error: BaseException) -> None:
+        """End all that still train with an error, and save what there is."""
+        members = stack.members() if stack else [m for m in self.members if m not in self.outcomes]
+        if stack is not None:
+            stack.fail(error)
+        told = _in_words_of_memory(error, len(members))
+        writer.finish()
+        for member in members:
+            self._write_failure(member, told)
+            if isinstance(told, Exception):
+                self.outcomes[member] = told
+
+    def _write_failure(self, member: Member, error: BaseException) -> None:
+        """Write the manifest of a run that did not come to its end."""
+        with suppress(UserError):  # what it failed of, perhaps
+            member.run.write_manifest(member.manifest | describe_failure(error))
 
 
-def _train_started(
-    members: Sequence[Member], outcomes: dict[Member, Outcome], progress: SweepProgress
-) -> None:
-    """Train members that have started until all have left; notes the outcome of each."""
-    config = members[0].training.config
-    first = "/".join(members[0].training.run.path.parts[-2:])
-    for member in members:
-        member.training.manifest.update(members=len(members), stack=first)
-    stack = Stack(
-        members, choice=config["compile"], threads=config["num_threads"], say=progress.say
-    )
-
-    def leave(leaving: list[Member]) -> None:
-        _note_failures(leaving, outcomes)
-        outcomes.update(_end_together(stack, leaving))
-
-    fit_stack(stack, config["trainer"], leave, progress)
-    if stack.alive():
-        raise RuntimeError(f"the training ended before {len(stack.alive())} of its members")
-    if reason := stack.runner.skip_reason():
-        progress.say(reason)
+def _write_end(writer: Writer[Member], member: Member, metrics: Metrics) -> None:
+    """Write what a run leaves at its end, unless another file of it could not be written."""
+    if member in writer.failed:
+        return
+    member.run.write_metrics(metrics)
+    member.run.write_manifest(member.manifest)
 
 
-def _fail_all(
-    members: Sequence[Member], outcomes: dict[Member, Outcome], error: BaseException
-) -> None:
-    """Write the manifests of all that still train, and note the error as their outcome."""
-    for member in members:
-        if member not in outcomes:
-            member.fail(error)
-            _write_failure(member, error)
-            if isinstance(error, Exception):
-                outcomes[member] = error
-
-
-def _in_words_of_memory(error: Exception, n_members: int) -> Exception:
+def _in_words_of_memory(error: BaseException, n_members: int) -> BaseException:
     """What to do where a stack does not fit into the memory of the device; else the error."""
     if isinstance(error, torch.OutOfMemoryError) and n_members > 1:
         return UserError(
@@ -152,66 +303,3 @@ def _in_words_of_memory(error: Exception, n_members: int) -> Exception:
             f"hydra.launcher.max_members={n_members // 2}"
         )
     return error
-
-
-def _note_failures(members: Sequence[Member], outcomes: dict[Member, Outcome]) -> None:
-    """Write what those leave that failed by themselves."""
-    for member in members:
-        if member.failure is not None:
-            _write_failure(member, member.failure)
-            outcomes[member] = member.failure
-
-
-def _write_failure(member: Member, error: BaseException) -> None:
-    """Write the manifest of a run that did not come to its end."""
-    facts = _describe_training(member) | describe_failure(error)
-    with suppress(UserError):  # what it failed of, perhaps
-        member.training.run.write_manifest(member.training.manifest | facts)
-
-
-def _end_together(stack: Stack, leaving: Sequence[Member]) -> dict[Member, Outcome]:
-    """Evaluate the members that leave a stack, and write what their runs leave."""
-    ended = [member for member in leaving if member.failure is None]
-    if not ended:
-        return {}
-    facts = [_describe_training(member) for member in ended]
-    outcomes: dict[Member, Outcome] = {}
-    for member, fit, metrics in zip(ended, facts, _evaluate_members(stack, ended), strict=True):
-        member.training.manifest.update(fit, compiled=bool(stack.runner.compiled))
-        try:
-            outcomes[member] = end(member, metrics)
-        except UserError as error:  # its folder; those of the others may be sound
-            outcomes[member] = error
-    return outcomes
-
-
-def _evaluate_members(stack: Stack, members: Sequence[Member]) -> list[Metrics]:
-    """The loss and metrics of each split, for each member as it is now."""
-    found: list[Metrics] = [{} for _ in members]
-    for split in get_args(Split):
-        minibatches = members[0].training.data.minibatches(split, stack.device)
-        for metrics, values in zip(found, stack.evaluate(members, minibatches), strict=True):
-            metrics[split] = values
-    return found
-
-
-def _describe_training(member: Member) -> dict[str, Any]:
-    """What the manifest says of a member's training up to now, or until it diverged."""
-    return {
-        **member.training.describe_fit(member.seconds),
-        "stack_seconds": round(member.stack_seconds, 3),
-    }
-
-
-def end(member: Member, metrics: Metrics) -> Result:
-    """Write what a run leaves at its end."""
-    manifest = member.training.manifest
-    manifest |= member.training.describe_end(metrics)
-    if member.left_at_step is not None:
-        manifest["status"] = "diverged"
-        if not manifest["stop_reason"].startswith("diverged"):
-            n_steps = member.left_at_step
-            manifest["stop_reason"] = f"diverged: the loss was not finite after step {n_steps}"
-    member.training.run.write_metrics(metrics)
-    member.training.run.write_manifest(manifest)
-    return Result(metrics, manifest)

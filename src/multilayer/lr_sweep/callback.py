@@ -14,7 +14,6 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities.seed import isolate_rng
 from rich.console import Console
 
-from multilayer.callbacks.progress import bar_of
 from multilayer.core.errors import UserError
 from multilayer.core.files import write_text
 from multilayer.data import Dataset
@@ -24,6 +23,7 @@ from multilayer.lr_sweep.plot import draw
 from multilayer.lr_sweep.run import run_ramp, run_trials
 from multilayer.lr_sweep.trials import TrialSpec, make_trials
 from multilayer.plotting.style import save_figure
+from multilayer.runs.console import progress_bar
 from multilayer.runs.folder import RunFolder
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.lightning_adapter import LightningRecord, require_supervised
@@ -68,6 +68,7 @@ class LearningRateSweep(EpochCallback):
     """
 
     STATE = (("suggested", "suggested"),)
+    needs_trainer = True
 
     folder: str | Path
     method: Literal["sweep", "range"] = "sweep"
@@ -167,7 +168,7 @@ class LearningRateSweep(EpochCallback):
         log.info(f"lr_sweep: {n_trials} short trainings of {spec.n_steps} steps each")
         result: LearningRateResult
         console, shown = Console(stderr=True, markup=False), bool(trainer.progress_bar_callback)
-        progress = bar_of("learning rates", console, shown=shown)
+        progress = progress_bar("learning rates", console, shown=shown)
         with isolate_rng(), ready_memory(), progress as bar, _autocast_of(trainer):
             track = partial(bar.track, task_id=bar.add_task("", total=n_trials, words=""))
             first = rates if is_sweep else rates[:1]

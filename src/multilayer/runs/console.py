@@ -1,4 +1,4 @@
-"""What a run did, printed in a few lines when it ends."""
+"""What is printed: a progress bar, and what a run did in a few lines when it ends."""
 
 import os
 import sys
@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 
 from multilayer.core.metric_names import NEEDED
 from multilayer.core.text import sanitize
 from multilayer.runs.folder import Metrics
+
+SECONDS_BETWEEN_LINES = 10.0
+"""How often a line says how far a training is, where there is no terminal for a bar."""
 
 
 class _SanitizingConsole(Console):
@@ -37,6 +41,24 @@ def console() -> Console:
     width = None if sys.stdout.isatty() else 140
     return _SanitizingConsole(
         width=width, highlight=False, markup=False, quiet=quiet, soft_wrap=True
+    )
+
+
+def progress_bar(counted: str, console: Console, *, shown: bool = True) -> Progress:
+    """A bar that counts something, with the time left and a few `words`, for terminals alone.
+
+    An epoch of a small network takes milliseconds: rich draws ten times a second at most.
+    """
+    whole = Column(no_wrap=True)  # where it is narrow, the words are cut and not the bar
+    return Progress(
+        TextColumn(counted, table_column=whole),
+        MofNCompleteColumn(table_column=whole),
+        BarColumn(bar_width=10, table_column=Column(min_width=10)),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("left", table_column=whole),
+        TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True)),
+        console=console,
+        disable=not (shown and console.is_terminal),
     )
 
 

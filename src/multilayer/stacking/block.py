@@ -16,7 +16,7 @@ from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import StackedOptimizer
 
 if TYPE_CHECKING:  # a stack needs torch alone
-    from multilayer.training.module import SupervisedModule
+    from multilayer.training.predictor import Predictor
 
 Tensors = dict[str, Tensor]
 
@@ -100,7 +100,7 @@ class Layout:
 
 def make_block(
     model: StackedModel,
-    modules: Sequence["SupervisedModule"],
+    modules: Sequence["Predictor"],
     places: Sequence[int],
     optimizer: StackedOptimizer | None = None,
     groups: Sequence[Mapping[str, Any]] = (),

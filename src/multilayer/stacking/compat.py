@@ -29,7 +29,7 @@ from multilayer.stacking.step import Step
 
 if TYPE_CHECKING:  # a stack needs torch alone
     from multilayer.data import Dataset
-    from multilayer.training.module import SupervisedModule
+    from multilayer.training.predictor import Predictor
 
 _TENSORS_AND_LAYERS = ("_parameters", "_buffers", "_modules")
 """What a module keeps these in: they are compared by their names, kinds and shapes."""
@@ -178,7 +178,7 @@ class CannotStackError(Exception):
     """Jobs that were to be one stack have to train alone; the message says why."""
 
 
-def check_stackable(modules: Sequence["SupervisedModule"], data: "Dataset") -> None:
+def check_stackable(modules: Sequence["Predictor"], data: "Dataset") -> None:
     """Take a step of the first two with two rows, which changes no weights.
 
     Raises `CannotStackError` where a stack computes something else than the modules by themselves,
@@ -200,7 +200,7 @@ def _two_rows(data: "Dataset", device: torch.device) -> tuple[Tensor, Tensor]:
     return features.to(device), target.to(device)
 
 
-def freeze_unused_parameters(modules: Sequence["SupervisedModule"], data: "Dataset") -> None:
+def freeze_unused_parameters(modules: Sequence["Predictor"], data: "Dataset") -> None:
     """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it."""
     features, target = _two_rows(data, modules[0].device)
     own = deepcopy(modules[0]).train()
@@ -211,7 +211,7 @@ def freeze_unused_parameters(modules: Sequence["SupervisedModule"], data: "Datas
             module.get_parameter(name).requires_grad_(False)
 
 
-def compare(modules: Sequence["SupervisedModule"], features: Tensor, target: Tensor) -> None:
+def compare(modules: Sequence["Predictor"], features: Tensor, target: Tensor) -> None:
     """Raise `CannotStackError` where a stack computes something else than the modules alone."""
     model = StackedModel(modules)
     optimizer = stack_optimizer(SGD, [parameter_group(SGD, lr=0.0)])
@@ -247,7 +247,7 @@ def _random_states() -> tuple[object, ...]:
 
 
 def _check_state(
-    module: "SupervisedModule", features: Tensor, stacked: Mapping[str, tuple[Tensor, Tensor]]
+    module: "Predictor", features: Tensor, stacked: Mapping[str, tuple[Tensor, Tensor]]
 ) -> None:
     """Raise `CannotStackError` where a step changes in a module what a stack does not see.
 

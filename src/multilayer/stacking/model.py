@@ -21,7 +21,7 @@ from multilayer.stacking.layers import (
 )
 
 if TYPE_CHECKING:  # a stack needs torch alone
-    from multilayer.training.module import SupervisedModule
+    from multilayer.training.predictor import Predictor
 
 Tensors = Mapping[str, Tensor]
 
@@ -36,7 +36,7 @@ class StackedModel(nn.Module):
         modules: the members' own; they differ in weights, dropout rates and label smoothing alone.
     """
 
-    def __init__(self, modules: Sequence["SupervisedModule"]) -> None:
+    def __init__(self, modules: Sequence["Predictor"]) -> None:
         super().__init__()
         networks, losses = ([getattr(each, name) for each in modules] for name in _PARTS)
         self.is_stacked = all_stacked(networks[0])

@@ -312,3 +312,22 @@ def assemble(
     )
     # Lightning would convert after loading a checkpoint, and so round its values.
     return predictor.to(_DTYPES.get(str(config["trainer"]["precision"]), torch.float32))
+
+
+def make_all(key: str, group: Config, values: dict[str, str], *kinds: type) -> list[Any]:
+    """The components of a group that has several by name; a null leaves one out.
+
+    Raises:
+        UserError: One names no class, or is of none of these kinds.
+    """
+    named = {f"{key}.{name}": node for name, node in group.items() if node is not None}
+    for name, node in named.items():
+        if "_target_" not in node:
+            raise UserError(f"{name}: has no _target_; choose the file of {key} that defines it")
+    made = {name: instantiate(name, node, values) for name, node in named.items()}
+    for name, component in made.items():
+        if not isinstance(component, kinds):
+            expected = " or ".join(kind.__name__ for kind in kinds)
+            found = type(component).__name__
+            raise UserError(f"{name}: must be of a subclass of {expected}, got {found}")
+    return list(made.values())

@@ -4,12 +4,13 @@ Nothing in here knows Lightning: `lightning_adapter` runs such callbacks in a `p
 Trainer.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,6 +37,11 @@ class EpochCallback:
     """What a checkpoint holds for a run that is resumed, as pairs of a name and an attribute. Of an
     array `(K,)`, it holds the element of its run."""
 
+    PER_RUN: ClassVar[tuple[str, ...] | None] = None
+    """The attributes with one element for each run: arrays, lists, or dicts of tensors `(K, ...)`.
+    With them one instance acts for all runs of a stack that have equal callbacks; None makes one
+    for each run, whose K is 1."""
+
     waits_for_validation: ClassVar[bool] = False
     """Whether the callback does nothing before the first validation."""
 
@@ -48,6 +54,9 @@ class EpochCallback:
     within_epochs: Literal["never", "streamed", "always"] = "never"
     """When `within_epoch` is called: "streamed" is for epochs whose rows are streamed, which may
     take hours."""
+
+    needs_trainer: ClassVar[bool] = False
+    """Whether it needs Lightning's Trainer, so that its run does not train in a stack."""
 
     seconds_apart: float = 0.0
     """The seconds of the fit in which the callback did something else than train the run."""
@@ -112,10 +121,11 @@ class Record(Protocol):
         step: the optimizer steps so far, `(K,)`.
         seconds: since the training began, `(K,)`.
         metrics: the latest value of every metric, `(K,)` each, by names such as "validation/loss".
-        measured: the metrics that were measured in this epoch, and are defined for the rows.
+        measured: the metrics that were measured in this epoch and are defined for the rows, each
+            with the runs of which this is true, `(K,)` bool.
         rates: the learning rate of each parameter group, `(K,)`, as the epoch began with it.
         min_epochs: the epochs that each run trains at least, `(K,)`.
-        is_last: whether the training ends with this epoch.
+        is_last: whether the training ends with this epoch, `(K,)`.
         is_resumed: whether the fit goes on from a checkpoint.
         n_processes: how many processes train together.
         log_every_n_steps: how often what is logged by step is logged.
@@ -128,10 +138,10 @@ class Record(Protocol):
     step: Values
     seconds: Values
     metrics: Mapping[str, Values]
-    measured: Collection[str]
+    measured: Mapping[str, Values]
     rates: Mapping[str, Values]
     min_epochs: Values
-    is_last: bool
+    is_last: Values
     is_resumed: bool
     n_processes: int
     log_every_n_steps: int
@@ -183,6 +193,22 @@ class Record(Protocol):
         They are those that the last validation of this epoch ran with, if there was one.
         """
 
+    def keep_weights(self, kept: dict[str, Tensor], runs: Values) -> None:
+        """Copy the weights and buffers of some runs, as of `weights`, into those that are kept.
+
+        Args:
+            kept: weights `(K, ...)` each, which change; if empty, those of all runs become them.
+            runs: whose, `(K,)` bool.
+        """
+        new = self.weights()
+        if not kept or runs.all():
+            kept.update(new)
+            return
+        for name, value in new.items():
+            rows = torch.from_numpy(runs).to(value.device)
+            old = kept[name].to(value.device)
+            kept[name] = value.where(rows.view(-1, *[1] * (value.ndim - 1)), old)
+
     def inspect(
         self, weights: Mapping[str, Tensor] | None = None, k: int = 0
     ) -> AbstractContextManager[Any]:
@@ -195,12 +221,13 @@ class Record(Protocol):
 
     # Actions --------------------------------------------------------------------------------
 
-    def log_scalars(self, values: Mapping[str, Any], step: int | None = None) -> None:
+    def log_scalars(self, values: Mapping[str, Any], step: Values | None = None) -> None:
         """Log scalars, `(K,)` each, in every logger.
 
         Args:
             values: by the names to log.
-            step: optimizer steps before it; None for the curves' usual, those before the last step.
+            step: optimizer steps before it, `(K,)`; None for the curves' usual, those before the
+                last step.
         """
 
     def log_image(self, name: str, figure: Any, *, step: int | None = None, k: int = 0) -> None:
@@ -220,6 +247,15 @@ class Record(Protocol):
 
     def end_with(self, weights: Mapping[str, Tensor]) -> None:
         """Have the networks end with these weights `(K, ...)`, whatever other callbacks leave."""
+
+    def submit(self, write: Callable[[], None], k: int = 0) -> None:
+        """Write files of run `k`: at once, or in a stack by a thread while it trains on.
+
+        Args:
+            write: writes them, and does nothing else.
+            k: the run, which fails if this raises.
+        """
+        write()
 
     def save_checkpoint(
         self, path: Path, weights: Mapping[str, Tensor] | None = None, k: int = 0

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
 from pytorch_lightning.loggers import Logger
 
-from multilayer.core.errors import UserError
 from multilayer.data import Dataset, Preprocessing
 from multilayer.data.table import Columns
 from multilayer.runs.folder import RunFolder
 from multilayer.training.components import (
     Config,
     assemble,
+    make_all,
     make_optimizer,
     make_scheduler,
     make_seeded,
@@ -58,8 +57,8 @@ def make_module(
 def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.Trainer:
     """The Trainer with the callbacks and loggers of the config, which write to the run folder."""
     values = run.placeholders()
-    loggers = _make_all("logger", config["logger"], values, Logger)
-    callbacks = _make_all("callbacks", config["callbacks"], values, pl.Callback, EpochCallback)
+    loggers = make_all("logger", config["logger"], values, Logger)
+    callbacks = make_all("callbacks", config["callbacks"], values, pl.Callback, EpochCallback)
     if not loggers:  # Lightning refuses to monitor rates that nothing logs
         callbacks = [item for item in callbacks if not isinstance(item, LearningRateMonitor)]
     if quiet:
@@ -79,25 +78,6 @@ def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.T
         use_distributed_sampler=False,
     )
     return trainer
-
-
-def _make_all(key: str, group: Config, values: dict[str, str], *kinds: type) -> list[Any]:
-    """The components of a group that has several by name; a null leaves one out.
-
-    Raises:
-        UserError: One names no class, or is of none of these kinds.
-    """
-    named = {f"{key}.{name}": node for name, node in group.items() if node is not None}
-    for name, node in named.items():
-        if "_target_" not in node:
-            raise UserError(f"{name}: has no _target_; choose the file of {key} that defines it")
-    made = {name: instantiate(name, node, values) for name, node in named.items()}
-    for name, component in made.items():
-        if not isinstance(component, kinds):
-            expected = " or ".join(kind.__name__ for kind in kinds)
-            found = type(component).__name__
-            raise UserError(f"{name}: must be of a subclass of {expected}, got {found}")
-    return list(made.values())
 
 
 def has(callbacks: Sequence[pl.Callback], kind: type[pl.Callback]) -> bool:

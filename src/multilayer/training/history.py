@@ -1,12 +1,14 @@
 """`history.csv`: what an epoch of a run brought, one row each."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from time import monotonic
-from typing import Any, ClassVar
-from weakref import WeakSet
+from typing import Any
 
+import numpy as np
 import polars as pl
 
 from multilayer.core.errors import UserError
@@ -17,8 +19,11 @@ _FIRST_COLUMNS = ("epoch", "step", "lr", "seconds")
 
 _SECONDS_BETWEEN_WRITES = 1.0
 
-_SHARE_OF_TIME = 0.01
-"""Of the time of a training, what writing may take."""
+_SECONDS_A_FILE, _SHARE_OF_TIME = 0.001, 0.01
+"""About what writing takes for each run, and what it may take of the time of a training."""
+
+_Row = tuple[tuple[str, ...], tuple[float | None, ...]]
+"""The names of the columns that a row has values for, and the values."""
 
 
 class History(EpochCallback):
@@ -34,61 +39,57 @@ class History(EpochCallback):
         folder: where the file goes; it is made if it is missing.
 
     Attributes:
-        columns: the table so far, by the names of its columns.
+        rows: of each run, so far.
     """
 
-    STATE = (("columns", "columns"),)
-
-    training: ClassVar[WeakSet["History"]] = WeakSet()
-    """Those of all runs that train at the moment: in a stack there may be many."""
+    PER_RUN = ("runs", "rows", "seconds_before")
 
     def __init__(self, *, folder: str | Path) -> None:
-        self.run = RunFolder(folder)
+        self.runs = [RunFolder(folder)]
         self.reset()
 
     def reset(self, n_runs: int = 1) -> None:
-        """Begin an empty table."""
-        self.columns: dict[str, list[float | None]] = {name: [] for name in _FIRST_COLUMNS}
-        self.seconds_before = 0.0
-        self.written = monotonic()
-        self.pause = _SECONDS_BETWEEN_WRITES
+        """Begin with empty tables."""
+        self.rows: list[list[_Row]] = [[] for _ in range(n_runs)]
+        self.seconds_before = np.zeros(n_runs)
+        self._written = monotonic()
 
     def on_fit_start(self, record: Record) -> None:
-        """Make the folder."""
-        self.training.add(self)
+        """Make the folders."""
         if record.writes_files:
-            self.run.path.mkdir(parents=True, exist_ok=True)
+            for run in self.runs:
+                run.path.mkdir(parents=True, exist_ok=True)
 
     def on_epoch_end(self, record: Record) -> None:
-        """Add a row, and write the table if it is time again."""
+        """Add a row, and write the tables if it is time again."""
         metrics, rates = record.metrics, record.rates
-        self.add(
-            {
-                "epoch": int(record.epoch[0]),
-                "step": int(record.step[0]),
-                "lr": float(record.lr[0]),
-                "seconds": round(self.seconds_before + float(record.seconds[0]), 3),
-            }
-            | {
-                name: float(metrics[name][0])
-                for name in record.measured
-                if not name.endswith("_step") and name not in rates
-            }
-        )
-        if monotonic() - self.written >= self.pause:
+        seconds = np.round(self.seconds_before + record.seconds, 3)
+        named = {"epoch": record.epoch, "step": record.step, "lr": record.lr, "seconds": seconds}
+        columns = [each.tolist() for each in named.values()]
+        for name, measured in record.measured.items():
+            if not name.endswith("_step") and name not in rates:
+                named[name] = metrics[name]
+                pairs = zip(metrics[name].tolist(), measured.tolist(), strict=True)
+                columns.append([value if there else None for value, there in pairs])
+        names = tuple(named)
+        for rows, values in zip(self.rows, zip(*columns, strict=True), strict=True):
+            rows.append((names, values))
+        pause = len(self.runs) * _SECONDS_A_FILE / _SHARE_OF_TIME
+        if monotonic() - self._written >= max(_SECONDS_BETWEEN_WRITES, pause):
             self.write(record)
 
     def on_fit_end(self, record: Record) -> None:
-        """Write the table."""
-        self.training.discard(self)
+        """Write the tables."""
         self.write(record)
 
     def on_failure(self, record: Record, error: BaseException) -> None:
         """Write what there is; the error that came before is the one to be told."""
-        self.training.discard(self)
-        if self.columns["epoch"]:
-            with suppress(UserError):
-                self.write(record)
+        with suppress(UserError):
+            self.write(record)
+
+    def state_dict(self, k: int = 0) -> dict[str, Any]:
+        """The table of run `k`."""
+        return {"columns": self.columns(k)}
 
     def load_state_dict(self, state: Mapping[str, Any], k: int = 0) -> None:
         """Go on with the table of the run that is resumed.
@@ -104,30 +105,38 @@ class History(EpochCallback):
             raise ValueError("History.columns are not of one length")
         for name in ("epoch", "step"):
             columns[name] = [int(each) for each in columns[name]]  # type: ignore[arg-type]
-        self.columns = columns
-        self.seconds_before = columns["seconds"][-1] or 0.0 if columns["seconds"] else 0.0
+        self.rows[k] = [(tuple(columns), values) for values in zip(*columns.values(), strict=True)]
+        self.seconds_before[k] = columns["seconds"][-1] or 0.0 if columns["seconds"] else 0.0
 
-    def curves(self) -> dict[str, list[float]]:
+    def columns(self, k: int = 0) -> dict[str, list[float | None]]:
+        """The table of run `k` so far, by the names of its columns."""
+        return _columns_of(self.rows[k])
+
+    def curves(self, k: int = 0) -> dict[str, list[float]]:
         """The losses of the epochs that were validated: "epoch", "train" and "validation"."""
-        none = [None] * len(self.columns["epoch"])
-        losses = {name: self.columns.get(f"{name}/loss", none) for name in ("train", "validation")}
-        table = pl.DataFrame({"epoch": self.columns["epoch"], **losses}).drop_nulls()
+        columns = self.columns(k)
+        none = [None] * len(columns["epoch"])
+        losses = {name: columns.get(f"{name}/loss", none) for name in ("train", "validation")}
+        table = pl.DataFrame({"epoch": columns["epoch"], **losses}).drop_nulls()
         return table.cast(pl.Float64).to_dict(as_series=False)
 
-    def add(self, row: Mapping[str, float]) -> None:
-        """Add a row; a metric that is new gets a column that is empty before."""
-        n = len(self.columns["epoch"])
-        for name in row:
-            self.columns.setdefault(name, [None] * n)
-        for name, values in self.columns.items():
-            values.append(row.get(name))
-
     def write(self, record: Record) -> None:
-        """Write the table, as often as that takes no more than a small share of the time."""
+        """Write the tables, as often as that takes no more than a small share of the time."""
         if not record.writes_files:
             return
-        started = monotonic()
-        self.run.write(self.run.history_file, pl.DataFrame(self.columns).write_csv())
-        self.written = monotonic()
-        seconds_for_all = (self.written - started) * len(self.training)
-        self.pause = max(_SECONDS_BETWEEN_WRITES, seconds_for_all / _SHARE_OF_TIME)
+        for k, run in enumerate(self.runs):
+            if self.rows[k]:
+                record.submit(partial(_write, run, list(self.rows[k])), k)
+        self._written = monotonic()
+
+
+def _write(run: RunFolder, rows: Sequence[_Row]) -> None:
+    """Write the table of a run."""
+    run.write(run.history_file, pl.DataFrame(_columns_of(rows)).write_csv())
+
+
+def _columns_of(rows: Sequence[_Row]) -> dict[str, list[float | None]]:
+    """The columns of a table by name; None where a row lacks a value."""
+    names = dict.fromkeys(chain(_FIRST_COLUMNS, *(names for names, _ in rows)))
+    by_name = [dict(zip(*row, strict=True)) for row in rows]
+    return {name: [row.get(name) for row in by_name] for name in names}

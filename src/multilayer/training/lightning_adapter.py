@@ -243,14 +243,14 @@ class LightningRecord(Record):
         return {name: _single(value) for name, value in self.trainer.callback_metrics.items()}
 
     @property
-    def measured(self) -> list[str]:  # type: ignore[override]
+    def measured(self) -> dict[str, Values]:  # type: ignore[override]
         """Those that are not the objects that they were when the epoch began."""
-        return [
-            name
+        return {
+            name: np.array([True])
             for name, value in self.trainer.callback_metrics.items()
             if self._metrics_before.get(name) is not value
             and not (NEEDED.keys() & name.split("/") and isnan(value))
-        ]
+        }
 
     def __getitem__(self, name: str) -> Values:
         """The latest value of a metric."""
@@ -269,13 +269,14 @@ class LightningRecord(Record):
         return np.array([self.trainer.min_epochs or 0])
 
     @property
-    def is_last(self) -> bool:  # type: ignore[override]
+    def is_last(self) -> Values:  # type: ignore[override]
         """Whether the training ends with this epoch."""
         trainer, n_epochs = self.trainer, int(self.epoch[0])
         is_stopped = trainer.should_stop or self.stop_reason is not None
         stops = is_stopped and n_epochs >= (trainer.min_epochs or 0)
         enough_epochs = trainer.max_epochs not in (None, -1) and n_epochs >= trainer.max_epochs
-        return stops or enough_epochs or 0 <= trainer.max_steps <= trainer.global_step
+        enough_steps = 0 <= trainer.max_steps <= trainer.global_step
+        return np.array([stops or enough_epochs or enough_steps])
 
     @property
     def data(self) -> Dataset:  # type: ignore[override]
@@ -305,10 +306,10 @@ class LightningRecord(Record):
         with _unchanged(module), holding(module, weights):
             yield module
 
-    def log_scalars(self, values: Mapping[str, Any], step: int | None = None) -> None:
+    def log_scalars(self, values: Mapping[str, Any], step: Values | None = None) -> None:
         """Log in every logger, and for whoever monitors."""
         scalars = {name: torch.as_tensor(value).reshape(()) for name, value in values.items()}
-        log_in_fit(self.trainer, scalars, step)
+        log_in_fit(self.trainer, scalars, None if step is None else int(step[0]))
 
     def log_image(self, name: str, figure: Any, *, step: int | None = None, k: int = 0) -> None:
         """Log a figure in TensorBoard."""

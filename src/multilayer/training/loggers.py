@@ -1,6 +1,6 @@
 """Lightning's TensorBoard logger, writing event files, and how TensorBoard lays out the curves."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from threading import Thread
 from time import monotonic
@@ -9,6 +9,8 @@ from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
+
+from multilayer.training.event_file import charts_of
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
 
@@ -50,7 +52,7 @@ class TensorBoard(TensorBoardLogger):
         ]
         if values:
             self.experiment._get_file_writer().add_summary(Summary(value=values), step)
-        if not self.has_charts and (charts := _charts_of(metrics)):
+        if not self.has_charts and (charts := charts_of(metrics)):
             self.experiment.add_custom_scalars({"train and validation": charts})
             self.has_charts = True
 
@@ -60,19 +62,3 @@ class TensorBoard(TensorBoardLogger):
         if monotonic() - self.flushed > _SECONDS_BETWEEN_FLUSHES:
             self.experiment.flush()
             self.flushed = monotonic()
-
-
-def _charts_of(names: Collection[str]) -> dict[str, list[str | list[str]]]:
-    """One chart, with its turning point, for each metric of both training and validation.
-
-    TensorBoard reads tags as patterns: a bare `train/loss` would match `train/loss_step` too.
-
-    >>> _charts_of(["train/loss", "validation/loss", "train/loss_step"])
-    {'loss': ['Multiline', ['^train/loss$', '^validation/loss$', '^turning_point/loss$']]}
-    """
-    both = [name.removeprefix("train/") for name in names if name.startswith("train/")]
-    metrics = [metric for metric in both if f"validation/{metric}" in names]
-    splits = ("train", "validation", "turning_point")
-    return {
-        metric: ["Multiline", [f"^{split}/{metric}$" for split in splits]] for metric in metrics
-    }

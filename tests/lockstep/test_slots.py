@@ -1,62 +1,68 @@
-"""Who is in which place of which block."""
+"""Who is in which slot of which block."""
 
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from multilayer.lockstep.seats import Seats, compact, in_blocks
+from multilayer.lockstep.slots import BlockSlots, compact, in_blocks
 from multilayer.stacking.block import Block
 
 
 class Guest:
-    """Remembers where it lives."""
+    """Has a network of one weight and one buffer."""
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.place: tuple[Block, int] | None = None
-
-    def live_in(self, block: Block, k: int) -> None:
-        """Take a place."""
-        self.place = block, k
-
-    def weight(self) -> float:
-        """What its place in the block holds."""
-        assert self.place is not None
-        block, k = self.place
-        return float(block.weights[k, 0])
+        self.predictor = nn.Module()
+        self.predictor.w = nn.Parameter(torch.empty(1))
+        self.predictor.register_buffer("b", torch.empty(1))
+        self.slots: BlockSlots | None = None
+        self.k = -1
 
 
-def seats_of(numbers: list[int | None], first: int = 0) -> Seats:
+class OneWeight:
+    """The layout of such a network."""
+
+    def split(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """All of it."""
+        return {"w": flat}
+
+
+def slots_of(numbers: list[int | None]) -> BlockSlots:
     """A block whose weights are the numbers of its members; -1 where nobody is."""
     guests: list[Any] = [None if number is None else Guest(number) for number in numbers]
     own = [-1 if number is None else number for number in numbers]
     weights = torch.tensor(own, dtype=torch.float32)[:, None]
     alive = torch.tensor([number is not None for number in numbers])
     block = Block(weights, {"b": weights + 0.5}, {"m": weights * 2}, alive, alive.long())
-    seats = Seats(block, guests, outputs=torch.zeros(len(numbers), 1))
-    seats.settle()
-    return seats
+    layout: Any = OneWeight()
+    return BlockSlots(block, guests, layout, outputs=torch.zeros(len(numbers), 1))
 
 
-def numbers(seats: Seats) -> list[int | None]:
-    """Who is where; each lives where the seats say, with its own weights, buffers and moments."""
-    for k, guest in seats.taken():
-        assert guest.place[0] is seats.block  # type: ignore[attr-defined]
-        assert guest.place[1] == k  # type: ignore[attr-defined]
-        number = guest.number  # type: ignore[attr-defined]
-        assert [float(each[k].flatten()[0]) for each in seats.block.tensors()] == [
+def numbers(slots: BlockSlots) -> list[int | None]:
+    """Who is where; each lives where the slots say, with its own weights, buffers and moments."""
+    guests: list[Any] = slots.members
+    for k, guest in enumerate(guests):
+        if guest is None:
+            continue
+        assert (guest.slots, guest.k) == (slots, k)
+        number = guest.number
+        assert [float(each[k].flatten()[0]) for each in slots.block.tensors()] == [
             number, number + 0.5, number * 2, 1, 1,
         ]  # fmt: skip
-    return [None if each is None else each.number for each in seats.members]  # type: ignore[attr-defined]
+        assert guest.predictor.w.data_ptr() == slots.block.weights[k].data_ptr()
+        assert guest.predictor.b.data_ptr() == slots.block.rest["b"][k].data_ptr()
+    return [None if each is None else each.number for each in guests]
 
 
-def test_free_places_do_what_the_first_that_is_taken_does() -> None:
+def test_free_slots_do_what_the_first_that_is_taken_does() -> None:
     """So that a block has one shape, whoever has left."""
-    seats = seats_of([None, 5, None, 7])
-    assert [k for k, _ in seats.taken()] == [1, 3]
-    assert seats.free() == [0, 2]
-    assert [each.number for each in seats.everyone()] == [5, 5, 5, 7]  # type: ignore[attr-defined]
+    slots = slots_of([None, 5, None, 7])
+    assert [k for k, _ in slots.occupied()] == [1, 3]
+    assert slots.free() == [0, 2]
+    assert [each.number for each in slots.members_or_filler()] == [5, 5, 5, 7]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -75,11 +81,11 @@ def test_a_block_is_halved_while_half_of_it_is_free(
     before: list[int | None], after: list[int | None]
 ) -> None:
     """Those that stay take their weights, buffers and moments along."""
-    seats = seats_of(before)
-    seats.shrink()
-    assert numbers(seats) == after
-    assert len(seats.block) == len(after)
-    assert (seats.outputs is None) == (len(after) < len(before))  # they had the old shape
+    slots = slots_of(before)
+    slots.shrink()
+    assert numbers(slots) == after
+    assert len(slots.block) == len(after)
+    assert (slots.outputs is None) == (len(after) < len(before))  # they had the old shape
 
 
 @pytest.mark.parametrize(
@@ -93,13 +99,13 @@ def test_a_block_is_halved_while_half_of_it_is_free(
         ([[1, None, None], [None, 4, None], [7, None, None]], [[1, 7, 4]]),
     ],
 )
-def test_members_of_the_last_block_fill_places_that_are_free(
+def test_members_of_the_last_block_fill_slots_that_are_free(
     before: list[list[int | None]], after: list[list[int | None]]
 ) -> None:
     """Where that empties it, and again until it does not."""
-    every = [seats_of(each) for each in before]
+    every = [slots_of(each) for each in before]
     compact(every)
-    assert [numbers(seats) for seats in every] == after
+    assert [numbers(slots) for slots in every] == after
 
 
 @pytest.mark.parametrize(

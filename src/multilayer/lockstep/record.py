@@ -1,0 +1,236 @@
+"""What callbacks are told of the members of a stack, and what they may do to them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from multilayer.core.metric_names import NEEDED
+from multilayer.data import Dataset
+from multilayer.lockstep.checkpoint import checkpoint_of, weights_checkpoint
+from multilayer.lockstep.member import Member
+from multilayer.lockstep.slots import BlockSlots, bind, named_tensors, views_in, weights_in
+from multilayer.runs.checkpoint import write_checkpoint
+from multilayer.training.epoch_callback import Callback, Record, Values
+from multilayer.training.event_file import EventFile
+from multilayer.training.predictor import Predictor
+
+if TYPE_CHECKING:
+    from multilayer.lockstep.callback_group import CallbackGroup
+    from multilayer.lockstep.stack import Stack
+
+
+class StackRecord(Record):
+    """Some members of a stack, as they are at the moment.
+
+    Args:
+        stack: the stack.
+        group: the members, with their callbacks.
+        members: those of the group that the record is of.
+        metrics: the latest values, `(K,)` each.
+    """
+
+    is_resumed = False
+    n_processes = 1
+    writes_files = True
+
+    def __init__(
+        self,
+        stack: "Stack",
+        group: "CallbackGroup",
+        members: Sequence[Member],
+        metrics: dict[str, Values],
+    ) -> None:
+        self.stack, self.group, self.members = stack, group, members
+        self.metrics = metrics
+        self.log_every_n_steps: int = stack.log_every
+
+    def of(self, k: int) -> "StackRecord":
+        """The record of one run."""
+        metrics = {name: values[k : k + 1] for name, values in self.metrics.items()}
+        return StackRecord(self.stack, self.group, self.members[k : k + 1], metrics)
+
+    # What is known --------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> Values:  # type: ignore[override]
+        """The epoch that ends; in the middle of one, and before the first step of it, its own."""
+        return np.array([each.epoch + self.stack.in_epoch for each in self.members])
+
+    @property
+    def step(self) -> Values:  # type: ignore[override]
+        """The optimizer steps so far."""
+        return np.array([each.step for each in self.members])
+
+    @property
+    def seconds(self) -> Values:  # type: ignore[override]
+        """Since the first epoch began."""
+        return np.array([self.stack.now() - each.started for each in self.members])
+
+    @property
+    def measured(self) -> dict[str, Values]:  # type: ignore[override]
+        """Those of this epoch's validation, and what callbacks have logged in it."""
+        rows = self.group.rows(self.members)
+        found = {name: measured[rows] for name, measured in self.group.measured.items()}
+        for name in found:
+            if NEEDED.keys() & name.split("/"):
+                found[name] = found[name] & ~np.isnan(self.metrics[name])
+        return {name: measured for name, measured in found.items() if measured.any()}
+
+    @property
+    def rates(self) -> dict[str, Values]:  # type: ignore[override]
+        """As they were when the epoch began."""
+        name = f"lr-{type(self.members[0].schedule.optimizer).__name__}"  # as Lightning's monitor
+        return {name: np.array([each.lr for each in self.members])}
+
+    @property
+    def min_epochs(self) -> Values:  # type: ignore[override]
+        """The trainer's."""
+        return np.array([each.min_epochs for each in self.members])
+
+    @property
+    def is_last(self) -> Values:  # type: ignore[override]
+        """Whether they leave at the end of this epoch."""
+        return np.array([each.is_done(self.stack.in_epoch) for each in self.members])
+
+    @property
+    def data(self) -> Dataset:  # type: ignore[override]
+        """What all members share, in the order of the first one."""
+        return self.members[0].data
+
+    def agree(self, choice: bool) -> bool:
+        """The choice."""
+        return choice
+
+    def find(self, kind: type[Callback]) -> Callback | None:
+        """The callback of a class that these runs have."""
+        return self.group.find(kind, self.members)
+
+    # Weights --------------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of those in place."""
+        own = [
+            weights_in(slots.block, ks, self.stack.step.layout) for slots, _, ks in self._slots()
+        ]
+        order = np.concatenate([rows for _, rows, _ in self._slots()]).argsort()
+        is_sorted = bool((order[:-1] < order[1:]).all())
+        found = {}
+        for name, shared in self.members[0].predictor.state_dict().items():
+            if name in own[0]:
+                value = torch.cat([each[name] for each in own])
+                found[name] = value if is_sorted else value[torch.from_numpy(order)]
+            else:  # of the preprocessing
+                found[name] = shared.expand(self.n_runs, *shared.shape)
+        return found
+
+    def keep_weights(self, kept: dict[str, Tensor], runs: Values) -> None:
+        """Copy block by block, so that no second copy of all is made."""
+        if not kept:
+            kept.update(self.weights())
+            return
+        for slots, rows, ks in self._slots():
+            chosen = runs[rows]
+            if chosen.any():
+                to = torch.from_numpy(rows[chosen])
+                for name, new in weights_in(
+                    slots.block, ks[chosen], self.stack.step.layout
+                ).items():
+                    if name in kept:
+                        kept[name][to] = new
+
+    def _slots(self) -> list[tuple["BlockSlots", Values, Values]]:
+        """The blocks that these members are in, each with their rows here and places there."""
+        rows: dict[int, list[int]] = {}
+        by_id = {}
+        for row, member in enumerate(self.members):
+            by_id[id(member.slots)] = member.slots
+            rows.setdefault(id(member.slots), []).append(row)
+        return [
+            (by_id[key], np.array(own), np.array([self.members[row].k for row in own]))
+            for key, own in rows.items()
+        ]
+
+    @contextmanager
+    def inspect(
+        self, weights: Mapping[str, Tensor] | None = None, k: int = 0
+    ) -> Iterator[Predictor]:
+        """The member's own network."""
+        predictor = self.members[k].predictor
+        before = {name: each.data for name, each in named_tensors(predictor).items()}
+        devices = [predictor.device] if predictor.device.type == "cuda" else []
+        bind(predictor, {name: each[k] for name, each in (weights or {}).items()})
+        predictor.eval()
+        try:
+            with torch.random.fork_rng(devices=devices):
+                yield predictor
+        finally:
+            predictor.train()
+            bind(predictor, before)
+
+    # Actions --------------------------------------------------------------------------------
+
+    def log_scalars(self, values: Mapping[str, Any], step: Values | None = None) -> None:
+        """Log in every logger, and for whoever monitors."""
+        arrays = {name: _as_array(value, self.n_runs) for name, value in values.items()}
+        self.group.note(self.members, arrays)
+        self.metrics |= arrays
+        self.stack.log.add(self.members, arrays, self.step - 1 if step is None else step)
+
+    def log_image(self, name: str, figure: Any, *, step: int | None = None, k: int = 0) -> None:
+        """Log a figure in TensorBoard."""
+        if (writer := self.tensorboard(k)) is not None:
+            member = self.members[k]
+            writer.add_figure(name, figure, member.step - 1 if step is None else step)
+
+    def tensorboard(self, k: int = 0) -> EventFile | None:
+        """The run's event file, which has the methods of a `SummaryWriter`."""
+        return next((each for each in self.members[k].loggers if isinstance(each, EventFile)), None)
+
+    def stop(self, reason: str, *, k: int | None = None, at_once: bool = False) -> None:
+        """Have members leave at the end of this epoch."""
+        for member in self.members if k is None else [self.members[k]]:
+            member.stop_reason = reason
+            if at_once:
+                member.min_epochs = 0
+
+    def end_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy them into the slots of members that leave."""
+        for slots, rows, ks in self._slots():
+            to, of = torch.from_numpy(ks), torch.from_numpy(rows)
+            views = views_in(slots.block, self.stack.step.layout)
+            for name, value in weights.items():
+                if name in views:
+                    views[name][to] = value[of]
+
+    def submit(self, write: Callable[[], None], k: int = 0) -> None:
+        """Write by the stack's thread."""
+        self.stack.writer.submit(self.members[k], write)
+
+    def save_checkpoint(
+        self, path: Path, weights: Mapping[str, Tensor] | None = None, k: int = 0
+    ) -> None:
+        """Copy what the file holds, and have it written."""
+        member = self.members[k]
+        if weights is None:
+            states = {each.state_key: each.state_dict(i) for each, i in self.group.of(member)}
+            states = {key: state for key, state in states.items() if state}
+            content = checkpoint_of(self.stack, member, states)
+        else:
+            own = {name: each[k] for name, each in weights.items()}
+            content = weights_checkpoint(self.stack, member, own)
+        n_bytes = 4 * member.n_weights * (1 if weights else 4)
+        self.stack.writer.submit(member, partial(write_checkpoint, content, path), n_bytes)
+
+
+def _as_array(value: Any, n_runs: int) -> Values:
+    """Values of K runs, or one for all of them, as an array `(K,)`."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    array = np.asarray(value, dtype=np.float64).reshape(-1)
+    return np.broadcast_to(array, n_runs)

@@ -1,0 +1,77 @@
+"""What the members of a stack log, handed to their loggers in batches."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from math import isnan
+from time import monotonic, time
+
+from multilayer.core.metric_names import NEEDED
+from multilayer.lockstep.member import Member
+from multilayer.lockstep.writer import Writer
+from multilayer.training.epoch_callback import Values
+from multilayer.training.event_file import EventFile
+
+_SECONDS_BETWEEN_FLUSHES = 2.0
+
+_Row = tuple[int, float, int, tuple[str, ...], tuple[float, ...]]
+"""The step, the time in seconds since 1970, the epoch, the names and the values."""
+
+
+class ScalarLog:
+    """Collects scalars of all members, and has the thread that writes hand them to the loggers.
+
+    Args:
+        writer: the thread.
+    """
+
+    def __init__(self, writer: Writer[Member]) -> None:
+        self.writer = writer
+        self.rows: dict[Member, list[_Row]] = defaultdict(list)
+        self.flushed = monotonic()
+
+    def add(self, members: Sequence[Member], values: Mapping[str, Values], steps: Values) -> None:
+        """Add scalars `(K,)` of some members, at their steps `(K,)`."""
+        now, names = time(), tuple(values)
+        columns = [each.tolist() for each in values.values()]
+        rows = zip(members, steps.tolist(), zip(*columns, strict=True), strict=True)
+        for member, step, row in rows:
+            if member.loggers:
+                self.rows[member].append((step, now, member.epoch, names, row))
+
+    def begin(self, member: Member) -> None:
+        """Have the event file of a run that begins made."""
+        self.writer.submit(member, partial(_hand_over, member, []))
+
+    def flush_now_and_then(self) -> None:
+        """Hand over what there is, if it is time again."""
+        if monotonic() - self.flushed >= _SECONDS_BETWEEN_FLUSHES:
+            for member, rows in self.rows.items():
+                self.writer.submit(member, partial(_hand_over, member, rows))
+            self.rows = defaultdict(list)
+            self.flushed = monotonic()
+
+    def finish(self, member: Member, status: str) -> None:
+        """Hand over all of a member that ends; its loggers are told "success" or "failed"."""
+        self.writer.submit(member, partial(_hand_over, member, self.rows.pop(member, []), status))
+
+
+def _hand_over(member: Member, rows: Sequence[_Row], status: str = "") -> None:
+    """Have the loggers of a member write rows; they end if there is a status."""
+    for logger in member.loggers:
+        for step, seconds, epoch, names, row in rows:
+            values = {
+                name: value
+                for name, value in zip(names, row, strict=True)
+                if not (isnan(value) and NEEDED.keys() & name.split("/"))
+            }
+            if isinstance(logger, EventFile):
+                logger.add_scalars_of_step(values, step, seconds)
+            else:  # some show the epoch, which Lightning adds too
+                logger.log_metrics({**values, "epoch": epoch}, step)
+        if isinstance(logger, EventFile):
+            logger.flush()
+        else:
+            logger.save()
+            if status:
+                logger.finalize(status)

@@ -1,0 +1,121 @@
+"""Who is in which slot of which block, and how members move together when some have left."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from multilayer.lockstep.member import Member
+from multilayer.stacking.block import Block, Layout
+from multilayer.training.predictor import Predictor
+
+
+@dataclass(eq=False)
+class BlockSlots:
+    """A block, and who is in its slots: a member, or None where one has left.
+
+    Attributes:
+        layout: of the block's weights.
+        order: the rows of an epoch, `(K, n_rows)`.
+        losses: of the minibatches of this epoch so far, `(S, K)` each.
+        outputs: of the rows of an epoch, `(K, n_rows, ...)`. It stays from epoch to epoch: made
+            anew each time between the larger tensors of a step, such leave holes in the memory.
+    """
+
+    block: Block
+    members: list[Member | None]
+    layout: Layout
+    order: Tensor = field(default_factory=lambda: torch.empty(0))
+    losses: list[Tensor] = field(default_factory=list)
+    outputs: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self._settle(range(len(self.members)))
+
+    def occupied(self) -> list[tuple[int, Member]]:
+        """The slots that are taken, and by whom."""
+        return [(k, member) for k, member in enumerate(self.members) if member is not None]
+
+    def free(self) -> list[int]:
+        """The slots where nobody is."""
+        return [k for k, member in enumerate(self.members) if member is None]
+
+    def members_or_filler(self) -> list[Member]:
+        """A member for each slot; a free one does what the first one does."""
+        first = self.occupied()[0][1]
+        return [member or first for member in self.members]
+
+    def _settle(self, ks: Iterable[int]) -> None:
+        """Make the weights and buffers of the networks in some slots views of these."""
+        views = views_in(self.block, self.layout)
+        for k in ks:
+            member = self.members[k]
+            if member is not None:
+                member.slots, member.k = self, k
+                bind(member.predictor, {name: each[k] for name, each in views.items()})
+
+    def take(self, k: int, member: Member, source: Block, place: int) -> None:
+        """Take a member into slot `k`, with the tensors that it has in another block."""
+        self.block.move(source, place, k)
+        self.members[k] = member
+        self._settle([k])
+
+    def shrink(self) -> None:
+        """Halve the block while half of its slots are free."""
+        size, n_taken = len(self.members), len(self.occupied())
+        while n_taken <= size // 2:
+            size = ceil(size / 2)
+        if size < len(self.members):
+            chosen = [k for k, _ in self.occupied()] + self.free()
+            self.block = self.block.only(chosen[:size])
+            self.members = [self.members[k] for k in chosen[:size]]
+            self.outputs = None
+            self._settle(range(size))
+
+
+def in_blocks(members: Sequence[Any], most: int) -> list[list[Any]]:
+    """The members in blocks of equal size, at most so many; None fills up the last one."""
+    n_blocks = ceil(len(members) / most)
+    size = ceil(len(members) / n_blocks)
+    padded = [*members, *[None] * (n_blocks * size - len(members))]
+    return [padded[start : start + size] for start in range(0, len(padded), size)]
+
+
+def compact(every: list[BlockSlots]) -> None:
+    """Move members out of the last block into slots that became free, if that empties it."""
+    while len(every) > 1:
+        last, others = every[-1], every[:-1]
+        free = [(slots, k) for slots in others for k in slots.free()]
+        if len(free) < len(last.occupied()):
+            break
+        for (slots, k), (place, member) in zip(free, last.occupied(), strict=False):
+            slots.take(k, member, last.block, place)
+        every.pop()
+    if len(every) == 1:
+        every[0].shrink()
+
+
+def views_in(block: Block, layout: Layout) -> dict[str, Tensor]:
+    """All weights, buffers and the like of a block, `(K, ...)`, by their names."""
+    return {**layout.split(block.weights), **block.rest}
+
+
+def weights_in(block: Block, ks: Any, layout: Layout) -> dict[str, Tensor]:
+    """A copy of those of some slots, `(n, ...)` each."""
+    index = torch.as_tensor(ks)
+    return {name: each[index] for name, each in views_in(block, layout).items()}
+
+
+def named_tensors(predictor: Predictor) -> dict[str, Tensor]:
+    """The parameters and buffers of a network and its loss, by name."""
+    return {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}
+
+
+def bind(predictor: Predictor, tensors: Mapping[str, Tensor]) -> None:
+    """Make tensors the weights and buffers of a network, without copying; others are left out."""
+    for name, own in named_tensors(predictor).items():
+        if name in tensors:
+            own.data = tensors[name]

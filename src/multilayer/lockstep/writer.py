@@ -1,0 +1,86 @@
+"""Writes the files of runs in a thread, while their stack trains on."""
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+_MOST_BYTES = 2**26
+"""Bytes that may wait to be written; whoever hands in more waits until less are left."""
+
+Owner = TypeVar("Owner", bound=Hashable)
+
+
+class Writer(Generic[Owner]):
+    """Writes one file after the other, in the order in which they were handed in.
+
+    What one of a run's files raises ends that run alone: see `failures`.
+
+    Attributes:
+        failed: the runs of which a file could not be written.
+    """
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        self.waiting: deque[tuple[Future[None], Owner, int]] = deque()
+        self.n_bytes = 0
+        self.found: dict[Owner, Exception] = {}
+        self.failed: set[Owner] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write all that was handed in, also after an error."""
+        self.thread.shutdown()
+
+    def submit(self, owner: Owner, write: Callable[[], None], n_bytes: int = 0) -> None:
+        """Have something written.
+
+        Args:
+            owner: the run whose file it is.
+            write: writes it.
+            n_bytes: how much memory it holds until then.
+        """
+        self.waiting.append((self.thread.submit(self._write, owner, write), owner, n_bytes))
+        self.n_bytes += n_bytes
+        while self.n_bytes > _MOST_BYTES:
+            self._take_first()
+        while self.waiting and self.waiting[0][0].done():
+            self._take_first()
+
+    def failures(self) -> dict[Owner, Exception]:
+        """What was raised since the last call, by run; the first for each."""
+        while self.waiting and self.waiting[0][0].done():
+            self._take_first()
+        found, self.found = self.found, {}
+        return found
+
+    def finish(self) -> dict[Owner, Exception]:
+        """Wait until all is written; returns what was raised, as `failures` does."""
+        wait([future for future, *_ in self.waiting])
+        return self.failures()
+
+    def _write(self, owner: Owner, write: Callable[[], None]) -> None:
+        """Write, in the thread."""
+        try:
+            write()
+        except BaseException:
+            self.failed.add(owner)
+            raise
+
+    def _take_first(self) -> None:
+        """Wait for what was handed in first, and note what it raised."""
+        future, owner, n_bytes = self.waiting.popleft()
+        self.n_bytes -= n_bytes
+        error = future.exception()
+        if isinstance(error, Exception):
+            self.found.setdefault(owner, error)
+        elif error is not None:
+            raise error

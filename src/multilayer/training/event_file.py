@@ -1,0 +1,133 @@
+"""TensorBoard's event file of a run that a stack trains, written in batches.
+
+TensorBoard's own writer has a thread for each file, and `torch.utils.tensorboard` takes half a
+second to import: a stack has as many files as members, and most hold scalars alone.
+"""
+
+import socket
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from itertools import count
+from os import getpid
+from pathlib import Path
+from time import time
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+_numbers = count()
+"""Tells apart the files of one process that begin in the same second."""
+
+
+class EventFile:
+    """Collects events, and appends them to one file when asked to.
+
+    It also has the methods of `torch.utils.tensorboard.SummaryWriter`, which is imported if one
+    that is not defined here is called.
+
+    Args:
+        folder: where the file goes; it is made if it is missing.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.events: list[Event] = [Event(wall_time=time(), file_version="brain.Event:2")]
+        name = f"events.out.tfevents.{int(time()):010d}.{socket.gethostname()}"
+        self.path = self.folder / f"{name}.{getpid()}.{next(_numbers)}"
+        self.exists = self.has_charts = False
+
+    def add_scalars_of_step(
+        self, values: Mapping[str, float], step: int, wall_time: float | None = None
+    ) -> None:
+        """Add scalars as one event, and with the first ones a chart for each metric.
+
+        Args:
+            values: by tag.
+            step: the optimizer steps before.
+            wall_time: when they were measured, in seconds since 1970; None for now.
+        """
+        summary = Summary(
+            value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        )
+        self.add_summary(summary, step, wall_time)
+        if not self.has_charts and (charts := charts_of(values)):
+            self.add_summary(_layout(charts), 0, wall_time)
+            self.has_charts = True
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        """Add one scalar."""
+        self.add_summary(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
+
+    def add_summary(self, summary: Any, step: int | None, wall_time: float | None = None) -> None:
+        """Add an event; `SummaryWriter` calls this."""
+        event = Event(summary=summary, wall_time=time() if wall_time is None else wall_time)
+        if step is not None:
+            event.step = int(step)
+        self.events.append(event)
+
+    def flush(self) -> None:
+        """Append what was collected to the file; nothing is made again that was removed."""
+        events, self.events = self.events, []
+        if not self.exists:
+            self.folder.mkdir(exist_ok=True)
+        with self.path.open("ab" if self.exists else "xb") as file:
+            self.exists = True
+            records = RecordWriter(file)
+            for event in events:
+                records.write(event.SerializeToString())
+
+    def __getattr__(self, name: str) -> Any:
+        """A method of `SummaryWriter`, for figures and histograms."""
+        if name.startswith("add_"):
+            return getattr(self._summary_writer, name)
+        raise AttributeError(name)
+
+    @cached_property
+    def _summary_writer(self) -> Any:
+        """torch's writer, which adds its events to this file."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        events = self
+
+        class Writer(SummaryWriter):
+            def _get_file_writer(self) -> EventFile:  # all of its methods ask for it
+                return events
+
+        return Writer(str(self.folder))
+
+
+def charts_of(names: Collection[str]) -> dict[str, list[str | list[str]]]:
+    """One chart, with its turning point, for each metric of both training and validation.
+
+    TensorBoard reads tags as patterns: a bare `train/loss` would match `train/loss_step` too.
+
+    >>> charts_of(["train/loss", "validation/loss", "train/loss_step"])
+    {'loss': ['Multiline', ['^train/loss$', '^validation/loss$', '^turning_point/loss$']]}
+    """
+    both = [name.removeprefix("train/") for name in names if name.startswith("train/")]
+    metrics = [metric for metric in both if f"validation/{metric}" in names]
+    splits = ("train", "validation", "turning_point")
+    return {
+        metric: ["Multiline", [f"^{split}/{metric}$" for split in splits]] for metric in metrics
+    }
+
+
+def _layout(charts: Mapping[str, Any]) -> Summary:
+    """What `SummaryWriter.add_custom_scalars` adds for one category of charts."""
+    made = [
+        layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=tags))
+        for title, (_, tags) in charts.items()
+    ]
+    category = layout_pb2.Category(title="train and validation", chart=made)
+    content = layout_pb2.Layout(category=[category]).SerializeToString()
+    plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
+    tensor = TensorProto(dtype="DT_STRING", string_val=[content], tensor_shape=TensorShapeProto())
+    value = Summary.Value(
+        tag="custom_scalars__config__", tensor=tensor, metadata=SummaryMetadata(plugin_data=plugin)
+    )
+    return Summary(value=[value])
