@@ -12,7 +12,7 @@ from multilayer.nn.embeddings import PLRMLP, CategoryEmbeddings
 from multilayer.nn.losses import BinaryCrossEntropy, CrossEntropy
 from multilayer.nn.mlp import ACTIVATIONS, MLP, DenseLayer, Perceptron
 from multilayer.stacking.layers import (
-    _ELEMENTWISE,
+    ELEMENTWISE,
     LAYER_CONVERSIONS,
     STACKED_LAYERS,
     STACKED_LOSSES,
@@ -38,7 +38,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     **{name: lambda name=name: DenseLayer(5, 3, activation=name) for name in ACTIVATIONS},
     **{
         each.__name__: lambda each=each: nn.Sequential(nn.Linear(5, 3), each())
-        for each in _ELEMENTWISE
+        for each in ELEMENTWISE
         if each not in ACTIVATIONS.values()
     },
     "mlp": lambda: MLP(5, 3, d_hidden=[4, 4], normalization="batch"),

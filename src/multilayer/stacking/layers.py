@@ -20,11 +20,11 @@ from multilayer.stacking.dropout import HashedChannelDropout, HashedDropout, Sta
 _CONTAINERS = (nn.Sequential, nn.ParameterList, DenseLayer, Perceptron, MLP, PLRMLP)
 """Modules that only call their layers, whatever the shape of what goes through."""
 
-_ELEMENTWISE = (*ACTIVATIONS.values(), nn.ReLU6, nn.CELU, nn.Hardtanh, nn.Hardswish, nn.Softsign)
+ELEMENTWISE = (*ACTIVATIONS.values(), nn.ReLU6, nn.CELU, nn.Hardtanh, nn.Hardswish, nn.Softsign)
 """Layers that map each value by itself."""
 
 
-class _StackedLinear(StackedLayer, nn.Linear):
+class StackedLinear(StackedLayer, nn.Linear):
     """`nn.Linear` with weights `(K, n_outputs, n_features)`."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,7 +126,7 @@ class _StackedSmoothing(StackedLayer):
         super().take_over(layer, layers)
 
 
-class _StackedCrossEntropy(_StackedSmoothing, CrossEntropy):
+class StackedCrossEntropy(_StackedSmoothing, CrossEntropy):
     """`CrossEntropy` of each member, by products instead of look-ups.
 
     Looking up the target's logit makes a scatter of the gradient, which does not vectorize.
@@ -134,16 +134,28 @@ class _StackedCrossEntropy(_StackedSmoothing, CrossEntropy):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map `(K, B, n_classes)` and `(K, B)` to the mean losses `(K,)`, weighted as torch's."""
+        wanted, total = self._wanted(logits, target)
+        return -(wanted * logits.mT.log_softmax(dim=1)).sum(dim=(1, 2)) / total
+
+    def with_slope(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The losses, and their gradient by the logits, `(K, n_classes, B)`."""
+        wanted, total = self._wanted(logits, target)
+        log_softmax = logits.mT.log_softmax(dim=1)
+        loss = -(wanted * log_softmax).sum(dim=(1, 2)) / total
+        slope = log_softmax.exp_().mul_(wanted.sum(dim=1, keepdim=True)).sub_(wanted)
+        return loss, slope.div_(total.view(-1, 1, 1) if isinstance(total, Tensor) else total)
+
+    def _wanted(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor | int]:
+        """The weight of each log likelihood, `(K, n_classes, B)`, and what their sum is over."""
         n_classes = logits.shape[2]
         classes = torch.arange(n_classes, device=target.device).unsqueeze(1)
         # In here (K, n_classes, B): across a few classes torch's softmax is far slower.
         hot = (target.unsqueeze(1) == classes).to(logits.dtype)
         wanted = hot + self.label_smoothing[:, None, None] * (1 / n_classes - hot)
-        log_likelihood: Tensor = wanted * logits.mT.log_softmax(dim=1)
         if self.weight is None:
-            return -log_likelihood.sum(dim=(1, 2)) / target.shape[1]
+            return wanted, target.shape[1]
         weight = self.weight.unsqueeze(2)  # (K, n_classes, 1)
-        return -(log_likelihood * weight).sum(dim=(1, 2)) / (hot * weight).sum(dim=(1, 2))
+        return wanted * weight, (hot * weight).sum(dim=(1, 2))
 
 
 class _StackedBinaryCrossEntropy(_StackedSmoothing, BinaryCrossEntropy):
@@ -177,7 +189,7 @@ class _ColumnLinear(StackedLayer, nn.Linear):
 Conversions = dict[type[nn.Module], type[StackedLayer]]
 
 STACKED_LAYERS: Conversions = {
-    nn.Linear: _StackedLinear,
+    nn.Linear: StackedLinear,
     nn.BatchNorm1d: _StackedBatchNorm,
     nn.LayerNorm: _StackedLayerNorm,
     nn.Dropout: HashedDropout,
@@ -187,7 +199,7 @@ STACKED_LAYERS: Conversions = {
 """What a layer becomes in a network of which every layer can; subclasses stay as they are."""
 
 STACKED_LOSSES: Conversions = {
-    CrossEntropy: _StackedCrossEntropy,
+    CrossEntropy: StackedCrossEntropy,
     BinaryCrossEntropy: _StackedBinaryCrossEntropy,
 }
 """What a loss becomes; any other runs by `vmap`."""
@@ -219,7 +231,7 @@ def all_stacked(network: nn.Module) -> bool:
         return False
     if kind in STACKED_LAYERS:
         return STACKED_LAYERS[kind].supports(network)
-    return kind in _ELEMENTWISE or (
+    return kind in ELEMENTWISE or (
         kind in _CONTAINERS and all(map(all_stacked, network.children()))
     )
 

@@ -3,7 +3,8 @@
 The weights that are in it do not matter: each call brings those of the members.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -57,22 +58,33 @@ class StackedModel(nn.Module):
         Returns:
             The losses `(K,)`, and the outputs `(K, B, ...)`; both float32 or wider.
         """
-        for layer in self._dropouts:
-            layer.n_calls = 0
+        self.restart_dropout()
         if self.is_stacked:
-            output = self._call("network", tensors, features.mT).mT
+            with self.bound("network", tensors):
+                output = self.network(features.mT).mT
         else:
             output = _by_member(self.network)(_within(tensors, "network"), features)
+        return self.losses_of(output, tensors, target)
+
+    def losses_of(self, output: Tensor, tensors: Tensors, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, from what the members' networks give, `(K, B, n_outputs)`."""
         output = output.to(torch.promote_types(output.dtype, torch.float32))
         if output.ndim == 3 and output.shape[2] == 1:
             output = output.squeeze(2)
         wanted = target.to(output.dtype) if output.ndim == 2 else target
         if type(self.loss) in STACKED_LOSSES.values():
-            return self._call("loss", tensors, output, wanted), output
+            with self.bound("loss", tensors):
+                return self.loss(output, wanted), output
         return _by_member(self.loss)(_within(tensors, "loss"), output, wanted), output
 
-    def _call(self, part: str, tensors: Tensors, *inputs: Tensor) -> Tensor:
-        """Call a part made of layers that compute for all members, with tensors in its own places.
+    def restart_dropout(self) -> None:
+        """Let each layer's masks begin anew."""
+        for layer in self._dropouts:
+            layer.n_calls = 0
+
+    @contextmanager
+    def bound(self, part: str, tensors: Tensors) -> Iterator[None]:
+        """Put tensors in their places in a part whose layers compute for all members.
 
         `functional_call` does so for any module; a third of a single member's step went into it.
         """
@@ -81,11 +93,10 @@ class StackedModel(nn.Module):
         try:
             for place, key, name in places:
                 place[key] = tensors[name]
-            found: Tensor = getattr(self, part)(*inputs)
+            yield
         finally:
             for (place, key, _), tensor in zip(places, own, strict=True):
                 place[key] = tensor
-        return found
 
 
 _PARTS = ("network", "loss")

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from multilayer.stacking.backprop import Chain, is_chain
 from multilayer.stacking.block import Block, Layout, Tensors
 from multilayer.stacking.dropout import HashedDropout
 from multilayer.stacking.model import StackedModel
@@ -37,6 +38,7 @@ class Step:
         self.optimizer = optimizer
         self.coefficient_names = tuple(coefficient_names)
         self.traced = False
+        self.chain = Chain(model, self.layout) if is_chain(model) else None
         self.key_names = [
             f"{name}.key"
             for name, layer in model.named_modules()
@@ -64,9 +66,7 @@ class Step:
         Returns the losses `(K,)`, NaN for members that have left, and the outputs `(K, B, ...)`.
         """
         before = {name: block.rest[name].clone() for name in self.running}
-        leaf = block.weights.detach().requires_grad_()
-        loss, output = self.losses(leaf, block.rest, features, target, keys)
-        (grad,) = torch.autograd.grad(loss.sum(), leaf)
+        loss, output, grad = self.losses_and_grad(block, features, target, keys)
         with torch.no_grad():
             alive = block.alive & loss.isfinite() & self.is_finite(grad)
             columns = numbers.unsqueeze(2).unbind()  # (n_numbers, K) -> (K, 1) each
@@ -82,10 +82,24 @@ class Step:
             block.weights.sub_(where_alive(mask, change, 0.0))
             for name in self.running:
                 block.rest[name].copy_(where_alive(mask, block.rest[name], before[name]))
-            losses = torch.where(block.alive, loss.detach(), torch.nan)
+            losses = torch.where(block.alive, loss, torch.nan)
             block.alive.copy_(alive)
             block.n_steps.add_(alive)
-        return losses, output.detach()
+        return losses, output
+
+    def losses_and_grad(
+        self, block: Block, features: Tensor, target: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The losses, the outputs and the gradient of the losses `(K, P)`; see `__call__`."""
+        is_autocast = torch.is_autocast_enabled(features.device.type)
+        if self.chain and not self.traced and not is_autocast:
+            tensors = self.tensors(block.weights, block.rest) | self.own_keys(keys)
+            grad = torch.empty_like(block.weights)
+            return *self.chain.losses(tensors, features, target, grad=grad), grad
+        leaf = block.weights.detach().requires_grad_()
+        loss, output = self.losses(leaf, block.rest, features, target, keys)
+        (grad,) = torch.autograd.grad(loss.sum(), leaf)
+        return loss.detach(), output.detach(), grad
 
     @torch.no_grad()
     def evaluate(self, block: Block, features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,12 +175,13 @@ class Step:
             target: `(K, B)`.
             keys: `(K, 2)` int32.
         """
-        # Each layer has its own key, or all of them would drop the same places.
-        own = {name: keys + i * _KEY_STEP for i, name in enumerate(self.key_names)}
-        found: tuple[Tensor, Tensor] = self.model(
-            self.tensors(weights, rest) | own, features, target
-        )
+        tensors = self.tensors(weights, rest) | self.own_keys(keys)
+        found: tuple[Tensor, Tensor] = self.model(tensors, features, target)
         return found
+
+    def own_keys(self, keys: Tensor) -> Tensors:
+        """Each layer's own keys, `(K, 2)`, without which all would drop the same places."""
+        return {name: keys + i * _KEY_STEP for i, name in enumerate(self.key_names)}
 
     def tensors(self, weights: Tensor, rest: Tensors) -> Tensors:
         """All weights and buffers of the members, `(K, ...)`, by their names in the model."""
