@@ -9,12 +9,13 @@ from typing import Any
 
 from multilayer.callbacks import LearningRate
 from multilayer.core.device import choose_device, free_memory
+from multilayer.core.errors import raise_all
 from multilayer.data import Dataset
 from multilayer.data.dataset import overridden_loader
 from multilayer.stacking.optimizers import STACKED
 from multilayer.training.components import check_components, count_weights, make_data
 from multilayer.training.epoch_callback import EpochCallback
-from multilayer.training.instantiate import resolve_target
+from multilayer.training.instantiate import argument_problems, resolve_target
 
 Config = dict[str, Any]
 
@@ -145,15 +146,18 @@ class Plan:
 def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     """Group the jobs by what stacks.
 
-    max_members: bounds a stack; None for what fits into the memory of the device.
+    Args:
+        jobs: the jobs.
+        max_members: bounds a stack; None for what fits into the memory of the device.
     """
     plan = Plan([], [], [])
     groups: dict[str, list[Job]] = {}
+    checked: set[str] = set()
     for job in jobs:
         try:
             reason = job.alone or why_not_stackable(job.config)
             if not reason:
-                check_components(job.config)
+                _check(job.config, checked)
         except Exception as error:  # a module of the user's own may raise anything
             plan.invalid.append((job, error))
             continue
@@ -171,6 +175,24 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
             continue
         plan.stacks.append(StackPlan(group, data, min(fit, len(group))))
     return plan
+
+
+def _check(config: Config, checked: set[str]) -> None:
+    """Check the components of a job; all of them for the first of those that differ in numbers.
+
+    The others' are checked when they are built.
+
+    Args:
+        config: of the job.
+        checked: what was checked before.
+    """
+    scheduler = config["scheduler"]["scheduler"]["_target_"]
+    key = f"{_stack_key(config)} {scheduler}"
+    if key in checked:
+        raise_all(argument_problems(config))
+    else:
+        check_components(config)
+        checked.add(key)
 
 
 def _read_once(config: Config, read: dict[str, Dataset]) -> Dataset:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -194,10 +195,15 @@ def mask_value(key: str, value: Any) -> Any:
     >>> mask_value("logger.mine.api_key", "${oc.env:API_KEY}")
     '${oc.env:API_KEY}'
     """
-    text = str(value)
-    if _SECRET_NAME.search(re.sub(r"\[\d+\]$", "", key)) and text.lower() not in _NOT_SECRET:
+    if _names_a_secret(key) and (text := str(value)).lower() not in _NOT_SECRET:
         return value if re.match(_REFERENCE, text, re.IGNORECASE) else MASK
     return _SECRET_IN_TEXT.sub(_mask_match, value) if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=4096)  # the runs of a sweep have the same keys
+def _names_a_secret(key: str) -> bool:
+    """Whether a dotted key is the name of a secret, or of a list of them."""
+    return bool(_SECRET_NAME.search(re.sub(r"\[\d+\]$", "", key)))
 
 
 def _mask_match(found: re.Match[str]) -> str:

@@ -1,5 +1,6 @@
 """Builds data, network, loss, optimizer and schedule from a plain config, with torch alone."""
 
+import json
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from inspect import unwrap
@@ -72,12 +73,21 @@ def _check_size(config: Config, columns: Columns, preprocessing: Preprocessing) 
         raise_all(size_problems(n_weights, config, place, in_training=in_training))
 
 
+_counted: dict[str, int] = {}
+"""The weights in networks that were counted before, as in the runs of a sweep."""
+
+
 def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing) -> int:
     """The number of weights and buffers in the network for a table, counted without memory."""
-    with torch.device("meta"):
-        network = _assemble_network(config, columns, preprocessing)
-    tensors = [*network.parameters(), *network.buffers()]
-    return sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
+    encoding = config["data"].get("categorical_encoding")
+    widths = [columns.n_outputs, preprocessing.n_features, preprocessing.category_sizes]
+    key = json.dumps([config["model"], encoding, *widths], default=repr)
+    if key not in _counted:
+        with torch.device("meta"):
+            network = _assemble_network(config, columns, preprocessing)
+        tensors = [*network.parameters(), *network.buffers()]
+        _counted[key] = sum(tensor.numel() for tensor in tensors if not is_lazy(tensor))
+    return _counted[key]
 
 
 def make_data(

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pkgutil import resolve_name
 from traceback import extract_tb
@@ -139,12 +139,17 @@ def resolve_target(key: str, path: str) -> Any:
         UserError: There is none; the message names `key`.
     """
     try:
-        found = resolve_name(path)
+        is_known = path.startswith(("multilayer.", "torch."))
+        found = _resolve_once(path) if is_known else resolve_name(path)
     except (ImportError, SyntaxError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{key}._target_={path}: {_reason_of(error)}") from error
     if not callable(found):
         raise UserError(f"{key}._target_={path}: not a class or function")
     return found
+
+
+_resolve_once = cache(resolve_name)
+"""Of packages that nobody writes while a command runs, which the runs of a sweep name again."""
 
 
 def _reason_of(error: Exception) -> str:
@@ -188,6 +193,7 @@ def _refusal(key: str, name: str, path: str, taken: Sequence[str]) -> str:
     return f"{key}.{name}: {path} takes no argument {name}; {hint}"
 
 
+@cache
 def _parameters_of(target: Callable[..., Any]) -> list[str] | None:
     """The names of a target's keyword arguments; None if it accepts any name.
 
