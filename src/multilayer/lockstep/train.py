@@ -173,7 +173,7 @@ class _StackTraining:
                 freeze_unused_parameters(
                     [member.predictor for member in self.members], self.plan.data
                 )
-                started = [member for member in self.members if self._start(member)]
+                started = self._start(self.members, writer)
                 if started:
                     stack = self._make_stack(started, writer)
                     self._train(stack)
@@ -189,14 +189,17 @@ class _StackTraining:
         self.waiting.extend(self.aside)
         self.hooks.end([(member.job, outcome) for member, outcome in self.outcomes.items()])
 
-    def _start(self, member: Member) -> bool:
-        """Write what is known of a run; returns whether that could be done."""
-        self.hooks.begin(member.job)
-        try:
-            member.run.begin(member.config, member.manifest)
-        except UserError as error:
-            self.outcomes[member] = error
-        return member not in self.outcomes
+    def _start(self, members: Sequence[Member], writer: Writer[Member]) -> list[Member]:
+        """Write what is known of runs that begin; returns those of which that could be done."""
+        for member in members:
+            self.hooks.begin(member.job)
+            begin = partial(member.run.begin, member.config, member.manifest)
+            writer.submit(member, begin)
+        failures = writer.finish()
+        self.outcomes |= {member: failures.pop(member) for member in members if member in failures}
+        for other, error in failures.items():
+            self._note_failure(other, error)
+        return [member for member in members if member not in self.outcomes]
 
     def _make_stack(self, members: Sequence[Member], writer: Writer[Member]) -> Stack:
         """The stack, whose step is compiled for all the work that is planned."""
@@ -237,12 +240,17 @@ class _StackTraining:
         first = self.members[0].predictor
         while self.waiting and (n := stack.n_free()):
             built = _build_next(self.waiting, self.plan, self.progress, self.hooks, n)
+            if not built:
+                break
             freeze_unused_parameters([member.predictor for member in built], self.plan.data)
-            for member in built:
-                if not stack.takes(member) or difference(first, member.predictor):
-                    self.aside.append(member.job)
-                elif self._start(member):
-                    stack.join(member)
+            alike = [
+                member
+                for member in built
+                if stack.takes(member) and not difference(first, member.predictor)
+            ]
+            self.aside += [member.job for member in built if member not in alike]
+            for member in self._start(alike, stack.writer):
+                stack.join(member)
         if not self.waiting and stack.members():
             stack.compact()
 

@@ -1,10 +1,13 @@
-"""Writes the files of runs in a thread, while their stack trains on."""
+"""Writes the files of runs in threads, while their stack trains on."""
 
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Generic, Self, TypeVar
+
+_N_THREADS = 4
+"""Each file waits for the disk, and others can be written meanwhile."""
 
 _MOST_BYTES = 2**26
 """Bytes that may wait to be written; whoever hands in more waits until less are left."""
@@ -13,7 +16,7 @@ Owner = TypeVar("Owner", bound=Hashable)
 
 
 class Writer(Generic[Owner]):
-    """Writes one file after the other, in the order in which they were handed in.
+    """Writes the files of each run one after the other, in the order in which they were handed in.
 
     What one of a run's files raises ends that run alone: see `failures`.
 
@@ -22,7 +25,7 @@ class Writer(Generic[Owner]):
     """
 
     def __init__(self) -> None:
-        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer")
+        self.threads = [ThreadPoolExecutor(1, f"writer {i}") for i in range(_N_THREADS)]
         self.waiting: deque[tuple[Future[None], Owner, int]] = deque()
         self.n_bytes = 0
         self.found: dict[Owner, Exception] = {}
@@ -38,7 +41,8 @@ class Writer(Generic[Owner]):
         trace: TracebackType | None,
     ) -> None:
         """Write all that was handed in, also after an error."""
-        self.thread.shutdown()
+        for thread in self.threads:
+            thread.shutdown()
 
     def submit(self, owner: Owner, write: Callable[[], None], n_bytes: int = 0) -> None:
         """Have something written.
@@ -48,7 +52,8 @@ class Writer(Generic[Owner]):
             write: writes it.
             n_bytes: how much memory it holds until then.
         """
-        self.waiting.append((self.thread.submit(self._write, owner, write), owner, n_bytes))
+        thread = self.threads[hash(owner) % _N_THREADS]
+        self.waiting.append((thread.submit(self._write, owner, write), owner, n_bytes))
         self.n_bytes += n_bytes
         while self.n_bytes > _MOST_BYTES:
             self._take_first()
@@ -68,7 +73,7 @@ class Writer(Generic[Owner]):
         return self.failures()
 
     def _write(self, owner: Owner, write: Callable[[], None]) -> None:
-        """Write, in the thread."""
+        """Write, in the owner's thread."""
         try:
             write()
         except BaseException:
