@@ -31,6 +31,7 @@ from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Hooks, train_jobs
 from multilayer.lr_sweep import LearningRateSweep
 from multilayer.training.components import make_data
+from multilayer.training.lightning_adapter import LightningRecord
 from multilayer.training.result import Result
 from multilayer.training.run import prepare
 from multilayer.training.runtime import quiet_lightning
@@ -69,8 +70,10 @@ def suggest_by_callback(method: str) -> Suggest:
 
     def suggest(config: dict[str, Any], data: Dataset, folder: Path) -> float:
         training = prepare(config, folder, [], data, quiet=True)
+        training.trainer.datamodule = as_datamodule(data)  # type: ignore[attr-defined]
+        record = LightningRecord(training.trainer, training.module)
         callback = LearningRateSweep(folder=folder, method=method)  # type: ignore[arg-type]
-        return callback.find(training.trainer, training.module, data).suggested
+        return callback.find(record).suggested
 
     return suggest
 

@@ -2,6 +2,9 @@
 
 import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,19 @@ from multilayer import MLP, BuiltinData, MulticlassModule
 from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
+from multilayer.lockstep.plan import make_plan
 from multilayer.lr_sweep import LearningRateSweep
+from multilayer.lr_sweep.analysis import analyze_sweep
+from multilayer.lr_sweep.trials import TrialLosses
 from multilayer.runs.folder import _config_hash
+from multilayer.stacking.runner import StepRunner
+from multilayer.training.epoch_callback import Record
 from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.result import Result
 
 from ..conftest import Run
+from ..lockstep.conftest import MakeJobs, train_plan, train_stacked
+from ..lockstep.conftest import jobs as jobs  # a fixture
 
 SMALL = [
     "callbacks.lr_sweep.n_rates=6",
@@ -60,8 +70,9 @@ def same(mine: Any, its: Any) -> bool:
         ["optimizer=adam", "loss.class_weights=balanced", "scheduler=cosine"],
         ["optimizer=sgd", "optimizer.momentum=0.5", "scheduler=one_cycle"],
         ["optimizer=sgd", "callbacks.lr_sweep.method=range"],
+        ["optimizer=adam", "engine=lockstep"],
     ],
-    ids=["adam", "one_cycle", "range"],
+    ids=["adam", "one_cycle", "range", "lockstep"],
 )
 def test_the_fit_is_the_one_that_names_the_rate(tmp_path: Path, more: list[str]) -> None:
     """Weights, optimizer, schedule and random numbers are the same to the last bit."""
@@ -137,6 +148,7 @@ def test_each_job_of_a_stack_finds_its_own_rate(multilayer: Run, tmp_path: Path)
     words = [*QUICK, "callbacks=[default,lr_sweep]", *SMALL]
     outcome = multilayer("train", "-m", "hydra/launcher=lockstep", *words, "seed=0,1")
     assert outcome.code == 0, outcome.err
+    assert "1 stack of 2 runs" in outcome.out
     (sweep,) = (tmp_path / "sweeps").iterdir()
     run(tmp_path / "alone", *words, "seed=1")
     mine, its = (
@@ -145,6 +157,78 @@ def test_each_job_of_a_stack_finds_its_own_rate(multilayer: Run, tmp_path: Path)
     )
     assert mine == its
     assert checkpoint(sweep / "1")["optimizer_states"][0]["param_groups"][0]["lr"] == mine
+
+
+def test_members_that_sweep_leave_the_others_alone(jobs: MakeJobs) -> None:
+    """All begin with one schedule; then each trains as if its rate had been given by hand."""
+    shared = [*QUICK, "optimizer=adam", "scheduler=cosine", "compile=false"]
+    sweeps = ["callbacks=[default,lr_sweep]", *SMALL]
+    swept = jobs(shared, [["seed=0", *sweeps], ["seed=1"], ["seed=2", *sweeps]], "swept")
+    train_stacked(swept)
+    rates = [
+        yaml.safe_load((job.folder / "config.yaml").read_text())["optimizer"]["lr"] for job in swept
+    ]
+    own = [[f"seed={k}", f"optimizer.lr={rate}"] for k, rate in enumerate(rates)]
+    assert rates[1] == 0.001
+    by_hand = jobs(shared, own, "by_hand")
+    train_stacked(by_hand)
+    for mine, its in zip(swept, by_hand, strict=True):
+        first, second = checkpoint(mine.folder), checkpoint(its.folder)
+        for key in ("state_dict", "optimizer_states", "lr_schedulers"):
+            assert same(first[key], second[key]), key
+
+
+def test_the_seconds_of_a_sweep_are_not_those_of_the_fit(
+    jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of its own member's, which joins later, nor of the others', nor where it fails."""
+    now = 0.0
+
+    def ten_seconds_a_step(runner: StepRunner, *arguments: Any) -> Any:
+        nonlocal now
+        now += 10.0
+        return one(runner, *arguments)
+
+    def an_hour(sweep: LearningRateSweep, record: Record) -> Any:
+        nonlocal now
+        now += 3600.0
+        assert record.seconds.tolist() == [0.0]
+        if sweep.n_rates == 3:
+            raise UserError("it was to fail")
+        return analyze_sweep([0.01, 0.1], [TrialLosses(1.0, 0.1, [0.1])] * 2)
+
+    one = StepRunner.one
+    monkeypatch.setattr(StepRunner, "one", ten_seconds_a_step)
+    monkeypatch.setattr(LearningRateSweep, "find", an_hour)
+    monkeypatch.setattr("multilayer.lockstep.stack.perf_counter", lambda: now)
+    fails = ["callbacks=lr_sweep", "callbacks.lr_sweep.n_rates=3"]
+    own = [fails, ["callbacks=lr_sweep"], ["trainer.max_epochs=3"], ["callbacks=lr_sweep"]]
+    shared = ["data=iris", "callbacks=none", "trainer.max_epochs=1", "trainer.log_every_n_steps=99"]
+    (plan,) = make_plan(jobs(shared, own)).stacks
+    failed, first, longest, joined = train_plan(replace(plan, n_slots=3))
+    assert str(failed) == "it was to fail"
+    seconds = [each.manifest["fit_seconds"] for each in (first, longest, joined)]  # type: ignore[union-attr]
+    assert seconds == [10.0, 40.0, 10.0]  # two steps an epoch, shared by two members
+    table = polars.read_csv(plan.jobs[3].folder / "history.csv")
+    assert table["seconds"].to_list() == [20.0]
+
+
+def test_a_sweep_in_a_stack_does_not_import_lightning(tmp_path: Path) -> None:
+    """As no stack does; the figure alone needs matplotlib."""
+    words = [*QUICK, "callbacks=[default,lr_sweep]", *SMALL, "seed=0,1"]
+    program = f"""
+import sys
+from multilayer.cli.main import main
+sys.argv = ["multilayer", "train", "-m", "hydra/launcher=lockstep", *{words}]
+main()
+heavy = ["pytorch_lightning", "lightning_fabric", "torchmetrics", "scipy", "sklearn"]
+print([name for name in heavy if name in sys.modules])
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "1 stack of 2 runs" in found.stdout
+    assert found.stdout.splitlines()[-1] == "[]", found.stderr
 
 
 class Doubtful(nn.Module):

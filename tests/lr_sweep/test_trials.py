@@ -11,9 +11,11 @@ import torch
 from numpy.testing import assert_allclose
 
 from multilayer.cli.main import train
+from multilayer.data import as_datamodule
 from multilayer.lr_sweep.run import _run_sequential, _run_stacked, run_ramp
 from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec, make_trials
 from multilayer.training.components import make_data
+from multilayer.training.lightning_adapter import LightningRecord
 from multilayer.training.module import SupervisedModule
 from multilayer.training.run import prepare
 
@@ -29,7 +31,9 @@ def spec_of(folder: Path, *overrides: str) -> tuple[TrialSpec, SupervisedModule]
     data = make_data(config)
     data.setup()
     training = prepare(config, folder, overrides, data, quiet=True)
-    spec = TrialSpec.of(training.trainer, data, compile=False, num_threads=1)
+    training.trainer.datamodule = as_datamodule(data)  # type: ignore[attr-defined]
+    record = LightningRecord(training.trainer, training.module)
+    spec = TrialSpec.of(record, compile=False, num_threads=1)
     return spec, training.module
 
 
@@ -52,6 +56,7 @@ def module_data(module: SupervisedModule):  # type: ignore[no-untyped-def]
     [
         ["optimizer=sgd"],
         ["optimizer=adam", "trainer.gradient_clip_val=0.1"],
+        ["optimizer=sgd", "trainer.gradient_clip_val=0"],
         ["optimizer=sgd", "trainer.limit_train_batches=1"],
         ["optimizer=sgd", "data.batch_size=full"],
         ["optimizer=sgd", "data=diabetes", "model.normalization=batch"],
@@ -62,7 +67,7 @@ def module_data(module: SupervisedModule):  # type: ignore[no-untyped-def]
             "trainer.limit_train_batches=6",
         ],
     ],
-    ids=["sgd", "clipped", "limited", "full", "batch_norm", "accumulated"],
+    ids=["sgd", "clipped", "clipped_to_nothing", "limited", "full", "batch_norm", "accumulated"],
 )
 def test_a_short_training_is_the_beginning_of_the_run(tmp_path: Path, more: list[str]) -> None:
     """Its validation losses after each epoch are those that the run logs with this rate."""
@@ -100,7 +105,7 @@ def test_parameter_groups_keep_their_own_rates(tmp_path: Path) -> None:
 
     steps: list[list[float]] = []
     spec, module = spec_of(tmp_path)
-    spec, module.make_optimizer = replace(spec, n_steps=2), make
+    spec = replace(spec, n_steps=2, make_optimizer=make)
     (trial,) = trials_of(module, 1, 0.5)
     list(_run_sequential([trial], spec))
     assert steps == [[0.5, 0.05]] * 2

@@ -48,7 +48,7 @@ class Member:
         has_diverged: whether its loss was not finite.
         failure: what one of its callbacks raised, say; it is to leave.
         lr: the learning rate, as the epoch began with it.
-        started: when its first epoch began.
+        started: when its first epoch began; 0 before.
         slots, k: the block that it is in, and its place there.
     """
 

@@ -259,8 +259,6 @@ def _callback_reason(name: str, node: Config | None) -> str | None:
     if not issubclass(kind, EpochCallback):
         is_one = any(each.__name__ == "Callback" for each in kind.__mro__)
         return f"{key} is a callback of Lightning's ({target})" if is_one else None
-    if kind.needs_trainer:
-        return f"{key} needs a trainer of Lightning's"
     acts = kind.within_epochs == "always"
     return f"{key} has a hook in each step (within_epoch)" if acts else None
 

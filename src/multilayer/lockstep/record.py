@@ -1,6 +1,6 @@
 """What callbacks are told of the members of a stack, and what they may do to them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from multilayer.core.metric_names import NEEDED
 from multilayer.data import Dataset
 from multilayer.lockstep.checkpoint import checkpoint_of, weights_checkpoint
 from multilayer.lockstep.member import Member
+from multilayer.lockstep.schedule import Schedule
 from multilayer.lockstep.slots import BlockSlots, bind, named_tensors, views_in, weights_in
 from multilayer.runs.checkpoint import write_checkpoint
-from multilayer.training.epoch_callback import Callback, Record, Values
+from multilayer.training.components import make_optimizer, with_lr
+from multilayer.training.epoch_callback import Callback, Choice, Record, Values
 from multilayer.training.event_file import EventFile
 from multilayer.training.predictor import Predictor
 
@@ -38,6 +41,7 @@ class StackRecord(Record):
     is_resumed = False
     n_processes = 1
     writes_files = True
+    shows_progress = False  # a stack has one progress bar for all
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class StackRecord(Record):
         self.stack, self.group, self.members = stack, group, members
         self.metrics = metrics
         self.log_every_n_steps: int = stack.log_every
+        self.device = stack.device
 
     def of(self, k: int) -> "StackRecord":
         """The record of one run."""
@@ -70,7 +75,8 @@ class StackRecord(Record):
     @property
     def seconds(self) -> Values:  # type: ignore[override]
         """Since the first epoch began."""
-        return np.array([self.stack.now() - each.started for each in self.members])
+        now = self.stack.now()
+        return np.array([now - (each.started or now) for each in self.members])
 
     @property
     def measured(self) -> dict[str, Values]:  # type: ignore[override]
@@ -103,7 +109,13 @@ class StackRecord(Record):
         """What all members share, in the order of the first one."""
         return self.members[0].data
 
-    def agree(self, choice: bool) -> bool:
+    @property
+    def trainer_config(self) -> dict[str, Any]:  # type: ignore[override]
+        """That of the first member."""
+        config: dict[str, Any] = self.members[0].config["trainer"]
+        return config
+
+    def agree(self, choice: Choice) -> Choice:
         """The choice."""
         return choice
 
@@ -172,6 +184,27 @@ class StackRecord(Record):
         finally:
             predictor.train()
             bind(predictor, before)
+
+    # The optimizer --------------------------------------------------------------------------
+
+    def optimizer(self, k: int = 0) -> Optimizer:
+        """That of the member's schedule."""
+        return self.members[k].schedule.optimizer
+
+    def make_optimizer(
+        self, parameters: Iterable[Tensor], *, k: int = 0, **arguments: Any
+    ) -> Optimizer:
+        """By the member's config."""
+        optimizer: Optimizer = make_optimizer(self.members[k].config)(parameters, **arguments)
+        return optimizer
+
+    def use_lr(self, lr: float, k: int = 0) -> None:
+        """Give the member a schedule of its own, which the stack asks before each step."""
+        member = self.members[k]
+        member.config = with_lr(member.config, lr)
+        member.schedule = Schedule(member.config, member.n_steps)
+        metadata = member.predictor.metadata
+        metadata["config"] = with_lr(metadata["config"], lr)
 
     # Actions --------------------------------------------------------------------------------
 

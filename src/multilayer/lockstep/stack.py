@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from multilayer.stacking.step import Step
 from multilayer.training.epoch_callback import Values
 from multilayer.training.epoch_outputs import prefix_names, weighted_mean
 from multilayer.training.instantiate import resolve_target
+from multilayer.training.runtime import autocast_of
 from multilayer.training.steps import limited_batches
 
 log = logging.getLogger(__name__)
@@ -153,9 +153,8 @@ class Stack:
 
     def _begin(self, members: Sequence[Member]) -> None:
         """Call the first hook of members that have got their slots."""
-        now, schedules = perf_counter(), dict[str, Schedule]()
+        schedules: dict[str, Schedule] = {}
         for member in members:
-            member.started = now
             member.schedule = schedules.setdefault(member.schedule.key, member.schedule)
             self.log.begin(member)
             member.manifest |= {"members": len(self.members()), "stack": self.name}
@@ -166,6 +165,7 @@ class Stack:
                 self.groups.append(group)
             else:
                 same.append(group)
+        self.shared_until = perf_counter()
 
     def leave(self, leaving: Sequence[Member]) -> list[Metrics]:
         """End members: their last hook is called, and their networks are evaluated.
@@ -236,6 +236,8 @@ class Stack:
         self.shared_until = perf_counter()
         self.in_epoch, self.ends_epoch = 1, False
         for member in self.members():
+            if member.epoch == 0:
+                member.started = self.shared_until
             member.lr = float(member.schedule.group["lr"])
         for group in self.groups:
             group.measured = {}
@@ -276,18 +278,12 @@ class Stack:
                 numbers.to(self.device, slots.block.weights.dtype),
                 self._keys(slots, n),
             )
-            with self._autocast():
+            with autocast_of(self.precision, self.device):
                 losses, outputs = self.runner.run(
                     slots.block, inputs, self._n_steps_left(rows.shape[2])
                 )
             slots.losses.append(losses)
             self._keep_outputs(slots, first, outputs.transpose(0, 1))
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        """What Lightning runs network and loss in."""
-        if self.precision == "bf16-mixed":
-            return torch.autocast(self.device.type, torch.bfloat16)
-        return nullcontext()
 
     def _keep_outputs(self, slots: BlockSlots, first: int, outputs: Tensor) -> None:
         """Keep the outputs `(K, S, B, ...)` of minibatches from the first one on."""
@@ -383,7 +379,7 @@ class Stack:
 
     def _validate(self, slots: BlockSlots) -> dict[str, Tensor]:
         """The loss and metrics of the validation rows, `(K,)` each."""
-        with self._autocast():
+        with autocast_of(self.precision, self.device):
             return self._metrics(slots.block, self.validation)
 
     def _log_steps(self, slots: BlockSlots) -> None:

@@ -1,22 +1,24 @@
 """The callback that finds a learning rate before a fit, which then uses it."""
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
 import numpy as np
-import pytorch_lightning as pl
-from pytorch_lightning.utilities.seed import isolate_rng
+import torch
 from rich.console import Console
+from torch.optim import Optimizer
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import write_text
-from multilayer.data import Dataset
 from multilayer.data.dataset import overridden_loader
 from multilayer.lr_sweep.analysis import LearningRateResult, analyze_ramps, analyze_sweep
 from multilayer.lr_sweep.plot import draw
@@ -25,10 +27,9 @@ from multilayer.lr_sweep.trials import TrialSpec, make_trials
 from multilayer.plotting.style import save_figure
 from multilayer.runs.console import progress_bar
 from multilayer.runs.folder import RunFolder
+from multilayer.training.components import with_lr
 from multilayer.training.epoch_callback import EpochCallback, Record
-from multilayer.training.lightning_adapter import LightningRecord, require_supervised
-from multilayer.training.module import SupervisedModule
-from multilayer.training.runtime import ready_memory
+from multilayer.training.runtime import autocast_of, ready_memory
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ _METHODS = ("training_step", "step", "output", "configure_optimizers", "optimize
 
 _RANGE_TEST_STEPS = 200
 
-_PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+_PRECISIONS = ("32-true", "32", "16-mixed", "bf16-mixed")
 
 
 @dataclass(kw_only=True, eq=False)
@@ -68,7 +69,6 @@ class LearningRateSweep(EpochCallback):
     """
 
     STATE = (("suggested", "suggested"),)
-    needs_trainer = True
 
     folder: str | Path
     method: Literal["sweep", "range"] = "sweep"
@@ -117,16 +117,13 @@ class LearningRateSweep(EpochCallback):
             UserError: where trials would not be the beginning of the real training, where the
                 optimizer takes no `lr`, and where every rate diverges.
         """
-        assert isinstance(record, LightningRecord), "the sweep sets the optimizer of a trainer"
-        trainer = record.trainer
-        module, data = require_supervised(trainer, record.module)
-        _check_supported(trainer, module, data)
+        _check_supported(record)
         start = perf_counter()
         if record.is_resumed:
             log.info("lr_sweep: skipped, since the run is resumed; its config has the rate")
         else:
-            self.suggested = self._find_on_rank_zero(record, module, data)
-            self.apply_lr(trainer, module, self.suggested)
+            self.suggested = self._find_on_rank_zero(record)
+            self.apply_lr(record, self.suggested)
         self.seconds_apart = perf_counter() - start
         self.entries["lr_sweep_seconds"] = round(self.seconds_apart, 3)
 
@@ -134,31 +131,26 @@ class LearningRateSweep(EpochCallback):
         """What the manifest says of the sweep."""
         return self.entries
 
-    def _find_on_rank_zero(
-        self, record: LightningRecord, module: SupervisedModule, data: Dataset
-    ) -> float:
+    def _find_on_rank_zero(self, record: Record) -> float:
         """Find the rate in the first of several processes, and send it to the others."""
-        trainer = record.trainer
         found: float | str = ""
-        if trainer.is_global_zero:
+        if record.writes_files:
             try:
-                result = self.find(trainer, module, data)
+                result = self.find(record)
                 self.write_outputs(record, result)
                 found = result.suggested
             except UserError as error:
                 found = str(error)
-        found = trainer.strategy.broadcast(found)
+        found = record.agree(found)
         if isinstance(found, str):
             raise UserError(found)
         return found
 
-    def find(
-        self, trainer: pl.Trainer, module: SupervisedModule, data: Dataset
-    ) -> LearningRateResult:
-        """Run the trials and analyze them; the module is left as it is."""
+    def find(self, record: Record) -> LearningRateResult:
+        """Run the trials and analyze them; the run is left as it is."""
         start, is_sweep = perf_counter(), self.method == "sweep"
         options: Any = {"compile": self.compile, "num_threads": self.num_threads}
-        spec, n_rates = TrialSpec.of(trainer, data, **options), self.n_rates
+        data, spec, n_rates = record.data, TrialSpec.of(record, **options), self.n_rates
         if is_sweep:
             spec = spec.shortened(self.fraction, self.max_steps)
         else:
@@ -167,17 +159,19 @@ class LearningRateSweep(EpochCallback):
         n_trials = self.n_seeds * (n_rates if is_sweep else 1)
         log.info(f"lr_sweep: {n_trials} short trainings of {spec.n_steps} steps each")
         result: LearningRateResult
-        console, shown = Console(stderr=True, markup=False), bool(trainer.progress_bar_callback)
-        progress = progress_bar("learning rates", console, shown=shown)
-        with isolate_rng(), ready_memory(), progress as bar, _autocast_of(trainer):
+        console = Console(stderr=True, markup=False)
+        progress = progress_bar("learning rates", console, shown=record.shows_progress)
+        with _random_numbers_kept(record.device), ready_memory(), progress as bar:
             track = partial(bar.track, task_id=bar.add_task("", total=n_trials, words=""))
-            first = rates if is_sweep else rates[:1]
-            trials = make_trials(module, data, first, self.n_seeds, spec.features.device)
-            if is_sweep:
-                result = analyze_sweep(rates, track(run_trials(trials, spec, data), n_trials))
-            else:
-                ramps = [run_ramp(trial, spec, rates) for trial in track(trials)]
-                result = analyze_ramps(rates, ramps)
+            with record.inspect() as predictor:
+                first = rates if is_sweep else rates[:1]
+                trials = make_trials(predictor, data, first, self.n_seeds, spec.features.device)
+            with autocast_of(record.trainer_config["precision"], record.device):
+                if is_sweep:
+                    result = analyze_sweep(rates, track(run_trials(trials, spec, data), n_trials))
+                else:
+                    ramps = [run_ramp(trial, spec, rates) for trial in track(trials)]
+                    result = analyze_ramps(rates, ramps)
         for line in (*result.describe(), f"took {perf_counter() - start:.1f} s"):
             log.info(f"lr_sweep: {line}")
         return result
@@ -191,27 +185,24 @@ class LearningRateSweep(EpochCallback):
         save_figure(figure, self.run.path / "figures" / "lr_sweep.png")
         record.log_image("lr_sweep", figure, step=0)
 
-    def apply_lr(self, trainer: pl.Trainer, module: SupervisedModule, lr: float) -> None:
+    def apply_lr(self, record: Record, lr: float) -> None:
         """Train with a learning rate, and record it where the run's config is kept.
 
         Raises:
             UserError: where the rate would change nothing.
         """
-        before = _rates_of(trainer)
-        make: Any = module.make_optimizer
-        module.make_optimizer = partial(make, lr=lr)
-        trainer.strategy.setup_optimizers(trainer)
-        default = trainer.optimizers[0].defaults["lr"]
-        if default != lr or (_rates_of(trainer) == before and lr not in before):
+        before = _rates_of(record.optimizer())
+        record.use_lr(lr)
+        optimizer = record.optimizer()
+        is_same = _rates_of(optimizer) == before and lr not in before
+        if optimizer.defaults["lr"] != lr or is_same:
             raise UserError(
                 f"callbacks.lr_sweep: the rate {lr:.2g} has no effect, because the schedule has a "
                 "rate of its own; leave that out, or the sweep"
             )
-        if "config" in module.metadata:
-            module.metadata["config"] = _with_lr(module.metadata["config"], lr)
-            if trainer.is_global_zero and self.run.config_file.exists():
-                config = _with_lr(self.run.read_config(), lr)
-                self.entries["config_hash"] = self.run.write_config(config)
+        if record.writes_files and self.run.config_file.exists():
+            config = with_lr(self.run.read_config(), lr)
+            self.entries["config_hash"] = self.run.write_config(config)
 
 
 def _is_count(value: Any, least: int) -> bool:
@@ -219,38 +210,43 @@ def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and value >= least
 
 
-def _check_supported(trainer: pl.Trainer, module: SupervisedModule, data: Dataset) -> None:
+def _check_supported(record: Record) -> None:
     """Raise `UserError` where a trial would not be the beginning of the real training."""
-    kind, base = type(module), SupervisedModule
-    changed = [each for each in _METHODS if getattr(kind, each) is not getattr(base, each)]
-    own_step, own_loader = next(iter(changed), None), overridden_loader(type(data))
+    config, own_loader = record.trainer_config, overridden_loader(type(record.data))
+    with record.inspect() as predictor:
+        kind = type(predictor)
+    own_step = _overridden_step(kind)
     if own_step or own_loader:
-        owner = (kind if own_step else type(data)).__name__
+        owner = (kind if own_step else type(record.data)).__name__
         problem = f"{owner} has a {own_step or own_loader} of its own, which it does not know"
-    elif trainer.gradient_clip_algorithm == "value":
+    elif config.get("gradient_clip_algorithm") == "value":
         problem = "it clips gradients by their norm, and not by value"
-    elif trainer.precision not in _PRECISIONS:
-        problem = f"it does not know the precision {trainer.precision}"
+    elif str(config["precision"]) not in _PRECISIONS:
+        problem = f"it does not know the precision {config['precision']}"
     else:
         return
     raise UserError(f"callbacks.lr_sweep: {problem}; give a rate without it, as optimizer.lr=0.001")
 
 
-def _rates_of(trainer: pl.Trainer) -> list[float]:
+def _overridden_step(kind: type) -> str | None:
+    """The method by which a class of the user's own trains otherwise than ours, if it has one."""
+    own = takewhile(lambda each: not each.__module__.startswith("multilayer."), kind.__mro__)
+    return next((name for each in own for name in vars(each) if name in _METHODS), None)
+
+
+def _rates_of(optimizer: Optimizer) -> list[float]:
     """The optimizer's learning rate, and every other rate that its schedule has recorded."""
     names = ("lr", "initial_lr", "max_lr", "min_lr")
-    groups = trainer.optimizers[0].param_groups
-    return [group[name] for group in groups for name in names if name in group]
+    return [group[name] for group in optimizer.param_groups for name in names if name in group]
 
 
-def _with_lr(config: dict[str, Any], lr: float) -> dict[str, Any]:
-    """A run's config with another learning rate."""
-    return config | {"optimizer": config["optimizer"] | {"lr": lr}}
-
-
-def _autocast_of(trainer: pl.Trainer) -> AbstractContextManager[None]:
-    """The context of a step of the fit; for float16, whose gradients need scaling, float32."""
-    if trainer.precision == "16-mixed":
-        return nullcontext()
-    context: AbstractContextManager[None] = trainer.precision_plugin.forward_context()
-    return context
+@contextmanager
+def _random_numbers_kept(device: torch.device) -> Iterator[None]:
+    """Within it random numbers are drawn; what comes after it draws those that it would have."""
+    states = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        np.random.set_state(states[0])
+        random.setstate(states[1])

@@ -30,7 +30,7 @@ _MAX_ROWS_PER_STEP = 2**18
 
 
 def run_trials(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> Iterator[TrialLosses]:
-    """Train the trials, stacked if possible; their modules are left as they are.
+    """Train the trials, stacked if possible; their networks are left as they are.
 
     Args:
         trials: of a rate and a seed each.
@@ -40,7 +40,7 @@ def run_trials(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> Itera
     Yields:
         The losses of each trial.
     """
-    reason = _why_sequential(trials, data)
+    reason = _why_sequential(trials, spec, data)
     if reason is None:
         return _run_stacked(trials, spec)
     log.info(
@@ -50,17 +50,17 @@ def run_trials(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> Itera
     return _run_sequential(trials, spec)
 
 
-def _why_sequential(trials: Sequence[Trial], data: Dataset) -> str | None:
+def _why_sequential(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> str | None:
     """Why the networks cannot be a stack; None where they can."""
-    optimizer = type(trials[0].make_optimizer())
+    optimizer = type(spec.optimizer_of(trials[0]))
     if optimizer not in STACKED:
         return f"{optimizer.__name__} has no stacked form"
-    modules = list(dict.fromkeys(trial.module for trial in trials))  # one for each seed
-    _, difference = group_compatible(modules)
+    predictors = list(dict.fromkeys(trial.predictor for trial in trials))  # one for each seed
+    _, difference = group_compatible(predictors)
     if difference:
         return f"the networks of the seeds differ in {difference}"
     try:
-        check_stackable(modules, data)
+        check_stackable(predictors, data)
     except CannotStackError as error:
         return str(error)
     return None
@@ -71,8 +71,8 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
 
     All trials of a block take each step together.
     """
-    model = StackedModel([trial.module for trial in trials])
-    optimizers = [trial.make_optimizer() for trial in trials]
+    model = StackedModel([trial.predictor for trial in trials])
+    optimizers = list(map(spec.optimizer_of, trials))
     optimizer = stack_optimizer(type(optimizers[0]), list(map(group_of, optimizers)))
     names = optimizer.coefficient_names() + ("clip",) * (spec.max_norm is not None)
     step = Step(model, optimizer, names)
@@ -96,9 +96,9 @@ def _run_block(
     n_steps_left: int,
 ) -> list[TrialLosses]:
     """The losses of the trials of a block, which are these members of the stack."""
-    groups = [group_of(trial.make_optimizer()) for trial in trials]
-    modules = [trial.module for trial in trials]
-    block = make_block(step.model, modules, members, step.optimizer, groups)
+    groups = [group_of(spec.optimizer_of(trial)) for trial in trials]
+    predictors = [trial.predictor for trial in trials]
+    block = make_block(step.model, predictors, members, step.optimizer, groups)
     generators = [key_generator(trial.seed) for trial in trials]
     clips = None if spec.max_norm is None else [spec.max_norm] * len(trials)
     device = spec.features.device
@@ -144,15 +144,15 @@ def _equal_parts(n: int, max_size: int) -> list[list[int]]:
 def _run_sequential(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLosses]:
     """Train copies of the trials one after the other, with autograd and torch's own optimizer."""
     for trial in trials:
-        copied = replace(trial, module=deepcopy(trial.module))
-        module, take_step = copied.module, _stepper(copied, spec)
-        before = module.evaluate([spec.train])["loss"]
+        copied = replace(trial, predictor=deepcopy(trial.predictor))
+        predictor, take_step = copied.predictor, _stepper(copied, spec)
+        before = predictor.evaluate([spec.train])["loss"]
         is_alive, curve = True, []
         for (rows,) in spec.epochs([trial.seed]):
             losses = map(take_step, torch.split(rows, spec.batch_size))
             is_alive = is_alive and all(map(isfinite, losses))
-            curve.append(module.evaluate([spec.validation])["loss"] if is_alive else nan)
-        after = module.evaluate([spec.train])["loss"] if is_alive else nan
+            curve.append(predictor.evaluate([spec.validation])["loss"] if is_alive else nan)
+        after = predictor.evaluate([spec.train])["loss"] if is_alive else nan
         yield TrialLosses(before, after, curve)
 
 
@@ -174,17 +174,17 @@ def _stepper(trial: Trial, spec: TrialSpec) -> Callable[..., float]:
     for all its parameter groups; it returns the loss before the step.
     """
     torch.manual_seed(trial.seed)
-    module, optimizer = trial.module, trial.make_optimizer()
+    predictor, optimizer = trial.predictor, spec.optimizer_of(trial)
 
     def take_step(minibatch: Tensor, rate: float | None = None) -> float:
         rows = minibatch.to(spec.features.device)
-        loss = module.loss_of(module.output(spec.features[rows]), spec.target[rows])
+        loss = predictor.loss_of(predictor.output(spec.features[rows]), spec.target[rows])
         value = float(loss.detach())
         if isfinite(value):
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             if spec.max_norm is not None:
-                clip_grad_norm_(module.parameters(), spec.max_norm)
+                clip_grad_norm_(predictor.parameters(), spec.max_norm)
             if rate is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = rate

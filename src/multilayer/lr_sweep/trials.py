@@ -1,14 +1,13 @@
 """The short trainings of a learning-rate sweep: their rows, networks and optimizers."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.random import SeedSequence
 from torch import Tensor
@@ -20,7 +19,8 @@ from multilayer.data.batches import EpochShuffle, Minibatch
 from multilayer.data.split import Split
 from multilayer.stacking.compat import freeze_unused_parameters
 from multilayer.training.components import make_checked_network
-from multilayer.training.module import SupervisedModule
+from multilayer.training.epoch_callback import Record
+from multilayer.training.predictor import Predictor
 from multilayer.training.steps import limited_batches, planned_steps
 
 _MAX_ROWS_SCORED = 8192
@@ -31,6 +31,15 @@ _MAX_ROWS_SAMPLED = 2**18
 
 _MIN_STEPS = 20
 """Steps of a short training, unless the whole training has fewer."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One short training: a network, its learning rate, and the seed of its random numbers."""
+
+    predictor: Predictor
+    lr: float
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,7 @@ class TrialSpec:
         n_steps: optimizer steps of a trial.
         train: training rows whose loss is computed before and after.
         validation: validation rows whose loss is computed after each epoch.
+        make_optimizer: called with parameters and `lr`.
         max_norm: gradients are clipped to this norm; None for no clipping.
         compile: "auto", or whether to compile the step of a stack.
         num_threads: "auto", or the number of CPU threads of a stack.
@@ -59,48 +69,45 @@ class TrialSpec:
     n_steps: int
     train: Minibatch
     validation: Minibatch
+    make_optimizer: Callable[..., Optimizer]
     max_norm: float | None = None
     compile: bool | str = "auto"
     num_threads: int | str = "auto"
 
     @classmethod
-    def of(cls, trainer: pl.Trainer, data: Dataset, **options: Any) -> Self:
+    def of(cls, record: Record, **options: Any) -> Self:
         """The spec of a whole training that is about to begin.
 
         Minibatches of several processes or accumulation steps are one larger minibatch. Data that
         is streamed, or too large for the device, is represented by a sample.
 
         Args:
-            trainer: its limits and its device are the trials'.
-            data: set up.
+            record: of its beginning.
             options: `compile` and `num_threads`.
         """
-        device = trainer.strategy.root_device
+        data, device, limits = record.data, record.device, record.trainer_config
         features, target = data.on_device(device)
         rows = data.rows["train"]
         if data.batch_preprocessing is not None or features.device.type != device.type:
             features, target = data.split_tensors("train", _MAX_ROWS_SAMPLED)
             rows = torch.arange(len(target))
         batch_size = len(rows) if data.batch_size == "full" else min(data.batch_size, len(rows))
-        batch_size *= trainer.world_size
+        batch_size *= record.n_processes
         n_minibatches = ceil(len(rows) / batch_size)
         splits: tuple[Split, Split] = ("train", "validation")
         scored = [data.split_tensors(split, _MAX_ROWS_SCORED) for split in splits]
         train, validation = (Minibatch(*(each.to(device) for each in rows)) for rows in scored)
-        limits = {
-            key: getattr(trainer, key)
-            for key in ("limit_train_batches", "accumulate_grad_batches", "max_epochs", "max_steps")
-        }
         return cls(
             features.to(device),
             target.to(device),
             rows,
-            batch_size * trainer.accumulate_grad_batches,
+            batch_size * limits["accumulate_grad_batches"],
             min(len(rows), limited_batches(limits, n_minibatches) * batch_size),
             planned_steps(limits, n_minibatches),
             train,
             validation,
-            max_norm=trainer.gradient_clip_val,
+            record.make_optimizer,
+            max_norm=limits["gradient_clip_val"] or None,  # 0 does not clip
             **options,
         )
 
@@ -119,24 +126,14 @@ class TrialSpec:
         n_steps = min(self.n_steps, max_steps, max(_MIN_STEPS, round(fraction * self.n_steps)))
         return replace(self, n_steps=n_steps)
 
-
-@dataclass(frozen=True)
-class Trial:
-    """One short training: a network, its learning rate, and the seed of its random numbers."""
-
-    module: SupervisedModule
-    lr: float
-    seed: int
-
-    def make_optimizer(self) -> Optimizer:
-        """The module's optimizer, with the learning rate.
+    def optimizer_of(self, trial: Trial) -> Optimizer:
+        """The optimizer of a trial, with its learning rate.
 
         Raises:
             UserError: where the optimizer takes none.
         """
-        make: Any = self.module.make_optimizer
         try:
-            optimizer: Optimizer = make(self.module.network.parameters(), lr=self.lr)
+            optimizer = self.make_optimizer(trial.predictor.network.parameters(), lr=trial.lr)
         except TypeError as error:
             raise UserError(f"callbacks.lr_sweep: the optimizer must take lr: {error}") from error
         if isinstance(optimizer, LBFGS):
@@ -159,7 +156,7 @@ class TrialLosses(NamedTuple):
 
 
 def make_trials(
-    module: SupervisedModule,
+    predictor: Predictor,
     data: Dataset,
     rates: Sequence[float],
     n_seeds: int,
@@ -167,19 +164,18 @@ def make_trials(
 ) -> list[Trial]:
     """A trial for each learning rate and seed, the seeds of a rate side by side.
 
-    The trials of a seed share a module, a copy that has the module's weights for the first seed and
-    new ones for the others. Only a module that carries its config can be built again. All seeds of
-    any other have the same weights, and differ in the order of the rows and in dropout.
+    The trials of a seed share a copy of the predictor, with its weights for the first seed and new
+    ones for the others. Only one that carries its config can be built again. All seeds of any other
+    have the same weights, and differ in the order of the rows and in dropout.
     """
     seeds = _derived_seeds(data.shuffle_seed, n_seeds)
-    copies = [deepcopy(module) for _ in seeds]
-    if "config" in module.metadata:
+    copies = [deepcopy(predictor) for _ in seeds]
+    if "config" in predictor.metadata:
         for copied, seed in zip(copies[1:], seeds[1:], strict=True):
             for seed_library in (torch.manual_seed, np.random.seed, random.seed):
                 seed_library(seed)
-            config = module.metadata["config"]
+            config = predictor.metadata["config"]
             copied.network = make_checked_network(config, data.columns, data.preprocessing)
-            copied.network.train(module.network.training)
     copies = [copied.to(device).train() for copied in copies]
     freeze_unused_parameters(copies, data)
     pairs = list(zip(copies, seeds, strict=True))

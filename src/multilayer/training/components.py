@@ -202,6 +202,11 @@ def make_optimizer(config: Config) -> Any:
     return instantiate("optimizer", config["optimizer"], values)
 
 
+def with_lr(config: Config, lr: float) -> Config:
+    """The config with another learning rate of the optimizer."""
+    return config | {"optimizer": config["optimizer"] | {"lr": lr}}
+
+
 def stand_in_optimizer(config: Config, params: Sequence[Tensor] | None = None) -> Optimizer:
     """An optimizer of the configured class, with all its defaults, that takes no steps.
 

@@ -4,7 +4,7 @@ Nothing in here knows Lightning: `lightning_adapter` runs such callbacks in a `p
 Trainer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim import Optimizer
 
 from multilayer.core.errors import UserError
 
@@ -25,6 +26,8 @@ Values = NDArray[Any]
 """One value for each of K runs, `(K,)`."""
 
 Callback = TypeVar("Callback", bound="EpochCallback")
+
+Choice = TypeVar("Choice")
 
 
 class EpochCallback:
@@ -54,9 +57,6 @@ class EpochCallback:
     within_epochs: Literal["never", "streamed", "always"] = "never"
     """When `within_epoch` is called: "streamed" is for epochs whose rows are streamed, which may
     take hours."""
-
-    needs_trainer: ClassVar[bool] = False
-    """Whether it needs Lightning's Trainer, so that its run does not train in a stack."""
 
     seconds_apart: float = 0.0
     """The seconds of the fit in which the callback did something else than train the run."""
@@ -131,7 +131,10 @@ class Record(Protocol):
         log_every_n_steps: how often what is logged by step is logged.
         writes_files: whether files are to be written: in one only of several processes that train
             together.
+        shows_progress: whether the user is shown how far the run is.
         data: the data.
+        device: where the networks are trained.
+        trainer_config: how they are trained, by the names of Lightning's `Trainer`.
     """
 
     epoch: Values
@@ -146,7 +149,10 @@ class Record(Protocol):
     n_processes: int
     log_every_n_steps: int
     writes_files: bool
+    shows_progress: bool
     data: "Dataset"
+    device: torch.device
+    trainer_config: dict[str, Any]
 
     @property
     def n_runs(self) -> int:
@@ -170,7 +176,7 @@ class Record(Protocol):
             raise UserError(f"no metric {name!r} to monitor; logged are {known}")
         return metrics[name]
 
-    def agree(self, choice: bool) -> bool:
+    def agree(self, choice: Choice) -> Choice:
         """The choice of the first of several processes that train together, in all of them."""
 
     def find(self, kind: type[Callback]) -> Callback | None:
@@ -217,6 +223,28 @@ class Record(Protocol):
         Args:
             weights: weights `(K, ...)` for it to have; None for those in place.
             k: the run.
+        """
+
+    # The optimizer --------------------------------------------------------------------------
+
+    def optimizer(self, k: int = 0) -> Optimizer:
+        """The optimizer of run `k`; in a stack one that has its parameter group, and no steps."""
+
+    def make_optimizer(
+        self, parameters: Iterable[Tensor], *, k: int = 0, **arguments: Any
+    ) -> Optimizer:
+        """Another optimizer like that of run `k`, for other parameters.
+
+        Args:
+            parameters: what it changes.
+            k: the run.
+            arguments: instead of the run's.
+        """
+
+    def use_lr(self, lr: float, k: int = 0) -> None:
+        """Begin run `k` with another learning rate of its optimizer, and so in its schedule.
+
+        It is for `on_fit_start`; checkpoints have the rate in their config.
         """
 
     # Actions --------------------------------------------------------------------------------

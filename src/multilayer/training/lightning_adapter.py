@@ -1,7 +1,8 @@
 """Epoch callbacks in a Lightning Trainer: their adapters, and what they are told of the fit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from math import isnan, nan
 from pathlib import Path
 from time import perf_counter
@@ -12,17 +13,29 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.optim import Optimizer
 
 from multilayer.core.errors import UserError
 from multilayer.core.metric_names import NEEDED
 from multilayer.data import Dataset
 from multilayer.training.checkpoint_files import CheckpointFiles
 from multilayer.training.checks import check_averaging
+from multilayer.training.components import with_lr
 from multilayer.training.epoch import is_fitting, is_streamed, log_in_fit
-from multilayer.training.epoch_callback import Callback, EpochCallback, Record, Values
+from multilayer.training.epoch_callback import Callback, Choice, EpochCallback, Record, Values
 from multilayer.training.lightning_speedups import NoStepHooks
 from multilayer.training.module import SupervisedModule
 from multilayer.training.weights import copy_weights, holding
+
+_TRAINER_CONFIG = (
+    "limit_train_batches",
+    "accumulate_grad_batches",
+    "max_epochs",
+    "max_steps",
+    "precision",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+)
 
 
 def lightning_callbacks(*callbacks: Any) -> list[pl.Callback]:
@@ -212,6 +225,8 @@ class LightningRecord(Record):
         self.n_processes = trainer.world_size
         self.log_every_n_steps = trainer.log_every_n_steps  # type: ignore[attr-defined]
         self.writes_files = trainer.is_global_zero
+        self.shows_progress = trainer.progress_bar_callback is not None
+        self.device = trainer.strategy.root_device
         self.stop_reason: str | None = None
         self.final_weights: dict[str, Tensor] = {}
         self._started = 0.0
@@ -283,9 +298,14 @@ class LightningRecord(Record):
         """The trainer's; `UserError` where it is not one of multilayer's."""
         return require_supervised(self.trainer, self.module)[1]
 
-    def agree(self, choice: bool) -> bool:
+    @property
+    def trainer_config(self) -> dict[str, Any]:  # type: ignore[override]
+        """As the trainer's attributes say."""
+        return {name: getattr(self.trainer, name) for name in _TRAINER_CONFIG}
+
+    def agree(self, choice: Choice) -> Choice:
         """The first process's choice."""
-        return bool(self.trainer.strategy.broadcast(choice))
+        return self.trainer.strategy.broadcast(choice)
 
     def find(self, kind: type[Callback]) -> Callback | None:
         """The callback of a class in this fit, if there is one."""
@@ -305,6 +325,25 @@ class LightningRecord(Record):
         module, _ = require_supervised(self.trainer, self.module)
         with _unchanged(module), holding(module, weights):
             yield module
+
+    def optimizer(self, k: int = 0) -> Optimizer:
+        """The trainer's first one."""
+        return self.trainer.optimizers[0]
+
+    def make_optimizer(
+        self, parameters: Iterable[Tensor], *, k: int = 0, **arguments: Any
+    ) -> Optimizer:
+        """By the module's function for that."""
+        optimizer: Optimizer = self.module.make_optimizer(parameters, **arguments)
+        return optimizer
+
+    def use_lr(self, lr: float, k: int = 0) -> None:
+        """Have the trainer set up optimizer and schedule once more."""
+        self.module.make_optimizer = partial(self.module.make_optimizer, lr=lr)
+        self.trainer.strategy.setup_optimizers(self.trainer)
+        metadata = self.module.metadata
+        if "config" in metadata:
+            metadata["config"] = with_lr(metadata["config"], lr)
 
     def log_scalars(self, values: Mapping[str, Any], step: Values | None = None) -> None:
         """Log in every logger, and for whoever monitors."""

@@ -18,14 +18,9 @@ experiment_name run_name tracking_uri tags save_dir log_model prefix artifact_lo
 synchronous
 """
 
-_LEARNING_RATE_SWEEP = """
-folder method min_lr max_lr n_rates n_seeds fraction max_steps compile num_threads
-"""
-
 RECORDED: dict[str, list[str] | None] = {
     "multilayer.callbacks.NetworkSummary": None,
     "multilayer.callbacks.TrainingProgress": [],
-    "multilayer.lr_sweep.LearningRateSweep": _LEARNING_RATE_SWEEP.split(),
     "multilayer.training.TensorBoard": ["save_dir"],
     "pytorch_lightning.Trainer": _TRAINER.split(),
     "pytorch_lightning.loggers.CSVLogger": [

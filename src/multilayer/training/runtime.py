@@ -18,7 +18,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +142,15 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def autocast_of(precision: Any, device: torch.device) -> AbstractContextManager[Any]:
+    """What Lightning runs network and loss in for `bf16-mixed`; nothing for other precisions."""
+    import torch
+
+    if precision == "bf16-mixed":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
 
 
 def count_parameters(network: nn.Module) -> int:
