@@ -25,13 +25,13 @@ def test_a_benchmark_finds_all_that_it_imports(
 def test_the_benchmark_of_lockstep_trains_a_stack(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One epoch, and its validation, after which members may leave."""
+    """One epoch, and then another with its validation."""
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     benchmark = runpy.run_path(str(BENCHMARKS / "lockstep.py"))
-    stack = benchmark["make_stack"](benchmark["read_data"](), 2, choice=False)
+    stack = benchmark["make_stack"](benchmark["read_data"](), 2, compile_mode=False)
     benchmark["train_epoch"](stack)
-    stack.validate(*stack.validation_rows)
-    stack.end_validation()
+    stack.begin_epoch()
+    stack.train_epoch()
     stack.end_epoch()
-    assert stack.n_steps == 20
+    assert [member.step for member in stack.members()] == [40, 40]
