@@ -290,3 +290,22 @@ class Reveals(nn.Module):
         uses = (self.first, self.second, self.first)[: self.linear.out_features]
         masks = [use(torch.ones_like(x[:, :1])) for use in uses]
         return torch.cat(masks, dim=1) + 0 * self.linear(x)
+
+
+class Grows(nn.Module):
+    """Has an extra layer if there is dropout, else a spare one that nothing goes through."""
+
+    def __init__(self, n_features: int, n_outputs: int, dropout: float = 0) -> None:
+        super().__init__()
+        if dropout > 0.5 and torch.get_default_device().type != "meta":  # where it is checked
+            raise RuntimeError("no network today")
+        self.first = nn.Linear(n_features, n_outputs)
+        if dropout:
+            self.extra = nn.Linear(n_outputs, n_outputs)
+        else:
+            self.spare = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(B, n_features)` to `(B, n_outputs)`."""
+        x = self.first(x)
+        return self.extra(x) if hasattr(self, "extra") else x

@@ -53,7 +53,8 @@ class BestWeights(FollowsMetric):
         best_epoch: the best epoch, from 1 on, `(K,)`; 0 where there was none.
         best_step: the optimizer steps until then, `(K,)`.
         best_value: the metric there, `(K,)`.
-        weights: weights and buffers there, `(K, ...)`, by name; empty before the first.
+        weights: weights and buffers there, `(K, ...)`, by name; empty before the first. Those of
+            a run without a best epoch mean nothing.
 
     Raises:
         UserError: next to a callback whose averaged weights are never validated.
@@ -78,13 +79,14 @@ class BestWeights(FollowsMetric):
             record.keep_weights(self.weights, better)
 
     def on_fit_end(self, record: Record) -> None:
-        """Have the fit end with the best weights, if there were any."""
-        if self.weights:
-            record.end_with(self.weights)
+        """Have the fits end with the best weights that had any."""
+        if self.best_epoch.any():
+            record.end_with(self.weights, self.best_epoch > 0)
 
     def state_dict(self, k: int = 0) -> dict[str, Any]:
-        """The best epoch of run `k`, with its weights."""
-        return super().state_dict(k) | {"weights": {n: w[k] for n, w in self.weights.items()}}
+        """The best epoch of run `k`, with its weights, if there was one."""
+        kept = self.weights if self.best_epoch[k] else {}
+        return super().state_dict(k) | {"weights": {name: each[k] for name, each in kept.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any], k: int = 0) -> None:
         """Go on with the best epoch of the run that is resumed."""

@@ -67,7 +67,7 @@ class EarlyStopping(FollowsMetric):
         """Stop runs of which any loss is no longer a finite number."""
         for name, values in record.metrics.items():
             if name.endswith("/loss"):
-                for k in np.flatnonzero(~np.isfinite(values)):
+                for k in np.flatnonzero(~np.isfinite(values) & record.has(name)):
                     self.diverged[k] = True
                     reason = f"diverged: {name} is {values[k]} in epoch {record.epoch[k]}"
                     self.reasons[k] = reason

@@ -24,21 +24,24 @@ log = logging.getLogger(__name__)
 class CallbackGroup:
     """Members with their callbacks.
 
-    A callback with `PER_RUN` is one object for all of them; of any other each member has its own.
+    A callback of whose class `PER_RUN` is said is one object for all of them; of any other each
+    member has its own.
 
     Attributes:
         members: in the order of all arrays.
         callbacks: one for all members, or a list with one for each.
         metrics: the latest value of every metric, `(K,)` each.
+        known: the runs that have a value of it, `(K,)` bool each.
         measured: of those of this epoch, in which runs they were, `(K,)` bool each.
     """
 
     def __init__(self, member: Member) -> None:
         self.members = [member]
         self.callbacks: list[EpochCallback | list[EpochCallback]] = [
-            [each] if each.PER_RUN is None else each for each in member.callbacks
+            each if each.acts_for_all else [each] for each in member.callbacks
         ]
         self.metrics: dict[str, Values] = {}
+        self.known: dict[str, Values] = {}
         self.measured: dict[str, Values] = {}
         for callback in member.callbacks:
             callback.reset()
@@ -51,12 +54,20 @@ class CallbackGroup:
         """Call a hook of every callback.
 
         What a member's own callback raises becomes its `failure`, and its later ones are not
-        called.
+        called. An error of the user's or the disk's in one for all members is all of theirs.
         """
+        if not self.members:
+            return
         record = self.record(stack)
         for callback in self.callbacks:
             if isinstance(callback, EpochCallback):
-                getattr(callback, hook)(record, *arguments)
+                try:
+                    getattr(callback, hook)(record, *arguments)
+                except (UserError, OSError) as error:
+                    for member in self.members:
+                        failure = explain_write_error(error, member.run.path)
+                        member.failure = member.failure or failure
+                    return
                 continue
             for k, (member, own) in enumerate(zip(self.members, callback, strict=True)):
                 if member.failure is None:
@@ -74,8 +85,9 @@ class CallbackGroup:
         for name, own in values.items():
             latest = self.metrics.get(name, np.full(len(self.members), np.nan)).copy()
             measured = self.measured.get(name, np.zeros(len(self.members), bool)).copy()
-            latest[rows], measured[rows] = own, True
-            self.metrics[name], self.measured[name] = latest, measured
+            known = self.known.get(name, np.zeros(len(self.members), bool)).copy()
+            latest[rows], measured[rows], known[rows] = own, True, True
+            self.metrics[name], self.measured[name], self.known[name] = latest, measured, known
 
     def find(self, kind: type[Callback], members: Sequence[Member]) -> Callback | None:
         """The first callback of a class, with what it holds of these members."""
@@ -123,7 +135,7 @@ class CallbackGroup:
             selected(each, ks) if isinstance(each, EpochCallback) else [each[k] for k in ks]
             for each in self.callbacks
         ]
-        for values in ("metrics", "measured"):
+        for values in ("metrics", "known", "measured"):
             own = {name: each[list(ks)] for name, each in getattr(self, values).items()}
             setattr(chosen, values, own)
         return chosen
@@ -144,11 +156,14 @@ class CallbackGroup:
             else [*mine, *its]  # type: ignore[misc]
             for mine, its in zip(self.callbacks, other.callbacks, strict=True)
         ]
-        missing = np.full(len(other.members), np.nan)
-        self.metrics = {
-            name: np.concatenate([values, other.metrics.get(name, missing)])
-            for name, values in self.metrics.items()
-        }
+        for values, gap in (("metrics", np.nan), ("known", False)):
+            own, its = getattr(self, values), getattr(other, values)
+            gaps = [np.full(size, gap) for size in sizes]
+            both = {
+                name: np.concatenate([own.get(name, gaps[0]), its.get(name, gaps[1])])
+                for name in {**own, **its}
+            }
+            setattr(self, values, both)
         self.measured = {}
         self.members = [*self.members, *other.members]
 
@@ -216,11 +231,16 @@ def _joined(callback: EpochCallback, other: EpochCallback, sizes: tuple[int, int
 def _with_gaps(
     mine: Mapping[str, Tensor], its: Mapping[str, Tensor], key: str, sizes: tuple[int, int]
 ) -> Tensor:
-    """The tensors `(K, ...)` of both under a name, zeros where one has none."""
-    parts = []
-    for own, others, n in ((mine, its, sizes[0]), (its, mine, sizes[1])):
-        parts.append(own[key] if key in own else others[key].new_zeros(n, *others[key].shape[1:]))
-    return torch.cat(parts)
+    """The tensors `(K, ...)` of both under a name; one that has none gets the first of the other.
+
+    What all runs share, such as their preprocessing, is then theirs.
+    """
+    first = (mine if key in mine else its)[key][:1]
+    parts = (
+        own.get(key, first.expand(n, *first.shape[1:]))
+        for own, n in zip((mine, its), sizes, strict=True)
+    )
+    return torch.cat([*parts])
 
 
 def _are_equal(mine: Any, its: Any) -> bool:

@@ -44,7 +44,7 @@ _PER_MEMBER_KEYS = {
 _REQUIRED_TRAINER = {
     "devices": (1,),
     "strategy": ("auto",),
-    "precision": ("32-true", "32", 32, "bf16-mixed", "64-true", "64", 64),
+    "precision": ("32-true", "32", 32, "bf16-mixed", "64-true"),
     "max_steps": (-1,),
     "max_time": (None,),
     "accumulate_grad_batches": (1,),
@@ -281,7 +281,8 @@ def _members_that_fit(config: Config, data: Dataset) -> int:
     # the outputs of an epoch, and the order of its rows.
     numbers = 6 * n_weights + n_rows * (columns.n_outputs + 4)
     free = free_memory(choose_device(config["trainer"]["accelerator"]))
-    return max(1, int(_SHARE_OF_MEMORY * free / (4 * numbers)))
+    size = 8 if config["trainer"]["precision"] == "64-true" else 4
+    return max(1, int(_SHARE_OF_MEMORY * free / (size * numbers)))
 
 
 def stacks_in_words(sizes: Sequence[int]) -> str:

@@ -35,7 +35,7 @@ class StackRecord(Record):
         stack: the stack.
         group: the members, with their callbacks.
         members: those of the group that the record is of.
-        metrics: the latest values, `(K,)` each.
+        metrics: the latest values, `(K,)` each; NaN where a run has none.
     """
 
     is_resumed = False
@@ -57,7 +57,9 @@ class StackRecord(Record):
 
     def of(self, k: int) -> "StackRecord":
         """The record of one run."""
-        metrics = {name: values[k : k + 1] for name, values in self.metrics.items()}
+        metrics = {
+            name: values[k : k + 1] for name, values in self.metrics.items() if self.has(name)[k]
+        }
         return StackRecord(self.stack, self.group, self.members[k : k + 1], metrics)
 
     # What is known --------------------------------------------------------------------------
@@ -83,10 +85,16 @@ class StackRecord(Record):
         """Those of this epoch's validation, and what callbacks have logged in it."""
         rows = self.group.rows(self.members)
         found = {name: measured[rows] for name, measured in self.group.measured.items()}
+        found = {name: measured for name, measured in found.items() if measured.any()}
         for name in found:
             if NEEDED.keys() & name.split("/"):
                 found[name] = found[name] & ~np.isnan(self.metrics[name])
         return {name: measured for name, measured in found.items() if measured.any()}
+
+    def has(self, name: str) -> Values:
+        """Those of which it was measured."""
+        missing = np.zeros(len(self.group.members), bool)
+        return self.group.known.get(name, missing)[self.group.rows(self.members)]
 
     @property
     def rates(self) -> dict[str, Values]:  # type: ignore[override]
@@ -232,10 +240,11 @@ class StackRecord(Record):
             if at_once:
                 member.min_epochs = 0
 
-    def end_with(self, weights: Mapping[str, Tensor]) -> None:
+    def end_with(self, weights: Mapping[str, Tensor], runs: Values | None = None) -> None:
         """Copy them into the slots of members that leave."""
         for slots, rows, ks in self._slots():
-            to, of = torch.from_numpy(ks), torch.from_numpy(rows)
+            chosen = np.ones(len(rows), bool) if runs is None else runs[rows]
+            to, of = torch.from_numpy(ks[chosen]), torch.from_numpy(rows[chosen])
             views = views_in(slots.block, self.stack.step.layout)
             for name, value in weights.items():
                 if name in views:

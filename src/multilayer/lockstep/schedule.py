@@ -30,7 +30,7 @@ class Schedule:
         optimizer: one of torch's, which takes no steps.
         scheduler: one of torch's, over it.
         moves: what moves it: every "step" or "epoch", or a "metric".
-        key: equal for runs whose schedules are, as long as no metric moves them.
+        key: equal for runs whose schedules are, unless a metric moves them.
         n_moved: how often it has moved.
     """
 
@@ -40,7 +40,7 @@ class Schedule:
         node = config["scheduler"]
         follows = isinstance(self.scheduler, ReduceLROnPlateau)
         self.moves: Moves = "metric" if follows else node["interval"]
-        self.key = json.dumps([config["optimizer"], node, n_steps, config if follows else None])
+        self.key = json.dumps([config["optimizer"], node, n_steps])
         self.n_moved = 0
         self.group = group_of(self.optimizer)
 
@@ -60,7 +60,7 @@ class Schedule:
             self._move()
 
     def follow(self, value: float) -> None:
-        """Show the metric that it follows, if it follows one."""
+        """Show the metric that it follows, if it follows one: that of one run, whose own it is."""
         if self.moves == "metric":
             self._move(value)
 

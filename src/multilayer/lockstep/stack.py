@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from time import perf_counter
 from typing import get_args
 
@@ -24,7 +25,8 @@ from multilayer.nn.metrics import metrics_of
 from multilayer.runs.folder import Metrics
 from multilayer.stacking.block import Block, make_block
 from multilayer.stacking.chunks import chunk_rows, epoch_chunks
-from multilayer.stacking.dropout import draw_keys
+from multilayer.stacking.dropout import HashedDropout, draw_keys
+from multilayer.stacking.layers import LAYER_CONVERSIONS
 from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import stack_optimizer
 from multilayer.stacking.runner import StepRunner
@@ -32,10 +34,15 @@ from multilayer.stacking.step import Step
 from multilayer.training.epoch_callback import Values
 from multilayer.training.epoch_outputs import prefix_names, weighted_mean
 from multilayer.training.instantiate import resolve_target
+from multilayer.training.predictor import Predictor
 from multilayer.training.runtime import autocast_of
 from multilayer.training.steps import limited_batches
 
 log = logging.getLogger(__name__)
+
+_DROPOUTS = tuple(
+    kind for kind, other in LAYER_CONVERSIONS.items() if issubclass(other, HashedDropout)
+)
 
 
 class Stack:
@@ -93,6 +100,7 @@ class Stack:
         self.measured: dict[str, Values] = {}
 
         self.model = StackedModel([each.predictor.to(self.device) for each in members])
+        self.pattern = _pattern_of(self.model, first.predictor)
         kind = resolve_target("optimizer", first.config["optimizer"]["_target_"])
         self.optimizer = stack_optimizer(kind, [each.schedule.group for each in members])
         self.clips = bool(trainer["gradient_clip_val"])
@@ -141,21 +149,31 @@ class Stack:
     def join(self, member: Member) -> None:
         """Take in a member whose network is like the others', in a free slot."""
         member.predictor.to(self.device)
-        block = self._make_block(StackedModel([member.predictor]), [member], [0])
+        self.n_epochs_waiting -= member.max_epochs
+        block = self._make_block(StackedModel([self.pattern, member.predictor]), [member], [1])
         slots = next(each for each in self.slots if each.free())
         slots.take(slots.free()[0], member, block, 0)
         self._begin([member])
 
     def takes(self, member: Member) -> bool:
-        """Whether an optimizer's term that the stack leaves out is not needed for a member."""
-        group = member.schedule.group
-        return all(group.get(name, 0) == 0 for name in self.optimizer.unused_terms)
+        """Whether a member needs nothing that the stack leaves out, since nobody needed it.
+
+        That is a term of the optimizer, or a layer of dropout.
+        """
+        group, layers = member.schedule.group, dict(member.predictor.named_modules())
+        needed = [group.get(name, 0) for name in self.optimizer.unused_terms]
+        for name, layer in self.pattern.named_modules():
+            if isinstance(layer, _DROPOUTS) and not layer.p:
+                needed.append(getattr(layers.get(name), "p", 0))
+        return not any(needed)
 
     def _begin(self, members: Sequence[Member]) -> None:
         """Call the first hook of members that have got their slots."""
         schedules: dict[str, Schedule] = {}
         for member in members:
-            member.schedule = schedules.setdefault(member.schedule.key, member.schedule)
+            if member.schedule.moves != "metric":
+                member.schedule = schedules.setdefault(member.schedule.key, member.schedule)
+            member.lr = float(member.schedule.group["lr"])
             self.log.begin(member)
             member.manifest |= {"members": len(self.members()), "stack": self.name}
         for group in group_members(members):
@@ -205,11 +223,15 @@ class Stack:
     def fail(self, error: BaseException) -> None:
         """Have the callbacks of all members save what there is, after an error or an interrupt."""
         self._count_steps()
+        schedules = dict[tuple[str, int], Schedule]()
         for member in self.members():
             # A schedule moves before a call, within which an error may have come.
             if member.schedule.moves == "step" and member.schedule.n_moved != member.step:
-                member.schedule = Schedule(member.config, member.n_steps)
-                member.schedule.advance(member.step)
+                key = member.schedule.key, member.step
+                if key not in schedules:
+                    schedules[key] = Schedule(member.config, member.n_steps)
+                    schedules[key].advance(member.step)
+                member.schedule = schedules[key]
         self.share_time()
         for group in self.groups:
             group.fail(self, error)
@@ -441,3 +463,12 @@ class Stack:
         )
         metrics = metrics_of(predictor.task, predictions, predictor.targets(target))
         return {"loss": weighted_mean(losses, weights), **metrics}
+
+
+def _pattern_of(model: StackedModel, first: Predictor) -> Predictor:
+    """A copy of a member's that has dropout where the stack has: next to it others have it too."""
+    pattern = deepcopy(first)
+    for name, layer in pattern.named_modules():
+        if isinstance(layer, _DROPOUTS):
+            vars(layer)["p"] = 0.5 * isinstance(model.get_submodule(name), HashedDropout)
+    return pattern

@@ -24,6 +24,7 @@ from multilayer.stacking.compat import (
     CannotStackError,
     check_stackable,
     difference,
+    freeze,
     freeze_unused_parameters,
     group_compatible,
 )
@@ -153,7 +154,9 @@ class _StackTraining:
     Attributes:
         members: those that it begins with.
         waiting: jobs that take the slots of members that end.
+        begun: those whose run folder was begun, which will all have an outcome.
         outcomes: how members have ended.
+        unused: the names of parameters that get no gradient.
         aside: jobs whose networks are not like the others': they train in a later stack.
     """
 
@@ -162,7 +165,9 @@ class _StackTraining:
     plan: StackPlan
     progress: SweepProgress
     hooks: Hooks
+    begun: list[Member] = field(default_factory=list)
     outcomes: dict[Member, Outcome] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
     aside: list[Job] = field(default_factory=list)
 
     def run(self) -> None:
@@ -170,7 +175,7 @@ class _StackTraining:
         stack: Stack | None = None
         with Writer[Member]() as writer:
             try:
-                freeze_unused_parameters(
+                self.unused = freeze_unused_parameters(
                     [member.predictor for member in self.members], self.plan.data
                 )
                 started = self._start(self.members, writer)
@@ -180,17 +185,22 @@ class _StackTraining:
             except BaseException as error:
                 self._fail(stack, writer, error)
                 if not isinstance(error, Exception):
-                    writer.finish()
+                    self._tell()
                     raise
             for member, raised in writer.finish().items():
                 self._note_failure(member, raised)
         if stack is not None and (reason := stack.runner.skip_reason()):
             self.progress.say(reason)
         self.waiting.extend(self.aside)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell how jobs have ended."""
         self.hooks.end([(member.job, outcome) for member, outcome in self.outcomes.items()])
 
     def _start(self, members: Sequence[Member], writer: Writer[Member]) -> list[Member]:
         """Write what is known of runs that begin; returns those of which that could be done."""
+        self.begun += members
         for member in members:
             self.hooks.begin(member.job)
             begin = partial(member.run.begin, member.config, member.manifest)
@@ -242,11 +252,12 @@ class _StackTraining:
             built = _build_next(self.waiting, self.plan, self.progress, self.hooks, n)
             if not built:
                 break
-            freeze_unused_parameters([member.predictor for member in built], self.plan.data)
+            for member in built:
+                freeze(member.predictor, self.unused)
             alike = [
                 member
                 for member in built
-                if stack.takes(member) and not difference(first, member.predictor)
+                if not difference(first, member.predictor) and stack.takes(member)
             ]
             self.aside += [member.job for member in built if member not in alike]
             for member in self._start(alike, stack.writer):
@@ -279,12 +290,16 @@ class _StackTraining:
 
     def _fail(self, stack: Stack | None, writer: Writer[Member], error: BaseException) -> None:
         """End all that still train with an error, and save what there is."""
-        members = stack.members() if stack else [m for m in self.members if m not in self.outcomes]
+        told = _in_words_of_memory(error, len(stack.members() if stack else self.members))
         if stack is not None:
-            stack.fail(error)
-        told = _in_words_of_memory(error, len(members))
+            try:
+                stack.fail(error)
+            except Exception as raised:  # a device that is lost fails again
+                log.error("after an error, not all could be saved", exc_info=raised)
         writer.finish()
-        for member in members:
+        for member in {**dict.fromkeys(self.members), **dict.fromkeys(self.begun)}:
+            if member in self.outcomes:
+                continue
             self._write_failure(member, told)
             if isinstance(told, Exception):
                 self.outcomes[member] = told

@@ -200,15 +200,25 @@ def _two_rows(data: "Dataset", device: torch.device) -> tuple[Tensor, Tensor]:
     return features.to(device), target.to(device)
 
 
-def freeze_unused_parameters(modules: Sequence["Predictor"], data: "Dataset") -> None:
-    """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it."""
+def freeze_unused_parameters(modules: Sequence["Predictor"], data: "Dataset") -> list[str]:
+    """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it.
+
+    Returns the names of what is frozen now.
+    """
     features, target = _two_rows(data, modules[0].device)
     own = deepcopy(modules[0]).train()
     own.loss_of(own.output(features), target).backward()  # type: ignore[no-untyped-call]
     unused = [name for name, each in own.named_parameters() if each.grad is None]
     for module in modules:
-        for name in unused:
-            module.get_parameter(name).requires_grad_(False)
+        freeze(module, unused)
+    return unused
+
+
+def freeze(module: nn.Module, names: Sequence[str]) -> None:
+    """Freeze the parameters of these names, as far as a module has them."""
+    for name, parameter in module.named_parameters():
+        if name in names:
+            parameter.requires_grad_(False)
 
 
 def compare(modules: Sequence["Predictor"], features: Tensor, target: Tensor) -> None:

@@ -43,7 +43,7 @@ class EpochCallback:
     PER_RUN: ClassVar[tuple[str, ...] | None] = None
     """The attributes with one element for each run: arrays, lists, or dicts of tensors `(K, ...)`.
     With them one instance acts for all runs of a stack that have equal callbacks; None makes one
-    for each run, whose K is 1."""
+    for each run, whose K is 1, and so does a subclass that does not say it again."""
 
     waits_for_validation: ClassVar[bool] = False
     """Whether the callback does nothing before the first validation."""
@@ -60,6 +60,11 @@ class EpochCallback:
 
     seconds_apart: float = 0.0
     """The seconds of the fit in which the callback did something else than train the run."""
+
+    @property
+    def acts_for_all(self) -> bool:
+        """Whether one instance acts for all runs; a subclass may count on K = 1."""
+        return vars(type(self)).get("PER_RUN") is not None
 
     @property
     def state_key(self) -> str:
@@ -176,6 +181,10 @@ class Record(Protocol):
             raise UserError(f"no metric {name!r} to monitor; logged are {known}")
         return metrics[name]
 
+    def has(self, name: str) -> Values:
+        """Which runs have a value of a metric, `(K,)` bool; that of the others is NaN."""
+        return np.full(self.n_runs, name in self.metrics)
+
     def agree(self, choice: Choice) -> Choice:
         """The choice of the first of several processes that train together, in all of them."""
 
@@ -273,8 +282,13 @@ class Record(Protocol):
             at_once: also before `trainer.min_epochs`.
         """
 
-    def end_with(self, weights: Mapping[str, Tensor]) -> None:
-        """Have the networks end with these weights `(K, ...)`, whatever other callbacks leave."""
+    def end_with(self, weights: Mapping[str, Tensor], runs: Values | None = None) -> None:
+        """Have networks end with these weights `(K, ...)`, whatever other callbacks leave.
+
+        Args:
+            weights: the weights.
+            runs: whose, `(K,)` bool; None for all.
+        """
 
     def submit(self, write: Callable[[], None], k: int = 0) -> None:
         """Write files of run `k`: at once, or in a stack by a thread while it trains on.

@@ -137,6 +137,8 @@ def _write(run: RunFolder, rows: Sequence[_Row]) -> None:
 
 def _columns_of(rows: Sequence[_Row]) -> dict[str, list[float | None]]:
     """The columns of a table by name; None where a row lacks a value."""
-    names = dict.fromkeys(chain(_FIRST_COLUMNS, *(names for names, _ in rows)))
-    by_name = [dict(zip(*row, strict=True)) for row in rows]
+    by_name = [
+        {name: value for name, value in zip(*row, strict=True) if value is not None} for row in rows
+    ]
+    names = dict.fromkeys(chain(_FIRST_COLUMNS, *by_name))  # other runs may have more
     return {name: [row.get(name) for row in by_name] for name in names}

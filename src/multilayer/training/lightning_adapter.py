@@ -367,9 +367,10 @@ class LightningRecord(Record):
         if at_once:
             self.trainer.fit_loop.min_epochs = 0
 
-    def end_with(self, weights: Mapping[str, Tensor]) -> None:
+    def end_with(self, weights: Mapping[str, Tensor], runs: Values | None = None) -> None:
         """Put them in place in the last hook of a fit."""
-        self.final_weights = {name: each[0] for name, each in weights.items()}
+        if runs is None or runs[0]:
+            self.final_weights = {name: each[0] for name, each in weights.items()}
 
     def save_checkpoint(
         self, path: Path, weights: Mapping[str, Tensor] | None = None, k: int = 0
