@@ -5,11 +5,13 @@ second to import: a stack has as many files as members, and most hold scalars al
 """
 
 import socket
+from collections import deque
 from collections.abc import Collection, Mapping
 from functools import cached_property
 from itertools import count
-from os import getpid
+from os import SEEK_END, getpid
 from pathlib import Path
+from threading import Lock
 from time import time
 from typing import Any
 
@@ -27,8 +29,9 @@ _numbers = count()
 class EventFile:
     """Collects events, and appends them to one file when asked to.
 
-    It also has the methods of `torch.utils.tensorboard.SummaryWriter`, which is imported if one
-    that is not defined here is called.
+    One thread may add events while another one writes them. It also has the methods of
+    `torch.utils.tensorboard.SummaryWriter`, which is imported if one that is not defined here is
+    called; to that class it is an `EventFileWriter` of TensorBoard's.
 
     Args:
         folder: where the file goes; it is made if it is missing.
@@ -36,7 +39,9 @@ class EventFile:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.events: list[Event] = [Event(wall_time=time(), file_version="brain.Event:2")]
+        self.events = deque([Event(wall_time=time(), file_version="brain.Event:2")])
+        self.others: dict[str, Any] = {}  # made by `SummaryWriter.add_scalars`
+        self.lock = Lock()
         name = f"events.out.tfevents.{int(time()):010d}.{socket.gethostname()}"
         self.path = self.folder / f"{name}.{getpid()}.{next(_numbers)}"
         self.exists = self.has_charts = False
@@ -59,46 +64,70 @@ class EventFile:
             self.add_summary(_layout(charts), 0, wall_time)
             self.has_charts = True
 
-    def add_scalar(self, tag: str, value: float, step: int) -> None:
-        """Add one scalar."""
-        self.add_summary(Summary(value=[Summary.Value(tag=tag, simple_value=value)]), step)
+    def add_scalar(
+        self,
+        tag: str,
+        scalar_value: Any,
+        global_step: int | None = None,
+        walltime: float | None = None,
+    ) -> None:
+        """Add one scalar, with the arguments of `SummaryWriter.add_scalar`."""
+        value = Summary.Value(tag=tag, simple_value=float(scalar_value))
+        self.add_summary(Summary(value=[value]), global_step, walltime)
 
     def add_summary(self, summary: Any, step: int | None, wall_time: float | None = None) -> None:
-        """Add an event; `SummaryWriter` calls this."""
+        """Add an event."""
         event = Event(summary=summary, wall_time=time() if wall_time is None else wall_time)
         if step is not None:
             event.step = int(step)
+        self.add_event(event)
+
+    def add_event(self, event: Event) -> None:
+        """Add an event that is complete."""
         self.events.append(event)
+
+    def get_logdir(self) -> str:
+        """The folder."""
+        return str(self.folder)
 
     def flush(self) -> None:
         """Append what was collected to the file; nothing is made again that was removed."""
-        events, self.events = self.events, []
-        if not self.exists:
-            self.folder.mkdir(exist_ok=True)
-        with self.path.open("ab" if self.exists else "xb") as file:
-            self.exists = True
-            records = RecordWriter(file)
-            for event in events:
-                records.write(event.SerializeToString())
+        with self.lock:
+            if not self.exists:
+                self.folder.mkdir(exist_ok=True)
+            with self.path.open("r+b" if self.exists else "xb") as file:
+                self.exists = True
+                file.seek(0, SEEK_END)
+                records = RecordWriter(file)
+                while self.events:
+                    records.write(self.events.popleft().SerializeToString())
+            for other in self.others.values():
+                other.flush()
+
+    def close(self) -> None:
+        """The same: the file is open only while it is written."""
+        self.flush()
 
     def __getattr__(self, name: str) -> Any:
-        """A method of `SummaryWriter`, for figures and histograms."""
-        if name.startswith("add_"):
-            return getattr(self._summary_writer, name)
-        raise AttributeError(name)
+        """A method of `SummaryWriter`, for figures, histograms and what else users add."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._summary_writer, name)
 
     @cached_property
     def _summary_writer(self) -> Any:
         """torch's writer, which adds its events to this file."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        events = self
+        from torch.utils.tensorboard import FileWriter, SummaryWriter
 
         class Writer(SummaryWriter):
-            def _get_file_writer(self) -> EventFile:  # all of its methods ask for it
-                return events
+            def _get_file_writer(self) -> Any:  # all of its methods ask for it
+                return file_writer
 
-        return Writer(str(self.folder))
+        file_writer = FileWriter.__new__(FileWriter)  # its constructor makes a file of its own
+        file_writer.event_writer = self
+        writer: Any = Writer(str(self.folder))
+        writer.file_writer, writer.all_writers = file_writer, self.others
+        return writer
 
 
 def charts_of(names: Collection[str]) -> dict[str, list[str | list[str]]]:
