@@ -66,7 +66,7 @@ class Figures(EpochCallback):
             return
         if self.logged_epoch != epoch:
             self._log(record)
-        if best and best.weights:
+        if best and best.best_epoch[0]:
             figures = self._draw(record, f"epoch {best.best_epoch[0]}, the best", best.weights)
         else:
             figures = self._draw(record, f"epoch {epoch}")

@@ -76,7 +76,7 @@ class Stack:
     ) -> None:
         first = members[0]
         trainer = first.config["trainer"]
-        self.name = name
+        self.name, self.n_members = name, len(members)
         self.writer, self.log = writer, ScalarLog(writer)
         self.device = choose_device(trainer["accelerator"])
         self.precision = str(trainer["precision"])
@@ -175,7 +175,7 @@ class Stack:
                 member.schedule = schedules.setdefault(member.schedule.key, member.schedule)
             member.lr = float(member.schedule.group["lr"])
             self.log.begin(member)
-            member.manifest |= {"members": len(self.members()), "stack": self.name}
+            member.manifest |= {"members": self.n_members, "stack": self.name}
         for group in group_members(members):
             group.call(self, "on_fit_start")
             same = next((each for each in self.groups if each.takes(group)), None)
