@@ -21,12 +21,12 @@ def runner_of(**options: Any) -> StepRunner:
 @pytest.mark.parametrize(
     ("work_of_step", "n_steps_left", "expected"),
     [
-        (0, 2_999, False),
-        (0, 3_000, True),
-        (20_000_000, 1_499, False),
-        (20_000_000, 1_500, True),
-        (100_000_000, 499, False),
-        (100_000_000, 500, True),
+        (0, 5_999, False),
+        (0, 6_000, True),
+        (20_000_000, 2_999, False),
+        (20_000_000, 3_000, True),
+        (100_000_000, 999, False),
+        (100_000_000, 1_000, True),
     ],
 )
 def test_a_step_is_compiled_by_the_work_ahead(

@@ -179,6 +179,9 @@ class Runs(Record):  # type: ignore[misc]
     def weights(self) -> dict[str, torch.Tensor]:
         return {"weight": torch.tensor(self.epoch, dtype=torch.float32)[:, None].expand(-1, 3)}
 
+    def end_with(self, weights: Any, runs: Any) -> None:
+        self.ended = weights, runs
+
     def stop(self, reason: str, *, k: int, at_once: bool = False) -> None:
         self.stopped[k] = reason
 
@@ -216,6 +219,27 @@ def test_k_runs_at_once_are_k_runs_by_themselves() -> None:
         other.load_state_dict(together.best.state_dict(k), k)
     assert torch.equal(other.weights["weight"], together.best.weights["weight"])
     assert other.best_value.tolist() == together.best.best_value.tolist()
+
+
+def test_a_run_without_a_best_epoch_keeps_its_last_weights() -> None:
+    """Though others of its stack have one: no weights of it end up in files, or in its network."""
+    best = BestWeights()
+    best.reset(2)
+    for epoch, loss in ((1, 0.5), (2, 0.4)):
+        best.on_validation_end(Runs(epoch, [np.inf, loss]))  # type: ignore[abstract]
+    record: Any = Runs(2, [np.inf, 0.4])  # type: ignore[abstract]
+    best.on_fit_end(record)
+    weights, runs = record.ended
+    assert runs.tolist() == [False, True]
+    assert weights["weight"][1].tolist() == [2.0] * 3
+    assert best.state_dict(0)["weights"] == {}
+    assert best.manifest_entries(0) == {"best_epoch": 0}
+    never: Any = Runs(2, [np.inf, np.inf])  # type: ignore[abstract]
+    alone = BestWeights()
+    alone.reset(2)
+    alone.on_validation_end(never)
+    alone.on_fit_end(never)
+    assert not hasattr(never, "ended")
 
 
 def test_callbacks_that_keep_and_stop_need_torch_alone() -> None:

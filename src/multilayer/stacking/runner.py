@@ -17,11 +17,11 @@ from multilayer.training.runtime import WITHOUT_TIMING, can_compile, n_threads_f
 
 log = logging.getLogger(__name__)
 
-# Compiling takes 2 s where torch's cache on the disk knows the graph and 6 to 10 s where not. It
-# saves 2 ms a step of Python and of small operations, and as much again where a step is so large
-# (measured on 2 CPU cores; see docs/guides/lockstep.md). It is estimated, not timed: whether a step
-# is compiled changes its last digits.
-STEPS_WORTH_COMPILING = 3_000
+# Compiling takes 3 s where torch's cache on the disk knows the graph and 8 to 28 s where not. It
+# saves 0.6 ms a step of one member, and as much again where a step is so large (measured on 2 CPU
+# cores; see docs/guides/lockstep.md). It is estimated, not timed: compiling changes the last
+# digits of a step.
+STEPS_WORTH_COMPILING = 6_000
 _WORK_THAT_DOUBLES_IT = 20_000_000
 
 # On the CPU one C++ function calls all kernels of a step: a third faster for a single member than
