@@ -2,6 +2,8 @@
 
 import json
 import math
+import random
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -213,6 +215,26 @@ def test_the_seconds_of_a_sweep_are_not_those_of_the_fit(
     assert table["seconds"].to_list() == [20.0]
 
 
+def test_an_interrupt_waits_for_one_sweep_alone(
+    jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for those of all members, each of which may take seconds."""
+    found = []
+
+    def interrupted(sweep: LearningRateSweep, record: Record) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        found.append(analyze_sweep([0.01, 0.1], [TrialLosses(1.0, 0.1, [0.1])] * 2))
+        return found[0]
+
+    monkeypatch.setattr(LearningRateSweep, "find", interrupted)
+    made = jobs(["data=iris", "callbacks=lr_sweep"], [["seed=0"], ["seed=1"]])
+    with pytest.raises(KeyboardInterrupt):
+        train_stacked(made)
+    assert len(found) == 1
+    for job in made:
+        assert json.loads((job.folder / "manifest.json").read_text())["status"] == "interrupted"
+
+
 def test_a_sweep_in_a_stack_does_not_import_lightning(tmp_path: Path) -> None:
     """As no stack does; the figure alone needs matplotlib."""
     words = [*QUICK, "callbacks=[default,lr_sweep]", *SMALL, "seed=0,1"]
@@ -221,7 +243,9 @@ import sys
 from multilayer.cli.main import main
 sys.argv = ["multilayer", "train", "-m", "hydra/launcher=lockstep", *{words}]
 main()
-heavy = ["pytorch_lightning", "lightning_fabric", "torchmetrics", "scipy", "sklearn"]
+heavy = [
+    "pytorch_lightning", "lightning_fabric", "torchmetrics", "scipy", "sklearn", "torch._dynamo"
+]
 print([name for name in heavy if name in sys.modules])
 """
     found = subprocess.run(
@@ -269,6 +293,36 @@ def fit(module: pl.LightningModule, data: Any, callback: Any, n_epochs: int = 2)
         accelerator="cpu",
     )
     trainer.fit(module, data)
+
+
+class Drawn(nn.Module):
+    """A network that keeps a number which no other has, so that seeds do not stack."""
+
+    def __init__(self, n_features: int, n_outputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(n_features, n_outputs)
+        self.scale = random.random()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) * self.scale  # type: ignore[no-any-return]
+
+
+def test_trials_one_after_the_other_are_the_same_with_both_engines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each member of a stack may have a network whose seeds do not stack."""
+    model = ["model=sequential", "~model._args_"]
+    model += ["model._target_=tests.lr_sweep.test_callback.Drawn"]
+    model += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
+    words = ["data=iris", "trainer.max_epochs=2", "callbacks=lr_sweep", *SMALL, *model]
+    tables = []
+    for engine in ("lightning", "lockstep"):
+        with caplog.at_level("INFO", "multilayer"):
+            run(tmp_path / engine, *words, f"engine={engine}")
+        assert "one after the other, because the networks of the seeds differ" in caplog.text
+        caplog.clear()
+        tables.append((tmp_path / engine / "lr_sweep.csv").read_text())
+    assert tables[0] == tables[1]
 
 
 def test_it_goes_with_modules_of_ones_own_code(tmp_path: Path) -> None:

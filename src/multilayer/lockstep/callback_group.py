@@ -11,6 +11,7 @@ from torch import Tensor
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
+from multilayer.lockstep.interrupts import raise_interrupts
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.record import StackRecord
 from multilayer.training.epoch_callback import Callback, EpochCallback, Values
@@ -72,6 +73,8 @@ class CallbackGroup:
             for k, (member, own) in enumerate(zip(self.members, callback, strict=True)):
                 if member.failure is None:
                     _guarded(member, getattr(own, hook), record.of(k), *arguments)
+                if hook == "on_fit_start":  # which may take long, and nobody is within an epoch
+                    raise_interrupts()
 
     def rows(self, members: Sequence[Member]) -> list[int]:
         """The places of members in all arrays."""

@@ -18,7 +18,7 @@ from multilayer.lockstep.member import Member
 from multilayer.lockstep.schedule import Schedule
 from multilayer.lockstep.slots import BlockSlots, bind, named_tensors, views_in, weights_in
 from multilayer.runs.checkpoint import write_checkpoint
-from multilayer.training.components import make_optimizer, with_lr
+from multilayer.training.components import stand_in_optimizer, with_lr
 from multilayer.training.epoch_callback import Callback, Choice, Record, Values
 from multilayer.training.event_file import EventFile
 from multilayer.training.predictor import Predictor
@@ -202,9 +202,10 @@ class StackRecord(Record):
     def make_optimizer(
         self, parameters: Iterable[Tensor], *, k: int = 0, **arguments: Any
     ) -> Optimizer:
-        """By the member's config."""
-        optimizer: Optimizer = make_optimizer(self.members[k].config)(parameters, **arguments)
-        return optimizer
+        """A stand-in, by the member's config."""
+        config = self.members[k].config
+        own = config | {"optimizer": config["optimizer"] | arguments}
+        return stand_in_optimizer(own, list(parameters))
 
     def use_lr(self, lr: float, k: int = 0) -> None:
         """Give the member a schedule of its own, which the stack asks before each step."""

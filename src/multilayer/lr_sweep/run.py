@@ -22,6 +22,7 @@ from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
 from multilayer.stacking.runner import StepRunner
 from multilayer.stacking.step import Step
+from multilayer.training.components import optimizer_class
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def run_trials(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> Itera
 
 def _why_sequential(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> str | None:
     """Why the networks cannot be a stack; None where they can."""
-    optimizer = type(spec.optimizer_of(trials[0]))
+    optimizer = optimizer_class(spec.optimizer_of(trials[0]))
     if optimizer not in STACKED:
         return f"{optimizer.__name__} has no stacked form"
     predictors = list(dict.fromkeys(trial.predictor for trial in trials))  # one for each seed
@@ -73,7 +74,7 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
     """
     model = StackedModel([trial.predictor for trial in trials])
     optimizers = list(map(spec.optimizer_of, trials))
-    optimizer = stack_optimizer(type(optimizers[0]), list(map(group_of, optimizers)))
+    optimizer = stack_optimizer(optimizer_class(optimizers[0]), list(map(group_of, optimizers)))
     names = optimizer.coefficient_names() + ("clip",) * (spec.max_norm is not None)
     step = Step(model, optimizer, names)
     max_members = min(step.most_members(), max(1, _MAX_ROWS_PER_STEP // spec.batch_size))

@@ -244,9 +244,15 @@ def _without_dynamo(kind: type[Optimizer]) -> type[Optimizer]:
     own = {
         "__module__": kind.__module__,
         "_opt_called": True,
+        "_stands_for": kind,
         "add_param_group": unwrap(kind.add_param_group),
     }
     return type(kind.__name__, (kind,), own)
+
+
+def optimizer_class(optimizer: Optimizer) -> type[Optimizer]:
+    """The class of an optimizer; of a stand-in, the class that it stands for."""
+    return getattr(optimizer, "_stands_for", type(optimizer))
 
 
 def make_scheduler(config: Config, *, n_steps: int) -> Any:
