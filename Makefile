@@ -40,7 +40,7 @@ typecheck: $(VENV)/installed-dev  ## check the types
 mutation: $(VENV)/installed-dev  ## count the planted faults that the tests catch, some hours; FILES="src/multilayer/nn/mlp.py" for some
 	$(BIN)/python scripts/mutation.py $(ARGS) $(FILES)
 
-benchmark: $(VENV)/installed  ## measure lockstep against its peers, some minutes; ARGS="--sweeps" for whole sweeps
+benchmark: $(VENV)/installed  ## measure lockstep against its peers, some minutes; ARGS="--parts all" for whole sweeps
 	$(BIN)/python scripts/benchmarks/lockstep.py $(ARGS)
 
 clean:  ## remove the environment, the caches and the builds; runs and sweeps stay

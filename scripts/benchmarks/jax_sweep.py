@@ -1,6 +1,8 @@
-"""The work of lockstep.py in JAX: jit(vmap(scan)). Prints model-steps per second.
+"""The work of lockstep.py in JAX: jit(vmap(scan)).
 
-Run by lockstep.py in an environment of its own: python jax_sweep.py MEMBERS SECONDS
+Run by peers.py in a process of its own: python jax_sweep.py SECONDS ROUNDS MEMBERS...
+It prints the device, and a line for each number of members: it, and the member-steps per second of
+each round.
 """
 
 import sys
@@ -34,7 +36,7 @@ def loss(layers, x, y):
     return -jnp.take_along_axis(log_p, y[:, None], axis=1).mean()
 
 
-def main(n_members, seconds):
+def measure(n_members, seconds, rounds):
     """Epochs of Adam on minibatches, the last one smaller, with one order of rows for all."""
     key = jax.random.PRNGKey(0)
     features = jax.random.normal(key, (N_ROWS, WIDTHS[0]))
@@ -65,16 +67,27 @@ def main(n_members, seconds):
     zeros = tree_map(jnp.zeros_like, layers)
     state = (layers, zeros, zeros, jnp.zeros(n_members))
     rates = jnp.full(n_members, 1e-3)
-    state, value = run(state, jnp.arange(N_ROWS), rates)  # compiles
+
+    def order_of(n):
+        return jax.random.permutation(jax.random.fold_in(key, n), N_ROWS)
+
+    state, value = run(state, order_of(0), rates)  # compiles
     value.block_until_ready()
-    start, n_epochs = perf_counter(), 0
-    while perf_counter() - start < seconds:
-        order = jax.random.permutation(jax.random.fold_in(key, n_epochs), N_ROWS)
-        state, value = run(state, order, rates)
-        value.block_until_ready()
-        n_epochs += 1
-    print(n_epochs * (n_full + 1) * n_members / (perf_counter() - start))
+    for _ in range(rounds):
+        start, n_epochs = perf_counter(), 0
+        while perf_counter() - start < seconds:
+            state, value = run(state, order_of(n_epochs), rates)
+            value.block_until_ready()
+            n_epochs += 1
+        yield n_epochs * (n_full + 1) * n_members / (perf_counter() - start)
+
+
+def main(seconds, rounds, *numbers):
+    """Measure with each number of members."""
+    print(jax.devices()[0].device_kind, flush=True)
+    for n_members in map(int, numbers):
+        print(n_members, *measure(n_members, float(seconds), int(rounds)), flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    main(*sys.argv[1:])

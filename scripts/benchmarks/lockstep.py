@@ -1,272 +1,311 @@
-"""How fast lockstep is compared with its peers, in one run.
+"""How fast lockstep is compared with its peers, and with what is aimed at, in one run.
 
-python scripts/benchmarks/lockstep.py [--repeats 5] [--sweeps] [--large]
+python scripts/benchmarks/lockstep.py [--repeats 5] [--parts training start ...] [--small]
 
-The work: digits (1257 rows), 64-128-64-10 relu, minibatches of 64, Adam. Rates are model-steps per
-second; each round measures all peers in turn, and the medians of the rounds are shown with their
-smallest and largest. JAX is installed into an environment of its own, `.venv-benchmark`.
+The work: digits (1257 rows), 64-128-64-10 relu, minibatches of 64, Adam. Rates are member-steps per
+second. Each round measures all peers in turn, and the medians of the rounds are shown with their
+smallest and largest. JAX is installed into an environment of its own, `.venv-benchmark`. The last
+lines are the figures that are aimed at.
 """
 
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command does, before torch
 
 import torch
-from measuring import Rates, config_of, measure, ratio, show, versions
-from peers import bare_rate, raw_rate
-from sklearn.neural_network import MLPClassifier
-from torch import nn
+from measuring import Aim, Rates, measure, ratios, seconds_of, show, spread, versions
+from peers import JAX, bare_rate, install_jax, jax_rates, raw_rate, sklearn_rate
+from stacks import epoch_seconds, make_parts, make_stack, memory, rate_of, read_data, train_epoch
+from sweeps import (
+    WORK,
+    added_by_a_run,
+    import_seconds,
+    process_seconds,
+    seconds_to_first_step,
+    sweep_seconds,
+)
 from torch.utils.data import DataLoader, TensorDataset
 
-from multilayer import MLP
-from multilayer.data import Dataset
-from multilayer.lockstep.member import Member, build_member
-from multilayer.lockstep.plan import Job
 from multilayer.lockstep.stack import Stack
-from multilayer.lockstep.writer import Writer
-from multilayer.training.components import make_data
+from multilayer.runs.folder import RunFolder
 from multilayer.training.runtime import quiet_lightning, ready_memory
 
-JAX = "jax==0.10.2"
-PEERS = Path(".venv-benchmark")
-SECONDS = 1.5  # of each measurement
-WORK = ["loss=cross_entropy", "logger=none", "callbacks=none", "trainer.max_epochs=100000"]
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Args:
+        rounds: of each measurement.
+        seconds: of each rate.
+        n_members: of the stack that is compared.
+        scaling: of the stacks whose costs a member are compared.
+        widths: of the networks whose memory is looked at.
+        n_runs: of the sweeps from which follows what a run adds.
+        n_epochs: of the sweeps that are compared.
+        sweeps: the runs of the sweep that is compared, and of the large one.
+    """
+
+    rounds: int = 5
+    seconds: float = 1.5
+    n_members: int = 32
+    scaling: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
+    widths: str = "[1024,1024]"
+    n_runs: tuple[int, ...] = (8, 64, 256)
+    n_epochs: int = 30
+    sweeps: tuple[int, int] = (64, 256)
 
 
-def read_data() -> Dataset:
-    """The digits."""
-    data = make_data(config_of(*WORK))
-    data.setup()
-    return data
+def small_sizes(rounds: int) -> Sizes:
+    """To see in a minute or two that everything runs."""
+    return Sizes(rounds, 0.1, 3, (1, 4), "[32,32]", (2, 3), 2, (3, 4))
 
 
-def make_stack(data: Dataset, n_members: int, *overrides: str, compile_mode: bool = True) -> Stack:
-    """A stack that is ready to be trained."""
-    config = config_of(*WORK, *overrides)
-    folder = Path(tempfile.mkdtemp())
-    members = []
-    for k in range(n_members):
-        own = config | {"seed": k, "data": config["data"] | {"shuffle_seed": k}}
-        members.append(build_member(Job(k, own, folder / str(k), ()), data))
-    return Stack(members, Writer[Member](), compile_mode=compile_mode, threads="auto")
+def matrix_rate(n_members: int, n_threads: int, seconds: float = 0.3) -> float:
+    """The floor: member-steps per second if a step were its matrix products alone.
 
-
-def train_epoch(stack: Stack) -> None:
-    """All minibatches once, without validation."""
-    stack.begin_epoch()
-    stack.train_epoch()
-    for member in stack.members():
-        member.epoch += 1
-
-
-def rate_of(stack: Stack, seconds: float = SECONDS) -> float:
-    """Model-steps per second of training alone."""
-    start, n_epochs = perf_counter(), 0
-    while perf_counter() - start < seconds:
-        train_epoch(stack)
-        n_epochs += 1
-    return n_epochs * stack.n_batches * len(stack.members()) / (perf_counter() - start)
-
-
-def make_parts() -> tuple[Any, ...]:
-    """A new network, the loss, and what makes the optimizer."""
-    return MLP(64, 10, d_hidden=[128, 64]), nn.CrossEntropyLoss(), torch.optim.Adam
-
-
-def sklearn_rate(features: torch.Tensor, target: torch.Tensor) -> float:
-    """scikit-learn's MLPClassifier."""
-    network = MLPClassifier((128, 64), batch_size=64, max_iter=20, tol=0, n_iter_no_change=1000)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it has not converged
-        start = perf_counter()
-        network.fit(features.numpy(), target.numpy())
-    return network.n_iter_ * -(-len(target) // 64) / (perf_counter() - start)
-
-
-def jax_rate(n_members: int) -> float:
-    """JAX, in its own process and environment."""
-    python = PEERS / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", JAX],
-            check=True,
-        )
-    script = Path(__file__).with_name("jax_sweep.py")
-    command = [str(python), str(script), str(n_members), str(SECONDS)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def matrix_rate() -> float:
-    """The floating-point operations per second of the products in a step of 16 members."""
-    left, right = torch.randn(16, 64, 64), torch.randn(16, 64, 128)
+    The products of a step are counted as if all ran at the rate of the largest one, `(B, 64)` by
+    `(64, 128)`, with one thread, times the threads.
+    """
+    n_weights = 64 * 128 + 128 * 64 + 64 * 10
+    operations = 2 * 64 * (3 * n_weights - 64 * 128)  # the input needs no gradient
+    left, right = torch.randn(n_members, 64, 64), torch.randn(n_members, 64, 128)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     torch.bmm(left, right)
     start, n = perf_counter(), 0
-    while perf_counter() - start < 0.5:
+    while perf_counter() - start < seconds:
         for _ in range(100):
             torch.bmm(left, right)
         n += 100
-    return n * 2 * 16 * 64 * 64 * 128 / (perf_counter() - start)
+    rate = n * 2 * n_members * 64 * 64 * 128 / (perf_counter() - start)
+    torch.set_num_threads(before)
+    return rate * n_threads / operations
 
 
-def training(data: Dataset, rounds: int) -> None:
+def floor_of(stack: Stack) -> float:
+    """The floor of a stack: of its blocks, with the threads that its steps use."""
+    block = stack.slots[0].block
+    return matrix_rate(len(block), stack.runner.n_threads(block, (len(block), stack.batch_size)))
+
+
+def training(sizes: Sizes) -> list[Aim]:
     """Training alone, and the peers."""
+    data = read_data()
     features, target = rows = data.split_tensors("train")
     loader = DataLoader(TensorDataset(*rows), batch_size=64, shuffle=True)
-    stack, one = make_stack(data, 32), make_stack(data, 1)
-    dropout, eager = (
-        make_stack(data, 32, "model.dropout=0.1"),
-        make_stack(data, 32, compile_mode=False),
-    )
-    for each in (stack, one, dropout, eager):
-        start = perf_counter()
-        train_epoch(each)
-        print(f"first epoch of {len(each.members())} {perf_counter() - start:.1f} s")
-        rate_of(each, 1.0)
+    n, seconds = sizes.n_members, sizes.seconds
+    stacks = {
+        f"lockstep K={n}": make_stack(data, n),
+        f"lockstep K={n}, dropout": make_stack(data, n, "model.dropout=0.1"),
+        f"lockstep K={n}, not compiled": make_stack(data, n, compile_mode=False),
+        "lockstep K=1": make_stack(data, 1),
+    }
+    for name, stack in stacks.items():
+        print(f"first epoch of {name}: {seconds_of(partial(train_epoch, stack)):.1f} s")
+        rate_of(stack, seconds)
+    stack, dropout, eager, one = stacks
+    install_jax()
+    n_epochs = max(1, int(50 * seconds))
     with ready_memory():
-        rates = measure(
-            rounds,
-            {
-                "lockstep K=32": lambda: rate_of(stack),
-                "lockstep K=32, dropout": lambda: rate_of(dropout),
-                "lockstep K=32, not compiled": lambda: rate_of(eager),
-                "lockstep K=1": lambda: rate_of(one),
-                "JAX K=32": lambda: jax_rate(32),
-                "Lightning, DataLoader": lambda: bare_rate(loader, 40, *make_parts()),
-                "PyTorch loop": lambda: raw_rate(rows, *make_parts(), n_epochs=100),
-                "scikit-learn": lambda: sklearn_rate(features, target),
-            },
-        )
+        parts: dict[str, Callable[[], float]] = {
+            name: partial(rate_of, each, seconds) for name, each in stacks.items()
+        }
+        parts[f"JAX K={n}"] = lambda: jax_rates([n], seconds)[1][n][0]
+        parts["Lightning, DataLoader"] = lambda: bare_rate(loader, n_epochs // 2 + 1, *make_parts())
+        parts["PyTorch loop"] = lambda: raw_rate(rows, *make_parts(), n_epochs)
+        parts["scikit-learn"] = lambda: sklearn_rate(features, target, n_epochs // 3 + 1)
+        parts["matrix floor"] = lambda: floor_of(stacks[stack])
+        rates = measure(sizes.rounds, parts)
     show(rates)
-    print()
-    ratio(rates, "lockstep K=32", "Lightning, DataLoader", 20)
-    ratio(rates, "lockstep K=32", "JAX K=32", 1.3)
-    ratio(rates, "lockstep K=32, dropout", "lockstep K=32", 0.6)
-    ratio(rates, "lockstep K=1", "PyTorch loop", 3)
-    ratio(rates, "lockstep K=1", "scikit-learn", 2)
-    n_weights = sum(p.numel() for p in one.module.network.parameters() if p.ndim == 2)
-    operations = 2 * 64 * (3 * n_weights - 64 * 128)  # the input needs no gradient
-    floor = matrix_rate() * torch.get_num_threads() / operations
-    print(f"floor: {operations / 1e6:.2f} million operations a step, at one thread's matrix rate")
-    print(f"       {floor:,.0f} model-steps per second, twice that with two threads")
+
+    def over(name: str, peer: str, wanted: float) -> Aim:
+        return Aim(f"{name} / {peer}", ratios(rates[name], rates[peer]), wanted)
+
+    return [
+        over(stack, "Lightning, DataLoader", 28),
+        over(stack, f"JAX K={n}", 2.2),
+        over(stack, "matrix floor", 0.55),
+        over(eager, "PyTorch loop", 4.5),
+        over(one, "PyTorch loop", 4),
+        over(one, "scikit-learn", 3),
+        over(dropout, stack, 0.6),
+    ]
 
 
-def scaling(data: Dataset, rounds: int) -> None:
-    """The cost of a step for each member, as members become many."""
-    stacks = {n: make_stack(data, n) for n in (1, 4, 16, 64, 256, 1024)}
+def scaling(sizes: Sizes) -> list[Aim]:
+    """The cost of a step for each member as members become many, and the floor of each number."""
+    data = read_data()
+    stacks = {n: make_stack(data, n) for n in sizes.scaling}
     for stack in stacks.values():
         train_epoch(stack)
     with ready_memory():
-        parts = {str(n): partial(rate_of, stack) for n, stack in stacks.items()}
-        rates = measure(rounds, parts)
-    print("\nmembers   microseconds per member and step")
-    medians = []
-    for n, values in rates.items():
-        costs = [1e6 / value for value in values]
-        medians.append(statistics.median(costs))
-        print(f"{n:>7s}   {medians[-1]:6.1f}   ({min(costs):.1f} to {max(costs):.1f})")
-    rises = [later / min(medians[: i + 1]) for i, later in enumerate(medians)]
-    print(f"largest rise over a smaller stack: {max(rises) - 1:.0%} (at most 10%)")
+        parts: dict[str, Callable[[], float]] = {}
+        for n, stack in stacks.items():
+            parts[f"{n}"] = partial(rate_of, stack, sizes.seconds)
+            parts[f"floor {n}"] = partial(floor_of, stack)
+        rates = measure(sizes.rounds, parts)
+    print("\nmembers   microseconds per member and step       of the matrix floor")
+    costs = []
+    for n in stacks:
+        own = [1e6 / rate for rate in rates[f"{n}"]]
+        costs.append(statistics.median(own))
+        share = statistics.median(ratios(rates[f"{n}"], rates[f"floor {n}"]))
+        print(f"{n:7d}   {spread(own, 1):34s} {share:10.0%}")
+    least = [min(costs[: i + 1]) for i in range(len(costs))]
+    rise = max(cost / low for cost, low in zip(costs, least, strict=True)) - 1
+    name = "cost a member, largest rise over a smaller stack"
+    return [Aim(name, [100 * rise], 10, is_most=True, unit=" %")]
 
 
-def compaction(data: Dataset) -> None:
+def compaction(sizes: Sizes) -> list[Aim]:
     """The cost of a step of a stack as members leave."""
-    print("\nof 64 members   milliseconds a step of all that are left")
-    stack = make_stack(data, 64)
-    for n_left in (64, 48, 32, 16, 4):
-        for member in stack.alive()[n_left:]:
-            member.trainer.should_stop = True
+    n_members = 2 * sizes.n_members
+    print(f"\nof {n_members} members   milliseconds a step of all that are left")
+    stack = make_stack(read_data(), n_members)
+    for share in (1, 0.75, 0.5, 0.25, 1 / 16):
+        n_left = max(1, int(share * n_members))
         train_epoch(stack)
-        stack.validate(*stack.validation_rows)
-        stack.end_validation()
-        stack.end_epoch()
+        if leaving := stack.members()[n_left:]:
+            stack.leave(leaving)
+            stack.compact()
         with ready_memory():
-            rate_of(stack, 0.5)
-            found = statistics.median(rate_of(stack) for _ in range(3))
-        print(f"{n_left:13d}   {1e3 * n_left / found:6.2f}")
+            rate_of(stack, sizes.seconds)
+            found = [1e3 * n_left / rate_of(stack, sizes.seconds) for _ in range(sizes.rounds)]
+        print(f"{n_left:13d}   {spread(found, 2)}")
+    return []
 
 
-def memory(data: Dataset, n_members: int = 64) -> None:
-    """What members add to the memory of the process, besides their weights and Adam's moments."""
-    shape = "model.d_hidden=[1024,1024]"
-    with ready_memory():  # which gives back what is free
-        before = resident()
-    stack = make_stack(data, n_members, shape)
+def memory_of_wide_networks(sizes: Sizes) -> list[Aim]:
+    """What 64 members of wide networks add to the memory of the process."""
+    print()
+    memory(read_data(), 2 * sizes.n_members, f"model.d_hidden={sizes.widths}")
+    return []
+
+
+def start(sizes: Sizes) -> list[Aim]:
+    """How long it takes to begin."""
+    short = ["-m", "multilayer", "train", *WORK, "trainer.max_epochs=1"]
+    seconds = measure(
+        sizes.rounds,
+        {
+            "import torch": lambda: import_seconds("torch"),
+            "lockstep sweep, to its first step": lambda: seconds_to_first_step(8),
+            "import pytorch_lightning": lambda: import_seconds("pytorch_lightning"),
+            "train trainer.max_epochs=1": lambda: process_seconds(*short),
+        },
+    )
+    print("\nwhole processes, seconds")
+    show(seconds, digits=2)
+    torch_alone, sweep, lightning, train = seconds
+    return [
+        Aim(f"{name} / {peer}", ratios(seconds[name], seconds[peer]), wanted, is_most=True)
+        for name, peer, wanted in ((sweep, torch_alone, 1.6), (train, lightning, 0.85))
+    ]
+
+
+def runs(sizes: Sizes) -> list[Aim]:
+    """What a run, and an epoch of it, add to a sweep beside the steps of its training.
+
+    A run's is the slope of whole sweeps of one epoch of one step. An epoch's is measured in a stack
+    of default runs: validation, metrics, callbacks and files.
+    """
+    first, last = sizes.n_runs[0], sizes.n_runs[-1]
+
+    def whole(n_runs: int) -> float:
+        return sweep_seconds("lockstep", n_runs, "trainer.limit_train_batches=1", n_epochs=1)
+
+    seconds = measure(sizes.rounds, {f"{n}": partial(whole, n) for n in sizes.n_runs})
+    print("\nlockstep sweeps of one epoch of one step, seconds, by runs")
+    show(seconds, digits=2)
+    pairs = zip(seconds[f"{first}"], seconds[f"{last}"], strict=True)
+    slopes = [added_by_a_run(pair, (first, last)) for pair in pairs]
+    stack = make_stack(read_data(), sizes.sweeps[0], compile_mode=False, bare=())
+    for member in stack.members():
+        RunFolder(member.run.path).begin(member.config, member.manifest)
     with ready_memory():
-        built = resident()
-        train_epoch(stack)
-        trained = resident()
-    state = n_members * 3 * 4 * sum(each.numel() for each in stack.module.parameters())
-    print(f"\n{n_members} members of 64-1024-1024-10, {state / 1e6:,.0f} MB of weights and moments")
-    for name, bytes_ in (("built", built), ("after an epoch", trained)):
-        taken = bytes_ - before
-        print(f"{name:>15s} {taken / 1e6:8,.0f} MB: {taken / state - 1:+.1%} (at most +15%)")
+        epoch_seconds(stack)
+        besides = [epoch_seconds(stack)[1] for _ in range(2 * sizes.rounds)]
+        rest = seconds_of(stack.writer.finish) / (2 * sizes.rounds)
+    epochs = [1e3 * (each + rest) / len(stack.members()) for each in besides]
+    return [
+        Aim("a run adds to a sweep, beside its steps", slopes, 10, is_most=True, unit=" ms"),
+        Aim("an epoch adds for each run, beside its steps", epochs, 0.15, True, " ms"),
+    ]
 
 
-def resident() -> int:
-    """The bytes of this process that are in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def sweeps(sizes: Sizes) -> list[Aim]:
+    """A whole sweep of 64 runs."""
+    return compare_sweeps(sizes, sizes.sweeps[0], 6, 4.5)
 
 
-def sweep_seconds(launcher: str, n_rates: int, cache: str | None = None) -> float:
-    """A whole sweep as a process: start-up, folders, checkpoints and event files included."""
-    step = 3.5 / (n_rates - 1)
-    values = ",".join(f"{10 ** (-4 + step * i):.3g}" for i in range(n_rates))
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "multilayer", "train", "-m", f"hydra/launcher={launcher}"]
-        command += [f"optimizer.lr={values}", "seed=0,1,2,3,4,5,6,7", "trainer.max_epochs=30"]
-        command += ["loss=cross_entropy", "hydra.sweep.dir=sweep"]
-        command += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-        environment = os.environ | ({"TORCHINDUCTOR_CACHE_DIR": cache} if cache else {})
-        start = perf_counter()
-        subprocess.run(command, check=True, capture_output=True, cwd=folder, env=environment)
-        return perf_counter() - start
+def large(sizes: Sizes) -> list[Aim]:
+    """A whole sweep of 256 runs."""
+    return compare_sweeps(sizes, sizes.sweeps[1], 10, 7)
 
 
-def sweeps(n_rates: int, rounds: int, wanted: float) -> None:
+def compare_sweeps(sizes: Sizes, n_runs: int, warm: float, first: float) -> list[Aim]:
     """Lockstep with torch's cache empty and full, against two processes of joblib."""
-    seconds: Rates = {"lockstep, cold": [], "lockstep, warm": [], "joblib": []}
-    for _ in range(rounds):
+    seconds: Rates = {"lockstep, first use": [], "lockstep, warm": [], "joblib": []}
+    take = partial(sweep_seconds, n_runs=n_runs, n_epochs=sizes.n_epochs)
+    for _ in range(sizes.rounds):
         with tempfile.TemporaryDirectory() as cache:
-            seconds["lockstep, cold"].append(sweep_seconds("lockstep", n_rates, cache))
-            seconds["lockstep, warm"].append(sweep_seconds("lockstep", n_rates, cache))
-        seconds["joblib"].append(sweep_seconds("joblib", n_rates))
-    print(f"\n{8 * n_rates} runs as a process, seconds")
+            seconds["lockstep, first use"].append(take("lockstep", cache=cache))
+            seconds["lockstep, warm"].append(take("lockstep", cache=cache))
+        seconds["joblib"].append(take("joblib"))
+    print(f"\n{n_runs} runs as a process, seconds")
     show(seconds, digits=1)
-    for name in ("lockstep, cold", "lockstep, warm"):
-        ratio(seconds, "joblib", name, wanted)
+    return [
+        Aim(f"{n_runs} runs over joblib: {name}", ratios(seconds["joblib"], own), wanted)
+        for name, own, wanted in (
+            ("warm", seconds["lockstep, warm"], warm),
+            ("first use", seconds["lockstep, first use"], first),
+        )
+    ]
+
+
+PARTS: dict[str, Callable[[Sizes], list[Aim]]] = {
+    "training": training,
+    "scaling": scaling,
+    "compaction": compaction,
+    "memory": memory_of_wide_networks,
+    "start": start,
+    "runs": runs,
+    "sweeps": sweeps,
+    "large": large,
+}
 
 
 def main() -> None:
     """Print what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--sweeps", action="store_true", help="also whole sweeps of 64 runs")
-    parser.add_argument("--large", action="store_true", help="also one whole sweep of 256 runs")
+    usual = [name for name in PARTS if name not in ("sweeps", "large")]
+    help_ = f"by default {' '.join(usual)}; the others take some and many minutes"
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS, "all"], default=usual, help=help_)
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
     chosen = parser.parse_args()
+    sizes = small_sizes(chosen.repeats) if chosen.small else Sizes(chosen.repeats)
+    names = list(PARTS) if "all" in chosen.parts else chosen.parts
     quiet_lightning()
     print(f"{versions('torch', 'pytorch-lightning', 'scikit-learn')}, {JAX}\n")
     torch.set_num_threads(1)
-    data = read_data()
-    training(data, chosen.repeats)
-    scaling(data, chosen.repeats)
-    compaction(data)
-    if sys.platform == "linux":
-        memory(data)
-    if chosen.sweeps or chosen.large:
-        sweeps(8, chosen.repeats, 6)
-    if chosen.large:
-        sweeps(32, 1, 12)
+    aims = []
+    for name in names:
+        if name == "memory" and sys.platform != "linux":
+            continue
+        aims += PARTS[name](sizes)
+    print(f"\n{'figure':60s} {'median (smallest to largest)':28s} wanted")
+    for aim in aims:
+        print(aim)
 
 
 if __name__ == "__main__":

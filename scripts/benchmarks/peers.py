@@ -1,14 +1,30 @@
-"""What the benchmarks compare with: a loop of plain PyTorch, and the least that Lightning needs."""
+"""What the benchmarks compare with: PyTorch, Lightning, scikit-learn, and JAX in a process."""
 
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from sklearn.neural_network import MLPClassifier
 from torch import Tensor, nn
 
+JAX = "jax==0.10.2"
+_JAX_FOLDER = Path(".venv-benchmark")
+
 MakeOptimizer = Callable[[Any], torch.optim.Optimizer]
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def raw_rate(
@@ -20,14 +36,17 @@ def raw_rate(
 ) -> float:
     """Steps per second of a loop over indexed tensors, which measures and writes nothing."""
     features, target = rows
+    device = features.device
+    network, loss = network.to(device), loss.to(device)
     optimizer = make_optimizer(network.parameters())
     start, n_steps = perf_counter(), 0
     for _ in range(n_epochs):
-        for indices in torch.randperm(len(target)).split(64):
+        for indices in torch.randperm(len(target), device=device).split(64):
             optimizer.zero_grad()
             loss(network(features[indices]), target[indices]).backward()
             optimizer.step()
             n_steps += 1
+    synchronize(device)
     return n_steps / (perf_counter() - start)
 
 
@@ -47,10 +66,11 @@ class BareModule(pl.LightningModule):
         return self.make_optimizer(self.parameters())
 
 
-def bare_rate(minibatches: Any, n_epochs: int, *parts: Any) -> float:
+def bare_rate(minibatches: Any, n_epochs: int, *parts: Any, accelerator: str = "cpu") -> float:
     """Steps per second of Lightning's loop: no validation, metric, logger or callback."""
     trainer = pl.Trainer(
-        accelerator="cpu",
+        accelerator=accelerator,
+        devices=1,
         max_epochs=n_epochs,
         logger=False,
         enable_checkpointing=False,
@@ -65,3 +85,58 @@ def fit_rate(trainer: pl.Trainer, module: pl.LightningModule, *loaders: Any) -> 
     start = perf_counter()
     trainer.fit(module, *loaders)
     return trainer.global_step / (perf_counter() - start)
+
+
+def sklearn_rate(features: Tensor, target: Tensor, n_epochs: int) -> float:
+    """Steps per second of scikit-learn's MLPClassifier."""
+    network = MLPClassifier(
+        (128, 64), batch_size=64, max_iter=n_epochs, tol=0, n_iter_no_change=1000
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has not converged
+        start = perf_counter()
+        network.fit(features.numpy(), target.numpy())
+    return network.n_iter_ * -(-len(target) // 64) / (perf_counter() - start)
+
+
+def install_jax() -> None:
+    """Install JAX into an environment of its own."""
+    python = _JAX_FOLDER / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(_JAX_FOLDER)], check=True)
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", JAX]
+        subprocess.run(command, check=True)
+
+
+def jax_rates(
+    n_members: Sequence[int], seconds: float, rounds: int = 1, limit: float | None = None
+) -> tuple[str, dict[int, list[float]]]:
+    """Member-steps per second of JAX, in a process of its own.
+
+    Args:
+        n_members: numbers of members; one after the other is measured.
+        seconds: of each measurement.
+        rounds: measurements for each number of members.
+        limit: seconds after which it is ended, with the rates that it has found until then.
+
+    Returns:
+        The device that it used, and the rates by number of members. Both are empty where there is
+        no JAX.
+    """
+    own = _JAX_FOLDER / "bin" / "python"
+    if not own.exists() and find_spec("jax") is None:
+        return "", {}
+    python = str(own) if own.exists() else sys.executable
+    script = Path(__file__).with_name("jax_sweep.py")
+    command = [python, str(script), str(seconds), str(rounds), *map(str, n_members)]
+    # Otherwise it takes three quarters of a GPU's memory at once, and rounds products to TF32.
+    own_way = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+    environment = os.environ | own_way
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "timeout": limit, "env": environment}
+    try:
+        printed = subprocess.run(command, check=True, **options).stdout
+    except subprocess.TimeoutExpired as late:
+        printed = late.stdout or b""
+    device, *lines = printed.decode().splitlines() or [""]
+    numbers = [[float(word) for word in line.split()] for line in lines]
+    return device, {int(first): values for first, *values in numbers}

@@ -1,15 +1,21 @@
 """Benchmarks follow when names of the package change."""
 
+import doctest
 import runpy
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 
 
-@pytest.mark.parametrize("name", ["lockstep", "lr_sweep", "report", "tables", "train"])
+NAMES = ["gpu", "gpu_stacks", "lockstep", "lr_sweep", "report", "tables", "train"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_finds_all_that_it_imports(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -22,16 +28,41 @@ def test_a_benchmark_finds_all_that_it_imports(
     assert "usage:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["measuring", "sweeps"])
+def test_what_benchmarks_share_is_as_its_examples_say(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their numbers are read by people alone."""
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    results = doctest.testmod(import_module(name))
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
 def test_the_benchmark_of_lockstep_trains_a_stack(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """One epoch, and then another with its validation."""
+    """Two epochs, the second with its validation, after which a member may leave."""
     monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    benchmark = runpy.run_path(str(BENCHMARKS / "lockstep.py"))
-    stack = benchmark["make_stack"](benchmark["read_data"](), 2, compile_mode=False)
-    benchmark["train_epoch"](stack)
-    stack.begin_epoch()
-    stack.train_epoch()
-    stack.end_epoch()
+    stacks = runpy.run_path(str(BENCHMARKS / "stacks.py"))
+    stack = stacks["make_stack"](stacks["read_data"](), 2, compile_mode=False)
+    stacks["train_epoch"](stack)
+    stacks["epoch_seconds"](stack)
     assert [member.step for member in stack.members()] == [40, 40]
+    stack.leave(stack.members()[1:])
+    stack.compact()
+    assert len(stack.slots[0].block) == 1
+
+
+def test_the_benchmark_on_a_gpu_says_that_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rather than to measure the CPU."""
+    monkeypatch.setattr(sys, "argv", ["gpu_stacks.py"])
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(BENCHMARKS / "gpu_stacks.py"), run_name="__main__")
+    assert end.value.code == 2
+    assert "--device cpu" in capsys.readouterr().out

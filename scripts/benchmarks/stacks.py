@@ -1,0 +1,122 @@
+"""Stacks that are ready to be trained, and how fast they are: training alone, without validation.
+
+The work: digits (1257 rows), 64-128-64-10 relu, minibatches of 64, Adam.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from measuring import config_of, seconds_of
+from peers import synchronize
+from sweeps import WORK
+from torch import nn
+
+from multilayer import MLP
+from multilayer.data import Dataset
+from multilayer.lockstep.member import Member, build_member
+from multilayer.lockstep.plan import Job
+from multilayer.lockstep.stack import Stack
+from multilayer.lockstep.writer import Writer
+from multilayer.training.components import make_data
+from multilayer.training.runtime import ready_memory
+
+BARE = ("logger=none", "callbacks=none", "trainer.max_epochs=100000")
+"""A stack that does nothing but train."""
+
+
+def read_data() -> Dataset:
+    """The digits."""
+    data = make_data(config_of(*WORK))
+    data.setup()
+    return data
+
+
+def make_parts() -> tuple[Any, ...]:
+    """A new network, the loss, and what makes the optimizer, for those that are compared."""
+    return MLP(64, 10, d_hidden=[128, 64]), nn.CrossEntropyLoss(), torch.optim.Adam
+
+
+def make_stack(
+    data: Dataset,
+    n_members: int,
+    *overrides: str,
+    compile_mode: bool = True,
+    bare: tuple[str, ...] = BARE,
+) -> Stack:
+    """A stack that is ready to be trained; each member has its own seed, and order of the rows."""
+    config = config_of(*WORK, *bare, *overrides)
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    members = []
+    for k in range(n_members):
+        own = config | {"seed": k, "data": config["data"] | {"shuffle_seed": k}}
+        members.append(build_member(Job(k, own, folder / str(k), ()), data))
+    return Stack(members, Writer[Member](), compile_mode=compile_mode, threads="auto")
+
+
+def train_epoch(stack: Stack) -> None:
+    """All minibatches once, without validation."""
+    stack.begin_epoch()
+    stack.train_epoch()
+    for member in stack.members():
+        member.epoch += 1
+    synchronize(stack.device)
+
+
+def rate_of(stack: Stack, seconds: float) -> float:
+    """Member-steps per second of whole epochs of training alone."""
+    start, n_epochs = perf_counter(), 0
+    while perf_counter() - start < seconds:
+        train_epoch(stack)
+        n_epochs += 1
+    return n_epochs * stack.n_batches * len(stack.members()) / (perf_counter() - start)
+
+
+def epoch_seconds(stack: Stack) -> tuple[float, float]:
+    """How long an epoch's steps take, and all beside them: validation, callbacks and so on."""
+    begin = seconds_of(stack.begin_epoch)
+
+    def train() -> None:
+        stack.train_epoch()
+        synchronize(stack.device)
+
+    steps = seconds_of(train)
+    return steps, begin + seconds_of(stack.end_epoch)
+
+
+def memory(data: Dataset, n_members: int, *overrides: str, compile_mode: bool = True) -> None:
+    """Print what members add to the memory of the device, besides weights and Adam's moments."""
+    with ready_memory():  # which gives back what is free
+        before = used_memory(torch.device("cpu"))
+    stack = make_stack(data, n_members, *overrides, compile_mode=compile_mode)
+    if stack.device.type != "cpu":
+        before = 0
+    with ready_memory():
+        built = used_memory(stack.device)
+        train_epoch(stack)
+        trained = used_memory(stack.device)
+    weights = sum(each.numel() for each in stack.model.parameters())
+    state = n_members * 3 * 4 * weights
+    print(
+        f"{n_members} members of {weights:,} weights: {state / 1e6:,.1f} MB of weights and moments"
+    )
+    for name, bytes_ in (("built", built), ("most, in an epoch", trained)):
+        taken = bytes_ - before
+        print(
+            f"{name:>20s} {taken / 1e6:8,.1f} MB: {taken / n_members / 1e3:,.1f} kB a member, "
+            f"{taken / state - 1:+.1%} (at most +15%)",
+            flush=True,
+        )
+
+
+def used_memory(device: torch.device) -> int:
+    """The bytes that tensors on a GPU have taken at most, or this process on the CPU now."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
