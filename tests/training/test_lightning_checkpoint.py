@@ -105,5 +105,5 @@ def test_the_entries_are_those_of_a_trainer(
         ours = lightning_entries(progress, loader)
         assert ours.keys() == expected.keys()
         assert list(differences(ours, expected)) == [], (when, step)
-    ours_of_a_stack = {"state_dict", "optimizer_states", "lr_schedulers", "callbacks", "multilayer"}
-    assert checkpoint.keys() == {*KEYS, *ours_of_a_stack}
+    others = {"state_dict", "optimizer_states", "lr_schedulers", "callbacks"}
+    assert checkpoint.keys() == {*KEYS, *others, "multilayer", "preprocessing", "task"}

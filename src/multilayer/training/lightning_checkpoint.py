@@ -81,7 +81,7 @@ def _fit_loop(progress: Progress, loader: dict[str, int]) -> dict[str, Any]:
     for counts in epochs.values():
         counts["completed"] = whole - progress.ends_epoch
         counts["processed"] = whole
-    validations = progress.n_validation if whole else 0
+    validated = progress.n_validation if whole else 0
     return {
         "state_dict": {"combined_loader": [loader]},
         "epoch_loop.state_dict": {"_batches_that_stepped": step},
@@ -92,8 +92,9 @@ def _fit_loop(progress: Progress, loader: dict[str, int]) -> dict[str, Any]:
         "epoch_loop.manual_optimization.state_dict": {},
         "epoch_loop.manual_optimization.optim_step_progress": _counts(0, 0, _NAMES[:2]),
         "epoch_loop.val_loop.state_dict": {},
-        "epoch_loop.val_loop.batch_progress": _counts(validations, validations)
-        | {"is_last_batch": ended},
+        # A new epoch sets the total to 0, and leaves the rest as it was.
+        "epoch_loop.val_loop.batch_progress": _counts(validated * ended, validated)
+        | {"is_last_batch": whole > 0},
         "epoch_progress": epochs,
     }
 
