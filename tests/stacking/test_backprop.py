@@ -11,7 +11,7 @@ from multilayer.nn.mlp import ACTIVATIONS, MLP
 from multilayer.stacking.backprop import is_chain
 from multilayer.stacking.block import Block, make_block
 from multilayer.stacking.model import StackedModel
-from multilayer.stacking.optimizers import parameter_group, stack_optimizer
+from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.step import Step
 from multilayer.training.module import (
     BinaryModule,
@@ -42,7 +42,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 def step_of(own: list[SupervisedModule]) -> tuple[Step, Block]:
     """A step and a block of modules."""
-    model, optimizer = StackedModel(own), stack_optimizer(SGD, [parameter_group(SGD)])
+    model, optimizer = StackedModel(own), stack_optimizer(SGD, [group_of(SGD([torch.zeros(1)]))])
     step = Step(model, optimizer, optimizer.coefficient_names())
     return step, make_block(model, own, range(len(own)))
 

@@ -13,7 +13,6 @@ from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import (
     STACKED,
     group_of,
-    parameter_group,
     stack_optimizer,
 )
 from multilayer.stacking.step import Step
@@ -149,7 +148,7 @@ def test_evaluating_changes_nothing_and_uses_the_running_statistics() -> None:
 def test_numbers_of_steps_are_counted_from_the_first() -> None:
     """A group for each step, or one for all; torch's SGD dampens from the second step on."""
     (module,) = modules(1)
-    group = parameter_group(torch.optim.SGD, lr=0.1, momentum=0.5, dampening=0.2)
+    group = group_of(torch.optim.SGD([torch.zeros(1)], lr=0.1, momentum=0.5, dampening=0.2))
     stacked = stack_optimizer(torch.optim.SGD, [group])
     names = (*stacked.coefficient_names(), "clip")
     step = Step(StackedModel([module]), stacked, names)
@@ -171,7 +170,7 @@ def test_numbers_follow_from_a_members_own_count_of_steps(
     """To the last bit those that it has alone, whoever is beside it, and however far."""
     generator = torch.Generator().manual_seed(0)
     counts = torch.randint(0, 3000, (40,), generator=generator)
-    groups = [parameter_group(kind, lr=0.1) for _ in counts]
+    groups = [group_of(kind([torch.zeros(1)], lr=0.1)) for _ in counts]
     names = [name for name in ("beta1", "beta2", "lr_decay", "dampening") if name in groups[0]]
     for group in groups:
         values = 1 - 0.1 * torch.rand(len(names), generator=generator)  # whose powers count

@@ -9,7 +9,7 @@ from multilayer.stacking.block import make_block
 from multilayer.stacking.dropout import HashedDropout, draw_keys, hashed, key_generator
 from multilayer.stacking.layers import LAYER_CONVERSIONS
 from multilayer.stacking.model import StackedModel, _shared_module
-from multilayer.stacking.optimizers import parameter_group, stack_optimizer
+from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.step import Step
 from multilayer.training.module import RegressionModule
 
@@ -49,7 +49,9 @@ def test_each_use_of_dropout_drops_places_of_its_own(is_one_layer: bool) -> None
     nn.init.ones_(network[0].bias)
     module = RegressionModule(network, optimizer=torch.optim.SGD)
     model = StackedModel([module])
-    optimizer = stack_optimizer(torch.optim.SGD, [parameter_group(torch.optim.SGD, lr=0.0)])
+    optimizer = stack_optimizer(
+        torch.optim.SGD, [group_of(torch.optim.SGD([torch.zeros(1)], lr=0.0))]
+    )
     step = Step(model, optimizer, optimizer.coefficient_names())
     block = make_block(model, [module], [0])
     generator = torch.Generator().manual_seed(0)
@@ -73,7 +75,7 @@ def test_each_member_has_masks_of_its_own(is_by_vmap: bool) -> None:
     def outputs(n: int, keys: torch.Tensor) -> torch.Tensor:
         model = StackedModel([module] * n)
         assert model.is_stacked is not is_by_vmap
-        optimizer = stack_optimizer(torch.optim.SGD, [parameter_group(torch.optim.SGD)])
+        optimizer = stack_optimizer(torch.optim.SGD, [group_of(torch.optim.SGD([torch.zeros(1)]))])
         step = Step(model, optimizer, optimizer.coefficient_names())
         block = make_block(model, [module] * n, range(n))
         return step.losses(block.weights, block.rest, rows[:n], rows[:n, :, 0], keys)[1]

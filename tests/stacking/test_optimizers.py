@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
-from multilayer.stacking.optimizers import STACKED, group_of, parameter_group, stack_optimizer
+from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
 
 # For each optimizer the numbers of three members, and flags that all of them share.
 CASES: list[tuple[type[Optimizer], list[dict[str, Any]], dict[str, Any]]] = [
@@ -103,7 +103,7 @@ def test_a_hundred_steps_agree_with_torch(
 def test_members_are_updated_alike_whoever_is_beside_them() -> None:
     """To the last bit, also with another number of threads; the kernel goes over many numbers."""
     generator = torch.Generator().manual_seed(0)
-    groups = [parameter_group(Adam, lr=0.1 / k) for k in range(1, 4)]
+    groups = [group_of(Adam([torch.zeros(1)], lr=0.1 / k)) for k in range(1, 4)]
     stacked = stack_optimizer(Adam, groups)
     weights, grads = torch.randn(2, 3, 50_003, generator=generator)
     numbers = {name: torch.rand(3, 1, generator=generator) for name in stacked.coefficient_names()}
@@ -147,33 +147,20 @@ def test_numbers_that_are_0_for_all_are_left_out() -> None:
     """What they would do is not even computed; one member's is enough for it."""
 
     def unused_terms(kind: type[Optimizer], *numbers: dict[str, Any]) -> list[str]:
-        groups = [parameter_group(kind, **each) for each in numbers]
+        groups = [group_of(kind([torch.zeros(1)], **each)) for each in numbers]
         return stack_optimizer(kind, groups).unused_terms
 
     assert unused_terms(SGD, {"lr": 1}, {"lr": 2}) == ["weight_decay", "momentum"]
     assert unused_terms(SGD, {"lr": 1}, {"lr": 2, "momentum": 0.1}) == ["weight_decay"]
     assert unused_terms(Adam, {"lr": 1, "weight_decay": 0.1}, {"lr": 2}) == ["momentum"]  # has none
-    assert stack_optimizer(SGD, [parameter_group(SGD, weight_decay=0.1)]).decays
-    assert not stack_optimizer(SGD, [parameter_group(SGD)]).decays
-
-
-@pytest.mark.parametrize(("kind", "numbers", "flags"), CASES)
-def test_a_parameter_group_is_torchs(
-    kind: type[Optimizer], numbers: list[dict[str, Any]], flags: dict[str, Any]
-) -> None:
-    """With the default of each argument; one that the optimizer does not take is an error."""
-    for own in numbers:
-        expected = group_of(kind([torch.nn.Parameter(torch.zeros(4))], **own, **flags))
-        del expected["params"]
-        assert parameter_group(kind, **own, **flags) == expected
-    with pytest.raises(TypeError, match="nestrov"):
-        parameter_group(kind, nestrov=True)
+    assert stack_optimizer(SGD, [group_of(SGD([torch.zeros(1)], weight_decay=0.1))]).decays
+    assert not stack_optimizer(SGD, [group_of(SGD([torch.zeros(1)]))]).decays
 
 
 @pytest.mark.parametrize("kind", STACKED)
 def test_the_names_of_its_numbers_are_known_beforehand(kind: type[Optimizer]) -> None:
     """In the order in which they are given to each step."""
-    own = parameter_group(kind, lr=0.1)
+    own = group_of(kind([torch.zeros(1)], lr=0.1))
     stacked = stack_optimizer(kind, [own])
     group = {name: torch.full((2, 3), own[name], dtype=torch.float64) for name in stacked.varying}
     numbers = stacked.coefficients(group, torch.tensor([[1, 1, 1], [2, 2, 2]]))
@@ -184,7 +171,9 @@ def test_the_names_of_its_numbers_are_known_beforehand(kind: type[Optimizer]) ->
 
 def test_adams_corrections_are_pythons_to_the_last_bit() -> None:
     """torch's own powers differ by where in a tensor a number lies, and so by who is beside it."""
-    groups = [parameter_group(Adam, betas=(0.9, 1 - k / 10**4), eps=1.0) for k in range(1, 41)]
+    groups = [
+        group_of(Adam([torch.zeros(1)], betas=(0.9, 1 - k / 10**4), eps=1.0)) for k in range(1, 41)
+    ]
     stacked = stack_optimizer(Adam, groups)
     varying = {
         name: torch.tensor([[own[name] for own in groups]], dtype=torch.float64)
@@ -198,7 +187,9 @@ def test_adams_corrections_are_pythons_to_the_last_bit() -> None:
 
 def test_adagrads_sum_has_torchs_name_and_start() -> None:
     """Each member's own; a checkpoint is looked into for it."""
-    groups = [parameter_group(Adagrad, initial_accumulator_value=start) for start in (0.0, 0.5)]
+    groups = [
+        group_of(Adagrad([torch.zeros(1)], initial_accumulator_value=start)) for start in (0.0, 0.5)
+    ]
     stacked = stack_optimizer(Adagrad, groups)
     (state,) = stacked.initial_state(torch.zeros(2, 2), groups).items()
     assert state[0] == "sum"

@@ -25,11 +25,12 @@ Tensors = dict[str, Tensor]
 class Block:
     """The tensors of K members. What trains changes them in place.
 
-    weights: `(K, P)`, all that is trained, each parameter flattened and after the other.
-    rest: frozen parameters, buffers, dropout rates and the like, each `(K, ...)`.
-    state: what the optimizer remembers, each `(K, P)`.
-    alive: `(K,)` bool, false from the step on whose loss or gradient was not finite.
-    n_steps: `(K,)` int64, the steps taken while alive.
+    Attributes:
+        weights: `(K, P)`, all that is trained, each parameter flattened and after the other.
+        rest: frozen parameters, buffers, dropout rates and the like, each `(K, ...)`.
+        state: what the optimizer remembers, each `(K, P)`.
+        alive: `(K,)` bool, false from the step on whose loss or gradient was not finite.
+        n_steps: `(K,)` int64, the steps taken while alive.
     """
 
     weights: Tensor
@@ -107,8 +108,12 @@ def make_block(
 ) -> Block:
     """The block of some members.
 
-    places: which of the members of `model` they are.
-    optimizer, groups: what the optimizer will remember; none where nothing is trained.
+    Args:
+        model: the network of all of them.
+        modules: their networks and losses.
+        places: which of the members of `model` they are.
+        optimizer: what will train them; None where nothing is trained.
+        groups: the parameter group of each.
     """
     device = modules[0].device
     layout = Layout(model)

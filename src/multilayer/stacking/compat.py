@@ -24,7 +24,7 @@ from multilayer.core.errors import first_line
 from multilayer.stacking.block import make_block
 from multilayer.stacking.layers import per_member_attr
 from multilayer.stacking.model import StackedModel
-from multilayer.stacking.optimizers import parameter_group, stack_optimizer
+from multilayer.stacking.optimizers import stack_optimizer
 from multilayer.stacking.step import Step
 
 if TYPE_CHECKING:  # a stack needs torch alone
@@ -61,7 +61,10 @@ def group_compatible(modules: Sequence[nn.Module]) -> tuple[list[list[int]], str
 def difference(first: nn.Module, other: nn.Module, *, in_all: bool = False) -> str | None:
     """In what the networks and losses of two modules differ; None where they are alike.
 
-    in_all: whether also in the numbers of which each member has its own.
+    Args:
+        first: with `network` and `loss`.
+        other: likewise.
+        in_all: whether also in the numbers of which each member has its own.
     """
     layers, others = parts(first), parts(other)
     kinds, other_kinds = (
@@ -121,7 +124,11 @@ def _are_equal(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
 def same(mine: Any, its: Any, names: Names, other_names: Names) -> bool:
     """Whether two values that networks keep are equal.
 
-    names, other_names: of what is compared by itself, or is being compared.
+    Args:
+        mine: the value of one.
+        its: the value of the other.
+        names: of what is compared by itself, or is being compared, by identity.
+        other_names: likewise of the other network.
 
     >>> same([0.1, {"a": None}], [0.1, {"a": None}], {}, {})
     True
@@ -174,6 +181,13 @@ def _what_is_inside(value: Any) -> Any:
     return getattr(value, "__dict__", None)
 
 
+_STANDING_STILL = {
+    **dict.fromkeys(("lr", "weight_decay", "momentum", "dampening"), 0.0),
+    **dict.fromkeys(("nesterov", "maximize"), False),
+}
+"""The parameter group of an SGD that changes no weights."""
+
+
 class CannotStackError(Exception):
     """Jobs that were to be one stack have to train alone; the message says why."""
 
@@ -224,7 +238,7 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
 def compare(modules: Sequence["Predictor"], features: Tensor, target: Tensor) -> None:
     """Raise `CannotStackError` where a stack computes something else than the modules alone."""
     model = StackedModel(modules)
-    optimizer = stack_optimizer(SGD, [parameter_group(SGD, lr=0.0)])
+    optimizer = stack_optimizer(SGD, [_STANDING_STILL])
     block = make_block(model, modules, range(len(modules)))
     step = Step(model, optimizer, optimizer.coefficient_names())
     before = {name: value.clone() for name, value in block.rest.items()}
@@ -261,7 +275,10 @@ def _check_state(
 ) -> None:
     """Raise `CannotStackError` where a step changes in a module what a stack does not see.
 
-    stacked: the module's buffers before and after a step of the stack.
+    Args:
+        module: trained by itself.
+        features: of a minibatch, `(B, D)`.
+        stacked: the module's buffers before and after a step of the stack.
     """
     before, after = deepcopy(module).train(), deepcopy(module).train()
     unlike = difference(before, after)

@@ -82,8 +82,9 @@ class HashedDropout(StackedLayer, nn.Dropout):
 class HashedChannelDropout(HashedDropout):
     """`nn.Dropout1d`, `2d` or `3d` so: whole channels are dropped.
 
-    n_inside: the dimensions of a channel. As in torch, an input of one dimension fewer has no
-        minibatch, except in 2d.
+    Attributes:
+        n_inside: the dimensions of a channel. As in torch, an input of one dimension fewer has no
+            minibatch, except in 2d.
     """
 
     n_inside: int

@@ -7,7 +7,6 @@ each member.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from inspect import signature
 from math import sqrt
 from typing import Any
 
@@ -27,9 +26,10 @@ Group = Mapping[str, Any]
 class StackedOptimizer(ABC):
     """The update of one of torch's optimizers, for K members.
 
-    groups: the parameter group of each member, with the betas apart. Its flags must be the same
-        for all, its numbers may differ, and may change from step to step, but for those that are
-        0 for all at the start: what they would do is `unused_terms`.
+    Args:
+        groups: the parameter group of each member, with the betas apart. Its flags must be the
+            same for all, its numbers may differ, and may change from step to step, but for those
+            that are 0 for all at the start: what they would do is `unused_terms`.
     """
 
     varying: tuple[str, ...] = ("lr", "weight_decay")
@@ -49,8 +49,9 @@ class StackedOptimizer(ABC):
     def coefficients(self, group: Numbers, step: Tensor) -> dict[str, Tensor]:
         """What the update multiplies with, `(S, K)` float64, for S steps.
 
-        group: the numbers of the members' parameter groups, `(S, K)` float64, by name.
-        step: the count of each member's step, `(S, K)` int64, from 1.
+        Args:
+            group: the numbers of the members' parameter groups, `(S, K)` float64, by name.
+            step: the count of each member's step, `(S, K)` int64, from 1.
         """
 
     def coefficient_names(self) -> tuple[str, ...]:
@@ -62,8 +63,11 @@ class StackedOptimizer(ABC):
     def update(self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers) -> Tensor:
         """What a step takes from the parameters `(K, P)`; `state` is changed in place.
 
-        state: in the order of `state_names`.
-        n: what `coefficients` gave for this step, each `(K, 1)` in the parameters' dtype.
+        Args:
+            param: the parameters.
+            grad: their gradients, `(K, P)`.
+            state: in the order of `state_names`.
+            n: what `coefficients` gave for this step, each `(K, 1)` in the parameters' dtype.
         """
 
     def update_eagerly(
@@ -307,39 +311,15 @@ def stack_optimizer(kind: type[Optimizer], groups: Sequence[Group]) -> StackedOp
 
     Args:
         kind: the optimizer's class, one of `STACKED`.
-        groups: the parameter group of each member, as `parameter_group` or `group_of` gives it.
+        groups: the parameter group of each member, as `group_of` gives it.
     """
     return STACKED[kind](groups)
 
 
-def parameter_group(kind: type[Optimizer], **arguments: Any) -> dict[str, Any]:
-    """The parameter group of an optimizer of torch's with these arguments, with the betas apart.
-
-    No optimizer is built: the first one imports torch's compiler, which takes a second.
-
-    Raises:
-        TypeError: for an argument that the optimizer does not take.
-
-    >>> parameter_group(AdamW, lr=0.1)["weight_decay"]
-    0.01
-    """
-    bound = signature(kind).bind([], **arguments)
-    bound.apply_defaults()
-    group = {name: value for name, value in bound.arguments.items() if name != "params"}
-    if kind is AdamW:  # it is an Adam with this argument
-        group["decoupled_weight_decay"] = True
-    return _betas_apart(group)
-
-
 def group_of(optimizer: Optimizer) -> dict[str, Any]:
-    """The one parameter group of an optimizer, with the betas apart."""
-    return _betas_apart(optimizer.param_groups[0])
-
-
-def _betas_apart(group: Group) -> dict[str, Any]:
-    """A copy of a parameter group in which each beta has a name."""
-    names = dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
-    return {**group, **names}
+    """The one parameter group of an optimizer, with a name for each beta."""
+    group = dict(optimizer.param_groups[0])
+    return group | dict(zip(("beta1", "beta2"), group.get("betas", ()), strict=False))
 
 
 def _exact(function: Callable[..., float], *numbers: Tensor) -> Tensor:

@@ -35,9 +35,12 @@ Run = Callable[..., tuple[Tensor, Tensor]]
 class StepRunner:
     """Runs the steps of all blocks of a stack.
 
-    choice: true or false to compile or not, or "auto".
-    threads: how many CPU threads, or "auto".
-    say: tells the user, before a compilation that takes some seconds.
+    Args:
+        step: the step.
+        choice: true or false to compile or not, or "auto".
+        threads: how many CPU threads, or "auto".
+        device: where the blocks are.
+        say: tells the user, before a compilation that takes some seconds.
     """
 
     def __init__(
@@ -60,11 +63,16 @@ class StepRunner:
     def run(
         self, block: Block, inputs: Sequence[Tensor], n_steps_left: int
     ) -> tuple[Tensor, Tensor]:
-        """Train a block for S steps; returns losses `(S, K)` and outputs `(S, K, B, ...)`.
+        """Train a block for S steps.
 
-        inputs: features `(N, D)` and target `(N,)` of all rows, then for each step the rows of
-            each member `(S, K, B)`, the numbers `(S, n_numbers, K)` and the keys `(S, K, 2)`.
-        n_steps_left: the steps of blocks of this shape until the end of the training.
+        Args:
+            block: the block.
+            inputs: features `(N, D)` and target `(N,)` of all rows, then for each step the rows of
+                each member `(S, K, B)`, the numbers `(S, n_numbers, K)` and the keys `(S, K, 2)`.
+            n_steps_left: the steps of blocks of this shape until the end of the training.
+
+        Returns:
+            Losses `(S, K)` and outputs `(S, K, B, ...)`.
         """
         key = tuple(inputs[2].shape[1:])
         if key not in self.compiled and self.is_worthwhile(block, key, n_steps_left):

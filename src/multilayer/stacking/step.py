@@ -26,8 +26,11 @@ _KEY_STEP = 0x3C6EF372
 class Step:
     """The training step of a block.
 
-    coefficient_names: what the optimizer's update multiplies with, and "clip" where gradients are
-        clipped by their norm.
+    Args:
+        model: the members' network.
+        optimizer: what trains it.
+        coefficient_names: what the optimizer's update multiplies with, and "clip" where gradients
+            are clipped by their norm.
     """
 
     def __init__(
@@ -59,11 +62,15 @@ class Step:
     ) -> tuple[Tensor, Tensor]:
         """Train each member on its own minibatch, in place.
 
-        features: `(K, B, D)`. target: `(K, B)`.
-        numbers: `(n_numbers, K)`, in the order of `coefficient_names`.
-        keys: `(K, 2)` int32, for dropout.
+        Args:
+            block: the members.
+            features: `(K, B, D)`.
+            target: `(K, B)`.
+            numbers: `(n_numbers, K)`, in the order of `coefficient_names`.
+            keys: `(K, 2)` int32, for dropout.
 
-        Returns the losses `(K,)`, NaN for members that have left, and the outputs `(K, B, ...)`.
+        Returns:
+            The losses `(K,)`, NaN for members that have left, and the outputs `(K, B, ...)`.
         """
         before = {name: block.rest[name].clone() for name in self.running}
         loss, output, grad = self.losses_and_grad(block, features, target, keys)

@@ -18,9 +18,11 @@ def cosine(
 
     From Loshchilov and Hutter 2017, equation 5, without restarts.
 
-    n_steps: the length of the whole schedule, in optimizer steps.
-    warmup_fraction: the share of the steps in which the rate rises.
-    final_fraction: the rate at the end, as a share of the optimizer's.
+    Args:
+        optimizer: whose rate it moves.
+        n_steps: the length of the whole schedule, in optimizer steps.
+        warmup_fraction: the share of the steps in which the rate rises.
+        final_fraction: the rate at the end, as a share of the optimizer's.
 
     >>> import torch
     >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
