@@ -1,0 +1,108 @@
+"""Files written by threads: in the order of each run, and an error is its own run's."""
+
+import threading
+import time
+from functools import partial
+
+import pytest
+
+from multilayer.lockstep import writer as module
+from multilayer.lockstep.writer import Writer
+
+
+def fail(words: str) -> None:
+    """Raise."""
+    raise ValueError(words)
+
+
+def test_a_runs_files_are_written_in_their_order() -> None:
+    """Whatever each of them takes, and whatever others do."""
+    written: list[tuple[int, int]] = []
+
+    def write(owner: int, i: int) -> None:
+        time.sleep(0.002 if i % 2 else 0)
+        written.append((owner, i))
+
+    with Writer[int]() as writer:
+        for i in range(20):
+            for owner in range(6):
+                writer.submit(owner, partial(write, owner, i))
+        assert writer.finish() == {}
+    for owner in range(6):
+        assert [i for other, i in written if other == owner] == list(range(20))
+
+
+def test_a_failure_is_its_owners_and_the_first_is_told() -> None:
+    """Once; the others' files are written, and the run is known to have failed at once."""
+    written: list[str] = []
+    with Writer[str]() as writer:
+        writer.submit("a", partial(fail, "first"))
+        writer.submit("b", partial(written.append, "b"))
+        writer.submit("a", partial(fail, "second"))
+        writer.submit("a", lambda: written.append(f"a {'a' in writer.failed}"))
+        found = writer.finish()
+        assert {owner: str(error) for owner, error in found.items()} == {"a": "first"}
+        assert writer.finish() == {}
+        assert writer.failed == {"a"}
+    assert sorted(written) == ["a True", "b"]
+
+
+def test_all_is_written_after_an_error_too() -> None:
+    """The block ends when the last file is there."""
+    written: list[int] = []
+
+    def write(i: int) -> None:
+        time.sleep(0.01)
+        written.append(i)
+
+    with pytest.raises(KeyError), Writer[int]() as writer:  # noqa: PT012 - when it is raised matters
+        for i in range(5):
+            writer.submit(0, partial(write, i))
+        raise KeyError
+    assert written == [0, 1, 2, 3, 4]
+
+
+def test_what_waits_to_be_written_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever hands in more waits; one that is larger than the bound is written all the same."""
+    monkeypatch.setattr(module, "_MOST_BYTES", 100)
+    allowed, held, most = threading.Semaphore(0), [0], [0]
+    lock = threading.Lock()
+
+    def hand_in(writer: Writer[int], n_bytes: int) -> None:
+        with lock:
+            held[0] += n_bytes
+
+        def write() -> None:
+            allowed.acquire()
+            with lock:
+                held[0] -= n_bytes
+
+        writer.submit(0, write, n_bytes)
+        most[0] = max(most[0], held[0])
+
+    def allow() -> None:
+        for _ in range(12):
+            time.sleep(0.005)
+            allowed.release()
+
+    with Writer[int]() as writer:
+        thread = threading.Thread(target=allow)
+        thread.start()
+        for _ in range(10):
+            hand_in(writer, 40)
+        hand_in(writer, 500)
+        assert held[0] == 0
+        thread.join()
+        assert writer.n_bytes == 0
+    assert most[0] <= 80
+
+
+def test_a_file_that_ends_the_process_ends_the_stack() -> None:
+    """`SystemExit` of a logger, say, is nobody's failure."""
+
+    def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit), Writer[int]() as writer:  # noqa: PT012 - when it is raised matters
+        writer.submit(0, leave)
+        writer.finish()
