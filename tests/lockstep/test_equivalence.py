@@ -134,6 +134,16 @@ def test_bfloat16_agrees_to_its_own_precision(jobs: MakeJobs) -> None:
         check_curves(job.folder, job.folder.parent.parent / "alone" / str(job.number), 2**-8)
 
 
+def test_float64_agrees_to_more_digits_than_float32_has(jobs: MakeJobs) -> None:
+    """The networks stack; features are widened where they are tried and where they are trained."""
+    words = ["data=diabetes", "optimizer=sgd", "model.normalization=batch"]
+    stack = jobs([*QUICK, *words, "trainer.precision=64-true"], [["seed=5"], ["seed=6"]])
+    pairs = zip(train_stacked(stack), train_one_by_one(stack), strict=True)
+    for ours, theirs in pairs:
+        for split, metrics in theirs.metrics.items():
+            assert ours.metrics[split]["loss"] == pytest.approx(metrics["loss"], rel=1e-11)
+
+
 def test_a_callback_of_a_users_own_sees_and_logs_the_same(jobs: MakeJobs) -> None:
     """Data, weights, counts and metrics, at the same steps."""
     look = "+callbacks.look._target_=tests.lockstep.callbacks.Looks"

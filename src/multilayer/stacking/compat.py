@@ -199,7 +199,7 @@ def check_stackable(modules: Sequence["Predictor"], data: "Dataset") -> None:
     or cannot compute it: a network may do what `torch.func.vmap` cannot.
     """
     try:
-        compare(modules[:2], *_two_rows(data, modules[0].device))
+        compare(modules[:2], *_two_rows(data, modules[0]))
     except CannotStackError:
         raise
     except Exception as error:  # anything, from the user's own network; alone it says so again
@@ -208,10 +208,10 @@ def check_stackable(modules: Sequence["Predictor"], data: "Dataset") -> None:
         ) from error
 
 
-def _two_rows(data: "Dataset", device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows to try a network on."""
+def _two_rows(data: "Dataset", predictor: "Predictor") -> tuple[Tensor, Tensor]:
+    """Rows to try a network on, as a step takes them."""
     features, target = data.split_tensors("train", at_most=2)
-    return features.to(device), target.to(device)
+    return features.to(predictor.device, predictor.dtype), target.to(predictor.device)
 
 
 def freeze_unused_parameters(modules: Sequence["Predictor"], data: "Dataset") -> list[str]:
@@ -219,7 +219,7 @@ def freeze_unused_parameters(modules: Sequence["Predictor"], data: "Dataset") ->
 
     Returns the names of what is frozen now.
     """
-    features, target = _two_rows(data, modules[0].device)
+    features, target = _two_rows(data, modules[0])
     own = deepcopy(modules[0]).train()
     own.loss_of(own.output(features), target).backward()  # type: ignore[no-untyped-call]
     unused = [name for name, each in own.named_parameters() if each.grad is None]
@@ -261,7 +261,7 @@ def compare(modules: Sequence["Predictor"], features: Tensor, target: Tensor) ->
     for loss, module in zip(losses, modules, strict=True):
         own = deepcopy(module).eval()
         expected = own.loss_of(own.output(features), target)
-        if not torch.allclose(loss, expected.float(), rtol=1e-3, atol=1e-5, equal_nan=True):
+        if not torch.allclose(loss.float(), expected.float(), rtol=1e-3, atol=1e-5, equal_nan=True):
             raise CannotStackError("torch.func.vmap computes another loss for the network")
 
 
