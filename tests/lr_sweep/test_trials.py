@@ -15,7 +15,7 @@ from multilayer.data import as_datamodule
 from multilayer.lr_sweep.run import _run_sequential, _run_stacked, run_ramp
 from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec, make_trials
 from multilayer.training.components import make_data
-from multilayer.training.lightning_adapter import LightningRecord
+from multilayer.training.lightning_record import LightningRecord
 from multilayer.training.module import SupervisedModule
 from multilayer.training.run import prepare
 

@@ -11,7 +11,7 @@ from torch import nn
 from multilayer import MLP, BinaryModule
 from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.training.lightning_adapter import _unchanged, require_supervised
+from multilayer.training.lightning_record import _unchanged, require_supervised
 
 from ..lockstep.conftest import MakeJobs, train_stacked
 from ..lockstep.conftest import jobs as jobs  # a fixture
