@@ -13,7 +13,7 @@ from multilayer.nn.losses import CrossEntropy
 from multilayer.nn.mlp import MLP
 from multilayer.stacking.block import make_block
 from multilayer.stacking.model import StackedModel
-from multilayer.stacking.optimizers import STACKED, parameter_group, stack_optimizer
+from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
 from multilayer.stacking.step import Step
 from multilayer.training.predictor import Predictor
 
@@ -34,7 +34,7 @@ def step_on(device: torch.device, network: str, kind: type[Optimizer]) -> list[T
     loss = CrossEntropy(label_smoothing=0.1, class_weights=[1.0, 2.0, 1.0, 1.0])
     own = [Predictor(NETWORKS[network](), "multiclass", loss=loss).to(device) for _ in range(K)]
     model = StackedModel(own)
-    groups = [parameter_group(kind, lr=0.1, weight_decay=0.1)] * K
+    groups = [group_of(kind([torch.zeros(1)], lr=0.1, weight_decay=0.1))] * K
     optimizer = stack_optimizer(kind, groups)
     step = Step(model, optimizer, (*optimizer.coefficient_names(), "clip"))
     block = make_block(model, own, range(K), optimizer, groups)
