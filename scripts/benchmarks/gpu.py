@@ -22,7 +22,7 @@ from measuring import Aim, Rates, show
 from sweeps import sweep_seconds
 
 ROOT = Path(__file__).parents[2]
-SHARES = {"stacks": 95, "tests": 40, "sweeps": 45}
+SHARES = {"stacks": 85, "tests": 50, "sweeps": 45}
 """Seconds of each part."""
 
 
@@ -60,7 +60,7 @@ def run_tests(sizes: Sizes, seconds: float) -> int:
     marked = [str(path) for path in files if "mark.gpu" in path.read_text(encoding="utf-8")]
     print(f"\ntests marked gpu, in {len(marked)} files", flush=True)
     # Without the project's options: the machine may have no pytest-xdist.
-    words = ["-m", "pytest", "-o", "addopts=", "-m", "gpu", "-q", "-rs", "--durations=3", *marked]
+    words = ["-m", "pytest", "-o", "addopts=", "-m", "gpu", "-v", "-rs", "--tb=short", *marked]
     return run_python(words, seconds)
 
 

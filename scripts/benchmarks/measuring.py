@@ -5,7 +5,7 @@ import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import Any
 
@@ -23,8 +23,16 @@ def config_of(*overrides: str) -> dict[str, Any]:
 
 def versions(*names: str) -> str:
     """The machine's cores and the versions of Python and some packages, in a line."""
-    packages = ", ".join(f"{name} {version(name)}" for name in names)
+    packages = ", ".join(f"{name} {_version_of(name)}" for name in names)
     return f"{os.cpu_count()} CPU cores; Python {platform.python_version()}, {packages}"
+
+
+def _version_of(name: str) -> str:
+    """The version of a package; it may be there by another name."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def measure(rounds: int, parts: dict[str, Callable[[], Any]]) -> dict[str, list[Any]]:

@@ -4,6 +4,7 @@ The work: digits (1257 rows), 64-128-64-10 relu, minibatches of 64, Adam.
 """
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from sweeps import WORK
 from torch import nn
 
 from multilayer import MLP
+from multilayer.core.device import choose_device
 from multilayer.data import Dataset
 from multilayer.lockstep.member import Member, build_member
 from multilayer.lockstep.plan import Job
@@ -90,17 +92,16 @@ def epoch_seconds(stack: Stack) -> tuple[float, float]:
     return steps, begin + seconds_of(stack.end_epoch)
 
 
-def memory(data: Dataset, n_members: int, *overrides: str, compile_mode: bool = True) -> None:
-    """Print what members add to the memory of the device, besides weights and Adam's moments."""
+def memory(data: Dataset, n_members: int, *overrides: str, compile_mode: bool = True) -> float:
+    """What members add to a device's memory, in parts of their weights and Adam's moments."""
+    device = choose_device(config_of(*overrides)["trainer"]["accelerator"])
     with ready_memory():  # which gives back what is free
-        before = used_memory(torch.device("cpu"))
+        before = used_memory(device)
     stack = make_stack(data, n_members, *overrides, compile_mode=compile_mode)
-    if stack.device.type != "cpu":
-        before = 0
     with ready_memory():
-        built = used_memory(stack.device)
+        built = used_memory(device)
         train_epoch(stack)
-        trained = used_memory(stack.device)
+        trained = used_memory(device)
     weights = sum(each.numel() for each in stack.model.parameters())
     state = n_members * 3 * 4 * weights
     print(
@@ -110,13 +111,17 @@ def memory(data: Dataset, n_members: int, *overrides: str, compile_mode: bool = 
         taken = bytes_ - before
         print(
             f"{name:>20s} {taken / 1e6:8,.1f} MB: {taken / n_members / 1e3:,.1f} kB a member, "
-            f"{taken / state - 1:+.1%} (at most +15%)",
+            f"{taken / state - 1:+.1%}",
             flush=True,
         )
+    return (trained - before) / state
 
 
 def used_memory(device: torch.device) -> int:
-    """The bytes that tensors on a GPU have taken at most, or this process on the CPU now."""
+    """The bytes that this process has, or on a GPU its tensors at most since the last call."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        gc.collect()
+        most = torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return most
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -24,7 +24,6 @@ OWN += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
 
 CASES = {
     "adam": [],
-    "adam, compiled": ["compile=true"],
     "dropout": ["model.dropout=0.3"],  # whose masks are hashed, and so the same
     "dropout, compiled": ["model.dropout=0.3", "compile=true"],
     "momentum and clipping": [
