@@ -6,8 +6,12 @@ from functools import partial
 from math import isnan
 from time import monotonic, time
 
+import numpy as np
+import torch
+
 from multilayer.core.metric_names import NEEDED
 from multilayer.lockstep.member import Member
+from multilayer.lockstep.slots import BlockSlots
 from multilayer.lockstep.writer import Writer
 from multilayer.training.epoch_callback import Values
 from multilayer.training.event_file import EventFile
@@ -42,6 +46,22 @@ class ScalarLog:
     def begin(self, member: Member) -> None:
         """Have the event file of a run that begins made."""
         self.writer.submit(member, partial(_hand_over, member, []))
+
+    def add_steps(self, slots: BlockSlots, n_batches: int, every: int) -> None:
+        """Add the loss of a minibatch now and then, as a run that trains alone does.
+
+        Args:
+            slots: a block at an epoch's end.
+            n_batches: the minibatches of an epoch.
+            every: the steps from one that is logged to the next.
+        """
+        losses: Values | None = None
+        for k, member in slots.occupied():
+            before = member.epoch * n_batches
+            for i in range(-(before + 1) % every, n_batches, every):
+                losses = torch.cat(slots.losses).cpu().numpy() if losses is None else losses
+                values = {"train/loss_step": losses[i, k : k + 1].astype(np.float64)}
+                self.add([member], values, np.array([before + i]))
 
     def flush_now_and_then(self) -> None:
         """Hand over what there is, if it is time again."""

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from time import perf_counter
-from typing import get_args
 
 import numpy as np
 import torch
@@ -12,16 +11,14 @@ from torch import Tensor
 
 from multilayer.core.device import choose_device
 from multilayer.data import Minibatches
-from multilayer.data.split import Split
 from multilayer.lockstep.callback_group import CallbackGroup, group_members
+from multilayer.lockstep.evaluation import evaluate_block, evaluate_members, summarize
 from multilayer.lockstep.interrupts import raise_interrupts
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.scalar_log import ScalarLog
 from multilayer.lockstep.schedule import Schedule
 from multilayer.lockstep.slots import BlockSlots, compact, in_blocks
 from multilayer.lockstep.writer import Writer
-from multilayer.nn.losses import total_weight
-from multilayer.nn.metrics import metrics_of
 from multilayer.runs.folder import Metrics
 from multilayer.stacking.block import Block, make_block
 from multilayer.stacking.chunks import chunk_rows, epoch_chunks
@@ -32,7 +29,7 @@ from multilayer.stacking.optimizers import stack_optimizer
 from multilayer.stacking.runner import StepRunner
 from multilayer.stacking.step import Step
 from multilayer.training.epoch_callback import Values
-from multilayer.training.epoch_outputs import prefix_names, weighted_mean
+from multilayer.training.epoch_outputs import prefix_names
 from multilayer.training.instantiate import resolve_target
 from multilayer.training.predictor import Predictor
 from multilayer.training.runtime import autocast_of
@@ -200,7 +197,7 @@ class Stack:
             failed = group.select([k for k in ks if group.members[k].failure is not None])
             failed.fail(self, None)
             failed.describe_fit()
-        metrics = self._evaluate(leaving)
+        metrics = evaluate_members(self.step, self.blocks(), leaving)
         for member in leaving:
             self.log.finish(member, "failed" if member.failure else "success")
         self.release(gone)
@@ -376,7 +373,7 @@ class Stack:
                 for name, value in prefix_names(split, values).items():
                     kept = value if split == "train" else value.where(alive, torch.nan)
                     found.setdefault(name, []).append(kept.double().cpu().numpy()[ks])
-            self._log_steps(slots)
+            self.log.add_steps(slots, self.n_batches, self.log_every)
             lives = alive.tolist()
             for k, member in slots.occupied():
                 member.has_diverged = not lives[k]
@@ -397,72 +394,14 @@ class Stack:
         rows = [self.batch_size] * (self.n_rows // self.batch_size)
         sizes = [*rows, self.n_rows - sum(rows)][: self.n_batches]
         target = self.target[slots.order]
-        return self._summarize(torch.cat(slots.losses), sizes, slots.outputs, target)
+        predictor = slots.occupied()[0][1].predictor
+        return summarize(predictor, torch.cat(slots.losses), sizes, slots.outputs, target)
 
     def _validate(self, slots: BlockSlots) -> dict[str, Tensor]:
         """The loss and metrics of the validation rows, `(K,)` each."""
         with autocast_of(self.precision, self.device):
-            return self._metrics(slots.block, self.validation)
-
-    def _log_steps(self, slots: BlockSlots) -> None:
-        """Log the loss of a minibatch now and then, as a run that trains alone does."""
-        losses: Values | None = None
-        for k, member in slots.occupied():
-            before = member.epoch * self.n_batches
-            for i in range(-(before + 1) % self.log_every, self.n_batches, self.log_every):
-                losses = torch.cat(slots.losses).cpu().numpy() if losses is None else losses
-                values = {"train/loss_step": losses[i, k : k + 1].astype(np.float64)}
-                self.log.add([member], values, np.array([before + i]))
-
-    # Evaluation -----------------------------------------------------------------------------
-
-    def _evaluate(self, members: Sequence[Member]) -> list[Metrics]:
-        """The loss and metrics of each split for members in their slots; none of failed ones."""
-        found: dict[Member, Metrics] = {member: {} for member in members}
-        for slots in self.blocks():
-            some = [(k, each) for k, each in slots.occupied() if each in found and not each.failure]
-            if not some:
-                continue
-            block = slots.block.only([k for k, _ in some])
-            for split in get_args(Split):
-                minibatches = some[0][1].data.minibatches(split, self.device)
-                values = self._metrics(block, minibatches)
-                columns = {name: value.tolist() for name, value in values.items()}
-                for i, (_, member) in enumerate(some):
-                    found[member][split] = {name: own[i] for name, own in columns.items()}
-        return [found[member] for member in members]
-
-    def _metrics(self, block: Block, minibatches: Minibatches) -> dict[str, Tensor]:
-        """The loss and metrics of a block over rows that its members share, `(K,)` each."""
-        losses, outputs, targets = [], [], []
-        for features, target in minibatches:
-            loss, output = self.step.evaluate(block, features.to(self.dtype), target)
-            losses.append(loss)
-            outputs.append(output)
-            targets.append(target)
-        sizes = [len(target) for target in targets]
-        whole = torch.cat(targets).expand(len(block), -1)
-        return self._summarize(torch.stack(losses), sizes, torch.cat(outputs, dim=1), whole)
-
-    def _summarize(
-        self, losses: Tensor, sizes: Sequence[int], outputs: Tensor, target: Tensor
-    ) -> dict[str, Tensor]:
-        """The loss and every metric, `(K,)` each.
-
-        Args:
-            losses: `(n_minibatches, K)`, over minibatches of `sizes` rows.
-            sizes: the rows of each.
-            outputs: `(K, N, ...)`.
-            target: `(K, N)`.
-        """
-        predictor = self.members()[0].predictor
-        parts = target.split_with_sizes(list(sizes), dim=1)
-        weights = torch.stack([total_weight(predictor.loss, part) for part in parts])
-        predictions = predictor.predictions(
-            outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        )
-        metrics = metrics_of(predictor.task, predictions, predictor.targets(target))
-        return {"loss": weighted_mean(losses, weights), **metrics}
+            predictor = slots.occupied()[0][1].predictor
+            return evaluate_block(self.step, slots.block, self.validation, predictor)
 
 
 def _pattern_of(model: StackedModel, first: Predictor) -> Predictor:

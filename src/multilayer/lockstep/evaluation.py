@@ -1,0 +1,79 @@
+"""The loss and metrics of members, all of a block at once."""
+
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from multilayer.data import Minibatches
+from multilayer.data.split import Split
+from multilayer.lockstep.member import Member
+from multilayer.lockstep.slots import BlockSlots
+from multilayer.nn.losses import total_weight
+from multilayer.nn.metrics import metrics_of
+from multilayer.runs.folder import Metrics
+from multilayer.stacking.block import Block
+from multilayer.stacking.step import Step
+from multilayer.training.epoch_outputs import weighted_mean
+from multilayer.training.predictor import Predictor
+
+
+def evaluate_members(
+    step: Step, blocks: Sequence[BlockSlots], members: Sequence[Member]
+) -> list[Metrics]:
+    """The loss and metrics of each split for members in their slots; none of failed ones."""
+    found: dict[Member, Metrics] = {member: {} for member in members}
+    for slots in blocks:
+        some = [(k, each) for k, each in slots.occupied() if each in found and not each.failure]
+        if not some:
+            continue
+        block, first = slots.block.only([k for k, _ in some]), some[0][1]
+        for split in get_args(Split):
+            minibatches = first.data.minibatches(split, block.alive.device)
+            values = evaluate_block(step, block, minibatches, first.predictor)
+            columns = {name: value.tolist() for name, value in values.items()}
+            for i, (_, member) in enumerate(some):
+                found[member][split] = {name: own[i] for name, own in columns.items()}
+    return [found[member] for member in members]
+
+
+def evaluate_block(
+    step: Step, block: Block, minibatches: Minibatches, predictor: Predictor
+) -> dict[str, Tensor]:
+    """The loss and metrics of a block over rows that its members share, `(K,)` each.
+
+    Args:
+        step: evaluates a minibatch.
+        block: the members.
+        minibatches: the rows.
+        predictor: of any of them.
+    """
+    losses, outputs, targets = [], [], []
+    for features, target in minibatches:
+        loss, output = step.evaluate(block, features.to(block.weights.dtype), target)
+        losses.append(loss)
+        outputs.append(output)
+        targets.append(target)
+    sizes = [len(target) for target in targets]
+    whole = torch.cat(targets).expand(len(block), -1)
+    return summarize(predictor, torch.stack(losses), sizes, torch.cat(outputs, dim=1), whole)
+
+
+def summarize(
+    predictor: Predictor, losses: Tensor, sizes: Sequence[int], outputs: Tensor, target: Tensor
+) -> dict[str, Tensor]:
+    """The loss and every metric, `(K,)` each.
+
+    Args:
+        predictor: of any member.
+        losses: `(n_minibatches, K)`, over minibatches of `sizes` rows.
+        sizes: the rows of each.
+        outputs: `(K, N, ...)`.
+        target: `(K, N)`.
+    """
+    parts = target.split_with_sizes(list(sizes), dim=1)
+    weights = torch.stack([total_weight(predictor.loss, part) for part in parts])
+    wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+    metrics = metrics_of(predictor.task, predictor.predictions(wide), predictor.targets(target))
+    return {"loss": weighted_mean(losses, weights), **metrics}
