@@ -267,7 +267,7 @@ class StackRecord(Record):
         else:
             own = {name: each[k] for name, each in weights.items()}
             content = weights_checkpoint(self.stack, member, own)
-        n_bytes = 4 * member.n_weights * (1 if weights else 4)
+        n_bytes = member.predictor.dtype.itemsize * member.n_weights * (1 if weights else 4)
         self.stack.writer.submit(member, partial(write_checkpoint, content, path), n_bytes)
 
 

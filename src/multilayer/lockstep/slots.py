@@ -63,6 +63,26 @@ class BlockSlots:
         self.members[k] = member
         self._settle([k])
 
+    def keep_outputs(self, outputs: Tensor, start: int, n_rows: int) -> None:
+        """Keep the outputs of some minibatches until the end of the epoch.
+
+        Args:
+            outputs: `(K, S, B, ...)`.
+            start: the number of the first row in the epoch.
+            n_rows: the rows of the epoch.
+        """
+        n_members, n, size = outputs.shape[:3]
+        if self.outputs is None:
+            self.outputs = outputs.new_empty(n_members, n_rows, *outputs.shape[3:])
+        mine = self.outputs[:, start : start + n * size]
+        mine.view(n_members, n, size, *outputs.shape[3:]).copy_(outputs)
+
+    def count_steps(self) -> None:
+        """Note how many steps each member has taken."""
+        steps = self.block.n_steps.tolist()
+        for k, member in self.occupied():
+            member.step = steps[k]
+
     def shrink(self) -> None:
         """Halve the block while half of its slots are free."""
         size, n_taken = len(self.members), len(self.occupied())

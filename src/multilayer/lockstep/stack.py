@@ -219,7 +219,8 @@ class Stack:
 
     def fail(self, error: BaseException) -> None:
         """Have the callbacks of all members save what there is, after an error or an interrupt."""
-        self._count_steps()
+        for slots in self.blocks():
+            slots.count_steps()
         schedules = dict[tuple[str, int], Schedule]()
         for member in self.members():
             # A schedule moves before a call, within which an error may have come.
@@ -302,16 +303,7 @@ class Stack:
                     slots.block, inputs, self._n_steps_left(rows.shape[2])
                 )
             slots.losses.append(losses)
-            self._keep_outputs(slots, first, outputs.transpose(0, 1))
-
-    def _keep_outputs(self, slots: BlockSlots, first: int, outputs: Tensor) -> None:
-        """Keep the outputs `(K, S, B, ...)` of minibatches from the first one on."""
-        n_members, n, n_rows = outputs.shape[:3]
-        if slots.outputs is None:
-            slots.outputs = outputs.new_empty(n_members, self.n_rows, *outputs.shape[3:])
-        start = first * self.batch_size
-        mine = slots.outputs[:, start : start + n * n_rows]
-        mine.view(n_members, n, n_rows, *outputs.shape[3:]).copy_(outputs)
+            slots.keep_outputs(outputs.transpose(0, 1), first * self.batch_size, self.n_rows)
 
     def _n_steps_left(self, n_rows: int) -> int:
         """The steps of blocks with minibatches of so many rows, until the end of the training."""
@@ -328,13 +320,6 @@ class Stack:
         own = {member: draw_keys(member.dropout_keys, n) for _, member in slots.occupied()}
         keys = [own[member] for member in slots.members_or_filler()]
         return torch.stack(keys, dim=1).to(self.device)
-
-    def _count_steps(self) -> None:
-        """Note how many steps each member has taken."""
-        for slots in self.blocks():
-            steps = slots.block.n_steps.tolist()
-            for k, member in slots.occupied():
-                member.step = steps[k]
 
     def end_epoch(self) -> None:
         """Validate, and call what looks at that."""
@@ -381,7 +366,8 @@ class Stack:
         members = self.members()
         row = {member: i for i, member in enumerate(members)}
         last = np.array([(member.epoch + 1) * self.n_batches - 1 for member in members])
-        self._count_steps()
+        for slots in self.blocks():
+            slots.count_steps()
         for group in self.groups:
             rows = [row[member] for member in group.members]
             own = {name: value[rows] for name, value in self.measured.items()}
