@@ -33,6 +33,7 @@ CASES = {
     "schedule by metric": ["scheduler=plateau", "scheduler.scheduler.patience=0"],
     "class weights": ["loss=cross_entropy", "loss.class_weights=[1,2,3]"],
     "a network of one's own": OWN,
+    "double precision": ["trainer.precision=64-true"],
 }  # fmt: skip
 
 
