@@ -59,8 +59,21 @@ def run_tests(sizes: Sizes, seconds: float) -> int:
     files = sorted(ROOT.glob("tests/**/test_*.py"))
     marked = [str(path) for path in files if "mark.gpu" in path.read_text(encoding="utf-8")]
     print(f"\ntests marked gpu, in {len(marked)} files", flush=True)
-    # Without the project's options: the machine may have no pytest-xdist.
-    words = ["-m", "pytest", "-o", "addopts=", "-m", "gpu", "-v", "-rs", "--tb=short", *marked]
+    # Without the project's options and Hypothesis: the machine may not have what they need.
+    words = [
+        "-m",
+        "pytest",
+        "-o",
+        "addopts=",
+        "-p",
+        "no:hypothesispytest",
+        "-m",
+        "gpu",
+        "-v",
+        "-rs",
+        "--tb=short",
+        *marked,
+    ]
     return run_python(words, seconds)
 
 
