@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 JAX = "jax==0.10.2"
@@ -88,11 +89,11 @@ def fit_rate(trainer: pl.Trainer, module: pl.LightningModule, *loaders: Any) -> 
 
 
 def sklearn_rate(features: Tensor, target: Tensor, n_epochs: int) -> float:
-    """Steps per second of scikit-learn's MLPClassifier."""
+    """Steps per second of scikit-learn's MLPClassifier, with one thread, which is faster here."""
     network = MLPClassifier(
         (128, 64), batch_size=64, max_iter=n_epochs, tol=0, n_iter_no_change=1000
     )
-    with warnings.catch_warnings():
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it has not converged
         start = perf_counter()
         network.fit(features.numpy(), target.numpy())
