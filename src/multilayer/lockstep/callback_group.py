@@ -99,7 +99,7 @@ class CallbackGroup:
             first = callback if isinstance(callback, EpochCallback) else callback[ks[0]]
             if isinstance(first, kind):
                 is_whole = first is not callback or len(ks) == len(self.members)
-                return first if is_whole else selected(first, ks)
+                return first if is_whole else _selected(first, ks)
         return None
 
     def of(self, member: Member) -> Iterator[tuple[EpochCallback, int]]:
@@ -135,7 +135,7 @@ class CallbackGroup:
         chosen = copy(self)
         chosen.members = [self.members[k] for k in ks]
         chosen.callbacks = [
-            selected(each, ks) if isinstance(each, EpochCallback) else [each[k] for k in ks]
+            _selected(each, ks) if isinstance(each, EpochCallback) else [each[k] for k in ks]
             for each in self.callbacks
         ]
         for values in ("metrics", "known", "measured"):
@@ -203,7 +203,7 @@ def _log_second_failure(member: Member, raised: Exception, first: BaseException 
         log.warning(f"{folder}: {other}")
 
 
-def selected(callback: Callback, ks: Sequence[int]) -> Callback:
+def _selected(callback: Callback, ks: Sequence[int]) -> Callback:
     """A callback with what it holds of some runs."""
     chosen = copy(callback)
     for name in callback.PER_RUN or ():

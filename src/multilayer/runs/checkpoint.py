@@ -186,13 +186,10 @@ def _check_structure(content: Any, n_bytes: int) -> None:
 
 
 def prepare_to_save(checkpoint: dict[str, Any]) -> None:
-    """Change what Lightning collects for a checkpoint in two ways.
+    """Have our minibatches continue after the last one that was trained on.
 
-    - Our minibatches continue after the last one that was trained on: after Ctrl-C or an error
-      within a step, one minibatch was yielded that the weights have not learnt from; a resumed run
-      would skip it.
-    - Weights and optimizer states that are parts of a larger storage, as in a stack, are copied:
-      torch would save all of that storage with each of them.
+    After Ctrl-C or an error within a step, one minibatch was yielded that the weights have not
+    learnt from; a resumed run would skip it.
     """
     loop = checkpoint.get("loops", {}).get("fit_loop")
     if loop:
@@ -200,16 +197,3 @@ def prepare_to_save(checkpoint: dict[str, Any]) -> None:
         for state in loop["state_dict"].get("combined_loader", []):
             if "n_given" in state:
                 state["n_given"] = n_trained
-    weights = checkpoint["state_dict"]
-    weights.update({name: _with_own_storage(value) for name, value in weights.items()})
-    for optimizer in checkpoint.get("optimizer_states", []):  # its dicts are the optimizer's own
-        optimizer["state"] = {
-            parameter: {name: _with_own_storage(value) for name, value in state.items()}
-            for parameter, state in optimizer["state"].items()
-        }
-
-
-def _with_own_storage(value: Any) -> Any:
-    """A tensor, copied if it is a part of a larger one; anything else unchanged."""
-    is_part = isinstance(value, Tensor) and value.untyped_storage().nbytes() > value.nbytes
-    return value.clone() if is_part else value

@@ -78,7 +78,7 @@ class Step:
             alive = block.alive & loss.isfinite() & self.is_finite(grad)
             columns = numbers.unsqueeze(2).unbind()  # (n_numbers, K) -> (K, 1) each
             n = dict(zip(self.coefficient_names, columns, strict=True))
-            grad = where_alive(self.mask(alive), grad, 0.0)
+            grad = _where_alive(self.mask(alive), grad, 0.0)
             if "clip" in n:
                 norm = torch.linalg.vector_norm(grad, dim=1)
                 grad = grad * (n["clip"] / (norm.unsqueeze(1) + 1e-6)).clamp_max(1)  # as in torch
@@ -86,9 +86,9 @@ class Step:
             change = update(block.weights, grad, list(block.state.values()), n)
             alive &= self.is_finite(change)
             mask = self.mask(alive)
-            block.weights.sub_(where_alive(mask, change, 0.0))
+            block.weights.sub_(_where_alive(mask, change, 0.0))
             for name in self.running:
-                block.rest[name].copy_(where_alive(mask, block.rest[name], before[name]))
+                block.rest[name].copy_(_where_alive(mask, block.rest[name], before[name]))
             losses = torch.where(block.alive, loss, torch.nan)
             block.alive.copy_(alive)
             block.n_steps.add_(alive)
@@ -195,7 +195,7 @@ class Step:
         return {**self.layout.split(weights), **rest}
 
 
-def where_alive(mask: Tensor | None, new: Tensor, old: Tensor | float) -> Tensor:
+def _where_alive(mask: Tensor | None, new: Tensor, old: Tensor | float) -> Tensor:
     """`new` where the member's mask is true, and `old` elsewhere; no mask is true for all."""
     if mask is None:
         return new
