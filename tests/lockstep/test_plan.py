@@ -1,9 +1,11 @@
 """Which jobs stack, and which do not and why."""
 
 import pytest
+import torch
 
 from multilayer.cli.check import check_command_line
 from multilayer.lockstep.plan import Job, _members_that_fit, make_plan, why_not_stackable
+from multilayer.training.components import make_data
 from multilayer.training.result import Result
 
 from .conftest import MakeJobs, train_plan
@@ -131,6 +133,53 @@ def test_data_is_read_once(jobs: MakeJobs) -> None:
     own = [f"model.d_hidden=[{width}] data.shuffle_seed={width}" for width in (4, 8, 16)]
     plan = make_plan(jobs(["data=iris"], [words.split() for words in own]))
     assert len({id(stack.data) for stack in plan.stacks}) == 1
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ["data.split_seed=0", "data.split_seed=1"],
+        ["data.folds=4 data.fold=0", "data.folds=4 data.fold=1"],
+        ["data.max_train_rows=20", "data.max_train_rows=40"],
+        ["data.validation_fraction=0.1", "data.validation_fraction=0.2"],
+    ],
+)
+def test_each_trains_on_its_own_rows(own: list[str], jobs: MakeJobs) -> None:
+    """Data is shared by jobs of one split alone: the rows are those of the job by itself."""
+    made = jobs(["data=iris"], [words.split() for words in own])
+    plan = make_plan(made)
+    assert [len(stack.jobs) for stack in plan.stacks] == [1, 1]
+    rows = []
+    for job, stack in zip(made, plan.stacks, strict=True):
+        data = make_data(job.config)
+        data.setup()
+        for split, expected in data.rows.items():
+            assert torch.equal(stack.data.rows[split], expected), split
+        rows.append(data.rows["train"].tolist())
+    assert rows[0] != rows[1]
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        ["loss.class_weights=[1,2,3]", "loss.class_weights=[3,2,1]"],
+        ["loss.class_weights=null", "loss.class_weights=balanced"],
+        ["+optimizer.maximize=true", "+optimizer.maximize=false"],
+        ["optimizer=sgd optimizer.nesterov=true optimizer.momentum=0.9", "optimizer=sgd"],
+        ["trainer.precision=64-true", "trainer.precision=32-true"],
+        ["trainer.limit_train_batches=2", "trainer.limit_train_batches=3"],
+        ["trainer.log_every_n_steps=2", "trainer.log_every_n_steps=3"],
+        ["model.normalization=batch", "model.normalization=null"],
+        ["loss=cross_entropy", "loss=auto"],
+    ],
+)
+def test_what_shapes_a_step_is_the_same_in_a_stack(own: list[str], jobs: MakeJobs) -> None:
+    """Each is a stack of its own."""
+    quick = ["data=iris", "trainer.max_epochs=1", "logger=none", "callbacks=none"]
+    quick += [] if own[0].startswith("loss=") else ["loss=cross_entropy"]
+    made = jobs(quick, [words.split() for words in own])
+    plan = make_plan(made)
+    assert [len(stack.jobs) for stack in plan.stacks] == [1, 1]
 
 
 def test_a_broken_job_breaks_no_other(jobs: MakeJobs) -> None:

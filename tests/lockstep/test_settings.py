@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from .conftest import MakeJobs, train_one_by_one, train_stacked
-from .test_equivalence import check_curves, check_files, check_results
+from .test_equivalence import check_curves, check_files, check_results, scalars
 
 SHARED = ["data.batch_size=16", "trainer.log_every_n_steps=3", "optimizer.eps=1e-3"]
 SHARED += ["trainer.limit_train_batches=4", "scheduler=plateau", "scheduler.scheduler.patience=0"]
@@ -71,3 +71,26 @@ def test_each_is_the_job_trained_alone(
 def figures(folder: Path) -> list[Path]:
     """The figures of a run."""
     return sorted(folder.glob("figures/*.png"))
+
+
+@pytest.mark.parametrize(
+    "logger",
+    [
+        "multilayer.training.TensorBoard,save_dir:{folder}",
+        "pytorch_lightning.loggers.TensorBoardLogger,save_dir:{folder},name:tensorboard,version:''",
+    ],
+)
+def test_event_files_may_be_elsewhere(logger: str, jobs: MakeJobs, tmp_path: Path) -> None:
+    """Where the logger says, with all that a run alone leaves there, its best epoch too."""
+    curves = []
+    for train, name in ((train_stacked, "stacked"), (train_one_by_one, "alone")):
+        node = logger.format(folder=tmp_path / "logs" / name)
+        words = ["data=iris", "trainer.max_epochs=2", "logger=none"]
+        (job,) = jobs([*words, f"+logger.own={{_target_:{node}}}"], [[]], name)
+        train([job])
+        assert not list(job.folder.rglob("*tfevents*"))
+        curves.append(scalars(tmp_path / "logs" / name))
+    assert "turning_point/loss" in curves[0]
+    for tag in ("validation/loss", "turning_point/loss"):
+        found, expected = (dict(each.get(tag, [])) for each in curves)
+        assert found == pytest.approx(expected, rel=1e-4)

@@ -25,6 +25,9 @@ from multilayer.training.steps import planned_steps
 _TENSORBOARD = "multilayer.training.TensorBoard"
 """The logger whose files a stack writes itself: its class is Lightning's."""
 
+_RUN_FOLDER = ("@run_folder", "run_folder")
+"""What a config calls it now, and what earlier ones called it."""
+
 
 @dataclass(eq=False)
 class Member:
@@ -183,9 +186,7 @@ def _acting(callbacks: dict[str, Any]) -> dict[str, Any]:
 def _make_loggers(group: dict[str, Any], run: RunFolder) -> list[Any]:
     """The loggers of a run: TensorBoard's event file, and any of Lightning's."""
     theirs = {
-        name: node
-        for name, node in group.items()
-        if node is not None and node.get("_target_") != _TENSORBOARD
+        name: node for name, node in group.items() if node is not None and not _is_event_file(node)
     }
     n_own = sum(node is not None for node in group.values()) - len(theirs)
     loggers: list[Any] = [EventFile(run.path / "tensorboard")] * min(n_own, 1)
@@ -194,3 +195,8 @@ def _make_loggers(group: dict[str, Any], run: RunFolder) -> list[Any]:
 
         loggers += make_all("logger", theirs, run.placeholders(), Logger)
     return loggers
+
+
+def _is_event_file(node: dict[str, Any]) -> bool:
+    """Whether a logger is TensorBoard's in the run folder; elsewhere it is Lightning's to write."""
+    return node.get("_target_") == _TENSORBOARD and node.get("save_dir") in _RUN_FOLDER

@@ -21,6 +21,7 @@ from multilayer.runs.checkpoint import write_checkpoint
 from multilayer.training.components import stand_in_optimizer, with_lr
 from multilayer.training.epoch_callback import Callback, Choice, Record, Values
 from multilayer.training.event_file import EventFile
+from multilayer.training.imported import if_imported
 from multilayer.training.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -230,9 +231,15 @@ class StackRecord(Record):
             member = self.members[k]
             writer.add_figure(name, figure, member.step - 1 if step is None else step)
 
-    def tensorboard(self, k: int = 0) -> EventFile | None:
-        """The run's event file, which has the methods of a `SummaryWriter`."""
-        return next((each for each in self.members[k].loggers if isinstance(each, EventFile)), None)
+    def tensorboard(self, k: int = 0) -> Any:
+        """The run's event file, which is like a `SummaryWriter`, or Lightning's writer."""
+        lightnings = if_imported("pytorch_lightning.loggers.TensorBoardLogger")
+        for each in self.members[k].loggers:
+            if isinstance(each, EventFile):
+                return each
+            if isinstance(each, lightnings):
+                return each.experiment
+        return None
 
     def stop(self, reason: str, *, k: int | None = None, at_once: bool = False) -> None:
         """Have members leave at the end of this epoch."""
