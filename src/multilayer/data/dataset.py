@@ -130,6 +130,7 @@ class Dataset(ABC):
         self.fitted_preprocessing = preprocessing
         self.rows: dict[Split, Tensor] = {}
         self.moved: tuple[Tensor, Tensor] | None = None
+        self.moved_to: torch.device | None = None
         self.stream: ParquetStream | None = None  # set by a `load` that keeps only a sample
         self.batch_preprocessing: Preprocessing | None = None
 
@@ -241,11 +242,12 @@ class Dataset(ABC):
         """
         if device is None or device == self.features.device or self.batch_preprocessing is not None:
             return self.features, self.targets
-        if self.moved is None or self.moved[0].device != device:
+        if self.moved is None or self.moved_to != device:
             n_bytes = self.features.nbytes + self.targets.nbytes
             if n_bytes > _GPU_FRACTION * free_memory(device):
                 return self.features, self.targets
             self.moved = self.features.to(device), self.targets.to(device)
+            self.moved_to = device  # "cuda", say: what is there says "cuda:0"
         return self.moved
 
     def count_rows(self) -> dict[str, int]:

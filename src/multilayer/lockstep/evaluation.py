@@ -6,7 +6,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from multilayer.data import Minibatches
+from multilayer.data import Dataset, Minibatches
 from multilayer.data.split import Split
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.slots import BlockSlots
@@ -20,9 +20,16 @@ from multilayer.training.predictor import Predictor
 
 
 def evaluate_members(
-    step: Step, blocks: Sequence[BlockSlots], members: Sequence[Member]
+    step: Step, blocks: Sequence[BlockSlots], members: Sequence[Member], data: Dataset
 ) -> list[Metrics]:
-    """The loss and metrics of each split for members in their slots; none of failed ones."""
+    """The loss and metrics of each split for members in their slots; none of failed ones.
+
+    Args:
+        step: evaluates a minibatch.
+        blocks: where members are.
+        members: those that are evaluated.
+        data: the rows that all share; each member's own copy would move them to a GPU again.
+    """
     found: dict[Member, Metrics] = {member: {} for member in members}
     for slots in blocks:
         some = [(k, each) for k, each in slots.occupied() if each in found and not each.failure]
@@ -30,7 +37,7 @@ def evaluate_members(
             continue
         block, first = slots.block.only([k for k, _ in some]), some[0][1]
         for split in get_args(Split):
-            minibatches = first.data.minibatches(split, block.alive.device)
+            minibatches = data.minibatches(split, block.alive.device)
             values = evaluate_block(step, block, minibatches, first.predictor)
             columns = {name: value.tolist() for name, value in values.items()}
             for i, (_, member) in enumerate(some):

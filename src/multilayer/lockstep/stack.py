@@ -78,7 +78,7 @@ class Stack:
         self.device = choose_device(trainer["accelerator"])
         self.precision = str(trainer["precision"])
         self.dtype = first.predictor.dtype
-        data = first.data
+        data = self.data = first.data
         minibatches = data.train_minibatches(self.device)
         assert isinstance(minibatches, Minibatches), "the plan stacks no streamed data"
         self.features = minibatches.features.to(self.device, self.dtype)
@@ -104,7 +104,7 @@ class Stack:
         names = self.optimizer.coefficient_names() + ("clip",) * self.clips
         self.step = Step(self.model, self.optimizer, names)
         self.slots = []
-        size = self.step.most_members()
+        size = self.step.most_members(self.device)
         for some in in_blocks(members, size):
             present = [each for each in some if each is not None]
             places = [members.index(each) for each in present]
@@ -197,7 +197,7 @@ class Stack:
             failed = group.select([k for k in ks if group.members[k].failure is not None])
             failed.fail(self, None)
             failed.describe_fit()
-        metrics = evaluate_members(self.step, self.blocks(), leaving)
+        metrics = evaluate_members(self.step, self.blocks(), leaving, self.data)
         for member in leaving:
             self.log.finish(member, "failed" if member.failure else "success")
         self.release(gone)

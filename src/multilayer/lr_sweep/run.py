@@ -77,9 +77,9 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
     optimizer = stack_optimizer(optimizer_class(optimizers[0]), list(map(group_of, optimizers)))
     names = optimizer.coefficient_names() + ("clip",) * (spec.max_norm is not None)
     step = Step(model, optimizer, names)
-    max_members = min(step.most_members(), max(1, _MAX_ROWS_PER_STEP // spec.batch_size))
-    blocks = _equal_parts(len(trials), max_members)
     device = spec.features.device
+    most = min(step.most_members(device), max(1, _MAX_ROWS_PER_STEP // spec.batch_size))
+    blocks = _equal_parts(len(trials), most)
     runner = StepRunner(step, choice=spec.compile, threads=spec.num_threads, device=device)
     for number, members in enumerate(blocks):
         n_steps_left = (len(blocks) - number) * spec.n_steps
