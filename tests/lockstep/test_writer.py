@@ -106,3 +106,12 @@ def test_a_file_that_ends_the_process_ends_the_stack() -> None:
     with pytest.raises(SystemExit), Writer[int]() as writer:  # noqa: PT012 - when it is raised matters
         writer.submit(0, leave)
         writer.finish()
+
+
+def test_all_threads_write() -> None:
+    """Whatever the hashes of the runs: those of objects of one class have equal last bits."""
+    names: set[str] = set()
+    with Writer[object]() as writer:
+        for owner in [type("Owner", (), {})() for _ in range(8)]:
+            writer.submit(owner, lambda: names.add(threading.current_thread().name))
+    assert len(names) == 4

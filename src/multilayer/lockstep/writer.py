@@ -27,6 +27,7 @@ class Writer(Generic[Owner]):
     def __init__(self) -> None:
         self.threads = [ThreadPoolExecutor(1, f"writer {i}") for i in range(_N_THREADS)]
         self.waiting: deque[tuple[Future[None], Owner, int]] = deque()
+        self.turns: dict[Owner, int] = {}
         self.n_bytes = 0
         self.found: dict[Owner, Exception] = {}
         self.failed: set[Owner] = set()
@@ -52,7 +53,8 @@ class Writer(Generic[Owner]):
             write: writes it.
             n_bytes: how much memory it holds until then.
         """
-        thread = self.threads[hash(owner) % _N_THREADS]
+        turn = self.turns.setdefault(owner, len(self.turns))  # hashes of objects are alike
+        thread = self.threads[turn % _N_THREADS]
         self.waiting.append((thread.submit(self._write, owner, write), owner, n_bytes))
         self.n_bytes += n_bytes
         while self.n_bytes > _MOST_BYTES:
