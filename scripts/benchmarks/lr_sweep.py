@@ -52,7 +52,7 @@ class Record:
     spreads: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """The two figures, and the time."""
         n_good = sum(ratio <= WITHIN for ratio in self.ratios)
         n = len(self.ratios)
@@ -172,7 +172,7 @@ def main() -> None:
         for optimizer in options.optimizers.split(","):
             run_case(name, optimizer, options.seeds, records)
     for method, record in records.items():
-        print(f"{method}: {record.in_words()}")
+        print(f"{method}: {record.describe()}")
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def test_a_stack_is_bounded(jobs: MakeJobs) -> None:
     made = jobs(["data=iris"], [[f"seed={seed}"] for seed in range(10)])
     plan = make_plan(made, max_members=4)
     assert [(len(stack.jobs), stack.n_slots) for stack in plan.stacks] == [(10, 4)]
-    assert plan.in_words() == "lockstep: 1 stack of 10 runs, 4 at a time"
+    assert plan.describe() == "lockstep: 1 stack of 10 runs, 4 at a time"
 
 
 def test_the_bound_follows_the_memory(jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch) -> None:

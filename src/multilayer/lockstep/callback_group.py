@@ -219,7 +219,7 @@ def _rows(value: Any, ks: Sequence[int]) -> Any:
 
 
 def _joined(callback: EpochCallback, other: EpochCallback, sizes: tuple[int, int]) -> EpochCallback:
-    """A callback with what two hold of their runs, which are so many."""
+    """A callback with what two hold of their runs, of which `sizes` are the numbers."""
     joined = copy(callback)
     for name in callback.PER_RUN or ():
         mine, its = getattr(callback, name), getattr(other, name)
@@ -247,7 +247,7 @@ def _with_gaps(
 
 
 def _are_equal(mine: Any, its: Any) -> bool:
-    """Whether two callbacks are equal but for what they hold of their runs."""
+    """Whether two callbacks are equal, apart from what they hold of their runs."""
     first, other = (each[0] if isinstance(each, list) else each for each in (mine, its))
     if type(first) is not type(other) or isinstance(mine, list) != isinstance(its, list):
         return False

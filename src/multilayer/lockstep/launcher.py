@@ -53,7 +53,7 @@ class Launch:
         composed = [self.compose(number, overrides) for number, overrides in numbered.items()]
         jobs = [job for job in composed if job is not None]
         plan = make_plan(jobs, self.max_members)
-        console().print(plan.in_words())
+        console().print(plan.describe())
         self.end(plan.invalid)
         self.train_stacks(plan)
         for job, _ in plan.sequential:

@@ -49,7 +49,7 @@ class Member:
         seconds, stack_seconds: its share of the stack's time, and all of that.
         stop_reason: why a callback stopped it.
         has_diverged: whether its loss was not finite.
-        failure: what one of its callbacks raised, say; it is to leave.
+        failure: an error of its own, such as one of its callbacks'; it is to leave.
         lr: the learning rate, as the epoch began with it.
         started: when its first epoch began; 0 before.
         slots, k: the block that it is in, and its place there.

@@ -123,13 +123,13 @@ class Plan:
     sequential: list[tuple[Job, str]]
     invalid: list[tuple[Job, Exception]]
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """A few lines for the user.
 
-        >>> Plan([], [], []).in_words()
+        >>> Plan([], [], []).describe()
         'lockstep: nothing stacks'
         """
-        words = stacks_in_words([len(each.jobs) for each in self.stacks])
+        words = describe_stacks([len(each.jobs) for each in self.stacks])
         if any(each.n_slots < len(each.jobs) for each in self.stacks):
             words += f", {max(each.n_slots for each in self.stacks)} at a time"
         return "\n".join([f"lockstep: {words}", *self.reasons().splitlines()])
@@ -285,10 +285,10 @@ def _members_that_fit(config: Config, data: Dataset) -> int:
     return max(1, int(_SHARE_OF_MEMORY * free / (size * numbers)))
 
 
-def stacks_in_words(sizes: Sequence[int]) -> str:
+def describe_stacks(sizes: Sequence[int]) -> str:
     """How many stacks of how many runs.
 
-    >>> stacks_in_words([64]), stacks_in_words([3, 3, 2]), stacks_in_words([1, 1])
+    >>> describe_stacks([64]), describe_stacks([3, 3, 2]), describe_stacks([1, 1])
     ('1 stack of 64 runs', '3 stacks of 3, 3, 2 runs', '2 stacks of 1 run each')
     """
     if not sizes:

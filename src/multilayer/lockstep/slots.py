@@ -97,7 +97,7 @@ class BlockSlots:
 
 
 def in_blocks(members: Sequence[Any], most: int) -> list[list[Any]]:
-    """The members in blocks of equal size, at most so many; None fills up the last one."""
+    """The members in blocks of equal size, no larger than `most`; None fills up the last one."""
     n_blocks = ceil(len(members) / most)
     size = ceil(len(members) / n_blocks)
     padded = [*members, *[None] * (n_blocks * size - len(members))]

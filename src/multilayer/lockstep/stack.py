@@ -306,7 +306,7 @@ class Stack:
             slots.keep_outputs(outputs.transpose(0, 1), first * self.batch_size, self.n_rows)
 
     def _n_steps_left(self, n_rows: int) -> int:
-        """The steps of blocks with minibatches of so many rows, until the end of the training."""
+        """The steps of blocks with minibatches of `n_rows`, until the end of the training."""
         n_full = self.n_rows // self.batch_size
         n_an_epoch = n_full if n_rows == self.batch_size else 1
         n_epochs = max(each.max_epochs - each.epoch for each in self.members())

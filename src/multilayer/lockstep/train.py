@@ -15,7 +15,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
 from multilayer.lockstep.interrupts import interrupts_deferred, raise_interrupts
 from multilayer.lockstep.member import Member, build_member
-from multilayer.lockstep.plan import Job, StackPlan, stacks_in_words, why_not_stackable
+from multilayer.lockstep.plan import Job, StackPlan, describe_stacks, why_not_stackable
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.writer import Writer
@@ -108,7 +108,7 @@ def train_jobs(plan: StackPlan, progress: SweepProgress, hooks: Hooks) -> None:
             built = _build_next(waiting, plan, progress, hooks)
             groups, unlike = group_compatible([member.predictor for member in built])
             if unlike:
-                words = stacks_in_words([len(group) for group in groups])
+                words = describe_stacks([len(group) for group in groups])
                 hooks.say(f"the networks differ in {unlike}: {words}")
             for group in groups:
                 members = [built[i] for i in group]
@@ -290,7 +290,7 @@ class _StackTraining:
 
     def _fail(self, stack: Stack | None, writer: Writer[Member], error: BaseException) -> None:
         """End all that still train with an error, and save what there is."""
-        told = _in_words_of_memory(error, len(stack.members() if stack else self.members))
+        told = _explain_out_of_memory(error, len(stack.members() if stack else self.members))
         if stack is not None:
             try:
                 stack.fail(error)
@@ -318,7 +318,7 @@ def _write_end(writer: Writer[Member], member: Member, metrics: Metrics) -> None
     member.run.write_manifest(member.manifest)
 
 
-def _in_words_of_memory(error: BaseException, n_members: int) -> BaseException:
+def _explain_out_of_memory(error: BaseException, n_members: int) -> BaseException:
     """What to do where a stack does not fit into the memory of the device; else the error."""
     if isinstance(error, torch.OutOfMemoryError) and n_members > 1:
         return UserError(

@@ -139,7 +139,7 @@ def _by_member(module: nn.Module) -> Any:
 def _shared_module(modules: Sequence[nn.Module], conversions: Conversions) -> nn.Module:
     """One module for all members: a copy of the first one's, some layers of which become others.
 
-    They become so in place: what refers to a layer twice, from a list or by a bound method, say,
+    They become so in place: what refers to a layer twice, such as a list or a bound method,
     still refers to it.
     """
     shared = deepcopy(modules[0])

@@ -28,7 +28,7 @@ class StackedOptimizer(ABC):
 
     Args:
         groups: the parameter group of each member, with the betas apart. Its flags must be the
-            same for all, its numbers may differ, and may change from step to step, but for those
+            same for all, its numbers may differ, and may change from step to step, except those
             that are 0 for all at the start: what they would do is `unused_terms`.
     """
 

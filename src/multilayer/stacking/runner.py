@@ -129,7 +129,7 @@ class StepRunner:
     def try_to_compile(self, key: Shape, block: Block, inputs: Sequence[Tensor]) -> None:
         """Compile for blocks and minibatches of a shape; go on without where that fails.
 
-        It needs more than can be asked for beforehand: a compiler that knows the processor, say.
+        It needs more than can be checked beforehand, such as a compiler that knows the processor.
         """
         try:
             self.compiled[key] = self.compile(block, inputs)
