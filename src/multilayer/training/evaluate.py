@@ -44,7 +44,7 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
     else:
         minibatches = _rows_of_file(loaded, path, device)
         source = f"rows of {path}"
-    metrics = loaded.module.to(device).evaluate(minibatches)
+    metrics = loaded.predictor.to(device).evaluate(minibatches)
     return Evaluation(metrics, f"{minibatches.n_rows} {source}")
 
 

@@ -7,12 +7,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
 from pytorch_lightning.loggers import Logger
 
-from multilayer.data import Dataset, Preprocessing
-from multilayer.data.table import Columns
+from multilayer.data import Dataset
 from multilayer.runs.folder import RunFolder
 from multilayer.training.components import (
     Config,
-    assemble,
     make_all,
     make_optimizer,
     make_scheduler,
@@ -44,14 +42,6 @@ def make_trained_module(config: Config, data: Dataset, n_steps: int) -> Supervis
         kept_bytes=None if data.stream is None else KEPT_BYTES,
     )
     return make_seeded(make, config, data)
-
-
-def make_module(
-    config: Config, columns: Columns, preprocessing: Preprocessing, *, data_fingerprint: str
-) -> SupervisedModule:
-    """The LightningModule for the task of a table, which predicts; see `assemble`."""
-    kind = MODULE_OF_TASK[columns.task]
-    return assemble(kind, config, columns, preprocessing, data_fingerprint=data_fingerprint)
 
 
 def make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.Trainer:

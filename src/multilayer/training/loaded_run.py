@@ -1,6 +1,7 @@
 """A finished run, rebuilt from its checkpoint alone."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,9 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import find_checkpoint
-from multilayer.training.components import count_weights
-from multilayer.training.factory import make_module
+from multilayer.training.components import assemble, count_weights
 from multilayer.training.instantiate import check_trusted_targets
-from multilayer.training.module import SupervisedModule
+from multilayer.training.predictor import Predictor
 from multilayer.training.runtime import restore_threads
 
 _REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
@@ -26,9 +26,9 @@ _REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained module with the config and the columns that it was trained on."""
+    """A trained predictor with the config and the columns that it was trained on."""
 
-    module: SupervisedModule
+    predictor: Predictor
     config: dict[str, Any]
     columns: Columns
     preprocessing: Preprocessing
@@ -43,7 +43,7 @@ def load_named(config: dict[str, Any]) -> tuple[LoadedRun, torch.device]:
 
 
 def load_run(path: Path, *, allowed: list[str]) -> LoadedRun:
-    """Rebuild a trained module from its checkpoint alone, ready to predict on the CPU.
+    """Rebuild what was trained from its checkpoint alone, ready to predict on the CPU.
 
     Only networks, losses and data sets from trusted packages are instantiated.
 
@@ -65,7 +65,7 @@ def load_run(path: Path, *, allowed: list[str]) -> LoadedRun:
 
 
 def _rebuild(checkpoint: dict[str, Any]) -> LoadedRun:
-    """The module of a checkpoint, with its weights."""
+    """The predictor of a checkpoint, with its weights."""
     metadata, weights = checkpoint["multilayer"], checkpoint["state_dict"]
     config, columns = metadata["config"], Columns(**metadata["columns"])
     preprocessing = Preprocessing.of(
@@ -82,26 +82,27 @@ def _rebuild(checkpoint: dict[str, Any]) -> LoadedRun:
             f"{n_stored:,} are stored"
         )
     fingerprint = metadata["data_fingerprint"]
-    module = make_module(config, columns, preprocessing, data_fingerprint=fingerprint)
-    _load_weights(module, weights)
-    return LoadedRun(module.eval(), config, columns, preprocessing, fingerprint)
+    make = partial(Predictor, task=columns.task)
+    predictor = assemble(make, config, columns, preprocessing, data_fingerprint=fingerprint)
+    _load_weights(predictor, weights)
+    return LoadedRun(predictor.eval(), config, columns, preprocessing, fingerprint)
 
 
 @torch.no_grad()
 def _check_predictions(loaded: LoadedRun) -> None:
-    """Raise an error unless the module maps raw rows to predictions of its task, and to a loss."""
+    """Raise an error unless raw rows are mapped to predictions of the task, and to a loss."""
     columns = loaded.columns
     rows = torch.zeros(3, len(columns.features), dtype=loaded.preprocessing.raw_dtype)
     rows[1] = torch.nan
     for position, n_labels in columns.n_labels.items():
         rows[2, position] = n_labels  # an unknown one
     for part in (rows, rows[:2]):  # with one size only, a fixed number of outputs would pass
-        shape = tuple(loaded.module(part).shape)
+        shape = tuple(loaded.predictor(part).shape)
         expected = (len(part), len(columns.classes))[: 2 if columns.task == "multiclass" else 1]
         if shape != expected:
             raise UserError(f"its predictions have the shape {shape}, expected {expected}")
     target = torch.zeros(3) if columns.task == "regression" else torch.zeros(3).long()
-    loaded.module.evaluate([(rows, target)])
+    loaded.predictor.evaluate([(rows, target)])
 
 
 def _load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -49,10 +49,10 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
 
 @torch.no_grad()
 def _predictions_of(loaded: LoadedRun, features: Tensor, device: torch.device) -> Tensor:
-    """The module's predictions for preprocessed features `(N, n_features)`, on the CPU."""
-    module = loaded.module.to(device)
+    """The predictions for preprocessed features `(N, n_features)`, on the CPU."""
+    predictor = loaded.predictor.to(device)
     parts = torch.split(features, EVALUATION_BATCH_SIZE)
-    return torch.cat([module.predict_features(part) for part in parts]).cpu()
+    return torch.cat([predictor.predict_features(part) for part in parts]).cpu()
 
 
 def _to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:
