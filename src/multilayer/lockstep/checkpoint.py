@@ -23,24 +23,22 @@ def checkpoint_of(stack: "Stack", member: Member, callbacks: Mapping[str, Any]) 
         member: one that has a slot.
         callbacks: the states of its callbacks, by their keys.
     """
-    states = {"optimizer_states": [_optimizer_state(stack, member)]}
-    states["lr_schedulers"] = [deepcopy(member.schedule.scheduler.state_dict())]
-    entries = _entries(stack, member, None) | {"callbacks": dict(callbacks)} | states
-    return {name: _copied(each) for name, each in entries.items()}
+    return _entries(stack, member, member.predictor.state_dict()) | {
+        "callbacks": _copied(callbacks),
+        "optimizer_states": [_optimizer_state(stack, member)],
+        "lr_schedulers": [deepcopy(member.schedule.scheduler.state_dict())],
+    }
 
 
 def weights_checkpoint(
     stack: "Stack", member: Member, weights: Mapping[str, Tensor]
 ) -> dict[str, Any]:
     """A checkpoint with these weights, by name, which nothing can be resumed from."""
-    return {name: _copied(each) for name, each in _entries(stack, member, weights).items()}
+    return _entries(stack, member, weights)
 
 
-def _entries(
-    stack: "Stack", member: Member, weights: Mapping[str, Tensor] | None
-) -> dict[str, Any]:
+def _entries(stack: "Stack", member: Member, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """What every checkpoint holds."""
-    predictor = member.predictor
     n_within = 0 if stack.ends_epoch else member.step - member.epoch * stack.n_batches
     progress = Progress(
         epoch=member.epoch + stack.ends_epoch,
@@ -55,8 +53,8 @@ def _entries(
     loader = member.minibatches.state_dict() | {"n_given": n_given}
     return {
         **lightning_entries(progress, loader),
-        "state_dict": dict(weights or predictor.state_dict()),
-        **predictor.checkpoint_entries(),
+        "state_dict": _copied(weights),
+        **member.predictor.checkpoint_entries(),
     }
 
 
@@ -72,7 +70,7 @@ def _optimizer_state(stack: "Stack", member: Member) -> dict[str, Any]:
     }
     state: dict[int, dict[str, Tensor]] = {}
     for i, name in enumerate(names):
-        own = {key: each[name] for key, each in parts.items() if name in each}
+        own = {key: each[name].clone() for key, each in parts.items() if name in each}
         if own and not isinstance(member.schedule.optimizer, SGD):
             own["step"] = torch.tensor(float(member.step))
         state |= {i: own} if own else {}
@@ -84,7 +82,7 @@ def _copied(value: Any) -> Any:
     """Plain data whose tensors are copies, each with storage of its own."""
     if isinstance(value, Tensor):
         return value.detach().clone()
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _copied(each) for key, each in value.items()}
     if isinstance(value, list | tuple) and any(isinstance(each, dict | Tensor) for each in value):
         return [_copied(each) for each in value]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,14 +156,15 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
         try:
             reason = job.alone or why_not_stackable(job.config)
             if not reason:
-                _check(job.config, checked)
+                key = _stack_key(job.config)
+                _check(job.config, key, checked)
         except Exception as error:  # a module of the user's own may raise anything
             plan.invalid.append((job, error))
             continue
         if reason:
             plan.sequential.append((job, reason))
         else:
-            groups.setdefault(_stack_key(job.config), []).append(job)
+            groups.setdefault(key, []).append(job)
     read: dict[str, Dataset] = {}
     for group in groups.values():
         try:
@@ -177,17 +177,17 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     return plan
 
 
-def _check(config: Config, checked: set[str]) -> None:
+def _check(config: Config, key: str, checked: set[str]) -> None:
     """Check the components of a job; all of them for the first of those that differ in numbers.
 
     The others' are checked when they are built.
 
     Args:
         config: of the job.
+        key: what it shares with the others of a stack.
         checked: what was checked before.
     """
-    scheduler = config["scheduler"]["scheduler"]["_target_"]
-    key = f"{_stack_key(config)} {scheduler}"
+    key += config["scheduler"]["scheduler"]["_target_"]
     if key in checked:
         raise_all(argument_problems(config))
     else:
@@ -210,13 +210,9 @@ def _read_once(config: Config, read: dict[str, Dataset]) -> Dataset:
 
 def _stack_key(config: Config) -> str:
     """All of a config that members of one stack share, as text."""
-    shared = {
-        key: deepcopy(value) for key, value in config.items() if key not in _PER_MEMBER_GROUPS
-    }
+    shared = {key: value for key, value in config.items() if key not in _PER_MEMBER_GROUPS}
     for key, names in _PER_MEMBER_KEYS.items():
-        for name in names:
-            if name in shared[key]:
-                shared[key][name] = None
+        shared[key] = config[key] | {name: None for name in names if name in config[key]}
     shared["scheduler"] = config["scheduler"]["interval"]
     shared["trainer"]["gradient_clip_val"] = bool(config["trainer"]["gradient_clip_val"])
     return json.dumps(shared, sort_keys=True)

@@ -197,10 +197,16 @@ def mask_value(key: str, value: Any) -> Any:
     """
     if _names_a_secret(key) and (text := str(value)).lower() not in _NOT_SECRET:
         return value if re.match(_REFERENCE, text, re.IGNORECASE) else MASK
-    return _SECRET_IN_TEXT.sub(_mask_match, value) if isinstance(value, str) else value
+    return _mask_text(value) if isinstance(value, str) else value
 
 
-@lru_cache(maxsize=4096)  # the runs of a sweep have the same keys
+@lru_cache(maxsize=4096)  # the runs of a sweep have most words in common, and the same keys
+def _mask_text(text: str) -> str:
+    """A text without the secrets in it."""
+    return _SECRET_IN_TEXT.sub(_mask_match, text)
+
+
+@lru_cache(maxsize=4096)
 def _names_a_secret(key: str) -> bool:
     """Whether a dotted key is the name of a secret, or of a list of them."""
     return bool(_SECRET_NAME.search(re.sub(r"\[\d+\]$", "", key)))

@@ -101,7 +101,7 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> str:
         """Write the config as plain YAML, without secrets; returns its hash, for the manifest."""
         plain = mask_config(config)
-        self.write(self.config_file, yaml.dump(plain, Dumper=_Dumper, sort_keys=False))
+        self.write(self.config_file, _to_yaml(plain))
         return _config_hash(plain)
 
     def read_config(self) -> dict[str, Any]:
@@ -239,6 +239,19 @@ def _read_json(path: Path) -> Any:
 def _to_json(content: dict[str, Any]) -> str:
     """Indented JSON."""
     return json.dumps(content, indent=2) + "\n"
+
+
+def _to_yaml(config: dict[str, Any]) -> str:
+    """YAML of a config, whose groups are formatted once where the runs of a sweep share them."""
+    parts = {repr((name, group)): {name: group} for name, group in config.items()}
+    for key, part in parts.items():
+        if key not in _groups_as_yaml:
+            _groups_as_yaml[key] = yaml.dump(part, Dumper=_Dumper, sort_keys=False)
+    return "".join(_groups_as_yaml[key] for key in parts)
+
+
+_groups_as_yaml: dict[str, str] = {}
+"""Groups of configs as YAML, by their `repr`."""
 
 
 def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

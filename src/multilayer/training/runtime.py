@@ -141,7 +141,10 @@ def seed_everything(seed: int) -> None:
     os.environ["PL_GLOBAL_SEED"], os.environ["PL_SEED_WORKERS"] = str(seed), "0"
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # for devices that are not there torch notes the seeds too, each with a stack trace
+        torch.default_generator.manual_seed(seed)
 
 
 def autocast_of(precision: Any, device: torch.device) -> AbstractContextManager[Any]:
