@@ -24,7 +24,7 @@ from multilayer import (
 from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.core.errors import UserError
-from multilayer.training.epoch_outputs import EpochOutputs, prefix_names
+from multilayer.training.epoch_outputs import EpochOutputs
 
 from ..lockstep.test_equivalence import scalars
 from ..trained import config_of
@@ -147,7 +147,8 @@ def test_what_is_logged_reaches_all_who_look(tmp_path: Path) -> None:
     module = MulticlassModule(MLP(13, 3), optimizer=adam)
     trainer = quiet_trainer(tmp_path)
     trainer.fit(module, data)
-    expected = prefix_names("validation", module.evaluate(data.minibatches("validation")))
+    metrics = module.evaluate(data.minibatches("validation"))
+    expected = {f"validation/{name}": value for name, value in metrics.items()}
     names = {*expected, *(name.replace("validation", "train") for name in expected)}
     assert set(trainer.callback_metrics) == set(trainer.logged_metrics) == names
     for name, value in expected.items():

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from multilayer.nn.metrics import HEADLINE
 from multilayer.runs.console import SECONDS_BETWEEN_LINES, progress_bar
-from multilayer.training.epoch import is_streamed
 from multilayer.training.lightning_speedups import NoStepHooks, hide_hooks_of_a_step
+from multilayer.training.module import is_streamed
 from multilayer.training.runtime import count_parameters
 
 SECONDS_BETWEEN_MOVES = 0.1

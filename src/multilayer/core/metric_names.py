@@ -1,5 +1,8 @@
 """Facts about metrics for the commands that do not import torch."""
 
+from math import isnan
+from typing import SupportsFloat
+
 MORE_IS_BETTER = ("accuracy", "f1", "auroc", "r2")
 """The metrics whose larger values are better; of the loss and the others, smaller ones are."""
 
@@ -9,3 +12,13 @@ NEEDED = {
     "r2": "it needs two rows whose targets differ",
 }
 """What the rows must have for a metric to be defined, for those that can be undefined."""
+
+
+def is_undefined(name: str, value: SupportsFloat) -> bool:
+    """Whether a metric is not defined for the rows; a loss of NaN has diverged.
+
+    >>> nan = float("nan")
+    >>> is_undefined("validation/auroc", nan), is_undefined("validation/loss", nan)
+    (True, False)
+    """
+    return any(part in NEEDED for part in name.split("/")) and isnan(value)

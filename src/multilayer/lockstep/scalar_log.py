@@ -3,13 +3,12 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import isnan
 from time import monotonic, time
 
 import numpy as np
 import torch
 
-from multilayer.core.metric_names import NEEDED
+from multilayer.core.metric_names import is_undefined
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.slots import BlockSlots
 from multilayer.lockstep.writer import Writer
@@ -83,7 +82,7 @@ def _hand_over(member: Member, rows: Sequence[_Row], status: str = "") -> None:
             values = {
                 name: value
                 for name, value in zip(names, row, strict=True)
-                if not (isnan(value) and NEEDED.keys() & name.split("/"))
+                if not is_undefined(name, value)
             }
             if isinstance(logger, EventFile):
                 logger.add_scalars_of_step(values, step, seconds)

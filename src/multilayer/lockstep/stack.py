@@ -29,7 +29,6 @@ from multilayer.stacking.optimizers import stack_optimizer
 from multilayer.stacking.runner import StepRunner
 from multilayer.stacking.step import Step
 from multilayer.training.epoch_callback import Values
-from multilayer.training.epoch_outputs import prefix_names
 from multilayer.training.instantiate import resolve_target
 from multilayer.training.predictor import Predictor
 from multilayer.training.runtime import autocast_of
@@ -355,9 +354,9 @@ class Stack:
                 ("train", self._train_metrics(slots)),
                 ("validation", self._validate(slots)),
             ):
-                for name, value in prefix_names(split, values).items():
+                for name, value in values.items():
                     kept = value if split == "train" else value.where(alive, torch.nan)
-                    found.setdefault(name, []).append(kept.double().cpu().numpy()[ks])
+                    found.setdefault(f"{split}/{name}", []).append(kept.double().cpu().numpy()[ks])
             self.log.add_steps(slots, self.n_batches, self.log_every)
             lives = alive.tolist()
             for k, member in slots.occupied():

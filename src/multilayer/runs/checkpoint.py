@@ -183,17 +183,3 @@ def _check_structure(content: Any, n_bytes: int) -> None:
         if not level:
             return
     raise ValueError(f"it is nested deeper than {_MOST_DEPTH}")
-
-
-def prepare_to_save(checkpoint: dict[str, Any]) -> None:
-    """Have our minibatches continue after the last one that was trained on.
-
-    After Ctrl-C or an error within a step, one minibatch was yielded that the weights have not
-    learnt from; a resumed run would skip it.
-    """
-    loop = checkpoint.get("loops", {}).get("fit_loop")
-    if loop:
-        n_trained = loop["epoch_loop.batch_progress"]["current"]["processed"]
-        for state in loop["state_dict"].get("combined_loader", []):
-            if "n_given" in state:
-                state["n_given"] = n_trained

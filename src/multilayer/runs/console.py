@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Iterable
-from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.table import Column, Table
 
-from multilayer.core.metric_names import NEEDED
+from multilayer.core.metric_names import NEEDED, is_undefined
 from multilayer.core.text import sanitize
 from multilayer.runs.folder import Metrics
 
@@ -86,7 +85,9 @@ def print_metrics(metrics: Metrics) -> None:
         table.add_row(name, *(_format_metric(name, values[name]) for values in metrics.values()))
     out.print(table)
     for name, needed in NEEDED.items():
-        lacking = [key for key, values in metrics.items() if _is_undefined(name, values.get(name))]
+        lacking = [
+            key for key, values in metrics.items() if is_undefined(name, values.get(name, 0.0))
+        ]
         if lacking:
             out.print(f"{name} is not defined for {', '.join(lacking)}: {needed}")
 
@@ -98,14 +99,9 @@ def print_job(number: int, manifest: dict[str, Any], metrics: Metrics) -> None:
     console().print(f"job {number}  {overrides}  {status}  validation loss {loss}")
 
 
-def _is_undefined(name: str, value: float | None) -> bool:
-    """Whether a metric is not defined for the rows; a loss of NaN has diverged."""
-    return name in NEEDED and value is not None and isnan(value)
-
-
-def _format_metric(name: str, value: float | None) -> str:
+def _format_metric(name: str, value: float) -> str:
     """A metric's number; a dash if it is not defined."""
-    return format_number(None if _is_undefined(name, value) else value)
+    return format_number(None if is_undefined(name, value) else value)
 
 
 def format_number(value: float | None) -> str:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from multilayer.core.errors import UserError, did_you_mean, first_line
+from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
 from multilayer.data import Dataset
 from multilayer.data.batches import BatchIterator
@@ -182,36 +182,3 @@ def check_trainable(network: nn.Module) -> None:
             f"model: {type(network).__name__} has no weights to train: {has}; "
             "set requires_grad=True for some"
         )
-
-
-def check_batch(batch: Any) -> tuple[Tensor, Tensor]:
-    """The features and the target of a minibatch, which must be a pair of tensors."""
-    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
-    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
-        kinds = ", ".join(type(part).__name__ for part in parts)
-        raise UserError(f"a minibatch must be two tensors, features and target, got {kinds}")
-    return parts[0], parts[1]
-
-
-def features_of(batch: Any) -> Tensor:
-    """The features of a minibatch, which may contain more."""
-    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
-    if not isinstance(first, Tensor):
-        kind = type(first).__name__
-        raise UserError(f"a minibatch must be a tensor of features, or begin with it, got {kind}")
-    return first
-
-
-def refuse_shape(features: Tensor, network: nn.Module, error: Exception) -> None:
-    """Raise `UserError` if an error of torch comes from the shape of a minibatch."""
-    shape = tuple(features.shape)
-    widths = [each.in_features for each in network.modules() if isinstance(each, nn.Linear)]
-    if widths and (features.ndim != 2 or shape[1] != widths[0]):
-        raise UserError(
-            f"features of the shape {shape} do not fit the network, whose first layer takes "
-            f"(B, {widths[0]}): {first_line(error)}"
-        ) from error
-    if shape[:1] == (1,) and isinstance(error, ValueError):  # as batch normalization raises
-        raise UserError(
-            f"a minibatch of one row: {first_line(error)}; use DataLoader(..., drop_last=True)"
-        ) from error

@@ -1,12 +1,7 @@
-"""The outputs of an epoch, kept until its metrics are computed, and the names of these metrics."""
-
-from collections.abc import Mapping
-from math import isnan
+"""The outputs of an epoch, kept until its metrics are computed."""
 
 import torch
 from torch import Tensor
-
-from multilayer.core.metric_names import NEEDED
 
 KEPT_BYTES = 2**25
 """Bytes of outputs and targets that are kept of an epoch which may not fit into memory."""
@@ -76,22 +71,3 @@ class EpochOutputs:
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     """The mean of losses over minibatches, `(n, ...)` to `(...)`; a weight of 0 excludes a loss."""
     return (losses.where(weights != 0, 0) * (weights / weights.sum(dim=0))).sum(dim=0)
-
-
-def prefix_names(split: str, values: dict[str, Tensor], ending: str = "") -> dict[str, Tensor]:
-    """The values with the split before each name.
-
-    >>> prefix_names("train", {"loss": torch.tensor(1.0)})
-    {'train/loss': tensor(1.)}
-    """
-    return {f"{split}/{name}{ending}": value for name, value in values.items()}
-
-
-def drop_undefined(values: Mapping[str, Tensor]) -> dict[str, float]:
-    """The values as numbers, without metrics that are not defined for the rows."""
-    numbers = {name: float(value) for name, value in values.items()}
-    return {
-        name: value
-        for name, value in numbers.items()
-        if not (isnan(value) and NEEDED.keys() & name.split("/"))
-    }

@@ -9,21 +9,14 @@ import pytorch_lightning as pl
 
 from multilayer.training.checkpoint_files import CheckpointFiles
 from multilayer.training.checks import check_averaging
-from multilayer.training.epoch import is_fitting, is_streamed
 from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.lightning_record import LightningRecord
 from multilayer.training.lightning_speedups import NoStepHooks
-from multilayer.training.module import SupervisedModule
-from multilayer.training.weights import copy_weights
-
-_TRAINER_CONFIG = (
-    "limit_train_batches",
-    "accumulate_grad_batches",
-    "max_epochs",
-    "max_steps",
-    "precision",
-    "gradient_clip_val",
-    "gradient_clip_algorithm",
+from multilayer.training.module import (
+    SupervisedModule,
+    copy_weights,
+    is_fitting,
+    is_streamed,
 )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from math import isnan, nan
+from math import nan
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,13 +16,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from multilayer.core.errors import UserError
-from multilayer.core.metric_names import NEEDED
+from multilayer.core.metric_names import is_undefined
 from multilayer.data import Dataset
 from multilayer.training.components import with_lr
-from multilayer.training.epoch import log_in_fit
 from multilayer.training.epoch_callback import Callback, Choice, Record, Values
-from multilayer.training.module import SupervisedModule
-from multilayer.training.weights import copy_weights, holding
+from multilayer.training.module import SupervisedModule, copy_weights, log_in_fit
 
 _TRAINER_CONFIG = (
     "limit_train_batches",
@@ -92,8 +90,7 @@ class LightningRecord(Record):
         return {
             name: np.array([True])
             for name, value in self.trainer.callback_metrics.items()
-            if self._metrics_before.get(name) is not value
-            and not (NEEDED.keys() & name.split("/") and isnan(value))
+            if self._metrics_before.get(name) is not value and not is_undefined(name, value)
         }
 
     def __getitem__(self, name: str) -> Values:
@@ -153,7 +150,7 @@ class LightningRecord(Record):
     ) -> Iterator[SupervisedModule]:
         """The module, in evaluation mode."""
         module, _ = require_supervised(self.trainer, self.module)
-        with _unchanged(module), holding(module, weights):
+        with _unchanged(module), _holding(module, weights):
             yield module
 
     def optimizer(self, k: int = 0) -> Optimizer:
@@ -206,7 +203,7 @@ class LightningRecord(Record):
         self, path: Path, weights: Mapping[str, Tensor] | None = None, k: int = 0
     ) -> None:
         """Save by the trainer."""
-        with holding(self.module, weights):
+        with _holding(self.module, weights):
             self.trainer.save_checkpoint(path, weights_only=weights is not None)
 
 
@@ -226,6 +223,20 @@ def require_supervised(
             f"DataModule, got {type(module).__name__} and {type(datamodule).__name__}"
         )
     return module, data
+
+
+@contextmanager
+def _holding(module: pl.LightningModule, weights: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Within it the module has other weights, `(1, ...)` each, if there are any."""
+    if not weights:
+        yield
+        return
+    current = copy_weights(module)
+    module.load_state_dict({name: each[0] for name, each in weights.items()})
+    try:
+        yield
+    finally:
+        module.load_state_dict(current)
 
 
 @contextmanager

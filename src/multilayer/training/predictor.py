@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from multilayer.core.errors import UserError
+from multilayer.core.errors import UserError, first_line
 from multilayer.data.batches import Minibatch
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.nn.losses import (
@@ -22,7 +22,6 @@ from multilayer.nn.losses import (
     total_weight,
 )
 from multilayer.nn.metrics import metrics_of
-from multilayer.training.checks import check_batch, refuse_shape
 from multilayer.training.epoch_outputs import EpochOutputs
 
 Batch = tuple[Tensor, Tensor]
@@ -148,7 +147,7 @@ class Predictor(nn.Module):
         try:
             return squeeze_single(self.network(features))
         except (RuntimeError, ValueError) as error:
-            refuse_shape(features, self.network, error)
+            _refuse_shape(features, self.network, error)
             raise
 
     def forward(self, columns: Tensor) -> Tensor:
@@ -170,7 +169,7 @@ class Predictor(nn.Module):
 
     def prepared(self, batch: Batch) -> Minibatch:
         """A minibatch of raw columns as the network and its loss take it."""
-        columns, target = check_batch(batch)
+        columns, target = _check_batch(batch)
         features = self.preprocessing(columns)
         if self.task == "regression":
             if isinstance(self.preprocessing, Preprocessing):
@@ -248,6 +247,30 @@ class Predictor(nn.Module):
 def _at_least_float32(output: Tensor) -> Tensor:
     """A network's output, widened where it is float16 or bfloat16."""
     return output.to(torch.promote_types(output.dtype, torch.float32))
+
+
+def _check_batch(batch: Any) -> tuple[Tensor, Tensor]:
+    """The features and the target of a minibatch, which must be a pair of tensors."""
+    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
+    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise UserError(f"a minibatch must be two tensors, features and target, got {kinds}")
+    return parts[0], parts[1]
+
+
+def _refuse_shape(features: Tensor, network: nn.Module, error: Exception) -> None:
+    """Raise `UserError` if an error of torch comes from the shape of a minibatch."""
+    shape = tuple(features.shape)
+    widths = [each.in_features for each in network.modules() if isinstance(each, nn.Linear)]
+    if widths and (features.ndim != 2 or shape[1] != widths[0]):
+        raise UserError(
+            f"features of the shape {shape} do not fit the network, whose first layer takes "
+            f"(B, {widths[0]}): {first_line(error)}"
+        ) from error
+    if shape[:1] == (1,) and isinstance(error, ValueError):  # as batch normalization raises
+        raise UserError(
+            f"a minibatch of one row: {first_line(error)}; use DataLoader(..., drop_last=True)"
+        ) from error
 
 
 def preprocessings_of(data: Any) -> list[Preprocessing]:

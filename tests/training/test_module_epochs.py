@@ -8,14 +8,19 @@ import torch
 from torch import distributed
 
 from multilayer.core.errors import UserError
-from multilayer.training.epoch import LightningOutputs, _monitored_value, is_fitting, log_in_fit
+from multilayer.training.module import (
+    _LightningOutputs,
+    _monitored_value,
+    is_fitting,
+    log_in_fit,
+)
 
 from .test_epoch_outputs import SIZES, check, minibatches
 
 
 def test_the_epoch_of_all_processes_is_that_of_one_where_there_is_one() -> None:
     """By torch's own gathering, in a group of one process."""
-    epoch = LightningOutputs()
+    epoch = _LightningOutputs()
     for parts in minibatches():
         epoch.add(*parts)
     assert epoch.of_all_processes() is epoch
