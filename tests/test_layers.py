@@ -130,7 +130,8 @@ from multilayer.callbacks import (
 )
 from multilayer.training import EpochCallback, History, Predictor
 from multilayer.training.components import check_components, make_predictor
-from multilayer.training.result import Result, describe_start, objective, with_absolute_paths
+from multilayer.runs.folder import Result, describe_start, objective
+from multilayer.runs.config import with_absolute_paths
 
 heavy = [
     "pytorch_lightning", "lightning_fabric", "torchmetrics", "scipy", "matplotlib", "sklearn",

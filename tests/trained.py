@@ -10,7 +10,7 @@ import torch
 from multilayer.cli.check import check_command_line
 from multilayer.cli.main import train
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.training.result import Result
+from multilayer.runs.folder import Result
 
 
 def config_of(*overrides: str) -> dict[str, Any]:

@@ -30,9 +30,9 @@ from multilayer.lockstep.plan import Job, StackPlan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Hooks, train_jobs
 from multilayer.lr_sweep import LearningRateSweep
+from multilayer.runs.folder import Result
 from multilayer.training.components import make_data
 from multilayer.training.lightning_record import LightningRecord
-from multilayer.training.result import Result
 from multilayer.training.run import prepare
 from multilayer.training.runtime import quiet_lightning
 

@@ -17,11 +17,11 @@ from multilayer.core.errors import UserError
 from multilayer.data import Preprocessing
 from multilayer.lockstep.plan import why_not_stackable
 from multilayer.runs.checkpoint import read_checkpoint
+from multilayer.runs.folder import Result
 from multilayer.training.components import make_data
 from multilayer.training.evaluate import evaluate
 from multilayer.training.history import History
 from multilayer.training.lightning_adapter import lightning_callbacks
-from multilayer.training.result import Result
 
 from ..lockstep.test_equivalence import scalars
 from ..training.test_module import quiet_trainer

@@ -12,7 +12,7 @@ from multilayer.core.config_folder import conf_dir
 from multilayer.core.schema import _EXTRAS
 from multilayer.runs.folder import RunFolder
 from multilayer.training.components import check_components, make_data
-from multilayer.training.factory import make_trainer
+from multilayer.training.run import _make_trainer
 
 COMMANDS = ("train", "evaluate", "predict", "report")
 # What a choice needs in addition to its name to be composed, or for the task that it is for.
@@ -63,7 +63,7 @@ def test_every_choice_composes_and_builds(
     run = RunFolder(tmp_path)
     missing = [extra for extra in _EXTRAS.values() if find_spec(extra) is None]
     config["logger"] = {k: node for k, node in config["logger"].items() if k not in missing}
-    make_trainer(config, run)
+    _make_trainer(config, run)
     if absent:
         pytest.skip(f"built without its device, which this machine lacks: {choice}")
     if choice.removeprefix("logger=") in missing:

@@ -26,7 +26,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import whole_file, write_text
 from multilayer.runs.checkpoint import read_plain
 from multilayer.runs.folder import RunFolder
-from multilayer.training.checkpoint_files import CheckpointFiles
+from multilayer.training.lightning_adapter import CheckpointFiles
 
 from ..conftest import Run, only_folder
 

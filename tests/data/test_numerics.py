@@ -22,9 +22,9 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table_builder import encode_table, table_from_frame
 from multilayer.data.table_files import Origin
 from multilayer.data.table_io import write_frame
+from multilayer.runs.folder import Result
 from multilayer.training.evaluate import evaluate
 from multilayer.training.predict import predict
-from multilayer.training.result import Result
 
 from ..trained import config_of
 from .test_properties import SETTINGS, written

@@ -9,7 +9,7 @@ from multilayer.cli.main import train
 from multilayer.lockstep.plan import Job, StackPlan, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Hooks, Outcome, train_jobs
-from multilayer.training.result import Result
+from multilayer.runs.folder import Result
 from multilayer.training.runtime import quiet_lightning
 
 from ..trained import config_of

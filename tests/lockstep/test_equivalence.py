@@ -11,9 +11,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from multilayer.cli.main import train
+from multilayer.runs.folder import Result
 from multilayer.stacking.runner import StepRunner
 from multilayer.training.evaluate import evaluate
-from multilayer.training.result import Result
 
 from .conftest import MakeJobs, train_one_by_one, train_stacked
 

@@ -7,7 +7,7 @@ import torch
 
 from multilayer.cli.main import train
 from multilayer.lockstep.plan import Job, make_plan
-from multilayer.training.result import Result
+from multilayer.runs.folder import Result
 
 from .conftest import MakeJobs, train_plan, train_stacked
 

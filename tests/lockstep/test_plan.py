@@ -5,8 +5,8 @@ import torch
 
 from multilayer.cli.check import check_command_line
 from multilayer.lockstep.plan import Job, _members_that_fit, make_plan, why_not_stackable
+from multilayer.runs.folder import Result
 from multilayer.training.components import make_data
-from multilayer.training.result import Result
 
 from .conftest import MakeJobs, train_plan
 

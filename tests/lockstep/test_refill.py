@@ -12,8 +12,8 @@ from multilayer.cli.main import train
 from multilayer.lockstep.plan import Job, make_plan
 from multilayer.lockstep.stack import Stack
 from multilayer.runs.checkpoint import read_checkpoint
+from multilayer.runs.folder import Result
 from multilayer.training.evaluate import evaluate
-from multilayer.training.result import Result
 
 from .conftest import MakeJobs, train_one_by_one, train_plan
 from .test_equivalence import OWN, check_curves, check_files, check_results, check_same

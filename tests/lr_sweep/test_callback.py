@@ -27,11 +27,10 @@ from multilayer.lockstep.plan import make_plan
 from multilayer.lr_sweep import LearningRateSweep
 from multilayer.lr_sweep.analysis import analyze_sweep
 from multilayer.lr_sweep.trials import TrialLosses
-from multilayer.runs.folder import _config_hash
+from multilayer.runs.folder import Result, _config_hash
 from multilayer.stacking.runner import StepRunner
 from multilayer.training.epoch_callback import Record
 from multilayer.training.lightning_adapter import lightning_callbacks
-from multilayer.training.result import Result
 
 from ..conftest import Run
 from ..lockstep.conftest import MakeJobs, train_plan, train_stacked

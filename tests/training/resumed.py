@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.training.result import Result
+from multilayer.runs.folder import Result
 
 from ..trained import train_in
 

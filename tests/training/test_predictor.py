@@ -14,9 +14,9 @@ from multilayer.core.errors import UserError
 from multilayer.data import Dataset, Minibatches
 from multilayer.training.components import check_components, make_predictor
 from multilayer.training.epoch_outputs import EpochOutputs
-from multilayer.training.factory import make_trained_module
 from multilayer.training.module import SupervisedModule
 from multilayer.training.predictor import Predictor
+from multilayer.training.run import _make_module
 from multilayer.training.runtime import seed_everything
 
 from ..trained import config_of
@@ -40,7 +40,7 @@ def pair(*overrides: str) -> tuple[Predictor, SupervisedModule, Dataset, dict[st
     data.setup()
     predictor = make_predictor(config, data)
     drawn = draws()
-    module = make_trained_module(config, data, n_steps=10)
+    module = _make_module(config, data, n_steps=10)
     assert drawn == draws()
     return predictor, module, data, config
 

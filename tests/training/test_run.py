@@ -264,7 +264,7 @@ def test_a_validation_that_never_comes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], reason: str
 ) -> None:
     """Before a network is built: no best epoch would be found, and nothing would stop early."""
-    monkeypatch.delattr("multilayer.training.run.make_trained_module")
+    monkeypatch.delattr("multilayer.training.run._make_module")
     with pytest.raises(UserError, match=reason):
         train_in(tmp_path / "run", "data=iris", "trainer.max_epochs=3", *words)
     assert not (tmp_path / "run").exists()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from multilayer.nn.metrics import HEADLINE
 from multilayer.runs.console import SECONDS_BETWEEN_LINES, progress_bar
-from multilayer.training.lightning_speedups import NoStepHooks, hide_hooks_of_a_step
+from multilayer.training.lightning_adapter import NoStepHooks, hide_hooks_of_a_step
 from multilayer.training.module import is_streamed
 from multilayer.training.runtime import count_parameters
 

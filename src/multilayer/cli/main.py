@@ -31,7 +31,7 @@ from multilayer.core.errors import (
 from multilayer.training.runtime import gc_paused, skip_gc_at_exit
 
 if TYPE_CHECKING:
-    from multilayer.training.result import Result
+    from multilayer.runs.folder import Result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,7 +172,7 @@ def _train(config: Any) -> float:
     sys.path.append(os.getcwd())  # where a project's own networks and data are
     with _errors_printed(job=hydra.job.num if in_sweep else None), _removed_if_empty(folder):
         with gc_paused():
-            from multilayer.training.result import objective
+            from multilayer.runs.folder import objective
             from multilayer.training.runtime import quiet_lightning
 
         quiet_lightning()

@@ -18,8 +18,7 @@ from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Hooks, Outcome, train_jobs
 from multilayer.runs.config import problems_with
 from multilayer.runs.console import console
-from multilayer.runs.folder import record_failure
-from multilayer.training.result import Result, objective
+from multilayer.runs.folder import Result, objective, record_failure
 from multilayer.training.runtime import quiet_lightning
 
 

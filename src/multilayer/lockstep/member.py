@@ -11,7 +11,8 @@ from multilayer.core.device import choose_device
 from multilayer.data import Dataset, Minibatches
 from multilayer.lockstep.plan import Job, is_shown_for_all
 from multilayer.lockstep.schedule import Schedule
-from multilayer.runs.folder import Metrics, RunFolder, start_manifest
+from multilayer.runs.config import with_absolute_paths
+from multilayer.runs.folder import Metrics, Result, RunFolder, describe_start, start_manifest
 from multilayer.stacking.dropout import key_generator
 from multilayer.training.checks import check_batch_normalization, check_training
 from multilayer.training.components import make_all, make_predictor
@@ -19,7 +20,6 @@ from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.event_file import EventFile
 from multilayer.training.history import History
 from multilayer.training.predictor import Predictor
-from multilayer.training.result import Result, describe_start, with_absolute_paths
 from multilayer.training.steps import planned_steps
 
 _TENSORBOARD = "multilayer.training.TensorBoard"

@@ -21,7 +21,7 @@ from multilayer.runs.checkpoint import write_checkpoint
 from multilayer.training.components import stand_in_optimizer, with_lr
 from multilayer.training.epoch_callback import Callback, Choice, Record, Values
 from multilayer.training.event_file import EventFile
-from multilayer.training.imported import if_imported
+from multilayer.training.instantiate import if_imported
 from multilayer.training.predictor import Predictor
 
 if TYPE_CHECKING:

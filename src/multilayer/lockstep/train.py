@@ -19,7 +19,7 @@ from multilayer.lockstep.plan import Job, StackPlan, describe_stacks, why_not_st
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.writer import Writer
-from multilayer.runs.folder import Metrics, describe_failure
+from multilayer.runs.folder import Metrics, Result, describe_failure
 from multilayer.stacking.compat import (
     CannotStackError,
     check_stackable,
@@ -29,7 +29,6 @@ from multilayer.stacking.compat import (
     group_compatible,
 )
 from multilayer.training.components import check_components
-from multilayer.training.result import Result
 from multilayer.training.runtime import ready_memory
 
 log = logging.getLogger(__name__)

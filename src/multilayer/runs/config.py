@@ -6,6 +6,7 @@ keys that are named like secrets are masked.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -248,3 +249,18 @@ def mask_sweep_file(path: Path) -> None:
     if masked != recorded:
         masked["hydra"]["job"]["override_dirname"] = MASK  # the same words in one string
         write_text(path, OmegaConf.to_yaml(OmegaConf.create(masked)))
+
+
+def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """The config with absolute paths of the data's files, so that they are found from anywhere."""
+    data = config["data"]
+    names = ("path", "train_path", "validation_path", "test_path")
+    paths = {name: _absolute(data[name]) for name in names if data.get(name)}
+    return config | {"data": data | paths}
+
+
+def _absolute(path: str) -> str:
+    """A path made absolute; one that refers to the environment for that stays as it is."""
+    if Path(expand_env("data.path", path)).is_absolute() and expand_env("", path) != path:
+        return path
+    return os.path.abspath(path)

@@ -3,6 +3,8 @@
 Its manifest says how the run was started, what it ran on, and how it ended.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import os
@@ -10,13 +12,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
-from math import isfinite
+from math import isfinite, nan
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -27,6 +30,11 @@ from multilayer.core.schema import has_class
 from multilayer.core.text import as_override
 from multilayer.runs.config import mask_config, mask_overrides, mask_value
 
+if TYPE_CHECKING:
+    import torch
+
+    from multilayer.data import Dataset
+
 log = logging.getLogger(__name__)
 
 Metrics = dict[str, dict[str, float]]
@@ -34,6 +42,25 @@ Metrics = dict[str, dict[str, float]]
 _PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C if PyYAML was built with it
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        metrics: by split and name, of the weights that are kept.
+        manifest: the run's manifest.
+    """
+
+    metrics: Metrics
+    manifest: dict[str, Any]
+
+
+def objective(monitor: str, metrics: Metrics) -> float:
+    """The monitored metric of the kept weights; NaN if there is no such metric."""
+    split, _, name = monitor.partition("/")
+    return metrics.get(split, {}).get(name, nan)
 
 
 class RunFolder:
@@ -270,6 +297,14 @@ def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str
         "status": "running",
         "stop_reason": None,
     }
+
+
+def describe_start(data: Dataset, device: torch.device) -> dict[str, Any]:
+    """The manifest's entries about data and device."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {"device": name, "data_fingerprint": data.fingerprint, "rows": data.count_rows()}
 
 
 @cache

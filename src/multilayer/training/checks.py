@@ -13,7 +13,7 @@ from multilayer.data import Dataset
 from multilayer.data.batches import BatchIterator
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
-from multilayer.training.imported import if_imported
+from multilayer.training.instantiate import if_imported
 from multilayer.training.steps import limited_batches, steps_per_epoch
 
 _THEIRS = "pytorch_lightning.callbacks"

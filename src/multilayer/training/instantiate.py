@@ -1,6 +1,7 @@
 """Instantiating the object that a config node's `_target_` names, and which may be named."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
@@ -18,7 +19,6 @@ from multilayer.core.text import as_override
 from multilayer.data import Dataset
 from multilayer.nn.losses import AutoLoss
 from multilayer.runs.config import expand_env
-from multilayer.training.imported import if_imported
 from multilayer.training.lightning_arguments import is_recorded
 
 _ALLOWED = (
@@ -271,3 +271,14 @@ def _is_rebuilt(found: Any, group: str, allowed: Sequence[str]) -> bool:
     paths = _REBUILT_TO_RESUME.get(group)
     parents = _REBUILT_TO_PREDICT if paths is None else if_imported(*paths)
     return inspect.isclass(found) and issubclass(found, parents)
+
+
+def if_imported(*paths: str) -> tuple[Any, ...]:
+    """The classes at dotted paths whose modules are imported: nothing is of the others.
+
+    >>> isinstance("text", if_imported("builtins.str", "no_such_module.Class"))
+    True
+    """
+    parts = (path.rpartition(".") for path in paths)
+    found = (getattr(sys.modules.get(module), name, None) for module, _, name in parts)
+    return tuple(each for each in found if each is not None)

@@ -19,10 +19,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
-from multilayer.training.checkpoint_files import CheckpointFiles
 from multilayer.training.components import make_optimizer, make_scheduler
-from multilayer.training.factory import has
-from multilayer.training.lightning_adapter import unwrapped_callbacks
+from multilayer.training.lightning_adapter import CheckpointFiles, unwrapped_callbacks
 from multilayer.training.module import MakeScheduler, SupervisedModule
 from multilayer.training.resume import DAMAGE, Resumed, config_changes
 from multilayer.training.steps import planned_steps
@@ -70,7 +68,8 @@ def load_resumed(training: "Training", resumed: Resumed) -> None:
         raise UserError(f"resume: {resumed.path} was trained on other data; give it as it was")
     if theirs["config"]["loss"] != ours["config"]["loss"]:
         raise UserError(f"loss.class_weights: {resumed.path} has others; leave them as they were")
-    if "current_model_state" in checkpoint and not has(callbacks, WeightAveraging):
+    averages = any(isinstance(each, WeightAveraging) for each in callbacks)
+    if "current_model_state" in checkpoint and not averages:
         raise UserError(
             f"{_changed_keys('callbacks', changed)}: {resumed.path} holds averaged weights, which "
             "only the callback that averaged them can go on from; keep it"

@@ -4,24 +4,44 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from time import perf_counter
 from typing import Any, get_args
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
+from pytorch_lightning.loggers import Logger
 
 from multilayer.core.errors import UserError, interrupt_behind
 from multilayer.core.files import explain_write_error
 from multilayer.data import Dataset, as_datamodule
 from multilayer.data.split import Split
-from multilayer.runs.folder import Metrics, RunFolder, describe_failure, start_manifest
+from multilayer.runs.config import with_absolute_paths
+from multilayer.runs.folder import (
+    Metrics,
+    Result,
+    RunFolder,
+    describe_failure,
+    describe_start,
+    start_manifest,
+)
 from multilayer.training.checks import check_batch_normalization, check_training
-from multilayer.training.components import check_components
-from multilayer.training.factory import make_trained_module, make_trainer
-from multilayer.training.lightning_adapter import unwrapped_callbacks
-from multilayer.training.module import SupervisedModule
-from multilayer.training.result import Result, describe_start, with_absolute_paths
+from multilayer.training.components import (
+    Config,
+    check_components,
+    make_all,
+    make_optimizer,
+    make_scheduler,
+    make_seeded,
+)
+from multilayer.training.epoch_callback import EpochCallback
+from multilayer.training.epoch_outputs import KEPT_BYTES
+from multilayer.training.history import History
+from multilayer.training.instantiate import instantiate
+from multilayer.training.lightning_adapter import lightning_callbacks, unwrapped_callbacks
+from multilayer.training.module import MODULE_OF_TASK, SupervisedModule
 from multilayer.training.resume import Resumed, command_to_go_on, open_resumed
 from multilayer.training.resume_state import load_resumed
 from multilayer.training.runtime import compile_if_worthwhile
@@ -155,18 +175,64 @@ def prepare(
     """Build a run on data that was read; see `train`."""
     config = with_absolute_paths(config)
     run = RunFolder(folder)
-    trainer = make_trainer(config, run, quiet=quiet)
+    trainer = _make_trainer(config, run, quiet=quiet)
     run.writes = trainer.is_global_zero
     run.check_is_free()
     data.rank, data.n_ranks = trainer.global_rank, trainer.world_size
     n_done = resumed.n_done if resumed else (0, 0)
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
     check_training(config, unwrapped_callbacks(trainer), data, n_steps)
-    module = make_trained_module(config, data, n_steps)
+    module = _make_module(config, data, n_steps)
     check_batch_normalization(module.network, data.train_minibatches())
     device = trainer.strategy.root_device
     manifest = start_manifest(config, overrides) | describe_start(data, device)
     return Training(config, run, data, module, trainer, manifest, n_steps, resumed)
+
+
+def _make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.Trainer:
+    """The Trainer with the callbacks and loggers of the config, which write to the run folder."""
+    values = run.placeholders()
+    loggers = make_all("logger", config["logger"], values, Logger)
+    callbacks = make_all("callbacks", config["callbacks"], values, pl.Callback, EpochCallback)
+    if not loggers:  # Lightning refuses to monitor rates that nothing logs
+        callbacks = [item for item in callbacks if not isinstance(item, LearningRateMonitor)]
+    if quiet:
+        callbacks = [item for item in callbacks if not isinstance(item, ModelSummary)]
+    callbacks = lightning_callbacks(*callbacks, History(folder=run.path))
+    trainer: pl.Trainer = instantiate(
+        "trainer",
+        config["trainer"],
+        values,
+        logger=loggers,
+        callbacks=callbacks,
+        default_root_dir=str(run.path),
+        # Only what the config names, without Lightning's defaults.
+        enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
+        enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
+        enable_model_summary=any(isinstance(each, ModelSummary) for each in callbacks),
+        use_distributed_sampler=False,
+    )
+    return trainer
+
+
+def _make_module(config: Config, data: Dataset, n_steps: int) -> SupervisedModule:
+    """The module to be trained; its weights and all later random numbers follow from the seed.
+
+    Args:
+        config: the run's config.
+        data: the data, read.
+        n_steps: the optimizer steps of the whole training.
+    """
+    make = partial(
+        MODULE_OF_TASK[data.columns.task],
+        optimizer=make_optimizer(config),
+        scheduler=make_scheduler(config, n_steps=n_steps),
+        scheduler_interval=config["scheduler"]["interval"],
+        monitor=config["monitor"],
+        # Rows that do not fit into memory have outputs that do not either.
+        kept_bytes=None if data.stream is None else KEPT_BYTES,
+    )
+    return make_seeded(make, config, data)
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from multilayer.data.table import Columns
 from multilayer.runs.folder import RunFolder
 from multilayer.training.components import make_all
 from multilayer.training.epoch_outputs import KEPT_BYTES
-from multilayer.training.factory import make_trained_module, make_trainer
 from multilayer.training.lightning_adapter import unwrapped_callbacks
+from multilayer.training.run import _make_module, _make_trainer
 
 from ..trained import config_of
 from .test_components import FLATS, fitted_to_flats
@@ -34,7 +34,7 @@ def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
         stream="rows",
         train_minibatches=lambda: SimpleNamespace(batch_size=4),
     )
-    module = make_trained_module(config, data, n_steps=40)
+    module = _make_module(config, data, n_steps=40)
     assert isinstance(module, RegressionModule)
     assert isinstance(module.loss, nn.HuberLoss)
     assert module.preprocessing is preprocessing
@@ -44,7 +44,7 @@ def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
     assert (module.scheduler_interval, module.monitor) == ("step", "validation/r2")
     assert module.epochs["train"][0].kept_bytes == KEPT_BYTES
     data.stream = None
-    in_memory = make_trained_module(config, data, n_steps=40)
+    in_memory = _make_module(config, data, n_steps=40)
     assert in_memory.epochs["train"][0].kept_bytes is None
     assert module.make_optimizer is not None
     assert module.make_scheduler is not None
@@ -61,7 +61,7 @@ def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path)
     run = RunFolder(tmp_path)
 
     def names(*overrides: str, quiet: bool = False) -> set[str]:
-        trainer = make_trainer(config_of(*overrides), run, quiet=quiet)
+        trainer = _make_trainer(config_of(*overrides), run, quiet=quiet)
         assert trainer.default_root_dir == str(tmp_path)
         return {type(each).__name__ for each in unwrapped_callbacks(trainer)}
 
@@ -72,7 +72,7 @@ def test_a_trainer_has_the_callbacks_of_the_config_and_no_others(tmp_path: Path)
     assert names(monitor, "logger=none") == usual
     assert names(quiet=True) == usual - {"NetworkSummary"}
     assert names("callbacks=none", "logger=none") == {"History"}
-    assert make_trainer(config_of("trainer.max_epochs=3"), run).max_epochs == 3
+    assert _make_trainer(config_of("trainer.max_epochs=3"), run).max_epochs == 3
 
 
 def test_components_that_are_null_are_left_out_and_others_need_a_target() -> None:

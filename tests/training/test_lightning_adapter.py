@@ -8,8 +8,8 @@ import torch
 from multilayer import MLP, BinaryModule, PassClassData
 from multilayer.cli.check import check_command_line
 from multilayer.runs.folder import RunFolder
-from multilayer.training.factory import make_trainer
-from multilayer.training.lightning_speedups import HOOKS_OF_A_STEP, NoStepHooks
+from multilayer.training.lightning_adapter import HOOKS_OF_A_STEP, NoStepHooks
+from multilayer.training.run import _make_trainer
 
 
 class CountsEpochs(NoStepHooks):
@@ -75,7 +75,7 @@ def test_no_callback_of_a_default_training_has_a_hook_in_a_step(tmp_path: Path) 
     """It pays for none."""
     config = check_command_line("train", ["trainer.max_epochs=1"])
     assert config is not None
-    trainer = make_trainer(config, RunFolder(tmp_path))
+    trainer = _make_trainer(config, RunFolder(tmp_path))
     trainer.fit(BinaryModule(MLP(2, 1), optimizer=torch.optim.SGD), PassClassData())
     assert len(trainer.callbacks) == 8
     for callback in trainer.callbacks:
