@@ -18,6 +18,7 @@ from multilayer.stacking.step import Step
 from multilayer.training.predictor import Predictor
 
 from ..lockstep.networks import Residual
+from .test_block import take
 
 ELSEWHERE = torch.device("meta")
 K, B, D = 3, 8, 5
@@ -43,7 +44,7 @@ def step_on(device: torch.device, network: str, kind: type[Optimizer]) -> list[T
     rows = torch.zeros(K, B, D, device=device)
     target = torch.zeros(K, B, dtype=torch.int64, device=device)
     keys = torch.zeros(K, 2, dtype=torch.int32, device=device)
-    found = step(block, rows, target, numbers.to(device, torch.float32), keys)
+    found = take(step, block, rows, target, numbers.to(device, torch.float32), keys)
     return [*found, block.weights, *step.evaluate(block, rows[0], target[0])]
 
 

@@ -1,13 +1,20 @@
-"""Whether a step is compiled, and with how many threads it runs."""
+"""Whether a step is compiled, and on how many threads blocks and steps run."""
 
+import threading
+import time
+from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
 import pytest
 import torch
 
+from multilayer.stacking.block import Block
 from multilayer.stacking.runner import StepRunner, trace, work
+from multilayer.stacking.step import Step
+from multilayer.training.runtime import can_compile
 
-from .test_block import NO_KEYS, modules, numbers_of, step_of
+from .test_block import NO_KEYS, modules, numbers_of, step_of, take
 
 CPU = torch.device("cpu")
 
@@ -70,7 +77,8 @@ def test_threads_are_used_in_large_steps_alone_and_given_back(
     ]:
         monkeypatch.setattr("multilayer.stacking.runner.work", lambda *_, n=work_of_step: n)
         seen.clear()
-        runner_of(threads=threads, choice=False).run(block, inputs, 1)
+        runner = runner_of(threads=threads, choice=False)
+        runner.run(runner.step, block, inputs)
         assert seen == [n_threads] * 2
         assert torch.get_num_threads() == before
     assert runner_of(device=torch.device("cuda")).n_threads(block, (3, 8)) == 1
@@ -85,11 +93,11 @@ def test_a_call_gives_the_losses_and_outputs_of_its_steps() -> None:
     numbers = torch.stack([numbers_of(step, optimizers, n) for n in range(2)])
     inputs = [features, target, rows, numbers, NO_KEYS.expand(2, 3, 2)]
     runner = StepRunner(step, choice=False, threads=1, device=CPU)
-    losses, outputs = runner.run(block, inputs, 1)
+    losses, outputs = runner.run(step, block, inputs)
     assert losses.shape == (2, 3)
     assert outputs.shape == (2, 3, 6)
     for i in range(2):
-        loss, output = step(other, features[rows[i]], target[rows[i]], numbers[i], NO_KEYS)
+        loss, output = take(step, other, features[rows[i]], target[rows[i]], numbers[i], NO_KEYS)
         assert torch.equal(losses[i], loss)
         assert torch.equal(outputs[i], output)
     assert torch.equal(block.weights, other.weights)
@@ -102,11 +110,13 @@ def test_a_traced_step_does_what_the_step_does() -> None:
     _, other, _ = step_of(modules())
     features, target, numbers = torch.randn(8, 2), torch.randn(8), numbers_of(step, optimizers, 0)
     rows = torch.stack([torch.randperm(8)[:6] for _ in range(3)])
-    example = [*block.tensors(), features, target, rows, numbers, NO_KEYS]
+    out = torch.empty_like(block.weights)
+    example = [*block.tensors(), out, features, target, rows, numbers, NO_KEYS]
     graph = trace(step, block, example)
     assert step.traced is False
     losses, outputs = graph(*example)
-    expected = step(other, features[rows], target[rows], numbers, NO_KEYS)
+    block.take_over(out, torch.ones(3, dtype=torch.bool))
+    expected = take(step, other, features[rows], target[rows], numbers, NO_KEYS)
     torch.testing.assert_close(losses, expected[0])
     torch.testing.assert_close(outputs, expected[1])
     for mine, its in zip(block.tensors(), other.tensors(), strict=True):
@@ -163,14 +173,22 @@ def steps_of(n_steps: int, n_rows: int) -> list[torch.Tensor]:
     ]
 
 
+def train(
+    runner: StepRunner, block: Block, inputs: Sequence[torch.Tensor], n_steps_left: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A call, as a stack does it."""
+    runner.prepare(block, *inputs[:2], inputs[2].shape[2], n_steps_left)
+    return runner.run(runner.step, block, inputs)
+
+
 def test_a_step_is_compiled_once_for_each_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was compiled is what runs, in every call with minibatches of that size."""
     runner, compiler, said = compiling(monkeypatch, choice=True)
     (_, block, _), (_, other, _) = step_of(modules()), step_of(modules())
     for n_rows in (6, 6, 4):
         inputs = steps_of(2, n_rows)
-        found = runner.run(block, inputs, 2_000)
-        expected = runner_of(choice=False).run(other, inputs, 2_000)
+        found = train(runner, block, inputs, 2_000)
+        expected = train(runner_of(choice=False), other, inputs, 2_000)
         for mine, its in zip(found, expected, strict=True):
             torch.testing.assert_close(mine, its)
     assert said == ["compiling the step of 3 members, for 2,000 steps ahead"] * 2
@@ -186,7 +204,7 @@ def test_what_was_compiled_takes_the_step(monkeypatch: pytest.MonkeyPatch) -> No
     _, block, _ = step_of(modules())
     expected = torch.full((3,), 7.0), torch.full((3, 6), 8.0)
     runner.compiled[3, 6] = lambda *tensors: expected
-    losses, outputs = runner.run(block, steps_of(2, 6), 1)
+    losses, outputs = train(runner, block, steps_of(2, 6), 1)
     assert torch.equal(losses, torch.full((2, 3), 7.0))
     assert torch.equal(outputs, torch.full((2, 3, 6), 8.0))
 
@@ -195,7 +213,7 @@ def test_a_compiler_that_does_not_know_all_is_asked_again(monkeypatch: pytest.Mo
     """Then torch tries what the processor has, which takes longer."""
     runner, compiler, said = compiling(monkeypatch, n_failures=1, choice=True)
     _, block, _ = step_of(modules())
-    runner.run(block, steps_of(1, 6), 1)
+    train(runner, block, steps_of(1, 6), 1)
     assert compiler.configs == [FAST | {"cpp.vec_isa_ok": True}, FAST]
     assert len(said) == 1
     assert runner.skip_reason() is None
@@ -205,7 +223,7 @@ def test_another_device_is_compiled_for_without_timing(monkeypatch: pytest.Monke
     """A choice by a clock would give other digits on a busy machine."""
     runner, compiler, _ = compiling(monkeypatch, choice=True, device=torch.device("cuda"))
     _, block, _ = step_of(modules())
-    runner.run(block, steps_of(1, 6), 1)
+    train(runner, block, steps_of(1, 6), 1)
     assert compiler.configs == [{"deterministic": True}]
 
 
@@ -215,8 +233,8 @@ def test_a_training_goes_on_where_compiling_fails(monkeypatch: pytest.MonkeyPatc
     (_, block, _), (_, other, _) = step_of(modules()), step_of(modules())
     inputs = steps_of(1, 6)
     for _ in range(2):
-        losses, _ = runner.run(block, inputs, 10**6)
-        expected, _ = runner_of(choice=False).run(other, inputs, 1)
+        losses, _ = train(runner, block, inputs, 10**6)
+        expected, _ = train(runner_of(choice=False), other, inputs, 1)
         assert torch.equal(losses, expected)
     assert said == [
         "compiling the step of 3 members, for 1,000,000 steps ahead",
@@ -226,14 +244,14 @@ def test_a_training_goes_on_where_compiling_fails(monkeypatch: pytest.MonkeyPatc
     assert runner.skip_reason() is None
     runner, _, _ = compiling(monkeypatch, n_failures=9, choice=True)
     with pytest.raises(RuntimeError, match="no such processor"):
-        runner.run(block, inputs, 1)
+        train(runner, block, inputs, 1)
 
 
 def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """At the end of a training."""
     runner, compiler, said = compiling(monkeypatch)
     _, block, _ = step_of(modules())
-    runner.run(block, steps_of(1, 6), 1)
+    train(runner, block, steps_of(1, 6), 1)
     assert not compiler.configs
     assert not said
     assert runner.skip_reason() == (
@@ -242,3 +260,109 @@ def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) ->
     assert runner_of(choice=False).skip_reason() == "not compiled: compile=false"
     monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: False)
     assert runner.skip_reason() == "not compiled: there is no C++ compiler"
+
+
+@pytest.mark.parametrize(
+    ("n_members", "n_threads", "size", "n_blocks"),
+    [
+        (1, 2, 1, 1),
+        (15, 2, 15, 1),
+        (16, 2, 8, 2),
+        (16, 1, 16, 1),
+        (33, 2, 9, 4),
+        (40, 2, 10, 4),
+        (64, 16, 8, 8),
+        (1000, 16, 16, 63),
+    ],
+)
+def test_each_thread_has_as_many_blocks(
+    n_members: int, n_threads: int, size: int, n_blocks: int
+) -> None:
+    """As long as a block has eight members, from which a thread pays."""
+    found = runner_of(threads=n_threads).block_size(n_members)
+    assert (found, -(-n_members // found)) == (size, n_blocks)
+    on_a_gpu = runner_of(threads=n_threads, device=torch.device("cuda"))
+    assert on_a_gpu.block_size(n_members) == n_members
+
+
+def test_large_networks_have_a_block_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So do few of them, whatever the number of threads."""
+    monkeypatch.setattr("multilayer.stacking.step._BLOCK_BYTES", 1)
+    assert [runner_of(threads=4).block_size(n) for n in (1, 3, 9)] == [1, 1, 1]
+
+
+def test_blocks_side_by_side_are_trained_as_one_after_the_other() -> None:
+    """To the last bit, each on a thread and with a step that no other one uses meanwhile."""
+    own = [step_of(modules())[1] for _ in range(3)]
+    alone = deepcopy(own)
+    inputs = steps_of(2, 6)
+    together = threading.Barrier(3, timeout=60)
+    found: dict[int, tuple[threading.Thread, int]] = {}
+
+    def train_one(runner: StepRunner, step: Step, k: int) -> torch.Tensor:
+        if runner.n_at_once > 1:
+            together.wait()
+            found[k] = threading.current_thread(), id(step)
+            assert torch.get_num_threads() == 1
+        blocks = own if runner.n_at_once > 1 else alone
+        return runner.run(step, blocks[k], inputs)[0]
+
+    before = torch.get_num_threads()
+    side_by_side, single = (runner_of(threads=n, choice=False) for n in (3, 1))
+    theirs = side_by_side.each(lambda step, k: train_one(side_by_side, step, k), [0, 1, 2])
+    ours = single.each(lambda step, k: train_one(single, step, k), [0, 1, 2])
+    assert all(map(torch.equal, theirs, ours))
+    for mine, its in zip(own, alone, strict=True):
+        assert all(map(torch.equal, mine.tensors(), its.tensors()))
+    assert all(len(set(each)) == 3 for each in zip(*found.values(), strict=True))
+    assert torch.get_num_threads() == before
+
+
+def test_an_error_in_a_block_is_raised_when_all_have_ended() -> None:
+    """Those beside it are then not within a step."""
+    begun, ended = threading.Event(), []
+
+    def call(step: Step, k: int) -> None:
+        if k == 0:
+            begun.wait(60)
+            raise ValueError("of the first")
+        begun.set()
+        time.sleep(0.1)
+        ended.append(k)
+
+    with pytest.raises(ValueError, match="of the first"):
+        runner_of(threads=2).each(call, [0, 1])
+    assert ended == [1]
+
+
+def test_a_thread_has_the_precision_of_its_caller() -> None:
+    """torch's autocast is each thread's own."""
+    runner = runner_of(threads=2)
+
+    def dtypes() -> set[torch.dtype]:
+        return {*runner.each(lambda *_: torch.mm(torch.ones(1, 1), torch.ones(1, 1)).dtype, [1, 2])}
+
+    with torch.autocast("cpu", torch.bfloat16):
+        assert dtypes() == {torch.bfloat16}
+    assert dtypes() == {torch.float32}
+
+
+@pytest.mark.skipif(not can_compile(CPU), reason="there is no C++ compiler")
+def test_a_compiled_step_leaves_members_that_diverge_as_they_were() -> None:
+    """As the eager one does: the compiler must not take the look for what is finite away."""
+    _, block, _ = step_of(modules())
+    inputs = steps_of(3, 6)
+    inputs[3][1, :, 1] = torch.inf  # all that the second step multiplies with
+    expected, after_one = deepcopy(block), deepcopy(block)
+    train(runner_of(choice=False), expected, inputs, 1)
+    train(runner_of(choice=False), after_one, [*inputs[:2], *(each[:1] for each in inputs[2:])], 1)
+    runner = runner_of(choice=True)
+    losses, _ = train(runner, block, inputs, 1)
+    assert runner.compiled
+    assert block.alive.tolist() == expected.alive.tolist() == [True, False, True]
+    assert block.n_steps.tolist() == [3, 1, 3]
+    assert losses.isfinite().tolist() == [[True] * 3, [True] * 3, [True, False, True]]
+    torch.testing.assert_close(block.weights, expected.weights)
+    torch.testing.assert_close(block.weights[1], after_one.weights[1])
+    block.reset_state()
+    assert all(each.isfinite().all() for each in block.state.values())

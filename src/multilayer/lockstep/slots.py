@@ -77,8 +77,9 @@ class BlockSlots:
         mine = self.outputs[:, start : start + n * size]
         mine.view(n_members, n, size, *outputs.shape[3:]).copy_(outputs)
 
-    def count_steps(self) -> None:
-        """Note how many steps each member has taken."""
+    def end_steps(self) -> None:
+        """Note how many steps each member has taken, and leave a state that can be saved."""
+        self.block.reset_state()
         steps = self.block.n_steps.tolist()
         for k, member in self.occupied():
             member.step = steps[k]

@@ -102,18 +102,17 @@ class Stack:
         self.clips = bool(trainer["gradient_clip_val"])
         names = self.optimizer.coefficient_names() + ("clip",) * self.clips
         self.step = Step(self.model, self.optimizer, names)
+        self.runner = StepRunner(
+            self.step, choice=compile_mode, threads=threads, device=self.device, say=say
+        )
         self.slots = []
-        size = self.step.most_members(self.device)
-        for some in in_blocks(members, size):
+        for some in in_blocks(members, self.runner.block_size(len(members))):
             present = [each for each in some if each is not None]
             places = [members.index(each) for each in present]
             block = self._make_block(self.model, present, places)
             if len(present) < len(some):  # free slots hold copies: all blocks have one shape
                 block = block.only([*range(len(present)), *[0] * (len(some) - len(present))])
             self.slots.append(BlockSlots(block, list(some), self.step.layout))
-        self.runner = StepRunner(
-            self.step, choice=compile_mode, threads=threads, device=self.device, say=say
-        )
         self._begin(members)
 
     def _make_block(
@@ -219,7 +218,7 @@ class Stack:
     def fail(self, error: BaseException) -> None:
         """Have the callbacks of all members save what there is, after an error or an interrupt."""
         for slots in self.blocks():
-            slots.count_steps()
+            slots.end_steps()
         schedules = dict[tuple[str, int], Schedule]()
         for member in self.members():
             # A schedule moves before a call, within which an error may have come.
@@ -278,7 +277,9 @@ class Stack:
         n = end - first
         schedules = dict.fromkeys(member.schedule for member in self.members())
         groups = {schedule: schedule.advance(n) for schedule in schedules}
-        for slots in self.blocks():
+        n_rows = min(self.batch_size, self.n_rows - first * self.batch_size)
+
+        def train(step: Step, slots: BlockSlots) -> None:
             rows = chunk_rows(slots.order, first, end, self.batch_size)
             members = slots.members_or_filler()
             own = [groups[member.schedule] for member in members]
@@ -289,7 +290,7 @@ class Stack:
             if self.clips:
                 nodes = [member.config["trainer"] for member in members]
                 clips = [node["gradient_clip_val"] for node in nodes]
-            numbers = self.step.coefficients(steps, clips, n_done, n)
+            numbers = step.coefficients(steps, clips, n_done, n)
             inputs = (
                 self.features,
                 self.target,
@@ -297,12 +298,16 @@ class Stack:
                 numbers.to(self.device, slots.block.weights.dtype),
                 self._keys(slots, n),
             )
-            with autocast_of(self.precision, self.device):
-                losses, outputs = self.runner.run(
-                    slots.block, inputs, self._n_steps_left(rows.shape[2])
-                )
+            losses, outputs = self.runner.run(step, slots.block, inputs)
             slots.losses.append(losses)
             slots.keep_outputs(outputs.transpose(0, 1), first * self.batch_size, self.n_rows)
+
+        blocks = self.blocks()
+        with autocast_of(self.precision, self.device):
+            self.runner.prepare(
+                blocks[0].block, self.features, self.target, n_rows, self._n_steps_left(n_rows)
+            )
+            self.runner.each(train, blocks)
 
     def _n_steps_left(self, n_rows: int) -> int:
         """The steps of blocks with minibatches of `n_rows`, until the end of the training."""
@@ -366,7 +371,7 @@ class Stack:
         row = {member: i for i, member in enumerate(members)}
         last = np.array([(member.epoch + 1) * self.n_batches - 1 for member in members])
         for slots in self.blocks():
-            slots.count_steps()
+            slots.end_steps()
         for group in self.groups:
             rows = [row[member] for member in group.members]
             own = {name: value[rows] for name, value in self.measured.items()}

@@ -117,7 +117,9 @@ def _run_block(
                 step.coefficients([groups], clips, counts, n).to(block.weights),
                 keys.to(device),
             )
-            runner.run(block, inputs, n_steps_left - n_done)
+            n_rows = inputs[2].shape[2]
+            runner.prepare(block, spec.features, spec.target, n_rows, n_steps_left - n_done)
+            runner.run(step, block, inputs)
             n_done += n
         curves.append(_losses(step, block, spec.validation))
     after = _losses(step, block, spec.train)

@@ -109,7 +109,8 @@ def _linear(
 
     def back(slope: Tensor) -> Tensor:
         if f"{name}.weight" in grads:  # it is trained
-            torch.bmm(slope, x.mT, out=grads[f"{name}.weight"])
+            # Written to these views, which are not contiguous, torch multiplies member by member.
+            grads[f"{name}.weight"].copy_(torch.bmm(slope, x.mT))
         if f"{name}.bias" in grads:
             torch.sum(slope, dim=2, out=grads[f"{name}.bias"])
         return slope if is_first else torch.bmm(weight.mT, slope)  # the features need none

@@ -57,6 +57,31 @@ class Block:
             next(each),
         )
 
+    def take_over(self, new: Tensor, was_alive: Tensor) -> Tensor:
+        """End a step: make new weights the block's.
+
+        Args:
+            new: `(K, P)`. Members that have diverged in this step keep their old weights.
+            was_alive: `alive` before the step.
+
+        Returns:
+            The old weights, for the next step to write to.
+        """
+        diverged = was_alive & ~self.alive
+        if new.device.type != "cpu":  # where looking at a tensor would wait for all before it
+            torch.where(diverged.unsqueeze(1), self.weights, new, out=new)
+        elif diverged.any():
+            new[diverged] = self.weights[diverged]
+        old, self.weights = self.weights, new
+        return old
+
+    def reset_state(self) -> None:
+        """Make the optimizer's state finite, of members that have diverged."""
+        diverged = ~self.alive
+        if diverged.any():
+            for each in self.state.values():
+                each[diverged] = each[diverged].nan_to_num(0.0, 0.0, 0.0)
+
     def move(self, source: "Block", k: int, place: int) -> None:
         """Copy member `k` of another block to a place in this one."""
         for mine, other in zip(self.tensors(), source.tensors(), strict=True):

@@ -247,7 +247,7 @@ def compare(modules: Sequence["Predictor"], features: Tensor, target: Tensor) ->
     numbers = torch.zeros(len(step.coefficient_names), n, device=device)
     rows, targets = features.expand(n, *features.shape).clone(), target.expand(n, -1).clone()
     before_step = _random_states()
-    step(block, rows, targets, numbers, keys)
+    step(block, torch.empty_like(block.weights), rows, targets, numbers, keys)
     if _random_states() != before_step:
         raise CannotStackError(
             "the network draws random numbers otherwise than by nn.Dropout, 1d, 2d or 3d"

@@ -1,9 +1,17 @@
-"""Running the steps of blocks: eagerly, or traced and compiled where the work ahead pays for it."""
+"""Running the steps of blocks: side by side on the CPU's threads, eagerly or compiled.
+
+Threads that share a step wait for each other after each of its dozens of small operations. With a
+block each they never do: 32 members in two blocks train 1.5 times as fast as one after the other.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from copy import deepcopy
+from math import ceil
+from queue import SimpleQueue
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +21,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from multilayer.core.errors import first_line
 from multilayer.stacking.block import Block
 from multilayer.stacking.step import Step
-from multilayer.training.runtime import WITHOUT_TIMING, can_compile, n_threads_for
+from multilayer.training.runtime import (
+    WITHOUT_TIMING,
+    can_compile,
+    n_threads_at_most,
+    n_threads_for,
+)
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +41,13 @@ _WORK_THAT_DOUBLES_IT = 20_000_000
 # Python calling each. All shapes share torch's setting of the number of threads.
 _CONFIG_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
 
+_MEMBERS_WORTH_A_THREAD = 8
+"""Members of a block from which it pays to give it a thread."""
+
 Shape = tuple[int, ...]
 Run = Callable[..., tuple[Tensor, Tensor]]
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class StepRunner:
@@ -59,44 +77,134 @@ class StepRunner:
         self.threads = threads
         self.compiled: dict[Shape, Run] = {}
         self.has_failed = False
+        self.n_at_once = 1
+        self._steps: SimpleQueue[Step] = SimpleQueue()
+        self._pool: ThreadPoolExecutor | None = None
 
-    def run(
-        self, block: Block, inputs: Sequence[Tensor], n_steps_left: int
-    ) -> tuple[Tensor, Tensor]:
+    def block_size(self, n_members: int) -> int:
+        """How many members each block of a stack has: as many blocks for each thread."""
+        n_blocks = ceil(n_members / self.step.most_members(self.device))
+        n_threads = self._n_threads_at_most()
+        even = n_threads * ceil(n_blocks / n_threads)
+        n_blocks = max(n_blocks, min(even, n_members // _MEMBERS_WORTH_A_THREAD))
+        return ceil(n_members / n_blocks)
+
+    def each(
+        self, function: Callable[[Step, _Item], _Result], items: Sequence[_Item]
+    ) -> list[_Result]:
+        """Call a function for each block, several at once on the CPU.
+
+        Args:
+            function: is given a step that no other thread uses meanwhile, and an item.
+            items: one of each block.
+
+        Returns:
+            What it returned for each.
+
+        Raises:
+            BaseException: the first error, or an interrupt, when all calls have ended.
+        """
+        n_threads = self._n_threads_at_most()
+        n_at_once = min(n_threads, len(items))
+        if n_at_once <= 1:
+            return [function(self.step, item) for item in items]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(n_threads)
+        while self._steps.qsize() < n_at_once:
+            self._steps.put(deepcopy(self.step))
+        device = self.device.type
+        is_autocast, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+
+        def call(item: _Item) -> _Result:
+            torch.set_num_threads(n_threads // n_at_once)  # of this thread's own operations
+            step = self._steps.get()
+            try:
+                with torch.autocast(device, dtype, enabled=is_autocast):
+                    return function(step, item)
+            finally:
+                self._steps.put(step)
+
+        usual = torch.get_num_threads()
+        self.n_at_once = n_at_once
+        calls = [self._pool.submit(call, item) for item in items]
+        try:
+            wait(calls)
+        finally:
+            wait(calls)  # an interrupt too leaves no block within a step
+            self.n_at_once = 1
+            torch.set_num_threads(usual)
+        return [each.result() for each in calls]
+
+    def prepare(
+        self, block: Block, features: Tensor, target: Tensor, n_rows: int, n_steps_left: int
+    ) -> None:
+        """Compile, if it is worthwhile and not yet done.
+
+        Args:
+            block: one of those whose steps are to be run.
+            features: `(N, D)` of all rows.
+            target: `(N,)`.
+            n_rows: of each minibatch.
+            n_steps_left: the steps of blocks of this shape until the end of the training.
+        """
+        n_members = len(block)
+        key = n_members, n_rows
+        if key in self.compiled or not self.is_worthwhile(block, key, n_steps_left):
+            return
+        self.say(f"compiling the step of {n_members} members, for {n_steps_left:,} steps ahead")
+        new = block.alive.new_zeros
+        rows = new(key, dtype=torch.int64)
+        numbers = block.weights.new_zeros(len(self.step.coefficient_names), n_members)
+        keys = new((n_members, 2), dtype=torch.int32)
+        self.try_to_compile(key, block, [features, target, rows, numbers, keys])
+
+    def run(self, step: Step, block: Block, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Train a block for S steps.
 
         Args:
+            step: what `each` gives to its function.
             block: the block.
             inputs: features `(N, D)` and target `(N,)` of all rows, then for each step the rows of
                 each member `(S, K, B)`, the numbers `(S, n_numbers, K)` and the keys `(S, K, 2)`.
-            n_steps_left: the steps of blocks of this shape until the end of the training.
 
         Returns:
             Losses `(S, K)` and outputs `(S, K, B, ...)`.
         """
         key = tuple(inputs[2].shape[1:])
-        if key not in self.compiled and self.is_worthwhile(block, key, n_steps_left):
-            self.say(
-                f"compiling the step of {len(block)} members, for {n_steps_left:,} steps ahead"
-            )
-            self.try_to_compile(key, block, inputs)
         usual = torch.get_num_threads()
-        torch.set_num_threads(self.n_threads(block, key))
-        found = [self.one(key, block, *inputs[:2], *each) for each in zip(*inputs[2:], strict=True)]
-        torch.set_num_threads(usual)
+        if self.n_at_once == 1:
+            torch.set_num_threads(self.n_threads(block, key))
+        home, found = block.weights, list[tuple[Tensor, Tensor]]()
+        spare = torch.empty_like(home)
+        try:
+            for each in zip(*inputs[2:], strict=True):
+                was_alive = block.alive.clone()
+                found.append(self.one(step, key, block, spare, *inputs[:2], *each))
+                spare = block.take_over(spare, was_alive)
+        finally:
+            if block.weights is not home:
+                block.weights = home.copy_(block.weights)
+        if self.n_at_once == 1:
+            torch.set_num_threads(usual)
         losses, outputs = zip(*found, strict=True)
         return torch.stack(losses), torch.stack(outputs)
 
+    def _n_threads_at_most(self) -> int:
+        """How many CPU threads the blocks may use together."""
+        return n_threads_at_most(self.threads) if self.device.type == "cpu" else 1
+
     def n_threads(self, block: Block, key: Shape) -> int:
-        """How many CPU threads a step of a shape uses."""
+        """How many CPU threads a step of a shape uses, where no other block runs meanwhile."""
         if self.device.type != "cpu":
             return 1
         return n_threads_for(self.threads, work(block, key), len(block))
 
     def one(
         self,
+        step: Step,
         key: Shape,
         block: Block,
+        out: Tensor,
         features: Tensor,
         target: Tensor,
         rows: Tensor,
@@ -106,8 +214,8 @@ class StepRunner:
         """One step; returns losses `(K,)` and outputs `(K, B, ...)`."""
         if key in self.compiled:
             tensors = block.tensors()
-            return self.compiled[key](*tensors, features, target, rows, numbers, keys)
-        return self.step(block, features[rows], target[rows], numbers, keys)
+            return self.compiled[key](*tensors, out, features, target, rows, numbers, keys)
+        return step(block, out, features[rows], target[rows], numbers, keys)
 
     def is_worthwhile(self, block: Block, key: Shape, n_steps_left: int) -> bool:
         """Whether to compile for blocks and minibatches of a shape, decided by the work ahead."""
@@ -127,7 +235,7 @@ class StepRunner:
         return "not compiled: too few steps for it to pay; compile=true compiles all the same"
 
     def try_to_compile(self, key: Shape, block: Block, inputs: Sequence[Tensor]) -> None:
-        """Compile for blocks and minibatches of a shape; go on without where that fails.
+        """Compile for blocks and inputs of a shape; go on without where that fails.
 
         It needs more than can be checked beforehand, such as a compiler that knows the processor.
         """
@@ -140,15 +248,11 @@ class StepRunner:
             self.choice, self.has_failed = False, True
 
     def compile(self, block: Block, inputs: Sequence[Tensor]) -> Run:
-        """The step for blocks and minibatches of one shape, as one compiled function."""
+        """The step for blocks and inputs of one shape, as one compiled function."""
         from torch._inductor import standalone_compile
 
         start = perf_counter()
-        example: list[Any] = [
-            *block.tensors(),
-            *inputs[:2],
-            *(each[0] for each in inputs[2:]),
-        ]
+        example: list[Any] = [*block.tensors(), torch.empty_like(block.weights), *inputs]
         graph = trace(self.step, block, example)
 
         def compiled_with(config: dict[str, Any]) -> Run:
@@ -186,9 +290,9 @@ def trace(step: Step, block: Block, example: Sequence[Tensor]) -> GraphModule:
     n_tensors = len(block.tensors())
 
     def run(*flat: Tensor) -> tuple[Tensor, Tensor]:
-        features, target, rows, numbers, keys = flat[n_tensors:]
+        out, features, target, rows, numbers, keys = flat[n_tensors:]
         own = block.with_tensors(flat[:n_tensors])
-        return step(own, features[rows], target[rows], numbers, keys)
+        return step(own, out, features[rows], target[rows], numbers, keys)
 
     step.traced = True
     try:

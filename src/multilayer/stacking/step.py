@@ -64,12 +64,23 @@ class Step:
         return max(1, min(_BLOCK_SIZE, _BLOCK_BYTES // (4 * sum(self.layout.sizes))))
 
     def __call__(
-        self, block: Block, features: Tensor, target: Tensor, numbers: Tensor, keys: Tensor
+        self,
+        block: Block,
+        out: Tensor,
+        features: Tensor,
+        target: Tensor,
+        numbers: Tensor,
+        keys: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Train each member on its own minibatch, in place.
+        """Train each member on its own minibatch; `block.take_over` ends the step.
+
+        All but the weights changes in place. Whether new weights are finite is known when all of
+        them are worked out, so they are written elsewhere: in place it took two passes more.
 
         Args:
             block: the members.
+            out: the new weights are written to it, `(K, P)`; of members whose loss or new weights
+                are not finite they mean nothing.
             features: `(K, B, D)`.
             target: `(K, B)`.
             numbers: `(n_numbers, K)`, in the order of `coefficient_names`.
@@ -81,18 +92,19 @@ class Step:
         before = {name: block.rest[name].clone() for name in self.running}
         loss, output, grad = self.losses_and_grad(block, features, target, keys)
         with torch.no_grad():
-            alive = block.alive & loss.isfinite() & self.is_finite(grad)
+            alive = block.alive & loss.isfinite()
+            mask = self.mask(alive)
+            grad = _where_alive(mask, grad, 0.0)
             columns = numbers.unsqueeze(2).unbind()  # (n_numbers, K) -> (K, 1) each
             n = dict(zip(self.coefficient_names, columns, strict=True))
-            grad = _where_alive(self.mask(alive), grad, 0.0)
             if "clip" in n:
                 norm = torch.linalg.vector_norm(grad, dim=1)
                 grad = grad * (n["clip"] / (norm.unsqueeze(1) + 1e-6)).clamp_max(1)  # as in torch
             update = self.optimizer.update if self.traced else self.optimizer.update_eagerly
             change = update(block.weights, grad, list(block.state.values()), n)
-            alive &= self.is_finite(change)
+            torch.sub(block.weights, _where_alive(mask, change, 0.0), out=out)
+            alive &= self.is_finite(out)  # that of a gradient which was not finite is not either
             mask = self.mask(alive)
-            block.weights.sub_(_where_alive(mask, change, 0.0))
             for name in self.running:
                 block.rest[name].copy_(_where_alive(mask, block.rest[name], before[name]))
             losses = torch.where(block.alive, loss, torch.nan)
@@ -169,12 +181,12 @@ class Step:
 
     def is_finite(self, tensor: Tensor) -> Tensor:
         """Whether all of a member's numbers are, `(K, P)` to `(K,)`."""
-        if not self.traced and tensor.device.type == "cpu":
+        if not self.traced:  # to look for the largest takes torch ten times as long
             is_sum_finite = tensor.sum(dim=1).isfinite()  # then so are all; but a sum can overflow
-            if is_sum_finite.all():
+            if tensor.device.type == "cpu" and is_sum_finite.all():
                 return is_sum_finite
-        # 0 times any other number is NaN. Looking for the largest takes torch ten times as long.
-        return (tensor * 0).sum(dim=1) == 0
+        # Not `(tensor * 0).sum(dim=1) == 0`: the compiler takes any number times 0 for 0.
+        return tensor.abs().amax(dim=1) < torch.inf
 
     def losses(
         self, weights: Tensor, rest: Tensors, features: Tensor, target: Tensor, keys: Tensor

@@ -122,12 +122,17 @@ def n_threads_for(choice: int | str, work: int, n_members: int = 1) -> int:
     >>> n_threads_for("auto", 17_226 * 64), n_threads_for(3, 17_226 * 64)
     (1, 3)
     """
-    most = _default_threads()
+    most = n_threads_at_most(choice)
     if choice != "auto":
-        return int(choice)
+        return most
     if n_members < _MEMBERS_WORTH_THREADS:
         return 1 if work < _SMALL_STEP else most
     return min(most, max(1, work // _WORK_PER_THREAD))
+
+
+def n_threads_at_most(choice: int | str) -> int:
+    """How many threads may be used: `choice`, or for "auto" those that torch starts with."""
+    return _default_threads() if choice == "auto" else int(choice)
 
 
 def seed_everything(seed: int) -> None:
