@@ -1,4 +1,4 @@
-"""The event file that a stack writes, read back by TensorBoard."""
+"""The event file of a run, read back by TensorBoard."""
 
 import shutil
 import threading
@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from torch.utils.tensorboard import SummaryWriter
 
-from multilayer.training.event_file import EventFile, charts_of
+from multilayer.training.event_file import EventFile, _charts_of
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -97,7 +97,7 @@ def test_the_charts_are_those_that_torch_adds(tmp_path: Path) -> None:
         file.add_scalars_of_step(scalars, step)
     file.flush()
     writer = SummaryWriter(str(tmp_path / "theirs"))
-    writer.add_custom_scalars({"train and validation": charts_of(scalars)})
+    writer.add_custom_scalars({"train and validation": _charts_of(scalars)})
     writer.close()
     layouts = []
     for name in ("ours", "theirs"):

@@ -7,6 +7,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
+from multilayer.training import TensorBoard
+
 from ..trained import train_in
 
 QUICK = ["trainer.max_epochs=2", "callbacks=none", "trainer.log_every_n_steps=1"]
@@ -30,3 +32,13 @@ def test_training_and_validation_have_one_chart_for_each_metric(
             if any(re.match(pattern, tag) for pattern in chart.multiline.tag)
         ]
         assert shown == [f"train/{chart.title}", f"validation/{chart.title}"]
+
+
+def test_hyperparameters_that_a_module_of_yours_logs_are_in_the_event_file(tmp_path: Path) -> None:
+    """Lightning adds them by a private method of torch's writer, which the event file has too."""
+    logger = TensorBoard(str(tmp_path))
+    logger.log_hyperparams({"width": 3}, {"score": 0.5})
+    logger.finalize("success")
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert "_hparams_/session_start_info" in events.summary_metadata
+    assert len([*tmp_path.rglob("*tfevents*")]) == 1

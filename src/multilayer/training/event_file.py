@@ -1,4 +1,4 @@
-"""TensorBoard's event file of a run that a stack trains, written in batches.
+"""TensorBoard's event file of a run, written in batches.
 
 TensorBoard's own writer has a thread for each file, and `torch.utils.tensorboard` takes half a
 second to import: a stack has as many files as members, and most hold scalars alone.
@@ -47,20 +47,20 @@ class EventFile:
         self.exists = self.has_charts = False
 
     def add_scalars_of_step(
-        self, values: Mapping[str, float], step: int, wall_time: float | None = None
+        self, values: Mapping[str, float], step: int | None, wall_time: float | None = None
     ) -> None:
         """Add scalars as one event, and with the first ones a chart for each metric.
 
         Args:
             values: by tag.
-            step: the optimizer steps before.
+            step: the optimizer steps before; None for none, as in an evaluation.
             wall_time: when they were measured, in seconds since 1970; None for now.
         """
         summary = Summary(
             value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         )
         self.add_summary(summary, step, wall_time)
-        if not self.has_charts and (charts := charts_of(values)):
+        if not self.has_charts and (charts := _charts_of(values)):
             self.add_summary(_layout(charts), 0, wall_time)
             self.has_charts = True
 
@@ -114,6 +114,10 @@ class EventFile:
             raise AttributeError(name)
         return getattr(self._summary_writer, name)
 
+    def _get_file_writer(self) -> Any:
+        """What Lightning's logger adds a run's hyperparameters to."""
+        return self._summary_writer.file_writer
+
     @cached_property
     def _summary_writer(self) -> Any:
         """torch's writer, which adds its events to this file."""
@@ -130,12 +134,12 @@ class EventFile:
         return writer
 
 
-def charts_of(names: Collection[str]) -> dict[str, list[str | list[str]]]:
+def _charts_of(names: Collection[str]) -> dict[str, list[str | list[str]]]:
     """One chart, with its turning point, for each metric of both training and validation.
 
     TensorBoard reads tags as patterns: a bare `train/loss` would match `train/loss_step` too.
 
-    >>> charts_of(["train/loss", "validation/loss", "train/loss_step"])
+    >>> _charts_of(["train/loss", "validation/loss", "train/loss_step"])
     {'loss': ['Multiline', ['^train/loss$', '^validation/loss$', '^turning_point/loss$']]}
     """
     both = [name.removeprefix("train/") for name in names if name.startswith("train/")]

@@ -1,29 +1,16 @@
-"""Lightning's TensorBoard logger, writing event files, and how TensorBoard lays out the curves."""
+"""Lightning's TensorBoard logger, which writes its event file as a stack does."""
 
 from collections.abc import Mapping
-from contextlib import suppress
-from threading import Thread
 from time import monotonic
+from typing import Any
 
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 
-from multilayer.training.event_file import charts_of
+from multilayer.training.event_file import EventFile
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
-
-_write_events = _AsyncWriterThread.run
-
-
-def _write_events_quietly(thread: Thread) -> None:
-    """Run TensorBoard's thread; its writer raises the error itself at the next event."""
-    with suppress(OSError):
-        _write_events(thread)
-
-
-_AsyncWriterThread.run = _write_events_quietly
 
 
 class TensorBoard(TensorBoardLogger):
@@ -37,24 +24,28 @@ class TensorBoard(TensorBoardLogger):
         save_dir: the run folder.
     """
 
+    _experiment: Any
+
     def __init__(self, save_dir: str) -> None:
         super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
         self.flushed = monotonic()
-        self.has_charts = False
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> EventFile:
+        """The event file, which has the methods of torch's `SummaryWriter`."""
+        if self._experiment is None:
+            self._experiment = EventFile(self.log_dir)
+            self._experiment.flush()  # the file is there from the start
+        file: EventFile = self._experiment
+        return file
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars at an optimizer step, as one event."""
-        values = [
-            Summary.Value(tag=name, simple_value=float(value))
-            for name, value in metrics.items()
-            if name != "epoch"
-        ]
+        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
         if values:
-            self.experiment._get_file_writer().add_summary(Summary(value=values), step)
-        if not self.has_charts and (charts := charts_of(metrics)):
-            self.experiment.add_custom_scalars({"train and validation": charts})
-            self.has_charts = True
+            self.experiment.add_scalars_of_step(values, step)
 
     @rank_zero_only
     def save(self) -> None:
