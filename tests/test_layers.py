@@ -130,7 +130,7 @@ from multilayer.callbacks import (
 )
 from multilayer.training import EpochCallback, History, Predictor
 from multilayer.training.components import check_components, make_predictor
-from multilayer.runs.folder import Result, describe_start, objective
+from multilayer.runs.folder import Result, objective, start_manifest
 from multilayer.runs.config import with_absolute_paths
 
 heavy = [
@@ -142,7 +142,7 @@ for config in json.load(sys.stdin):
     data.setup()
     predictor = make_predictor(config, data)
     predictor.evaluate(data.minibatches("validation"))
-    describe_start(data, predictor.device)
+    start_manifest(config, [], data, predictor.device)
     found = [name for name in heavy if name in sys.modules]
     assert not found, (found, config)
 from multilayer.callbacks import Figures, LearningCurves

@@ -219,10 +219,12 @@ def test_a_network_too_large_for_its_features_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is counted with the features of the data: weights, gradients, and copies of the best."""
-    monkeypatch.setattr("multilayer.core.device.free_memory", lambda device: 4 * 4 * 9_091)
+    monkeypatch.setattr("multilayer.training.components.free_memory", lambda device: 4 * 4 * 9_091)
     config = config_of("data=iris", "trainer.max_epochs=1")
     assert train(config, tmp_path / "fits", quiet=True).manifest["status"] == "done"
-    monkeypatch.setattr("multilayer.core.device.free_memory", lambda device: 4 * 4 * 9_091 - 1)
+    monkeypatch.setattr(
+        "multilayer.training.components.free_memory", lambda device: 4 * 4 * 9_091 - 1
+    )
     with pytest.raises(UserError, match=r"model\.d_hidden=\[128,64\]: 9,091 weights take at least"):
         train(config, tmp_path / "large", quiet=True)
     assert not (tmp_path / "large").exists()

@@ -16,9 +16,9 @@ from multilayer.data import Minibatches, Preprocessing
 from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import CrossEntropy
-from multilayer.training.checks import check_batch_normalization
 from multilayer.training.components import (
     _balance_class_weights,
+    _check_batch_normalization,
     _check_shape,
     check_components,
     make_checked_network,
@@ -49,10 +49,10 @@ def test_minibatches_that_batch_normalization_would_refuse_are_refused_before(
     """Torch refuses a minibatch of one row, which comes at the end of an epoch for some sizes."""
     minibatches = Minibatches(torch.randn(10, 3), torch.zeros(10), batch_size=batch_size)
     if can_train(network, minibatches):
-        check_batch_normalization(network, minibatches)
+        _check_batch_normalization(network, minibatches)
     else:
         with pytest.raises(UserError, match=f"batch_size={batch_size}: of 10 rows"):
-            check_batch_normalization(network, minibatches)
+            _check_batch_normalization(network, minibatches)
 
 
 def test_all_features_are_numbers_unless_it_is_said_how_many() -> None:

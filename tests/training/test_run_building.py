@@ -32,7 +32,7 @@ def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
         preprocessing=preprocessing,
         fingerprint="f",
         stream="rows",
-        train_minibatches=lambda: SimpleNamespace(batch_size=4),
+        train_minibatches=lambda: SimpleNamespace(batch_size=4, n_rows=8),
     )
     module = _make_module(config, data, n_steps=40)
     assert isinstance(module, RegressionModule)

@@ -1,14 +1,13 @@
-"""Which device to use, how much memory is free on it, and whether a network fits.
+"""Which device to use, and how much memory is free on it.
 
-torch is imported where it is needed: a network that is far too large is refused before that.
+torch is imported where it is needed: a config is checked without it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from multilayer.core.errors import UserError
 
@@ -62,35 +61,3 @@ def free_memory(device: torch.device | None = None) -> int:
     except (OSError, ValueError):  # there is no such file, or it says "max"
         return free
     return min(free, limit - int(used["anon"]))
-
-
-def size_problems(
-    n_weights: int,
-    config: Mapping[str, Any],
-    device: torch.device | None = None,
-    *,
-    in_training: bool,
-) -> list[str]:
-    """Why a network does not fit into the free memory of a device, if it does not.
-
-    Args:
-        n_weights: the number of its weights.
-        config: the run's config.
-        device: the CPU by default.
-        in_training: whether what a training needs besides the weights must fit too.
-    """
-    n_copies = 1
-    if in_training:
-        n_copies += 1  # the gradients
-        targets = [str((node or {}).get("_target_")) for node in config["callbacks"].values()]
-        if any(target.endswith(".BestWeights") for target in targets):
-            n_copies += 2  # of the validated and of the best weights
-    needed, free = 4 * n_weights * n_copies, free_memory(device)
-    if needed <= free:
-        return []
-    widths = config["model"].get("d_hidden")
-    key = f"model.d_hidden={widths}".replace(" ", "") if widths else "model"
-    return [
-        f"{key}: {n_weights:,} weights take at least {needed / 2**30:,.1f} GiB in training, and "
-        f"{free / 2**30:,.1f} GiB are free; choose fewer"
-    ]

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
-from multilayer.core.device import size_problems
+from multilayer.core.device import free_memory
 from multilayer.core.errors import did_you_mean
 from multilayer.core.renamed import current_key
 from multilayer.core.text import as_override
@@ -326,7 +326,38 @@ def _hidden_size_problems(config: Mapping[str, Any]) -> list[str]:
     has_gpu = any(Path(driver).exists() for driver in _GPU_DRIVERS)
     on_cpu = config["trainer"]["accelerator"] == "cpu" or not has_gpu
     n_weights = sum(a * b for a, b in pairwise(config["model"].get("d_hidden") or []))
-    return size_problems(n_weights, config, in_training=on_cpu)
+    return size_problems(n_weights, config, free_memory(), in_training=on_cpu)
+
+
+def size_problems(
+    n_weights: int,
+    config: Mapping[str, Any],
+    free: int,
+    *,
+    in_training: bool,
+) -> list[str]:
+    """Why a network does not fit into memory, if it does not.
+
+    Args:
+        n_weights: the number of its weights.
+        config: the run's config.
+        free: the free bytes.
+        in_training: whether what a training needs besides the weights must fit too.
+    """
+    n_copies = 1
+    if in_training:
+        n_copies += 1  # the gradients
+        if has_class(config["callbacks"], ".BestWeights"):
+            n_copies += 2  # of the validated and of the best weights
+    needed = 4 * n_weights * n_copies
+    if needed <= free:
+        return []
+    widths = config["model"].get("d_hidden")
+    key = f"model.d_hidden={widths}".replace(" ", "") if widths else "model"
+    return [
+        f"{key}: {n_weights:,} weights take at least {needed / 2**30:,.1f} GiB in training, and "
+        f"{free / 2**30:,.1f} GiB are free; choose fewer"
+    ]
 
 
 _MOST_CHARACTERS = 200

@@ -12,9 +12,9 @@ from multilayer.data import Dataset, Minibatches
 from multilayer.lockstep.plan import Job, is_shown_for_all
 from multilayer.lockstep.schedule import Schedule
 from multilayer.runs.config import with_absolute_paths
-from multilayer.runs.folder import Metrics, Result, RunFolder, describe_start, start_manifest
+from multilayer.runs.folder import Metrics, Result, RunFolder, start_manifest
 from multilayer.stacking.dropout import key_generator
-from multilayer.training.checks import check_batch_normalization, check_training
+from multilayer.training.checks import check_training
 from multilayer.training.components import make_all, make_predictor
 from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.event_file import EventFile
@@ -157,7 +157,6 @@ def build_member(job: Job, data: Dataset) -> Member:
     n_steps = planned_steps(config["trainer"], len(own.train_minibatches()))
     check_training(config, callbacks, own, n_steps)
     predictor = make_predictor(config, own)
-    check_batch_normalization(predictor.network, own.train_minibatches())
     return Member(
         job,
         config,
@@ -167,7 +166,7 @@ def build_member(job: Job, data: Dataset) -> Member:
         Schedule(config, n_steps),
         callbacks,
         loggers,
-        start_manifest(config, job.overrides) | describe_start(own, device),
+        start_manifest(config, job.overrides, own, device),
         n_steps=n_steps,
         max_epochs=config["trainer"]["max_epochs"],
         min_epochs=config["trainer"]["min_epochs"] or 0,

@@ -281,8 +281,20 @@ _groups_as_yaml: dict[str, str] = {}
 """Groups of configs as YAML, by their `repr`."""
 
 
-def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The manifest of a run that starts now, without secrets."""
+def start_manifest(
+    config: dict[str, Any],
+    overrides: Sequence[str],
+    data: Dataset | None = None,
+    device: torch.device | None = None,
+) -> dict[str, Any]:
+    """The manifest of a run that starts now, without secrets.
+
+    Args:
+        config: the run's config.
+        overrides: what it was composed with.
+        data: read; None for a run that could not start.
+        device: where it trains; None if it does not.
+    """
     overrides = mask_overrides(overrides)
     return {
         "command": shlex.join(["multilayer", "train", *overrides]),
@@ -290,7 +302,10 @@ def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str
         "seed": config["seed"],
         "git": _git_state(Path.cwd()),
         "versions": _versions(),
-        **dict.fromkeys(("device", "data_fingerprint", "rows", "compiled")),
+        "device": device and _describe_device(device),
+        "data_fingerprint": data and data.fingerprint,
+        "rows": data and data.count_rows(),
+        "compiled": None,
         "config_hash": _config_hash(mask_config(config)),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         **dict.fromkeys(("fit_seconds", "steps", "steps_per_second", "best_epoch")),
@@ -299,12 +314,11 @@ def start_manifest(config: dict[str, Any], overrides: Sequence[str]) -> dict[str
     }
 
 
-def describe_start(data: Dataset, device: torch.device) -> dict[str, Any]:
-    """The manifest's entries about data and device."""
+def _describe_device(device: torch.device) -> str:
+    """The name of a GPU; of other devices, their kind."""
     import torch
 
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return {"device": name, "data_fingerprint": data.fingerprint, "rows": data.count_rows()}
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 @cache

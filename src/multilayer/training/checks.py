@@ -10,7 +10,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
 from multilayer.data import Dataset
-from multilayer.data.batches import BatchIterator
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
 from multilayer.training.instantiate import if_imported
@@ -70,17 +69,6 @@ def _waits_for_validation(callback: Any) -> bool:
     """Whether a callback does nothing before the first validation."""
     is_theirs = isinstance(callback, if_imported(f"{_THEIRS}.EarlyStopping"))
     return is_theirs or getattr(callback, "waits_for_validation", False)
-
-
-def check_batch_normalization(network: nn.Module, minibatches: BatchIterator) -> None:
-    """Raise `UserError` for a minibatch of one row; torch would in the middle of an epoch."""
-    normalizes = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
-    n_rows, batch_size = minibatches.n_rows, minibatches.batch_size
-    if normalizes and (batch_size == 1 or n_rows % batch_size == 1):
-        raise UserError(
-            f"data.batch_size={batch_size}: of {n_rows} rows a minibatch has only one, and batch "
-            "normalization needs 2; choose another size, or model.normalization=layer"
-        )
 
 
 def _check_monitor(monitor: str, mode: str, data: Dataset) -> None:

@@ -12,9 +12,11 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from multilayer.core.device import accelerator_problem, choose_device, size_problems
+from multilayer.core.device import accelerator_problem, choose_device, free_memory
 from multilayer.core.errors import UserError, raise_all
+from multilayer.core.schema import size_problems
 from multilayer.data import Dataset, Preprocessing
+from multilayer.data.batches import BatchIterator
 from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import Task, loss_for_task
@@ -70,7 +72,7 @@ def _check_size(config: Config, columns: Columns, preprocessing: Preprocessing) 
     n_weights = count_weights(config, columns, preprocessing)
     device = choose_device(config["trainer"]["accelerator"])
     for place, in_training in ((torch.device("cpu"), False), (device, True)):
-        raise_all(size_problems(n_weights, config, place, in_training=in_training))
+        raise_all(size_problems(n_weights, config, free_memory(place), in_training=in_training))
 
 
 _counted: dict[str, int] = {}
@@ -299,9 +301,22 @@ def make_seeded(make: Callable[..., AnyPredictor], config: Config, data: Dataset
         data.preprocessing,
         data_fingerprint=data.fingerprint,
     )
-    n_rows = data.train_minibatches().batch_size
-    predictor.metadata["threads"] = set_threads(config["num_threads"], predictor.network, n_rows)
+    minibatches = data.train_minibatches()
+    _check_batch_normalization(predictor.network, minibatches)
+    threads = set_threads(config["num_threads"], predictor.network, minibatches.batch_size)
+    predictor.metadata["threads"] = threads
     return predictor
+
+
+def _check_batch_normalization(network: nn.Module, minibatches: BatchIterator) -> None:
+    """Raise `UserError` for a minibatch of one row; torch would in the middle of an epoch."""
+    normalizes = any(isinstance(layer, nn.BatchNorm1d) for layer in network.modules())
+    n_rows, batch_size = minibatches.n_rows, minibatches.batch_size
+    if normalizes and (batch_size == 1 or n_rows % batch_size == 1):
+        raise UserError(
+            f"data.batch_size={batch_size}: of {n_rows} rows a minibatch has only one, and batch "
+            "normalization needs 2; choose another size, or model.normalization=layer"
+        )
 
 
 def assemble(

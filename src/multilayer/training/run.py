@@ -24,10 +24,9 @@ from multilayer.runs.folder import (
     Result,
     RunFolder,
     describe_failure,
-    describe_start,
     start_manifest,
 )
-from multilayer.training.checks import check_batch_normalization, check_training
+from multilayer.training.checks import check_training
 from multilayer.training.components import (
     Config,
     check_components,
@@ -183,9 +182,8 @@ def prepare(
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
     check_training(config, unwrapped_callbacks(trainer), data, n_steps)
     module = _make_module(config, data, n_steps)
-    check_batch_normalization(module.network, data.train_minibatches())
     device = trainer.strategy.root_device
-    manifest = start_manifest(config, overrides) | describe_start(data, device)
+    manifest = start_manifest(config, overrides, data, device)
     return Training(config, run, data, module, trainer, manifest, n_steps, resumed)
 
 
