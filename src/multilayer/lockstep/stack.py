@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from time import perf_counter
 
 import numpy as np
@@ -352,18 +352,13 @@ class Stack:
         the same, as it would have alone: its validation is NaN.
         """
         found: dict[str, list[Values]] = {}
-        for slots in self.blocks():
+        blocks = self.blocks()
+        for slots, metrics in zip(blocks, self.runner.each(self._metrics, blocks), strict=True):
             ks = [k for k, _ in slots.occupied()]
-            alive = slots.block.alive
-            for split, values in (
-                ("train", self._train_metrics(slots)),
-                ("validation", self._validate(slots)),
-            ):
-                for name, value in values.items():
-                    kept = value if split == "train" else value.where(alive, torch.nan)
-                    found.setdefault(f"{split}/{name}", []).append(kept.double().cpu().numpy()[ks])
+            for name, value in metrics.items():
+                found.setdefault(name, []).append(value.double().cpu().numpy()[ks])
             self.log.add_steps(slots, self.n_batches, self.log_every)
-            lives = alive.tolist()
+            lives = slots.block.alive.tolist()
             for k, member in slots.occupied():
                 member.has_diverged = not lives[k]
         self.measured = {name: np.concatenate(parts) for name, parts in found.items()}
@@ -378,20 +373,24 @@ class Stack:
             group.note(group.members, own)
             self.log.add(group.members, own, last[rows])
 
-    def _train_metrics(self, slots: BlockSlots) -> dict[str, Tensor]:
-        """The loss and metrics of the training rows, as they were trained on, `(K,)` each."""
+    def _metrics(self, step: Step, slots: BlockSlots) -> dict[str, Tensor]:
+        """The loss and metrics of a block, `(K,)` each, by names such as "validation/loss".
+
+        Training rows have the outputs with which they were trained on.
+        """
         assert slots.outputs is not None
         rows = [self.batch_size] * (self.n_rows // self.batch_size)
         sizes = [*rows, self.n_rows - sum(rows)][: self.n_batches]
         target = self.target[slots.order]
-        predictor = slots.occupied()[0][1].predictor
-        return summarize(predictor, torch.cat(slots.losses), sizes, slots.outputs, target)
-
-    def _validate(self, slots: BlockSlots) -> dict[str, Tensor]:
-        """The loss and metrics of the validation rows, `(K,)` each."""
+        predictor, alive = slots.occupied()[0][1].predictor, slots.block.alive
+        train = summarize(predictor, torch.cat(slots.losses), sizes, slots.outputs, target)
+        minibatches = copy(self.validation)  # which counts those that it has yielded
         with autocast_of(self.precision, self.device):
-            predictor = slots.occupied()[0][1].predictor
-            return evaluate_block(self.step, slots.block, self.validation, predictor)
+            validation = evaluate_block(step, slots.block, minibatches, predictor)
+        return {f"train/{name}": value for name, value in train.items()} | {
+            f"validation/{name}": value.where(alive, torch.nan)
+            for name, value in validation.items()
+        }
 
 
 def _pattern_of(model: StackedModel, first: Predictor) -> Predictor:
