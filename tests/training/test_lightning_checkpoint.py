@@ -11,7 +11,7 @@ import torch
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.lightning_adapter import lightning_callbacks
 from multilayer.training.lightning_checkpoint import Moves, Progress, lightning_entries
-from multilayer.training.run import _fit, load_and_build
+from multilayer.training.run import _fit, _load_and_build
 
 from ..trained import config_of
 
@@ -48,7 +48,7 @@ def fit(
 ) -> tuple[dict[tuple[str, int], dict[str, Any]], int, int]:
     """The checkpoints of a real fit, with the minibatches of an epoch and of a validation."""
     monkeypatch.setattr("multilayer.data.dataset.EVALUATION_BATCH_SIZE", 10)
-    training = load_and_build(
+    training = _load_and_build(
         config_of(*WORDS, f"scheduler={scheduler}", *more), folder / "run", [], quiet=True
     )
     saves = _Saves(folder)

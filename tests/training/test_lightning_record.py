@@ -11,7 +11,7 @@ from torch import nn
 from multilayer import MLP, BinaryModule
 from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.training.lightning_record import _unchanged, require_supervised
+from multilayer.training.lightning_record import _require_supervised, _unchanged
 
 from ..lockstep.conftest import MakeJobs, train_stacked
 from ..lockstep.conftest import jobs as jobs  # a fixture
@@ -82,6 +82,6 @@ def test_a_look_leaves_modes_and_random_numbers_as_they_were() -> None:
 def test_a_module_of_another_kind_is_refused_in_words() -> None:
     """It has no loss and no task to look at."""
     with pytest.raises(UserError, match="need multilayer's SupervisedModule and DataModule"):
-        require_supervised(
+        _require_supervised(
             pl.Trainer(logger=False, enable_checkpointing=False), pl.LightningModule()
         )

@@ -25,12 +25,6 @@ class Terminated(KeyboardInterrupt):
         self.signal = Signals(signum)
 
 
-def interrupt_behind(error: SystemExit) -> BaseException:
-    """The interrupt that Lightning turned into an exit; the exit itself if there is none."""
-    context = error.__context__
-    return context if isinstance(context, KeyboardInterrupt) else error
-
-
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """A hint at the nearest valid name, at those that begin alike, or else the list of them all.
 

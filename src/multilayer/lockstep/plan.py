@@ -12,9 +12,10 @@ from multilayer.core.errors import raise_all
 from multilayer.data import Dataset
 from multilayer.data.dataset import overridden_loader
 from multilayer.stacking.optimizers import STACKED
+from multilayer.training.arguments import argument_problems
 from multilayer.training.components import check_components, count_weights, make_data
 from multilayer.training.epoch_callback import EpochCallback
-from multilayer.training.instantiate import argument_problems, resolve_target
+from multilayer.training.instantiate import resolve_target
 
 Config = dict[str, Any]
 

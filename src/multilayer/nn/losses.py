@@ -76,11 +76,6 @@ class BinaryCrossEntropy(nn.Module):
         return loss.sum() / self.weight[target.long()].sum()
 
 
-def squeeze_single(output: Tensor) -> Tensor:
-    """A network's output, `(B, 1)` -> `(B,)` if it is a single one."""
-    return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
-
-
 def check_outputs(task: Task, output: Tensor, target: Tensor, *, values: bool = False) -> None:
     """Raise `UserError` if the shapes of a minibatch's outputs and targets do not fit the task.
 
@@ -126,11 +121,6 @@ def _check_classes(target: Tensor, n_classes: int) -> None:
             f"the target holds {other:.15g}, but the {n_classes} classes are the whole numbers "
             f"from 0 to {n_classes - 1}"
         )
-
-
-def target_for(output: Tensor, target: Tensor) -> Tensor:
-    """The target as the loss takes it: a single output is compared with a number, not an index."""
-    return target.to(output.dtype) if output.ndim == 1 else target
 
 
 _TASK_OF_LOSS: dict[type[nn.Module], Task] = {

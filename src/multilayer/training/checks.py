@@ -15,8 +15,6 @@ from multilayer.nn.metrics import METRICS, is_defined
 from multilayer.training.instantiate import if_imported
 from multilayer.training.steps import limited_batches, steps_per_epoch
 
-_THEIRS = "pytorch_lightning.callbacks"
-
 
 def check_training(
     config: dict[str, Any], callbacks: Sequence[Any], data: Dataset, n_steps: int
@@ -54,7 +52,12 @@ def _check_validations(
         )
     every = limits["check_val_every_n_epoch"]
     n_epochs = n_steps / steps_per_epoch(limits, n_batches)
-    waiting = [type(item).__name__ for item in callbacks if _waits_for_validation(item)]
+    theirs = if_imported("pytorch_lightning.callbacks.EarlyStopping")
+    waiting = [
+        type(each).__name__
+        for each in callbacks
+        if isinstance(each, theirs) or getattr(each, "waits_for_validation", False)
+    ]
     if config["scheduler"]["scheduler"]["_target_"].endswith("ReduceLROnPlateau"):
         waiting.append("scheduler=plateau")
     if waiting and every > 1 and n_epochs < every:
@@ -63,12 +66,6 @@ def _check_validations(
             f"never validated, and {', '.join(waiting)} would wait for it; give "
             f"{max(1, int(n_epochs))} at most, or train longer"
         )
-
-
-def _waits_for_validation(callback: Any) -> bool:
-    """Whether a callback does nothing before the first validation."""
-    is_theirs = isinstance(callback, if_imported(f"{_THEIRS}.EarlyStopping"))
-    return is_theirs or getattr(callback, "waits_for_validation", False)
 
 
 def _check_monitor(monitor: str, mode: str, data: Dataset) -> None:
@@ -101,20 +98,16 @@ def check_averaging(callbacks: Sequence[Any]) -> None:
     Raises:
         UserError: which names the callback that has them validated.
     """
-    keepers = [each for each in callbacks if _keeps_weights(each)]
-    averaging = if_imported(f"{_THEIRS}.StochasticWeightAveraging")
-    if keepers and any(isinstance(item, averaging) for item in callbacks):
+    averaging = if_imported("pytorch_lightning.callbacks.StochasticWeightAveraging")
+    if not any(isinstance(each, averaging) for each in callbacks):
+        return
+    theirs = if_imported("pytorch_lightning.callbacks.Checkpoint")
+    if any(isinstance(each, theirs) or getattr(each, "keeps_weights", False) for each in callbacks):
         raise UserError(
             "callbacks: StochasticWeightAveraging puts averaged weights in place after the last "
             "validation, so that others are validated and kept; use "
             "pytorch_lightning.callbacks.WeightAveraging, which has the averaged ones validated"
         )
-
-
-def _keeps_weights(callback: Any) -> bool:
-    """Whether a callback keeps weights that were validated, or writes checkpoints."""
-    is_theirs = isinstance(callback, if_imported(f"{_THEIRS}.Checkpoint"))
-    return is_theirs or getattr(callback, "keeps_weights", hasattr(callback, "validated"))
 
 
 def check_arguments(network: Any, loss: Any, optimizer: Any, scheduler: Any, interval: str) -> None:

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from importlib import import_module
 from pkgutil import resolve_name
@@ -12,14 +12,11 @@ from typing import Any
 
 from torch import nn
 
-from multilayer.core.config_folder import choices_with
-from multilayer.core.errors import UserError, did_you_mean, first_line
-from multilayer.core.renamed import current_key
+from multilayer.core.errors import UserError, first_line
 from multilayer.core.text import as_override
 from multilayer.data import Dataset
 from multilayer.nn.losses import AutoLoss
 from multilayer.runs.config import expand_env
-from multilayer.training.lightning_arguments import is_recorded
 
 _ALLOWED = (
     "multilayer",
@@ -61,7 +58,7 @@ _REFUSALS = (ValueError, TypeError, ImportError)
 _LIGHTNINGS_REFUSAL = "lightning_fabric.utilities.exceptions.MisconfigurationException"
 
 Node = dict[str, Any]
-_HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
+HYDRA_KEYS = {"_target_", "_partial_", "_args_", "_convert_", "_recursive_"}
 """Keys of a node that Hydra itself reads; they are not arguments of the target."""
 
 
@@ -90,7 +87,7 @@ def instantiate(
     built = {name: _build(f"{key}.{name}", each, values or {}) for name, each in node.items()}
     positional = built.pop("_args_", [])
     target = resolve_target(key, node["_target_"])
-    for name in _HYDRA_KEYS & set(built):
+    for name in HYDRA_KEYS & set(built):
         del built[name]
     try:
         if node.get("_partial_"):
@@ -168,52 +165,6 @@ def _reason_of(error: Exception) -> str:
         if hidden.name != name:
             return f"{hidden} ({frames[-1].filename}, line {frames[-1].lineno})"
     return str(error)
-
-
-def argument_problems(config: Node) -> list[str]:
-    """One line for each argument in a config that its target does not accept."""
-    problems = []
-    for key, node in target_nodes("", config):
-        if is_recorded(node["_target_"], set(node) - _HYDRA_KEYS):
-            continue  # without importing Lightning
-        taken = _parameters_of(resolve_target(key, node["_target_"]))
-        if taken is not None:
-            known = {*_HYDRA_KEYS, *taken}
-            refused = [name for name in node if name not in known]
-            problems += [_refusal(key, name, node["_target_"], taken) for name in refused]
-    return problems
-
-
-def _refusal(key: str, name: str, path: str, taken: Sequence[str]) -> str:
-    """The message for an argument that a target does not accept, with the nearest that fits."""
-    others = choices_with(key, name)
-    hint = f"{', '.join(others)} would" if others else did_you_mean(name, taken)
-    now = current_key(f"{key}.{name}")
-    hint = f"renamed to {now}" if now != f"{key}.{name}" else hint
-    return f"{key}.{name}: {path} takes no argument {name}; {hint}"
-
-
-@cache
-def _parameters_of(target: Callable[..., Any]) -> list[str] | None:
-    """The names of a target's keyword arguments; None if it accepts any name.
-
-    A class that passes `**kwargs` on, as a data set does, accepts its parents' arguments too.
-    """
-    names: list[str] = []
-    for callable_ in _init_chain(target):
-        parameters = inspect.signature(callable_).parameters.values()
-        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            return [name for name in names if name != "self"]
-    return None
-
-
-def _init_chain(target: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """The function itself, or the constructors of a class and its parents in order."""
-    if not inspect.isclass(target):
-        return [target]
-    constructors = [vars(parent).get("__init__") for parent in target.__mro__[:-1]]
-    return [constructor for constructor in constructors if constructor is not None]
 
 
 def check_trusted_targets(config: Node, allowed: Sequence[str]) -> None:

@@ -122,7 +122,7 @@ class LightningRecord(Record):
     @property
     def data(self) -> Dataset:  # type: ignore[override]
         """The trainer's; `UserError` where it is not one of multilayer's."""
-        return require_supervised(self.trainer, self.module)[1]
+        return _require_supervised(self.trainer, self.module)[1]
 
     @property
     def trainer_config(self) -> dict[str, Any]:  # type: ignore[override]
@@ -149,7 +149,7 @@ class LightningRecord(Record):
         self, weights: Mapping[str, Tensor] | None = None, k: int = 0
     ) -> Iterator[SupervisedModule]:
         """The module, in evaluation mode."""
-        module, _ = require_supervised(self.trainer, self.module)
+        module, _ = _require_supervised(self.trainer, self.module)
         with _unchanged(module), _holding(module, weights):
             yield module
 
@@ -207,7 +207,7 @@ class LightningRecord(Record):
             self.trainer.save_checkpoint(path, weights_only=weights is not None)
 
 
-def require_supervised(
+def _require_supervised(
     trainer: pl.Trainer, module: pl.LightningModule
 ) -> tuple[SupervisedModule, Dataset]:
     """The module and the data of a trainer.

@@ -17,8 +17,6 @@ from multilayer.nn.losses import (
     Task,
     check_outputs,
     loss_for_task,
-    squeeze_single,
-    target_for,
     total_weight,
 )
 from multilayer.nn.metrics import metrics_of
@@ -114,7 +112,7 @@ class Predictor(nn.Module):
 
         A network that has learnt from raw columns keeps them.
         """
-        if self._accepts_preprocessing() and not isinstance(self.preprocessing, Preprocessing):
+        if not isinstance(self.preprocessing, Preprocessing) and self._accepts_preprocessing():
             self.preprocessing = deepcopy(fitted).to(self.device)
 
     def _accepts_preprocessing(self) -> bool:
@@ -145,7 +143,7 @@ class Predictor(nn.Module):
         if features.ndim < 2:
             raise UserError(f"features must be (B, n_features), got {tuple(features.shape)}")
         try:
-            return squeeze_single(self.network(features))
+            return _squeeze_single(self.network(features))
         except (RuntimeError, ValueError) as error:
             _refuse_shape(features, self.network, error)
             raise
@@ -180,7 +178,7 @@ class Predictor(nn.Module):
     def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss, in float32 or wider; bfloat16 has only three digits."""
         output = _at_least_float32(output)
-        loss: Tensor = self.loss(output, target_for(output, target))
+        loss: Tensor = self.loss(output, _target_for(output, target))
         if loss.ndim:
             raise UserError(
                 f"loss: must be one number for a minibatch, the mean over its rows, got the shape "
@@ -242,6 +240,16 @@ class Predictor(nn.Module):
         elif own and not isinstance(self.preprocessing, Preprocessing):
             self.preprocessing = Preprocessing.for_state(own).to(self.device)
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, *found)
+
+
+def _squeeze_single(output: Tensor) -> Tensor:
+    """A network's output, `(B, 1)` -> `(B,)` if it is a single one."""
+    return output.squeeze(1) if output.ndim == 2 and output.shape[1] == 1 else output
+
+
+def _target_for(output: Tensor, target: Tensor) -> Tensor:
+    """The target as the loss takes it: a single output is compared with a number, not an index."""
+    return target.to(output.dtype) if output.ndim == 1 else target
 
 
 def _at_least_float32(output: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
 from pytorch_lightning.loggers import Logger
 
-from multilayer.core.errors import UserError, interrupt_behind
+from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
 from multilayer.data import Dataset, as_datamodule
 from multilayer.data.split import Split
@@ -136,7 +136,7 @@ def train(
         UserError: The config, the data or the checkpoint to resume from is wrong; nothing was
             written yet.
     """
-    training = load_and_build(config, folder, overrides, quiet=quiet)
+    training = _load_and_build(config, folder, overrides, quiet=quiet)
     log.info(f"data: {training.data.describe()}")
     with _recorded(training):
         _fit(training)
@@ -146,7 +146,7 @@ def train(
     return Result(metrics, training.manifest)
 
 
-def load_and_build(
+def _load_and_build(
     config: dict[str, Any], folder: str | Path, overrides: Sequence[str], *, quiet: bool
 ) -> Training:
     """Read the data of a run and build all that it needs; nothing is written yet. See `train`."""
@@ -275,11 +275,17 @@ def _fit(training: Training) -> None:
             weights_only=True,
         )
     except SystemExit as error:
-        raise interrupt_behind(error) from None
+        raise _interrupt_behind(error) from None
     finally:
         callbacks = unwrapped_callbacks(trainer)
         apart = sum(getattr(each, "seconds_apart", 0.0) for each in callbacks)
         training.manifest.update(training.describe_fit(perf_counter() - start - apart, n_before))
+
+
+def _interrupt_behind(error: SystemExit) -> BaseException:
+    """The interrupt that Lightning turned into an exit; the exit itself if there is none."""
+    context = error.__context__
+    return context if isinstance(context, KeyboardInterrupt) else error
 
 
 def _evaluate(training: Training) -> Metrics:

@@ -7,23 +7,28 @@ import sys
 import pytest
 
 from multilayer.core.config_folder import conf_dir
-from multilayer.training.instantiate import _parameters_of, argument_problems, resolve_target
-from multilayer.training.lightning_arguments import RECORDED, is_recorded
+from multilayer.training.arguments import (
+    _RECORDED,
+    _is_recorded,
+    _parameters_of,
+    argument_problems,
+)
+from multilayer.training.instantiate import resolve_target
 
 from ..trained import config_of
 
 
-@pytest.mark.parametrize("path", RECORDED)
+@pytest.mark.parametrize("path", _RECORDED)
 def test_recorded_arguments_are_those_of_the_real_ones(path: str) -> None:
     """By the signature of the class and those of its parents."""
-    assert _parameters_of(resolve_target("key", path)) == RECORDED[path]
+    assert _parameters_of(resolve_target("key", path)) == _RECORDED[path]
 
 
 def test_whatever_conf_names_is_found_without_lightning_or_is_recorded() -> None:
     """A new file of conf/ that names a class of Lightning's needs a record."""
     files = conf_dir().rglob("*.yaml")
     named = {path for file in files for path in re.findall(r"_target_: ([\w.]+)", file.read_text())}
-    others = sorted(path for path in named - set(RECORDED) if not path.startswith("hydra"))
+    others = sorted(path for path in named - set(_RECORDED) if not path.startswith("hydra"))
     assert "multilayer.callbacks.EarlyStopping" in others
     program = f"""
 import sys
@@ -51,6 +56,6 @@ def test_an_argument_that_is_not_recorded_is_looked_up() -> None:
 
 def test_any_name_is_accepted_where_the_class_passes_it_on() -> None:
     """As Lightning's logger for W&B does."""
-    assert is_recorded("pytorch_lightning.loggers.WandbLogger", {"anything"})
-    assert not is_recorded("multilayer.callbacks.TrainingProgress", {"anything"})
-    assert is_recorded("multilayer.callbacks.TrainingProgress", set())
+    assert _is_recorded("pytorch_lightning.loggers.WandbLogger", {"anything"})
+    assert not _is_recorded("multilayer.callbacks.TrainingProgress", {"anything"})
+    assert _is_recorded("multilayer.callbacks.TrainingProgress", set())
