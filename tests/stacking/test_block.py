@@ -55,9 +55,9 @@ def step_of(
 
 def take(step: Step, block: Block, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Take one step; the block has its new weights afterwards."""
-    out, was_alive = torch.empty_like(block.weights), block.alive.clone()
+    out = torch.empty_like(block.weights)
     found = step(block, out, *inputs)
-    block.take_over(out, was_alive)
+    block.take_over(out)
     return found
 
 

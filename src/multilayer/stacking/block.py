@@ -57,21 +57,19 @@ class Block:
             next(each),
         )
 
-    def take_over(self, new: Tensor, was_alive: Tensor) -> Tensor:
+    def take_over(self, new: Tensor) -> Tensor:
         """End a step: make new weights the block's.
 
         Args:
-            new: `(K, P)`. Members that have diverged in this step keep their old weights.
-            was_alive: `alive` before the step.
+            new: `(K, P)`. Members that have diverged keep their old weights.
 
         Returns:
             The old weights, for the next step to write to.
         """
-        diverged = was_alive & ~self.alive
         if new.device.type != "cpu":  # where looking at a tensor would wait for all before it
-            torch.where(diverged.unsqueeze(1), self.weights, new, out=new)
-        elif diverged.any():
-            new[diverged] = self.weights[diverged]
+            torch.where(self.alive.unsqueeze(1), new, self.weights, out=new)
+        elif not self.alive.all():
+            new[~self.alive] = self.weights[~self.alive]
         old, self.weights = self.weights, new
         return old
 

@@ -70,11 +70,17 @@ class StackedOptimizer(ABC):
             n: what `coefficients` gave for this step, each `(K, 1)` in the parameters' dtype.
         """
 
-    def update_eagerly(
-        self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers
-    ) -> Tensor:
-        """The same as `update` to rounding, in fewer passes over the memory; it is not traced."""
-        return self.update(param, grad, state, n)
+    def step(
+        self, out: Tensor, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers
+    ) -> None:
+        """Write the parameters after a step to `out`, `(K, P)`; for the rest see `update`."""
+        torch.sub(param, self.update(param, grad, state, n), out=out)
+
+    def step_eagerly(
+        self, out: Tensor, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers
+    ) -> None:
+        """The same as `step` to rounding, in fewer passes over the memory; it is not traced."""
+        self.step(out, param, grad, state, n)
 
     def initial_state(self, param: Tensor, groups: Sequence[Group]) -> dict[str, Tensor]:
         """What the optimizer remembers of the parameters `(K, P)`, by torch's names for it."""
@@ -157,21 +163,26 @@ class _StackedAdam(StackedOptimizer):
         if self.amsgrad:
             square = state[2].copy_(torch.maximum(state[2], square))
         change = (mean / square.sqrt().add_(n["eps"])).mul_(n["step_size"])
-        return self._with_decay(change, param, n)
+        if self.decoupled and self.decays:
+            change.add_(param - param * n["kept"])  # torch rounds it so, too
+        return change
 
-    def update_eagerly(
-        self, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers
-    ) -> Tensor:
+    def step_eagerly(
+        self, out: Tensor, param: Tensor, grad: Tensor, state: list[Tensor], n: Numbers
+    ) -> None:
         """One step by the kernel of `torch.optim.Adam(fused=True)`, for a member at a time.
 
-        It takes the negative change from zeros. After infinitely many steps it corrects no bias:
-        that is in the step size. `test_a_hundred_steps_agree_with_torch` watches it.
+        After infinitely many steps it corrects no bias: that is in the step size.
+        `test_a_hundred_steps_agree_with_torch` watches it.
         """
         if self.amsgrad or param.device.type != "cpu" or param.shape[1] < _PARAMETERS_WORTH_A_CALL:
-            return self.update(param, grad, state, n)
+            return self.step(out, param, grad, state, n)
         grad = self.effective_grad(param, grad, n)
-        change = torch.zeros_like(param)
-        rows = zip(change, grad, *state, strict=True)
+        if self.decoupled and self.decays:
+            torch.mul(param, n["kept"], out=out)
+        else:
+            out.copy_(param)
+        rows = zip(out, grad, *state, strict=True)
         names = ("step_size", "1-beta1", "1-beta2", "eps")
         numbers = zip(*(n[name].flatten().tolist() for name in names), strict=True)
         for (own, slope, mean, square), (step_size, rise1, rise2, eps) in zip(
@@ -184,7 +195,7 @@ class _StackedAdam(StackedOptimizer):
                 [square],
                 [],
                 [_INFINITY],
-                lr=-step_size,
+                lr=step_size,
                 beta1=1 - rise1,
                 beta2=1 - rise2,
                 weight_decay=0.0,
@@ -192,19 +203,12 @@ class _StackedAdam(StackedOptimizer):
                 amsgrad=False,
                 maximize=False,
             )
-        return self._with_decay(change, param, n)
 
     def effective_grad(self, param: Tensor, grad: Tensor, n: Numbers) -> Tensor:
         """The gradient; with weight decay unless that is decoupled."""
         if self.decoupled:
             return -grad if self.maximize else grad
         return super().effective_grad(param, grad, n)
-
-    def _with_decay(self, change: Tensor, param: Tensor, n: Numbers) -> Tensor:
-        """The change with decoupled weight decay, which torch rounds so too."""
-        if self.decoupled and self.decays:
-            change.add_(param - param * n["kept"])
-        return change
 
 
 class _StackedAdadelta(StackedOptimizer):

@@ -178,9 +178,8 @@ class StepRunner:
         spare = torch.empty_like(home)
         try:
             for each in zip(*inputs[2:], strict=True):
-                was_alive = block.alive.clone()
                 found.append(self.one(step, key, block, spare, *inputs[:2], *each))
-                spare = block.take_over(spare, was_alive)
+                spare = block.take_over(spare)
         finally:
             if block.weights is not home:
                 block.weights = home.copy_(block.weights)

@@ -79,8 +79,8 @@ class Step:
 
         Args:
             block: the members.
-            out: the new weights are written to it, `(K, P)`; of members whose loss or new weights
-                are not finite they mean nothing.
+            out: the new weights are written to it, `(K, P)`; those of members that are not `alive`
+                afterwards mean nothing.
             features: `(K, B, D)`.
             target: `(K, B)`.
             numbers: `(n_numbers, K)`, in the order of `coefficient_names`.
@@ -92,24 +92,19 @@ class Step:
         before = {name: block.rest[name].clone() for name in self.running}
         loss, output, grad = self.losses_and_grad(block, features, target, keys)
         with torch.no_grad():
-            alive = block.alive & loss.isfinite()
-            mask = self.mask(alive)
-            grad = _where_alive(mask, grad, 0.0)
             columns = numbers.unsqueeze(2).unbind()  # (n_numbers, K) -> (K, 1) each
             n = dict(zip(self.coefficient_names, columns, strict=True))
             if "clip" in n:
                 norm = torch.linalg.vector_norm(grad, dim=1)
                 grad = grad * (n["clip"] / (norm.unsqueeze(1) + 1e-6)).clamp_max(1)  # as in torch
-            update = self.optimizer.update if self.traced else self.optimizer.update_eagerly
-            change = update(block.weights, grad, list(block.state.values()), n)
-            torch.sub(block.weights, _where_alive(mask, change, 0.0), out=out)
-            alive &= self.is_finite(out)  # that of a gradient which was not finite is not either
-            mask = self.mask(alive)
-            for name in self.running:
-                block.rest[name].copy_(_where_alive(mask, block.rest[name], before[name]))
+            take = self.optimizer.step if self.traced else self.optimizer.step_eagerly
+            take(out, block.weights, grad, list(block.state.values()), n)
             losses = torch.where(block.alive, loss, torch.nan)
-            block.alive.copy_(alive)
-            block.n_steps.add_(alive)
+            # Where a gradient is not finite, the new weights are not either.
+            block.alive.logical_and_(loss.isfinite() & self.is_finite(out))
+            for name in self.running:
+                block.rest[name].copy_(_where(block.alive, block.rest[name], before[name]))
+            block.n_steps.add_(block.alive)
         return losses, output
 
     def losses_and_grad(
@@ -172,13 +167,6 @@ class Step:
         shape = (n, len(groups[0]))
         return torch.stack([numbers[name].expand(shape) for name in self.coefficient_names], dim=1)
 
-    def mask(self, alive: Tensor) -> Tensor | None:
-        """Which members are to change; None for all, where that is known.
-
-        Eagerly a mask costs as much as the update; traced, it costs nothing.
-        """
-        return None if not self.traced and bool(alive.all()) else alive
-
     def is_finite(self, tensor: Tensor) -> Tensor:
         """Whether all of a member's numbers are, `(K, P)` to `(K,)`."""
         if not self.traced:  # to look for the largest takes torch ten times as long
@@ -213,8 +201,6 @@ class Step:
         return {**self.layout.split(weights), **rest}
 
 
-def _where_alive(mask: Tensor | None, new: Tensor, old: Tensor | float) -> Tensor:
-    """`new` where the member's mask is true, and `old` elsewhere; no mask is true for all."""
-    if mask is None:
-        return new
-    return torch.where(mask.view(-1, *(1,) * (new.ndim - 1)), new, old)
+def _where(alive: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """`new` `(K, ...)` of members that are alive, and `old` of the others."""
+    return torch.where(alive.view(-1, *(1,) * (new.ndim - 1)), new, old)
