@@ -8,7 +8,7 @@ import torch
 from multilayer import MLP, BinaryModule, PassClassData
 from multilayer.cli.check import check_command_line
 from multilayer.runs.folder import RunFolder
-from multilayer.training.lightning_adapter import HOOKS_OF_A_STEP, NoStepHooks
+from multilayer.training.lightning_adapter import _HOOKS_OF_A_STEP, NoStepHooks
 from multilayer.training.run import _make_trainer
 
 
@@ -51,8 +51,8 @@ def test_lightning_passes_over_the_hooks_of_a_step() -> None:
     trainer = fit_with([*counts])
     assert [each.n_epochs for each in counts] == [2, 2]
     assert counts[1].n_steps == trainer.global_step
-    assert all(getattr(counts[0], hook) is None for hook in HOOKS_OF_A_STEP)
-    assert [hook for hook in HOOKS_OF_A_STEP if getattr(counts[1], hook)] == ["on_train_batch_end"]
+    assert all(getattr(counts[0], hook) is None for hook in _HOOKS_OF_A_STEP)
+    assert [hook for hook in _HOOKS_OF_A_STEP if getattr(counts[1], hook)] == ["on_train_batch_end"]
 
 
 def test_a_subclass_calls_the_hooks_of_ours() -> None:
@@ -66,9 +66,9 @@ def test_a_subclass_calls_the_hooks_of_ours() -> None:
 
         return run
 
-    own = type("Own", (NoStepHooks,), {hook: overriding(hook) for hook in HOOKS_OF_A_STEP})
+    own = type("Own", (NoStepHooks,), {hook: overriding(hook) for hook in _HOOKS_OF_A_STEP})
     fit_with([own()])
-    assert called == set(HOOKS_OF_A_STEP)
+    assert called == set(_HOOKS_OF_A_STEP)
 
 
 def test_no_callback_of_a_default_training_has_a_hook_in_a_step(tmp_path: Path) -> None:
@@ -79,4 +79,4 @@ def test_no_callback_of_a_default_training_has_a_hook_in_a_step(tmp_path: Path) 
     trainer.fit(BinaryModule(MLP(2, 1), optimizer=torch.optim.SGD), PassClassData())
     assert len(trainer.callbacks) == 8
     for callback in trainer.callbacks:
-        assert all(getattr(callback, hook) is None for hook in HOOKS_OF_A_STEP), callback
+        assert all(getattr(callback, hook) is None for hook in _HOOKS_OF_A_STEP), callback

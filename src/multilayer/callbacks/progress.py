@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from multilayer.nn.metrics import HEADLINE
 from multilayer.runs.console import SECONDS_BETWEEN_LINES, progress_bar
-from multilayer.training.lightning_adapter import NoStepHooks, hide_hooks_of_a_step
+from multilayer.training.lightning_adapter import NoStepHooks
 from multilayer.training.module import is_streamed
 from multilayer.training.runtime import count_parameters
 
@@ -36,7 +36,7 @@ class TrainingProgress(NoStepHooks, pl.callbacks.ProgressBar):
         """Have a hook in a step only where rows are streamed."""
         super().setup(trainer, pl_module, stage)
         if not is_streamed(trainer):
-            hide_hooks_of_a_step(self, TrainingProgress)
+            self.hide_hooks_of_a_step(TrainingProgress)
 
     def disable(self) -> None:
         """Called by Lightning in all but one of several processes."""

@@ -1,4 +1,7 @@
-"""Epoch callbacks in a Lightning Trainer: their adapters, and what they are told of the fit."""
+"""Epoch callbacks in a Lightning Trainer: their adapters, and what these spare it.
+
+`lightning_record` has what the callbacks are told of the fit.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +23,7 @@ from multilayer.training.module import (
     is_streamed,
 )
 
-HOOKS_OF_A_STEP = (
+_HOOKS_OF_A_STEP = (
     "on_train_batch_start",
     "on_before_zero_grad",
     "on_before_backward",
@@ -60,18 +63,18 @@ class NoStepHooks(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Hide the empty hooks."""
         super().setup(trainer, pl_module, stage)
-        hide_hooks_of_a_step(self, pl.Callback)
+        self.hide_hooks_of_a_step(pl.Callback)
 
+    def hide_hooks_of_a_step(self, kind: type[pl.Callback]) -> None:
+        """Have Lightning skip the hooks of a step that are as they are in `kind`.
 
-def hide_hooks_of_a_step(callback: pl.Callback, kind: type[pl.Callback]) -> None:
-    """Have Lightning skip the hooks of a step that a callback has as they are in `kind`.
-
-    Lightning skips what cannot be called. The class keeps them, for subclasses that call `super()`.
-    """
-    for hook in HOOKS_OF_A_STEP:
-        vars(callback).pop(hook, None)
-        if getattr(type(callback), hook) is getattr(kind, hook):
-            setattr(callback, hook, None)
+        Lightning skips what cannot be called. The class keeps them, for subclasses that call
+        `super()`.
+        """
+        for hook in _HOOKS_OF_A_STEP:
+            vars(self).pop(hook, None)
+            if getattr(type(self), hook) is getattr(kind, hook):
+                setattr(self, hook, None)
 
 
 class _LightningAdapter(NoStepHooks):
@@ -206,7 +209,7 @@ class _LightningAdapter(NoStepHooks):
         if stage == "fit" and self.record and self.record.final_weights:
             pl_module.load_state_dict(self.record.final_weights)
 
-    def _record_at(self, epoch: int) -> "LightningRecord":
+    def _record_at(self, epoch: int) -> LightningRecord:
         """The record, which is from now on of this epoch."""
         assert self.record is not None, "setup comes before"
         self.record.epoch = np.array([epoch])
