@@ -29,7 +29,7 @@ class TrainingProgress(NoStepHooks, pl.callbacks.ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        self.console = Console(stderr=True, markup=False)
+        self.console = Console(stderr=True, markup=False, emoji=False)
         self.bar = Progress(disable=True)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -130,7 +130,7 @@ class NetworkSummary(NoStepHooks, pl.callbacks.ModelSummary):
             table.add_row(f"{name} {_describe(layer)}", f"{count_parameters(layer):,}")
         total = f"{count_parameters(network):,}"
         table.add_row(type(network).__name__, total, style="bold")
-        Console(stderr=True).print(table)
+        Console(stderr=True, markup=False, emoji=False).print(table)
 
 
 def _describe(layer: nn.Module) -> str:

@@ -39,7 +39,7 @@ def console() -> Console:
     quiet = os.environ.get("LOCAL_RANK", "0") != "0"
     width = None if sys.stdout.isatty() else 140
     return _SanitizingConsole(
-        width=width, highlight=False, markup=False, quiet=quiet, soft_wrap=True
+        width=width, highlight=False, markup=False, emoji=False, quiet=quiet, soft_wrap=True
     )
 
 
