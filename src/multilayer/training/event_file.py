@@ -34,12 +34,11 @@ class EventFile:
     called; to that class it is an `EventFileWriter` of TensorBoard's.
 
     Args:
-        folder: where the file goes; it and what it is in are made if they are missing.
+        folder: where the file goes; it is made if it is missing.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.events = deque([Event(wall_time=time(), file_version="brain.Event:2")])
         self.others: dict[str, Any] = {}  # made by `SummaryWriter.add_scalars`
         self.lock = Lock()
