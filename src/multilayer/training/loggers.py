@@ -1,6 +1,7 @@
 """Lightning's TensorBoard logger, which writes its event file as a stack does."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -35,6 +36,7 @@ class TensorBoard(TensorBoardLogger):
     def experiment(self) -> EventFile:
         """The event file, which has the methods of torch's `SummaryWriter`."""
         if self._experiment is None:
+            Path(self.root_dir).mkdir(parents=True, exist_ok=True)
             self._experiment = EventFile(self.log_dir)
             self._experiment.flush()  # the file is there from the start
         file: EventFile = self._experiment
