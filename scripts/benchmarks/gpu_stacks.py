@@ -118,7 +118,10 @@ def losses_of(data: Dataset, n_members: int, *overrides: str, compile_mode: bool
         stack.begin_epoch()
         stack.train_epoch()
         stack.end_epoch()
-    return {name: stack.measured[name] for name in ("train/loss", "validation/loss")}
+    return {
+        name: np.array([member.metrics[name] for member in stack.members()])
+        for name in ("train/loss", "validation/loss")
+    }
 
 
 def peers(data: Dataset, sizes: Sizes) -> float:

@@ -14,7 +14,7 @@ from multilayer.core.files import explain_write_error
 from multilayer.lockstep.interrupts import raise_interrupts
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.record import StackRecord
-from multilayer.training.epoch_callback import Callback, EpochCallback, Values
+from multilayer.training.epoch_callback import Callback, EpochCallback
 
 if TYPE_CHECKING:
     from multilayer.lockstep.stack import Stack
@@ -31,9 +31,6 @@ class CallbackGroup:
     Attributes:
         members: in the order of all arrays.
         callbacks: one for all members, or a list with one for each.
-        metrics: the latest value of every metric, `(K,)` each.
-        known: the runs that have a value of it, `(K,)` bool each.
-        measured: of those of this epoch, in which runs they were, `(K,)` bool each.
     """
 
     def __init__(self, member: Member) -> None:
@@ -41,15 +38,8 @@ class CallbackGroup:
         self.callbacks: list[EpochCallback | list[EpochCallback]] = [
             each if each.acts_for_all else [each] for each in member.callbacks
         ]
-        self.metrics: dict[str, Values] = {}
-        self.known: dict[str, Values] = {}
-        self.measured: dict[str, Values] = {}
         for callback in member.callbacks:
             callback.reset()
-
-    def record(self, stack: "Stack") -> StackRecord:
-        """The record of all members."""
-        return StackRecord(stack, self, self.members, self.metrics)
 
     def call(self, stack: "Stack", hook: str, *arguments: Any) -> None:
         """Call a hook of every callback.
@@ -59,7 +49,7 @@ class CallbackGroup:
         """
         if not self.members:
             return
-        record = self.record(stack)
+        record = StackRecord(stack, self, self.members)
         for callback in self.callbacks:
             if isinstance(callback, EpochCallback):
                 try:
@@ -76,30 +66,15 @@ class CallbackGroup:
                 if hook == "on_fit_start":  # which may take long, and nobody is within an epoch
                     raise_interrupts()
 
-    def rows(self, members: Sequence[Member]) -> list[int]:
-        """The places of members in all arrays."""
-        if len(members) == len(self.members):
-            return [*range(len(members))]
-        return [self.members.index(each) for each in members]
-
-    def note(self, members: Sequence[Member], values: dict[str, Values]) -> None:
-        """Keep metrics `(K,)` that were measured of some members, for whoever monitors them."""
-        rows = self.rows(members)
-        for name, own in values.items():
-            latest = self.metrics.get(name, np.full(len(self.members), np.nan)).copy()
-            measured = self.measured.get(name, np.zeros(len(self.members), bool)).copy()
-            known = self.known.get(name, np.zeros(len(self.members), bool)).copy()
-            latest[rows], measured[rows], known[rows] = own, True, True
-            self.metrics[name], self.measured[name], self.known[name] = latest, measured, known
-
     def find(self, kind: type[Callback], members: Sequence[Member]) -> Callback | None:
         """The first callback of a class, with what it holds of these members."""
-        ks = self.rows(members)
+        k = self.members.index(members[0])
         for callback in self.callbacks:
-            first = callback if isinstance(callback, EpochCallback) else callback[ks[0]]
+            first = callback if isinstance(callback, EpochCallback) else callback[k]
             if isinstance(first, kind):
-                is_whole = first is not callback or len(ks) == len(self.members)
-                return first if is_whole else _selected(first, ks)
+                if first is callback and len(members) < len(self.members):
+                    return _selected(first, [self.members.index(each) for each in members])
+                return first
         return None
 
     def of(self, member: Member) -> Iterator[tuple[EpochCallback, int]]:
@@ -119,7 +94,7 @@ class CallbackGroup:
         """Have the callbacks save what there is after an error: this one, or each member's own."""
         for k, member in enumerate(self.members):
             part = self.select([k])
-            record = part.record(stack)
+            record = StackRecord(stack, part, part.members)
             for callback, _ in part.of(member):
                 try:
                     callback.on_failure(record, error or member.failure or RuntimeError())
@@ -138,9 +113,6 @@ class CallbackGroup:
             _selected(each, ks) if isinstance(each, EpochCallback) else [each[k] for k in ks]
             for each in self.callbacks
         ]
-        for values in ("metrics", "known", "measured"):
-            own = {name: each[list(ks)] for name, each in getattr(self, values).items()}
-            setattr(chosen, values, own)
         return chosen
 
     def takes(self, other: "CallbackGroup") -> bool:
@@ -159,15 +131,6 @@ class CallbackGroup:
             else [*mine, *its]  # type: ignore[misc]
             for mine, its in zip(self.callbacks, other.callbacks, strict=True)
         ]
-        for values, gap in (("metrics", np.nan), ("known", False)):
-            own, its = getattr(self, values), getattr(other, values)
-            gaps = [np.full(size, gap) for size in sizes]
-            both = {
-                name: np.concatenate([own.get(name, gaps[0]), its.get(name, gaps[1])])
-                for name in {**own, **its}
-            }
-            setattr(self, values, both)
-        self.measured = {}
         self.members = [*self.members, *other.members]
 
 

@@ -46,6 +46,8 @@ class Member:
         n_steps: the optimizer steps of its whole training.
         max_epochs, min_epochs: how long it trains at most, and at least.
         epoch, step: whole epochs and optimizer steps so far.
+        metrics: the latest value of each metric that it has.
+        measured: the names of those of this epoch.
         seconds, stack_seconds: its share of the stack's time, and all of that.
         stop_reason: why a callback stopped it.
         has_diverged: whether its loss was not finite.
@@ -69,6 +71,8 @@ class Member:
     min_epochs: int
     epoch: int = 0
     step: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    measured: set[str] = field(default_factory=set)
     seconds: float = 0.0
     stack_seconds: float = 0.0
     stop_reason: str | None = None

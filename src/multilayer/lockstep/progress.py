@@ -86,12 +86,12 @@ class SweepProgress:
     def _note_best(self, stack: Stack, monitor: str, mode: Mode) -> None:
         """Remember the best value of the first stack's metric; others may be judged by another."""
         self.monitor = self.monitor or monitor
-        values = stack.measured.get(self.monitor)
-        if monitor != self.monitor or values is None:
+        if monitor != self.monitor:
             return
-        best = worst(mode) if self.best is None else self.best
-        for value in values[is_better(values, best, mode)]:
-            best = self.best = min(best, value) if mode == "min" else max(best, value)
+        values = [each.metrics[monitor] for each in stack.members() if monitor in each.metrics]
+        for value in values:
+            if is_better(value, worst(mode) if self.best is None else self.best, mode):
+                self.best = value
 
     def _words(self, members: Sequence[Member]) -> str:
         """How the members stand, in a few words."""

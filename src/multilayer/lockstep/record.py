@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from multilayer.core.metric_names import NEEDED
-from multilayer.data import Dataset
 from multilayer.lockstep.checkpoint import checkpoint_of, weights_checkpoint
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.schedule import Schedule
-from multilayer.lockstep.slots import BlockSlots, bind, named_tensors, views_in, weights_in
+from multilayer.lockstep.slots import BlockSlots, bind, named_tensors, views_in
 from multilayer.runs.checkpoint import write_checkpoint
 from multilayer.training.components import stand_in_optimizer, with_lr
 from multilayer.training.epoch_callback import Callback, Choice, Record, Values
@@ -36,7 +35,6 @@ class StackRecord(Record):
         stack: the stack.
         group: the members, with their callbacks.
         members: those of the group that the record is of.
-        metrics: the latest values, `(K,)` each; NaN where a run has none.
     """
 
     is_resumed = False
@@ -44,85 +42,58 @@ class StackRecord(Record):
     writes_files = True
     shows_progress = False  # a stack has one progress bar for all
 
-    def __init__(
-        self,
-        stack: "Stack",
-        group: "CallbackGroup",
-        members: Sequence[Member],
-        metrics: dict[str, Values],
-    ) -> None:
+    def __init__(self, stack: "Stack", group: "CallbackGroup", members: Sequence[Member]) -> None:
         self.stack, self.group, self.members = stack, group, members
-        self.metrics = metrics
-        self.log_every_n_steps: int = stack.log_every
-        self.device = stack.device
+        self.epoch = np.array([each.epoch + stack.in_epoch for each in members])
+        self.step = np.array([each.step for each in members])
+        now = stack.now()
+        self.seconds = np.array([now - (each.started or now) for each in members])
+        optimizer = type(members[0].schedule.optimizer).__name__
+        self.rates = {f"lr-{optimizer}": np.array([each.lr for each in members])}
+        self.log_every_n_steps = stack.log_every
+        self.data, self.device = members[0].data, stack.device
+        self.trainer_config = members[0].config["trainer"]
 
     def of(self, k: int) -> "StackRecord":
         """The record of one run."""
-        metrics = {
-            name: values[k : k + 1] for name, values in self.metrics.items() if self.has(name)[k]
+        return StackRecord(self.stack, self.group, self.members[k : k + 1])
+
+    # What callbacks may change ----------------------------------------------------------------
+
+    @property
+    def metrics(self) -> dict[str, Values]:  # type: ignore[override]
+        """NaN where a run has none."""
+        names = dict.fromkeys(name for each in self.members for name in each.metrics)
+        return {
+            name: np.array([each.metrics.get(name, np.nan) for each in self.members])
+            for name in names
         }
-        return StackRecord(self.stack, self.group, self.members[k : k + 1], metrics)
-
-    # What is known --------------------------------------------------------------------------
-
-    @property
-    def epoch(self) -> Values:  # type: ignore[override]
-        """The epoch that ends; in the middle of one, and before the first step of it, its own."""
-        return np.array([each.epoch + self.stack.in_epoch for each in self.members])
-
-    @property
-    def step(self) -> Values:  # type: ignore[override]
-        """The optimizer steps so far."""
-        return np.array([each.step for each in self.members])
-
-    @property
-    def seconds(self) -> Values:  # type: ignore[override]
-        """Since the first epoch began."""
-        now = self.stack.now()
-        return np.array([now - (each.started or now) for each in self.members])
 
     @property
     def measured(self) -> dict[str, Values]:  # type: ignore[override]
         """Those of this epoch's validation, and what callbacks have logged in it."""
-        rows = self.group.rows(self.members)
-        found = {name: measured[rows] for name, measured in self.group.measured.items()}
-        found = {name: measured for name, measured in found.items() if measured.any()}
-        for name in found:
+        found = {}
+        for name, values in self.metrics.items():
+            there = np.array([name in each.measured for each in self.members])
             if NEEDED.keys() & name.split("/"):
-                found[name] = found[name] & ~np.isnan(self.metrics[name])
-        return {name: measured for name, measured in found.items() if measured.any()}
+                there &= ~np.isnan(values)
+            if there.any():
+                found[name] = there
+        return found
 
     def has(self, name: str) -> Values:
         """Those of which it was measured."""
-        missing = np.zeros(len(self.group.members), bool)
-        return self.group.known.get(name, missing)[self.group.rows(self.members)]
-
-    @property
-    def rates(self) -> dict[str, Values]:  # type: ignore[override]
-        """As they were when the epoch began."""
-        name = f"lr-{type(self.members[0].schedule.optimizer).__name__}"  # as Lightning's monitor
-        return {name: np.array([each.lr for each in self.members])}
+        return np.array([name in each.metrics for each in self.members])
 
     @property
     def min_epochs(self) -> Values:  # type: ignore[override]
-        """The trainer's."""
+        """The trainer's, unless a run is to stop at once."""
         return np.array([each.min_epochs for each in self.members])
 
     @property
     def is_last(self) -> Values:  # type: ignore[override]
         """Whether they leave at the end of this epoch."""
         return np.array([each.is_done(self.stack.in_epoch) for each in self.members])
-
-    @property
-    def data(self) -> Dataset:  # type: ignore[override]
-        """What all members share, in the order of the first one."""
-        return self.members[0].data
-
-    @property
-    def trainer_config(self) -> dict[str, Any]:  # type: ignore[override]
-        """That of the first member."""
-        config: dict[str, Any] = self.members[0].config["trainer"]
-        return config
 
     def agree(self, choice: Choice) -> Choice:
         """The choice."""
@@ -136,45 +107,32 @@ class StackRecord(Record):
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of those in place."""
-        own = [
-            weights_in(slots.block, ks, self.stack.step.layout) for slots, _, ks in self._slots()
-        ]
-        order = np.concatenate([rows for _, rows, _ in self._slots()]).argsort()
-        is_sorted = bool((order[:-1] < order[1:]).all())
-        found = {}
-        for name, shared in self.members[0].predictor.state_dict().items():
-            if name in own[0]:
-                value = torch.cat([each[name] for each in own])
-                found[name] = value if is_sorted else value[torch.from_numpy(order)]
-            else:  # of the preprocessing
-                found[name] = shared.expand(self.n_runs, *shared.shape)
-        return found
+        own = views_in(self.members[0].slots.block, self.stack.step.layout)
+        kept = {
+            name: (each.new_empty if name in own else each.expand)(self.n_runs, *each.shape)
+            for name, each in self.members[0].predictor.state_dict().items()
+        }
+        self.keep_weights(kept, np.ones(self.n_runs, bool))
+        return kept
 
     def keep_weights(self, kept: dict[str, Tensor], runs: Values) -> None:
         """Copy block by block, so that no second copy of all is made."""
         if not kept:
             kept.update(self.weights())
             return
-        for slots, rows, ks in self._slots():
-            chosen = runs[rows]
-            if chosen.any():
-                to = torch.from_numpy(rows[chosen])
-                for name, new in weights_in(
-                    slots.block, ks[chosen], self.stack.step.layout
-                ).items():
-                    if name in kept:
-                        kept[name][to] = new
+        for slots, rows, ks in self._slots(runs):
+            for name, new in views_in(slots.block, self.stack.step.layout).items():
+                if name in kept:
+                    kept[name][rows] = new[ks]
 
-    def _slots(self) -> list[tuple["BlockSlots", Values, Values]]:
-        """The blocks that these members are in, each with their rows here and places there."""
-        rows: dict[int, list[int]] = {}
-        by_id = {}
-        for row, member in enumerate(self.members):
-            by_id[id(member.slots)] = member.slots
-            rows.setdefault(id(member.slots), []).append(row)
+    def _slots(self, runs: Values) -> list[tuple[BlockSlots, Tensor, Tensor]]:
+        """The blocks that some of these members are in, with their rows here and places there."""
+        rows: dict[BlockSlots, list[int]] = {}
+        for row in np.flatnonzero(runs).tolist():
+            rows.setdefault(self.members[row].slots, []).append(row)
         return [
-            (by_id[key], np.array(own), np.array([self.members[row].k for row in own]))
-            for key, own in rows.items()
+            (slots, torch.tensor(own), torch.tensor([self.members[row].k for row in own]))
+            for slots, own in rows.items()
         ]
 
     @contextmanager
@@ -221,9 +179,7 @@ class StackRecord(Record):
     def log_scalars(self, values: Mapping[str, Any], step: Values | None = None) -> None:
         """Log in every logger, and for whoever monitors."""
         arrays = {name: _as_array(value, self.n_runs) for name, value in values.items()}
-        self.group.note(self.members, arrays)
-        self.metrics |= arrays
-        self.stack.log.add(self.members, arrays, self.step - 1 if step is None else step)
+        self.stack.log_scalars(self.members, arrays, self.step - 1 if step is None else step)
 
     def log_image(self, name: str, figure: Any, *, step: int | None = None, k: int = 0) -> None:
         """Log a figure in TensorBoard."""
@@ -250,13 +206,11 @@ class StackRecord(Record):
 
     def end_with(self, weights: Mapping[str, Tensor], runs: Values | None = None) -> None:
         """Copy them into the slots of members that leave."""
-        for slots, rows, ks in self._slots():
-            chosen = np.ones(len(rows), bool) if runs is None else runs[rows]
-            to, of = torch.from_numpy(ks[chosen]), torch.from_numpy(rows[chosen])
+        for slots, rows, ks in self._slots(np.ones(self.n_runs, bool) if runs is None else runs):
             views = views_in(slots.block, self.stack.step.layout)
             for name, value in weights.items():
                 if name in views:
-                    views[name][to] = value[of]
+                    views[name][ks] = value[rows]
 
     def submit(self, write: Callable[[], None], k: int = 0) -> None:
         """Write by the stack's thread."""

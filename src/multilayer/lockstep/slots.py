@@ -124,12 +124,6 @@ def views_in(block: Block, layout: Layout) -> dict[str, Tensor]:
     return {**layout.split(block.weights), **block.rest}
 
 
-def weights_in(block: Block, ks: Any, layout: Layout) -> dict[str, Tensor]:
-    """A copy of those of some slots, `(n, ...)` each."""
-    index = torch.as_tensor(ks)
-    return {name: each[index] for name, each in views_in(block, layout).items()}
-
-
 def named_tensors(predictor: Predictor) -> dict[str, Tensor]:
     """The parameters and buffers of a network and its loss, by name."""
     return {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}

@@ -1,7 +1,7 @@
 """A stack of members: how they go through an epoch together, and how they join and leave."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy, deepcopy
 from time import perf_counter
 
@@ -56,7 +56,6 @@ class Stack:
     Attributes:
         in_epoch: 1 between the first and the last hook of an epoch, else 0.
         ends_epoch: whether all of its steps were taken, and its hooks are being called.
-        measured: the latest metrics of all members, `(K,)` each.
     """
 
     def __init__(
@@ -93,7 +92,6 @@ class Stack:
         self.n_epochs_waiting = n_epochs_waiting
         self.seconds, self.shared_until = 0.0, perf_counter()
         self.groups: list[CallbackGroup] = []
-        self.measured: dict[str, Values] = {}
 
         self.model = StackedModel([each.predictor.to(self.device) for each in members])
         self.pattern = _pattern_of(self.model, first.predictor)
@@ -257,8 +255,9 @@ class Stack:
             if member.epoch == 0:
                 member.started = self.shared_until
             member.lr = float(member.schedule.group["lr"])
+        for member in self.members():
+            member.measured.clear()
         for group in self.groups:
-            group.measured = {}
             group.call(self, "on_epoch_start")
         for slots in self.blocks():
             orders = {member: member.order()[: self.n_rows] for _, member in slots.occupied()}
@@ -333,10 +332,9 @@ class Stack:
         self._measure()
         for group in self.groups:
             group.call(self, "on_validation_end")
-        for group in self.groups:
-            for k, member in enumerate(group.members):
-                if member.schedule.moves == "metric" and member.failure is None:
-                    member.schedule.follow(float(group.metrics[member.config["monitor"]][k]))
+        for member in self.members():
+            if member.schedule.moves == "metric" and member.failure is None:
+                member.schedule.follow(member.metrics[member.config["monitor"]])
         for group in self.groups:
             group.call(self, "on_epoch_end")
         for member in self.members():
@@ -346,32 +344,32 @@ class Stack:
         self.log.flush_now_and_then()
 
     def _measure(self) -> None:
-        """Work out the metrics of the epoch, and give them to the groups and the loggers.
+        """Work out the metrics of the epoch, and log them.
 
         A member whose loss was not finite keeps its last finite weights. Its epoch has failed all
         the same, as it would have alone: its validation is NaN.
         """
-        found: dict[str, list[Values]] = {}
         blocks = self.blocks()
-        for slots, metrics in zip(blocks, self.runner.each(self._metrics, blocks), strict=True):
-            ks = [k for k, _ in slots.occupied()]
-            for name, value in metrics.items():
-                found.setdefault(name, []).append(value.double().cpu().numpy()[ks])
+        for slots, found in zip(blocks, self.runner.each(self._metrics, blocks), strict=True):
             self.log.add_steps(slots, self.n_batches, self.log_every)
-            lives = slots.block.alive.tolist()
+            lives, ks = slots.block.alive.tolist(), [k for k, _ in slots.occupied()]
             for k, member in slots.occupied():
                 member.has_diverged = not lives[k]
-        self.measured = {name: np.concatenate(parts) for name, parts in found.items()}
-        members = self.members()
-        row = {member: i for i, member in enumerate(members)}
-        last = np.array([(member.epoch + 1) * self.n_batches - 1 for member in members])
-        for slots in self.blocks():
             slots.end_steps()
-        for group in self.groups:
-            rows = [row[member] for member in group.members]
-            own = {name: value[rows] for name, value in self.measured.items()}
-            group.note(group.members, own)
-            self.log.add(group.members, own, last[rows])
+            members = [member for _, member in slots.occupied()]
+            last = np.array([(member.epoch + 1) * self.n_batches - 1 for member in members])
+            values = {name: each.double().cpu().numpy()[ks] for name, each in found.items()}
+            self.log_scalars(members, values, last)
+
+    def log_scalars(
+        self, members: Sequence[Member], values: Mapping[str, Values], steps: Values
+    ) -> None:
+        """Log scalars `(K,)` of some members, at their steps `(K,)`, for whoever monitors too."""
+        columns = [each.tolist() for each in values.values()]
+        for member, row in zip(members, zip(*columns, strict=True), strict=True):
+            member.metrics.update(zip(values, row, strict=True))
+            member.measured.update(values)
+        self.log.add(members, values, steps)
 
     def _metrics(self, step: Step, slots: BlockSlots) -> dict[str, Tensor]:
         """The loss and metrics of a block, `(K,)` each, by names such as "validation/loss".

@@ -239,8 +239,8 @@ class _StackTraining:
             stack.end_epoch()
             for member, error in stack.writer.failures().items():
                 self._note_failure(member, error)
-            self._end([member for member in stack.members() if member.is_done()], stack)
             self.progress.end_epoch(stack, *judged_by)
+            self._end([member for member in stack.members() if member.is_done()], stack)
             self._refill(stack)
             raise_interrupts()
 

@@ -54,7 +54,7 @@ def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Ten
     of_classes = _binary_metrics if task == "binary" else _multiclass_metrics
     # A comparison with NaN is false, which would look like the prediction of a class. The sum of
     # probabilities is finite where all of them are.
-    is_number = predictions.flatten(1).sum(dim=1).isfinite()
+    is_number = predictions.sum(dim=[*range(1, predictions.ndim)]).isfinite()
     wide = torch.promote_types(predictions.dtype, torch.float32)
     values = of_classes(predictions.to(wide), target.long())
     return {name: value.where(is_number, torch.nan) for name, value in values.items()}
