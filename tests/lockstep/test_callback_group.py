@@ -11,7 +11,7 @@ import torch
 
 from multilayer.callbacks import BestEpochMarker, BestWeights, Checkpoint, EarlyStopping
 from multilayer.callbacks.learning_rate import LearningRate
-from multilayer.lockstep.callback_group import CallbackGroup, group_members
+from multilayer.lockstep.callback_group import CallbackGroup, merged
 from multilayer.lockstep.plan import make_plan
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.history import History
@@ -62,10 +62,10 @@ def states_of(group: CallbackGroup) -> list[dict[str, Any]]:
     return [
         {
             each.state_key: each.state_dict(k)
-            for each, k in group.of(member)
+            for each in group.callbacks
             if each.state_key != "Checkpoint"
         }
-        for member in group.members
+        for k in range(len(group.members))
     ]
 
 
@@ -117,8 +117,12 @@ def test_merged_they_hold_what_each_holds_alone() -> None:
 
 def test_those_with_other_arguments_are_groups_of_their_own() -> None:
     """Not those of other folders, nor what a clock or a run left in them."""
-    members = [member_with(i, all_of(i)) for i in range(3)]
-    assert [len(group.members) for group in group_members(members)] == [3]
+
+    def sizes_of(*callbacks: list[EpochCallback]) -> list[int]:
+        groups = [CallbackGroup(member_with(i, each)) for i, each in enumerate(callbacks)]
+        return [len(group.members) for group in merged(groups)]
+
+    assert sizes_of(*map(all_of, range(3))) == [3]
     for other in (
         [BestWeights(monitor="train/loss"), *all_of(3)[1:]],
         [all_of(3)[0], EarlyStopping(patience=4), *all_of(3)[2:]],
@@ -127,8 +131,9 @@ def test_those_with_other_arguments_are_groups_of_their_own() -> None:
         [*all_of(3), _Mine()],
         all_of(3)[::-1],
     ):
-        sizes = [len(group.members) for group in group_members([*members, member_with(3, other)])]
-        assert sizes == [3, 1]
+        assert sizes_of(*map(all_of, range(3)), other) == [3, 1]
+    own = [[*all_of(i), _Mine()] for i in range(2)]
+    assert sizes_of(*own) == [1, 1]
 
 
 class _Mine(EarlyStopping):

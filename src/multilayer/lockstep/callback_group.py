@@ -1,7 +1,7 @@
 """Members of a stack that have equal callbacks, which act for all of them at once."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,6 @@ from torch import Tensor
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
-from multilayer.lockstep.interrupts import raise_interrupts
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.record import StackRecord
 from multilayer.training.epoch_callback import Callback, EpochCallback
@@ -23,79 +22,60 @@ log = logging.getLogger(__name__)
 
 
 class CallbackGroup:
-    """Members with their callbacks.
+    """Members with their callbacks, which are the same objects for all of them.
 
-    A callback of whose class `PER_RUN` is said is one object for all of them; of any other each
-    member has its own.
+    A member that has a callback without `PER_RUN`, whose K is 1, is a group by itself.
 
     Attributes:
         members: in the order of all arrays.
-        callbacks: one for all members, or a list with one for each.
+        callbacks: in the order in which they are called.
+        takes_more: whether all of them can act for several members.
     """
 
     def __init__(self, member: Member) -> None:
         self.members = [member]
-        self.callbacks: list[EpochCallback | list[EpochCallback]] = [
-            each if each.acts_for_all else [each] for each in member.callbacks
-        ]
-        for callback in member.callbacks:
+        self.callbacks: list[EpochCallback] = member.callbacks
+        self.takes_more = all(each.acts_for_all for each in self.callbacks)
+        for callback in self.callbacks:
             callback.reset()
 
-    def call(self, stack: "Stack", hook: str, *arguments: Any) -> None:
-        """Call a hook of every callback.
+    def call(self, stack: "Stack", hook: str) -> None:
+        """Call a hook of every callback, unless all members have failed.
 
-        What a member's own callback raises becomes its `failure`, and its later ones are not
-        called. An error of the user's or the disk's in one for all members is all of theirs.
+        What a callback of the user's own raises becomes the member's `failure`, and so do errors of
+        the user's or the disk's in any other one; its later callbacks are not called.
         """
-        if not self.members:
+        if all(member.failure for member in self.members):
             return
-        record = StackRecord(stack, self, self.members)
+        record = StackRecord(stack, self)
         for callback in self.callbacks:
-            if isinstance(callback, EpochCallback):
-                try:
-                    getattr(callback, hook)(record, *arguments)
-                except (UserError, OSError) as error:
-                    for member in self.members:
-                        failure = explain_write_error(error, member.run.path)
-                        member.failure = member.failure or failure
-                    return
-                continue
-            for k, (member, own) in enumerate(zip(self.members, callback, strict=True)):
-                if member.failure is None:
-                    _guarded(member, getattr(own, hook), record.of(k), *arguments)
-                if hook == "on_fit_start":  # which may take long, and nobody is within an epoch
-                    raise_interrupts()
+            try:
+                getattr(callback, hook)(record)
+            except Exception as error:
+                if callback.acts_for_all and not isinstance(error, UserError | OSError):
+                    raise
+                for member in self.members:
+                    failure = explain_write_error(error, member.run.path)
+                    member.failure = member.failure or failure
+                return
 
-    def find(self, kind: type[Callback], members: Sequence[Member]) -> Callback | None:
-        """The first callback of a class, with what it holds of these members."""
-        k = self.members.index(members[0])
-        for callback in self.callbacks:
-            first = callback if isinstance(callback, EpochCallback) else callback[k]
-            if isinstance(first, kind):
-                if first is callback and len(members) < len(self.members):
-                    return _selected(first, [self.members.index(each) for each in members])
-                return first
-        return None
-
-    def of(self, member: Member) -> Iterator[tuple[EpochCallback, int]]:
-        """Each callback of a member, and its place in it."""
-        k = self.members.index(member)
-        for callback in self.callbacks:
-            yield (callback, k) if isinstance(callback, EpochCallback) else (callback[k], 0)
+    def find(self, kind: type[Callback]) -> Callback | None:
+        """The first callback of a class."""
+        return next((each for each in self.callbacks if isinstance(each, kind)), None)
 
     def describe_fit(self) -> None:
         """Note in the manifests what the callbacks say of their runs."""
-        for member in self.members:
+        for k, member in enumerate(self.members):
             member.manifest |= member.describe_fit()
-            for callback, k in self.of(member):
+            for callback in self.callbacks:
                 member.manifest |= callback.manifest_entries(k)
 
     def fail(self, stack: "Stack", error: BaseException | None) -> None:
         """Have the callbacks save what there is after an error: this one, or each member's own."""
         for k, member in enumerate(self.members):
             part = self.select([k])
-            record = StackRecord(stack, part, part.members)
-            for callback, _ in part.of(member):
+            record = StackRecord(stack, part)
+            for callback in part.callbacks:
                 try:
                     callback.on_failure(record, error or member.failure or RuntimeError())
                 except Exception as raised:
@@ -109,50 +89,34 @@ class CallbackGroup:
         """A group of some of the members."""
         chosen = copy(self)
         chosen.members = [self.members[k] for k in ks]
-        chosen.callbacks = [
-            _selected(each, ks) if isinstance(each, EpochCallback) else [each[k] for k in ks]
-            for each in self.callbacks
-        ]
+        chosen.callbacks = [_selected(each, ks) for each in self.callbacks]
         return chosen
 
     def takes(self, other: "CallbackGroup") -> bool:
-        """Whether another group has equal callbacks."""
-        pairs = zip(self.callbacks, other.callbacks, strict=False)
-        return len(self.callbacks) == len(other.callbacks) and all(
-            _are_equal(mine, its) for mine, its in pairs
-        )
+        """Whether another group has equal callbacks, which can act for the members of both."""
+        mine, its = self.callbacks, other.callbacks
+        if not (self.takes_more and other.takes_more) or [*map(type, mine)] != [*map(type, its)]:
+            return False
+        return [*map(_shared, mine)] == [*map(_shared, its)]
 
     def append(self, other: "CallbackGroup") -> None:
         """Take in the members of a group with equal callbacks."""
         sizes = len(self.members), len(other.members)
-        self.callbacks = [
-            _joined(mine, its, sizes)
-            if isinstance(mine, EpochCallback) and isinstance(its, EpochCallback)
-            else [*mine, *its]  # type: ignore[misc]
-            for mine, its in zip(self.callbacks, other.callbacks, strict=True)
-        ]
+        pairs = zip(self.callbacks, other.callbacks, strict=True)
+        self.callbacks = [_joined(mine, its, sizes) for mine, its in pairs]
         self.members = [*self.members, *other.members]
 
 
-def group_members(members: Sequence[Member]) -> list[CallbackGroup]:
-    """Members grouped by equal callbacks."""
-    groups: list[CallbackGroup] = []
-    for member in members:
-        own = CallbackGroup(member)
-        same = next((each for each in groups if each.takes(own)), None)
+def merged(groups: Iterable[CallbackGroup]) -> list[CallbackGroup]:
+    """The groups, those with equal callbacks as one."""
+    found: list[CallbackGroup] = []
+    for group in groups:
+        same = next((each for each in found if each.takes(group)), None)
         if same is None:
-            groups.append(own)
+            found.append(group)
         else:
-            same.append(own)
-    return groups
-
-
-def _guarded(member: Member, call: Callable[..., Any], *arguments: Any) -> None:
-    """Call what is a member's own; what it raises becomes the member's failure."""
-    try:
-        call(*arguments)
-    except Exception as error:
-        member.failure = explain_write_error(error, member.run.path)
+            same.append(group)
+    return found
 
 
 def _log_second_failure(member: Member, raised: Exception, first: BaseException | None) -> None:
@@ -166,8 +130,10 @@ def _log_second_failure(member: Member, raised: Exception, first: BaseException 
         log.warning(f"{folder}: {other}")
 
 
-def _selected(callback: Callback, ks: Sequence[int]) -> Callback:
-    """A callback with what it holds of some runs."""
+def _selected(callback: EpochCallback, ks: Sequence[int]) -> EpochCallback:
+    """A callback with what it holds of some runs; itself where there is one alone."""
+    if not callback.acts_for_all:
+        return callback
     chosen = copy(callback)
     for name in callback.PER_RUN or ():
         setattr(chosen, name, _rows(getattr(callback, name), ks))
@@ -207,16 +173,6 @@ def _with_gaps(
         for own, n in zip((mine, its), sizes, strict=True)
     )
     return torch.cat([*parts])
-
-
-def _are_equal(mine: Any, its: Any) -> bool:
-    """Whether two callbacks are equal, apart from what they hold of their runs."""
-    first, other = (each[0] if isinstance(each, list) else each for each in (mine, its))
-    if type(first) is not type(other) or isinstance(mine, list) != isinstance(its, list):
-        return False
-    if isinstance(mine, list):
-        return True
-    return _shared(first) == _shared(other)
 
 
 def _shared(callback: EpochCallback) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What callbacks are told of the members of a stack, and what they may do to them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 
 from multilayer.core.metric_names import NEEDED
 from multilayer.lockstep.checkpoint import checkpoint_of, weights_checkpoint
-from multilayer.lockstep.member import Member
 from multilayer.lockstep.schedule import Schedule
 from multilayer.lockstep.slots import BlockSlots, bind, named_tensors, views_in
 from multilayer.runs.checkpoint import write_checkpoint
@@ -34,7 +33,6 @@ class StackRecord(Record):
     Args:
         stack: the stack.
         group: the members, with their callbacks.
-        members: those of the group that the record is of.
     """
 
     is_resumed = False
@@ -42,8 +40,9 @@ class StackRecord(Record):
     writes_files = True
     shows_progress = False  # a stack has one progress bar for all
 
-    def __init__(self, stack: "Stack", group: "CallbackGroup", members: Sequence[Member]) -> None:
-        self.stack, self.group, self.members = stack, group, members
+    def __init__(self, stack: "Stack", group: "CallbackGroup") -> None:
+        self.stack, self.group = stack, group
+        members = self.members = group.members
         self.epoch = np.array([each.epoch + stack.in_epoch for each in members])
         self.step = np.array([each.step for each in members])
         now = stack.now()
@@ -53,10 +52,6 @@ class StackRecord(Record):
         self.log_every_n_steps = stack.log_every
         self.data, self.device = members[0].data, stack.device
         self.trainer_config = members[0].config["trainer"]
-
-    def of(self, k: int) -> "StackRecord":
-        """The record of one run."""
-        return StackRecord(self.stack, self.group, self.members[k : k + 1])
 
     # What callbacks may change ----------------------------------------------------------------
 
@@ -101,7 +96,7 @@ class StackRecord(Record):
 
     def find(self, kind: type[Callback]) -> Callback | None:
         """The callback of a class that these runs have."""
-        return self.group.find(kind, self.members)
+        return self.group.find(kind)
 
     # Weights --------------------------------------------------------------------------------
 
@@ -222,7 +217,7 @@ class StackRecord(Record):
         """Copy what the file holds, and have it written."""
         member = self.members[k]
         if weights is None:
-            states = {each.state_key: each.state_dict(i) for each, i in self.group.of(member)}
+            states = {each.state_key: each.state_dict(k) for each in self.group.callbacks}
             states = {key: state for key, state in states.items() if state}
             content = checkpoint_of(self.stack, member, states)
         else:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from multilayer.core.device import choose_device
 from multilayer.data import Minibatches
-from multilayer.lockstep.callback_group import CallbackGroup, group_members
+from multilayer.lockstep.callback_group import CallbackGroup, merged
 from multilayer.lockstep.evaluation import evaluate_block, evaluate_members, summarize
 from multilayer.lockstep.interrupts import raise_interrupts
 from multilayer.lockstep.member import Member
@@ -169,13 +169,11 @@ class Stack:
             member.lr = float(member.schedule.group["lr"])
             self.log.begin(member)
             member.manifest |= {"members": self.n_members, "stack": self.name}
-        for group in group_members(members):
+        begun = merged(map(CallbackGroup, members))
+        for group in begun:
             group.call(self, "on_fit_start")
-            same = next((each for each in self.groups if each.takes(group)), None)
-            if same is None:
-                self.groups.append(group)
-            else:
-                same.append(group)
+            raise_interrupts()  # a hook may take long, and nobody is within an epoch
+        self.groups = merged([*self.groups, *begun])
         self.shared_until = perf_counter()
 
     def leave(self, leaving: Sequence[Member]) -> list[Metrics]:
