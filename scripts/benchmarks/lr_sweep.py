@@ -25,8 +25,9 @@ import numpy as np
 from measuring import config_of, versions
 from pytorch_lightning.tuner import Tuner
 
+from multilayer.composing.job_configs import Job
 from multilayer.data import Dataset, as_datamodule
-from multilayer.lockstep.plan import Job, StackPlan
+from multilayer.lockstep.plan import StackPlan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Hooks, train_jobs
 from multilayer.lr_sweep import LearningRateSweep

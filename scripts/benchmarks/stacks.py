@@ -19,10 +19,10 @@ from sweeps import WORK
 from torch import nn
 
 from multilayer import MLP
+from multilayer.composing.job_configs import Job
 from multilayer.core.device import choose_device
 from multilayer.data import Dataset
 from multilayer.lockstep.member import Member, build_member
-from multilayer.lockstep.plan import Job
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.writer import Writer
 from multilayer.training.components import make_data

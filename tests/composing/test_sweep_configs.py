@@ -77,7 +77,7 @@ def by_us(
         job = plain_job(loader.load_sweep_config(master, list(words)), number)
     except Exception as error:  # Hydra's own parser has faults
         return ("error", words_of(error))
-    return described(job.values, job.folder, job.overrides, job.config)
+    return described(job.config, job.folder, job.overrides, job.hydra_config)
 
 
 def described(
@@ -269,9 +269,9 @@ def test_a_time_is_a_jobs_own(shared_loader: CachingConfigLoader) -> None:
     master = master_of(shared_loader)
     words = ["+model.time=${now:%f}", "seed=1"]
     jobs = [plain_job(shared_loader.load_sweep_config(master, words), i) for i in range(4)]
-    times = [job.values["model"]["time"] for job in jobs]
+    times = [job.config["model"]["time"] for job in jobs]
     assert len(set(times)) == len(times)
-    assert [job.config.model.time for job in jobs] == times
+    assert [job.hydra_config.model.time for job in jobs] == times
 
 
 def test_jobs_share_no_data(shared_loader: CachingConfigLoader) -> None:
@@ -279,9 +279,9 @@ def test_jobs_share_no_data(shared_loader: CachingConfigLoader) -> None:
     master = master_of(shared_loader)
     words = ["model.d_hidden=[8]", "seed=1"]
     jobs = [plain_job(shared_loader.load_sweep_config(master, words), i) for i in range(4)]
-    jobs[2].values["model"]["d_hidden"].append(1)
-    jobs[2].values["trainer"].clear()
-    jobs[2].config.model.d_hidden.append(1)
-    assert [job.values["model"]["d_hidden"] for job in jobs] == [[8], [8], [8, 1], [8]]
-    assert [job.config.model.d_hidden for job in jobs] == [[8], [8], [8, 1], [8]]
-    assert jobs[3].values["trainer"]
+    jobs[2].config["model"]["d_hidden"].append(1)
+    jobs[2].config["trainer"].clear()
+    jobs[2].hydra_config.model.d_hidden.append(1)
+    assert [job.config["model"]["d_hidden"] for job in jobs] == [[8], [8], [8, 1], [8]]
+    assert [job.hydra_config.model.d_hidden for job in jobs] == [[8], [8], [8, 1], [8]]
+    assert jobs[3].config["trainer"]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from multilayer.cli.main import train
-from multilayer.lockstep.plan import Job, StackPlan, make_plan
+from multilayer.composing.job_configs import Job
+from multilayer.lockstep.plan import StackPlan, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Hooks, Outcome, train_jobs
 from multilayer.runs.folder import Result

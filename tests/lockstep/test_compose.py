@@ -1,6 +1,7 @@
 """Jobs of a sweep, from their overrides."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
@@ -27,7 +28,8 @@ def composer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobComposer:
 def test_a_job_has_all_that_trains_it(composer: JobComposer, tmp_path: Path) -> None:
     """Its config as plain data, and Hydra's for Hydra."""
     for number in range(4):
-        job, config = composer.compose(number, ["optimizer.lr=1", f"seed={number}"])
+        job = composer.compose(number, ["optimizer.lr=1", f"seed={number}"])
+        config: Any = job.hydra_config
         assert (job.number, job.alone) == (number, None)
         assert job.folder == tmp_path / "sweep" / f"seed_{number}"
         assert job.overrides == ["optimizer.lr=1", f"seed={number}"]

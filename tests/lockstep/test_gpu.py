@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from multilayer.cli.main import train
-from multilayer.lockstep.plan import Job, make_plan
+from multilayer.composing.job_configs import Job
+from multilayer.lockstep.plan import make_plan
 from multilayer.runs.folder import Result
 
 from .conftest import MakeJobs, train_plan, train_stacked

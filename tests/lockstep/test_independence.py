@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from multilayer.cli.main import train
-from multilayer.lockstep.plan import Job
+from multilayer.composing.job_configs import Job
 from multilayer.lockstep.stack import Stack
 
 from .conftest import MakeJobs, train_stacked

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from multilayer.cli.check import check_command_line
-from multilayer.lockstep.plan import Job, _members_that_fit, make_plan, why_not_stackable
+from multilayer.composing.job_configs import Job
+from multilayer.lockstep.plan import _members_that_fit, make_plan, why_not_stackable
 from multilayer.runs.folder import Result
 from multilayer.training.components import make_data
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from multilayer.cli.main import train
-from multilayer.lockstep.plan import Job, make_plan
+from multilayer.composing.job_configs import Job
+from multilayer.lockstep.plan import make_plan
 from multilayer.lockstep.stack import Stack
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Result

@@ -94,7 +94,7 @@ class JobKind:
 
     @cached_property
     def alone(self) -> str | None:
-        """See `PlainJob`; the same for all jobs."""
+        """See `Job`; the same for all jobs."""
         return _hydras_reason_to_be_alone(self.config)
 
     @cached_property
@@ -203,23 +203,25 @@ def _copy(node: Any) -> Any:
     return [_copy(value) for value in node] if isinstance(node, list) else node
 
 
-@dataclass(frozen=True)
-class PlainJob:
-    """A job of a sweep as plain data.
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A run as a sweep sees it.
 
     Attributes:
-        values: The config as `multilayer.runs.config.to_plain` gives it.
+        number: Its number in the sweep.
+        config: As `multilayer.runs.config.to_plain` gives it.
         folder: The run folder.
         overrides: As the manifest records them.
         alone: What Hydra is to do for the job that it can do for one at a time only, if anything.
-        config: What Hydra knows the job by.
+        hydra_config: What Hydra knows the job by.
     """
 
-    values: Plain
+    number: int
+    config: Plain
     folder: Path
-    overrides: list[str]
-    alone: str | None
-    config: DictConfig
+    overrides: Sequence[str]
+    alone: str | None = None
+    hydra_config: Any = None
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ class JobOfKind:
         self.kind.set_values(config, self.words)
         return config
 
-    def to_plain(self, number: int) -> PlainJob:
+    def to_plain(self, number: int) -> Job:
         """The job as plain data; see `plain_job`."""
         scratch = self.kind.scratch
         self.kind.set_values(scratch, self.words)
@@ -262,11 +264,11 @@ class JobOfKind:
             OmegaConf.set_readonly(config.hydra, True)
             return config
 
-        return PlainJob(values, folder, overrides, self.kind.alone, ConfigOnDemand(make))
+        return Job(number, values, folder, overrides, self.kind.alone, ConfigOnDemand(make))
 
 
-def plain_job(config: DictConfig, number: int) -> PlainJob:
-    """A job as plain data; `${hydra:...}` then refers to this job.
+def plain_job(config: DictConfig, number: int) -> Job:
+    """The job of a config; `${hydra:...}` then refers to this job.
 
     Args:
         config: What `SweepConfigs` or Hydra composed for the job alone.
@@ -285,7 +287,8 @@ def plain_job(config: DictConfig, number: int) -> PlainJob:
     folder = _set_number(config, number)
     OmegaConf.set_readonly(config.hydra, True)  # as `HydraConfig.set_config` leaves it
     alone = _hydras_reason_to_be_alone(config)
-    return PlainJob(to_plain(config), folder, recorded_overrides(config.hydra), alone, config)
+    overrides = recorded_overrides(config.hydra)
+    return Job(number, to_plain(config), folder, overrides, alone, config)
 
 
 def refer_to(config: Any) -> None:

@@ -8,9 +8,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.composing.job_configs import plain_job
+from multilayer.composing.job_configs import Job, plain_job
 from multilayer.core.errors import UserError, first_line
-from multilayer.lockstep.plan import Job
 
 
 class JobComposer:
@@ -26,27 +25,22 @@ class JobComposer:
         self._master = master
         self._folders: dict[Path, int] = {}
 
-    def compose(self, number: int, overrides: Sequence[str]) -> tuple[Job, DictConfig]:
+    def compose(self, number: int, overrides: Sequence[str]) -> Job:
         """Make a job, which is not checked.
 
         Args:
             number: The job's number in the sweep.
             overrides: The job's own, as the sweeper gives them.
 
-        Returns:
-            The job, and its config for Hydra.
-
         Raises:
             UserError: The overrides are wrong, a reference cannot be resolved, or another job has
                 the folder.
         """
         try:
-            config = self._loader.load_sweep_config(self._master, list(overrides))
-            plain = plain_job(config, number)
+            job = plain_job(self._loader.load_sweep_config(self._master, list(overrides)), number)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(first_line(error)) from error
-        first = self._folders.setdefault(plain.folder, number)
+        first = self._folders.setdefault(job.folder, number)
         if first != number:
-            raise UserError(f"{plain.folder} is job {first}'s: give each its hydra.sweep.subdir")
-        job = Job(number, plain.values, plain.folder, plain.overrides, plain.alone)
-        return job, plain.config
+            raise UserError(f"{job.folder} is job {first}'s: give each its hydra.sweep.subdir")
+        return job

@@ -10,10 +10,10 @@ from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from multilayer.composing.job_configs import refer_to
+from multilayer.composing.job_configs import Job, refer_to
 from multilayer.core.errors import UserError, print_failure, raise_all
 from multilayer.lockstep.compose import JobComposer
-from multilayer.lockstep.plan import Job, Plan, in_numbers, make_plan
+from multilayer.lockstep.plan import Plan, in_numbers, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Hooks, Outcome, train_jobs
 from multilayer.runs.config import problems_with
@@ -39,7 +39,6 @@ class Launch:
         self.task = task
         self.composer = JobComposer(context.config_loader, config)
         self.max_members = max_members
-        self.composed: dict[int, DictConfig] = {}
         self.begun: set[int] = set()
         self.returns: dict[int, JobReturn] = {}
 
@@ -79,7 +78,7 @@ class Launch:
     def compose(self, number: int, overrides: Sequence[str]) -> Job | None:
         """A job that can be trained; None for another one, which is then said and noted."""
         try:
-            job, self.composed[number] = self.composer.compose(number, overrides)
+            job = self.composer.compose(number, overrides)
         except UserError as error:
             self.refuse(number, overrides, error)
             return None
@@ -99,9 +98,9 @@ class Launch:
 
     def begin(self, job: Job) -> None:
         """Tell Hydra's callbacks that a job begins."""
-        refer_to(self.composed[job.number])
+        refer_to(job.hydra_config)
         self.begun.add(job.number)
-        self.context.callbacks.on_job_start(self.composed[job.number], task_function=self.task)
+        self.context.callbacks.on_job_start(job.hydra_config, task_function=self.task)
 
     def end(self, ended: Sequence[tuple[Job, Outcome]]) -> None:
         """Say which jobs have failed, leave a folder of each, and note how all ended."""
@@ -117,20 +116,19 @@ class Launch:
         value: Any = outcome
         if isinstance(outcome, Result):
             value = objective(job.config["monitor"], outcome.metrics)
-        config = self.composed[job.number]
         returned = JobReturn(
             overrides=list(job.overrides),
-            cfg=config,
+            cfg=job.hydra_config,
             working_dir=str(job.folder),
             status=JobStatus.COMPLETED if isinstance(outcome, Result) else JobStatus.FAILED,
             _return_value=value,
         )
         self.returns[job.number] = returned
-        self.context.callbacks.on_job_end(config, job_return=returned)
+        self.context.callbacks.on_job_end(job.hydra_config, job_return=returned)
 
     def run_alone(self, job: Job) -> JobReturn:
         """Run a job as Hydra's basic launcher does, through Lightning's engine."""
-        config = self.composed[job.number]
+        config: Any = job.hydra_config
         config.engine = "lightning"
         return run_job(
             hydra_context=self.context,

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from multilayer.composing.job_configs import Job
 from multilayer.core.device import choose_device
 from multilayer.data import Dataset, Minibatches
-from multilayer.lockstep.plan import Job, is_shown_for_all
+from multilayer.lockstep.plan import is_shown_for_all
 from multilayer.lockstep.schedule import Schedule
 from multilayer.runs.config import with_absolute_paths
 from multilayer.runs.folder import Metrics, Result, RunFolder, start_manifest

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from multilayer.callbacks import LearningRate
+from multilayer.composing.job_configs import Job
 from multilayer.core.device import choose_device, free_memory
 from multilayer.core.errors import raise_all
 from multilayer.data import Dataset
@@ -73,25 +73,6 @@ _PRINTING = ("multilayer.callbacks.TrainingProgress", "multilayer.callbacks.Netw
 
 _SHARE_OF_MEMORY = 0.5
 """Of the memory that is free, how much the members of a stack may take."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run as a sweep sees it.
-
-    Attributes:
-        number: its number in the sweep.
-        config: the composed config.
-        folder: the run folder.
-        overrides: what the config was composed from.
-        alone: why Hydra has to run it by itself, if it has to.
-    """
-
-    number: int
-    config: Config
-    folder: Path
-    overrides: Sequence[str]
-    alone: str | None = None
 
 
 @dataclass(frozen=True)

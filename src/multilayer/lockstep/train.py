@@ -11,11 +11,12 @@ from typing import Any, TypeAlias
 
 import torch
 
+from multilayer.composing.job_configs import Job
 from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
 from multilayer.lockstep.interrupts import interrupts_deferred, raise_interrupts
 from multilayer.lockstep.member import Member, build_member
-from multilayer.lockstep.plan import Job, StackPlan, describe_stacks, why_not_stackable
+from multilayer.lockstep.plan import StackPlan, describe_stacks, why_not_stackable
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.writer import Writer
