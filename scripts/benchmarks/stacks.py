@@ -22,7 +22,7 @@ from multilayer import MLP
 from multilayer.composing.job_configs import Job
 from multilayer.core.device import choose_device
 from multilayer.data import Dataset
-from multilayer.lockstep.member import Member, build_member
+from multilayer.lockstep.member import build_member
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.writer import Writer
 from multilayer.training.components import make_data
@@ -59,7 +59,7 @@ def make_stack(
     for k in range(n_members):
         own = config | {"seed": k, "data": config["data"] | {"shuffle_seed": k}}
         members.append(build_member(Job(k, own, folder / str(k), ()), data))
-    return Stack(members, Writer[Member](), compile_mode=compile_mode, threads="auto")
+    return Stack(members, Writer(), compile_mode=compile_mode, threads="auto")
 
 
 def train_epoch(stack: Stack) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from multilayer.lockstep.slots import BlockSlots, compact, in_blocks
+from multilayer.lockstep.slots import BlockSlots, compact
 from multilayer.stacking.block import Block
 
 
@@ -106,17 +106,3 @@ def test_members_of_the_last_block_fill_slots_that_are_free(
     every = [slots_of(each) for each in before]
     compact(every)
     assert [numbers(slots) for slots in every] == after
-
-
-@pytest.mark.parametrize(
-    ("n", "most", "expected"),
-    [
-        (1, 16, [[0]]),
-        (4, 2, [[0, 1], [2, 3]]),
-        (5, 2, [[0, 1], [2, 3], [4, None]]),
-        (5, 4, [[0, 1, 2], [3, 4, None]]),
-    ],
-)
-def test_members_are_cut_into_equal_blocks(n: int, most: int, expected: list[Any]) -> None:
-    """In their order; the last one is filled up."""
-    assert in_blocks(list(range(n)), most) == expected  # type: ignore[arg-type]

@@ -24,13 +24,13 @@ REVEALS += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
 
 
 @pytest.fixture
-def writer() -> Iterator[Writer[Member]]:
+def writer() -> Iterator[Writer]:
     """Writes what the members of a test leave."""
-    with Writer[Member]() as made:
+    with Writer() as made:
         yield made
 
 
-def make_stack(jobs: MakeJobs, writer: Writer[Member], shared: list[str], n_members: int) -> Stack:
+def make_stack(jobs: MakeJobs, writer: Writer, shared: list[str], n_members: int) -> Stack:
     """A stack that is ready for its first epoch; each member has its own order of the rows."""
     own = [[f"data.shuffle_seed={number}"] for number in range(n_members)]
     (plan,) = make_plan(jobs(shared, own)).stacks
@@ -41,7 +41,7 @@ def make_stack(jobs: MakeJobs, writer: Writer[Member], shared: list[str], n_memb
 
 
 @pytest.fixture
-def stack(jobs: MakeJobs, writer: Writer[Member]) -> Stack:
+def stack(jobs: MakeJobs, writer: Writer) -> Stack:
     """Forty members on iris, one step an epoch."""
     shared = ["data=iris", "data.batch_size=full", "trainer.max_epochs=100"]
     return make_stack(jobs, writer, shared, 40)
@@ -110,7 +110,7 @@ def test_without_compaction_slots_stay(stack: Stack, monkeypatch: pytest.MonkeyP
 
 
 def test_a_member_that_joins_later_trains_as_one_of_the_first(
-    jobs: MakeJobs, writer: Writer[Member]
+    jobs: MakeJobs, writer: Writer
 ) -> None:
     """In the slot of one that has left, with its own steps, masks of dropout and numbers."""
     shared = ["data=iris", "scheduler=cosine", "trainer.max_epochs=4", "model.dropout=0.3"]
@@ -139,7 +139,7 @@ def storages() -> dict[int, int]:
 
 
 def test_members_take_the_memory_of_their_state_and_the_data_once(
-    jobs: MakeJobs, writer: Writer[Member]
+    jobs: MakeJobs, writer: Writer
 ) -> None:
     """Weights and Adam's two moments for each; between epochs little else is there."""
     before = storages()

@@ -23,7 +23,7 @@ def test_a_runs_files_are_written_in_their_order() -> None:
         time.sleep(0.002 if i % 2 else 0)
         written.append((owner, i))
 
-    with Writer[int]() as writer:
+    with Writer() as writer:
         for i in range(20):
             for owner in range(6):
                 writer.submit(owner, partial(write, owner, i))
@@ -35,7 +35,7 @@ def test_a_runs_files_are_written_in_their_order() -> None:
 def test_a_failure_is_its_owners_and_the_first_is_told() -> None:
     """Once; the others' files are written, and the run is known to have failed at once."""
     written: list[str] = []
-    with Writer[str]() as writer:
+    with Writer() as writer:
         writer.submit("a", partial(fail, "first"))
         writer.submit("b", partial(written.append, "b"))
         writer.submit("a", partial(fail, "second"))
@@ -55,7 +55,7 @@ def test_all_is_written_after_an_error_too() -> None:
         time.sleep(0.01)
         written.append(i)
 
-    with pytest.raises(KeyError), Writer[int]() as writer:  # noqa: PT012 - when it is raised matters
+    with pytest.raises(KeyError), Writer() as writer:  # noqa: PT012 - when it is raised matters
         for i in range(5):
             writer.submit(0, partial(write, i))
         raise KeyError
@@ -68,7 +68,7 @@ def test_what_waits_to_be_written_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     allowed, held, most = threading.Semaphore(0), [0], [0]
     lock = threading.Lock()
 
-    def hand_in(writer: Writer[int], n_bytes: int) -> None:
+    def hand_in(writer: Writer, n_bytes: int) -> None:
         with lock:
             held[0] += n_bytes
 
@@ -85,7 +85,7 @@ def test_what_waits_to_be_written_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
             time.sleep(0.005)
             allowed.release()
 
-    with Writer[int]() as writer:
+    with Writer() as writer:
         thread = threading.Thread(target=allow)
         thread.start()
         for _ in range(10):
@@ -103,7 +103,7 @@ def test_a_file_that_ends_the_process_ends_the_stack() -> None:
     def leave() -> None:
         raise SystemExit(3)
 
-    with pytest.raises(SystemExit), Writer[int]() as writer:  # noqa: PT012 - when it is raised matters
+    with pytest.raises(SystemExit), Writer() as writer:  # noqa: PT012 - when it is raised matters
         writer.submit(0, leave)
         writer.finish()
 
@@ -111,7 +111,7 @@ def test_a_file_that_ends_the_process_ends_the_stack() -> None:
 def test_all_threads_write() -> None:
     """Whatever the hashes of the runs: those of objects of one class have equal last bits."""
     names: set[str] = set()
-    with Writer[object]() as writer:
+    with Writer() as writer:
         for owner in [type("Owner", (), {})() for _ in range(8)]:
             writer.submit(owner, lambda: names.add(threading.current_thread().name))
     assert len(names) == 4

@@ -1,9 +1,9 @@
-"""An epoch cut into calls."""
+"""A stack cut into blocks, and an epoch into calls."""
 
 import pytest
 import torch
 
-from multilayer.stacking.chunks import chunk_rows, epoch_chunks
+from multilayer.stacking.chunks import chunk_rows, epoch_chunks, in_blocks
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,19 @@ def test_rows_of_a_call_are_its_part_of_each_members_order() -> None:
     assert rows.tolist() == [[[2, 3], [4, 3]], [[4, 5], [2, 1]]]
     assert rows.is_contiguous()
     assert chunk_rows(order, 3, 4, batch_size=2).tolist() == [[[6], [0]]]
+
+
+@pytest.mark.parametrize(
+    ("n", "most", "expected"),
+    [
+        (1, 16, [[0]]),
+        (4, 2, [[0, 1], [2, 3]]),
+        (5, 2, [[0, 1], [2, 3], [4, None]]),
+        (5, 4, [[0, 1, 2], [3, 4, None]]),
+    ],
+)
+def test_members_are_cut_into_equal_blocks(
+    n: int, most: int, expected: list[list[int | None]]
+) -> None:
+    """In their order; the last one is filled up."""
+    assert in_blocks(range(n), most) == expected

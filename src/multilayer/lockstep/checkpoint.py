@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from multilayer.lockstep.stack import Stack
 
 
-def checkpoint_of(stack: "Stack", member: Member, callbacks: Mapping[str, Any]) -> dict[str, Any]:
-    """All that a run needs to be resumed, copied: the stack may train on.
+def resumable_checkpoint(
+    stack: "Stack", member: Member, callbacks: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that a run needs to be resumed.
 
     Args:
         stack: the stack.
         member: one that has a slot.
         callbacks: the states of its callbacks, by their keys.
     """
-    return _entries(stack, member, member.predictor.state_dict()) | {
+    return weights_checkpoint(stack, member, member.predictor.state_dict()) | {
         "callbacks": _copied(callbacks),
         "optimizer_states": [_optimizer_state(stack, member)],
         "lr_schedulers": [deepcopy(member.schedule.scheduler.state_dict())],
@@ -33,12 +35,10 @@ def checkpoint_of(stack: "Stack", member: Member, callbacks: Mapping[str, Any]) 
 def weights_checkpoint(
     stack: "Stack", member: Member, weights: Mapping[str, Tensor]
 ) -> dict[str, Any]:
-    """A checkpoint with these weights, by name, which nothing can be resumed from."""
-    return _entries(stack, member, weights)
+    """Some weights and what every checkpoint holds; tensors are copied, since the stack trains on.
 
-
-def _entries(stack: "Stack", member: Member, weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What every checkpoint holds."""
+    Without more, nothing can be resumed from it.
+    """
     n_within = 0 if stack.ends_epoch else member.step - member.epoch * stack.n_batches
     progress = Progress(
         epoch=member.epoch + stack.ends_epoch,

@@ -37,9 +37,7 @@ def interrupts_deferred() -> Iterator[None]:
         for number, handler in usual.items():
             if signal.getsignal(number) is note:  # a handler may have set another
                 signal.signal(number, handler)
-        came, _came[:] = _came[:], []
-        for number, frame, handler in came[:1]:
-            handler(number, frame)
+        raise_interrupts()
 
 
 def raise_interrupts() -> None:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from multilayer.core.metric_names import NEEDED
-from multilayer.lockstep.checkpoint import checkpoint_of, weights_checkpoint
+from multilayer.lockstep.checkpoint import resumable_checkpoint, weights_checkpoint
 from multilayer.lockstep.schedule import Schedule
-from multilayer.lockstep.slots import BlockSlots, bind, named_tensors, views_in
+from multilayer.lockstep.slots import BlockSlots, bind, named_tensors
 from multilayer.runs.checkpoint import write_checkpoint
 from multilayer.training.components import stand_in_optimizer, with_lr
 from multilayer.training.epoch_callback import Callback, Choice, Record, Values
@@ -102,7 +102,7 @@ class StackRecord(Record):
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of those in place."""
-        own = views_in(self.members[0].slots.block, self.stack.step.layout)
+        own = self.members[0].slots.views()
         kept = {
             name: (each.new_empty if name in own else each.expand)(self.n_runs, *each.shape)
             for name, each in self.members[0].predictor.state_dict().items()
@@ -116,7 +116,7 @@ class StackRecord(Record):
             kept.update(self.weights())
             return
         for slots, rows, ks in self._slots(runs):
-            for name, new in views_in(slots.block, self.stack.step.layout).items():
+            for name, new in slots.views().items():
                 if name in kept:
                     kept[name][rows] = new[ks]
 
@@ -202,7 +202,7 @@ class StackRecord(Record):
     def end_with(self, weights: Mapping[str, Tensor], runs: Values | None = None) -> None:
         """Copy them into the slots of members that leave."""
         for slots, rows, ks in self._slots(np.ones(self.n_runs, bool) if runs is None else runs):
-            views = views_in(slots.block, self.stack.step.layout)
+            views = slots.views()
             for name, value in weights.items():
                 if name in views:
                     views[name][ks] = value[rows]
@@ -219,7 +219,7 @@ class StackRecord(Record):
         if weights is None:
             states = {each.state_key: each.state_dict(k) for each in self.group.callbacks}
             states = {key: state for key, state in states.items() if state}
-            content = checkpoint_of(self.stack, member, states)
+            content = resumable_checkpoint(self.stack, member, states)
         else:
             own = {name: each[k] for name, each in weights.items()}
             content = weights_checkpoint(self.stack, member, own)

@@ -28,7 +28,7 @@ class ScalarLog:
         writer: the thread.
     """
 
-    def __init__(self, writer: Writer[Member]) -> None:
+    def __init__(self, writer: Writer) -> None:
         self.writer = writer
         self.rows: dict[Member, list[_Row]] = defaultdict(list)
         self.flushed = monotonic()

@@ -1,9 +1,8 @@
 """Who is in which slot of which block, and how members move together when some have left."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,9 +47,13 @@ class BlockSlots:
         first = self.occupied()[0][1]
         return [member or first for member in self.members]
 
+    def views(self) -> dict[str, Tensor]:
+        """All weights, buffers and the like of the block, `(K, ...)`, by their names."""
+        return {**self.layout.split(self.block.weights), **self.block.rest}
+
     def _settle(self, ks: Iterable[int]) -> None:
         """Make the weights and buffers of the networks in some slots views of these."""
-        views = views_in(self.block, self.layout)
+        views = self.views()
         for k in ks:
             member = self.members[k]
             if member is not None:
@@ -97,14 +100,6 @@ class BlockSlots:
             self._settle(range(size))
 
 
-def in_blocks(members: Sequence[Any], most: int) -> list[list[Any]]:
-    """The members in blocks of equal size, no larger than `most`; None fills up the last one."""
-    n_blocks = ceil(len(members) / most)
-    size = ceil(len(members) / n_blocks)
-    padded = [*members, *[None] * (n_blocks * size - len(members))]
-    return [padded[start : start + size] for start in range(0, len(padded), size)]
-
-
 def compact(every: list[BlockSlots]) -> None:
     """Move members out of the last block into slots that became free, if that empties it."""
     while len(every) > 1:
@@ -117,11 +112,6 @@ def compact(every: list[BlockSlots]) -> None:
         every.pop()
     if len(every) == 1:
         every[0].shrink()
-
-
-def views_in(block: Block, layout: Layout) -> dict[str, Tensor]:
-    """All weights, buffers and the like of a block, `(K, ...)`, by their names."""
-    return {**layout.split(block.weights), **block.rest}
 
 
 def named_tensors(predictor: Predictor) -> dict[str, Tensor]:

@@ -17,11 +17,11 @@ from multilayer.lockstep.interrupts import raise_interrupts
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.scalar_log import ScalarLog
 from multilayer.lockstep.schedule import Schedule
-from multilayer.lockstep.slots import BlockSlots, compact, in_blocks
+from multilayer.lockstep.slots import BlockSlots, compact
 from multilayer.lockstep.writer import Writer
 from multilayer.runs.folder import Metrics
 from multilayer.stacking.block import Block, make_block
-from multilayer.stacking.chunks import chunk_rows, epoch_chunks
+from multilayer.stacking.chunks import chunk_rows, epoch_chunks, in_blocks
 from multilayer.stacking.dropout import HashedDropout, draw_keys
 from multilayer.stacking.layers import LAYER_CONVERSIONS
 from multilayer.stacking.model import StackedModel
@@ -61,7 +61,7 @@ class Stack:
     def __init__(
         self,
         members: Sequence[Member],
-        writer: Writer[Member],
+        writer: Writer,
         *,
         name: str = "",
         compile_mode: bool | str = "auto",
@@ -104,13 +104,14 @@ class Stack:
             self.step, choice=compile_mode, threads=threads, device=self.device, say=say
         )
         self.slots = []
-        for some in in_blocks(members, self.runner.block_size(len(members))):
-            present = [each for each in some if each is not None]
-            places = [members.index(each) for each in present]
-            block = self._make_block(self.model, present, places)
-            if len(present) < len(some):  # free slots hold copies: all blocks have one shape
-                block = block.only([*range(len(present)), *[0] * (len(some) - len(present))])
-            self.slots.append(BlockSlots(block, list(some), self.step.layout))
+        size = self.runner.block_size(len(members))
+        for some in in_blocks(range(len(members)), size):
+            places = [place for place in some if place is not None]
+            block = self._make_block(self.model, [members[place] for place in places], places)
+            if len(places) < len(some):  # free slots hold copies: all blocks have one shape
+                block = block.only([*range(len(places)), *[0] * (len(some) - len(places))])
+            here = [None if place is None else members[place] for place in some]
+            self.slots.append(BlockSlots(block, here, self.step.layout))
         self._begin(members)
 
     def _make_block(

@@ -105,7 +105,7 @@ def train_jobs(plan: StackPlan, progress: SweepProgress, hooks: Hooks) -> None:
     waiting = deque(plan.jobs)
     with interrupts_deferred(), ready_memory():
         while waiting:
-            built = _build_next(waiting, plan, progress, hooks)
+            built = _build_next(waiting, plan, plan.n_slots, progress, hooks)
             groups, unlike = group_compatible([member.predictor for member in built])
             if unlike:
                 words = describe_stacks([len(group) for group in groups])
@@ -122,20 +122,12 @@ def train_jobs(plan: StackPlan, progress: SweepProgress, hooks: Hooks) -> None:
 
 
 def _build_next(
-    waiting: deque[Job], plan: StackPlan, progress: SweepProgress, hooks: Hooks, n: int = 0
+    waiting: deque[Job], plan: StackPlan, n: int, progress: SweepProgress, hooks: Hooks
 ) -> list[Member]:
-    """Build the members that slots have room for; jobs that cannot be built end.
-
-    Args:
-        waiting: the jobs, of which those that were built are taken.
-        plan: with their data, and the number of slots.
-        progress: counts those that end.
-        hooks: told of those that end.
-        n: how many at most; 0 for the plan's number of slots.
-    """
+    """Build at most n members, of the first jobs that wait; those that cannot be built end."""
     built: list[Member] = []
     broken: list[tuple[Job, Outcome]] = []
-    while waiting and len(built) < (n or plan.n_slots):
+    while waiting and len(built) < n:
         job = waiting.popleft()
         try:
             built.append(build_member(job, plan.data))
@@ -173,7 +165,7 @@ class _StackTraining:
     def run(self) -> None:
         """Train, and tell how each job ended; an interrupt ends all jobs, an error the stack's."""
         stack: Stack | None = None
-        with Writer[Member]() as writer:
+        with Writer() as writer:
             try:
                 self.unused = freeze_unused_parameters(
                     [member.predictor for member in self.members], self.plan.data
@@ -198,7 +190,7 @@ class _StackTraining:
         """Tell how jobs have ended."""
         self.hooks.end([(member.job, outcome) for member, outcome in self.outcomes.items()])
 
-    def _start(self, members: Sequence[Member], writer: Writer[Member]) -> list[Member]:
+    def _start(self, members: Sequence[Member], writer: Writer) -> list[Member]:
         """Write what is known of runs that begin; returns those of which that could be done."""
         self.begun += members
         for member in members:
@@ -211,7 +203,7 @@ class _StackTraining:
             self._note_failure(other, error)
         return [member for member in members if member not in self.outcomes]
 
-    def _make_stack(self, members: Sequence[Member], writer: Writer[Member]) -> Stack:
+    def _make_stack(self, members: Sequence[Member], writer: Writer) -> Stack:
         """The stack, whose step is compiled for all the work that is planned."""
         config = members[0].config
         first = "/".join(members[0].run.path.parts[-2:])
@@ -249,7 +241,7 @@ class _StackTraining:
         """Give free slots to jobs that wait, as far as their networks are like the stack's."""
         first = self.members[0].predictor
         while self.waiting and (n := stack.n_free()):
-            built = _build_next(self.waiting, self.plan, self.progress, self.hooks, n)
+            built = _build_next(self.waiting, self.plan, n, self.progress, self.hooks)
             if not built:
                 break
             for member in built:
@@ -288,7 +280,7 @@ class _StackTraining:
         elif member not in self.outcomes:
             member.failure = member.failure or error
 
-    def _fail(self, stack: Stack | None, writer: Writer[Member], error: BaseException) -> None:
+    def _fail(self, stack: Stack | None, writer: Writer, error: BaseException) -> None:
         """End all that still train with an error, and save what there is."""
         told = _explain_out_of_memory(error, len(stack.members() if stack else self.members))
         if stack is not None:
@@ -310,7 +302,7 @@ class _StackTraining:
             member.run.write_manifest(member.manifest | describe_failure(error))
 
 
-def _write_end(writer: Writer[Member], member: Member, metrics: Metrics) -> None:
+def _write_end(writer: Writer, member: Member, metrics: Metrics) -> None:
     """Write what a run leaves at its end, unless another file of it could not be written."""
     if member in writer.failed:
         return

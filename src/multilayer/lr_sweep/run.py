@@ -15,7 +15,7 @@ from multilayer.data import Dataset
 from multilayer.data.batches import Minibatch
 from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec
 from multilayer.stacking.block import Block, make_block
-from multilayer.stacking.chunks import chunk_rows, epoch_chunks
+from multilayer.stacking.chunks import chunk_rows, epoch_chunks, in_blocks
 from multilayer.stacking.compat import CannotStackError, check_stackable, group_compatible
 from multilayer.stacking.dropout import draw_keys, key_generator
 from multilayer.stacking.model import StackedModel
@@ -79,7 +79,9 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
     step = Step(model, optimizer, names)
     device = spec.features.device
     most = min(step.most_members(device), max(1, _MAX_ROWS_PER_STEP // spec.batch_size))
-    blocks = _equal_parts(len(trials), most)
+    last = len(trials) - 1  # fills up the last block
+    parts = in_blocks(range(len(trials)), most)
+    blocks = [[last if k is None else k for k in part] for part in parts]
     runner = StepRunner(step, choice=spec.compile, threads=spec.num_threads, device=device)
     for number, members in enumerate(blocks):
         n_steps_left = (len(blocks) - number) * spec.n_steps
@@ -131,17 +133,6 @@ def _losses(step: Step, block: Block, rows: Minibatch) -> list[float]:
     loss, _ = step.evaluate(block, *rows)
     losses: list[float] = torch.where(block.alive, loss, torch.nan).float().tolist()
     return losses
-
-
-def _equal_parts(n: int, max_size: int) -> list[list[int]]:
-    """The numbers below `n` in parts of equal size; the last number fills up the last part.
-
-    >>> _equal_parts(5, max_size=2)
-    [[0, 1], [2, 3], [4, 4]]
-    """
-    n_parts = -(-n // max_size)
-    size = -(-n // n_parts)
-    return [[min(k, n - 1) for k in range(i, i + size)] for i in range(0, n, size)]
 
 
 def _run_sequential(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLosses]:

@@ -1,13 +1,31 @@
-"""An epoch cut into calls: each trains a block on several minibatches of one size."""
+"""A stack cut into blocks, and an epoch into calls for each block."""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import TypeVar
 
 from torch import Tensor
+
+Member = TypeVar("Member")
 
 _MINIBATCHES_A_CALL = 32
 """Minibatches that a block trains on before the next block's turn."""
 
 
+def in_blocks(members: Sequence[Member], most: int) -> list[list[Member | None]]:
+    """The members in blocks of equal size, no larger than `most`; None fills up the last one.
+
+    >>> in_blocks([1, 2, 3, 4, 5], most=2)
+    [[1, 2], [3, 4], [5, None]]
+    """
+    n_blocks = ceil(len(members) / most)
+    size = ceil(len(members) / n_blocks)
+    padded = [*members, *[None] * (n_blocks * size - len(members))]
+    return [padded[start : start + size] for start in range(0, len(padded), size)]
+
+
 def epoch_chunks(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
-    """The minibatches of each call: the first, and the end.
+    """The minibatches, all of one size, of each call: the first, and the end.
 
     A smaller last one is a call of its own.
 
