@@ -77,7 +77,7 @@ def test_merged_they_hold_what_each_holds_alone() -> None:
     begins, ends = [0, 0, 0, 2, 2, 5], [3, 12, 8, 9, 12, 12]
     members = [member_with(i, all_of(i)) for i in range(6)]
     alone = [CallbackGroup(member_with(i, all_of(i))) for i in range(6)]
-    merged: CallbackGroup | None = None
+    joined: CallbackGroup | None = None
     epochs = dict.fromkeys(range(6), 0)
 
     def act(group: CallbackGroup, t: int, numbers: list[int]) -> None:
@@ -91,26 +91,26 @@ def test_merged_they_hold_what_each_holds_alone() -> None:
     for t in range(12):
         for i in [i for i in range(6) if begins[i] == t]:
             own = CallbackGroup(members[i])
-            if merged is None or not merged.members:
-                merged = own
+            if joined is None or not joined.members:
+                joined = own
             else:
-                assert merged.takes(own)
-                merged.append(own)
-        assert merged is not None
-        numbers = [member.number for member in merged.members]
-        act(merged, t, numbers)
+                assert joined.takes(own)
+                joined.append(own)
+        assert joined is not None
+        numbers = [member.number for member in joined.members]
+        act(joined, t, numbers)
         for i in numbers:
             act(alone[i], t, [i])
             epochs[i] += 1
-        for state, i in zip(states_of(merged), numbers, strict=True):
+        for state, i in zip(states_of(joined), numbers, strict=True):
             (expected,) = states_of(alone[i])
             torch.testing.assert_close(state, expected, equal_nan=True)
         kept = [k for k, i in enumerate(numbers) if ends[i] > t + 1]
-        left = merged.select([k for k in range(len(numbers)) if k not in kept])
+        left = joined.select([k for k in range(len(numbers)) if k not in kept])
         assert [member.number for member in left.members] == [
             i for i in numbers if ends[i] <= t + 1
         ]
-        merged.keep(kept)
+        joined = joined.select(kept)
     best = next(each for each in left.callbacks if isinstance(each, BestWeights))
     assert best.weights["shared"].tolist() == [[1.0]] * 3
 

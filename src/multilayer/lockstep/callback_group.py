@@ -81,10 +81,6 @@ class CallbackGroup:
                 except Exception as raised:
                     _log_second_failure(member, raised, error or member.failure)
 
-    def keep(self, ks: Sequence[int]) -> None:
-        """Let the other members go."""
-        vars(self).update(vars(self.select(ks)))
-
     def select(self, ks: Sequence[int]) -> "CallbackGroup":
         """A group of some of the members."""
         chosen = copy(self)

@@ -26,11 +26,7 @@ class JobComposer:
         self._folders: dict[Path, int] = {}
 
     def compose(self, number: int, overrides: Sequence[str]) -> Job:
-        """Make a job, which is not checked.
-
-        Args:
-            number: The job's number in the sweep.
-            overrides: The job's own, as the sweeper gives them.
+        """Make a job, which is not checked, from the overrides that the sweeper gives it.
 
         Raises:
             UserError: The overrides are wrong, a reference cannot be resolved, or another job has

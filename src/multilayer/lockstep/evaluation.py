@@ -24,11 +24,7 @@ def evaluate_members(
 ) -> list[Metrics]:
     """The loss and metrics of each split for members in their slots; none of failed ones.
 
-    Args:
-        step: evaluates a minibatch.
-        blocks: where members are.
-        members: those that are evaluated.
-        data: the rows that all share; each member's own copy would move them to a GPU again.
+    The data is what all members share: each one's own copy would move the rows to a GPU again.
     """
     found: dict[Member, Metrics] = {member: {} for member in members}
     for slots in blocks:
@@ -50,11 +46,7 @@ def evaluate_block(
 ) -> dict[str, Tensor]:
     """The loss and metrics of a block over rows that its members share, `(K,)` each.
 
-    Args:
-        step: evaluates a minibatch.
-        block: the members.
-        minibatches: the rows.
-        predictor: of any of them.
+    The predictor may be any member's.
     """
     losses, outputs, targets = [], [], []
     for features, target in minibatches:

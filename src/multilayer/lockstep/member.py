@@ -138,11 +138,7 @@ class Member:
 
 
 def build_member(job: Job, data: Dataset) -> Member:
-    """Build what a job needs, with nothing written.
-
-    Args:
-        job: the job.
-        data: read; what the members of a stack share.
+    """Build what a job needs, with nothing written; the data is what the members of a stack share.
 
     Raises:
         UserError: A component refuses its arguments, or the folder holds a run.

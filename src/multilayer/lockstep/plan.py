@@ -128,7 +128,7 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     """Group the jobs by what stacks.
 
     Args:
-        jobs: the jobs.
+        jobs: in the order in which they are to begin.
         max_members: bounds a stack; None for what fits into the memory of the device.
     """
     plan = Plan([], [], [])
@@ -162,12 +162,7 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
 def _check(config: Config, key: str, checked: set[str]) -> None:
     """Check the components of a job; all of them for the first of those that differ in numbers.
 
-    The others' are checked when they are built.
-
-    Args:
-        config: of the job.
-        key: what it shares with the others of a stack.
-        checked: what was checked before.
+    The others' are checked when they are built. What was checked is noted by the key of the stack.
     """
     key += config["scheduler"]["scheduler"]["_target_"]
     if key in checked:

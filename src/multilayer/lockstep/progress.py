@@ -52,13 +52,7 @@ class SweepProgress:
             self.bar.stop()
 
     def end_epoch(self, stack: Stack, monitor: str, mode: Mode) -> None:
-        """Show what an epoch of a stack brought.
-
-        Args:
-            stack: after the epoch.
-            monitor: the metric that its runs are judged by.
-            mode: "min" or "max".
-        """
+        """Show what an epoch of a stack brought, by the metric that its runs are judged by."""
         self._note_best(stack, monitor, mode)
         members = stack.members()
         is_due = monotonic() - self.last_line > SECONDS_BETWEEN_LINES

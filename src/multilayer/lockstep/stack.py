@@ -184,6 +184,7 @@ class Stack:
         """
         self.share_time()
         gone = set(leaving)
+        staying = []
         for group in self.groups:
             ks = [k for k, member in enumerate(group.members) if member in gone]
             part = group.select([k for k in ks if group.members[k].failure is None])
@@ -192,21 +193,16 @@ class Stack:
             failed = group.select([k for k in ks if group.members[k].failure is not None])
             failed.fail(self, None)
             failed.describe_fit()
+            if len(ks) < len(group.members):
+                others = [k for k in range(len(group.members)) if k not in ks]
+                staying.append(group.select(others) if ks else group)
         metrics = evaluate_members(self.step, self.blocks(), leaving, self.data)
         for member in leaving:
             self.log.finish(member, "failed" if member.failure else "success")
-        self.release(gone)
-        return metrics
-
-    def release(self, gone: set[Member]) -> None:
-        """Free the slots of members."""
-        for group in self.groups:
-            kept = [k for k, member in enumerate(group.members) if member not in gone]
-            if len(kept) < len(group.members):
-                group.keep(kept)
-        self.groups = [group for group in self.groups if group.members]
+        self.groups = staying
         for slots in self.slots:
             slots.members = [None if member in gone else member for member in slots.members]
+        return metrics
 
     def compact(self) -> None:
         """Fill slots that became free, so that an epoch costs what those cost that are left."""

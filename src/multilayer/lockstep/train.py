@@ -57,13 +57,7 @@ class Hooks:
 def train_stack_of_one(
     config: dict[str, Any], folder: str | Path, overrides: Sequence[str], *, quiet: bool
 ) -> Result:
-    """Train a single run through the stack's engine, with `engine=lockstep`.
-
-    Args:
-        config: the composed config.
-        folder: the run folder.
-        overrides: what the config was composed from, for the manifest.
-        quiet: whether to show no progress.
+    """Train a single run through the stack's engine; the arguments are those of `run.train`.
 
     Raises:
         UserError: It cannot be.
