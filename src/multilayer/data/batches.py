@@ -63,8 +63,11 @@ class EpochShuffle:
         # torch's CPU generator uses only the lower 32 bits of its seed.
         mixed = SeedSequence((self.seed, self.epoch)).generate_state(1)
         generator = torch.Generator().manual_seed(int(mixed[0]))
-        order = torch.randperm(self.n_rows, generator=generator).repeat(self.n_ranks)
-        return order[: len(self) * self.n_ranks][self.rank :: self.n_ranks]
+        order = torch.randperm(self.n_rows, generator=generator)
+        if self.n_ranks == 1:
+            return order
+        whole = order.repeat(self.n_ranks)[: len(self) * self.n_ranks]
+        return whole[self.rank :: self.n_ranks]
 
 
 class BatchIterator(ABC):

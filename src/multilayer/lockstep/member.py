@@ -1,6 +1,7 @@
 """A member of a stack: one job, with its network, schedule, callbacks, loggers and run folder."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import isfinite, nan
 from typing import Any
 
@@ -93,7 +94,7 @@ class Member:
         # The masks of dropout are hashed from its numbers; see `HashedDropout`.
         self.dropout_keys = key_generator(self.config["seed"])
 
-    @property
+    @cached_property
     def n_weights(self) -> int:
         """The number of weights and buffers."""
         return sum(each.numel() for each in self.predictor.state_dict().values())

@@ -43,7 +43,8 @@ class EpochCallback:
     PER_RUN: ClassVar[tuple[str, ...] | None] = None
     """The attributes with one element for each run: arrays, lists, or dicts of tensors `(K, ...)`.
     With them one instance acts for all runs of a stack that have equal callbacks; None makes one
-    for each run, whose K is 1, and so does a subclass that does not say it again."""
+    for each run, whose K is 1, and so does a subclass that does not say it again; the run's other
+    callbacks then act for it alone, too."""
 
     waits_for_validation: ClassVar[bool] = False
     """Whether the callback does nothing before the first validation."""
