@@ -3,16 +3,18 @@
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from traceback import clear_frames
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.errors import HydraException
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
-from multilayer.composing.job_configs import Job, refer_to
-from multilayer.core.errors import UserError, print_failure, raise_all
-from multilayer.lockstep.compose import JobComposer
+from multilayer.composing.job_configs import Job, plain_job, refer_to
+from multilayer.core.errors import UserError, first_line, print_failure, raise_all
 from multilayer.lockstep.plan import Plan, in_numbers, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Hooks, Outcome, train_jobs
@@ -37,8 +39,9 @@ class Launch:
     ) -> None:
         self.context = context
         self.task = task
-        self.composer = JobComposer(context.config_loader, config)
+        self.config = config
         self.max_members = max_members
+        self.folders: dict[Path, int] = {}
         self.begun: set[int] = set()
         self.returns: dict[int, JobReturn] = {}
 
@@ -48,7 +51,7 @@ class Launch:
         if os.getcwd() not in sys.path:  # where a project's own networks and data are
             sys.path.append(os.getcwd())
         numbered = dict(enumerate(job_overrides, first))
-        composed = [self.compose(number, overrides) for number, overrides in numbered.items()]
+        composed = [self.check(number, overrides) for number, overrides in numbered.items()]
         jobs = [job for job in composed if job is not None]
         plan = make_plan(jobs, self.max_members)
         console().print(plan.describe())
@@ -75,10 +78,10 @@ class Launch:
             for stack in plan.stacks:
                 train_jobs(stack, progress, hooks)
 
-    def compose(self, number: int, overrides: Sequence[str]) -> Job | None:
+    def check(self, number: int, overrides: Sequence[str]) -> Job | None:
         """A job that can be trained; None for another one, which is then said and noted."""
         try:
-            job = self.composer.compose(number, overrides)
+            job = self.compose(number, overrides)
         except UserError as error:
             self.refuse(number, overrides, error)
             return None
@@ -87,6 +90,23 @@ class Launch:
         except UserError as error:
             self.end([(job, error)])
             return None
+        return job
+
+    def compose(self, number: int, overrides: Sequence[str]) -> Job:
+        """A job, which is not checked, from the overrides that the sweeper gives it.
+
+        Raises:
+            UserError: The overrides are wrong, a reference cannot be resolved, or another job has
+                the folder.
+        """
+        try:
+            config = self.context.config_loader.load_sweep_config(self.config, list(overrides))
+            job = plain_job(config, number)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(first_line(error)) from error
+        first = self.folders.setdefault(job.folder, number)
+        if first != number:
+            raise UserError(f"{job.folder} is job {first}'s: give each its hydra.sweep.subdir")
         return job
 
     def refuse(self, number: int, overrides: Sequence[str], error: UserError) -> None:

@@ -1,6 +1,7 @@
 """Jobs of a sweep, from their overrides."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,26 +10,28 @@ from omegaconf import DictConfig
 
 from multilayer.composing.job_configs import JobOfKind
 from multilayer.core.errors import UserError
-from multilayer.lockstep.compose import JobComposer
+from multilayer.lockstep.launcher import Launch
 
 from ..composing.test_sweep_configs import make_loader, master_of
 from ..conftest import Run
 
 
 @pytest.fixture
-def composer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobComposer:
+def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
     """Of a sweep whose jobs' folders are named by their seeds."""
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
     monkeypatch.chdir(tmp_path)
     loader = make_loader()
     words = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed_${seed}"]
-    return JobComposer(loader, master_of(loader, *words))
+    context: Any = SimpleNamespace(config_loader=loader)
+    task: Any = None
+    return Launch(context, task, master_of(loader, *words), None)
 
 
-def test_a_job_has_all_that_trains_it(composer: JobComposer, tmp_path: Path) -> None:
+def test_a_job_has_all_that_trains_it(launch: Launch, tmp_path: Path) -> None:
     """Its config as plain data, and Hydra's for Hydra."""
     for number in range(4):
-        job = composer.compose(number, ["optimizer.lr=1", f"seed={number}"])
+        job = launch.compose(number, ["optimizer.lr=1", f"seed={number}"])
         config: Any = job.hydra_config
         assert (job.number, job.alone) == (number, None)
         assert job.folder == tmp_path / "sweep" / f"seed_{number}"
@@ -42,14 +45,14 @@ def test_a_job_has_all_that_trains_it(composer: JobComposer, tmp_path: Path) -> 
         assert config.hydra.runtime.output_dir == str(job.folder)
 
 
-def test_a_folder_is_for_one_job(composer: JobComposer) -> None:
+def test_a_folder_is_for_one_job(launch: Launch) -> None:
     """The second one is refused, also where it is made from the first one's config."""
-    composer.compose(0, ["seed=1", "optimizer.lr=1"])
+    launch.compose(0, ["seed=1", "optimizer.lr=1"])
     for number in (1, 2):
         with pytest.raises(
             UserError, match=r"seed_1 is job 0's: give each its hydra\.sweep\.subdir"
         ):
-            composer.compose(number, ["seed=1", f"optimizer.lr={number}"])
+            launch.compose(number, ["seed=1", f"optimizer.lr={number}"])
 
 
 @pytest.mark.parametrize(
@@ -60,11 +63,11 @@ def test_a_folder_is_for_one_job(composer: JobComposer) -> None:
         ("seed=(", r"Error parsing override 'seed=\('"),
     ],
 )
-def test_a_wrong_job_is_the_users_mistake(composer: JobComposer, word: str, message: str) -> None:
+def test_a_wrong_job_is_the_users_mistake(launch: Launch, word: str, message: str) -> None:
     """In Hydra's words, for the first job and for others."""
     for number in range(4):
         with pytest.raises(UserError, match=message):
-            composer.compose(number, [f"seed={number}", word])
+            launch.compose(number, [f"seed={number}", word])
 
 
 def test_no_config_is_made_for_a_job_that_nobody_asks_about(
