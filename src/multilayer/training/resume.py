@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import Timer
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
+from multilayer.core.schema import has_class
 from multilayer.core.text import as_override
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
@@ -146,15 +147,15 @@ def read_resumed(path: Path) -> Resumed:
 def _stored_config(checkpoint: Mapping[str, Any]) -> Config:
     """The config in a checkpoint, with the batch size that a `BatchSizeFinder` found."""
     config: Config = checkpoint["multilayer"]["config"]
-    if not any(_is_search(node, "BatchSizeFinder") for node in config["callbacks"].values()):
+    if not has_class(config["callbacks"], ".BatchSizeFinder"):
         return config
     (loader,) = checkpoint["loops"]["fit_loop"]["state_dict"]["combined_loader"]
     return config | {"data": config["data"] | {"batch_size": loader["batch_size"]}}
 
 
-def _is_search(node: Config | None, kinds: str | tuple[str, ...] = _SEARCHES) -> bool:
+def _is_search(node: Config | None) -> bool:
     """Whether a node is a callback that searches before a training starts."""
-    return str((node or {}).get("_target_")).endswith(kinds)
+    return str((node or {}).get("_target_")).endswith(_SEARCHES)
 
 
 def command_to_go_on(folder: Path, config: Config) -> str:
