@@ -6,17 +6,19 @@ schedule moves.
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from multilayer.stacking.optimizers import group_of
 from multilayer.training.components import make_scheduler, stand_in_optimizer
-from multilayer.training.lightning_checkpoint import Moves
 
 Config = dict[str, Any]
 Group = Mapping[str, Any]
+
+Moves = Literal["step", "epoch", "metric"]
+"""What moves a schedule."""
 
 
 class Schedule:

@@ -8,9 +8,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from multilayer.lockstep.checkpoint import _lightning_entries, _Progress
+from multilayer.lockstep.schedule import Moves
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.lightning_adapter import lightning_callbacks
-from multilayer.training.lightning_checkpoint import Moves, Progress, lightning_entries
 from multilayer.training.run import _fit, _load_and_build
 
 from ..trained import config_of
@@ -85,7 +86,7 @@ def test_the_entries_are_those_of_a_trainer(
         n_within = 0 if ends else step % n_batches
         if when == "within" and n_within == 0:
             continue  # between two epochs a stack writes none
-        progress = Progress(
+        progress = _Progress(
             epoch=step // n_batches,
             step=step,
             n_batches=n_batches,
@@ -102,7 +103,7 @@ def test_the_entries_are_those_of_a_trainer(
             ahead["is_last_batch"] = False
             for counts in (ahead["total"], ahead["current"]):
                 counts["ready"] -= 1
-        ours = lightning_entries(progress, loader)
+        ours = _lightning_entries(progress, loader)
         assert ours.keys() == expected.keys()
         assert list(differences(ours, expected)) == [], (when, step)
     others = {"state_dict", "optimizer_states", "lr_schedulers", "callbacks"}
