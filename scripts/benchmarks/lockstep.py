@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -36,7 +37,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer.lockstep.stack import Stack
 from multilayer.runs.folder import RunFolder
-from multilayer.training.runtime import quiet_lightning, ready_memory
+from multilayer.training.runtime import n_threads_at_most, quiet_lightning, ready_memory
 
 
 @dataclass(frozen=True)
@@ -73,28 +74,37 @@ def matrix_rate(n_members: int, n_threads: int, seconds: float = 0.3) -> float:
     """The floor: member-steps per second if a step were its matrix products alone.
 
     The products of a step are counted as if all ran at the rate of the largest one, `(B, 64)` by
-    `(64, 128)`, with one thread, times the threads.
+    `(64, 128)`, on as many threads at the same time, each with products of its own: one core is
+    faster while the others rest.
     """
     n_weights = 64 * 128 + 128 * 64 + 64 * 10
     operations = 2 * 64 * (3 * n_weights - 64 * 128)  # the input needs no gradient
-    left, right = torch.randn(n_members, 64, 64), torch.randn(n_members, 64, 128)
+
+    def multiply(_: int) -> float:
+        torch.set_num_threads(1)
+        left, right = torch.randn(n_members, 64, 64), torch.randn(n_members, 64, 128)
+        torch.bmm(left, right)
+        start, n = perf_counter(), 0
+        while perf_counter() - start < seconds:
+            for _ in range(100):
+                torch.bmm(left, right)
+            n += 100
+        return n * 2 * n_members * 64 * 64 * 128 / (perf_counter() - start)
+
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.bmm(left, right)
-    start, n = perf_counter(), 0
-    while perf_counter() - start < seconds:
-        for _ in range(100):
-            torch.bmm(left, right)
-        n += 100
-    rate = n * 2 * n_members * 64 * 64 * 128 / (perf_counter() - start)
+    with ThreadPoolExecutor(n_threads) as pool:
+        rate = sum(pool.map(multiply, range(n_threads)))
     torch.set_num_threads(before)
-    return rate * n_threads / operations
+    return rate / operations
 
 
 def floor_of(stack: Stack) -> float:
-    """The floor of a stack: of its blocks, with the threads that its steps use."""
-    block = stack.slots[0].block
-    return matrix_rate(len(block), stack.runner.n_threads(block, (len(block), stack.batch_size)))
+    """The floor of a stack: of its blocks, with the threads that their steps use."""
+    block, n_blocks = stack.slots[0].block, len(stack.slots)
+    n_threads = min(n_blocks, n_threads_at_most(stack.runner.threads))
+    if n_blocks == 1:
+        n_threads = stack.runner.n_threads(block, (len(block), stack.batch_size))
+    return matrix_rate(len(block), n_threads)
 
 
 def training(sizes: Sizes) -> list[Aim]:
