@@ -11,27 +11,30 @@ from multilayer.stacking.chunks import chunk_rows, epoch_chunks, in_blocks
     [
         (1, [(0, 1)]),
         (3, [(0, 1)]),
-        (4, [(0, 1), (1, 2)]),
+        (4, [(0, 2)]),
         (3 * 32, [(0, 32)]),
         (3 * 32 + 2, [(0, 32), (32, 33)]),
         (3 * 33, [(0, 32), (32, 33)]),
-        (3 * 65 + 1, [(0, 32), (32, 64), (64, 65), (65, 66)]),
+        (3 * 65 + 1, [(0, 32), (32, 64), (64, 66)]),
     ],
 )
-def test_calls_have_at_most_32_minibatches_of_one_size(
-    n_rows: int, expected: list[tuple[int, int]]
-) -> None:
-    """Of three rows; a smaller last minibatch is a call by itself."""
+def test_calls_have_at_most_32_minibatches(n_rows: int, expected: list[tuple[int, int]]) -> None:
+    """Of three rows; the last minibatch may be smaller."""
     assert epoch_chunks(n_rows, batch_size=3) == expected
 
 
 def test_rows_of_a_call_are_its_part_of_each_members_order() -> None:
-    """The second and third minibatch of two rows, and a last one of one row."""
+    """The second to fourth minibatch of two rows, of which the last one has one row."""
     order = torch.tensor([[0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0]])
-    rows = chunk_rows(order, 1, 3, batch_size=2)
+    rows, rest = chunk_rows(order, 1, 4, batch_size=2)
     assert rows.tolist() == [[[2, 3], [4, 3]], [[4, 5], [2, 1]]]
+    assert rest.tolist() == [[[6], [0]]]
     assert rows.is_contiguous()
-    assert chunk_rows(order, 3, 4, batch_size=2).tolist() == [[[6], [0]]]
+    assert rest.is_contiguous()
+    (only,) = chunk_rows(order, 0, 1, batch_size=2)
+    assert only.tolist() == [[[0, 1], [6, 5]]]
+    (only,) = chunk_rows(order, 3, 4, batch_size=2)
+    assert only.tolist() == [[[6], [0]]]
 
 
 @pytest.mark.parametrize(

@@ -267,14 +267,12 @@ class Stack:
             raise_interrupts()
 
     def _train(self, first: int, end: int) -> None:
-        """Train every member on its own minibatches of these numbers, all of one size."""
+        """Train every member on its own minibatches of these numbers."""
         n = end - first
         schedules = dict.fromkeys(member.schedule for member in self.members())
         groups = {schedule: schedule.advance(n) for schedule in schedules}
-        n_rows = min(self.batch_size, self.n_rows - first * self.batch_size)
 
         def train(step: Step, slots: BlockSlots) -> None:
-            rows = chunk_rows(slots.order, first, end, self.batch_size)
             members = slots.members_or_filler()
             own = [groups[member.schedule] for member in members]
             n_groups = max(len(each) for each in own)
@@ -285,22 +283,23 @@ class Stack:
                 nodes = [member.config["trainer"] for member in members]
                 clips = [node["gradient_clip_val"] for node in nodes]
             numbers = step.coefficients(steps, clips, n_done, n)
-            inputs = (
-                self.features,
-                self.target,
-                rows,
-                numbers.to(self.device, slots.block.weights.dtype),
-                self._keys(slots, n),
-            )
-            losses, outputs = self.runner.run(step, slots.block, inputs)
-            slots.losses.append(losses)
-            slots.keep_outputs(outputs.transpose(0, 1), first * self.batch_size, self.n_rows)
+            numbers, keys = numbers.to(slots.block.weights), self._keys(slots, n)
+            done = 0
+            for rows in chunk_rows(slots.order, first, end, self.batch_size):
+                own_steps = slice(done, done + len(rows))
+                inputs = self.features, self.target, rows, numbers[own_steps], keys[own_steps]
+                losses, outputs = self.runner.run(step, slots.block, inputs)
+                slots.losses.append(losses)
+                start = (first + done) * self.batch_size
+                slots.keep_outputs(outputs.transpose(0, 1), start, self.n_rows)
+                done += len(rows)
 
         blocks = self.blocks()
         with autocast_of(self.precision, self.device):
-            self.runner.prepare(
-                blocks[0].block, self.features, self.target, n_rows, self._n_steps_left(n_rows)
-            )
+            rows_left = (self.n_rows - i * self.batch_size for i in (first, end - 1))
+            for n_rows in dict.fromkeys(min(self.batch_size, n) for n in rows_left):
+                rest = self._n_steps_left(n_rows)
+                self.runner.prepare(blocks[0].block, self.features, self.target, n_rows, rest)
             self.runner.each(train, blocks)
 
     def _n_steps_left(self, n_rows: int) -> int:

@@ -112,16 +112,23 @@ def _run_block(
             n = end - first
             counts = torch.full((len(trials),), n_done)
             keys = torch.stack([draw_keys(each, n) for each in generators], dim=1)
-            inputs = (
-                spec.features,
-                spec.target,
-                chunk_rows(order, first, end, spec.batch_size).to(device),
-                step.coefficients([groups], clips, counts, n).to(block.weights),
-                keys.to(device),
-            )
-            n_rows = inputs[2].shape[2]
-            runner.prepare(block, spec.features, spec.target, n_rows, n_steps_left - n_done)
-            runner.run(step, block, inputs)
+            numbers = step.coefficients([groups], clips, counts, n).to(block.weights)
+            keys = keys.to(device)
+            done = 0
+            for rows in chunk_rows(order, first, end, spec.batch_size):
+                runner.prepare(
+                    block, spec.features, spec.target, rows.shape[2], n_steps_left - n_done
+                )
+                own_steps = slice(done, done + len(rows))
+                inputs = (
+                    spec.features,
+                    spec.target,
+                    rows.to(device),
+                    numbers[own_steps],
+                    keys[own_steps],
+                )
+                runner.run(step, block, inputs)
+                done += len(rows)
             n_done += n
         curves.append(_losses(step, block, spec.validation))
     after = _losses(step, block, spec.train)

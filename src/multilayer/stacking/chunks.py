@@ -25,20 +25,28 @@ def in_blocks(members: Sequence[Member], most: int) -> list[list[Member | None]]
 
 
 def epoch_chunks(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
-    """The minibatches, all of one size, of each call: the first, and the end.
-
-    A smaller last one is a call of its own.
+    """The minibatches of each call: the first, and the end.
 
     >>> epoch_chunks(5, batch_size=2)
-    [(0, 2), (2, 3)]
+    [(0, 3)]
     """
-    n_full, rest = divmod(n_rows, batch_size)
-    starts = range(0, n_full, _MINIBATCHES_A_CALL)
-    full = [(start, min(start + _MINIBATCHES_A_CALL, n_full)) for start in starts]
-    return [*full, (n_full, n_full + 1)] if rest else full
+    n = ceil(n_rows / batch_size)
+    starts = range(0, n, _MINIBATCHES_A_CALL)
+    return [(start, min(start + _MINIBATCHES_A_CALL, n)) for start in starts]
 
 
-def chunk_rows(order: Tensor, first: int, end: int, batch_size: int) -> Tensor:
-    """The rows `(S, K, B)` of a call's minibatches, from the order of an epoch `(K, n_rows)`."""
+def chunk_rows(order: Tensor, first: int, end: int, batch_size: int) -> list[Tensor]:
+    """The rows of a call's minibatches, from the order of an epoch `(K, n_rows)`.
+
+    Returns:
+        Those of equal minibatches together, `(S, K, B)`; a smaller last one is apart.
+    """
     rows = order[:, first * batch_size : end * batch_size]
-    return rows.view(len(order), end - first, -1).transpose(0, 1).contiguous()
+    n_full, rest = divmod(rows.shape[1], batch_size)
+    parts = rows.split_with_sizes([n_full * batch_size, rest], dim=1)
+    shapes = (n_full, batch_size), (1, rest)
+    return [
+        part.view(len(order), *shape).transpose(0, 1).contiguous()
+        for part, shape in zip(parts, shapes, strict=True)
+        if part.numel()
+    ]
