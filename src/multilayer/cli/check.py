@@ -23,12 +23,12 @@ from multilayer.core.errors import UserError, did_you_mean, first_line, raise_al
 from multilayer.core.renamed import current_key
 from multilayer.core.schema import has_class
 from multilayer.core.text import as_override, quote_for_shell
-from multilayer.runs.config import Plain, problems_with, to_plain
+from multilayer.runs.config import Config, problems_with, to_plain
 
 
 def check_command_line(
     command: str, overrides: Sequence[str], *, config_dir: str | None = None, sweep: bool = False
-) -> Plain | None:
+) -> Config | None:
     """Compose what the overrides ask for, and check it.
 
     In a sweep, one valid job is enough: what is wrong in a single job ends that job alone.
@@ -122,7 +122,7 @@ def _jobs(parsed: Sequence[Override]) -> Iterator[list[Override]]:
 
 def _check_job(
     command: str, parsed: Sequence[Override], loader: ConfigLoader, *, in_sweep: bool = False
-) -> Plain:
+) -> Config:
     """The plain config of one job, checked for choices, keys, missing values, types and ranges.
 
     Values are set after the composition, which is done once; `${hydra:overrides.task}` and the

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from multilayer.composing.sweep_configs import SweepConfigs
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import raise_all
-from multilayer.runs.config import MASK, Plain, map_values, mask_sweep_file, mask_value
+from multilayer.runs.config import MASK, Config, map_values, mask_sweep_file, mask_value
 from multilayer.runs.folder import find_last
 
 _GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer", "callbacks", "logger")
@@ -179,7 +179,7 @@ def _visible(choices: Sequence[str]) -> list[str]:
     return [name for name in choices if not name.startswith("_")]
 
 
-def _without_hydra(config: DictConfig) -> Plain:
+def _without_hydra(config: DictConfig) -> Config:
     """A config as plain data with its references, without Hydra's own node."""
     values: Any = OmegaConf.to_container(config, resolve=False)
     return {key: value for key, value in values.items() if key != "hydra"}
@@ -212,7 +212,7 @@ def _refuse_files_across_groups(overrides: Sequence[Override], composed: DictCon
     )
 
 
-def _resumed_config(composed: Plain, run: str, default: Plain, chosen: Sequence[str]) -> Plain:
+def _resumed_config(composed: Config, run: str, default: Config, chosen: Sequence[str]) -> Config:
     """The config of the run to resume; the values from the command line are still to be set.
 
     Args:
@@ -234,7 +234,7 @@ def _resumed_config(composed: Plain, run: str, default: Plain, chosen: Sequence[
 
 
 @cache
-def _own_config(last: Path, written: int) -> Plain:
+def _own_config(last: Path, written: int) -> Config:
     """The config in a checkpoint; the jobs of a sweep ask for it again and again."""
     from multilayer.training.resume import read_resumed  # torch
 
@@ -261,7 +261,7 @@ def _after_choice(own: Any, default: Any, chosen: Any) -> Any:
     return own | said if len(targets) == 1 else chosen
 
 
-def _target_of(node: Plain) -> Any:
+def _target_of(node: Config) -> Any:
     """The class of a node, which of a schedule is one level deeper."""
     schedule = node.get("scheduler")
     return (schedule if isinstance(schedule, dict) else node).get("_target_")

@@ -23,7 +23,7 @@ from multilayer.composing.overrides import DOTTED_KEY, Word
 from multilayer.core.renamed import with_current_names
 from multilayer.runs.config import (
     GROUPS_WITH_REFERENCES,
-    Plain,
+    Config,
     merge_references,
     recorded_overrides,
     to_plain,
@@ -121,14 +121,14 @@ class JobKind:
         return type(target) is AnyNode and not (target._is_interpolation() or target._is_missing())
 
     @cached_property
-    def fixed(self) -> Plain:
+    def fixed(self) -> Config:
         """The values that are the same for all jobs, with something in place of the others."""
         values: Any = OmegaConf.to_container(self.scratch, resolve=False)
         del values["hydra"]
         for place, node in self.references.items():
             if place not in self.open:
                 _put(values, place, _resolved(node))
-        plain: Plain = with_current_names(values, rename_keys=False)
+        plain: Config = with_current_names(values, rename_keys=False)
         return plain
 
     @cached_property
@@ -138,7 +138,7 @@ class JobKind:
         places = [place for place in self.references if place in self.open]
         return [place for place in places if is_used and place[0] in GROUPS_WITH_REFERENCES]
 
-    def to_plain(self) -> Plain:
+    def to_plain(self) -> Config:
         """The scratch config, as `multilayer.runs.config.to_plain` gives it."""
         found = {place: _resolved(node) for place, node in self.open.items()}
         if self.of_environment:
@@ -147,7 +147,7 @@ class JobKind:
                     kept = _resolved(self.open[place])
                     if place[1:] or isinstance(kept, dict):
                         found[place] = merge_references(found[place], kept, place[-1])
-        values: Plain = _copy(self.fixed)
+        values: Config = _copy(self.fixed)
         for place, value in found.items():
             key = ".".join(part for part in place if isinstance(part, str))
             _put(values, place, with_current_names(value, key, rename_keys=False))
@@ -217,7 +217,7 @@ class Job:
     """
 
     number: int
-    config: Plain
+    config: Config
     folder: Path
     overrides: Sequence[str]
     alone: str | None = None

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from multilayer.callbacks import LearningRate
 from multilayer.composing.job_configs import Job
@@ -11,13 +10,12 @@ from multilayer.core.device import choose_device, free_memory
 from multilayer.core.errors import raise_all
 from multilayer.data import Dataset
 from multilayer.data.dataset import overridden_loader
+from multilayer.runs.config import Config
 from multilayer.stacking.optimizers import STACKED
 from multilayer.training.arguments import argument_problems
 from multilayer.training.components import check_components, count_weights, make_data
 from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.instantiate import resolve_target
-
-Config = dict[str, Any]
 
 # Beside these, all of a config must be the same for jobs to stack. Each member has its own
 # callbacks, loggers, schedule and order of the rows, and these numbers enter elementwise.

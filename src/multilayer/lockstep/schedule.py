@@ -11,10 +11,10 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from multilayer.runs.config import Config
 from multilayer.stacking.optimizers import group_of
 from multilayer.training.components import make_scheduler, stand_in_optimizer
 
-Config = dict[str, Any]
 Group = Mapping[str, Any]
 
 Moves = Literal["step", "epoch", "metric"]

@@ -23,7 +23,8 @@ from multilayer.core.files import write_text
 from multilayer.core.renamed import with_current_names
 from multilayer.core.schema import problems_in
 
-Plain = dict[str, Any]
+Config = dict[str, Any]
+"""A config, or a part of one, as plain data."""
 
 MASK = "***"
 
@@ -61,7 +62,7 @@ _SECRET_IN_BRACES = re.compile(
 )
 
 
-def to_plain(config: DictConfig) -> Plain:
+def to_plain(config: DictConfig) -> Config:
     """The config as plain data, without Hydra's own node, every reference resolved.
 
     Strings from the environment stay references, since they may be secrets. Each class and
@@ -78,13 +79,13 @@ def to_plain(config: DictConfig) -> Plain:
                 is_node = OmegaConf.is_config(value)
                 values[key] = OmegaConf.to_container(value, resolve=True) if is_node else value
         kept = _keep_env_references(config, values)
-        plain: Plain = with_current_names(kept, rename_keys=False)
+        plain: Config = with_current_names(kept, rename_keys=False)
         return plain
     except OmegaConfBaseException as error:
         raise UserError(first_line(error)) from error
 
 
-def problems_with(command: str, config: Plain, *, in_sweep: bool = False) -> list[str]:
+def problems_with(command: str, config: Config, *, in_sweep: bool = False) -> list[str]:
     """The missing and the wrong values of a command's config, one line each."""
     missing: list[str] = []
 
@@ -113,7 +114,7 @@ def map_values(node: Any, change: Callable[[str, Any], Any], key: str = "") -> A
     return change(key, node)
 
 
-def _keep_env_references(config: DictConfig, resolved: Plain) -> Plain:
+def _keep_env_references(config: DictConfig, resolved: Config) -> Config:
     """A resolved config whose strings from the environment are references again.
 
     Args:
@@ -219,9 +220,9 @@ def _mask_match(found: re.Match[str]) -> str:
     return found[0] if is_reference else "".join(filter(None, found.groups())) + MASK
 
 
-def mask_config(config: Plain) -> Plain:
+def mask_config(config: Config) -> Config:
     """A config without the secrets in it."""
-    masked: Plain = map_values(config, mask_value)
+    masked: Config = map_values(config, mask_value)
     return masked
 
 

@@ -20,14 +20,12 @@ from multilayer.data.batches import BatchIterator
 from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import Task, loss_for_task
-from multilayer.runs.config import mask_config
+from multilayer.runs.config import Config, mask_config
 from multilayer.training.arguments import argument_problems
 from multilayer.training.checks import call_factory, check_trainable
 from multilayer.training.instantiate import instantiate
 from multilayer.training.predictor import Predictor
 from multilayer.training.runtime import seed_everything, set_threads
-
-Config = dict[str, Any]
 
 AnyPredictor = TypeVar("AnyPredictor", bound=Predictor)
 

@@ -16,15 +16,13 @@ from multilayer.core.schema import has_class
 from multilayer.core.text import as_override
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.runs.config import mask_config
+from multilayer.runs.config import Config, mask_config
 from multilayer.runs.folder import find_last
 from multilayer.training.instantiate import (
     check_trusted_targets,
     target_nodes,
     untrusted_packages,
 )
-
-Config = dict[str, Any]
 
 _MAY_CHANGE = (
     "optimizer.", "scheduler", "trainer.", "callbacks.", "logger.", "compile", "num_threads",

@@ -18,7 +18,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
 from multilayer.data import Dataset, as_datamodule
 from multilayer.data.split import Split
-from multilayer.runs.config import with_absolute_paths
+from multilayer.runs.config import Config, with_absolute_paths
 from multilayer.runs.folder import (
     Metrics,
     Result,
@@ -28,7 +28,6 @@ from multilayer.runs.folder import (
 )
 from multilayer.training.checks import check_training
 from multilayer.training.components import (
-    Config,
     check_components,
     make_all,
     make_optimizer,
