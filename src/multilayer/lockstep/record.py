@@ -17,7 +17,7 @@ from multilayer.lockstep.schedule import Schedule
 from multilayer.lockstep.slots import BlockSlots, bind, named_tensors
 from multilayer.runs.checkpoint import write_checkpoint
 from multilayer.training.components import stand_in_optimizer, with_lr
-from multilayer.training.epoch_callback import Callback, Choice, Record, Values
+from multilayer.training.epoch_callback import Callback, Record, Values
 from multilayer.training.event_file import EventFile
 from multilayer.training.instantiate import if_imported
 from multilayer.training.predictor import Predictor
@@ -89,10 +89,6 @@ class StackRecord(Record):
     def is_last(self) -> Values:  # type: ignore[override]
         """Whether they leave at the end of this epoch."""
         return np.array([each.is_done(self.stack.in_epoch) for each in self.members])
-
-    def agree(self, choice: Choice) -> Choice:
-        """The choice."""
-        return choice
 
     def find(self, kind: type[Callback]) -> Callback | None:
         """The callback of a class that these runs have."""
@@ -175,12 +171,6 @@ class StackRecord(Record):
         """Log in every logger, and for whoever monitors."""
         arrays = {name: _as_array(value, self.n_runs) for name, value in values.items()}
         self.stack.log_scalars(self.members, arrays, self.step - 1 if step is None else step)
-
-    def log_image(self, name: str, figure: Any, *, step: int | None = None, k: int = 0) -> None:
-        """Log a figure in TensorBoard."""
-        if (writer := self.tensorboard(k)) is not None:
-            member = self.members[k]
-            writer.add_figure(name, figure, member.step - 1 if step is None else step)
 
     def tensorboard(self, k: int = 0) -> Any:
         """The run's event file, which is like a `SummaryWriter`, or Lightning's writer."""

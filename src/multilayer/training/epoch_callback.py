@@ -188,6 +188,7 @@ class Record(Protocol):
 
     def agree(self, choice: Choice) -> Choice:
         """The choice of the first of several processes that train together, in all of them."""
+        return choice
 
     def find(self, kind: type[Callback]) -> Callback | None:
         """The callback of a class in this fit, if there is one."""
@@ -270,6 +271,8 @@ class Record(Protocol):
 
     def log_image(self, name: str, figure: Any, *, step: int | None = None, k: int = 0) -> None:
         """Log a matplotlib figure in the TensorBoard of run `k`, if it has one."""
+        if (writer := self.tensorboard(k)) is not None:
+            writer.add_figure(name, figure, int(self.step[k]) - 1 if step is None else step)
 
     def tensorboard(self, k: int = 0) -> Any:
         """The `SummaryWriter` of run `k`; None where it has none."""

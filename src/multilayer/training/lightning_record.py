@@ -177,11 +177,6 @@ class LightningRecord(Record):
         scalars = {name: torch.as_tensor(value).reshape(()) for name, value in values.items()}
         log_in_fit(self.trainer, scalars, None if step is None else int(step[0]))
 
-    def log_image(self, name: str, figure: Any, *, step: int | None = None, k: int = 0) -> None:
-        """Log a figure in TensorBoard."""
-        if (writer := self.tensorboard()) is not None:
-            writer.add_figure(name, figure, self.trainer.global_step - 1 if step is None else step)
-
     def tensorboard(self, k: int = 0) -> Any:
         """The writer of the TensorBoard logger; None where there is none, or in another process."""
         theirs = [item for item in self.trainer.loggers if isinstance(item, TensorBoardLogger)]
