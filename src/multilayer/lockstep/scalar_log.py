@@ -17,6 +17,9 @@ from multilayer.training.event_file import EventFile
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
 
+_SECONDS_A_FILE, _SHARE_OF_TIME = 0.0005, 0.02
+"""About what a flush takes for each run, and what flushes may take of the time of a training."""
+
 _Row = tuple[int, float, int, tuple[str, ...], tuple[float, ...]]
 """The step, the time in seconds since 1970, the epoch, the names and the values."""
 
@@ -64,7 +67,8 @@ class ScalarLog:
 
     def flush_now_and_then(self) -> None:
         """Hand over what there is, if it is time again."""
-        if monotonic() - self.flushed >= _SECONDS_BETWEEN_FLUSHES:
+        pause = len(self.rows) * _SECONDS_A_FILE / _SHARE_OF_TIME
+        if monotonic() - self.flushed >= max(_SECONDS_BETWEEN_FLUSHES, pause):
             for member, rows in self.rows.items():
                 self.writer.submit(member, partial(_hand_over, member, rows))
             self.rows = defaultdict(list)
