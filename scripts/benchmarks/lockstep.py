@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer.lockstep.stack import Stack
 from multilayer.runs.folder import RunFolder
-from multilayer.training.runtime import n_threads_at_most, quiet_lightning, ready_memory
+from multilayer.training.runtime import quiet_lightning, ready_memory
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def matrix_rate(n_members: int, n_threads: int, seconds: float = 0.3) -> float:
 def floor_of(stack: Stack) -> float:
     """The floor of a stack: of its blocks, with the threads that their steps use."""
     block, n_blocks = stack.slots[0].block, len(stack.slots)
-    n_threads = min(n_blocks, n_threads_at_most(stack.runner.threads))
+    n_threads = min(n_blocks, stack.runner.workers.n_threads)
     if n_blocks == 1:
         n_threads = stack.runner.n_threads(block, (len(block), stack.batch_size))
     return matrix_rate(len(block), n_threads)

@@ -1,7 +1,5 @@
-"""Whether a step is compiled, and on how many threads blocks and steps run."""
+"""Whether a step is compiled, and with how many threads it runs."""
 
-import threading
-import time
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -11,7 +9,6 @@ import torch
 
 from multilayer.stacking.block import Block
 from multilayer.stacking.runner import StepRunner, trace, work
-from multilayer.stacking.step import Step
 from multilayer.training.runtime import can_compile
 
 from .test_block import NO_KEYS, modules, numbers_of, step_of, take
@@ -260,91 +257,6 @@ def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) ->
     assert runner_of(choice=False).skip_reason() == "not compiled: compile=false"
     monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: False)
     assert runner.skip_reason() == "not compiled: there is no C++ compiler"
-
-
-@pytest.mark.parametrize(
-    ("n_members", "n_threads", "size", "n_blocks"),
-    [
-        (1, 2, 1, 1),
-        (15, 2, 15, 1),
-        (16, 2, 8, 2),
-        (16, 1, 16, 1),
-        (33, 2, 9, 4),
-        (40, 2, 10, 4),
-        (64, 16, 8, 8),
-        (1000, 16, 16, 63),
-    ],
-)
-def test_each_thread_has_as_many_blocks(
-    n_members: int, n_threads: int, size: int, n_blocks: int
-) -> None:
-    """As long as a block has eight members, from which a thread pays."""
-    found = runner_of(threads=n_threads).block_size(n_members)
-    assert (found, -(-n_members // found)) == (size, n_blocks)
-    on_a_gpu = runner_of(threads=n_threads, device=torch.device("cuda"))
-    assert on_a_gpu.block_size(n_members) == n_members
-
-
-def test_large_networks_have_a_block_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So do few of them, whatever the number of threads."""
-    monkeypatch.setattr("multilayer.stacking.step._BLOCK_BYTES", 1)
-    assert [runner_of(threads=4).block_size(n) for n in (1, 3, 9)] == [1, 1, 1]
-
-
-def test_blocks_side_by_side_are_trained_as_one_after_the_other() -> None:
-    """To the last bit, each on a thread and with a step that no other one uses meanwhile."""
-    own = [step_of(modules())[1] for _ in range(3)]
-    alone = deepcopy(own)
-    inputs = steps_of(2, 6)
-    together = threading.Barrier(3, timeout=60)
-    found: dict[int, tuple[threading.Thread, int]] = {}
-
-    def train_one(runner: StepRunner, step: Step, k: int) -> torch.Tensor:
-        if runner.n_at_once > 1:
-            together.wait()
-            found[k] = threading.current_thread(), id(step)
-            assert torch.get_num_threads() == 1
-        blocks = own if runner.n_at_once > 1 else alone
-        return runner.run(step, blocks[k], inputs)[0]
-
-    before = torch.get_num_threads()
-    side_by_side, single = (runner_of(threads=n, choice=False) for n in (3, 1))
-    theirs = side_by_side.each(lambda step, k: train_one(side_by_side, step, k), [0, 1, 2])
-    ours = single.each(lambda step, k: train_one(single, step, k), [0, 1, 2])
-    assert all(map(torch.equal, theirs, ours))
-    for mine, its in zip(own, alone, strict=True):
-        assert all(map(torch.equal, mine.tensors(), its.tensors()))
-    assert all(len(set(each)) == 3 for each in zip(*found.values(), strict=True))
-    assert torch.get_num_threads() == before
-
-
-def test_an_error_in_a_block_is_raised_when_all_have_ended() -> None:
-    """Those beside it are then not within a step."""
-    begun, ended = threading.Event(), []
-
-    def call(step: Step, k: int) -> None:
-        if k == 0:
-            begun.wait(60)
-            raise ValueError("of the first")
-        begun.set()
-        time.sleep(0.1)
-        ended.append(k)
-
-    with pytest.raises(ValueError, match="of the first"):
-        runner_of(threads=2).each(call, [0, 1])
-    assert ended == [1]
-
-
-def test_a_thread_has_the_precision_of_its_caller() -> None:
-    """torch's autocast is each thread's own."""
-    runner = runner_of(threads=2)
-
-    def dtypes() -> set[torch.dtype]:
-        return {*runner.each(lambda *_: torch.mm(torch.ones(1, 1), torch.ones(1, 1)).dtype, [1, 2])}
-
-    with torch.autocast("cpu", torch.bfloat16):
-        assert dtypes() == {torch.bfloat16}
-    assert dtypes() == {torch.float32}
 
 
 @pytest.mark.skipif(not can_compile(CPU), reason="there is no C++ compiler")

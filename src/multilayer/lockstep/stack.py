@@ -104,7 +104,7 @@ class Stack:
             self.step, choice=compile_mode, threads=threads, device=self.device, say=say
         )
         self.slots = []
-        size = self.runner.block_size(len(members))
+        size = self.runner.workers.block_size(len(members))
         for some in in_blocks(range(len(members)), size):
             places = [place for place in some if place is not None]
             block = self._make_block(self.model, [members[place] for place in places], places)
@@ -300,7 +300,7 @@ class Stack:
             for n_rows in dict.fromkeys(min(self.batch_size, n) for n in rows_left):
                 rest = self._n_steps_left(n_rows)
                 self.runner.prepare(blocks[0].block, self.features, self.target, n_rows, rest)
-            self.runner.each(train, blocks)
+            self.runner.workers.each(train, blocks)
 
     def _n_steps_left(self, n_rows: int) -> int:
         """The steps of blocks with minibatches of `n_rows`, until the end of the training."""
@@ -344,7 +344,9 @@ class Stack:
         the same, as it would have alone: its validation is NaN.
         """
         blocks = self.blocks()
-        for slots, found in zip(blocks, self.runner.each(self._metrics, blocks), strict=True):
+        for slots, found in zip(
+            blocks, self.runner.workers.each(self._metrics, blocks), strict=True
+        ):
             self.log.add_steps(slots, self.n_batches, self.log_every)
             lives, ks = slots.block.alive.tolist(), [k for k, _ in slots.occupied()]
             for k, member in slots.occupied():

@@ -1,17 +1,9 @@
-"""Running the steps of blocks: side by side on the CPU's threads, eagerly or compiled.
-
-Threads that share a step wait for each other after each of its dozens of small operations. With a
-block each they never do: 32 members in two blocks train 1.5 times as fast as one after the other.
-"""
+"""Running the steps of blocks: eagerly, or traced and compiled where the work ahead pays for it."""
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from copy import deepcopy
-from math import ceil
-from queue import SimpleQueue
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,12 +13,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from multilayer.core.errors import first_line
 from multilayer.stacking.block import Block
 from multilayer.stacking.step import Step
-from multilayer.training.runtime import (
-    WITHOUT_TIMING,
-    can_compile,
-    n_threads_at_most,
-    n_threads_for,
-)
+from multilayer.stacking.workers import Workers
+from multilayer.training.runtime import WITHOUT_TIMING, can_compile, n_threads_for, using_threads
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +29,8 @@ _WORK_THAT_DOUBLES_IT = 20_000_000
 # Python calling each. All shapes share torch's setting of the number of threads.
 _CONFIG_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
 
-_MEMBERS_WORTH_A_THREAD = 8
-"""Members of a block from which it pays to give it a thread."""
-
 Shape = tuple[int, ...]
 Run = Callable[..., tuple[Tensor, Tensor]]
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 class StepRunner:
@@ -59,6 +42,9 @@ class StepRunner:
         threads: how many CPU threads, or "auto".
         device: where the blocks are.
         say: tells the user, before a compilation that takes some seconds.
+
+    Attributes:
+        workers: the threads on which blocks are run side by side.
     """
 
     def __init__(
@@ -75,65 +61,9 @@ class StepRunner:
         self.device = device
         self.say = say
         self.threads = threads
+        self.workers = Workers(step, threads, device)
         self.compiled: dict[Shape, Run] = {}
         self.has_failed = False
-        self.n_at_once = 1
-        self._steps: SimpleQueue[Step] = SimpleQueue()
-        self._pool: ThreadPoolExecutor | None = None
-
-    def block_size(self, n_members: int) -> int:
-        """How many members each block of a stack has: as many blocks for each thread."""
-        n_blocks = ceil(n_members / self.step.most_members(self.device))
-        n_threads = self._n_threads_at_most()
-        even = n_threads * ceil(n_blocks / n_threads)
-        n_blocks = max(n_blocks, min(even, n_members // _MEMBERS_WORTH_A_THREAD))
-        return ceil(n_members / n_blocks)
-
-    def each(
-        self, function: Callable[[Step, _Item], _Result], items: Sequence[_Item]
-    ) -> list[_Result]:
-        """Call a function for each block, several at once on the CPU.
-
-        Args:
-            function: is given a step that no other thread uses meanwhile, and an item.
-            items: one of each block.
-
-        Returns:
-            What it returned for each.
-
-        Raises:
-            BaseException: the first error, or an interrupt, when all calls have ended.
-        """
-        n_threads = self._n_threads_at_most()
-        n_at_once = min(n_threads, len(items))
-        if n_at_once <= 1:
-            return [function(self.step, item) for item in items]
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(n_threads)
-        while self._steps.qsize() < n_at_once:
-            self._steps.put(deepcopy(self.step))
-        device = self.device.type
-        is_autocast, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-
-        def call(item: _Item) -> _Result:
-            torch.set_num_threads(n_threads // n_at_once)  # of this thread's own operations
-            step = self._steps.get()
-            try:
-                with torch.autocast(device, dtype, enabled=is_autocast):
-                    return function(step, item)
-            finally:
-                self._steps.put(step)
-
-        usual = torch.get_num_threads()
-        self.n_at_once = n_at_once
-        calls = [self._pool.submit(call, item) for item in items]
-        try:
-            wait(calls)
-        finally:
-            wait(calls)  # an interrupt too leaves no block within a step
-            self.n_at_once = 1
-            torch.set_num_threads(usual)
-        return [each.result() for each in calls]
 
     def prepare(
         self, block: Block, features: Tensor, target: Tensor, n_rows: int, n_steps_left: int
@@ -162,7 +92,7 @@ class StepRunner:
         """Train a block for S steps.
 
         Args:
-            step: what `each` gives to its function.
+            step: what `workers.each` gives to its function.
             block: the block.
             inputs: features `(N, D)` and target `(N,)` of all rows, then for each step the rows of
                 each member `(S, K, B)`, the numbers `(S, n_numbers, K)` and the keys `(S, K, 2)`.
@@ -171,26 +101,18 @@ class StepRunner:
             Losses `(S, K)` and outputs `(S, K, B, ...)`.
         """
         key = tuple(inputs[2].shape[1:])
-        usual = torch.get_num_threads()
-        if self.n_at_once == 1:
-            torch.set_num_threads(self.n_threads(block, key))
         home, found = block.weights, list[tuple[Tensor, Tensor]]()
         spare = torch.empty_like(home)
         try:
-            for each in zip(*inputs[2:], strict=True):
-                found.append(self.one(step, key, block, spare, *inputs[:2], *each))
-                spare = block.take_over(spare)
+            with using_threads(None if self.workers.n_at_once > 1 else self.n_threads(block, key)):
+                for each in zip(*inputs[2:], strict=True):
+                    found.append(self.one(step, key, block, spare, *inputs[:2], *each))
+                    spare = block.take_over(spare)
         finally:
             if block.weights is not home:
                 block.weights = home.copy_(block.weights)
-        if self.n_at_once == 1:
-            torch.set_num_threads(usual)
         losses, outputs = zip(*found, strict=True)
         return torch.stack(losses), torch.stack(outputs)
-
-    def _n_threads_at_most(self) -> int:
-        """How many CPU threads the blocks may use together."""
-        return n_threads_at_most(self.threads) if self.device.type == "cpu" else 1
 
     def n_threads(self, block: Block, key: Shape) -> int:
         """How many CPU threads a step of a shape uses, where no other block runs meanwhile."""

@@ -135,6 +135,20 @@ def n_threads_at_most(choice: int | str) -> int:
     return _default_threads() if choice == "auto" else int(choice)
 
 
+@contextmanager
+def using_threads(n_threads: int | None) -> Iterator[None]:
+    """Set the number of torch's threads, unless it is None; afterwards it is what it was."""
+    import torch
+
+    usual = torch.get_num_threads()
+    if n_threads is not None:
+        torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
 def seed_everything(seed: int) -> None:
     """Seed torch, numpy and Python, as Lightning's function of this name does.
 
