@@ -66,6 +66,7 @@ AREAS: dict[str, dict[str, list[str]]] = {
         "lockstep/schedule": [],
         "lockstep/callback_group": [],
         "stacking/runner": [],
+        "stacking/workers": ["stacking/test_runner"],
         "stacking/dropout": [],
         "stacking/layers": [],
         "stacking/model": ["stacking/test_layers"],
