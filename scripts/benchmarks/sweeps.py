@@ -27,6 +27,7 @@ def process_seconds(
     """
     paths = [python_path, os.environ.get("PYTHONPATH", "")]
     own = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    own["PYTHONDONTWRITEBYTECODE"] = ""  # an installed package has its bytecode, as its peers do
     own |= {"TORCHINDUCTOR_CACHE_DIR": cache} if cache else {}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, *words]
