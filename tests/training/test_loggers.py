@@ -35,10 +35,13 @@ def test_training_and_validation_have_one_chart_for_each_metric(
 
 
 def test_hyperparameters_that_a_module_of_yours_logs_are_in_the_event_file(tmp_path: Path) -> None:
-    """Lightning adds them by a private method of torch's writer, which the event file has too."""
-    logger = TensorBoard(str(tmp_path))
+    """Lightning adds them by a private method of torch's writer, which the event file has too.
+
+    The folder need not be there.
+    """
+    logger = TensorBoard(str(tmp_path / "runs" / "mine"))
     logger.log_hyperparams({"width": 3}, {"score": 0.5})
     logger.finalize("success")
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    events = EventAccumulator(str(tmp_path / "runs" / "mine" / "tensorboard")).Reload()
     assert "_hparams_/session_start_info" in events.summary_metadata
     assert len([*tmp_path.rglob("*tfevents*")]) == 1
