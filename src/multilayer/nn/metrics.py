@@ -167,7 +167,8 @@ def auroc(scores: Tensor, positive: Tensor) -> Tensor:
     in_order = _sort(keys)
     has_ties: Any = ...
     if keys.device.type == "cpu":
-        has_ties = ((in_order[..., 1:] ^ in_order[..., :-1]) == 1).any(dim=-1)
+        array = in_order.numpy()  # torch takes four times as long
+        has_ties = torch.as_tensor(((array[..., 1:] ^ array[..., :-1]) == 1).any(axis=-1))
     won = _pairs_won(in_order & 1, n_positive)
     won_but_ties = won.clone()
     won_but_ties[has_ties] = _pairs_won(~_sort(keys[has_ties] ^ 1) & 1, n_positive[has_ties])
