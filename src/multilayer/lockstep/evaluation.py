@@ -15,22 +15,22 @@ from multilayer.nn.metrics import metrics_of
 from multilayer.runs.folder import Metrics
 from multilayer.stacking.block import Block
 from multilayer.stacking.step import Step
+from multilayer.stacking.workers import Workers
 from multilayer.training.epoch_outputs import weighted_mean
 from multilayer.training.predictor import Predictor
 
 
 def evaluate_members(
-    step: Step, blocks: Sequence[BlockSlots], members: Sequence[Member], data: Dataset
+    workers: Workers, blocks: Sequence[BlockSlots], members: Sequence[Member], data: Dataset
 ) -> list[Metrics]:
     """The loss and metrics of each split for members in their slots; none of failed ones.
 
     The data is what all members share: each one's own copy would move the rows to a GPU again.
     """
     found: dict[Member, Metrics] = {member: {} for member in members}
-    for slots in blocks:
+
+    def evaluate(step: Step, slots: BlockSlots) -> None:
         some = [(k, each) for k, each in slots.occupied() if each in found and not each.failure]
-        if not some:
-            continue
         block, first = slots.block.only([k for k, _ in some]), some[0][1]
         for split in get_args(Split):
             minibatches = data.minibatches(split, block.alive.device)
@@ -38,6 +38,9 @@ def evaluate_members(
             columns = {name: value.tolist() for name, value in values.items()}
             for i, (_, member) in enumerate(some):
                 found[member][split] = {name: own[i] for name, own in columns.items()}
+
+    left = {member for member in members if not member.failure}
+    workers.each(evaluate, [each for each in blocks if left.intersection(each.members)])
     return [found[member] for member in members]
 
 

@@ -196,7 +196,7 @@ class Stack:
             if len(ks) < len(group.members):
                 others = [k for k in range(len(group.members)) if k not in ks]
                 staying.append(group.select(others) if ks else group)
-        metrics = evaluate_members(self.step, self.blocks(), leaving, self.data)
+        metrics = evaluate_members(self.runner.workers, self.blocks(), leaving, self.data)
         for member in leaving:
             self.log.finish(member, "failed" if member.failure else "success")
         self.groups = staying

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from itertools import takewhile
+from itertools import chain, takewhile
 from math import isfinite, nan
 
 import torch
@@ -68,7 +68,7 @@ def _why_sequential(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> 
 
 
 def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLosses]:
-    """Train trials whose networks have the same shape, block by block.
+    """Train trials whose networks have the same shape, some blocks at a time.
 
     All trials of a block take each step together.
     """
@@ -78,30 +78,47 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
     names = optimizer.coefficient_names() + ("clip",) * (spec.max_norm is not None)
     step = Step(model, optimizer, names)
     device = spec.features.device
-    most = min(step.most_members(device), max(1, _MAX_ROWS_PER_STEP // spec.batch_size))
-    last = len(trials) - 1  # fills up the last block
-    parts = in_blocks(range(len(trials)), most)
-    blocks = [[last if k is None else k for k in part] for part in parts]
     runner = StepRunner(step, choice=spec.compile, threads=spec.num_threads, device=device)
-    for number, members in enumerate(blocks):
-        n_steps_left = (len(blocks) - number) * spec.n_steps
-        own = [trials[k] for k in members]
-        losses = _run_block(own, members, step, runner, spec, n_steps_left)
-        yield from losses[: len(set(members))]
+    most = max(1, _MAX_ROWS_PER_STEP // spec.batch_size)
+    last = len(trials) - 1  # fills up the last block
+    parts = in_blocks(range(len(trials)), min(runner.workers.block_size(len(trials)), most))
+    blocks = [[last if k is None else k for k in part] for part in parts]
+    first = _make_block(trials, blocks[0], step, spec)
+    n_rows = len(next(spec.epochs([0]))[0])
+    for size in dict.fromkeys((min(spec.batch_size, n_rows), n_rows % spec.batch_size)):
+        if size:
+            n_steps = len(blocks) * spec.n_steps
+            runner.prepare(first, spec.features, spec.target, size, n_steps)
+    del first
+
+    def run(step: Step, members: Sequence[int]) -> list[TrialLosses]:
+        return _run_block(trials, members, step, runner, spec)[: len(set(members))]
+
+    for start in range(0, len(blocks), runner.workers.n_threads):
+        some = blocks[start : start + runner.workers.n_threads]
+        yield from chain.from_iterable(runner.workers.each(run, some))
+
+
+def _make_block(
+    trials: Sequence[Trial], members: Sequence[int], step: Step, spec: TrialSpec
+) -> Block:
+    """The block of some of the trials."""
+    own = [trials[k] for k in members]
+    groups = [group_of(spec.optimizer_of(trial)) for trial in own]
+    predictors = [trial.predictor for trial in own]
+    return make_block(step.model, predictors, members, step.optimizer, groups)
 
 
 def _run_block(
-    trials: Sequence[Trial],
+    every: Sequence[Trial],
     members: Sequence[int],
     step: Step,
     runner: StepRunner,
     spec: TrialSpec,
-    n_steps_left: int,
 ) -> list[TrialLosses]:
-    """The losses of the trials of a block, which are these members of the stack."""
+    """The losses of the trials of a block."""
+    block, trials = _make_block(every, members, step, spec), [every[k] for k in members]
     groups = [group_of(spec.optimizer_of(trial)) for trial in trials]
-    predictors = [trial.predictor for trial in trials]
-    block = make_block(step.model, predictors, members, step.optimizer, groups)
     generators = [key_generator(trial.seed) for trial in trials]
     clips = None if spec.max_norm is None else [spec.max_norm] * len(trials)
     device = spec.features.device
@@ -116,17 +133,8 @@ def _run_block(
             keys = keys.to(device)
             done = 0
             for rows in chunk_rows(order, first, end, spec.batch_size):
-                runner.prepare(
-                    block, spec.features, spec.target, rows.shape[2], n_steps_left - n_done
-                )
-                own_steps = slice(done, done + len(rows))
-                inputs = (
-                    spec.features,
-                    spec.target,
-                    rows.to(device),
-                    numbers[own_steps],
-                    keys[own_steps],
-                )
+                own = slice(done, done + len(rows))
+                inputs = spec.features, spec.target, rows.to(device), numbers[own], keys[own]
                 runner.run(step, block, inputs)
                 done += len(rows)
             n_done += n
