@@ -100,11 +100,8 @@ def matrix_rate(n_members: int, n_threads: int, seconds: float = 0.3) -> float:
 
 def floor_of(stack: Stack) -> float:
     """The floor of a stack: of its blocks, with the threads that their steps use."""
-    block, n_blocks = stack.slots[0].block, len(stack.slots)
-    n_threads = min(n_blocks, stack.runner.workers.n_threads)
-    if n_blocks == 1:
-        n_threads = stack.runner.n_threads(block, (len(block), stack.batch_size))
-    return matrix_rate(len(block), n_threads)
+    workers = stack.runner.workers
+    return matrix_rate(len(stack.slots[0].block), workers.n_at_once * workers.n_threads)
 
 
 def training(sizes: Sizes) -> list[Aim]:

@@ -1,6 +1,7 @@
 """What happens to one member changes nothing for the others."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from multilayer.cli.main import train
 from multilayer.composing.job_configs import Job
 from multilayer.lockstep.stack import Stack
+from multilayer.stacking.runner import StepRunner
 
 from .conftest import MakeJobs, train_stacked
 
@@ -98,3 +100,25 @@ def test_a_member_that_diverges_keeps_its_last_finite_weights(jobs: MakeJobs) ->
     assert results[1].manifest["stop_reason"].startswith("diverged")
     assert results[1].manifest["steps"] < results[0].manifest["steps"]
     assert all(value.isfinite().all() for value in weights(stack[1]).values())
+
+
+def test_a_block_that_is_left_has_the_threads_that_it_had(
+    jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of threads is in a member's last digits, and those of others may have left."""
+    monkeypatch.setattr(Stack, "compact", lambda self: None)
+    one, seen = StepRunner.one, []
+
+    def noting(runner: StepRunner, *arguments: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return one(runner, *arguments)
+
+    monkeypatch.setattr(StepRunner, "one", noting)
+    monkeypatch.setattr("multilayer.training.runtime._SMALL_STEP", 0)
+    monkeypatch.setattr("multilayer.training.runtime._WORK_PER_THREAD", 1)  # as many as may be
+    rates = ["0.05"] * 8 + ["1e38"] * 8
+    own = [[f"seed={k}", f"optimizer.lr={rate}"] for k, rate in enumerate(rates)]
+    results = train_stacked(jobs([*SHARED, "num_threads=2"], own))
+    status = [result.manifest["status"] for result in results]
+    assert status == ["done"] * 8 + ["diverged"] * 8
+    assert {*seen} == {1}

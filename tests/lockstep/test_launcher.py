@@ -149,11 +149,22 @@ def test_a_network_that_does_not_stack_trains_alone(
     """In the same sweep, and the reason is given; a single run is refused."""
     network = [f"{OWN}.{name}", "model=sequential", "~model._args_"]
     network += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
-    outcome = multilayer("train", *QUICK, *network, *own, "seed=0,1")
+    check_trains_alone(multilayer, tmp_path, [*network, *own], reason)
+
+
+def test_a_loss_that_changes_in_a_step_trains_alone(multilayer: Run, tmp_path: Path) -> None:
+    """It would count the steps of all members."""
+    loss = ["loss=mse", "loss._target_=tests.lockstep.networks.CountingLoss"]
+    check_trains_alone(multilayer, tmp_path, loss, "a step changes CountingLoss.n_uses")
+
+
+def check_trains_alone(multilayer: Run, folder: Path, own: list[str], reason: str) -> None:
+    """Two jobs with these overrides train, and the plan says why not as a stack."""
+    outcome = multilayer("train", *QUICK, *own, "seed=0,1")
     assert outcome.code == 0, outcome.err
     assert f"lockstep: job 0 to 1 alone: {reason}" in outcome.out
-    assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 2
-    assert all("members" not in each for each in manifests(tmp_path))
+    assert [each["status"] for each in manifests(folder)] == ["done"] * 2
+    assert all("members" not in each for each in manifests(folder))
 
 
 @pytest.mark.parametrize(

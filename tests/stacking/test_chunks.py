@@ -26,14 +26,16 @@ def test_calls_have_at_most_32_minibatches(n_rows: int, expected: list[tuple[int
 def test_rows_of_a_call_are_its_part_of_each_members_order() -> None:
     """The second to fourth minibatch of two rows, of which the last one has one row."""
     order = torch.tensor([[0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0]])
-    rows, rest = chunk_rows(order, 1, 4, batch_size=2)
+    (full, rows), (last, rest) = chunk_rows(order, 1, 4, batch_size=2)
+    assert ([*range(9)][full], [*range(9)][last]) == ([0, 1], [2])
     assert rows.tolist() == [[[2, 3], [4, 3]], [[4, 5], [2, 1]]]
     assert rest.tolist() == [[[6], [0]]]
     assert rows.is_contiguous()
     assert rest.is_contiguous()
-    (only,) = chunk_rows(order, 0, 1, batch_size=2)
+    ((_, only),) = chunk_rows(order, 0, 1, batch_size=2)
     assert only.tolist() == [[[0, 1], [6, 5]]]
-    (only,) = chunk_rows(order, 3, 4, batch_size=2)
+    ((own, only),) = chunk_rows(order, 3, 4, batch_size=2)
+    assert [*range(9)][own] == [0]
     assert only.tolist() == [[[6], [0]]]
 
 

@@ -259,6 +259,69 @@ def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) ->
     assert runner.skip_reason() == "not compiled: there is no C++ compiler"
 
 
+@pytest.mark.parametrize(
+    ("n_members", "n_threads", "size", "n_blocks"),
+    [
+        (1, 2, 1, 1),
+        (15, 2, 15, 1),
+        (16, 2, 8, 2),
+        (16, 1, 16, 1),
+        (33, 2, 9, 4),
+        (40, 2, 10, 4),
+        (64, 16, 8, 8),
+        (1000, 16, 16, 63),
+    ],
+)
+def test_each_thread_has_as_many_blocks(
+    n_members: int, n_threads: int, size: int, n_blocks: int
+) -> None:
+    """As long as a block has eight members, from which a thread pays."""
+    found = runner_of(threads=n_threads).block_size(n_members)
+    assert (found, -(-n_members // found)) == (size, n_blocks)
+    on_a_gpu = runner_of(threads=n_threads, device=torch.device("cuda"))
+    assert on_a_gpu.block_size(n_members) == n_members
+
+
+def test_large_networks_have_a_block_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So do few of them, whatever the number of threads."""
+    monkeypatch.setattr("multilayer.stacking.step._BLOCK_BYTES", 1)
+    assert [runner_of(threads=4).block_size(n) for n in (1, 3, 9)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("threads", "n_blocks", "own", "expected"),
+    [
+        ("auto", 1, 4, (1, 4)),  # as many as the step is worth
+        ("auto", 2, 4, (2, 4)),
+        ("auto", 2, 1, (2, 1)),  # a small step: more threads would wait for each other
+        ("auto", 5, 4, (5, 3)),
+        ("auto", 40, 4, (16, 1)),
+        (3, 2, 3, (2, 1)),
+        (1, 2, 1, (1, 1)),
+    ],
+)
+def test_blocks_share_the_threads(
+    threads: int | str,
+    n_blocks: int,
+    own: int,
+    expected: tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 16: how many blocks at once, and the threads of each."""
+    monkeypatch.setattr("multilayer.training.runtime._default_threads", lambda: 16)
+    monkeypatch.setattr("multilayer.stacking.runner.n_threads_for", lambda *_: own)
+    _, block, _ = step_of(modules())
+    runner = runner_of(threads=threads)
+    runner.share_threads(block, n_blocks, 8)
+    assert (runner.workers.n_at_once, runner.workers.n_threads) == expected
+    on_a_gpu = runner_of(threads=threads, device=torch.device("cuda"))
+    on_a_gpu.share_threads(block, n_blocks, 8)
+    assert on_a_gpu.workers.n_at_once == 1
+    monkeypatch.setattr("multilayer.stacking.runner._MOST_BYTES_AT_ONCE", 1)  # for their memory
+    runner.share_threads(block, n_blocks, 8)
+    assert runner.workers.n_at_once == 1
+
+
 @pytest.mark.skipif(not can_compile(CPU), reason="there is no C++ compiler")
 def test_a_compiled_step_leaves_members_that_diverge_as_they_were() -> None:
     """As the eager one does: the compiler must not take the look for what is finite away."""

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from concurrent import futures
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -15,38 +17,9 @@ from .test_block import modules, step_of
 from .test_runner import runner_of, steps_of
 
 
-def workers_of(n_threads: int, device: str = "cpu") -> Workers:
+def workers_of(n_at_once: int) -> Workers:
     """Those of a step that is never taken."""
-    return Workers(step_of(modules())[0], n_threads, torch.device(device))
-
-
-@pytest.mark.parametrize(
-    ("n_members", "n_threads", "size", "n_blocks"),
-    [
-        (1, 2, 1, 1),
-        (15, 2, 15, 1),
-        (16, 2, 8, 2),
-        (16, 1, 16, 1),
-        (33, 2, 9, 4),
-        (40, 2, 10, 4),
-        (64, 16, 8, 8),
-        (1000, 16, 16, 63),
-    ],
-)
-def test_each_thread_has_as_many_blocks(
-    n_members: int, n_threads: int, size: int, n_blocks: int
-) -> None:
-    """As long as a block has eight members, from which a thread pays."""
-    found = workers_of(n_threads).block_size(n_members)
-    assert (found, -(-n_members // found)) == (size, n_blocks)
-    on_a_gpu = workers_of(n_threads, "cuda")
-    assert on_a_gpu.block_size(n_members) == n_members
-
-
-def test_large_networks_have_a_block_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So do few of them, whatever the number of threads."""
-    monkeypatch.setattr("multilayer.stacking.step._BLOCK_BYTES", 1)
-    assert [workers_of(4).block_size(n) for n in (1, 3, 9)] == [1, 1, 1]
+    return Workers(step_of(modules())[0], n_at_once, 1)
 
 
 def test_blocks_side_by_side_are_trained_as_one_after_the_other() -> None:
@@ -67,8 +40,12 @@ def test_blocks_side_by_side_are_trained_as_one_after_the_other() -> None:
 
     before = torch.get_num_threads()
     side_by_side, single = (runner_of(threads=n, choice=False) for n in (3, 1))
-    theirs = side_by_side.workers.each(lambda step, k: train_one(side_by_side, step, k), [0, 1, 2])
-    ours = single.workers.each(lambda step, k: train_one(single, step, k), [0, 1, 2])
+    for runner in (side_by_side, single):
+        runner.share_threads(own[0], 3, 6)
+    theirs = side_by_side.workers.for_each_block(
+        lambda step, k: train_one(side_by_side, step, k), [0, 1, 2]
+    )
+    ours = single.workers.for_each_block(lambda step, k: train_one(single, step, k), [0, 1, 2])
     assert all(map(torch.equal, theirs, ours))
     for mine, its in zip(own, alone, strict=True):
         assert all(map(torch.equal, mine.tensors(), its.tensors()))
@@ -89,7 +66,7 @@ def test_an_error_in_a_block_is_raised_when_all_have_ended() -> None:
         ended.append(k)
 
     with pytest.raises(ValueError, match="of the first"):
-        workers_of(2).each(call, [0, 1])
+        workers_of(2).for_each_block(call, [0, 1])
     assert ended == [1]
 
 
@@ -99,9 +76,46 @@ def test_a_thread_has_the_precision_of_its_caller() -> None:
 
     def dtypes() -> set[torch.dtype]:
         return {
-            *workers.each(lambda *_: torch.mm(torch.ones(1, 1), torch.ones(1, 1)).dtype, [1, 2])
+            *workers.for_each_block(
+                lambda *_: torch.mm(torch.ones(1, 1), torch.ones(1, 1)).dtype, [1, 2]
+            )
         }
 
     with torch.autocast("cpu", torch.bfloat16):
         assert dtypes() == {torch.bfloat16}
     assert dtypes() == {torch.float32}
+
+
+def test_all_calls_have_ended_when_an_interrupt_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it comes; those that have not begun do not."""
+    begun, ended, real = list[int](), list[int](), futures.wait
+    interrupts = iter([KeyboardInterrupt("first"), KeyboardInterrupt("second")])
+
+    def wait(calls: Any) -> None:
+        for interrupt in interrupts:
+            raise interrupt
+        real(calls)
+
+    def call(step: Step, k: int) -> None:
+        begun.append(k)
+        time.sleep(0.05)
+        ended.append(k)
+
+    monkeypatch.setattr("multilayer.stacking.workers.wait", wait)
+    workers = workers_of(2)
+    with pytest.raises(KeyboardInterrupt, match="first"):
+        workers.for_each_block(call, [*range(9)])
+    assert sorted(ended) == sorted(begun)
+    assert len(ended) < 9
+    monkeypatch.setattr("multilayer.stacking.workers.wait", real)
+    assert workers.for_each_block(lambda step, k: k, [0, 1, 2]) == [0, 1, 2]
+
+
+def test_the_steps_of_threads_share_weights_that_do_not_matter() -> None:
+    """A copy of a network for each thread would take its memory."""
+    step, _, _ = step_of(modules())
+    copies = Workers(step, 2, 1).for_each_block(lambda own, _: own, [0, 1])
+    for own in copies:
+        assert own.model is not step.model
+        pairs = zip(own.model.parameters(), step.model.parameters(), strict=True)
+        assert all(mine is its for mine, its in pairs)

@@ -40,7 +40,7 @@ def evaluate_members(
                 found[member][split] = {name: own[i] for name, own in columns.items()}
 
     left = {member for member in members if not member.failure}
-    workers.each(evaluate, [each for each in blocks if left.intersection(each.members)])
+    workers.for_each_block(evaluate, [each for each in blocks if left.intersection(each.members)])
     return [found[member] for member in members]
 
 

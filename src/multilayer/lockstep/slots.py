@@ -87,8 +87,8 @@ class BlockSlots:
         for k, member in self.occupied():
             member.step = steps[k]
 
-    def shrink(self) -> None:
-        """Halve the block while half of its slots are free."""
+    def shrink(self) -> bool:
+        """Halve the block while half of its slots are free; returns whether it was."""
         size, n_taken = len(self.members), len(self.occupied())
         while n_taken <= size // 2:
             size = ceil(size / 2)
@@ -98,10 +98,17 @@ class BlockSlots:
             self.members = [self.members[k] for k in chosen[:size]]
             self.outputs = None
             self._settle(range(size))
+            return True
+        return False
 
 
-def compact(every: list[BlockSlots]) -> None:
-    """Move members out of the last block into slots that became free, if that empties it."""
+def compact(every: list[BlockSlots]) -> bool:
+    """Move members out of the last block into slots that became free, if that empties it.
+
+    Returns:
+        Whether any have moved.
+    """
+    have_moved = False
     while len(every) > 1:
         last, others = every[-1], every[:-1]
         free = [(slots, k) for slots in others for k in slots.free()]
@@ -109,9 +116,9 @@ def compact(every: list[BlockSlots]) -> None:
             break
         for (slots, k), (place, member) in zip(free, last.occupied(), strict=False):
             slots.take(k, member, last.block, place)
+            have_moved = True
         every.pop()
-    if len(every) == 1:
-        every[0].shrink()
+    return (len(every) == 1 and every[0].shrink()) or have_moved
 
 
 def named_tensors(predictor: Predictor) -> dict[str, Tensor]:

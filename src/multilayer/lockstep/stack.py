@@ -104,7 +104,7 @@ class Stack:
             self.step, choice=compile_mode, threads=threads, device=self.device, say=say
         )
         self.slots = []
-        size = self.runner.workers.block_size(len(members))
+        size = self.runner.block_size(len(members))
         for some in in_blocks(range(len(members)), size):
             places = [place for place in some if place is not None]
             block = self._make_block(self.model, [members[place] for place in places], places)
@@ -112,7 +112,12 @@ class Stack:
                 block = block.only([*range(len(places)), *[0] * (len(some) - len(places))])
             here = [None if place is None else members[place] for place in some]
             self.slots.append(BlockSlots(block, here, self.step.layout))
+        self._share_threads()
         self._begin(members)
+
+    def _share_threads(self) -> None:
+        """Share the CPU's threads out to the blocks."""
+        self.runner.share_threads(self.slots[0].block, len(self.slots), self.batch_size)
 
     def _make_block(
         self, model: StackedModel, members: Sequence[Member], places: Sequence[int]
@@ -206,7 +211,8 @@ class Stack:
 
     def compact(self) -> None:
         """Fill slots that became free, so that an epoch costs what those cost that are left."""
-        compact(self.slots)
+        if compact(self.slots):
+            self._share_threads()
 
     def fail(self, error: BaseException) -> None:
         """Have the callbacks of all members save what there is, after an error or an interrupt."""
@@ -284,23 +290,22 @@ class Stack:
                 clips = [node["gradient_clip_val"] for node in nodes]
             numbers = step.coefficients(steps, clips, n_done, n)
             numbers, keys = numbers.to(slots.block.weights), self._keys(slots, n)
-            done = 0
-            for rows in chunk_rows(slots.order, first, end, self.batch_size):
-                own_steps = slice(done, done + len(rows))
+            for own_steps, rows in chunk_rows(slots.order, first, end, self.batch_size):
                 inputs = self.features, self.target, rows, numbers[own_steps], keys[own_steps]
                 losses, outputs = self.runner.run(step, slots.block, inputs)
                 slots.losses.append(losses)
-                start = (first + done) * self.batch_size
+                start = (first + own_steps.start) * self.batch_size
                 slots.keep_outputs(outputs.transpose(0, 1), start, self.n_rows)
-                done += len(rows)
 
         blocks = self.blocks()
         with autocast_of(self.precision, self.device):
-            rows_left = (self.n_rows - i * self.batch_size for i in (first, end - 1))
-            for n_rows in dict.fromkeys(min(self.batch_size, n) for n in rows_left):
-                rest = self._n_steps_left(n_rows)
-                self.runner.prepare(blocks[0].block, self.features, self.target, n_rows, rest)
-            self.runner.workers.each(train, blocks)
+            for i in (first, end - 1):  # the last one may be smaller
+                n_rows = min(self.batch_size, self.n_rows - i * self.batch_size)
+                n_steps_left = self._n_steps_left(n_rows)
+                self.runner.prepare(
+                    blocks[0].block, self.features, self.target, n_rows, n_steps_left
+                )
+            self.runner.workers.for_each_block(train, blocks)
 
     def _n_steps_left(self, n_rows: int) -> int:
         """The steps of blocks with minibatches of `n_rows`, until the end of the training."""
@@ -345,7 +350,7 @@ class Stack:
         """
         blocks = self.blocks()
         for slots, found in zip(
-            blocks, self.runner.workers.each(self._metrics, blocks), strict=True
+            blocks, self.runner.workers.for_each_block(self._metrics, blocks), strict=True
         ):
             self.log.add_steps(slots, self.n_batches, self.log_every)
             lives, ks = slots.block.alive.tolist(), [k for k, _ in slots.occupied()]

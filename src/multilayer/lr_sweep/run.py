@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import chain, takewhile
-from math import isfinite, nan
+from math import ceil, isfinite, nan
 
 import torch
 from torch import Tensor
@@ -81,22 +81,26 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
     runner = StepRunner(step, choice=spec.compile, threads=spec.num_threads, device=device)
     most = max(1, _MAX_ROWS_PER_STEP // spec.batch_size)
     last = len(trials) - 1  # fills up the last block
-    parts = in_blocks(range(len(trials)), min(runner.workers.block_size(len(trials)), most))
+    parts = in_blocks(range(len(trials)), min(runner.block_size(len(trials)), most))
     blocks = [[last if k is None else k for k in part] for part in parts]
-    first = _make_block(trials, blocks[0], step, spec)
+    example = _make_block(trials, blocks[0], step, spec)
     n_rows = len(next(spec.epochs([0]))[0])
-    for size in dict.fromkeys((min(spec.batch_size, n_rows), n_rows % spec.batch_size)):
-        if size:
-            n_steps = len(blocks) * spec.n_steps
-            runner.prepare(first, spec.features, spec.target, size, n_steps)
-    del first
+    n_full, rest = divmod(n_rows, spec.batch_size)
+    n_epochs = ceil(spec.n_steps / (n_full + (rest > 0)))
+    runner.share_threads(example, len(blocks), spec.batch_size)
+    for size, n_each in ((spec.batch_size, n_full), (rest, 1)):
+        if size and n_each:
+            n_steps = n_each * n_epochs * len(blocks)
+            runner.prepare(example, spec.features, spec.target, size, n_steps)
+    del example
 
     def run(step: Step, members: Sequence[int]) -> list[TrialLosses]:
         return _run_block(trials, members, step, runner, spec)[: len(set(members))]
 
-    for start in range(0, len(blocks), runner.workers.n_threads):
-        some = blocks[start : start + runner.workers.n_threads]
-        yield from chain.from_iterable(runner.workers.each(run, some))
+    n_at_once = runner.workers.n_at_once
+    for start in range(0, len(blocks), n_at_once):
+        some = blocks[start : start + n_at_once]
+        yield from chain.from_iterable(runner.workers.for_each_block(run, some))
 
 
 def _make_block(
@@ -131,12 +135,9 @@ def _run_block(
             keys = torch.stack([draw_keys(each, n) for each in generators], dim=1)
             numbers = step.coefficients([groups], clips, counts, n).to(block.weights)
             keys = keys.to(device)
-            done = 0
-            for rows in chunk_rows(order, first, end, spec.batch_size):
-                own = slice(done, done + len(rows))
+            for own, rows in chunk_rows(order, first, end, spec.batch_size):
                 inputs = spec.features, spec.target, rows.to(device), numbers[own], keys[own]
                 runner.run(step, block, inputs)
-                done += len(rows)
             n_done += n
         curves.append(_losses(step, block, spec.validation))
     after = _losses(step, block, spec.train)

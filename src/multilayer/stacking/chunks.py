@@ -9,7 +9,7 @@ from torch import Tensor
 Member = TypeVar("Member")
 
 _MINIBATCHES_A_CALL = 32
-"""Minibatches that a block trains on before the next block's turn."""
+"""Minibatches that all blocks train on before they wait for each other, and for an interrupt."""
 
 
 def in_blocks(members: Sequence[Member], most: int) -> list[list[Member | None]]:
@@ -35,18 +35,20 @@ def epoch_chunks(n_rows: int, batch_size: int) -> list[tuple[int, int]]:
     return [(start, min(start + _MINIBATCHES_A_CALL, n)) for start in starts]
 
 
-def chunk_rows(order: Tensor, first: int, end: int, batch_size: int) -> list[Tensor]:
+def chunk_rows(order: Tensor, first: int, end: int, batch_size: int) -> list[tuple[slice, Tensor]]:
     """The rows of a call's minibatches, from the order of an epoch `(K, n_rows)`.
 
     Returns:
-        Those of equal minibatches together, `(S, K, B)`; a smaller last one is apart.
+        Those of equal minibatches together: their numbers within the call, and `(S, K, B)`. A
+        smaller last one is apart.
     """
     rows = order[:, first * batch_size : end * batch_size]
     n_full, rest = divmod(rows.shape[1], batch_size)
     parts = rows.split_with_sizes([n_full * batch_size, rest], dim=1)
     shapes = (n_full, batch_size), (1, rest)
+    steps = slice(0, n_full), slice(n_full, n_full + 1)
     return [
-        part.view(len(order), *shape).transpose(0, 1).contiguous()
-        for part, shape in zip(parts, shapes, strict=True)
+        (own, part.view(len(order), *shape).transpose(0, 1).contiguous())
+        for own, part, shape in zip(steps, parts, shapes, strict=True)
         if part.numel()
     ]

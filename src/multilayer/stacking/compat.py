@@ -253,9 +253,8 @@ def compare(modules: Sequence["Predictor"], features: Tensor, target: Tensor) ->
             "the network draws random numbers otherwise than by nn.Dropout, 1d, 2d or 3d"
         )
     for k, module in enumerate(modules):
-        _check_state(
-            module, features, {name: (before[name][k], block.rest[name][k]) for name in before}
-        )
+        buffers = {name: (before[name][k], block.rest[name][k]) for name in before}
+        _check_state(module, features, target, buffers)
     model.eval()
     losses, _ = step.losses(block.weights, before, rows, targets, keys)
     for loss, module in zip(losses, modules, strict=True):
@@ -271,20 +270,24 @@ def _random_states() -> tuple[object, ...]:
 
 
 def _check_state(
-    module: "Predictor", features: Tensor, stacked: Mapping[str, tuple[Tensor, Tensor]]
+    module: "Predictor",
+    features: Tensor,
+    target: Tensor,
+    stacked: Mapping[str, tuple[Tensor, Tensor]],
 ) -> None:
     """Raise `CannotStackError` where a step changes in a module what a stack does not see.
 
     Args:
         module: trained by itself.
         features: of a minibatch, `(B, D)`.
+        target: of it, `(B,)`.
         stacked: the module's buffers before and after a step of the stack.
     """
     before, after = deepcopy(module).train(), deepcopy(module).train()
     unlike = difference(before, after)
     if unlike:
         raise CannotStackError(f"{unlike} cannot be compared with that of other members")
-    after.network(features)
+    after.loss_of(after.output(features), target)
     changed = difference(before, after)
     if changed:
         raise CannotStackError(f"a step changes {changed}")

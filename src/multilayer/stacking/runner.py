@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from math import ceil
 from time import perf_counter
 from typing import Any
 
@@ -14,7 +15,13 @@ from multilayer.core.errors import first_line
 from multilayer.stacking.block import Block
 from multilayer.stacking.step import Step
 from multilayer.stacking.workers import Workers
-from multilayer.training.runtime import WITHOUT_TIMING, can_compile, n_threads_for, using_threads
+from multilayer.training.runtime import (
+    WITHOUT_TIMING,
+    can_compile,
+    n_threads_at_most,
+    n_threads_for,
+    using_threads,
+)
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +35,13 @@ _WORK_THAT_DOUBLES_IT = 20_000_000
 # On the CPU one C++ function calls all kernels of a step: a third faster for a single member than
 # Python calling each. All shapes share torch's setting of the number of threads.
 _CONFIG_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
+
+_MEMBERS_WORTH_A_THREAD = 8
+"""Members of a block from which it pays to give it a thread."""
+
+_MOST_BYTES_AT_ONCE = 2**23
+"""Bytes of a block's weights, up to which several blocks train at once. A step takes five times as
+much memory for each, and products of larger matrices divide well among threads."""
 
 Shape = tuple[int, ...]
 Run = Callable[..., tuple[Tensor, Tensor]]
@@ -44,7 +58,7 @@ class StepRunner:
         say: tells the user, before a compilation that takes some seconds.
 
     Attributes:
-        workers: the threads on which blocks are run side by side.
+        workers: the threads on which blocks are run side by side; see `share_threads`.
     """
 
     def __init__(
@@ -61,9 +75,32 @@ class StepRunner:
         self.device = device
         self.say = say
         self.threads = threads
-        self.workers = Workers(step, threads, device)
+        self.workers = Workers(step, 1, 1)
         self.compiled: dict[Shape, Run] = {}
         self.has_failed = False
+
+    def block_size(self, n_members: int) -> int:
+        """How many members each block of a stack has: as many blocks for each thread."""
+        n_blocks, n_threads = ceil(n_members / self.step.most_members(self.device)), 1
+        if self.device.type == "cpu":
+            n_threads = n_threads_at_most(self.threads)
+        even = n_threads * ceil(n_blocks / n_threads)
+        n_blocks = max(n_blocks, min(even, n_members // _MEMBERS_WORTH_A_THREAD))
+        return ceil(n_members / n_blocks)
+
+    def share_threads(self, block: Block, n_blocks: int, n_rows: int) -> None:
+        """Share the CPU's threads out to blocks, as they are now.
+
+        Args:
+            block: one of them.
+            n_blocks: how many there are.
+            n_rows: of a minibatch.
+        """
+        n_at_once, most = 1, n_threads_at_most(self.threads)
+        if self.device.type == "cpu" and block.weights.nbytes <= _MOST_BYTES_AT_ONCE:
+            n_at_once = min(most, n_blocks)
+        n_threads = min(most // n_at_once, self.n_threads(block, (len(block), n_rows)))
+        self.workers = Workers(self.step, n_at_once, n_threads)
 
     def prepare(
         self, block: Block, features: Tensor, target: Tensor, n_rows: int, n_steps_left: int
@@ -92,7 +129,7 @@ class StepRunner:
         """Train a block for S steps.
 
         Args:
-            step: what `workers.each` gives to its function.
+            step: what `workers.for_each_block` gives to its function.
             block: the block.
             inputs: features `(N, D)` and target `(N,)` of all rows, then for each step the rows of
                 each member `(S, K, B)`, the numbers `(S, n_numbers, K)` and the keys `(S, K, 2)`.
@@ -104,7 +141,8 @@ class StepRunner:
         home, found = block.weights, list[tuple[Tensor, Tensor]]()
         spare = torch.empty_like(home)
         try:
-            with using_threads(None if self.workers.n_at_once > 1 else self.n_threads(block, key)):
+            is_shared = self.workers.n_at_once > 1  # then the number of threads is set
+            with using_threads(None if is_shared else self.n_threads(block, key)):
                 for each in zip(*inputs[2:], strict=True):
                     found.append(self.one(step, key, block, spare, *inputs[:2], *each))
                     spare = block.take_over(spare)
@@ -115,7 +153,7 @@ class StepRunner:
         return torch.stack(losses), torch.stack(outputs)
 
     def n_threads(self, block: Block, key: Shape) -> int:
-        """How many CPU threads a step of a shape uses, where no other block runs meanwhile."""
+        """How many CPU threads a step of a shape uses, if no other block runs meanwhile."""
         if self.device.type != "cpu":
             return 1
         return n_threads_for(self.threads, work(block, key), len(block))

@@ -74,7 +74,8 @@ class Step:
     ) -> tuple[Tensor, Tensor]:
         """Train each member on its own minibatch; `block.take_over` ends the step.
 
-        All but the weights changes in place. Whether new weights are finite is known when all of
+        All but the weights changes in place; the optimizer's state of a member that diverges goes
+        on changing until `block.reset_state`. Whether new weights are finite is known when all of
         them are worked out, so they are written elsewhere: in place it took two passes more.
 
         Args:
@@ -97,8 +98,8 @@ class Step:
             if "clip" in n:
                 norm = torch.linalg.vector_norm(grad, dim=1)
                 grad = grad * (n["clip"] / (norm.unsqueeze(1) + 1e-6)).clamp_max(1)  # as in torch
-            take = self.optimizer.step if self.traced else self.optimizer.step_eagerly
-            take(out, block.weights, grad, list(block.state.values()), n)
+            update = self.optimizer.step if self.traced else self.optimizer.step_eagerly
+            update(out, block.weights, grad, list(block.state.values()), n)
             losses = torch.where(block.alive, loss, torch.nan)
             # Where a gradient is not finite, the new weights are not either.
             block.alive.logical_and_(loss.isfinite() & self.is_finite(out))
@@ -132,8 +133,12 @@ class Step:
         """
         shared = [rows.expand(len(block), *rows.shape) for rows in (features, target)]
         self.model.eval()
-        found: tuple[Tensor, Tensor] = self.model(self.tensors(block.weights, block.rest), *shared)
-        self.model.train()
+        try:
+            found: tuple[Tensor, Tensor] = self.model(
+                self.tensors(block.weights, block.rest), *shared
+            )
+        finally:
+            self.model.train()
         return found
 
     def coefficients(

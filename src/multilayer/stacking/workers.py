@@ -5,21 +5,17 @@ block each they never do: two of them train 32 members 1.4 times as fast, not co
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from copy import deepcopy
-from math import ceil
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from multilayer.stacking.step import Step
-from multilayer.training.runtime import n_threads_at_most, using_threads
+from multilayer.training.runtime import using_threads
 
-_MEMBERS_WORTH_A_THREAD = 8
-"""Members of a block from which it pays to give it a thread."""
-
-_Item = TypeVar("_Item")
+_Block = TypeVar("_Block")
 _Result = TypeVar("_Result")
 
 
@@ -28,32 +24,27 @@ class Workers:
 
     Args:
         step: of all blocks.
-        threads: how many CPU threads, or "auto".
-        device: where the blocks are; on a GPU no thread is used but the caller's.
-
-    Attributes:
-        n_at_once: the blocks that are being worked on.
+        n_at_once: the blocks that are worked on at the same time.
+        n_threads: of torch's, for each of them. Like the number of blocks it does not depend on
+            who has left: a member's last digits would.
     """
 
-    def __init__(self, step: Step, threads: int | str, device: torch.device) -> None:
-        self.step = step
-        self.device = device
-        self.n_threads = n_threads_at_most(threads) if device.type == "cpu" else 1
-        self.n_at_once = 1
+    def __init__(self, step: Step, n_at_once: int, n_threads: int) -> None:
+        self.n_at_once = n_at_once
+        self.n_threads = n_threads
+        self._own = step
         self._steps: SimpleQueue[Step] = SimpleQueue()
         self._pool: ThreadPoolExecutor | None = None
+        if n_at_once > 1:  # before the step is traced, whose tensors have no values
+            tensors = [*step.model.parameters(), *step.model.buffers()]  # others are bound to it
+            for _ in range(n_at_once):
+                self._steps.put(deepcopy(step, {id(each): each for each in tensors}))
+            self._pool = ThreadPoolExecutor(n_at_once)
 
-    def block_size(self, n_members: int) -> int:
-        """How many members each block of a stack has: as many blocks for each thread."""
-        n_blocks = ceil(n_members / self.step.most_members(self.device))
-        even = self.n_threads * ceil(n_blocks / self.n_threads)
-        n_blocks = max(n_blocks, min(even, n_members // _MEMBERS_WORTH_A_THREAD))
-        return ceil(n_members / n_blocks)
-
-    def each(
-        self, function: Callable[[Step, _Item], _Result], blocks: Sequence[_Item]
+    def for_each_block(
+        self, function: Callable[[Step, _Block], _Result], blocks: Sequence[_Block]
     ) -> list[_Result]:
-        """Call a function for each block, several at once on the CPU.
+        """Call a function for each block, several at once.
 
         Args:
             function: is given a step that no other thread uses meanwhile, and one of the blocks.
@@ -65,18 +56,13 @@ class Workers:
         Raises:
             BaseException: the first error, or an interrupt; no call runs any more.
         """
-        n_at_once = min(self.n_threads, len(blocks))
-        if n_at_once <= 1:
-            return [function(self.step, block) for block in blocks]
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.n_threads)
-        while self._steps.qsize() < n_at_once:
-            self._steps.put(deepcopy(self.step))
-        device = self.device.type  # autocast and the number of threads are each thread's own
+            return [function(self._own, block) for block in blocks]
+        device = "cpu"  # autocast and the number of threads are each thread's own
         is_autocast, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
 
-        def call(block: _Item) -> _Result:
-            torch.set_num_threads(self.n_threads // n_at_once)
+        def call(block: _Block) -> _Result:
+            torch.set_num_threads(self.n_threads)
             step = self._steps.get()
             try:
                 with torch.autocast(device, dtype, enabled=is_autocast):
@@ -84,14 +70,24 @@ class Workers:
             finally:
                 self._steps.put(step)
 
-        self.n_at_once = n_at_once
-        try:
-            with using_threads(None):
-                calls = [self._pool.submit(call, block) for block in blocks]
-                try:
-                    wait(calls)
-                finally:
-                    wait(calls)  # after an interrupt, too
-        finally:
-            self.n_at_once = 1
+        calls: list[Future[_Result]] = []
+        with using_threads(None):
+            try:
+                calls += [self._pool.submit(call, block) for block in blocks]
+            finally:
+                _wait_for_all(calls)
         return [each.result() for each in calls]
+
+
+def _wait_for_all(calls: Sequence[Future[Any]]) -> None:
+    """Wait until no call runs; raise the first interrupt of the waiting, however many come."""
+    interrupt = None
+    while any(not each.done() for each in calls):
+        try:
+            wait(calls)
+        except BaseException as error:
+            interrupt = interrupt or error
+            for each in calls:
+                each.cancel()  # unless it has begun
+    if interrupt is not None:
+        raise interrupt

@@ -132,7 +132,8 @@ def n_threads_for(choice: int | str, work: int, n_members: int = 1) -> int:
 
 def n_threads_at_most(choice: int | str) -> int:
     """How many threads may be used: `choice`, or for "auto" those that torch starts with."""
-    return _default_threads() if choice == "auto" else int(choice)
+    default = _default_threads()  # to be asked before any other number is set
+    return default if choice == "auto" else int(choice)
 
 
 @contextmanager
