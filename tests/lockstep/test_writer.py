@@ -3,11 +3,17 @@
 import threading
 import time
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from multilayer.lockstep import writer as module
 from multilayer.lockstep.writer import Writer
+from multilayer.runs.checkpoint import write_checkpoint
+
+from .conftest import MakeJobs, train_stacked
+from .test_equivalence import scalars
 
 
 def fail(words: str) -> None:
@@ -115,3 +121,22 @@ def test_all_threads_write() -> None:
         for owner in [type("Owner", (), {})() for _ in range(8)]:
             writer.submit(owner, lambda: names.add(threading.current_thread().name))
     assert len(names) == 4
+
+
+def test_a_checkpoint_comes_after_the_curves_that_lead_to_it(
+    jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is killed and goes on from it would lack what was not yet written."""
+    found = []
+
+    def write(content: dict[str, Any], path: Path) -> None:
+        if "optimizer_states" in content:
+            curve = scalars(path.parent.parent)["train/loss"]
+            found.append((content["epoch"], len(curve)))
+        write_checkpoint(content, path)
+
+    monkeypatch.setattr("multilayer.lockstep.record.write_checkpoint", write)
+    monkeypatch.setattr("multilayer.lockstep.scalar_log._SECONDS_BETWEEN_FLUSHES", 1e9)
+    words = ["data=iris", "trainer.max_epochs=3", "callbacks.checkpoint.every_seconds=0"]
+    train_stacked(jobs(words, [["seed=0"], ["seed=1"]]))
+    assert sorted(found) == [(0, 1)] * 2 + [(1, 2)] * 2 + [(2, 3)] * 2

@@ -210,6 +210,7 @@ class StackRecord(Record):
             states = {each.state_key: each.state_dict(k) for each in self.group.callbacks}
             states = {key: state for key, state in states.items() if state}
             content = resumable_checkpoint(self.stack, member, states)
+            self.stack.log.flush(member)  # a run that goes on from here has all of its curves
         else:
             own = {name: each[k] for name, each in weights.items()}
             content = weights_checkpoint(self.stack, member, own)

@@ -69,10 +69,13 @@ class ScalarLog:
         """Hand over what there is, if it is time again."""
         pause = len(self.rows) * _SECONDS_A_FILE / _SHARE_OF_TIME
         if monotonic() - self.flushed >= max(_SECONDS_BETWEEN_FLUSHES, pause):
-            for member, rows in self.rows.items():
-                self.writer.submit(member, partial(_hand_over, member, rows))
-            self.rows = defaultdict(list)
+            for member in list(self.rows):
+                self.flush(member)
             self.flushed = monotonic()
+
+    def flush(self, member: Member) -> None:
+        """Hand over what there is of a member."""
+        self.writer.submit(member, partial(_hand_over, member, self.rows.pop(member, [])))
 
     def finish(self, member: Member, status: str) -> None:
         """Hand over all of a member that ends; its loggers are told "success" or "failed"."""
