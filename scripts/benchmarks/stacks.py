@@ -16,7 +16,7 @@ import torch
 from measuring import config_of, seconds_of
 from peers import synchronize
 from sweeps import WORK
-from torch import nn
+from torch import Tensor, nn
 
 from multilayer import MLP
 from multilayer.composing.job_configs import Job
@@ -44,6 +44,15 @@ def make_parts() -> tuple[Any, ...]:
     return MLP(64, 10, d_hidden=[128, 64]), nn.CrossEntropyLoss(), torch.optim.Adam
 
 
+_AT_START: dict[Stack, list[Tensor]] = {}
+"""What each stack's members began with."""
+
+
+def _tensors(stack: Stack) -> list[Tensor]:
+    """All tensors of a stack's members."""
+    return [tensor for slots in stack.slots for tensor in slots.block.tensors()]
+
+
 def make_stack(
     data: Dataset,
     n_members: int,
@@ -59,7 +68,9 @@ def make_stack(
     for k in range(n_members):
         own = config | {"seed": k, "data": config["data"] | {"shuffle_seed": k}}
         members.append(build_member(Job(k, own, folder / str(k), ()), data))
-    return Stack(members, Writer(), compile_mode=compile_mode, threads="auto")
+    stack = Stack(members, Writer(), compile_mode=compile_mode, threads="auto")
+    _AT_START[stack] = [each.clone() for each in _tensors(stack)]
+    return stack
 
 
 def train_epoch(stack: Stack) -> None:
@@ -72,7 +83,13 @@ def train_epoch(stack: Stack) -> None:
 
 
 def rate_of(stack: Stack, seconds: float) -> float:
-    """Member-steps per second of whole epochs of training alone."""
+    """Member-steps per second of whole epochs of training alone, from the first weights on.
+
+    After thousands of epochs on the same rows gradients are so small that processors take several
+    times as long with them; the peers begin anew each time, too.
+    """
+    for tensor, first in zip(_tensors(stack), _AT_START[stack], strict=True):
+        tensor.copy_(first)
     start, n_epochs = perf_counter(), 0
     while perf_counter() - start < seconds:
         train_epoch(stack)
