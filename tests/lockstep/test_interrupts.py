@@ -110,6 +110,28 @@ def test_a_signal_within_a_call_is_honoured_after_it(
     assert ends[1]["test"] == pytest.approx(ends[0]["test"], rel=1e-4)
 
 
+def test_an_epoch_whose_steps_are_taken_is_measured_before_an_interrupt(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on from there begins with the next one."""
+    step, n_taken = StepRunner.one, [0]
+
+    def step_and_signal(runner: StepRunner, *arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        n_taken[0] += 1
+        if n_taken[0] == 7 + 3:  # seven minibatches, in one call: in the second epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(runner, *arguments)
+
+    monkeypatch.setattr(StepRunner, "one", step_and_signal)
+    outcome = multilayer("train", *QUICK, "data.batch_size=16", "seed=0,1")
+    assert outcome.code == 143, outcome.err
+    assert [each["steps"] for each in manifests(tmp_path)] == [14] * 2
+    for path in tmp_path.glob("sweep/*/history.csv"):
+        rows = path.read_text().splitlines()
+        assert len(rows) == 1 + 2
+        assert dict(zip(*(row.split(",") for row in rows[::2]), strict=True))["validation/loss"]
+
+
 def test_a_signal_between_epochs_ends_the_sweep(
     multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -270,7 +270,8 @@ class Stack:
         """Train every member on its own minibatches."""
         for first, end in self.chunks:
             self._train(first, end)
-            raise_interrupts()
+            if end < self.n_batches:  # afterwards the epoch is measured first
+                raise_interrupts()
 
     def _train(self, first: int, end: int) -> None:
         """Train every member on its own minibatches of these numbers."""
