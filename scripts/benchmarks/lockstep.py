@@ -37,7 +37,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from multilayer.lockstep.stack import Stack
 from multilayer.runs.folder import RunFolder
-from multilayer.training.runtime import quiet_lightning, ready_memory
+from multilayer.training.runtime import n_threads_at_most, quiet_lightning, ready_memory
 
 
 @dataclass(frozen=True)
@@ -305,7 +305,8 @@ def main() -> None:
     names = list(PARTS) if "all" in chosen.parts else chosen.parts
     quiet_lightning()
     print(f"{versions('torch', 'pytorch-lightning', 'scikit-learn')}, {JAX}\n")
-    torch.set_num_threads(1)
+    n_threads_at_most("auto")  # stacks use those that torch starts with
+    torch.set_num_threads(1)  # which is faster for the peers' small products
     aims = []
     for name in names:
         if name == "memory" and sys.platform != "linux":
