@@ -45,7 +45,7 @@ def make_parts() -> tuple[Any, ...]:
 
 
 _AT_START: dict[Stack, list[Tensor]] = {}
-"""What each stack's members began with."""
+"""What the members of a stack had when its rate was measured first."""
 
 
 def _tensors(stack: Stack) -> list[Tensor]:
@@ -68,9 +68,7 @@ def make_stack(
     for k in range(n_members):
         own = config | {"seed": k, "data": config["data"] | {"shuffle_seed": k}}
         members.append(build_member(Job(k, own, folder / str(k), ()), data))
-    stack = Stack(members, Writer(), compile_mode=compile_mode, threads="auto")
-    _AT_START[stack] = [each.clone() for each in _tensors(stack)]
-    return stack
+    return Stack(members, Writer(), compile_mode=compile_mode, threads="auto")
 
 
 def train_epoch(stack: Stack) -> None:
@@ -88,6 +86,8 @@ def rate_of(stack: Stack, seconds: float) -> float:
     After thousands of epochs on the same rows gradients are so small that processors take several
     times as long with them; the peers begin anew each time, too.
     """
+    if stack not in _AT_START:
+        _AT_START[stack] = [each.clone() for each in _tensors(stack)]
     for tensor, first in zip(_tensors(stack), _AT_START[stack], strict=True):
         tensor.copy_(first)
     start, n_epochs = perf_counter(), 0

@@ -39,7 +39,7 @@ _CONFIG_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": Tr
 _MEMBERS_WORTH_A_THREAD = 8
 """Members of a block from which it pays to give it a thread."""
 
-_MOST_BYTES_AT_ONCE = 2**23
+_MOST_BYTES_AT_ONCE = 2**22
 """Bytes of a block's weights, up to which several blocks train at once. A step takes five times as
 much memory for each, and products of larger matrices divide well among threads."""
 
