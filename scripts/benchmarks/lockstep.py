@@ -74,7 +74,7 @@ def matrix_rate(n_members: int, n_threads: int, seconds: float = 0.3) -> float:
     """The floor: member-steps per second if a step were its matrix products alone.
 
     The products of a step are counted as if all ran at the rate of the largest one, `(B, 64)` by
-    `(64, 128)`, on as many threads at the same time, each with products of its own: one core is
+    `(64, 128)`, on as many threads at the same time, each with other products: one core is
     faster while the others rest.
     """
     n_weights = 64 * 128 + 128 * 64 + 64 * 10

@@ -175,7 +175,7 @@ def test_each_trains_on_its_own_rows(own: list[str], jobs: MakeJobs) -> None:
     ],
 )
 def test_what_shapes_a_step_is_the_same_in_a_stack(own: list[str], jobs: MakeJobs) -> None:
-    """Each is a stack of its own."""
+    """Each makes another stack."""
     quick = ["data=iris", "trainer.max_epochs=1", "logger=none", "callbacks=none"]
     quick += [] if own[0].startswith("loss=") else ["loss=cross_entropy"]
     made = jobs(quick, [words.split() for words in own])

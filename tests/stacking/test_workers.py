@@ -54,7 +54,7 @@ def test_blocks_side_by_side_are_trained_as_one_after_the_other() -> None:
 
 
 def test_an_error_in_a_block_is_raised_when_all_have_ended() -> None:
-    """Those beside it are then not within a step."""
+    """The others are then not within a step."""
     begun, ended = threading.Event(), []
 
     def call(step: Step, k: int) -> None:

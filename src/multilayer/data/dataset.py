@@ -247,7 +247,7 @@ class Dataset(ABC):
             if n_bytes > _GPU_FRACTION * free_memory(device):
                 return self.features, self.targets
             self.moved = self.features.to(device), self.targets.to(device)
-            self.moved_to = device  # "cuda", say: what is there says "cuda:0"
+            self.moved_to = device  # such as "cuda": what is there says "cuda:0"
         return self.moved
 
     def count_rows(self) -> dict[str, int]:

@@ -17,9 +17,6 @@ from multilayer.training.event_file import EventFile
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
 
-_SECONDS_A_FILE, _SHARE_OF_TIME = 0.0005, 0.02
-"""About what a flush takes for each run, and what flushes may take of the time of a training."""
-
 _Row = tuple[int, float, int, tuple[str, ...], tuple[float, ...]]
 """The step, the time in seconds since 1970, the epoch, the names and the values."""
 
@@ -67,8 +64,7 @@ class ScalarLog:
 
     def flush_now_and_then(self) -> None:
         """Hand over what there is, if it is time again."""
-        pause = len(self.rows) * _SECONDS_A_FILE / _SHARE_OF_TIME
-        if monotonic() - self.flushed >= max(_SECONDS_BETWEEN_FLUSHES, pause):
+        if monotonic() - self.flushed >= _SECONDS_BETWEEN_FLUSHES:
             for member in list(self.rows):
                 self.flush(member)
             self.flushed = monotonic()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from multilayer.lockstep.member import Member
 from multilayer.stacking.block import Block, Layout
+from multilayer.stacking.dropout import draw_keys
 from multilayer.training.predictor import Predictor
 
 
@@ -65,6 +66,19 @@ class BlockSlots:
         self.block.move(source, place, k)
         self.members[k] = member
         self._settle([k])
+
+    def begin_epoch(self, n_rows: int) -> None:
+        """Draw each member's order of the rows, of which it takes the first `n_rows`."""
+        orders = {member: member.order()[:n_rows] for _, member in self.occupied()}
+        rows = [orders[member] for member in self.members_or_filler()]
+        self.order = torch.stack(rows).to(self.block.weights.device)
+        self.losses = []
+
+    def dropout_keys(self, n: int) -> Tensor:
+        """The keys of n steps' masks of dropout, `(n, K, 2)` int32, each member's own."""
+        own = {member: draw_keys(member.dropout_keys, n) for _, member in self.occupied()}
+        keys = [own[member] for member in self.members_or_filler()]
+        return torch.stack(keys, dim=1).to(self.block.weights.device)
 
     def keep_outputs(self, outputs: Tensor, start: int, n_rows: int) -> None:
         """Keep the outputs of some minibatches until the end of the epoch.

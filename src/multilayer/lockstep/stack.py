@@ -22,7 +22,7 @@ from multilayer.lockstep.writer import Writer
 from multilayer.runs.folder import Metrics
 from multilayer.stacking.block import Block, make_block
 from multilayer.stacking.chunks import chunk_rows, epoch_chunks, in_blocks
-from multilayer.stacking.dropout import HashedDropout, draw_keys
+from multilayer.stacking.dropout import HashedDropout
 from multilayer.stacking.layers import LAYER_CONVERSIONS
 from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import stack_optimizer
@@ -261,10 +261,7 @@ class Stack:
         for group in self.groups:
             group.call(self, "on_epoch_start")
         for slots in self.blocks():
-            orders = {member: member.order()[: self.n_rows] for _, member in slots.occupied()}
-            rows = [orders[member] for member in slots.members_or_filler()]
-            slots.order = torch.stack(rows).to(self.device)
-            slots.losses = []
+            slots.begin_epoch(self.n_rows)
 
     def train_epoch(self) -> None:
         """Train every member on its own minibatches."""
@@ -290,7 +287,10 @@ class Stack:
                 nodes = [member.config["trainer"] for member in members]
                 clips = [node["gradient_clip_val"] for node in nodes]
             numbers = step.coefficients(steps, clips, n_done, n)
-            numbers, keys = numbers.to(slots.block.weights), self._keys(slots, n)
+            numbers = numbers.to(slots.block.weights)
+            keys = torch.zeros(n, len(members), 2, dtype=torch.int32, device=self.device)
+            if step.key_names:
+                keys = slots.dropout_keys(n)
             for own_steps, rows in chunk_rows(slots.order, first, end, self.batch_size):
                 inputs = self.features, self.target, rows, numbers[own_steps], keys[own_steps]
                 losses, outputs = self.runner.run(step, slots.block, inputs)
@@ -315,14 +315,6 @@ class Stack:
         n_epochs = max(each.max_epochs - each.epoch for each in self.members())
         size = len(self.slots[0].members)
         return n_an_epoch * (n_epochs * len(self.slots) + self.n_epochs_waiting // size)
-
-    def _keys(self, slots: BlockSlots, n: int) -> Tensor:
-        """Each member's keys for the masks of dropout, `(n, K, 2)` int32; zeros without dropout."""
-        if not self.step.key_names:
-            return torch.zeros(n, len(slots.members), 2, dtype=torch.int32, device=self.device)
-        own = {member: draw_keys(member.dropout_keys, n) for _, member in slots.occupied()}
-        keys = [own[member] for member in slots.members_or_filler()]
-        return torch.stack(keys, dim=1).to(self.device)
 
     def end_epoch(self) -> None:
         """Validate, and call what looks at that."""

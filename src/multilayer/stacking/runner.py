@@ -141,8 +141,9 @@ class StepRunner:
         home, found = block.weights, list[tuple[Tensor, Tensor]]()
         spare = torch.empty_like(home)
         try:
-            is_shared = self.workers.n_at_once > 1  # then the number of threads is set
-            with using_threads(None if is_shared else self.n_threads(block, key)):
+            is_shared = self.workers.n_at_once > 1
+            n_threads = self.workers.n_threads if is_shared else self.n_threads(block, key)
+            with using_threads(n_threads):
                 for each in zip(*inputs[2:], strict=True):
                     found.append(self.one(step, key, block, spare, *inputs[:2], *each))
                     spare = block.take_over(spare)

@@ -137,13 +137,12 @@ def n_threads_at_most(choice: int | str) -> int:
 
 
 @contextmanager
-def using_threads(n_threads: int | None) -> Iterator[None]:
-    """Set the number of torch's threads, unless it is None; afterwards it is what it was."""
+def using_threads(n_threads: int) -> Iterator[None]:
+    """Set the number of torch's threads; afterwards it is what it was."""
     import torch
 
     usual = torch.get_num_threads()
-    if n_threads is not None:
-        torch.set_num_threads(n_threads)
+    torch.set_num_threads(n_threads)
     try:
         yield
     finally:
