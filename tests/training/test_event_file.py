@@ -148,3 +148,15 @@ def test_files_of_one_second_have_names_of_their_own(tmp_path: Path) -> None:
     for file in [EventFile(tmp_path / "tensorboard") for _ in range(3)]:
         file.flush()
     assert len(list(tmp_path.rglob("*tfevents*"))) == 3
+
+
+def test_a_run_that_goes_on_hides_what_came_later(tmp_path: Path) -> None:
+    """In TensorBoard, though its file begins in the same second, once and once more."""
+    for n_before in (None, 3, 1):
+        file = EventFile(tmp_path, n_before)
+        for step in range(n_before or 0, 6):
+            file.add_scalar("loss", step + 10 * (n_before or 0), step)
+        file.flush()
+    curves = read(tmp_path)
+    assert [each.step for each in curves.Scalars("loss")] == [0, 1, 2, 3, 4, 5]
+    assert [each.value for each in curves.Scalars("loss")] == [0, 11, 12, 13, 14, 15]

@@ -363,8 +363,8 @@ def test_averaged_weights_are_not_trained_on_without_their_callback(tmp_path: Pa
             go_on(run, tmp_path / "crafted", "trainer.max_epochs=3")
 
 
-def test_a_run_goes_on_in_a_folder_of_its_own(full_batch: dict[str, Path]) -> None:
-    """The run's own name is refused, with the advice to choose another."""
+def test_a_finished_run_goes_on_in_another_folder(full_batch: dict[str, Path]) -> None:
+    """Its own is refused, with the advice to choose another."""
     run = full_batch["adam"]
     with pytest.raises(UserError, match=r"choose another folder, as hydra.run.dir=FOLDER"):
         go_on(run, run, "trainer.max_epochs=4")

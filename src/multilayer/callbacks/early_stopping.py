@@ -1,5 +1,6 @@
 """A run that diverges, or no longer improves on its best epoch, is stopped."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,12 @@ class EarlyStopping(FollowsMetric):
         self.reasons: list[str | None] = [None] * n_runs
         self.diverged = np.zeros(n_runs, bool)
 
+    def on_fit_start(self, record: Record) -> None:
+        """Stop runs that go on from where they had stopped, for the same reasons."""
+        for k, reason in enumerate(self.reasons):
+            if reason is not None:
+                record.stop(reason, k=k, at_once=bool(self.diverged[k]))
+
     def on_validation_end(self, record: Record) -> None:
         """Look at the metric, and stop the runs that are due."""
         self._stop_diverged(record)
@@ -72,6 +79,19 @@ class EarlyStopping(FollowsMetric):
                     reason = f"diverged: {name} is {values[k]} in epoch {record.epoch[k]}"
                     self.reasons[k] = reason
                     record.stop(reason, k=int(k), at_once=True)
+
+    def state_dict(self, k: int = 0) -> dict[str, Any]:
+        """What run `k` has counted, and why it stopped, if it did."""
+        reason = self.reasons[k]
+        stopped = {} if reason is None else {"reason": reason, "diverged": bool(self.diverged[k])}
+        return super().state_dict(k) | stopped
+
+    def load_state_dict(self, state: Mapping[str, Any], k: int = 0) -> None:
+        """Go on counting; a run that may now go on for longer has not stopped."""
+        super().load_state_dict(state, k)
+        if state.get("diverged") or self.n_without_improvement[k] >= self.patience:
+            self.reasons[k] = state.get("reason")
+            self.diverged[k] = state.get("diverged", False)
 
     def manifest_entries(self, k: int = 0) -> dict[str, Any]:
         """The run's status, where it diverged."""

@@ -18,6 +18,9 @@ _HINTS_IF_FULL = {
 }
 """What to do when a disk accepts no more, by the system's error number."""
 
+PARTIAL = ".partial."
+"""How the names of files begin that are not yet complete."""
+
 _HINTS = _HINTS_IF_FULL | {errno.ENOENT: "; its folder was removed"}
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C if PyYAML was built with it
@@ -50,7 +53,7 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
         FileExistsError: `path` exists, and `replace` is false.
     """
     # Not named after `path`: TensorBoard reads any name with "tfevents" in it, even a partial file.
-    partial = path.with_name(f".partial.{os.getpid()}.{path.suffix[1:]}")
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}.{path.suffix[1:]}")
     try:
         path.parent.mkdir(exist_ok=True)
         partial.unlink(missing_ok=True)  # a link of that name would be written through

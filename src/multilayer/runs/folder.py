@@ -19,16 +19,23 @@ from hashlib import sha256
 from importlib.metadata import version
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from multilayer.core.errors import Terminated, UserError
-from multilayer.core.files import load_yaml, read_small, refusing, whole_file, write_text
+from multilayer.core.files import (
+    PARTIAL,
+    load_yaml,
+    read_small,
+    refusing,
+    whole_file,
+    write_text,
+)
 from multilayer.core.renamed import with_current_names
 from multilayer.core.schema import has_class
 from multilayer.core.text import as_override
-from multilayer.runs.config import mask_config, mask_overrides, mask_value
+from multilayer.runs.config import Config, mask_config, mask_overrides, mask_value
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +45,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Metrics = dict[str, dict[str, float]]
+
+State = Literal["none", "finished", "resumable", "unfinished"]
+"""What a folder holds: no run, one that came to its end, or one that did not (whether or not it
+still trains) with a checkpoint to resume from, or without."""
 
 _PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
@@ -109,6 +120,34 @@ class RunFolder:
             self.writes = False
             raise UserError(str(error)) from error
         self.write_config(config)
+
+    def begin_again(self, manifest: dict[str, Any]) -> None:
+        """Begin another attempt at the run in this folder, whose config stays.
+
+        The manifest gets the start of the first attempt, and the number of this one. What earlier
+        attempts left half written is removed.
+
+        Raises:
+            UserError: The run has come to its end, or the folder cannot be written.
+        """
+        self.check_is_unfinished()
+        before = self.read_manifest()
+        n_before = before.get("attempts", 1)
+        manifest |= {"started": before["started"], "attempts": n_before + 1}
+        if self.writes:
+            for pattern in (f"{PARTIAL}*", f"*/{PARTIAL}*"):
+                for partial in self.path.glob(pattern):
+                    partial.unlink(missing_ok=True)
+            self.write_manifest(manifest)
+
+    def check_is_unfinished(self) -> None:
+        """Raise `UserError` if the folder holds a run that came to its end."""
+        if find_state(self.path) == "finished":
+            self.writes = False  # the files are that run's
+            raise UserError(
+                f"{self.path} holds a run that came to its end: to go on from it, choose another "
+                "folder, as hydra.run.dir=FOLDER"
+            )
 
     def check_is_free(self) -> None:
         """Raise `UserError` if the folder holds a run."""
@@ -182,6 +221,27 @@ class RunFolder:
             UserError: They cannot be read.
         """
         return _read_json(self.metrics_file) if self.metrics_file.exists() else {}
+
+
+def find_state(folder: str | Path) -> State:
+    """What a folder holds, by its manifest and checkpoints.
+
+    Raises:
+        UserError: The manifest is damaged.
+    """
+    run = RunFolder(folder)
+    if not run.manifest_file.exists():
+        return "none"
+    with refusing(run.manifest_file, "is damaged", LookupError, TypeError):
+        if run.read_manifest()["status"] in ("done", "diverged"):
+            return "finished"
+    return "resumable" if run.can_be_resumed() else "unfinished"
+
+
+def goes_on(config: Config, folder: str | Path) -> bool:
+    """Whether a config resumes the run in its own folder, which then goes on there."""
+    resumed = config["resume"]
+    return resumed is not None and Path(resumed).absolute() == Path(folder).absolute()
 
 
 def find_checkpoint(run: str | Path, key: str = "run") -> Path:

@@ -15,12 +15,15 @@ from threading import Lock
 from time import time
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+_PREFIX = "events.out.tfevents."
+"""How names of event files begin; the second follows, and TensorBoard reads them in this order."""
 
 _numbers = count()
 """Tells apart the files of one process that begin in the same second."""
@@ -35,14 +38,23 @@ class EventFile:
 
     Args:
         folder: where the file goes; it is made if it is missing.
+        n_steps_before: the optimizer steps after which the run goes on in its folder; TensorBoard
+            hides what earlier files hold of later ones. None for a run that begins.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, n_steps_before: int | None = None) -> None:
         self.folder = Path(folder)
         self.events = deque([Event(wall_time=time(), file_version="brain.Event:2")])
         self.others: dict[str, Any] = {}  # made by `SummaryWriter.add_scalars`
         self.lock = Lock()
-        name = f"events.out.tfevents.{int(time()):010d}.{socket.gethostname()}"
+        second = int(time())
+        if n_steps_before is not None:
+            second = max(second, _last_second(self.folder) + 1)
+            start = SessionLog(status=SessionLog.START)
+            # TensorBoard takes the first one that it finds in a folder for that of the run.
+            event = Event(wall_time=time(), step=n_steps_before, session_log=start)
+            self.events.extend([event, event])
+        name = f"{_PREFIX}{second:010d}.{socket.gethostname()}"
         self.path = self.folder / f"{name}.{getpid()}.{next(_numbers)}"
         self.exists = self.has_charts = False
 
@@ -132,6 +144,12 @@ class EventFile:
         writer: Any = Writer(str(self.folder))
         writer.file_writer, writer.all_writers = file_writer, self.others
         return writer
+
+
+def _last_second(folder: Path) -> int:
+    """The second in the name of the latest event file in a folder; 0 where there is none."""
+    names = [path.name.removeprefix(_PREFIX) for path in folder.glob(f"{_PREFIX}*")]
+    return max((int(name[:10]) for name in names if name[:10].isdigit()), default=0)
 
 
 def _charts_of(names: Collection[str]) -> dict[str, list[str | list[str]]]:

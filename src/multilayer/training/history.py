@@ -55,10 +55,13 @@ class History(EpochCallback):
         self._written = monotonic()
 
     def on_fit_start(self, record: Record) -> None:
-        """Make the folders."""
+        """Make the folders; tables of runs that go on there end where their checkpoints do."""
         if record.writes_files:
-            for run in self.runs:
+            for run, rows in zip(self.runs, self.rows, strict=True):
                 run.path.mkdir(parents=True, exist_ok=True)
+                if not rows:
+                    run.history_file.unlink(missing_ok=True)
+            self.write(record)
 
     def on_epoch_end(self, record: Record) -> None:
         """Add a row, and write the tables if it is time again."""

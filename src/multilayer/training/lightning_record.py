@@ -197,7 +197,9 @@ class LightningRecord(Record):
     def save_checkpoint(
         self, path: Path, weights: Mapping[str, Tensor] | None = None, k: int = 0
     ) -> None:
-        """Save by the trainer."""
+        """Save by the trainer; a run that goes on from there has all of its curves."""
+        if weights is None and (writer := self.tensorboard()) is not None:
+            writer.flush()
         with _holding(self.module, weights):
             self.trainer.save_checkpoint(path, weights_only=weights is not None)
 

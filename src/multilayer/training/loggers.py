@@ -23,9 +23,13 @@ class TensorBoard(TensorBoardLogger):
 
     Args:
         save_dir: the run folder.
+
+    Attributes:
+        n_steps_before: set for a run that goes on in its folder; see `EventFile`.
     """
 
     _experiment: Any
+    n_steps_before: int | None = None
 
     def __init__(self, save_dir: str) -> None:
         super().__init__(save_dir, name="tensorboard", version="", default_hp_metric=False)
@@ -37,7 +41,7 @@ class TensorBoard(TensorBoardLogger):
         """The event file, which has the methods of torch's `SummaryWriter`."""
         if self._experiment is None:
             Path(self.root_dir).mkdir(parents=True, exist_ok=True)
-            self._experiment = EventFile(self.log_dir)
+            self._experiment = EventFile(self.log_dir, self.n_steps_before)
             self._experiment.flush()  # the file is there from the start
         file: EventFile = self._experiment
         return file

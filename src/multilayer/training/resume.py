@@ -4,11 +4,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from pytorch_lightning.callbacks import Timer
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
@@ -17,7 +15,7 @@ from multilayer.core.text import as_override
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.config import Config, mask_config
-from multilayer.runs.folder import find_last
+from multilayer.runs.folder import find_last, goes_on
 from multilayer.training.instantiate import (
     check_trusted_targets,
     target_nodes,
@@ -44,6 +42,11 @@ _DECIDES_BATCHES = (
 )  # fmt: skip
 """The keys that decide which rows are left of an unfinished epoch, and in which steps."""
 
+_SAME_IN_PLACE = (
+    "optimizer.", "scheduler", "trainer.", "data.batch_size", "data.shuffle_seed",
+)  # fmt: skip
+"""Exceptions from that for a run that goes on in its own folder, whose config.yaml stays."""
+
 _SEARCHES = ("LearningRateSweep", "LearningRateFinder", "BatchSizeFinder")
 """The classes of callbacks that search before a training starts."""
 
@@ -64,6 +67,8 @@ class Resumed:
         n_steps_within: the steps of an unfinished epoch; None if there is none.
         n_without_improvement: the epochs that early stopping has counted.
         seconds: how long it has trained, if there was a time limit.
+        in_place: whether it goes on in its own folder.
+        has_ended: whether nothing is left to train; it was killed before it could say so.
     """
 
     path: Path
@@ -76,6 +81,8 @@ class Resumed:
     n_steps_within: int | None
     n_without_improvement: int
     seconds: float
+    in_place: bool = False
+    has_ended: bool = False
 
     @property
     def n_done(self) -> tuple[int, int]:
@@ -83,8 +90,13 @@ class Resumed:
         return self.n_epochs, self.n_steps - (self.n_steps_within or 0)
 
 
-def open_resumed(config: Config) -> tuple[Resumed, Config]:
+def open_resumed(config: Config, folder: str | Path) -> tuple[Resumed, Config]:
     """Read the checkpoint that a config resumes from.
+
+    Args:
+        config: as it was composed.
+        folder: of the run; where it is that of the checkpoint, the run goes on as if it had never
+            been interrupted, and what it writes names no checkpoint.
 
     Returns:
         The checkpoint, and the config without the callbacks that search before a training: a batch
@@ -95,14 +107,24 @@ def open_resumed(config: Config) -> tuple[Resumed, Config]:
             what cannot change any more, or nothing is left to train.
     """
     resumed = read_resumed(find_last(config["resume"]))
+    if goes_on(config, folder):
+        resumed = replace(resumed, in_place=True)
+        config = _with_found(config, resumed.before) | {"resume": resumed.before["resume"]}
     check_trusted_targets(_instantiated_nodes(resumed.before, config), config["trusted_packages"])
     weights = resumed.checkpoint["state_dict"]
-    if not all(weights[name].isfinite().all() for name in weights if name.startswith("network.")):
+    if not resumed.in_place and not all(
+        weights[name].isfinite().all() for name in weights if name.startswith("network.")
+    ):
         raise UserError(
             f"resume: {resumed.path} has diverged: its weights are not finite; train a new run "
             "with a smaller optimizer.lr"
         )
-    problems = [*_forbidden_changes(resumed, config), *_reached_limits(resumed, config)]
+    limits = [*_reached_limits(resumed, config)]
+    if resumed.in_place:
+        stopping = resumed.checkpoint["callbacks"].get("EarlyStopping", {})
+        has_ended = bool(limits) or stopping.get("reason") is not None
+        resumed, limits = replace(resumed, has_ended=has_ended), []
+    problems = [*_forbidden_changes(resumed, config), *limits]
     if problems:
         raise UserError("\n".join(problems))
     kept = {name: node for name, node in config["callbacks"].items() if not _is_search(node)}
@@ -156,6 +178,15 @@ def _is_search(node: Config | None) -> bool:
     return str((node or {}).get("_target_")).endswith(_SEARCHES)
 
 
+def _with_found(config: Config, before: Config) -> Config:
+    """A config with the learning rate and the batch size that its searches have found."""
+    if any(map(_is_search, config["callbacks"].values())):
+        for group, key in (("optimizer", "lr"), ("data", "batch_size")):
+            if key in before[group]:
+                config = config | {group: config[group] | {key: before[group][key]}}
+    return config
+
+
 def command_to_go_on(folder: Path, config: Config) -> str:
     """The command that resumes an interrupted run."""
     words = ["multilayer train", as_override("resume", os.path.relpath(folder))]
@@ -207,6 +238,8 @@ def _why_forbidden(key: str, before: Any, now: Any, resumed: Resumed, config: Co
         return f"the run was interrupted within epoch {n}, whose other rows follow from it"
     if key.startswith("callbacks."):
         return _why_callback_forbidden(key, resumed, config)
+    if resumed.in_place and key.startswith(_SAME_IN_PLACE):
+        return "the run goes on in its own folder"
     # The weights that balance classes follow from the data, and are compared once it is read.
     is_balanced = key == "loss.class_weights" and before and now == "balanced"
     may = (is_balanced or key.startswith(_MAY_CHANGE)) and key not in _INITIAL_ONLY
@@ -253,7 +286,11 @@ def _reached_limits(resumed: Resumed, config: Config) -> Iterator[str]:
                 f"{key}={n + 1} on"
             )
     limit = trainer["max_time"]
-    if limit and resumed.seconds >= (Timer(limit)._duration or 0.0):
+    if not limit:
+        return
+    from pytorch_lightning.callbacks import Timer  # which a stack, without such a limit, needs not
+
+    if resumed.seconds >= (Timer(limit)._duration or 0.0):
         yield (
             f"trainer.max_time={limit}: {path} has trained for {resumed.seconds:.0f} seconds "
             "already; give more than that"

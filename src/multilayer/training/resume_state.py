@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
+from pytorch_lightning.loops.fit_loop import _FitLoop
 from pytorch_lightning.loops.loop import _Loop
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -21,6 +22,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
 from multilayer.training.components import make_optimizer, make_scheduler
 from multilayer.training.lightning_adapter import CheckpointFiles, unwrapped_callbacks
+from multilayer.training.loggers import TensorBoard
 from multilayer.training.module import MakeScheduler, SupervisedModule
 from multilayer.training.resume import DAMAGE, Resumed, config_changes
 from multilayer.training.steps import planned_steps
@@ -47,6 +49,16 @@ class _CheckedCheckpoint(CheckpointFiles):
     def load_checkpoint(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The checkpoint, whatever the path."""
         return self.checkpoint
+
+
+class _EndedLoop(_FitLoop):
+    """Trains no epoch, but calls the hooks around them, which Lightning's own loop would skip.
+
+    It takes the place of a trainer's loop whose training has ended.
+    """
+
+    skip = False
+    done = True
 
 
 def load_resumed(training: "Training", resumed: Resumed) -> None:
@@ -88,6 +100,14 @@ def load_resumed(training: "Training", resumed: Resumed) -> None:
     del checkpoint["loops"]
     trainer.strategy.checkpoint_io = _CheckedCheckpoint(checkpoint)
     trainer.fit_loop.load_state_dict(resumed.loops)
+    if resumed.in_place:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoard):
+                logger.n_steps_before = resumed.n_steps
+    if resumed.has_ended:
+        trainer.fit_loop.__class__ = _EndedLoop
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        epochs.completed = epochs.processed
     if resumed.n_steps_within is None:
         # Lightning treats every training with `max_steps` as interrupted within an epoch, and would
         # count one more epoch in which nothing is trained.

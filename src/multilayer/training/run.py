@@ -24,6 +24,7 @@ from multilayer.runs.folder import (
     Result,
     RunFolder,
     describe_failure,
+    goes_on,
     start_manifest,
 )
 from multilayer.training.checks import check_training
@@ -151,7 +152,9 @@ def _load_and_build(
     """Read the data of a run and build all that it needs; nothing is written yet. See `train`."""
     resumed = None
     if config["resume"] is not None:
-        resumed, config = open_resumed(config)
+        if goes_on(config, folder):
+            RunFolder(folder).check_is_unfinished()
+        resumed, config = open_resumed(config, folder)
     data = check_components(config)
     data.known_columns = resumed.columns if resumed else None
     data.setup()
@@ -175,7 +178,8 @@ def prepare(
     run = RunFolder(folder)
     trainer = _make_trainer(config, run, quiet=quiet)
     run.writes = trainer.is_global_zero
-    run.check_is_free()
+    if not (resumed and resumed.in_place):
+        run.check_is_free()
     data.rank, data.n_ranks = trainer.global_rank, trainer.world_size
     n_done = resumed.n_done if resumed else (0, 0)
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
@@ -240,7 +244,10 @@ def _recorded(training: Training) -> Iterator[None]:
         UserError: The folder is another run's, or cannot be written.
     """
     run, manifest = training.run, training.manifest
-    run.begin(training.config, manifest)
+    if training.resumed and training.resumed.in_place:
+        run.begin_again(manifest)
+    else:
+        run.begin(training.config, manifest)
     try:
         yield
         run.write_manifest(manifest)
