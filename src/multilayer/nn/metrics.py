@@ -1,7 +1,7 @@
 """The metrics of each task, for one network or for the K members of a stack.
 
 torchmetrics takes about 4 ms for the metrics of one network, a fifth of an epoch of 1,257 rows;
-these take 0.6 ms, and little more for a stack.
+these take 0.6 ms, and 0.16 ms for each network of a stack.
 """
 
 from typing import Any
@@ -26,6 +26,7 @@ N_BINS = 15
 """The number of bins of the calibration error, of equal width from 0 to 1."""
 
 
+@torch.no_grad()
 def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Each metric of a task, as a scalar on the device of the predictions, or `(K,)` of K networks.
 
@@ -80,16 +81,29 @@ def _binary_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 def _multiclass_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Accuracy, AUROC, calibration error and F1, `(K,)` each."""
-    n_classes = probabilities.shape[2]
-    confidence, labels = probabilities.max(dim=2)
+    of_class = probabilities.mT.contiguous()  # (K, N, C) -> (K, C, N): the rows lie side by side
+    positive = torch.zeros_like(of_class, dtype=torch.bool)
+    positive.scatter_(1, target.unsqueeze(1), True)
+    confidence = of_class.amax(dim=1)
+    labels = _first_class_with(confidence, of_class)
     correct = labels == target
-    of_class = target.unsqueeze(1) == torch.arange(n_classes, device=target.device)[:, None]
     return {
         "accuracy": correct.float().mean(dim=1),
-        "auroc": auroc(probabilities.mT, of_class).nanmean(dim=1),  # (K, N, C) -> (K, C, N)
+        "auroc": auroc(of_class, positive).nanmean(dim=1),
         "calibration_error": _calibration_error(confidence, correct.to(confidence.dtype)),
-        "f1": _f1(labels, target, n_classes).nanmean(dim=1),
+        "f1": _f1(labels, target, of_class.shape[1]).nanmean(dim=1),
     }
+
+
+def _first_class_with(confidence: Tensor, of_class: Tensor) -> Tensor:
+    """The first class `(K, N)` whose probability `(K, C, N)` is the largest one of its row.
+
+    torch's `max` takes four times as long for the classes.
+    """
+    last = of_class.shape[1] - 1
+    is_largest = torch.eq(of_class, confidence.unsqueeze(1), out=torch.empty_like(of_class))
+    places = torch.arange(last, -1, -1, device=of_class.device, dtype=of_class.dtype)
+    return last - is_largest.mul_(places[:, None]).amax(dim=1).long()
 
 
 def _regression_metrics(predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -145,8 +159,7 @@ def _f1(labels: Tensor, target: Tensor, n_classes: int) -> Tensor:
 
 def _calibration_error(confidence: Tensor, correct: Tensor) -> Tensor:
     """The expected calibration error `(K,)` (Guo et al. 2017), from `(K, N)` each."""
-    edges = torch.linspace(0, 1, N_BINS + 1, device=confidence.device)
-    bins = torch.bucketize(confidence, edges, right=True).clamp_max(N_BINS + 1) - 1
+    bins = (confidence * N_BINS).long().clamp(0, N_BINS)  # the last one is for 1; NaN goes anywhere
     surplus = (correct - confidence).to(_widest_float(confidence.device))
     gap = _counts(bins, surplus, N_BINS + 1).abs().sum(dim=1)
     return gap.float() / confidence.shape[1]
@@ -162,18 +175,18 @@ def auroc(scores: Tensor, positive: Tensor) -> Tensor:
     # as won. The few rows that have any are sorted once more with the labels reversed: a tie counts
     # as lost. Looking for them would have a GPU wait.
     as_bits = torch.int64 if scores.dtype == torch.float64 else torch.int32
-    keys = (scores.contiguous().view(as_bits) << 1) | positive
+    keys = (scores.contiguous().view(as_bits) << 1).bitwise_or_(positive)
     n_positive = positive.sum(dim=-1)
     in_order = _sort(keys)
+    twice_won = 2 * _pairs_won(in_order & 1, n_positive)
     has_ties: Any = ...
     if keys.device.type == "cpu":
         array = in_order.numpy()  # torch takes four times as long
         has_ties = torch.as_tensor(((array[..., 1:] ^ array[..., :-1]) == 1).any(axis=-1))
-    won = _pairs_won(in_order & 1, n_positive)
-    won_but_ties = won.clone()
-    won_but_ties[has_ties] = _pairs_won(~_sort(keys[has_ties] ^ 1) & 1, n_positive[has_ties])
-    n_pairs = n_positive * (positive.shape[-1] - n_positive)
-    return (won + won_but_ties) / (2 * n_pairs)
+    if has_ties is ... or has_ties.any():
+        lost = _pairs_won(~_sort(keys[has_ties] ^ 1) & 1, n_positive[has_ties])
+        twice_won[has_ties] = twice_won[has_ties] // 2 + lost
+    return twice_won / (2 * n_positive * (positive.shape[-1] - n_positive))
 
 
 def _pairs_won(positive: Tensor, n_positive: Tensor) -> Tensor:
