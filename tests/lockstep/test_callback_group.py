@@ -37,7 +37,7 @@ def all_of(number: int) -> list[EpochCallback]:
 
 def member_with(number: int, callbacks: list[EpochCallback]) -> Any:
     """As far as a group looks at it."""
-    return SimpleNamespace(number=number, callbacks=callbacks, failure=None)
+    return SimpleNamespace(number=number, callbacks=callbacks, failure=None, resumed=None)
 
 
 class Losses(Runs):

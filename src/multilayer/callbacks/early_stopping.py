@@ -89,9 +89,9 @@ class EarlyStopping(FollowsMetric):
     def load_state_dict(self, state: Mapping[str, Any], k: int = 0) -> None:
         """Go on counting; a run that may now go on for longer has not stopped."""
         super().load_state_dict(state, k)
-        if state.get("diverged") or self.n_without_improvement[k] >= self.patience:
-            self.reasons[k] = state.get("reason")
-            self.diverged[k] = state.get("diverged", False)
+        diverged = bool(state.get("diverged"))
+        if "reason" in state and (diverged or self.n_without_improvement[k] >= self.patience):
+            self.reasons[k], self.diverged[k] = str(state["reason"]), diverged
 
     def manifest_entries(self, k: int = 0) -> dict[str, Any]:
         """The run's status, where it diverged."""

@@ -13,6 +13,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.record import StackRecord
+from multilayer.lockstep.restore import restore_callbacks
 from multilayer.training.epoch_callback import Callback, EpochCallback
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class CallbackGroup:
         self.takes_more = all(each.acts_for_all for each in self.callbacks)
         for callback in self.callbacks:
             callback.reset()
+        restore_callbacks(member)
 
     def call(self, stack: "Stack", hook: str) -> None:
         """Call a hook of every callback, unless all members have failed.

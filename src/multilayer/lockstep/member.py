@@ -12,9 +12,10 @@ from multilayer.composing.job_configs import Job
 from multilayer.core.device import choose_device
 from multilayer.data import Dataset, Minibatches
 from multilayer.lockstep.plan import is_shown_for_all
+from multilayer.lockstep.restore import restore
 from multilayer.lockstep.schedule import Schedule
 from multilayer.runs.config import with_absolute_paths
-from multilayer.runs.folder import Metrics, Result, RunFolder, start_manifest
+from multilayer.runs.folder import Metrics, Result, RunFolder, goes_on, start_manifest
 from multilayer.stacking.dropout import key_generator
 from multilayer.training.checks import check_training
 from multilayer.training.components import make_all, make_predictor
@@ -22,6 +23,7 @@ from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.event_file import EventFile
 from multilayer.training.history import History
 from multilayer.training.predictor import Predictor
+from multilayer.training.resume import Resumed, open_resumed
 from multilayer.training.steps import planned_steps
 
 _TENSORBOARD = "multilayer.training.TensorBoard"
@@ -56,6 +58,9 @@ class Member:
         failure: an error of its own, such as one of its callbacks'; it is to leave.
         lr: the learning rate, as the epoch began with it.
         started: when its first epoch began; 0 before.
+        resumed: the checkpoint that it goes on from, until its first epoch begins.
+        n_steps_before: the optimizer steps until then.
+        has_ended: whether nothing is left to train.
         slots, k: the block that it is in, and its place there.
     """
 
@@ -82,6 +87,9 @@ class Member:
     failure: Exception | None = None
     lr: float = nan
     started: float = 0.0
+    resumed: Resumed | None = None
+    n_steps_before: int = 0
+    has_ended: bool = False
     slots: Any = None
     k: int = 0
     minibatches: Minibatches = field(init=False)
@@ -118,7 +126,8 @@ class Member:
 
     def describe_fit(self) -> dict[str, Any]:
         """The manifest's entries about the training so far."""
-        rate = round(self.step / self.seconds, 1) if self.seconds else None
+        n_steps = self.step - self.n_steps_before
+        rate = round(n_steps / self.seconds, 1) if self.seconds else None
         return {
             "best_epoch": None,
             "fit_seconds": round(self.seconds, 3),
@@ -142,24 +151,29 @@ def build_member(job: Job, data: Dataset) -> Member:
     """Build what a job needs, with nothing written; the data is what the members of a stack share.
 
     Raises:
-        UserError: A component refuses its arguments, or the folder holds a run.
+        UserError: A component refuses its arguments, or the folder holds a run that the job does
+            not go on with.
     """
     config = with_absolute_paths(job.config)
+    run, resumed = RunFolder(job.folder), None
+    if goes_on(config, job.folder):
+        run.check_is_unfinished()
+        resumed, config = open_resumed(config, job.folder)
+    else:
+        run.check_is_free()
     own = data.with_shuffle_seed(config["data"].get("shuffle_seed", data.shuffle_seed))
-    run = RunFolder(job.folder)
     values = run.placeholders()
     callbacks = [
         *make_all("callbacks", _acting(config["callbacks"]), values, EpochCallback),
         History(folder=run.path),
     ]
     callbacks.sort(key=lambda each: each.writes_checkpoints)  # as Lightning does
-    loggers = _make_loggers(config["logger"], run)
-    run.check_is_free()
+    loggers = _make_loggers(config["logger"], run, resumed.n_steps if resumed else None)
     device = choose_device(config["trainer"]["accelerator"])
     n_steps = planned_steps(config["trainer"], len(own.train_minibatches()))
     check_training(config, callbacks, own, n_steps)
     predictor = make_predictor(config, own)
-    return Member(
+    member = Member(
         job,
         config,
         run,
@@ -173,6 +187,9 @@ def build_member(job: Job, data: Dataset) -> Member:
         max_epochs=config["trainer"]["max_epochs"],
         min_epochs=config["trainer"]["min_epochs"] or 0,
     )
+    if resumed is not None:
+        restore(member, resumed)
+    return member
 
 
 def _acting(callbacks: dict[str, Any]) -> dict[str, Any]:
@@ -184,13 +201,15 @@ def _acting(callbacks: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _make_loggers(group: dict[str, Any], run: RunFolder) -> list[Any]:
+def _make_loggers(group: dict[str, Any], run: RunFolder, n_steps_before: int | None) -> list[Any]:
     """The loggers of a run: TensorBoard's event file, and any of Lightning's."""
     theirs = {
         name: node for name, node in group.items() if node is not None and not _is_event_file(node)
     }
     n_own = sum(node is not None for node in group.values()) - len(theirs)
-    loggers: list[Any] = [EventFile(run.path / "tensorboard")] * min(n_own, 1)
+    loggers: list[Any] = []
+    if n_own:
+        loggers.append(EventFile(run.path / "tensorboard", n_steps_before))
     if theirs:
         from pytorch_lightning.loggers import Logger
 

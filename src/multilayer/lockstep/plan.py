@@ -11,6 +11,7 @@ from multilayer.core.errors import raise_all
 from multilayer.data import Dataset
 from multilayer.data.dataset import overridden_loader
 from multilayer.runs.config import Config
+from multilayer.runs.folder import as_begun
 from multilayer.stacking.optimizers import STACKED
 from multilayer.training.arguments import argument_problems
 from multilayer.training.components import check_components, count_weights, make_data
@@ -133,11 +134,12 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     groups: dict[str, list[Job]] = {}
     checked: set[str] = set()
     for job in jobs:
+        config = as_begun(job.config, job.folder)
         try:
-            reason = job.alone or why_not_stackable(job.config)
+            reason = job.alone or why_not_stackable(config)
             if not reason:
-                key = _stack_key(job.config)
-                _check(job.config, key, checked)
+                key = _stack_key(config)
+                _check(config, key, checked)
         except Exception as error:  # a module of the user's own may raise anything
             plan.invalid.append((job, error))
             continue

@@ -6,6 +6,7 @@ schedule moves.
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Literal
 
 from torch.optim import Optimizer
@@ -45,6 +46,21 @@ class Schedule:
         self.key = json.dumps([config["optimizer"], node, n_steps])
         self.n_moved = 0
         self.group = group_of(self.optimizer)
+
+    def load_state(self, state: Mapping[str, Any], group: Group, n_steps: int) -> None:
+        """Go on from a checkpoint.
+
+        Args:
+            state: of torch's schedule.
+            group: the optimizer's parameter group.
+            n_steps: the optimizer steps so far.
+        """
+        own = {name: value for name, value in group.items() if name != "params"}
+        self.scheduler.load_state_dict(deepcopy(dict(state)))
+        self.optimizer.param_groups[0].update(own)
+        self.n_moved = n_steps if self.moves == "step" else 0
+        self.group = group_of(self.optimizer)
+        self.key = json.dumps([self.key, own, state], default=str)
 
     def advance(self, n_steps: int) -> list[Group]:
         """The group in each of the next steps, or one for all of them; the schedule moves on."""

@@ -15,6 +15,7 @@ from multilayer.lockstep.callback_group import CallbackGroup, merged
 from multilayer.lockstep.evaluation import evaluate_block, evaluate_members, summarize
 from multilayer.lockstep.interrupts import raise_interrupts
 from multilayer.lockstep.member import Member
+from multilayer.lockstep.restore import restore_slot
 from multilayer.lockstep.scalar_log import ScalarLog
 from multilayer.lockstep.schedule import Schedule
 from multilayer.lockstep.slots import BlockSlots, compact
@@ -122,10 +123,13 @@ class Stack:
     def _make_block(
         self, model: StackedModel, members: Sequence[Member], places: Sequence[int]
     ) -> Block:
-        """A block of members that begin; `places` are theirs in the model."""
+        """A block of members that begin or go on; `places` are theirs in the model."""
         groups = [each.schedule.group for each in members]
         predictors = [each.predictor for each in members]
-        return make_block(model, predictors, places, self.optimizer, groups)
+        block = make_block(model, predictors, places, self.optimizer, groups)
+        for k, member in enumerate(members):
+            restore_slot(member, block, k, self.step.layout)
+        return block
 
     def members(self) -> list[Member]:
         """The members that are training, in the order of their slots."""
@@ -253,8 +257,8 @@ class Stack:
         self.shared_until = perf_counter()
         self.in_epoch, self.ends_epoch = 1, False
         for member in self.members():
-            if member.epoch == 0:
-                member.started = self.shared_until
+            member.started = member.started or self.shared_until
+            member.resumed = None
             member.lr = float(member.schedule.group["lr"])
         for member in self.members():
             member.measured.clear()

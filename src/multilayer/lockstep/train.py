@@ -20,7 +20,7 @@ from multilayer.lockstep.plan import StackPlan, describe_stacks, why_not_stackab
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.writer import Writer
-from multilayer.runs.folder import Metrics, Result, describe_failure
+from multilayer.runs.folder import Metrics, Result, as_begun, describe_failure
 from multilayer.stacking.compat import (
     CannotStackError,
     check_stackable,
@@ -62,10 +62,10 @@ def train_stack_of_one(
     Raises:
         UserError: It cannot be.
     """
-    data = None
-    if config["resume"] is None:
-        data = check_components(config)  # what is wrong is said before what does not stack
-    reason = why_not_stackable(config)
+    data, begun = None, as_begun(config, folder)
+    if begun["resume"] is None:
+        data = check_components(begun)  # what is wrong is said before what does not stack
+    reason = why_not_stackable(begun)
     if reason:
         raise UserError(f"engine=lockstep: {reason}; use engine=lightning")
     assert data is not None, "resume is a reason"
@@ -189,8 +189,11 @@ class _StackTraining:
         self.begun += members
         for member in members:
             self.hooks.begin(member.job)
-            begin = partial(member.run.begin, member.config, member.manifest)
-            writer.submit(member, begin)
+            run, manifest = member.run, member.manifest
+            if member.resumed is None:
+                writer.submit(member, partial(run.begin, member.config, manifest))
+            else:
+                writer.submit(member, partial(run.begin_again, manifest))
         failures = writer.finish()
         self.outcomes |= {member: failures.pop(member) for member in members if member in failures}
         for other, error in failures.items():
@@ -210,7 +213,7 @@ class _StackTraining:
             n_epochs_waiting=sum(job.config["trainer"]["max_epochs"] for job in self.waiting),
             say=self.progress.say,
         )
-        self._end([member for member in stack.members() if member.failure], stack)
+        self._end_before_epoch(stack)
         return stack
 
     def _train(self, stack: Stack) -> None:
@@ -219,7 +222,7 @@ class _StackTraining:
         judged_by = config["monitor"], config["mode"]
         while stack.members():
             stack.begin_epoch()
-            self._end([member for member in stack.members() if member.failure], stack)
+            self._end_before_epoch(stack)
             if not stack.members():
                 break
             stack.train_epoch()
@@ -248,8 +251,13 @@ class _StackTraining:
             self.aside += [member.job for member in built if member not in alike]
             for member in self._start(alike, stack.writer):
                 stack.join(member)
+            self._end_before_epoch(stack)
         if not self.waiting and stack.members():
             stack.compact()
+
+    def _end_before_epoch(self, stack: Stack) -> None:
+        """Have members leave that have failed, or have nothing left to train."""
+        self._end([each for each in stack.members() if each.failure or each.has_ended], stack)
 
     def _end(self, leaving: Sequence[Member], stack: Stack) -> None:
         """Have members leave, and write what their runs leave at their end."""

@@ -244,6 +244,11 @@ def goes_on(config: Config, folder: str | Path) -> bool:
     return resumed is not None and Path(resumed).absolute() == Path(folder).absolute()
 
 
+def as_begun(config: Config, folder: str | Path) -> Config:
+    """The config of a run as it began: where it goes on in its own folder, without `resume`."""
+    return config | {"resume": None} if goes_on(config, folder) else config
+
+
 def find_checkpoint(run: str | Path, key: str = "run") -> Path:
     """The checkpoint file that `run` names: itself, or the best (else the last) of a run folder.
 

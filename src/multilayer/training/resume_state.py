@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.loops.fit_loop import _FitLoop
 from pytorch_lightning.loops.loop import _Loop
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
@@ -25,19 +25,18 @@ from multilayer.training.lightning_adapter import CheckpointFiles, unwrapped_cal
 from multilayer.training.loggers import TensorBoard
 from multilayer.training.module import MakeScheduler, SupervisedModule
 from multilayer.training.resume import DAMAGE, Resumed, config_changes
+from multilayer.training.resume_checks import (
+    check_same_data,
+    misfits,
+    state_misfits,
+    with_floats,
+)
 from multilayer.training.steps import planned_steps
 
 if TYPE_CHECKING:
     from multilayer.training.run import Training
 
 _Groups = list[dict[str, Any]]
-
-_COMPATIBLE_TYPES: dict[type, tuple[type, ...]] = {
-    float: (int, float),
-    list: (list, tuple),
-    tuple: (list, tuple),
-}
-"""The types that can replace a value in a state; for other types, only their own."""
 
 
 class _CheckedCheckpoint(CheckpointFiles):
@@ -75,11 +74,7 @@ def load_resumed(training: "Training", resumed: Resumed) -> None:
     checkpoint = resumed.checkpoint | {
         "callbacks": {key: state for key, state in states.items() if key in known}
     }
-    theirs, ours = resumed.checkpoint["multilayer"], module.metadata
-    if theirs["data_fingerprint"] != ours["data_fingerprint"]:
-        raise UserError(f"resume: {resumed.path} was trained on other data; give it as it was")
-    if theirs["config"]["loss"] != ours["config"]["loss"]:
-        raise UserError(f"loss.class_weights: {resumed.path} has others; leave them as they were")
+    check_same_data(resumed, module.metadata)
     averages = any(isinstance(each, WeightAveraging) for each in callbacks)
     if "current_model_state" in checkpoint and not averages:
         raise UserError(
@@ -219,24 +214,17 @@ def _training_misfits(
     fresh = optimizer.state_dict()
     known = {each.state_key: each.state_dict() for each in trainer.callbacks}  # type: ignore[attr-defined]
     if "Timer" in known:
-        known["Timer"] = {key: _with_floats(value) for key, value in known["Timer"].items()}
+        known["Timer"] = {key: with_floats(value) for key, value in known["Timer"].items()}
     loop = trainer.fit_loop.state_dict()
     loop["state_dict"]["combined_loader"] = [{"n_given": 0, "epoch": 0, "batch_size": 1}]
     parts = {
-        "state_dict": module.state_dict(),
         "loops": {"fit_loop": loop},
-        "callbacks": {key: known[key] for key in known if key in checkpoint["callbacks"]},
         "optimizer_states": [{"state": {}, "param_groups": fresh["param_groups"]}],
-        "lr_schedulers": [schedule.state_dict()],
     }
     if "current_model_state" in checkpoint:
         parts |= {"current_model_state": module.state_dict(), "averaging_state": {}}
-    yield from _misfits("checkpoint", checkpoint, parts)
-    for name in checkpoint["lr_schedulers"][0]:
-        if callable(getattr(schedule, str(name), None)):
-            yield f"lr_schedulers.{name} would take the place of a function"
-    best = checkpoint["callbacks"].get("BestWeights", {}).get("weights")
-    yield from _misfits("BestWeights.weights", best, module.state_dict() if best else None)
+    yield from misfits("checkpoint", checkpoint, parts)
+    yield from state_misfits(checkpoint, module.state_dict(), known, schedule)
     yield from _optimizer_misfits(checkpoint["optimizer_states"][0], fresh)
 
 
@@ -268,11 +256,6 @@ def _try_to_load(checkpoint: dict[str, Any], module: SupervisedModule, trainer: 
         schedule.step()
 
 
-def _with_floats(state: dict[str, Any]) -> dict[str, Any]:
-    """A state in which a whole number may become a fraction, such as seconds or a rate of 0."""
-    return {key: float(value) if type(value) is int else value for key, value in state.items()}
-
-
 def _optimizer_after_step(module: SupervisedModule) -> torch.optim.Optimizer:
     """The module's optimizer, for weights of zeros, after one step."""
     parameters = [nn.Parameter(torch.zeros_like(each)) for each in module.network.parameters()]
@@ -282,7 +265,7 @@ def _optimizer_after_step(module: SupervisedModule) -> torch.optim.Optimizer:
     optimizer = module.make_optimizer(parameters)
     optimizer.step(lambda: 0.0)
     for group in optimizer.param_groups:
-        group.update(_with_floats(group))
+        group.update(with_floats(group))
     return optimizer
 
 
@@ -296,41 +279,4 @@ def _optimizer_misfits(stored: dict[str, Any], fresh: dict[str, Any]) -> Iterato
             yield f"optimizer_states.state.{index} is of no weight"
         # Without momentum, for example, there is no state, and a stored one is not used.
         elif state != {}:
-            yield from _misfits(f"optimizer_states.{index}", state, fresh["state"].get(index))
-
-
-def _misfits(key: str, stored: Any, fresh: Any) -> Iterator[str]:
-    """Where a stored state differs from a fresh one in type or shape; it may hold more.
-
-    A value that is None or an empty list in the fresh one may be anything. The precision of tensors
-    may differ.
-
-    >>> list(_misfits("a", {"n": 3, "w": torch.zeros(2)}, {"n": 0, "w": torch.ones(2)}))
-    []
-    >>> list(_misfits("a", {"n": "x", "m": 1}, {"n": 0, "m": 0}))
-    ['a.n is no int']
-    """
-    if isinstance(fresh, dict) and isinstance(stored, dict):
-        for name, value in fresh.items():
-            if name in stored:
-                yield from _misfits(f"{key}.{name}", stored[name], value)
-            else:
-                yield f"{key}.{name} is missing"
-    elif isinstance(fresh, list | tuple) and isinstance(stored, list | tuple) and fresh:
-        if len(stored) != len(fresh):
-            yield f"{key} has the length {len(stored)}, not {len(fresh)}"
-        for index, pair in enumerate(zip(stored, fresh, strict=False)):
-            yield from _misfits(f"{key}.{index}", *pair)
-    elif fresh is not None and not isinstance(
-        stored, _COMPATIBLE_TYPES.get(type(fresh), type(fresh))
-    ):
-        yield f"{key} is no {type(fresh).__name__}"
-    elif isinstance(fresh, Tensor) and _layout(stored) != _layout(fresh):
-        yield f"{key} has the shape {tuple(stored.shape)}, not {tuple(fresh.shape)}"
-    elif type(fresh) is int and stored < 0 <= fresh:
-        yield f"{key} is below 0"
-
-
-def _layout(tensor: Tensor) -> tuple[Any, ...]:
-    """The properties in which a stored tensor must agree with a fresh one."""
-    return tensor.shape, tensor.layout, tensor.is_floating_point()
+            yield from misfits(f"optimizer_states.{index}", state, fresh["state"].get(index))

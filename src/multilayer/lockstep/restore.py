@@ -1,0 +1,129 @@
+"""Members that go on from checkpoints, whichever engine wrote these."""
+
+from collections.abc import Iterator, Mapping
+from copy import copy, deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from multilayer.core.errors import UserError
+from multilayer.core.files import refusing
+from multilayer.stacking.block import Block, Layout
+from multilayer.stacking.dropout import draw_keys
+from multilayer.stacking.optimizers import stack_optimizer
+from multilayer.training.components import optimizer_class
+from multilayer.training.resume import DAMAGE, Resumed
+from multilayer.training.resume_checks import (
+    check_same_data,
+    misfits,
+    state_misfits,
+    with_floats,
+)
+from multilayer.training.steps import limited_batches
+
+if TYPE_CHECKING:
+    from multilayer.lockstep.member import Member
+
+_NETWORK = "network."
+
+
+def restore(member: "Member", resumed: Resumed) -> None:
+    """Make a member, newly built, that of a checkpoint; nothing is written.
+
+    Its callbacks and its slot take up their parts of the checkpoint later: see
+    `restore_callbacks` and `restore_slot`.
+
+    Raises:
+        UserError: The checkpoint is of other data, or does not fit the member.
+    """
+    path, checkpoint = resumed.path, resumed.checkpoint
+    check_same_data(resumed, member.predictor.metadata)
+    if problem := next(_misfits(member, checkpoint), None):
+        raise UserError(f"resume: {path} holds no training that fits this one: {problem}")
+    with refusing(path, "holds no training that can go on", RuntimeError, *DAMAGE):
+        weights = checkpoint["state_dict"].items()
+        own = {
+            name.removeprefix(_NETWORK): value
+            for name, value in weights
+            if name.startswith(_NETWORK)
+        }
+        member.predictor.network.load_state_dict(own)
+        (schedule,), (optimizer,) = checkpoint["lr_schedulers"], checkpoint["optimizer_states"]
+        member.schedule.load_state(schedule, optimizer["param_groups"][0], resumed.n_steps)
+        for callback in member.callbacks:
+            if state := checkpoint["callbacks"].get(callback.state_key):
+                copy(callback).load_state_dict(deepcopy(state))
+    member.resumed = resumed
+    member.epoch = resumed.n_epochs
+    member.step = member.n_steps_before = resumed.n_steps
+    draw_keys(member.dropout_keys, member.step)  # those of the steps before
+    n_batches = limited_batches(member.config["trainer"], len(member.minibatches))
+    # A stack counts the steps of a member that diverges up to that.
+    member.has_diverged = resumed.n_steps < member.epoch * n_batches
+    member.has_ended = resumed.has_ended or member.has_diverged
+
+
+def restore_callbacks(member: "Member") -> None:
+    """Have the callbacks of a member go on with their states in its checkpoint, if it has one."""
+    if member.resumed is None:
+        return
+    states = member.resumed.checkpoint["callbacks"]
+    for callback in member.callbacks:
+        if state := states.get(callback.state_key):
+            callback.load_state_dict(_on_device(state, member.predictor.device))
+
+
+def restore_slot(member: "Member", block: Block, k: int, layout: Layout) -> None:
+    """Put the optimizer's state in a member's checkpoint, if it has one, into its slot.
+
+    Args:
+        member: whose.
+        block: with the slot.
+        k: its number.
+        layout: of the block's weights.
+    """
+    if member.resumed is None:
+        return
+    block.n_steps[k] = member.step
+    (optimizer,) = member.resumed.checkpoint["optimizer_states"]
+    names = [f"{_NETWORK}{name}" for name, _ in member.predictor.network.named_parameters()]
+    for key, values in block.state.items():
+        for name, mine in layout.split(values[k]).items():
+            own = optimizer["state"].get(names.index(name), {}).get(key)
+            if own is not None:  # torch has no momentum where it is 0
+                mine.copy_(own)
+
+
+def _misfits(member: "Member", checkpoint: dict[str, Any]) -> Iterator[str]:
+    """Each reason why a member cannot go on from a checkpoint."""
+    schedule, predictor = member.schedule, member.predictor
+    group = with_floats(schedule.optimizer.param_groups[0])
+    parameters = dict(predictor.network.named_parameters())
+    group["params"] = [*range(len(parameters))]
+    optimizer = {"state": {}, "param_groups": [group]}
+    yield from misfits("checkpoint", checkpoint, {"optimizer_states": [optimizer]})
+    callbacks = {each.state_key: each.state_dict() for each in member.callbacks}
+    yield from state_misfits(checkpoint, predictor.state_dict(), callbacks, schedule.scheduler)
+    (stored,) = checkpoint["optimizer_states"]
+    if stored["param_groups"][0]["params"] != group["params"]:
+        yield "optimizer_states.param_groups.params: other weights"
+    kind = optimizer_class(schedule.optimizer)
+    names = stack_optimizer(kind, [schedule.group]).state_names
+    fresh = [dict.fromkeys(names, value.detach()) for value in parameters.values()]
+    for index, state in stored["state"].items():
+        if index not in group["params"]:
+            yield f"optimizer_states.state.{index} is of no weight"
+        elif state != {}:
+            yield from misfits(f"optimizer_states.{index}", state, fresh[index])
+    if names and not any(stored["state"].values()):
+        yield f"optimizer_states hold no {names[0]}"
+
+
+def _on_device(value: Any, device: torch.device) -> Any:
+    """Plain data whose tensors are on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _on_device(each, device) for key, each in value.items()}
+    return value
