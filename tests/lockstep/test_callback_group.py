@@ -104,6 +104,8 @@ def test_merged_they_hold_what_each_holds_alone() -> None:
             epochs[i] += 1
         for state, i in zip(states_of(joined), numbers, strict=True):
             (expected,) = states_of(alone[i])
+            reason, other = (each["EarlyStopping"].pop("reason", "") for each in (state, expected))
+            assert reason == other
             torch.testing.assert_close(state, expected, equal_nan=True)
         kept = [k for k, i in enumerate(numbers) if ends[i] > t + 1]
         left = joined.select([k for k in range(len(numbers)) if k not in kept])
