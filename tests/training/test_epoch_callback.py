@@ -209,7 +209,9 @@ def test_k_runs_at_once_are_k_runs_by_themselves() -> None:
         alone = follow(losses[:, [k]])
         for callback in ("best", "stopping"):
             state = getattr(together, callback).state_dict(k)
-            torch.testing.assert_close(state, getattr(alone, callback).state_dict(), equal_nan=True)
+            expected = getattr(alone, callback).state_dict()
+            assert state.pop("reason", None) == expected.pop("reason", None)
+            torch.testing.assert_close(state, expected, equal_nan=True)
         assert alone.best.weights["weight"][0].tolist() == [alone.best.best_epoch[0]] * 3
         assert together.reasons.get(k) == alone.reasons.get(0)
         assert together.stopping.diverged[k] == alone.stopping.diverged[0]
@@ -219,6 +221,16 @@ def test_k_runs_at_once_are_k_runs_by_themselves() -> None:
         other.load_state_dict(together.best.state_dict(k), k)
     assert torch.equal(other.weights["weight"], together.best.weights["weight"])
     assert other.best_value.tolist() == together.best.best_value.tolist()
+    stopped, longer = EarlyStopping(patience=3), EarlyStopping(patience=99)
+    for callback in (stopped, longer):
+        callback.reset(5)
+        for k in range(5):
+            callback.load_state_dict(together.stopping.state_dict(k), k)
+    diverged = together.stopping.diverged
+    is_due = (together.stopping.n_without_improvement >= 3) | diverged
+    for k, reason in enumerate(together.stopping.reasons):
+        assert stopped.reasons[k] == (reason if is_due[k] else None)
+        assert longer.reasons[k] == (reason if diverged[k] else None)
 
 
 def test_a_run_without_a_best_epoch_keeps_its_last_weights() -> None:
