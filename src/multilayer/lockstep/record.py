@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ from multilayer.training.predictor import Predictor
 if TYPE_CHECKING:
     from multilayer.lockstep.callback_group import CallbackGroup
     from multilayer.lockstep.stack import Stack
+
+
+_Index = slice | Tensor
 
 
 class StackRecord(Record):
@@ -55,9 +58,9 @@ class StackRecord(Record):
 
     # What callbacks may change ----------------------------------------------------------------
 
-    @property
+    @cached_property
     def metrics(self) -> dict[str, Values]:  # type: ignore[override]
-        """NaN where a run has none."""
+        """NaN where a run has none; worked out again after something was logged."""
         names = dict.fromkeys(name for each in self.members for name in each.metrics)
         return {
             name: np.array([each.metrics.get(name, np.nan) for each in self.members])
@@ -116,13 +119,13 @@ class StackRecord(Record):
                 if name in kept:
                     kept[name][rows] = new[ks]
 
-    def _slots(self, runs: Values) -> list[tuple[BlockSlots, Tensor, Tensor]]:
+    def _slots(self, runs: Values) -> list[tuple[BlockSlots, _Index, _Index]]:
         """The blocks that some of these members are in, with their rows here and places there."""
         rows: dict[BlockSlots, list[int]] = {}
         for row in np.flatnonzero(runs).tolist():
             rows.setdefault(self.members[row].slots, []).append(row)
         return [
-            (slots, torch.tensor(own), torch.tensor([self.members[row].k for row in own]))
+            (slots, _index(own), _index([self.members[row].k for row in own]))
             for slots, own in rows.items()
         ]
 
@@ -169,6 +172,7 @@ class StackRecord(Record):
 
     def log_scalars(self, values: Mapping[str, Any], step: Values | None = None) -> None:
         """Log in every logger, and for whoever monitors."""
+        vars(self).pop("metrics", None)
         arrays = {name: _as_array(value, self.n_runs) for name, value in values.items()}
         self.stack.log_scalars(self.members, arrays, self.step - 1 if step is None else step)
 
@@ -216,6 +220,12 @@ class StackRecord(Record):
             content = weights_checkpoint(self.stack, member, own)
         n_bytes = member.predictor.dtype.itemsize * member.n_weights * (1 if weights else 4)
         self.stack.writer.submit(member, partial(write_checkpoint, content, path), n_bytes)
+
+
+def _index(numbers: list[int]) -> _Index:
+    """Numbers that index a tensor: as a slice, which copies once, where they follow each other."""
+    first, end = numbers[0], numbers[-1] + 1
+    return slice(first, end) if numbers == [*range(first, end)] else torch.tensor(numbers)
 
 
 def _as_array(value: Any, n_runs: int) -> Values:
