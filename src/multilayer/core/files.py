@@ -66,7 +66,7 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     except OSError as error:
         if not replace and isinstance(error, FileExistsError) and path.exists():
             raise
-        raise _write_error(error, path) from error
+        raise write_error(error, path) from error
     finally:
         with suppress(OSError):  # its folder may be gone
             partial.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _write_error(error: OSError, path: Path) -> UserError:
+def write_error(error: OSError, path: Path) -> UserError:
     """One line with the file, what the system says, and what to do about it."""
     reason = error.strerror or str(error)
     return UserError(f"{path}: cannot be written: {reason}{_HINTS.get(error.errno or 0, '')}")
@@ -120,7 +120,7 @@ def explain_write_error(error: Exception, folder: Path) -> Exception:
     path = Path(os.fsdecode(name))  # TensorBoard's names are bytes
     is_removed = error.errno == errno.ENOENT and path.is_relative_to(folder)
     is_explained = is_removed or error.errno in _HINTS_IF_FULL or not folder.is_dir()
-    return _write_error(error, path) if is_explained else error
+    return write_error(error, path) if is_explained else error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,138 @@
+"""What a job of a sweep is known by: the values that decide what it gives."""
+
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from multilayer.runs.config import Plain, mask_config, with_absolute_paths
+
+Values: TypeAlias = dict[str, Any]
+"""The values of a config that matter, by dotted key."""
+
+_IGNORED = frozenset(
+    {
+        # How a run is computed: the results are the same, to rounding. A sweep that was begun on
+        # one machine is finished on another, stacked or not.
+        "compile",
+        "engine",
+        "num_threads",
+        "trainer.accelerator",
+        # What is said and written on the way.
+        "logger",
+        "trainer.default_root_dir",
+        "trainer.enable_checkpointing",
+        "trainer.enable_model_summary",
+        "trainer.enable_progress_bar",
+        "trainer.log_every_n_steps",
+        "trainer.logger",
+        "trainer.profiler",
+        # How the sweep is run, and what its configs may load.
+        "hydra",
+        "sweep",
+        "trusted_packages",
+    }
+)
+"""Keys, with all below them, that do not change what a run gives."""
+
+_IGNORED_CALLBACKS = (
+    ".Checkpoint",
+    ".LearningRate",
+    ".ModelSummary",
+    ".NetworkSummary",
+    ".RichModelSummary",
+    ".RichProgressBar",
+    ".TQDMProgressBar",
+    ".TrainingProgress",
+)
+"""How the classes of callbacks end that only print, log or save."""
+
+_TYPED = frozenset(
+    f"trainer.{name}"
+    for name in (
+        "limit_predict_batches",
+        "limit_test_batches",
+        "limit_train_batches",
+        "limit_val_batches",
+        "overfit_batches",
+        "val_check_interval",
+    )
+)
+"""Keys by which Lightning takes 1 for one minibatch, and 1.0 for all of them."""
+
+_N_DIGITS = 32
+"""Hexadecimal digits of an identity: 128 bits."""
+
+
+def identity(config: Plain) -> str:
+    """A hash of the values of a run's config that decide what it gives.
+
+    Two configs have the same identity if they differ only in the order of their keys, in how a
+    number is written (1 or 1.0), in secrets, or in what has no part in the result: how and where
+    it is computed, loggers, what is printed, how often it is saved. The same Python value has the
+    same identity in any version of Python. The data's files are taken by their absolute paths.
+
+    Args:
+        config: as `multilayer.runs.config.to_plain` gives it.
+
+    Examples:
+        >>> identity({"seed": 1, "compile": True}) == identity({"compile": False, "seed": 1.0})
+        True
+    """
+    return identity_of(values_that_matter(config))
+
+
+def identity_of(values: Values) -> str:
+    """The identity of a config whose `values_that_matter` are known."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return sha256(text.encode()).hexdigest()[:_N_DIGITS]
+
+
+def values_that_matter(config: Plain) -> Values:
+    """The values by dotted key that decide what a run gives, each in one spelling, no secrets."""
+    if "data" in config:
+        config = with_absolute_paths(config)
+    if config.get("resume") is not None:
+        config = config | {"resume": str(Path(config["resume"]).absolute())}
+    if config.get("callbacks"):
+        config = config | {"callbacks": _callbacks_that_matter(config["callbacks"])}
+    kept = {key: value for key, value in config.items() if key not in _IGNORED}
+    return dict(_leaves(mask_config(kept), ""))
+
+
+def _callbacks_that_matter(nodes: Plain) -> Plain:
+    """The callbacks without those that only print, log or save, or are switched off."""
+    return {
+        name: node
+        for name, node in nodes.items()
+        if node is not None and not str(node.get("_target_")).endswith(_IGNORED_CALLBACKS)
+    }
+
+
+def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """The values below a node that matter, with their dotted keys."""
+    if key in _IGNORED:
+        return
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            part = str(name).replace(".", "\\.")
+            yield from _leaves(value, f"{key}.{part}" if key else part)
+    elif node != {} or key != "callbacks":
+        yield key, _typed(node) if key in _TYPED else _canonical(node)
+
+
+def _canonical(value: Any) -> Any:
+    """A value in the one spelling that it has in an identity."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, list | tuple):
+        return [_canonical(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): _canonical(each) for key, each in value.items()}
+    return value if value is None or isinstance(value, bool | int) else str(value)
+
+
+def _typed(value: Any) -> Any:
+    """A number that is another one as an integer than as a float."""
+    return f"{value!r}" if isinstance(value, float) else value

@@ -1,0 +1,192 @@
+"""A worker: claims jobs of a sweep, shows that it lives, and records how they ended."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from math import isfinite
+from threading import Event, Lock, Thread
+from time import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from multilayer.core.errors import UserError
+from multilayer.sweeps.job import Outcome, WorkerInfo
+from multilayer.sweeps.journal import VERSION, append, encode, publish
+from multilayer.sweeps.process import describe_this_process, new_name
+
+if TYPE_CHECKING:
+    from multilayer.sweeps.ledger import Ledger
+
+
+class Worker:
+    """A worker of a sweep, which has a file of its own in the ledger; a context manager.
+
+    The file is begun by what is first written to it. From then on a thread touches it every few
+    seconds, until the worker is closed: jobs that have not ended then are interrupted.
+
+    Args:
+        ledger: The sweep's.
+        beat_seconds: How often the file is touched.
+
+    Attributes:
+        info: What others see of it.
+        held: The jobs that it has claimed and that have not ended, with the number of the attempt.
+    """
+
+    def __init__(self, ledger: Ledger, *, beat_seconds: float) -> None:
+        self.ledger = ledger
+        self.beat_seconds = beat_seconds
+        process = describe_this_process()
+        self.info = WorkerInfo(new_name(), process["host"], process["pid"])
+        self.held: dict[int, int] = {}
+        self._head = {"ledger": VERSION, **process, "at": round(time(), 3)}
+        self._path = ledger.worker_file(self.info.name)
+        self._is_begun = False
+        self._lock = Lock()
+        self._end = Event()
+        self._thread = Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close; an error of the ledger does not hide the one that ended the block."""
+        with suppress(*[UserError] if error else []):
+            self.close()
+
+    def claim(self, numbers: Iterable[int]) -> list[int]:
+        """Claim jobs that are to train together, in the order of their numbers.
+
+        It ends at the first job that another worker has or has done. Of several workers that claim
+        the same jobs at once, one gets them all. No other gets a job of this one before it ends, or
+        this worker dies.
+
+        Args:
+            numbers: Of jobs that were open when the ledger was last read.
+
+        Returns:
+            Those that the worker got.
+
+        Raises:
+            UserError: The ledger cannot be written.
+        """
+        self._begin()
+        got: dict[int, int] = {}
+        for number in sorted(numbers):
+            attempt = self.ledger.claim(number, self.info)
+            if attempt is None:
+                break
+            got[number] = attempt
+        if got:
+            self.held |= got
+            self._append([{"claimed": [*map(list, got.items())], "at": _now()}])
+        return list(got)
+
+    def finish(self, outcomes: Mapping[int, Outcome]) -> list[int]:
+        """Record how jobs ended.
+
+        Args:
+            outcomes: By the numbers of jobs that it holds.
+
+        Returns:
+            Those that were recorded. Others were taken over, since this worker had not shown for
+            long that it lives, and belong to another worker now.
+
+        Raises:
+            UserError: The ledger cannot be written.
+        """
+        attempts = {number: self.held[number] for number in outcomes}
+        lost = set(self.lost(attempts))
+        kept = [number for number in outcomes if number not in lost]
+        if kept:
+            lines = [_ended(number, attempts[number], outcomes[number]) for number in kept]
+            self._append(lines, durable=True)
+        for number, attempt in attempts.items():
+            del self.held[number]
+            if number not in lost:
+                self.ledger.note_end(number, attempt, outcomes[number], self.info, time())
+        return kept
+
+    def lost(self, attempts: Mapping[int, int] | None = None) -> list[int]:
+        """Jobs that it holds and that another worker has taken over; they are not to be gone on."""
+        held = (self.held if attempts is None else attempts).items()
+        return [number for number, attempt in held if self.ledger.is_claimed(number, attempt + 1)]
+
+    def reopen(self, numbers: Iterable[int]) -> None:
+        """Let jobs that have ended be done again: by any worker, once.
+
+        Raises:
+            UserError: The ledger cannot be written.
+        """
+        attempts = [[number, self.ledger.jobs[number].attempts.count] for number in numbers]
+        if attempts:
+            self._begin()
+            self._append([{"reopened": attempts, "at": _now()}], durable=True)
+            for number, attempt in attempts:
+                self.ledger.note_reopened(number, attempt)
+
+    def close(self) -> None:
+        """Say that it ends; jobs that it still holds are interrupted."""
+        self._end.set()
+        if self._is_begun:
+            self._is_begun = False
+            self._thread.join()
+            self._append([{"closed": True, "at": _now()}])
+            self.info.is_alive = False
+
+    def _begin(self) -> None:
+        """Begin the file and the thread, once."""
+        with self._lock:
+            if not self._is_begun:
+                self.ledger.note_worker(self.info)
+                publish(self._path, encode([self._head]))
+                self._thread.start()
+                self._is_begun = True
+
+    def _append(self, lines: Iterable[Mapping[str, Any]], *, durable: bool = False) -> None:
+        """Append lines to its file."""
+        with self._lock:
+            append(self._path, lines, durable=durable)
+
+    def _beat(self) -> None:
+        """Touch the file until the end; by the clock of its file system, which all hosts share."""
+        while not self._end.wait(self.beat_seconds):
+            with suppress(OSError):  # what goes on is shown by the next one
+                os.utime(self._path)
+
+
+def _now() -> float:
+    """The time by this machine's clock: for people, and compared with nothing."""
+    return round(time(), 3)
+
+
+def _ended(number: int, attempt: int, outcome: Outcome) -> dict[str, Any]:
+    """The line for a job that ended; JSON has no NaN and no infinity."""
+    value = outcome.value
+    is_written = value is None or isfinite(value)
+    return {
+        "ended": [number, attempt],
+        "state": outcome.state,
+        "value": value if is_written else str(value),
+        "seconds": outcome.seconds and round(outcome.seconds, 3),
+        "error": outcome.error.partition("\n")[0],
+        "at": _now(),
+    }
+
+
+def read_outcome(line: Mapping[str, Any]) -> Outcome:
+    """How a job ended, from its line; raises what a wrong line does."""
+    value, seconds = line["value"], line["seconds"]
+    return Outcome(
+        line["state"],
+        None if value is None else float(value),
+        None if seconds is None else float(seconds),
+        str(line["error"]),
+    )
