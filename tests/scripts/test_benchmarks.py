@@ -2,6 +2,7 @@
 
 import doctest
 import runpy
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 
 
-NAMES = ["gpu", "gpu_stacks", "lockstep", "lr_sweep", "report", "tables", "train"]
+NAMES = ["gpu", "gpu_stacks", "ledger", "lockstep", "lr_sweep", "report", "tables", "train"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,3 +67,12 @@ def test_the_benchmark_on_a_gpu_says_that_there_is_none(
         runpy.run_path(str(BENCHMARKS / "gpu_stacks.py"), run_name="__main__")
     assert end.value.code == 2
     assert "--device cpu" in capsys.readouterr().out
+
+
+def test_the_benchmark_of_the_ledger_has_each_job_claimed_once(tmp_path: Path) -> None:
+    """By workers of two processes."""
+    command = [sys.executable, str(BENCHMARKS / "ledger.py"), "--small", "--folder", str(tmp_path)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    assert "8 workers, 16 jobs a claim: " in found.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from multilayer.runs.config import Plain, mask_config, with_absolute_paths
+from multilayer.runs.config import Plain, mask_value, with_absolute_paths
 
 Values: TypeAlias = dict[str, Any]
 """The values of a config that matter, by dotted key."""
@@ -98,7 +98,7 @@ def values_that_matter(config: Plain) -> Values:
     if config.get("callbacks"):
         config = config | {"callbacks": _callbacks_that_matter(config["callbacks"])}
     kept = {key: value for key, value in config.items() if key not in _IGNORED}
-    return dict(_leaves(mask_config(kept), ""))
+    return dict(_leaves(kept, ""))
 
 
 def _callbacks_that_matter(nodes: Plain) -> Plain:
@@ -119,18 +119,19 @@ def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
             part = str(name).replace(".", "\\.")
             yield from _leaves(value, f"{key}.{part}" if key else part)
     elif node != {} or key != "callbacks":
-        yield key, _typed(node) if key in _TYPED else _canonical(node)
+        yield key, _typed(node) if key in _TYPED else _canonical(node, key)
 
 
-def _canonical(value: Any) -> Any:
-    """A value in the one spelling that it has in an identity."""
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else value
+def _canonical(value: Any, key: str) -> Any:
+    """A value at a dotted key in the one spelling that it has in an identity, without secrets."""
     if isinstance(value, list | tuple):
-        return [_canonical(each) for each in value]
+        return [_canonical(each, key) for each in value]
     if isinstance(value, dict):
-        return {str(key): _canonical(each) for key, each in value.items()}
-    return value if value is None or isinstance(value, bool | int) else str(value)
+        return {str(name): _canonical(each, f"{key}.{name}") for name, each in value.items()}
+    masked = mask_value(key, value)
+    if isinstance(masked, float):
+        return int(masked) if masked.is_integer() else masked
+    return masked if masked is None or isinstance(masked, bool | int) else str(masked)
 
 
 def _typed(value: Any) -> Any:

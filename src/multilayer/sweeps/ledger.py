@@ -256,9 +256,9 @@ class Ledger:
             is then known of the job.
         """
         job = self.jobs[number]
-        if not job.is_open:
+        attempt = job.attempts.count + 1  # before it is looked whether the job is open: a thread
+        if not job.is_open:  # may claim it in between
             return None
-        attempt = job.attempts.count + 1
         if self._claims.take(number, attempt, worker.name):
             self._attempt(number, attempt, worker).claimed_at = time()
             return attempt
