@@ -98,6 +98,22 @@ def test_a_job_is_read_back_as_it_was_registered(tmp_path: Path) -> None:
     )
 
 
+def test_a_preview_gives_the_numbers_and_writes_nothing(tmp_path: Path) -> None:
+    """And refuses what registering would."""
+    ledger = Ledger(tmp_path / "s")
+    assert ledger.preview(new_jobs(0, 1)) == [0, 1]
+    assert not (tmp_path / "s").exists()
+    ledger.register(new_jobs(0, 1), command={"monitor": "validation/loss"})
+    files = sorted(tmp_path.rglob("*"))
+    assert ledger.preview(new_jobs(2, 0, 3)) == [2, 0, 3]
+    with pytest.raises(UserError, match="width=1: the jobs of this sweep have width=none"):
+        ledger.preview(new_jobs(0, 1, width=1))
+    assert sorted(tmp_path.rglob("*")) == files
+    assert Ledger(tmp_path / "s").register(new_jobs(3, 2)) == [2, 3]
+    ledger.refresh()
+    assert ledger.commands == [{"monitor": "validation/loss"}, {}]
+
+
 @pytest.mark.parametrize("subdir", ["../1", "/tmp/1", "a/../../b", ""])
 def test_no_job_has_a_folder_outside_the_sweeps(tmp_path: Path, subdir: str) -> None:
     """Whoever reads a ledger writes there."""

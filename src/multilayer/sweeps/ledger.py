@@ -10,19 +10,20 @@ the one process whose it is. Neither needs a lock, which shared folders of clust
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from sys import intern
 from threading import RLock
 from time import time
+from typing import Any
 
 from multilayer.core.errors import UserError, raise_all
 from multilayer.core.files import refusing
 from multilayer.runs.config import Plain, mask_overrides
 from multilayer.sweeps.claims import Claims
 from multilayer.sweeps.compatibility import BatchValues, conflicts
-from multilayer.sweeps.identity import identity_of, values_that_matter
+from multilayer.sweeps.identity import Values, identity_of, values_that_matter
 from multilayer.sweeps.job import ENDINGS, Attempt, Attempts, Job, Outcome, WorkerInfo
 from multilayer.sweeps.journal import (
     VERSION,
@@ -58,6 +59,20 @@ class NewJob:
     overrides: Sequence[str]
 
 
+@dataclass(frozen=True)
+class _Described:
+    """What the ledger needs to know of the jobs of a command."""
+
+    values: list[Values]
+    identities: list[str]
+
+    @classmethod
+    def of(cls, jobs: Sequence[NewJob]) -> "_Described":
+        """It, for some jobs."""
+        values = [values_that_matter(job.config) for job in jobs]
+        return cls(values, [identity_of(each) for each in values])
+
+
 class Ledger:
     """The ledger of a sweep, as it was when it was last read: see `refresh`.
 
@@ -69,12 +84,14 @@ class Ledger:
 
     Attributes:
         jobs: By their numbers.
+        commands: What was noted with jobs that were registered together, in their order.
     """
 
     def __init__(self, sweep: str | Path, *, dead_after: float = DEAD_AFTER) -> None:
         self.sweep = Path(sweep)
         self.folder = self.sweep / "ledger"
         self.jobs: dict[int, Job] = {}
+        self.commands: list[Line] = []
         self._claims = Claims(self.folder / "claims")
         self._attempts: defaultdict[int, Attempts] = defaultdict(Attempts)
         self._numbers: defaultdict[str, list[int]] = defaultdict(list)
@@ -88,11 +105,20 @@ class Ledger:
 
     # Registering ----------------------------------------------------------------------------------
 
+    def preview(self, jobs: Sequence[NewJob], *, same_sweep: bool = False) -> list[int]:
+        """The numbers that `register` would give, while nothing is written.
+
+        Raises:
+            UserError: They are another sweep's jobs; or the ledger cannot be read.
+        """
+        return self._number(_Described.of(jobs), same_sweep)[0]
+
     def register(
         self,
         jobs: Sequence[NewJob],
         subdir_of: Callable[[int, int], str] = lambda _, number: str(number),
         *,
+        command: Mapping[str, Any] | None = None,
         same_sweep: bool = False,
     ) -> list[int]:
         """The numbers of jobs; those that the sweep does not have are added to it, all or none.
@@ -104,6 +130,8 @@ class Ledger:
             jobs: All jobs of a command.
             subdir_of: The run folder, relative to the sweep's, of a job with an index in `jobs` and
                 a number.
+            command: What else is to be known of the jobs that are new, as plain data; see
+                `commands`.
             same_sweep: Whether the jobs are known to be of this sweep: further ones of a search.
 
         Returns:
@@ -113,33 +141,31 @@ class Ledger:
             UserError: They are another sweep's jobs, and nothing was written; or the ledger cannot
                 be read or written.
         """
-        values = [values_that_matter(job.config) for job in jobs]
-        identities = [identity_of(each) for each in values]
+        described = _Described.of(jobs)
         while True:
-            self.refresh()
-            numbers, new = self._number(identities)
+            numbers, new = self._number(described, same_sweep)
             if not new:
                 return numbers
-            if not same_sweep:
-                raise_all(conflicts(self._read_values(), BatchValues.of(values)))
             lines = [
                 {
-                    "identity": identities[i],
+                    "identity": described.identities[i],
                     "overrides": mask_overrides(jobs[i].overrides),
                     "subdir": _checked_subdir(subdir_of(i, numbers[i])),
                 }
                 for i in new
             ]
-            if self._add_batch(lines, BatchValues.of([values[i] for i in new])):
+            values = BatchValues.of([described.values[i] for i in new])
+            if self._add_batch(lines, values, command or {}):
                 self.refresh()
                 return numbers
 
-    def _number(self, identities: Sequence[str]) -> tuple[list[int], list[int]]:
-        """The number of each job, and the indices of those that are new."""
+    def _number(self, jobs: "_Described", same_sweep: bool) -> tuple[list[int], list[int]]:
+        """The number of each job as of now, and the indices of those that are new."""
+        self.refresh()
         seen: Counter[str] = Counter()
         numbers: list[int] = []
         new: list[int] = []
-        for index, identity in enumerate(identities):
+        for index, identity in enumerate(jobs.identities):
             known = self._numbers.get(identity, [])
             if seen[identity] < len(known):
                 numbers.append(known[seen[identity]])
@@ -147,9 +173,13 @@ class Ledger:
                 numbers.append(len(self.jobs) + len(new))
                 new.append(index)
             seen[identity] += 1
+        if new and not same_sweep:
+            raise_all(conflicts(self._read_values(), BatchValues.of(jobs.values)))
         return numbers, new
 
-    def _add_batch(self, lines: Sequence[Line], values: BatchValues) -> bool:
+    def _add_batch(
+        self, lines: Sequence[Line], values: BatchValues, command: Mapping[str, Any]
+    ) -> bool:
         """Add jobs after those that are known; false if another process has added some by now."""
         for name in ("jobs", "workers", "claims"):
             with writing(self.folder / name):
@@ -158,6 +188,7 @@ class Ledger:
             "ledger": VERSION,
             "first": len(self.jobs),
             "count": len(lines),
+            "command": command,
             "shared": values.shared,
         }
         own = [line | {"own": each} for line, each in zip(lines, values.own, strict=True)]
@@ -209,6 +240,7 @@ class Ledger:
                 raise damaged(path, number - first + 2, "is damaged: not a job") from error
             self.jobs[number] = job
         self._batches.append(path)
+        self.commands.append(lines[0]["command"])
 
     def _apply(self, worker: WorkerInfo, line: Line) -> None:
         """Take in what a worker has written; the order of the workers' files does not matter."""
@@ -294,8 +326,9 @@ def _read_batch(path: Path) -> list[Line]:
         raise damaged(path, 1, "is damaged: it is empty")
     check_version(path, lines[0])
     try:
-        count, first, shared = (lines[0][key] for key in ("count", "first", "shared"))
-        if type(first) is not int or not isinstance(shared, dict):
+        count, first = (lines[0][key] for key in ("count", "first"))
+        parts = [lines[0][key] for key in ("command", "shared")]
+        if type(first) is not int or not all(isinstance(part, dict) for part in parts):
             raise TypeError("of another type")
     except (LookupError, TypeError) as error:
         raise damaged(path, 1, "is damaged: not the head of a list of jobs") from error
