@@ -2,8 +2,8 @@
 
 python scripts/benchmarks/ledger.py [--jobs 100000] [--workers 1000] [--processes 4] [--folder DIR]
 
-Workers take turns in a few processes, and do nothing but claim jobs until none is left, each from a
-place of its own on, and then record one after the other that they ended. So they meet at the ledger
+Workers take turns in a few processes, and do nothing but claim jobs at random places until none is
+left, and then record one after the other that they ended. So they meet at the ledger
 as no training would have them meet. Single jobs are claimed, and then those of another sweep
 in stacks of 16. A claim is lost if another worker was quicker; after 64 that are lost in a row, a
 worker reads what the others have added. Results are forced to the disk. Give a folder of the file
@@ -36,7 +36,7 @@ class SimulatedWorker:
 
     Args:
         ledger: Of its process, whose workers share what they read.
-        seed: Decides where it begins to look for jobs.
+        places: Where jobs of the process's workers may begin; whoever has its turn takes one.
 
     Attributes:
         worker: What it is to the ledger.
@@ -46,30 +46,31 @@ class SimulatedWorker:
         n_reads: How often it read the ledger.
     """
 
-    def __init__(self, ledger: Ledger, seed: int) -> None:
+    def __init__(self, ledger: Ledger, places: deque[int]) -> None:
         self.worker: Worker = ledger.worker()
         self.got: list[list[int]] = []
         self.n_claims = self.n_lost = self.n_reads = 0
         self._ledger = ledger
-        self._seed = seed
+        self._places = places
 
     def claim_all(self, width: int) -> Iterator[None]:
         """Claim jobs, `width` in a turn, until none is open."""
-        numbers = range(0, len(self._ledger.jobs), width)
-        start = random.Random(self._seed).randrange(len(numbers))  # noqa: S311 - no secret
-        in_a_row = 0
-        for first in [*numbers[start:], *numbers[:start]]:
-            if not self._ledger.jobs[first].is_open:  # a worker of this process has it
+        jobs, in_a_row = self._ledger.jobs, 0
+        while self._places:
+            first = self._places.popleft()
+            if not jobs[first].is_open:
                 continue
-            got = self.worker.claim(range(first, min(first + width, len(self._ledger.jobs))))
+            got = self.worker.claim(range(first, min(first + width, len(jobs))))
             self.n_claims += 1
-            self.n_lost += not got
-            in_a_row = 0 if got else in_a_row + 1
             if got:
                 self.got.append(got)
-            elif in_a_row % LOST_IN_A_ROW == 0:
-                self._ledger.refresh()
-                self.n_reads += 1
+                in_a_row = 0
+            else:
+                self.n_lost += 1
+                in_a_row += 1
+                if in_a_row % LOST_IN_A_ROW == 0:
+                    self._ledger.refresh()
+                    self.n_reads += 1
             yield
 
     def finish_all(self) -> Iterator[None]:
@@ -92,7 +93,10 @@ def work(folder: Path, width: int, seeds: range, results: list, barrier: Barrier
     """One process: adds the times of its phases and its counts to the results."""
     ledger = Ledger(folder)
     ledger.refresh()
-    workers = [SimulatedWorker(ledger, seed) for seed in seeds]
+    places = list(range(0, len(ledger.jobs), width))
+    random.Random(seeds[0]).shuffle(places)  # noqa: S311 - no secret
+    shared = deque(places)
+    workers = [SimulatedWorker(ledger, shared) for _ in seeds]
     times = []
     for phase in (partial(SimulatedWorker.claim_all, width=width), SimulatedWorker.finish_all):
         barrier.wait()

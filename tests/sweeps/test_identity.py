@@ -64,6 +64,7 @@ def test_configs_have_the_same_identity_if_and_only_if_they_mean_the_same(a: Any
         ["engine=lockstep"],
         ["compile=false", "num_threads=2", "trainer=cpu"],
         ["logger=none"],
+        ["optimizer.fused=true"],
         ["callbacks=early_stopping"],
         ["trainer.log_every_n_steps=1"],
         ["trainer.max_epochs=50.0", "seed=0"],
@@ -77,6 +78,15 @@ def test_what_has_no_part_in_the_result_has_none_in_the_identity(other: list[str
     if any("50.0" in word for word in other):
         config["trainer"]["max_epochs"] = 50.0
     assert identity(config) == identity(config_of("data=iris"))
+
+
+def test_the_threads_of_a_learning_rate_sweep_have_no_part_in_it() -> None:
+    """It takes their number from the config's."""
+    words = ["data=iris", "callbacks=lr_sweep"]
+    assert identity(config_of(*words, "num_threads=2")) == identity(config_of(*words))
+    assert identity(config_of(*words, "callbacks.lr_sweep.n_seeds=4")) != identity(
+        config_of(*words)
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ _IGNORED = frozenset(
     {
         # How a run is computed: the results are the same, to rounding. A sweep that was begun on
         # one machine is finished on another, stacked or not.
-        "compile",
         "engine",
-        "num_threads",
+        "optimizer.foreach",
+        "optimizer.fused",
         "trainer.accelerator",
         # What is said and written on the way.
         "logger",
@@ -35,6 +35,9 @@ _IGNORED = frozenset(
     }
 )
 """Keys, with all below them, that do not change what a run gives."""
+
+_IGNORED_ANYWHERE = ("compile", "num_threads")
+"""Names of keys that do not either, wherever they are; so for a learning-rate sweep's trainings."""
 
 _IGNORED_CALLBACKS = (
     ".Checkpoint",
@@ -97,8 +100,7 @@ def values_that_matter(config: Plain) -> Values:
         config = config | {"resume": str(Path(config["resume"]).absolute())}
     if config.get("callbacks"):
         config = config | {"callbacks": _callbacks_that_matter(config["callbacks"])}
-    kept = {key: value for key, value in config.items() if key not in _IGNORED}
-    return dict(_leaves(kept, ""))
+    return dict(_leaves(config, ""))
 
 
 def _callbacks_that_matter(nodes: Plain) -> Plain:
@@ -116,6 +118,8 @@ def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
         return
     if isinstance(node, dict) and node:
         for name, value in node.items():
+            if name in _IGNORED_ANYWHERE:
+                continue
             part = str(name).replace(".", "\\.")
             yield from _leaves(value, f"{key}.{part}" if key else part)
     elif node != {} or key != "callbacks":

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from sys import intern
 from threading import RLock
-from time import time
+from time import sleep, time
 from typing import Any
 
 from multilayer.core.errors import UserError, raise_all
@@ -44,6 +44,9 @@ BEAT_SECONDS = 5.0
 DEAD_AFTER = 60.0
 """Seconds without that after which a worker counts as dead: a network's file system may show the
 time of a file half a minute late, and Python's threads wait while a large package is imported."""
+
+_MOMENT = 0.02
+"""Seconds until jobs that another process has registered are looked for; NFS may show them late."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,7 @@ class Ledger:
             if self._add_batch(lines, values, command or {}):
                 self.refresh()
                 return numbers
+            sleep(_MOMENT)
 
     def _number(self, jobs: "_Described", same_sweep: bool) -> tuple[list[int], list[int]]:
         """The number of each job as of now, and the indices of those that are new."""

@@ -169,7 +169,7 @@ def _now() -> float:
 
 def _ended(number: int, attempt: int, outcome: Outcome) -> dict[str, Any]:
     """The line for a job that ended; JSON has no NaN and no infinity."""
-    value = outcome.value
+    value = None if outcome.value is None else float(outcome.value)
     is_written = value is None or isfinite(value)
     return {
         "ended": [number, attempt],
