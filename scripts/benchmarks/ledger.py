@@ -3,11 +3,11 @@
 python scripts/benchmarks/ledger.py [--jobs 100000] [--workers 1000] [--processes 4] [--folder DIR]
 
 Workers take turns in a few processes, and do nothing but claim jobs at random places until none is
-left, and then record one after the other that they ended. So they meet at the ledger
-as no training would have them meet. Single jobs are claimed, and then those of another sweep
-in stacks of 16. A claim is lost if another worker was quicker; after 64 that are lost in a row, a
-worker reads what the others have added. Results are forced to the disk. Give a folder of the file
-system that is to be measured; `--small` is for tests.
+left, and then record one after the other that they ended: no training would have them meet at the
+ledger so often. Single jobs are claimed, and then those of another sweep in stacks of 16. A claim
+is lost if another worker was quicker; after 64 that are lost in a row, a worker reads what the
+others have added. Results are forced to the disk. Give a folder of the file system that is to be
+measured; `--small` is for tests.
 """
 
 import argparse
@@ -175,6 +175,7 @@ def measure_ledgers(folder: Path, arguments: argparse.Namespace) -> None:
         n_bytes = sum(path.stat().st_size for path in sweep.rglob("*") if path.is_file())
         n_files = sum(path.is_file() for path in sweep.rglob("*"))
         print(f"{n_files / n:.2f} files and {n_bytes / n:.0f} bytes a job")
+        print(f"  registering them: {1e3 * registering / n:.3f} ms a job")
         print(Aim("  claimed jobs a second", [n / claiming], 1000))
         print(Aim("  finished jobs a second", [n / finishing], 1000))
         print(Aim("  a job: registered, claimed, finished, in ms", [cost], 1, is_most=True))

@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from multilayer.runs.config import Plain, mask_value, with_absolute_paths
+from multilayer.runs.config import Config, mask_value, with_absolute_paths
 
 Values: TypeAlias = dict[str, Any]
 """The values of a config that matter, by dotted key."""
@@ -68,7 +68,7 @@ _N_DIGITS = 32
 """Hexadecimal digits of an identity: 128 bits."""
 
 
-def identity(config: Plain) -> str:
+def identity(config: Config) -> str:
     """A hash of the values of a run's config that decide what it gives.
 
     Two configs have the same identity if they differ only in the order of their keys, in how a
@@ -92,7 +92,7 @@ def identity_of(values: Values) -> str:
     return sha256(text.encode()).hexdigest()[:_N_DIGITS]
 
 
-def values_that_matter(config: Plain) -> Values:
+def values_that_matter(config: Config) -> Values:
     """The values by dotted key that decide what a run gives, each in one spelling, no secrets."""
     if "data" in config:
         config = with_absolute_paths(config)
@@ -103,7 +103,7 @@ def values_that_matter(config: Plain) -> Values:
     return dict(_leaves(config, ""))
 
 
-def _callbacks_that_matter(nodes: Plain) -> Plain:
+def _callbacks_that_matter(nodes: Config) -> Config:
     """The callbacks without those that only print, log or save, or are switched off."""
     return {
         name: node

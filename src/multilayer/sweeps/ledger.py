@@ -20,7 +20,7 @@ from typing import Any
 
 from multilayer.core.errors import UserError, raise_all
 from multilayer.core.files import refusing
-from multilayer.runs.config import Plain, mask_overrides
+from multilayer.runs.config import Config, mask_overrides
 from multilayer.sweeps.claims import Claims
 from multilayer.sweeps.compatibility import BatchValues, conflicts
 from multilayer.sweeps.identity import Values, identity_of, values_that_matter
@@ -58,7 +58,7 @@ class NewJob:
         overrides: What it is composed from.
     """
 
-    config: Plain
+    config: Config
     overrides: Sequence[str]
 
 
