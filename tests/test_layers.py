@@ -41,6 +41,7 @@ PLANTED = [
         "multilayer.training.module",
     ),
     ("runs/checkpoint.py", "import lightning_fabric", "lightning_fabric"),
+    ("sweeps/ledger.py", "import hydra", "hydra"),
 ]
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Thread
 from typing import Any
 
@@ -119,6 +120,17 @@ def test_no_job_has_a_folder_outside_the_sweeps(tmp_path: Path, subdir: str) -> 
     """Whoever reads a ledger writes there."""
     with pytest.raises(UserError, match=r"hydra\.sweep\.subdir"):
         Ledger(tmp_path).register(new_jobs(0), lambda *_: subdir)
+
+
+def test_no_two_jobs_have_the_same_folder(tmp_path: Path) -> None:
+    """Neither of one command nor of two."""
+    ledger = Ledger(tmp_path)
+    with pytest.raises(UserError, match=r"a is job 0's: give each its hydra\.sweep\.subdir"):
+        ledger.register(new_jobs(0, 1), lambda *_: "a")
+    assert not ledger.exists()
+    ledger.register(new_jobs(0), lambda *_: "a")
+    with pytest.raises(UserError, match="a is job 0's"):
+        ledger.register(new_jobs(0, 1), lambda *_: "a")
 
 
 def test_another_sweep_is_refused_before_anything_is_written(tmp_path: Path) -> None:
@@ -500,8 +512,6 @@ def test_a_file_that_ends_anywhere_gives_its_whole_lines(data: st.DataObject) ->
     )
     content = journal_module.encode([{"ledger": 1}, *lines])
     cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=5)))
-    from tempfile import TemporaryDirectory
-
     with TemporaryDirectory() as folder:
         path = Path(folder) / "a.jsonl"
         file = journal_module.GrowingFile(path)

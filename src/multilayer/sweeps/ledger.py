@@ -149,11 +149,12 @@ class Ledger:
             numbers, new = self._number(described, same_sweep)
             if not new:
                 return numbers
+            subdirs = self._check_subdirs({numbers[i]: subdir_of(i, numbers[i]) for i in new})
             lines = [
                 {
                     "identity": described.identities[i],
                     "overrides": mask_overrides(jobs[i].overrides),
-                    "subdir": _checked_subdir(subdir_of(i, numbers[i])),
+                    "subdir": subdirs[numbers[i]],
                 }
                 for i in new
             ]
@@ -180,6 +181,15 @@ class Ledger:
         if new and not same_sweep:
             raise_all(conflicts(self._read_values(), BatchValues.of(jobs.values)))
         return numbers, new
+
+    def _check_subdirs(self, subdirs: dict[int, str]) -> dict[int, str]:
+        """The folders of new jobs by number; each is below the sweep's, and no other job's."""
+        known = {job.subdir: number for number, job in self.jobs.items()}
+        for number, subdir in subdirs.items():
+            first = known.setdefault(_checked_subdir(subdir), number)
+            if first != number:
+                raise UserError(f"{subdir} is job {first}'s: give each its hydra.sweep.subdir")
+        return subdirs
 
     def _add_batch(
         self, lines: Sequence[Line], values: BatchValues, command: Mapping[str, Any]
