@@ -119,7 +119,14 @@ def train_all(
         raise RuntimeError(reason)
 
     with SweepProgress(len(jobs), shown=False) as progress:
-        hooks = Hooks(begin=lambda _: None, end=end, alone=refuse, say=print)
+        hooks = Hooks(
+            take=list,
+            begin=lambda _: None,
+            written=lambda *_: None,
+            end=end,
+            alone=refuse,
+            say=print,
+        )
         train_jobs(StackPlan(jobs, data, len(jobs)), progress, hooks)
     return [loss if math.isfinite(loss) else math.inf for loss in losses]
 

@@ -1,6 +1,7 @@
 """Where Hydra looks for launchers; it imports this at every start, so that it imports little."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -9,6 +10,9 @@ from omegaconf import DictConfig
 
 from multilayer.core.errors import UserError
 from multilayer.training.runtime import gc_paused
+
+if TYPE_CHECKING:
+    from multilayer.sweeps import Session
 
 
 class LockstepLauncher(Launcher):
@@ -40,9 +44,18 @@ class LockstepLauncher(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
-        """Run the jobs; returns what came of each, in their order."""
+        """Called by a sweeper without a ledger; returns what came of each job, in their order."""
+        return self.launch_numbered(dict(enumerate(job_overrides, initial_job_idx)), None)
+
+    def launch_numbered(
+        self, job_overrides: Mapping[int, Sequence[str]], session: "Session | None"
+    ) -> list[JobReturn]:
+        """Run jobs, by their numbers, as far as they are this process's; returns what came of each.
+
+        session: takes them, and records how they end.
+        """
         with gc_paused():
             from multilayer.lockstep.launcher import Launch
 
-        launch = Launch(self.context, self.task, self.config, self.max_members)
-        return launch.run(job_overrides, initial_job_idx)
+        launch = Launch(self.context, self.task, self.config, self.max_members, session)
+        return launch.run(job_overrides)

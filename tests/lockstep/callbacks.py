@@ -1,5 +1,8 @@
 """Callbacks of a user's own, some of which go wrong."""
 
+from pathlib import Path
+from time import sleep
+
 import pytorch_lightning as pl
 import torch
 
@@ -15,6 +18,24 @@ class Raises(EpochCallback):
                 raise RuntimeError(f"no {hook} today")
 
         setattr(self, hook, run)
+
+
+class RaisesUntilMended(EpochCallback):
+    """Raises at the end of an epoch, or waits, until there is a file named mended.
+
+    It never does so if it is whole.
+    """
+
+    def __init__(self, whole: bool = False, *, waits: bool = False) -> None:
+        self.whole = whole
+        self.waits = waits
+
+    def on_epoch_end(self, record: Record) -> None:
+        """The first one."""
+        while not (self.whole or Path("mended").exists()):
+            if not self.waits:
+                raise RuntimeError("not mended yet")
+            sleep(0.05)
 
 
 class Looks(EpochCallback):

@@ -54,7 +54,14 @@ def train_plan(plan: StackPlan) -> list[Outcome]:
         pytest.fail(reason)
 
     with SweepProgress(len(plan.jobs), shown=False) as progress:
-        hooks = Hooks(begin=lambda _: None, end=end, alone=refuse, say=progress.say)
+        hooks = Hooks(
+            take=list,
+            begin=lambda _: None,
+            written=lambda *_: None,
+            end=end,
+            alone=refuse,
+            say=progress.say,
+        )
         train_jobs(plan, progress, hooks)
     return [ended[job.number] for job in plan.jobs]
 

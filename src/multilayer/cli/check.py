@@ -21,7 +21,7 @@ from multilayer.cli.compose import make_hydra
 from multilayer.core.config_folder import choices_with
 from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
 from multilayer.core.renamed import current_key
-from multilayer.core.schema import has_class
+from multilayer.core.schema import has_class, sweep_problems
 from multilayer.core.text import as_override, quote_for_shell
 from multilayer.runs.config import Config, problems_with, to_plain
 
@@ -55,9 +55,14 @@ def check_command_line(
         mode = hydra.get_mode(command, [str(item.input_line) for item in choices])
         sweep = mode == RunMode.MULTIRUN
         raise_all([] if sweep else [_several_values(override) for override in swept])
+    of_sweep = [item for item in parsed if item.key_or_group.startswith("sweep.")]
     if not sweep:
+        raise_all([f"{item.input_line}: this is for a sweep, add -m" for item in of_sweep])
         return _check_job(command, parsed, loader)
-    raise_all([problem for item in swept for problem in _bad_choices(item, loader)])
+    several = [
+        f"{item.input_line}: one value for the whole sweep" for item in of_sweep if item in swept
+    ]
+    raise_all(several + [problem for item in swept for problem in _bad_choices(item, loader)])
     first = None
     for job in _jobs(parsed):
         try:
@@ -143,10 +148,13 @@ def _check_job(
             HydraConfig.instance().set_config(config)
             del config["hydra"]
         keys = set(_dotted_keys(OmegaConf.to_container(config, resolve=False)))
+        if OmegaConf.is_config(config.get("sweep")):
+            keys.remove("sweep")  # which was the name of a group
         unknown = [item for item in changes if not _adds(item) and item.key_or_group not in keys]
         known = [item for item in changes if item not in unknown]
         ConfigLoaderImpl._apply_overrides_to_config(known, config)
         values = to_plain(config)
+        of_sweep = OmegaConf.select(config, "sweep") if in_sweep else None
     except (HydraException, OmegaConfBaseException) as error:
         is_there = "An item is already at" in str(error)
         hint = " Leave out the +, or write ++." if is_there else ""
@@ -157,6 +165,7 @@ def _check_job(
         [problem for _, problems in bad for problem in problems]
         + [_unknown_key(item.key_or_group, keys, loader) for item in unknown]
         + problems_with(command, values, in_sweep=in_sweep)
+        + (sweep_problems(OmegaConf.to_container(of_sweep)) if of_sweep is not None else [])
     )
     if has_class(values.get("callbacks"), ".LearningRateSweep") and values["resume"] is None:
         rates = [item.input_line for item in right if item.key_or_group == "optimizer.lr"]

@@ -67,6 +67,7 @@ class CachingConfigLoader(ConfigLoaderImpl):
         super().__init__(config_search_path)
         self.is_masked = False
         self.sweep: SweepConfigs | None = None
+        self.subdirs: dict[tuple[str, ...], str] = {}
         self.choices: dict[str, list[str]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -154,7 +155,8 @@ class CachingConfigLoader(ConfigLoaderImpl):
     ) -> DictConfig:
         """Called by Hydra for each job of a sweep, first by the sweeper and then by the launcher.
 
-        By then the sweep's own file is written.
+        By then another sweeper than ours has written the sweep's own file. A job that was in the
+        sweep before has the folder of then, whatever `hydra.sweep.subdir` says now.
         """
         if not self.is_masked:
             mask_sweep_file(Path(master_config.hydra.sweep.dir) / "multirun.yaml")
@@ -162,7 +164,11 @@ class CachingConfigLoader(ConfigLoaderImpl):
         if self.sweep is None or self.sweep.master is not master_config:
             compose = partial(super().load_sweep_config, master_config)
             self.sweep = SweepConfigs(master_config, compose, self._is_group)
-        return self.sweep.config(sweep_overrides)
+        config = self.sweep.config(sweep_overrides)
+        subdir = self.subdirs.get(tuple(sweep_overrides))
+        if subdir is not None:
+            config.hydra.sweep.subdir = subdir
+        return config
 
     def _is_group(self, key: str) -> bool:
         """Whether an override of a key makes a choice from a group."""

@@ -22,6 +22,7 @@ from multilayer.cli.exit_codes import (
 from multilayer.cli.help import COMMANDS, help_of, usage
 from multilayer.core.errors import (
     PRINTED_FIRST,
+    JobsFailedError,
     UserError,
     first_line,
     print_failure,
@@ -32,6 +33,7 @@ from multilayer.training.runtime import gc_paused, skip_gc_at_exit
 
 if TYPE_CHECKING:
     from multilayer.runs.folder import Result
+    from multilayer.sweeps import Session
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,6 +115,7 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     from multilayer.cli.compose import CachingConfigLoader
     from multilayer.core.config_folder import conf_dir
     from multilayer.reports.summary import SweepFolder, print_sweep
+    from multilayer.sweeps import close_sessions
 
     # Hydra has no public setting for the loader of its configs.
     hydra._internal.hydra.ConfigLoaderImpl = CachingConfigLoader  # type: ignore[attr-defined]
@@ -125,6 +128,8 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     hydra_main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
     try:
         hydra_main(_TASKS[command])()
+    except JobsFailedError:
+        return RUN_FAILED
     except HydraException as error:  # a job that cannot be composed: none has started
         raise UserError(f"a job of the sweep: {first_line(error)}") from error
     except BrokenPipeError:
@@ -136,8 +141,10 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
             if SweepFolder.path is None or isinstance(error, UserError):
                 raise
             print_failure(error)  # the launcher's or the sweeper's
-        return exit_code_of(error)
+            return exit_code_of(error)
+        return RUN_FAILED
     finally:
+        close_sessions()
         if SweepFolder.path is not None:
             print_sweep(SweepFolder.path)
     return DONE
@@ -153,46 +160,89 @@ def _value_of(job: Any) -> Any:
     return job._return_value
 
 
-def _train(config: Any) -> float:
+def _train(config: Any) -> float | None:
     """One run, in the folder that Hydra chose; returns the monitored metric to the sweeper."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from multilayer.runs.config import problems_with, recorded_overrides, to_plain
-    from multilayer.runs.console import print_job, print_run
-    from multilayer.runs.folder import record_failure
+    from multilayer.runs.config import recorded_overrides, to_plain
 
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    overrides = recorded_overrides(hydra)
-    in_sweep = hydra.mode == RunMode.MULTIRUN
-    if not in_sweep:
-        sys.argv[1:1] = ["train"]  # Lightning starts DDP's other processes with it
-    values = to_plain(config)
+    if hydra.mode == RunMode.MULTIRUN:
+        return _train_job(config, hydra)
+    from multilayer.runs.console import print_run
+
+    sys.argv[1:1] = ["train"]  # Lightning starts DDP's other processes with it
+    folder, values = Path(hydra.runtime.output_dir), to_plain(config)
+    with _errors_printed(), _ready_to_train(folder):
+        result = train(values, folder, recorded_overrides(hydra))
+    print_run(folder, result.manifest, result.metrics)
+    if result.manifest["status"] == "diverged":
+        raise SystemExit(RUN_FAILED)
+    return _value(values, result)
+
+
+def _train_job(config: Any, hydra: Any) -> float | None:
+    """A job of a sweep; None if it is not to begin any more, or another process trains it."""
+    from multilayer.runs.config import problems_with, recorded_overrides, to_plain
+    from multilayer.runs.console import print_job
+    from multilayer.runs.folder import record_failure
+    from multilayer.sweeps import outcome_of
+
+    number, folder = hydra.job.num, Path(hydra.runtime.output_dir)
+    values, overrides = to_plain(config), recorded_overrides(hydra)
+    with _errors_printed(number), _ready_to_train(folder):
+        session = _session_of(hydra)
+        if session is not None:
+            if not session.take([number], hydra.output_subdir):
+                return session.ledger.jobs[number].value
+            folder.mkdir(parents=True, exist_ok=True)  # what was in the way is elsewhere now
+            if hydra.job.chdir:
+                os.chdir(folder)
+        logging.getLogger("multilayer").setLevel(logging.WARNING)
+        try:
+            raise_all(problems_with("train", values, in_sweep=True))  # only one job was checked
+            result = train(values, folder, overrides, quiet=True)
+        except Exception as error:
+            # A run's own hint would have the sweep's jobs go on from this one.
+            error.__notes__ = [f"run folder: {os.path.relpath(folder, hydra.runtime.cwd)}"]
+            if folder.is_dir():  # it may have been removed
+                record_failure(folder, values, overrides, error)
+            if session is not None:
+                session.record({number: outcome_of(values["monitor"], error)})
+            raise
+        if session is not None:
+            session.record({number: outcome_of(values["monitor"], result)})
+    print_job(number, result.manifest, result.metrics)
+    return _value(values, result)
+
+
+def _session_of(hydra: Any) -> "Session | None":
+    """What this process does of the sweep of a job; None where its sweeper keeps no ledger."""
+    from multilayer.composing.sweep_jobs import sweep_folder
+    from multilayer.sweeps import Session
+
+    is_grid = str(hydra.sweeper._target_).endswith(".GridSweeper")
+    return Session.of(sweep_folder(hydra)) if is_grid else None
+
+
+def _value(config: dict[str, Any], result: "Result") -> float:
+    """What a sweeper is told of a run."""
+    from multilayer.runs.folder import objective
+
+    return objective(config["monitor"], result.metrics)
+
+
+@contextmanager
+def _ready_to_train(folder: Path) -> Iterator[None]:
+    """What any training needs; a folder that stays empty is removed."""
     sys.path.append(os.getcwd())  # where a project's own networks and data are
-    with _errors_printed(job=hydra.job.num if in_sweep else None), _removed_if_empty(folder):
+    with _removed_if_empty(folder):
         with gc_paused():
-            from multilayer.runs.folder import objective
             from multilayer.training.runtime import quiet_lightning
 
         quiet_lightning()
-        if in_sweep:
-            logging.getLogger("multilayer").setLevel(logging.WARNING)
-        try:
-            if in_sweep:  # only one of its jobs was checked before
-                raise_all(problems_with("train", values, in_sweep=True))
-            result = train(values, folder, overrides, quiet=in_sweep)
-        except Exception as error:
-            if in_sweep and folder.is_dir():  # it may have been removed
-                record_failure(folder, values, overrides, error)
-            raise
-    if in_sweep:
-        print_job(hydra.job.num, result.manifest, result.metrics)
-    else:
-        print_run(folder, result.manifest, result.metrics)
-        if result.manifest["status"] == "diverged":
-            raise SystemExit(RUN_FAILED)
-    return objective(values["monitor"], result.metrics)
+        yield
 
 
 def train(

@@ -15,7 +15,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf
+from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.grammar_parser import parse
 
@@ -23,6 +23,7 @@ from multilayer.composing.overrides import DOTTED_KEY, Word
 from multilayer.core.renamed import with_current_names
 from multilayer.runs.config import (
     GROUPS_WITH_REFERENCES,
+    NOT_OF_RUN,
     Config,
     merge_references,
     recorded_overrides,
@@ -101,7 +102,7 @@ class JobKind:
     def references(self) -> dict[Place, Any]:
         """The nodes of the scratch config that refer to others."""
         content: Any = self.scratch._content
-        children = ((name, node) for name, node in content.items() if name != "hydra")
+        children = ((name, node) for name, node in content.items() if name not in NOT_OF_RUN)
         return dict(each for name, node in children for each in _references(node, (name,)))
 
     @cached_property
@@ -124,7 +125,8 @@ class JobKind:
     def fixed(self) -> Config:
         """The values that are the same for all jobs, with something in place of the others."""
         values: Any = OmegaConf.to_container(self.scratch, resolve=False)
-        del values["hydra"]
+        for key in NOT_OF_RUN:
+            values.pop(key, None)
         for place, node in self.references.items():
             if place not in self.open:
                 _put(values, place, _resolved(node))
@@ -289,6 +291,21 @@ def plain_job(config: DictConfig, number: int) -> Job:
     alone = _hydras_reason_to_be_alone(config)
     overrides = recorded_overrides(config.hydra)
     return Job(number, to_plain(config), folder, overrides, alone, config)
+
+
+def folder_of(config: DictConfig, number: int) -> Path:
+    """The run folder of a job, without its config being made.
+
+    Args:
+        config: As for `plain_job`, which may have had it before.
+        number: The job's number in the sweep.
+    """
+    job = JobOfKind.behind(config)
+    if job is not None:
+        job.kind.set_values(job.kind.scratch, job.words)
+        return _set_number(job.kind.scratch, number)
+    with read_write(config.hydra):
+        return _set_number(config, number)
 
 
 def refer_to(config: Any) -> None:

@@ -14,6 +14,10 @@ class UserError(ValueError):
     """The user's input is wrong: the command prints only the message and exits with code 2."""
 
 
+class JobsFailedError(Exception):
+    """Jobs of a sweep have failed, each of which has said why."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, from a scheduler, `timeout` or `kill`, or SIGHUP, from a lost terminal.
 

@@ -258,6 +258,20 @@ class _Report(BaseModel, extra="forbid"):
     metric: str | None
 
 
+class _Sweep(BaseModel, extra="forbid"):
+    """`sweep`: how a sweep goes on, which is no part of its runs' configs."""
+
+    retry: Literal["failed", "none"]
+    max_failures: PositiveInt | None
+    dry_run: bool
+
+
+class _WithSweep(BaseModel):
+    """The node of a composed config."""
+
+    sweep: _Sweep
+
+
 _SCHEMAS: dict[str, type[BaseModel]] = {
     "train": _Train,
     "evaluate": _Evaluate,
@@ -283,6 +297,15 @@ def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False)
         *_hidden_size_problems(config),
         *_process_problems(config["trainer"], in_sweep),
     ]
+
+
+def sweep_problems(node: Any) -> list[str]:
+    """The problems with the values of `sweep`, one line each."""
+    try:
+        _WithSweep.model_validate({"sweep": node}, strict=True)
+    except ValidationError as error:
+        return [format_problem(each) for each in error.errors()]
+    return []
 
 
 def _missing_extras(loggers: dict[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
@@ -21,6 +21,7 @@ from multilayer.lockstep.train import Hooks, Outcome, train_jobs
 from multilayer.runs.config import problems_with
 from multilayer.runs.console import console
 from multilayer.runs.folder import Result, objective, record_failure
+from multilayer.sweeps import Session, outcome_of
 from multilayer.training.runtime import quiet_lightning
 
 
@@ -28,6 +29,7 @@ class Launch:
     """One call of the launcher.
 
     max_members: bounds a stack; None for what fits into the memory of the device.
+    session: takes jobs from the sweep's ledger; None where all are this process's.
     """
 
     def __init__(
@@ -36,30 +38,39 @@ class Launch:
         task: TaskFunction,
         config: DictConfig,
         max_members: int | None,
+        session: Session | None = None,
     ) -> None:
         self.context = context
         self.task = task
         self.config = config
         self.max_members = max_members
+        self.session = session
         self.folders: dict[Path, int] = {}
         self.begun: set[int] = set()
         self.returns: dict[int, JobReturn] = {}
 
-    def run(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
-        """Train all jobs; returns what came of each, in their order."""
+    def run(self, job_overrides: Mapping[int, Sequence[str]]) -> list[JobReturn]:
+        """Train jobs, by their numbers; returns what came of each that has begun."""
         quiet_lightning()
         if os.getcwd() not in sys.path:  # where a project's own networks and data are
             sys.path.append(os.getcwd())
-        numbered = dict(enumerate(job_overrides, first))
-        composed = [self.check(number, overrides) for number, overrides in numbered.items()]
+        composed = [self.check(number, overrides) for number, overrides in job_overrides.items()]
         jobs = [job for job in composed if job is not None]
         plan = make_plan(jobs, self.max_members)
         console().print(plan.describe())
-        self.end(plan.invalid)
+        self.fail(plan.invalid)
         self.train_stacks(plan)
         for job, _ in plan.sequential:
-            self.returns[job.number] = self.run_alone(job)
-        return [self.returns[number] for number in numbered]
+            if self.take([job]):
+                self.returns[job.number] = self.run_alone(job)
+        return [self.returns[number] for number in job_overrides if number in self.returns]
+
+    def take(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those of some jobs that are to be trained, by this process and now."""
+        if self.session is None:
+            return list(jobs)
+        taken = self.session.take([job.number for job in jobs])
+        return [job for job in jobs if job.number in taken]
 
     def train_stacks(self, plan: Plan) -> None:
         """Train one stack after the other; what does not stack after all is left to train alone."""
@@ -74,7 +85,7 @@ class Launch:
             def say(words: str) -> None:
                 console().print(f"lockstep: {words}")
 
-            hooks = Hooks(begin=self.begin, end=self.end, alone=leave_alone, say=say)
+            hooks = Hooks(self.take, self.begin, self.written, self.end, leave_alone, say)
             for stack in plan.stacks:
                 train_jobs(stack, progress, hooks)
 
@@ -88,7 +99,7 @@ class Launch:
         try:
             raise_all(problems_with("train", job.config, in_sweep=True))
         except UserError as error:
-            self.end([(job, error)])
+            self.fail([(job, error)])
             return None
         return job
 
@@ -116,20 +127,36 @@ class Launch:
             overrides=list(overrides), status=JobStatus.FAILED, _return_value=error
         )
 
+    def fail(self, jobs: Sequence[tuple[Job, Exception]]) -> None:
+        """End jobs that cannot be trained."""
+        taken = self.take([job for job, _ in jobs])
+        self.end([(job, error) for job, error in jobs if job in taken])
+
     def begin(self, job: Job) -> None:
         """Tell Hydra's callbacks that a job begins."""
         refer_to(job.hydra_config)
         self.begun.add(job.number)
         self.context.callbacks.on_job_start(job.hydra_config, task_function=self.task)
 
+    def written(self, job: Job, result: Result) -> None:
+        """Record the end of a run at once: what kills the sweep later does not undo it."""
+        if self.session is not None:
+            self.session.record({job.number: outcome_of(job.config["monitor"], result)})
+
     def end(self, ended: Sequence[tuple[Job, Outcome]]) -> None:
-        """Say which jobs have failed, leave a folder of each, and note how all ended."""
+        """Say which jobs have failed, leave a folder of each, and record how all ended."""
+        if not ended:
+            return
         _print_failures(ended)
         for job, outcome in ended:
             if isinstance(outcome, Exception) and job.number not in self.begun:
                 self.begin(job)
                 record_failure(job.folder, job.config, job.overrides, outcome)
             self.note(job, outcome)
+        if self.session is not None:
+            self.session.record(
+                {job.number: outcome_of(job.config["monitor"], each) for job, each in ended}
+            )
 
     def note(self, job: Job, outcome: Outcome) -> None:
         """Tell Hydra how a job ended."""
@@ -165,12 +192,14 @@ def _message_of(error: Exception) -> object:
 
 
 def _print_failures(ended: Sequence[tuple[Job, Outcome]]) -> None:
-    """Print each error once, with the jobs that it ended."""
-    failures = {job.number: error for job, error in ended if isinstance(error, Exception)}
-    messages = {number: _message_of(error) for number, error in failures.items()}
-    for message in dict.fromkeys(messages.values()):
-        numbers = [number for number, other in messages.items() if other == message]
-        print_failure(failures[numbers[0]], in_numbers(numbers))
-        for number in numbers:
-            vars(failures[number])["was_printed"] = True
-            clear_frames(failures[number].__traceback__)  # which hold the whole stack
+    """Print each error once, with the jobs that it ended, and where they are."""
+    failures = [(job, error) for job, error in ended if isinstance(error, Exception)]
+    for message in dict.fromkeys(_message_of(error) for _, error in failures):
+        same = [(job, error) for job, error in failures if _message_of(error) == message]
+        folders = [os.path.relpath(job.folder) for job, _ in same]
+        first = same[0][1]
+        first.add_note(f"run folder: {', '.join(folders[:3])}{', ...' if folders[3:] else ''}")
+        print_failure(first, in_numbers([job.number for job, _ in same]))
+        for _, error in same:
+            vars(error)["was_printed"] = True
+            clear_frames(error.__traceback__)  # which hold the whole stack

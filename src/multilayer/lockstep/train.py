@@ -20,7 +20,7 @@ from multilayer.lockstep.plan import StackPlan, describe_stacks, why_not_stackab
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.writer import Writer
-from multilayer.runs.folder import Metrics, Result, as_begun, describe_failure
+from multilayer.runs.folder import Result, as_begun, describe_failure
 from multilayer.stacking.compat import (
     CannotStackError,
     check_stackable,
@@ -42,13 +42,17 @@ class Hooks:
     """Whom to tell what while jobs train.
 
     Attributes:
+        take: called with jobs whose turn it is; returns those that are to be trained.
         begin: called with a job before anything of it is written.
+        written: called by the thread that has written the last file of a job, with its result.
         end: called with jobs, and how each ended.
         alone: called with jobs that do not stack after all, and why.
         say: a line for the user.
     """
 
+    take: Callable[[Sequence[Job]], list[Job]]
     begin: Callable[[Job], None]
+    written: Callable[[Job, Result], None]
     end: Callable[[Sequence[tuple[Job, Outcome]]], None]
     alone: Callable[[Sequence[Job], str], None]
     say: Callable[[str], None]
@@ -77,7 +81,9 @@ def train_stack_of_one(
 
     with SweepProgress(1, shown=not quiet) as progress:
         hooks = Hooks(
+            take=list,
             begin=lambda _: log.info(f"data: {data.describe()}"),
+            written=lambda *_: None,
             end=ended.extend,
             alone=refuse,
             say=log.info,
@@ -100,6 +106,8 @@ def train_jobs(plan: StackPlan, progress: SweepProgress, hooks: Hooks) -> None:
     with interrupts_deferred(), ready_memory():
         while waiting:
             built = _build_next(waiting, plan, plan.n_slots, progress, hooks)
+            if not built:
+                continue
             groups, unlike = group_compatible([member.predictor for member in built])
             if unlike:
                 words = describe_stacks([len(group) for group in groups])
@@ -120,16 +128,18 @@ def _build_next(
 ) -> list[Member]:
     """Build at most n members, of the first jobs that wait; those that cannot be built end."""
     built: list[Member] = []
-    broken: list[tuple[Job, Outcome]] = []
     while waiting and len(built) < n:
-        job = waiting.popleft()
-        try:
-            built.append(build_member(job, plan.data))
-        except Exception as error:  # a network of the user's own may raise anything
-            broken.append((job, error))
-        raise_interrupts()
-    hooks.end(broken)
-    progress.end_runs(len(broken))
+        next_ones = [waiting.popleft() for _ in range(min(n - len(built), len(waiting)))]
+        taken = hooks.take(next_ones)
+        broken: list[tuple[Job, Outcome]] = []
+        for job in taken:
+            try:
+                built.append(build_member(job, plan.data))
+            except Exception as error:  # a network of the user's own may raise anything
+                broken.append((job, error))
+            raise_interrupts()
+        hooks.end(broken)
+        progress.end_runs(len(next_ones) - len(taken) + len(broken))
     return built
 
 
@@ -142,6 +152,7 @@ class _StackTraining:
         waiting: jobs that take the slots of members that end.
         begun: those whose run folder was begun, which will all have an outcome.
         outcomes: how members have ended.
+        told: members of which it was told how they ended.
         unused: the names of parameters that get no gradient.
         aside: jobs whose networks are not like the others': they train in a later stack.
     """
@@ -153,6 +164,7 @@ class _StackTraining:
     hooks: Hooks
     begun: list[Member] = field(default_factory=list)
     outcomes: dict[Member, Outcome] = field(default_factory=dict)
+    told: set[Member] = field(default_factory=set)
     unused: list[str] = field(default_factory=list)
     aside: list[Job] = field(default_factory=list)
 
@@ -181,8 +193,10 @@ class _StackTraining:
         self._tell()
 
     def _tell(self) -> None:
-        """Tell how jobs have ended."""
-        self.hooks.end([(member.job, outcome) for member, outcome in self.outcomes.items()])
+        """Tell how jobs have ended of which it was not told before."""
+        new = [member for member in self.outcomes if member not in self.told]
+        self.told.update(new)
+        self.hooks.end([(member.job, self.outcomes[member]) for member in new])
 
     def _start(self, members: Sequence[Member], writer: Writer) -> list[Member]:
         """Write what is known of runs that begin; returns those of which that could be done."""
@@ -267,10 +281,12 @@ class _StackTraining:
             if member.failure is not None:
                 self._write_failure(member, member.failure)
                 self.outcomes[member] = member.failure
+                self.told.add(member)
+                self.hooks.end([(member.job, member.failure)])
             else:
                 member.manifest["compiled"] = bool(stack.runner.compiled)
-                self.outcomes[member] = member.result(metrics)
-                stack.writer.submit(member, partial(_write_end, stack.writer, member, metrics))
+                result = self.outcomes[member] = member.result(metrics)
+                stack.writer.submit(member, partial(self._write_end, stack.writer, member, result))
         self.progress.end_runs(len(leaving))
 
     def _note_failure(self, member: Member, raised: Exception) -> None:
@@ -298,18 +314,17 @@ class _StackTraining:
             if isinstance(told, Exception):
                 self.outcomes[member] = told
 
+    def _write_end(self, writer: Writer, member: Member, result: Result) -> None:
+        """Write what a run leaves at its end, unless another file of it could not be written."""
+        if member not in writer.failed:
+            member.run.write_metrics(result.metrics)
+            member.run.write_manifest(member.manifest)
+            self.hooks.written(member.job, result)
+
     def _write_failure(self, member: Member, error: BaseException) -> None:
         """Write the manifest of a run that did not come to its end."""
         with suppress(UserError):  # what it failed of, perhaps
             member.run.write_manifest(member.manifest | describe_failure(error))
-
-
-def _write_end(writer: Writer, member: Member, metrics: Metrics) -> None:
-    """Write what a run leaves at its end, unless another file of it could not be written."""
-    if member in writer.failed:
-        return
-    member.run.write_metrics(metrics)
-    member.run.write_manifest(member.manifest)
 
 
 def _explain_out_of_memory(error: BaseException, n_members: int) -> BaseException:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -27,6 +28,7 @@ from multilayer.reports.runs import (
     varied,
 )
 from multilayer.runs.folder import RunFolder
+from multilayer.sweeps import Ledger
 
 Seed = tuple[Value, ...]
 
@@ -352,7 +354,12 @@ def _hydra_settings(sweep: Path) -> dict[str, Any]:
 
 
 def _count_jobs(sweep: Path) -> int | None:
-    """How many runs the sweep's command asks for, by what Hydra noted of it; None if unknown."""
+    """How many runs the sweep has, by its ledger or by what Hydra noted of it; None if unknown."""
+    ledger = Ledger(sweep)
+    with suppress(UserError):  # a damaged ledger, which says nothing
+        ledger.refresh()
+        if ledger.jobs:
+            return len(ledger.jobs)
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

@@ -31,6 +31,9 @@ MASK = "***"
 GROUPS_WITH_REFERENCES = ("data", "callbacks", "logger")
 """The groups whose strings reach only the constructors of the components they describe."""
 
+NOT_OF_RUN = ("hydra", "sweep")
+"""Nodes of a composed config that say how runs are started, and are not part of a run's config."""
+
 _READ_DIRECTLY = ("_target_", "task", "numeric_scaling", "categorical_encoding")
 """Keys of these groups that the program itself reads, and needs expanded."""
 
@@ -63,7 +66,7 @@ _SECRET_IN_BRACES = re.compile(
 
 
 def to_plain(config: DictConfig) -> Config:
-    """The config as plain data, without Hydra's own node, every reference resolved.
+    """The config as plain data, every reference resolved, without what is no run's: Hydra, sweep.
 
     Strings from the environment stay references, since they may be secrets. Each class and
     placeholder has one spelling. A missing value is "???".
@@ -74,9 +77,9 @@ def to_plain(config: DictConfig) -> Config:
     try:
         values = {}
         for key in map(str, config):
-            if key != "hydra":
-                value = OmegaConf.select(config, key, default="???")
-                is_node = OmegaConf.is_config(value)
+            value = OmegaConf.select(config, key, default="???")
+            is_node = OmegaConf.is_config(value)
+            if not (is_node and key in NOT_OF_RUN):
                 values[key] = OmegaConf.to_container(value, resolve=True) if is_node else value
         kept = _keep_env_references(config, values)
         plain: Config = with_current_names(kept, rename_keys=False)

@@ -3,4 +3,7 @@ from .job import Job as Job
 from .job import Outcome as Outcome
 from .ledger import Ledger as Ledger
 from .ledger import NewJob as NewJob
+from .session import Session as Session
+from .session import close_sessions as close_sessions
+from .session import outcome_of as outcome_of
 from .worker import Worker as Worker

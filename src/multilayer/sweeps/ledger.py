@@ -9,6 +9,7 @@ Nothing in it is changed or removed: files are created exclusively, and lines ap
 the one process whose it is. Neither needs a lock, which shared folders of clusters do not have.
 """
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -179,7 +180,10 @@ class Ledger:
                 new.append(index)
             seen[identity] += 1
         if new and not same_sweep:
-            raise_all(conflicts(self._read_values(), BatchValues.of(jobs.values)))
+            problems = conflicts(self._read_values(), BatchValues.of(jobs.values))
+            hint = "choose another folder, as hydra.sweep.dir=FOLDER"
+            head = f"{os.path.relpath(self.sweep)} holds another sweep: {hint}"
+            raise_all([head, *problems] if problems else [])
         return numbers, new
 
     def _check_subdirs(self, subdirs: dict[int, str]) -> dict[int, str]:

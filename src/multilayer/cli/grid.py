@@ -1,0 +1,210 @@
+"""What one command does of a sweep: its jobs are registered, and those that are open trained."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
+
+from multilayer.composing.sweep_jobs import SweepJobs, Words
+from multilayer.core.errors import JobsFailedError
+from multilayer.reports.summary import SweepFolder
+from multilayer.runs.config import mask_sweep_file
+from multilayer.runs.console import console, format_number
+from multilayer.sweeps import Job, Ledger, Session
+
+_POLL_SECONDS = 2.0
+"""How often it is looked how far other processes are with jobs of the sweep."""
+
+
+class GridSweep:
+    """One command's sweep.
+
+    Args:
+        context: Hydra's, of the command.
+        master: The config of the sweep.
+        launcher: Trains jobs: ours, or one of Hydra's.
+        max_batch_size: How many jobs the launcher is given at a time; None for all.
+    """
+
+    def __init__(
+        self,
+        context: HydraContext,
+        master: DictConfig,
+        launcher: Launcher,
+        max_batch_size: int | None,
+    ) -> None:
+        self.context = context
+        self.master = master
+        self.launcher = launcher
+        self.max_batch_size = max_batch_size
+        self.options = master.sweep
+
+    def run(self, words: Sequence[Words]) -> list[JobReturn]:
+        """Train the jobs with these overrides, as far as they are not done.
+
+        Returns:
+            What the launcher returned of those that it trained.
+
+        Raises:
+            UserError: It is another sweep than that of the folder, a job has no config, or the
+                folder cannot be written; nothing has begun.
+            JobsFailedError: Jobs have failed, or have not begun after so many failures.
+        """
+        SweepFolder.path = None  # an earlier sweep's, until this one is accepted
+        own = [[word for word in each if not word.startswith("sweep.")] for each in words]
+        jobs = SweepJobs.compose(self.context.config_loader, self.master, own)
+        if self.options.dry_run:
+            _print_plan(jobs, retry=self.options.retry)
+            return []
+        numbers = jobs.register(Ledger(jobs.sweep))
+        SweepFolder.path = jobs.sweep
+        self._write_command(jobs.sweep)
+        session = Session.of(jobs.sweep)
+        assert session is not None, "registering has begun a ledger"
+        session.max_failures = self.options.max_failures
+        session.ledger.refresh()
+        _print_start([session.ledger.jobs[number] for number in numbers], self.options.retry)
+        if self.options.retry == "failed":
+            session.worker.reopen(n for n in numbers if session.ledger.jobs[n].state == "failed")
+        self._keep_folders(jobs, numbers, session)
+        words_of = {number: own[index] for index, number in enumerate(numbers)}
+        try:
+            returns = list(self._train(session, words_of))
+        except KeyboardInterrupt as interrupt:
+            # A run's own hint would have the sweep's jobs go on from this one.
+            interrupt.__notes__ = [_how_to_go_on(session.ledger, numbers)]
+            raise
+        _check_ends(session, numbers)
+        return returns
+
+    def _write_command(self, sweep: Path) -> None:
+        """Write the latest command of the sweep, as Hydra's own sweeper does."""
+        OmegaConf.save(self.master, sweep / "multirun.yaml")
+        mask_sweep_file(sweep / "multirun.yaml")
+
+    def _keep_folders(self, jobs: SweepJobs, numbers: Sequence[int], session: Session) -> None:
+        """Let the configs of jobs name the folders that they had first."""
+        loader: Any = self.context.config_loader
+        for index, number in enumerate(numbers):
+            job = session.ledger.jobs[number]
+            if job.is_open and jobs.subdir(index, number) != job.subdir:
+                loader.subdirs[tuple(jobs.words[index])] = job.subdir
+
+    def _train(self, session: Session, words_of: Mapping[int, Words]) -> Iterator[JobReturn]:
+        """Have open jobs trained, and wait for those that other processes train."""
+        by_number = session.ledger.jobs
+        given: set[int] = set()
+        while True:
+            session.ledger.refresh()
+            for number in [n for n in given if session.was_trained_elsewhere(n)]:
+                given.remove(number)
+            is_open = [n for n in words_of if by_number[n].is_open and n not in given]
+            if is_open and not session.is_over():
+                batch = is_open[: self.max_batch_size]
+                given |= set(batch)
+                yield from self._launch({n: words_of[n] for n in batch}, session)
+            elif any(by_number[n].state == "running" for n in words_of):
+                sleep(_POLL_SECONDS)
+            else:
+                break
+
+    def _launch(self, batch: Mapping[int, Words], session: Session) -> Iterator[JobReturn]:
+        """Have the launcher train jobs, each with its number.
+
+        Hydra's own launchers number the jobs of a call from one number on.
+        """
+        launch: Any = getattr(self.launcher, "launch_numbered", None)
+        if launch is not None:
+            yield from launch(batch, session)
+            return
+        for run in _consecutive(batch):
+            yield from self.launcher.launch([batch[n] for n in run], initial_job_idx=run[0])
+
+
+def _consecutive(numbers: Iterable[int]) -> list[list[int]]:
+    """Numbers in their order, cut where one is left out.
+
+    >>> _consecutive([7, 0, 1, 2])
+    [[0, 1, 2], [7]]
+    """
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
+
+
+def _print_start(jobs: Sequence[Job], retry: str) -> None:
+    """Say what there is of a sweep that goes on; nothing of a new one."""
+    counts = Counter(_what_to_do(job, retry) for job in jobs)
+    if set(counts) != {_TRAIN}:
+        words = ", ".join(f"{count} {what}" for what, count in counts.items())
+        console().print(f"sweep: {len(jobs)} jobs: {words}")
+
+
+_TRAIN = "to train"
+
+
+def _what_to_do(job: Job | None, retry: str) -> str:
+    """What a command does with a job; None is one that is new."""
+    if job is None or job.state == "waiting":
+        return _TRAIN
+    if job.state == "interrupted":
+        return "interrupted, to train anew"
+    if job.state == "running":
+        return f"running on {job.host}, to wait for"
+    if job.state == "failed":
+        return "failed, to try again" if retry == "failed" else "failed, left so"
+    return job.state
+
+
+def _print_plan(jobs: SweepJobs, retry: str) -> None:
+    """Print the jobs of a command, and what would become of each."""
+    ledger = Ledger(jobs.sweep)
+    numbers = ledger.preview(jobs.described)
+    shared = set.intersection(*map(set, jobs.words)) if jobs.words[1:] else set()
+    table = Table("job", "varied", "would be", "value", "folder", header_style="bold")
+    for index, number in enumerate(numbers):
+        job = ledger.jobs.get(number)
+        subdir = job.subdir if job else jobs.subdir(index, number)
+        table.add_row(
+            str(number),
+            " ".join(word for word in jobs.words[index] if word not in shared),
+            _what_to_do(job, retry),
+            format_number(job.value) if job else "-",
+            os.path.relpath(jobs.sweep / subdir),
+        )
+    console().print(table)
+
+
+def _how_to_go_on(ledger: Ledger, numbers: Sequence[int]) -> str:
+    """What to do after an interrupt, which a reader of the ledger need not know."""
+    ledger.refresh()
+    n_open = sum(not ledger.jobs[n].attempts.by_number for n in numbers)
+    begun = f"{n_open} of {len(numbers)} jobs have not begun; " if n_open else ""
+    return f"{begun}to go on: the same command with hydra.sweep.dir={os.path.relpath(ledger.sweep)}"
+
+
+def _check_ends(session: Session, numbers: Sequence[int]) -> None:
+    """Raise `JobsFailedError` if jobs have failed, or have not begun."""
+    states = [session.ledger.jobs[number].state for number in numbers]
+    n_open = sum(state in ("waiting", "interrupted") for state in states)
+    if n_open and session.is_over():
+        most = f"sweep.max_failures={session.max_failures}"
+        folder = os.path.relpath(session.ledger.sweep)
+        console().print(
+            f"sweep: {most}: {n_open} of {len(numbers)} jobs have not begun; "
+            f"to go on: the same command with hydra.sweep.dir={folder}"
+        )
+    if n_open or "failed" in states:
+        raise JobsFailedError

@@ -1,0 +1,152 @@
+"""What this process does of a sweep: the jobs that it takes, and what it records of them."""
+
+import atexit
+from collections.abc import Iterable, Mapping
+from math import nan
+from pathlib import Path
+
+from multilayer.core.errors import UserError
+from multilayer.runs.folder import Result, RunFolder, describe_failure, objective
+from multilayer.sweeps.job import Outcome
+from multilayer.sweeps.journal import writing
+from multilayer.sweeps.ledger import Ledger
+from multilayer.sweeps.worker import Worker
+
+_sessions: dict[Path, "Session"] = {}
+"""Those of this process, by the folders of their sweeps."""
+
+
+class Session:
+    """This process as a worker of a sweep.
+
+    Args:
+        sweep: The sweep's folder.
+
+    Attributes:
+        ledger: The sweep's.
+        worker: This process, as the ledger knows it.
+        max_failures: How many jobs of the sweep may fail before no further one is taken.
+    """
+
+    def __init__(self, sweep: Path) -> None:
+        self.ledger = Ledger(sweep)
+        self.worker: Worker = self.ledger.worker()
+        self.max_failures: int | None = None
+
+    @classmethod
+    def of(cls, sweep: Path) -> "Session | None":
+        """The session of this process for a sweep; None if the sweep has no ledger."""
+        if sweep not in _sessions:
+            session = cls(sweep)
+            if not session.ledger.exists():
+                return None
+            _sessions[sweep] = session
+        return _sessions[sweep]
+
+    def take(self, numbers: Iterable[int], output_subdir: str | None = None) -> list[int]:
+        """Take jobs, to train them now.
+
+        What an earlier attempt has left of a job is moved to `ledger/attempts/`. If that was killed
+        after the run had ended, it is recorded, and the job is not taken.
+
+        Args:
+            numbers: Of jobs.
+            output_subdir: What Hydra has written in the run folder for this attempt, which stays.
+
+        Returns:
+            Those that are to be trained: not those that have ended, that another process trains, or
+            that are not to begin any more.
+
+        Raises:
+            UserError: The ledger, or a folder, cannot be written.
+        """
+        self.ledger.refresh()
+        taken: list[int] = []
+        ended: dict[int, Outcome] = {}
+        for number in numbers:
+            if number in self.worker.held:
+                taken.append(number)
+            elif not self.is_over() and self.worker.claim([number]):
+                outcome = self._unrecorded_end(number)
+                if outcome is None:
+                    self._set_aside(number, output_subdir)
+                    taken.append(number)
+                else:
+                    ended[number] = outcome
+        if ended:
+            self.worker.finish(ended)
+        return taken
+
+    def record(self, outcomes: Mapping[int, Outcome]) -> None:
+        """Record how jobs ended that this process has taken."""
+        new = {n: each for n, each in outcomes.items() if n in self.worker.held}
+        if new:
+            self.worker.finish(new)
+
+    def is_over(self) -> bool:
+        """Whether so many jobs have failed that no further one is to begin."""
+        if self.max_failures is None:
+            return False
+        n_failed = sum(job.state == "failed" for job in self.ledger.jobs.values())
+        return n_failed >= self.max_failures
+
+    def was_trained_elsewhere(self, number: int) -> bool:
+        """Whether the last attempt of a job is another process's."""
+        last = self.ledger.jobs[number].attempts.last
+        return last is not None and last.worker is not self.worker.info
+
+    def folder(self, number: int) -> Path:
+        """The run folder of a job."""
+        return self.ledger.sweep / self.ledger.jobs[number].subdir
+
+    def _unrecorded_end(self, number: int) -> Outcome | None:
+        """How the attempt before this one ended, if its run has and only the record is missing."""
+        before = self.ledger.jobs[number].attempts.by_number.get(self.worker.held[number] - 1)
+        if before is None or before.outcome is not None:
+            return None
+        run = RunFolder(self.folder(number))
+        try:
+            manifest, metrics = run.read_manifest(), run.read_metrics()
+            if manifest["status"] not in ("done", "diverged") or not metrics:
+                return None
+            known = {
+                split: {name: nan if value is None else value for name, value in values.items()}
+                for split, values in metrics.items()
+            }
+            return outcome_of(run.read_config()["monitor"], Result(known, manifest))
+        except (UserError, LookupError, TypeError, AttributeError):
+            return None  # nothing, or nothing that can be read: the job is done again
+
+    def _set_aside(self, number: int, output_subdir: str | None) -> None:
+        """Move what an earlier attempt has left out of the way; nothing of it is removed."""
+        folder, attempt = self.folder(number), self.worker.held[number]
+        if attempt == 1 or not (folder / "manifest.json").exists():
+            return
+        aside = self.ledger.folder / "attempts" / f"{number}.{attempt - 1}"
+        with writing(folder):
+            aside.parent.mkdir(exist_ok=True)
+            folder.rename(aside)
+            if output_subdir is not None and (aside / output_subdir).exists():
+                folder.mkdir()
+                (aside / output_subdir).rename(folder / output_subdir)
+
+
+def outcome_of(monitor: str, ended: Result | Exception) -> Outcome:
+    """How a run ended, as the ledger records it.
+
+    Args:
+        monitor: The metric that is the run's value.
+        ended: Its result, or what it failed of.
+    """
+    if isinstance(ended, Exception):
+        return Outcome("failed", error=describe_failure(ended)["stop_reason"])
+    manifest = ended.manifest
+    seconds = manifest.get("fit_seconds")
+    return Outcome(manifest["status"], objective(monitor, ended.metrics), seconds)
+
+
+@atexit.register  # where a launcher has started this process
+def close_sessions() -> None:
+    """End the sessions of this process; jobs that it still holds are interrupted."""
+    while _sessions:
+        _sessions.popitem()[1].worker.close()

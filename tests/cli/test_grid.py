@@ -1,0 +1,321 @@
+"""A sweep that is begun again, extended, interrupted, killed, or told to stop early."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from multilayer.lockstep.stack import Stack
+from multilayer.sweeps import Ledger, Worker
+
+from ..conftest import Run
+
+SWEEP = ["train", "-m", "data=iris", "trainer.max_epochs=2", "hydra.sweep.dir=sweep"]
+
+LAUNCHERS = pytest.mark.parametrize("launcher", ["basic", "lockstep"])
+
+FAILS = ["+callbacks.own._target_=tests.lockstep.callbacks.RaisesUntilMended"]
+FAILS += ["+callbacks.own.whole=true,false,true"]
+
+
+def manifest(number: int) -> dict[str, Any]:
+    """Of a job."""
+    found: dict[str, Any] = json.loads(Path(f"sweep/{number}/manifest.json").read_text())
+    return found
+
+
+def states() -> list[str]:
+    """Of all jobs, by the ledger."""
+    ledger = Ledger("sweep")
+    ledger.refresh()
+    return [ledger.jobs[number].state for number in range(len(ledger.jobs))]
+
+
+def content(*patterns: str) -> dict[str, bytes]:
+    """Of the files in the sweep's folder."""
+    paths = [path for each in patterns or ["**/*"] for path in Path("sweep").glob(each)]
+    return {str(path): path.read_bytes() for path in sorted(paths) if path.is_file()}
+
+
+@LAUNCHERS
+def test_the_same_command_again_trains_nothing(launcher: str, multilayer: Run) -> None:
+    """Whatever each job gave stays, and the table is the same."""
+    words = [*SWEEP, f"hydra/launcher={launcher}", "seed=0,1"]
+    first = multilayer(*words)
+    assert first.code == 0, first.err
+    before = content("[0-9]/*", "[0-9]/checkpoints/*", "ledger/**/*")
+    again = multilayer(*words)
+    assert again.code == 0, again.err
+    assert "sweep: 2 jobs: 2 done" in again.out
+    assert content("[0-9]/*", "[0-9]/checkpoints/*", "ledger/**/*") == before
+    tables = [each.out[each.out.index("┏") :] for each in (first, again)]
+    assert tables[0] == tables[1]
+
+
+@LAUNCHERS
+def test_a_sweep_is_extended(launcher: str, multilayer: Run) -> None:
+    """A job keeps its number and folder, new ones count on, in whatever order they are given."""
+    words = [*SWEEP, f"hydra/launcher={launcher}", "data.shuffle_seed=${hydra:job.num}"]
+    assert multilayer(*words, "seed=5,6").code == 0
+    before = content("[0-9]/*")
+    outcome = multilayer(*words, "seed=6,7,5,8")
+    assert outcome.code == 0, outcome.err
+    assert "sweep: 4 jobs: 2 done, 2 to train" in outcome.out
+    assert before.items() <= content("[0-9]/*").items()
+    assert [manifest(number)["seed"] for number in range(4)] == [5, 6, 7, 8]
+    configs = [Path(f"sweep/{number}/config.yaml").read_text() for number in range(4)]
+    assert all(f"shuffle_seed: {number}" in text for number, text in enumerate(configs))
+    fewer = multilayer(*words, "seed=7")
+    assert (fewer.code, states()) == (0, ["done"] * 4)
+    swept = multilayer(*words, "seed=7", "optimizer.lr=1e-3,1e-2")  # which was fixed until now
+    assert "sweep: 2 jobs: 1 done, 1 to train" in swept.out
+    assert manifest(4)["overrides"][-2:] == ["seed=7", "optimizer.lr=0.01"]
+
+
+@LAUNCHERS
+def test_another_sweep_is_refused_before_anything_is_written(
+    launcher: str, multilayer: Run
+) -> None:
+    """With the values that differ, and without the table of the jobs that are there."""
+    words = [*SWEEP, f"hydra/launcher={launcher}"]
+    assert multilayer(*words, "seed=0,1").code == 0
+    before = content()
+    outcome = multilayer(*words, "seed=0,1", "optimizer.lr=0.5", "data=wine")
+    assert outcome.code == 2
+    assert outcome.err.startswith(
+        "multilayer: error: sweep holds another sweep: choose another folder, as "
+        "hydra.sweep.dir=FOLDER\n"
+    )
+    assert "optimizer.lr=0.5: the jobs of this sweep have optimizer.lr=0.001" in outcome.err
+    assert "data.name=wine: the jobs of this sweep have data.name=iris" in outcome.err
+    assert "done" not in outcome.out
+    assert content() == before
+
+
+@LAUNCHERS
+def test_failed_jobs_are_tried_again(launcher: str, multilayer: Run) -> None:
+    """Unless they are to be left; what they had written is kept elsewhere."""
+    words = [*SWEEP, f"hydra/launcher={launcher}", *FAILS]
+    outcome = multilayer(*words)
+    assert outcome.code == 1
+    assert "not mended yet" in outcome.err
+    assert f"run folder: {Path('sweep', '1')}" in outcome.err
+    assert "resume=" not in outcome.err
+    assert states() == ["done", "failed", "done"]
+    left = multilayer(*words, "sweep.retry=none")
+    assert left.code == 1
+    assert "sweep: 3 jobs: 2 done, 1 failed, left so" in left.out
+    before = content("0/*", "2/*")
+    Path("mended").touch()
+    mended = multilayer(*words)
+    assert mended.code == 0, mended.err
+    assert "sweep: 3 jobs: 2 done, 1 failed, to try again" in mended.out
+    assert states() == ["done"] * 3
+    assert content("0/*", "2/*") == before
+    assert manifest(1)["status"] == "done"
+    earlier = json.loads(Path("sweep/ledger/attempts/1.1/manifest.json").read_text())
+    assert earlier["status"] == "failed"
+
+
+@LAUNCHERS
+def test_so_many_failures_end_a_sweep(launcher: str, multilayer: Run) -> None:
+    """The jobs that have not begun are the same command's."""
+    bounded = ["hydra.launcher.max_members=1"] if launcher == "lockstep" else []
+    words = [*SWEEP, f"hydra/launcher={launcher}", *bounded, FAILS[0], "seed=0,1,2,3"]
+    outcome = multilayer(*words, "sweep.max_failures=2")
+    assert outcome.code == 1
+    assert states() == ["failed", "failed", "waiting", "waiting"]
+    assert not Path("sweep/2").exists()
+    assert "sweep.max_failures=2: 2 of 4 jobs have not begun; to go on: the same" in outcome.out
+    Path("mended").touch()
+    assert multilayer(*words, "sweep.max_failures=2").code == 0
+    assert states() == ["done"] * 4
+
+
+@LAUNCHERS
+def test_what_says_how_a_sweep_goes_on_is_no_part_of_its_runs(
+    launcher: str, multilayer: Run
+) -> None:
+    """Neither of their configs nor of what is recorded of their commands."""
+    words = [*SWEEP, f"hydra/launcher={launcher}", "seed=0,1", "sweep.retry=none"]
+    assert multilayer(*words, "sweep.max_failures=1").code == 0
+    texts = [
+        text.decode() for name, text in content("0/*").items() if name[-4:] in ("json", "yaml")
+    ]
+    assert not any("retry" in text or "max_failures" in text for text in texts)
+
+
+def test_diverged_jobs_have_ended(multilayer: Run) -> None:
+    """They are no failure, and not tried again."""
+    words = [*SWEEP, "hydra/launcher=lockstep", "optimizer=sgd", "optimizer.lr=1e30,1e-3"]
+    assert multilayer(*words).code == 0
+    assert states() == ["diverged", "done"]
+    again = multilayer(*words)
+    assert again.code == 0
+    assert "sweep: 2 jobs: 1 diverged, 1 done" in again.out
+
+
+def test_a_dry_run_says_what_would_become_of_each_job(multilayer: Run) -> None:
+    """And writes nothing, neither of a new sweep nor of one that is there."""
+    words = [*SWEEP, "hydra/launcher=lockstep", *FAILS]
+    new = multilayer(*words, "sweep.dry_run=true")
+    assert new.code == 0, new.err
+    assert len(re.findall("to train .* sweep/[012] ", new.out)) == 3
+    assert not Path("sweep").exists()
+    assert multilayer(*words).code == 1
+    before = content()
+    known = multilayer(*words, "seed=0,1", "sweep.dry_run=true")
+    assert known.code == 0, known.err
+    lines = [line for line in known.out.splitlines() if "whole=" in line]
+    assert [re.split(r" *│ *", line)[1] for line in lines] == ["0", "3", "1", "4", "2", "5"]
+    assert ["done" in line for line in lines] == [True, False, False, False, True, False]
+    assert "failed, to try again" in lines[2]
+    assert content() == before
+    refused = multilayer(*words, "optimizer.lr=1", "sweep.dry_run=true")
+    assert (refused.code, "optimizer.lr=1: the jobs" in refused.err) == (2, True)
+
+
+def test_an_interrupted_sweep_says_how_it_goes_on(
+    multilayer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the same command, which trains what is left."""
+    begin = Stack.begin_epoch
+
+    def begin_first(stack: Stack) -> None:
+        if stack.members()[0].epoch == 1:
+            raise KeyboardInterrupt
+        begin(stack)
+
+    words = [*SWEEP, "hydra/launcher=lockstep", "hydra.launcher.max_members=2", "seed=0,1,2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Stack, "begin_epoch", begin_first)
+        outcome = multilayer(*words)
+    assert outcome.code == 130
+    assert outcome.err.endswith(
+        "multilayer: interrupted\n1 of 3 jobs have not begun; to go on: the same command with "
+        "hydra.sweep.dir=sweep\n"
+    )
+    assert states() == ["interrupted", "interrupted", "waiting"]
+    again = multilayer(*words)
+    assert again.code == 0, again.err
+    assert "sweep: 3 jobs: 2 interrupted, to train anew, 1 to train" in again.out
+    assert states() == ["done"] * 3
+    assert [path.name for path in sorted(Path("sweep/ledger/attempts").iterdir())] == ["0.1", "1.1"]
+
+
+@LAUNCHERS
+def test_an_end_that_was_not_recorded_is_found(
+    launcher: str, multilayer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command was killed after a run's last file was written: nothing is trained again."""
+    words = [*SWEEP, f"hydra/launcher={launcher}", "seed=0,1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "finish", _interrupt)
+        assert multilayer(*words).code == 130
+    before = content("[0-9]/*")
+    assert len([name for name in before if "metrics" in name]) == (1 if launcher == "basic" else 2)
+    assert multilayer(*words).code == 0
+    assert states() == ["done"] * 2
+    assert before.items() <= content("[0-9]/*").items()
+    ledger = Ledger("sweep")
+    ledger.refresh()
+    metrics = json.loads(Path("sweep/0/metrics.json").read_text())
+    assert ledger.jobs[0].value == metrics["validation"]["loss"]
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_folder_with_runs_and_no_ledger_is_refused(multilayer: Run) -> None:
+    """It is of an earlier version, or a run of another command."""
+    assert multilayer("train", *SWEEP[2:4], "hydra.run.dir=sweep/1").code == 0
+    before = content()
+    outcome = multilayer(*SWEEP, "hydra/launcher=lockstep", "seed=0,1")
+    assert outcome.code == 2
+    assert "1 holds a run already, which is not of this sweep's ledger" in outcome.err
+    assert content() == before
+
+
+@LAUNCHERS
+def test_a_job_keeps_its_folder_whatever_the_command_says(launcher: str, multilayer: Run) -> None:
+    """Also where it is trained again."""
+    words = [*SWEEP, f"hydra/launcher={launcher}", *FAILS]
+    assert multilayer(*words, "hydra.sweep.subdir=a${hydra.job.num}").code == 1
+    Path("mended").touch()
+    assert multilayer(*words, "hydra.sweep.subdir=b${hydra.job.num}").code == 0
+    folders = {path.parent.name for path in Path("sweep").glob("*/manifest.json")}
+    assert folders == {"a0", "a1", "a2"}
+
+
+@LAUNCHERS
+def test_what_hydra_writes_of_an_attempt_stays_with_it(launcher: str, multilayer: Run) -> None:
+    """In the run folder, as the working folder of the run does."""
+    words = [*SWEEP, f"hydra/launcher={launcher}", FAILS[0], "seed=0,1"]
+    words += ["hydra.job.chdir=true", "hydra.output_subdir=.hydra"]
+    assert multilayer(*words).code == 1
+    for number in (0, 1):
+        Path(f"sweep/{number}/mended").touch()  # moved with the attempt
+    assert multilayer(*words).code == 1
+    assert states() == ["failed"] * 2
+    assert Path("sweep/0/.hydra/hydra.yaml").is_file()
+    assert Path("sweep/ledger/attempts/0.1/mended").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-m", "seed=0,1", "sweep.retry=never"], "sweep.retry=never: must be 'failed' or 'none'"),
+        (["-m", "seed=0,1", "sweep.max_failures=0"], "sweep.max_failures=0: must be greater"),
+        (["-m", "seed=0,1", "sweep.retri=none"], "sweep.retri: unknown key, did you mean"),
+        (["-m", "seed=0,1", "sweep.retry=failed,none"], "one value for the whole sweep"),
+        (["sweep.dry_run=true"], "sweep.dry_run=true: this is for a sweep, add -m"),
+    ],
+)
+def test_what_says_how_a_sweep_goes_on_is_checked(
+    words: list[str], message: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """Before anything is written."""
+    outcome = multilayer("train", "data=iris", *words)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@LAUNCHERS
+def test_a_killed_sweep_goes_on(launcher: str, tmp_path: Path, multilayer: Run) -> None:
+    """Jobs that had ended are not done again, and the others are."""
+    words = [*SWEEP, f"hydra/launcher={launcher}", *FAILS, "+callbacks.own.waits=true"]
+    words += ["hydra.launcher.max_members=1"] if launcher == "lockstep" else []
+    command = [sys.executable, "-m", "multilayer", *words]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    null = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=null, stderr=null
+    ) as process:
+        try:
+            begun = time.monotonic()
+            while not Path("sweep/1/manifest.json").exists() or states()[0] != "done":
+                assert process.poll() is None
+                assert time.monotonic() - begun < 120
+                time.sleep(0.05)
+        finally:
+            process.kill()
+    assert states() == ["done", "interrupted", "waiting"]
+    before = content("0/*")
+    plan = multilayer(*words, "sweep.dry_run=true")
+    assert len(re.findall("interrupted, to train anew .* sweep/1 ", plan.out)) == 1
+    Path("mended").touch()
+    outcome = multilayer(*words)
+    assert outcome.code == 0, outcome.err
+    assert "sweep: 3 jobs: 1 done, 1 interrupted, to train anew, 1 to train" in outcome.out
+    assert states() == ["done"] * 3
+    assert before.items() <= content("0/*").items()
+    left = json.loads(Path("sweep/ledger/attempts/1.1/manifest.json").read_text())
+    assert left["status"] == "running"
