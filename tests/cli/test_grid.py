@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from multilayer.lockstep.stack import Stack
@@ -20,7 +21,7 @@ SWEEP = ["train", "-m", "data=iris", "trainer.max_epochs=2", "hydra.sweep.dir=sw
 
 LAUNCHERS = pytest.mark.parametrize("launcher", ["basic", "lockstep"])
 
-FAILS = ["+callbacks.own._target_=tests.lockstep.callbacks.RaisesUntilMended"]
+FAILS = ["+callbacks.own._target_=tests.lockstep.callbacks.GoesWrongUntilMended"]
 FAILS += ["+callbacks.own.whole=true,false,true"]
 
 
@@ -88,10 +89,8 @@ def test_another_sweep_is_refused_before_anything_is_written(
     before = content()
     outcome = multilayer(*words, "seed=0,1", "optimizer.lr=0.5", "data=wine")
     assert outcome.code == 2
-    assert outcome.err.startswith(
-        "multilayer: error: sweep holds another sweep: choose another folder, as "
-        "hydra.sweep.dir=FOLDER\n"
-    )
+    head = f"{Path('sweep').absolute()} holds another sweep: choose another folder, as "
+    assert outcome.err.startswith(f"multilayer: error: {head}hydra.sweep.dir=FOLDER\n")
     assert "optimizer.lr=0.5: the jobs of this sweep have optimizer.lr=0.001" in outcome.err
     assert "data.name=wine: the jobs of this sweep have data.name=iris" in outcome.err
     assert "done" not in outcome.out
@@ -204,9 +203,28 @@ def test_an_interrupted_sweep_says_how_it_goes_on(
     assert states() == ["interrupted", "interrupted", "waiting"]
     again = multilayer(*words)
     assert again.code == 0, again.err
-    assert "sweep: 3 jobs: 2 interrupted, to train anew, 1 to train" in again.out
+    assert "sweep: 3 jobs: 2 interrupted, to train, 1 to train" in again.out
     assert states() == ["done"] * 3
     assert [path.name for path in sorted(Path("sweep/ledger/attempts").iterdir())] == ["0.1", "1.1"]
+
+
+def test_an_interrupted_run_goes_on_where_it_was(multilayer: Run) -> None:
+    """One by one, in its own folder, to the bits of the undisturbed run."""
+    own = [FAILS[0], "+callbacks.own.how=interrupts", "+callbacks.own.epoch=3"]
+    words = [*SWEEP[:2], "data=iris", "trainer.max_epochs=5", *own, "seed=0,1"]
+    assert multilayer(*words, "hydra.sweep.dir=sweep").code == 130
+    assert states() == ["interrupted", "waiting"]
+    Path("mended").touch()
+    again = multilayer(*words, "hydra.sweep.dir=sweep")
+    assert again.code == 0, again.err
+    assert (manifest(0)["attempts"], manifest(0)["status"]) == (2, "done")
+    assert not Path("sweep/ledger/attempts").exists()
+    assert multilayer(*words, "hydra.sweep.dir=whole").code == 0
+    folders = [Path("sweep/0"), Path("whole/0")]
+    metrics = [(folder / "metrics.json").read_text() for folder in folders]
+    assert metrics[0] == metrics[1]
+    tables = [pl.read_csv(folder / "history.csv").drop("seconds") for folder in folders]
+    assert tables[0].equals(tables[1])
 
 
 @LAUNCHERS
@@ -291,7 +309,7 @@ def test_what_says_how_a_sweep_goes_on_is_checked(
 @LAUNCHERS
 def test_a_killed_sweep_goes_on(launcher: str, tmp_path: Path, multilayer: Run) -> None:
     """Jobs that had ended are not done again, and the others are."""
-    words = [*SWEEP, f"hydra/launcher={launcher}", *FAILS, "+callbacks.own.waits=true"]
+    words = [*SWEEP, f"hydra/launcher={launcher}", *FAILS, "+callbacks.own.how=waits"]
     words += ["hydra.launcher.max_members=1"] if launcher == "lockstep" else []
     command = [sys.executable, "-m", "multilayer", *words]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -310,11 +328,11 @@ def test_a_killed_sweep_goes_on(launcher: str, tmp_path: Path, multilayer: Run) 
     assert states() == ["done", "interrupted", "waiting"]
     before = content("0/*")
     plan = multilayer(*words, "sweep.dry_run=true")
-    assert len(re.findall("interrupted, to train anew .* sweep/1 ", plan.out)) == 1
+    assert len(re.findall("interrupted, to train .* sweep/1 ", plan.out)) == 1
     Path("mended").touch()
     outcome = multilayer(*words)
     assert outcome.code == 0, outcome.err
-    assert "sweep: 3 jobs: 1 done, 1 interrupted, to train anew, 1 to train" in outcome.out
+    assert "sweep: 3 jobs: 1 done, 1 interrupted, to train, 1 to train" in outcome.out
     assert states() == ["done"] * 3
     assert before.items() <= content("0/*").items()
     left = json.loads(Path("sweep/ledger/attempts/1.1/manifest.json").read_text())

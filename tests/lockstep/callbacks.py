@@ -20,21 +20,24 @@ class Raises(EpochCallback):
         setattr(self, hook, run)
 
 
-class RaisesUntilMended(EpochCallback):
-    """Raises at the end of an epoch, or waits, until there is a file named mended.
+class GoesWrongUntilMended(EpochCallback):
+    """Raises, waits or is interrupted at the start of an epoch until there is a file named mended.
 
     It never does so if it is whole.
     """
 
-    def __init__(self, whole: bool = False, *, waits: bool = False) -> None:
+    def __init__(self, how: str = "raises", epoch: int = 1, *, whole: bool = False) -> None:
+        self.how = how
+        self.epoch = epoch
         self.whole = whole
-        self.waits = waits
 
-    def on_epoch_end(self, record: Record) -> None:
-        """The first one."""
-        while not (self.whole or Path("mended").exists()):
-            if not self.waits:
+    def on_epoch_start(self, record: Record) -> None:
+        """From that epoch on."""
+        while not (self.whole or record.epoch[0] < self.epoch or Path("mended").exists()):
+            if self.how == "raises":
                 raise RuntimeError("not mended yet")
+            if self.how == "interrupts":
+                raise KeyboardInterrupt
             sleep(0.05)
 
 

@@ -105,7 +105,7 @@ def test_runs_that_failed_or_diverged_have_a_row_that_says_so(
         "train", "-m", *QUICK, "optimizer=sgd", "trainer.max_epochs=20", "data=diabetes",
         "optimizer.lr=0.01,1e30", "model.dropout=0,1.5",
     )  # fmt: skip
-    assert outcome.code == 2
+    assert outcome.code == 1
     found = rows(tmp_path / "sweep")
     _, metrics, status = found["0"]
     assert status == api_pb2.STATUS_SUCCESS

@@ -19,7 +19,8 @@ RUN_FAILED = 1
 BAD_INPUT = 2
 
 MEANINGS = f"""\
-  {DONE} done, {RUN_FAILED} the run failed, {BAD_INPUT} the input or the disk is to be mended
+  {DONE} done, {RUN_FAILED} the run failed or diverged, {BAD_INPUT} mend the input or the disk
+  of a sweep: {RUN_FAILED} a job failed; one that diverged has ended, and is no failure
   130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP
 """
 

@@ -61,15 +61,15 @@ class Launch:
         self.fail(plan.invalid)
         self.train_stacks(plan)
         for job, _ in plan.sequential:
-            if self.take([job]):
+            if self.take([job], resume=True):
                 self.returns[job.number] = self.run_alone(job)
         return [self.returns[number] for number in job_overrides if number in self.returns]
 
-    def take(self, jobs: Sequence[Job]) -> list[Job]:
-        """Those of some jobs that are to be trained, by this process and now."""
+    def take(self, jobs: Sequence[Job], *, resume: bool = False) -> list[Job]:
+        """Those of some jobs that are to be trained now; see `Session.take`."""
         if self.session is None:
             return list(jobs)
-        taken = self.session.take([job.number for job in jobs])
+        taken = self.session.take([job.number for job in jobs], resume=resume)
         return [job for job in jobs if job.number in taken]
 
     def train_stacks(self, plan: Plan) -> None:

@@ -9,7 +9,6 @@ Nothing in it is changed or removed: files are created exclusively, and lines ap
 the one process whose it is. Neither needs a lock, which shared folders of clusters do not have.
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -182,7 +181,7 @@ class Ledger:
         if new and not same_sweep:
             problems = conflicts(self._read_values(), BatchValues.of(jobs.values))
             hint = "choose another folder, as hydra.sweep.dir=FOLDER"
-            head = f"{os.path.relpath(self.sweep)} holds another sweep: {hint}"
+            head = f"{self.sweep} holds another sweep: {hint}"
             raise_all([head, *problems] if problems else [])
         return numbers, new
 

@@ -6,7 +6,14 @@ from math import nan
 from pathlib import Path
 
 from multilayer.core.errors import UserError
-from multilayer.runs.folder import Result, RunFolder, describe_failure, objective
+from multilayer.core.files import refusing
+from multilayer.runs.folder import (
+    Result,
+    RunFolder,
+    describe_failure,
+    find_state,
+    objective,
+)
 from multilayer.sweeps.job import Outcome
 from multilayer.sweeps.journal import writing
 from multilayer.sweeps.ledger import Ledger
@@ -43,14 +50,18 @@ class Session:
             _sessions[sweep] = session
         return _sessions[sweep]
 
-    def take(self, numbers: Iterable[int], output_subdir: str | None = None) -> list[int]:
+    def take(
+        self, numbers: Iterable[int], *, resume: bool = False, output_subdir: str | None = None
+    ) -> list[int]:
         """Take jobs, to train them now.
 
-        What an earlier attempt has left of a job is moved to `ledger/attempts/`. If that was killed
-        after the run had ended, it is recorded, and the job is not taken.
+        What an earlier attempt has left of a job is moved to `ledger/attempts/`, unless it was
+        interrupted and can go on. If it was killed after the run had ended, that is recorded, and
+        the job is not taken.
 
         Args:
             numbers: Of jobs.
+            resume: Whether a run that was interrupted can go on in its folder.
             output_subdir: What Hydra has written in the run folder for this attempt, which stays.
 
         Returns:
@@ -67,9 +78,8 @@ class Session:
             if number in self.worker.held:
                 taken.append(number)
             elif not self.is_over() and self.worker.claim([number]):
-                outcome = self._unrecorded_end(number)
+                outcome = self._take_over(number, resume, output_subdir)
                 if outcome is None:
-                    self._set_aside(number, output_subdir)
                     taken.append(number)
                 else:
                     ended[number] = outcome
@@ -99,36 +109,57 @@ class Session:
         """The run folder of a job."""
         return self.ledger.sweep / self.ledger.jobs[number].subdir
 
-    def _unrecorded_end(self, number: int) -> Outcome | None:
-        """How the attempt before this one ended, if its run has and only the record is missing."""
-        before = self.ledger.jobs[number].attempts.by_number.get(self.worker.held[number] - 1)
-        if before is None or before.outcome is not None:
+    def goes_on(self, number: int) -> bool:
+        """Whether a job that was taken is a run that was interrupted and goes on in its folder."""
+        is_first = self.worker.held[number] == 1  # then the folder is another run's, or none's
+        return not is_first and find_state(self.folder(number)) == "resumable"
+
+    def _take_over(self, number: int, resume: bool, output_subdir: str | None) -> Outcome | None:
+        """Take over what the attempt before this one has left of a job; see `take`.
+
+        Returns:
+            How it ended, if it has and that was not recorded.
+        """
+        attempt, folder = self.worker.held[number], self.folder(number)
+        before = self.ledger.jobs[number].attempts.by_number.get(attempt - 1)
+        ending = before.outcome.state if before and before.outcome else "interrupted"
+        if attempt == 1:
             return None
-        run = RunFolder(self.folder(number))
         try:
-            manifest, metrics = run.read_manifest(), run.read_metrics()
-            if manifest["status"] not in ("done", "diverged") or not metrics:
-                return None
-            known = {
-                split: {name: nan if value is None else value for name, value in values.items()}
-                for split, values in metrics.items()
-            }
-            return outcome_of(run.read_config()["monitor"], Result(known, manifest))
-        except (UserError, LookupError, TypeError, AttributeError):
-            return None  # nothing, or nothing that can be read: the job is done again
+            left = find_state(folder)
+            if left == "finished" and ending == "interrupted":
+                return _read_outcome(RunFolder(folder))
+        except UserError:  # what is damaged is done again
+            left = "unfinished"
+        if left != "none" and not (left == "resumable" and ending == "interrupted" and resume):
+            self._set_aside(number, output_subdir)
+        return None
 
     def _set_aside(self, number: int, output_subdir: str | None) -> None:
         """Move what an earlier attempt has left out of the way; nothing of it is removed."""
-        folder, attempt = self.folder(number), self.worker.held[number]
-        if attempt == 1 or not (folder / "manifest.json").exists():
-            return
-        aside = self.ledger.folder / "attempts" / f"{number}.{attempt - 1}"
+        folder = self.folder(number)
+        aside = self.ledger.folder / "attempts" / f"{number}.{self.worker.held[number] - 1}"
         with writing(folder):
             aside.parent.mkdir(exist_ok=True)
             folder.rename(aside)
             if output_subdir is not None and (aside / output_subdir).exists():
                 folder.mkdir()
                 (aside / output_subdir).rename(folder / output_subdir)
+
+
+def _read_outcome(run: RunFolder) -> Outcome:
+    """How a run ended, by its own files.
+
+    Raises:
+        UserError: A file is damaged.
+    """
+    manifest, metrics = run.read_manifest(), run.read_metrics()
+    with refusing(run.metrics_file, "is damaged", LookupError, TypeError, AttributeError):
+        known = {
+            split: {name: nan if value is None else value for name, value in values.items()}
+            for split, values in metrics.items()
+        }
+        return outcome_of(run.read_config()["monitor"], Result(known, manifest))
 
 
 def outcome_of(monitor: str, ended: Result | Exception) -> Outcome:
