@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from multilayer.stacking.block import Block
-from multilayer.stacking.runner import StepRunner, trace, work
+from multilayer.stacking.runner import StepRunner, trace_step, work
 from multilayer.training.runtime import can_compile
 
 from .test_block import NO_KEYS, modules, numbers_of, step_of, take
@@ -109,9 +109,11 @@ def test_a_traced_step_does_what_the_step_does() -> None:
     rows = torch.stack([torch.randperm(8)[:6] for _ in range(3)])
     out = torch.empty_like(block.weights)
     example = [*block.tensors(), out, features, target, rows, numbers, NO_KEYS]
-    graph = trace(step, block, example)
+    graph, first = trace_step(step, block, example)
     assert step.traced is False
     losses, outputs = graph(*example)
+    for mine, its in zip(first, (losses, outputs), strict=True):
+        assert torch.equal(mine, its)
     block.take_over(out)
     expected = take(step, other, features[rows], target[rows], numbers, NO_KEYS)
     torch.testing.assert_close(losses, expected[0])
@@ -121,7 +123,7 @@ def test_a_traced_step_does_what_the_step_does() -> None:
 
 
 class Compiler:
-    """In the place of torch's: it runs the graph as it is, and notes what it is asked for.
+    """In the place of torch's two: it runs the graph as it is, and notes what it is asked for.
 
     n_failures: how many times it fails first.
     """
@@ -129,21 +131,34 @@ class Compiler:
     def __init__(self, n_failures: int = 0) -> None:
         self.n_failures = n_failures
         self.examples: list[list[Any]] = []
-        self.configs: list[dict[str, Any]] = []
+        self.configs: list[Any] = []
 
-    def __call__(
+    def note(self, example: list[Any], config: Any) -> None:
+        """Note it, or fail."""
+        self.examples.append(example)
+        self.configs.append(config)
+        if len(self.configs) <= self.n_failures:
+            raise RuntimeError("no such processor\nand more")
+
+    def load_library(
+        self, graph: Any, example: list[Any], outputs: Any, n_at_once: int, before_compiling: Any
+    ) -> Any:
+        """As `multilayer.stacking.library.load_library`."""
+        assert n_at_once == torch.get_num_threads()
+        before_compiling()
+        self.note(example, "library")
+        return graph
+
+    def compile(
         self, graph: Any, example: list[Any], *, dynamic_shapes: str, options: dict[str, Any]
     ) -> Any:
         """As `torch._inductor.standalone_compile`."""
         assert dynamic_shapes == "from_example_inputs"
-        self.examples.append(example)
-        self.configs.append(options["config_patches"])
-        if len(self.configs) <= self.n_failures:
-            raise RuntimeError("no such processor\nand more")
+        self.note(example, options["config_patches"])
         return graph
 
 
-FAST = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
+WITHOUT_LIBRARY = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
 
 
 def compiling(
@@ -151,7 +166,8 @@ def compiling(
 ) -> tuple[StepRunner, Compiler, list[str]]:
     """A runner with such a compiler, and what it says."""
     compiler, said = Compiler(n_failures), []
-    monkeypatch.setattr("torch._inductor.standalone_compile", compiler)
+    monkeypatch.setattr("torch._inductor.standalone_compile", compiler.compile)
+    monkeypatch.setattr("multilayer.stacking.runner.load_library", compiler.load_library)
     monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: True)
     return runner_of(**{"say": said.append} | options), compiler, said
 
@@ -190,7 +206,7 @@ def test_a_step_is_compiled_once_for_each_shape(monkeypatch: pytest.MonkeyPatch)
             torch.testing.assert_close(mine, its)
     assert said == ["compiling the step of 3 members, for 2,000 steps ahead"] * 2
     assert [*runner.compiled] == [(3, 6), (3, 4)]
-    assert compiler.configs == [FAST | {"cpp.vec_isa_ok": True}] * 2
+    assert compiler.configs == ["library"] * 2
     assert [each[-3].shape for each in compiler.examples] == [(3, 6), (3, 4)]
     assert runner.skip_reason() is None
 
@@ -206,14 +222,28 @@ def test_what_was_compiled_takes_the_step(monkeypatch: pytest.MonkeyPatch) -> No
     assert torch.equal(outputs, torch.full((2, 3, 6), 8.0))
 
 
-def test_a_compiler_that_does_not_know_all_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then torch tries what the processor has, which takes longer."""
+def test_what_cannot_be_a_library_is_compiled_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since the compiler fails, or operations need Python; it is announced once."""
     runner, compiler, said = compiling(monkeypatch, n_failures=1, choice=True)
     _, block, _ = step_of(modules())
     train(runner, block, steps_of(1, 6), 1)
-    assert compiler.configs == [FAST | {"cpp.vec_isa_ok": True}, FAST]
+    assert compiler.configs == ["library", WITHOUT_LIBRARY]
     assert len(said) == 1
     assert runner.skip_reason() is None
+    runner, compiler, said = compiling(monkeypatch, choice=True)
+    monkeypatch.setattr("multilayer.stacking.runner.load_library", lambda *arguments: None)
+    train(runner, block, steps_of(1, 6), 1)
+    assert compiler.configs == [WITHOUT_LIBRARY]
+    assert len(said) == 1
+
+
+def test_a_few_smaller_minibatches_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of an epoch is one of many, and as many seconds of compiling."""
+    runner, _, _ = compiling(monkeypatch, choice=True)
+    _, block, _ = step_of(modules())
+    for n_rows, n_steps_left in ((6, 2), (4, 499), (2, 501)):
+        train(runner, block, steps_of(1, n_rows), n_steps_left)
+    assert [*runner.compiled] == [(3, 6), (3, 2)]
 
 
 def test_another_device_is_compiled_for_without_timing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cache
 from math import ceil
 from time import perf_counter
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import GraphModule
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from multilayer.core.errors import first_line
 from multilayer.stacking.block import Block
+from multilayer.stacking.library import load_library
 from multilayer.stacking.step import Step
+from multilayer.stacking.tracing import trace
 from multilayer.stacking.workers import Workers
 from multilayer.training.runtime import (
     WITHOUT_TIMING,
@@ -25,16 +27,17 @@ from multilayer.training.runtime import (
 
 log = logging.getLogger(__name__)
 
-# Compiling takes 3 s where torch's cache on the disk knows the graph and 8 to 28 s where not. It
-# saves 0.6 ms a step of one member, and as much again where a step is so large (measured on 2 CPU
-# cores; see docs/guides/lockstep.md). It is estimated, not timed: compiling changes the last
-# digits of a step.
+# Compiling takes 10 to 28 s, and 0.3 s where there is a library already. It saves 0.6 ms a step of
+# one member, and as much again where a step is so large (measured on 2 CPU cores; see
+# docs/guides/lockstep.md). It is estimated, not timed, and whether there is a library does not
+# count: compiling changes the last digits of a step.
 STEPS_WORTH_COMPILING = 6_000
+_STEPS_WORTH_LOADING = 500
 _WORK_THAT_DOUBLES_IT = 20_000_000
 
-# On the CPU one C++ function calls all kernels of a step: a third faster for a single member than
-# Python calling each. All shapes share torch's setting of the number of threads.
-_CONFIG_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
+# Where a step cannot be a library: one C++ function calls all kernels that it can, and Python the
+# others. All shapes share torch's setting of the number of threads.
+_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
 
 _MEMBERS_WORTH_A_THREAD = 8
 """Members of a block from which it pays to give it a thread."""
@@ -44,7 +47,7 @@ _MOST_BYTES_AT_ONCE = 2**22
 much memory for each, and products of larger matrices divide well among threads."""
 
 Shape = tuple[int, ...]
-Run = Callable[..., tuple[Tensor, Tensor]]
+Run = Callable[..., Sequence[Tensor]]
 
 
 class StepRunner:
@@ -118,12 +121,16 @@ class StepRunner:
         key = n_members, n_rows
         if key in self.compiled or not self.is_worthwhile(block, key, n_steps_left):
             return
-        self.say(f"compiling the step of {n_members} members, for {n_steps_left:,} steps ahead")
         new = block.alive.new_zeros
         rows = new(key, dtype=torch.int64)
         numbers = block.weights.new_zeros(len(self.step.coefficient_names), n_members)
         keys = new((n_members, 2), dtype=torch.int32)
-        self.try_to_compile(key, block, [features, target, rows, numbers, keys])
+        inputs = [features, target, rows, numbers, keys]
+        step = f"the step of {n_members} members"
+        announce = cache(lambda: self.say(f"compiling {step}, for {n_steps_left:,} steps ahead"))
+        start = perf_counter()
+        self.try_to_compile(key, block, inputs, announce)
+        log.info(f"{step} was ready in {perf_counter() - start:.1f} s")
 
     def run(self, step: Step, block: Block, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Train a block for S steps.
@@ -138,7 +145,7 @@ class StepRunner:
             Losses `(S, K)` and outputs `(S, K, B, ...)`.
         """
         key = tuple(inputs[2].shape[1:])
-        home, found = block.weights, list[tuple[Tensor, Tensor]]()
+        home, found = block.weights, list[Sequence[Tensor]]()
         spare = torch.empty_like(home)
         try:
             is_shared = self.workers.n_at_once > 1
@@ -170,7 +177,7 @@ class StepRunner:
         rows: Tensor,
         numbers: Tensor,
         keys: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Sequence[Tensor]:
         """One step; returns losses `(K,)` and outputs `(K, B, ...)`."""
         if key in self.compiled:
             tensors = block.tensors()
@@ -181,8 +188,10 @@ class StepRunner:
         """Whether to compile for blocks and minibatches of a shape, decided by the work ahead."""
         if not self.choice or not can_compile(self.device):
             return False
-        size = 1 + work(block, key) / _WORK_THAT_DOUBLES_IT
-        return self.choice is True or n_steps_left * size >= STEPS_WORTH_COMPILING
+        n = n_steps_left * (1 + work(block, key) / _WORK_THAT_DOUBLES_IT)
+        if self.choice is True:  # for an epoch's smaller last minibatch it may not pay
+            return not self.compiled or n >= _STEPS_WORTH_LOADING
+        return n >= STEPS_WORTH_COMPILING
 
     def skip_reason(self) -> str | None:
         """Why nothing was compiled, at the end of the training; None where something was."""
@@ -194,46 +203,45 @@ class StepRunner:
             return "not compiled: there is no C++ compiler"
         return "not compiled: too few steps for it to pay; compile=true compiles all the same"
 
-    def try_to_compile(self, key: Shape, block: Block, inputs: Sequence[Tensor]) -> None:
+    def try_to_compile(
+        self, key: Shape, block: Block, inputs: Sequence[Tensor], announce: Callable[[], None]
+    ) -> None:
         """Compile for blocks and inputs of a shape; go on without where that fails.
 
         It needs more than can be checked beforehand, such as a compiler that knows the processor.
+        `announce` is called once before what takes long.
         """
         try:
-            self.compiled[key] = self.compile(block, inputs)
+            self.compiled[key] = self.compile(block, inputs, announce)
         except Exception as error:
             if self.choice is True:
                 raise
             self.say(f"compiling failed, and the training goes on without: {first_line(error)}")
             self.choice, self.has_failed = False, True
 
-    def compile(self, block: Block, inputs: Sequence[Tensor]) -> Run:
+    def compile(self, block: Block, inputs: Sequence[Tensor], announce: Callable[[], None]) -> Run:
         """The step for blocks and inputs of one shape, as one compiled function."""
+        example: list[Any] = [*block.tensors(), torch.empty_like(block.weights), *inputs]
+        graph, outputs = trace_step(self.step, block, example)
+        if self.device.type == "cpu":
+            n_at_once = n_threads_at_most(self.threads)
+            try:
+                library = load_library(graph, example, outputs, n_at_once, announce)
+            except Exception as error:  # there may be a compiler that does not know the processor
+                log.info(f"once more, without a library: {first_line(error)}")
+                library = None
+            if library is not None:
+                return library
         from torch._inductor import standalone_compile
 
-        start = perf_counter()
-        example: list[Any] = [*block.tensors(), torch.empty_like(block.weights), *inputs]
-        graph = trace(self.step, block, example)
-
-        def compiled_with(config: dict[str, Any]) -> Run:
-            run: Run = standalone_compile(
-                graph,
-                example,
-                dynamic_shapes="from_example_inputs",
-                options={"config_patches": config},
-            )
-            return run
-
-        if self.device.type != "cpu":
-            compiled = compiled_with(WITHOUT_TIMING)
-        else:
-            try:  # without trying each of the processor's instructions, which takes a second
-                compiled = compiled_with(_CONFIG_ON_CPU | {"cpp.vec_isa_ok": True})
-            except Exception as error:
-                log.info(f"once more, for a compiler that may not know all: {first_line(error)}")
-                compiled = compiled_with(_CONFIG_ON_CPU)
-        log.info(f"compiled the step of {len(block)} members in {perf_counter() - start:.1f} s")
-        return compiled
+        announce()
+        run: Run = standalone_compile(
+            graph,
+            example,
+            dynamic_shapes="from_example_inputs",
+            options={"config_patches": _ON_CPU if self.device.type == "cpu" else WITHOUT_TIMING},
+        )
+        return run
 
 
 def work(block: Block, key: Shape) -> int:
@@ -241,21 +249,24 @@ def work(block: Block, key: Shape) -> int:
     return block.weights.numel() * key[-1]
 
 
-def trace(step: Step, block: Block, example: Sequence[Tensor]) -> GraphModule:
-    """The operations of a step as a graph over plain tensors.
+def trace_step(
+    step: Step, block: Block, example: Sequence[Tensor]
+) -> tuple[GraphModule, Sequence[Tensor]]:
+    """The operations of a step as a graph over plain tensors, and what it returned for an example.
 
-    It holds the backward pass and the update too, so that running it needs neither autograd nor
-    vmap, and the compiler sees one graph whatever Python the network is written in.
+    The graph holds the backward pass and the update too, so that running it needs neither autograd
+    nor vmap, and the compiler sees one graph whatever Python the network is written in.
     """
-    n_tensors = len(block.tensors())
+    n = len(block.tensors())
 
     def run(*flat: Tensor) -> tuple[Tensor, Tensor]:
-        out, features, target, rows, numbers, keys = flat[n_tensors:]
-        own = block.with_tensors(flat[:n_tensors])
+        out, features, target, rows, numbers, keys = flat[n:]
+        own = block.with_tensors(flat[:n])
         return step(own, out, features[rows], target[rows], numbers, keys)
 
+    copies = [each.clone() for each in example[: n + 1]]  # what a step changes
     step.traced = True
     try:
-        return make_fx(run, tracing_mode="fake")(*example)
+        return trace(run, [*copies, *example[n + 1 :]])
     finally:
         step.traced = False

@@ -1,0 +1,237 @@
+"""A step as a shared library: compiled once, and loaded in a millisecond by every later process.
+
+To import torch's compiler, and have it find what it once compiled, takes longer than many a sweep
+trains. So a step is compiled ahead of time (torch's AOTInductor), and its library is kept in a file
+that is named after all that it depends on.
+
+torch's own way to call such a library holds Python's lock meanwhile, so that blocks would wait for
+each other. It is called through its C interface instead, which torch keeps stable: see
+`aoti_runtime/interface.h` and `aoti_torch/c/shim.h` below `torch/include/torch/csrc/inductor`, and
+`tests/stacking/test_library.py`.
+"""
+
+import ctypes
+import getpass
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+
+_OPTIONS: dict[str, Any] = {
+    "cpp.dynamic_threads": True,  # all shapes share torch's setting of the number of threads
+    "cpp.vec_isa_ok": True,  # without trying each of the processor's instructions for a second
+}
+
+_Pointer = ctypes.c_void_p
+_Int64 = ctypes.c_int64
+
+
+class StepLibrary:
+    """A compiled step, called like the graph that it was made from.
+
+    Any number of threads may call it, `n_at_once` of them at the same time.
+
+    Args:
+        path: of the library.
+        inputs: examples of its inputs, on the CPU; later ones have their dtypes, shapes and
+            strides.
+        outputs: of its outputs, likewise.
+        constants: its last inputs, which callers need not give.
+        n_at_once: how many calls may run at the same time.
+
+    Raises:
+        OSError: if it cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        inputs: Sequence[Tensor],
+        outputs: Sequence[Tensor],
+        constants: Sequence[Tensor],
+        n_at_once: int,
+    ) -> None:
+        self._library = ctypes.CDLL(str(path))
+        self._constants = constants
+        self._outputs = [(each.shape, each.dtype) for each in outputs]
+        self._arguments = [_Argument(self._library, each) for each in (*inputs, *outputs)]
+        self._run = self._library.AOTInductorModelContainerRun
+        array = ctypes.POINTER(_Pointer)
+        size = ctypes.c_size_t
+        self._run.argtypes = [_Pointer, array, size, array, size, _Pointer, _Pointer]
+        self._container = _Pointer()
+        create = self._library.AOTInductorModelContainerCreateWithDevice
+        create.argtypes = [array, size, ctypes.c_char_p, ctypes.c_char_p]
+        if create(ctypes.byref(self._container), n_at_once, b"cpu", None):
+            raise OSError(f"{path}: cannot be set up")
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        """Run it; returns the outputs, and changes inputs in place as the graph does."""
+        outputs = [torch.empty(shape, dtype=dtype) for shape, dtype in self._outputs]
+        tensors = [*inputs, *self._constants, *outputs]
+        handles = (_Pointer * len(tensors))()
+        for i, (argument, tensor) in enumerate(zip(self._arguments, tensors, strict=True)):
+            argument.write_handle(tensor, ctypes.addressof(handles) + i * ctypes.sizeof(_Pointer))
+        # The library frees the handles. ctypes gives up Python's lock until it returns.
+        if self._run(self._container, handles, len(tensors), None, 0, None, None):
+            raise RuntimeError("a compiled step failed; what torch says is above")
+        return outputs
+
+
+class _Argument:
+    """What a library is told of an input: its dtype, shape and strides are fixed."""
+
+    def __init__(self, library: ctypes.CDLL, example: Tensor) -> None:
+        n = example.ndim
+        name = str(example.dtype).removeprefix("torch.")
+        dtype = getattr(library, f"aoti_torch_dtype_{name}")()
+        sizes = (_Int64 * n)(*example.shape)
+        strides = (_Int64 * n)(*example.stride())
+        self.layout = example.dtype, example.shape, example.stride()
+        self.description = (
+            n,
+            sizes,
+            strides,
+            0,
+            dtype,
+            0,
+            0,
+        )  # ... offset, dtype, device, its number
+        self.create = library.aoti_torch_create_tensor_from_blob
+        array, int32 = ctypes.POINTER(_Int64), ctypes.c_int32
+        self.create.argtypes = [_Pointer, _Int64, array, array, _Int64, *[int32] * 3, _Pointer]
+
+    def write_handle(self, tensor: Tensor, address: int) -> None:
+        """Make a handle of a tensor, which lives on until the library has run.
+
+        Args:
+            tensor: like the example.
+            address: where the handle is to be written.
+        """
+        layout = tensor.dtype, tensor.shape, tensor.stride()
+        if layout != self.layout:  # it would read other numbers, or what is not the tensor's
+            raise ValueError(f"compiled for {self.layout}, not for {layout}")
+        if self.create(tensor.data_ptr(), *self.description, address):
+            raise RuntimeError("torch cannot make a handle of a tensor")
+
+
+def load_library(
+    graph: GraphModule,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    n_at_once: int,
+    before_compiling: Callable[[], None],
+) -> StepLibrary | None:
+    """The library of a graph: from its file, or compiled.
+
+    Args:
+        graph: operations on tensors of the CPU alone; it may change inputs in place.
+        inputs: examples of its inputs.
+        outputs: of its outputs.
+        n_at_once: how many calls may run at the same time.
+        before_compiling: is called if there is no file yet.
+
+    Returns:
+        None where it has operations that a library would need Python for.
+
+    Raises:
+        OSError: if there is no place for files that nobody else can write to.
+        Exception: whatever torch's compiler raises.
+    """
+    graph, constants = _with_constants_as_inputs(graph)
+    inputs = [*inputs, *constants]
+    path = _cache_folder() / f"{_key(graph, inputs)}.so"
+    if not path.exists():
+        before_compiling()
+        if not _compile(graph, inputs, outputs, path):
+            return None
+    return StepLibrary(path, inputs, outputs, constants, n_at_once)
+
+
+def _with_constants_as_inputs(graph: GraphModule) -> tuple[GraphModule, list[Tensor]]:
+    """A graph that takes the tensors that it holds as its last inputs, and these tensors."""
+    own = deepcopy(graph.graph)
+    constants = []
+    last = list(own.find_nodes(op="placeholder"))[-1]
+    for node in own.find_nodes(op="get_attr"):
+        constants.append(getattr(graph, str(node.target)))
+        with own.inserting_after(last):
+            last = own.placeholder(str(node.target))
+        node.replace_all_uses_with(last)
+        own.erase_node(node)
+    return GraphModule(graph, own), constants
+
+
+def _compile(
+    graph: GraphModule, inputs: Sequence[Tensor], outputs: Sequence[Tensor], path: Path
+) -> bool:
+    """Write the library of a graph; returns whether it could be."""
+    import torch._inductor
+
+    n = len(inputs)
+
+    def run(*tensors: Tensor) -> tuple[()]:
+        for out, found in zip(tensors[n:], graph(*tensors[:n]), strict=True):
+            out.copy_(found)
+        return ()
+
+    # The compiler wants a graph whose changes in place are all at its end.
+    functional = torch.func.functionalize(run, remove="mutations")
+    example = (*inputs, *outputs)
+    final = make_fx(functional, tracing_mode="fake")(*example)
+    compiled = Path(str(torch._inductor.aot_compile(final, example, options=_OPTIONS)))
+    if compiled.with_suffix(".json").exists():  # of operations without a C interface
+        return False
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        temporary = Path(file.name)
+    shutil.copyfile(compiled, temporary)
+    temporary.replace(path)
+    return True
+
+
+def _cache_folder() -> Path:
+    """The folder of the libraries, beside what torch's compiler keeps."""
+    root = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    if root is None:  # where torch has it; to ask torch would import the compiler
+        root = f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}"
+    folder = Path(root) / "multilayer"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()  # a library runs as whoever loads it
+    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        raise OSError(f"{folder}: others can write to it")
+    return folder
+
+
+def _key(graph: GraphModule, inputs: Sequence[Tensor]) -> str:
+    """A name for all that a library depends on."""
+    digest = hashlib.sha256()
+    for part in (
+        torch.__version__,
+        torch.version.git_version,
+        _processor(),
+        sorted(_OPTIONS.items()),
+        graph.code,
+        [(each.dtype, each.shape, each.stride()) for each in inputs],
+    ):
+        digest.update(repr(part).encode())
+    return digest.hexdigest()[:40]
+
+
+def _processor() -> str:
+    """The processor and what it can do: a library uses all of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not on Linux
+        return " ".join(platform.uname())
+    return "\n".join(sorted({each for each in lines if each.startswith(("model name", "flags"))}))

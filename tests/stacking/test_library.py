@@ -1,0 +1,174 @@
+"""Steps as shared libraries; that a compiled step is right is tested in `test_runner.py`."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from multilayer.stacking.library import StepLibrary, load_library
+from multilayer.stacking.tracing import trace
+from multilayer.training.runtime import can_compile
+
+pytestmark = pytest.mark.skipif(
+    not can_compile(torch.device("cpu")), reason="there is no C++ compiler"
+)
+
+FACTOR = {0: 2.0, 1: 3.0}
+
+
+def step(state: Tensor, rows: Tensor, is_on: Tensor) -> tuple[Tensor, Tensor]:
+    """Some operations: a product, a constant, and a change in place."""
+    product = torch.bmm(rows, rows.transpose(1, 2)) * torch.tensor([*FACTOR.values()]).view(2, 1, 1)
+    state.add_(product.sum(dim=(1, 2)) * is_on)
+    return rows.argmax(dim=2), rows.double() / 3
+
+
+def inputs_of(seed: int) -> list[Tensor]:
+    """Its inputs, of several dtypes."""
+    own = torch.Generator().manual_seed(seed)
+    rows = torch.randn(2, 3, 4, generator=own)
+    return [torch.randn(2, generator=own), rows, torch.tensor([True, False])]
+
+
+def load(
+    before_compiling: Callable[[], None],
+    *,
+    function: Callable[..., tuple[Tensor, ...]] = step,
+    inputs: Sequence[Tensor] = (),
+) -> StepLibrary | None:
+    """The library of a function of such inputs, for two threads."""
+    inputs = inputs or inputs_of(0)
+    graph, outputs = trace(function, [each.clone() for each in inputs])
+    return load_library(graph, inputs, outputs, 2, before_compiling)
+
+
+def never() -> None:
+    """What is called before compiling, where nothing is to be compiled."""
+    pytest.fail("it was compiled")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of torch's compiler, for all tests here."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def library(cache: Path) -> StepLibrary:
+    """The step, compiled."""
+    announced: list[bool] = []
+    found = load(lambda: announced.append(True))
+    assert found is not None
+    assert announced == [True]
+    assert len([*(cache / "multilayer").iterdir()]) == 1
+    return found
+
+
+def check(library: StepLibrary, seed: int) -> None:
+    """It gives what the step gives, and changes what the step changes."""
+    mine, its = inputs_of(seed), inputs_of(seed)
+    for found, expected in zip(library(*mine), step(*its), strict=True):
+        torch.testing.assert_close(found, expected)
+    for found, expected in zip(mine, its, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_library_does_what_the_graph_does(library: StepLibrary) -> None:
+    """With other numbers too, and outputs that the next call leaves alone."""
+    first = library(*inputs_of(1))[1]
+    kept = first.clone()
+    check(library, 2)
+    assert torch.equal(first, kept)
+
+
+def test_threads_call_it_at_the_same_time(library: StepLibrary) -> None:
+    """More of them than it was made for, too: they wait."""
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(check, library, seed) for seed in range(200)]:
+            done.result()
+
+
+def test_other_processes_load_it_without_torchs_compiler(library: StepLibrary, cache: Path) -> None:
+    """Which takes a second to import."""
+    program = """
+import sys
+import torch
+from tests.stacking.test_library import check, load, never
+library = load(never)
+print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
+check(library, 3)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert found.stdout == "[]\n", found.stderr
+
+
+def test_another_layout_is_refused(library: StepLibrary) -> None:
+    """A library would read other numbers, or what is not the tensor's."""
+    state, rows, is_on = inputs_of(0)
+    for other in (rows.double(), rows[:, :2], rows.transpose(1, 2).contiguous().transpose(1, 2)):
+        with pytest.raises(ValueError, match="compiled for"):
+            library(state, other, is_on)
+
+
+def test_another_graph_or_shape_is_another_library(library: StepLibrary) -> None:
+    """What differs in either is compiled anew."""
+
+    class WouldCompileError(Exception):
+        pass
+
+    def note() -> None:
+        raise WouldCompileError
+
+    def other(state: Tensor, rows: Tensor, is_on: Tensor) -> tuple[Tensor, Tensor]:
+        return step(state, rows, is_on.logical_not())
+
+    load(never)
+    state, rows, is_on = inputs_of(0)
+    with pytest.raises(WouldCompileError):
+        load(note, inputs=[state, rows.repeat(1, 2, 1), is_on])
+    with pytest.raises(WouldCompileError):
+        load(note, function=other)
+
+
+def test_a_constant_is_not_part_of_it(
+    library: StepLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps that differ in it alone share a library, and each has its own."""
+    monkeypatch.setitem(FACTOR, 1, 5.0)
+    other = load(never)
+    assert other is not None
+    check(other, 4)
+    monkeypatch.undo()
+    check(library, 4)
+
+
+def test_what_needs_python_is_no_library(cache: Path) -> None:
+    """An operation without a C interface would end the process."""
+
+    def odd(state: Tensor, rows: Tensor, is_on: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.special.i1(state), torch.linalg.eigvalsh(rows[:, :, :3])
+
+    before = len([*(cache / "multilayer").iterdir()])
+    assert load(lambda: None, function=odd) is None
+    assert len([*(cache / "multilayer").iterdir()]) == before
+
+
+def test_a_folder_that_others_can_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library runs as whoever loads it."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    (tmp_path / "multilayer").mkdir()
+    (tmp_path / "multilayer").chmod(0o777)
+    with pytest.raises(OSError, match="others can write to it"):
+        load(never)
