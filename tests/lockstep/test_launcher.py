@@ -348,9 +348,10 @@ def test_a_run_that_is_there_is_kept(multilayer: Run, tmp_path: Path) -> None:
     ],
 )
 def test_it_is_said_whether_the_step_is_compiled(
-    own: list[str], words: str, multilayer: Run, tmp_path: Path
+    own: list[str], words: str, multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the terminal and in the manifest."""
+    """On the terminal and in the manifest; nothing has been compiled before."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     outcome = multilayer("train", *QUICK, *own, "seed=0,1")
     assert f"lockstep: {words}" in outcome.err
     assert {each["compiled"] for each in manifests(tmp_path)} == {own == ["compile=true"]}
@@ -364,6 +365,7 @@ def test_where_compiling_fails_the_training_goes_on(
     def fail(*args: Any, **arguments: Any) -> None:
         raise RuntimeError("unknown processor\nand much more")
 
+    monkeypatch.setattr("multilayer.stacking.runner.load_library", fail)
     monkeypatch.setattr("torch._inductor.standalone_compile", fail)
     monkeypatch.setattr("multilayer.stacking.runner.STEPS_WORTH_COMPILING", 1)
     outcome = multilayer("train", *QUICK, "seed=0,1")

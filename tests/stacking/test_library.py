@@ -25,7 +25,7 @@ def step(state: Tensor, rows: Tensor, is_on: Tensor) -> tuple[Tensor, Tensor]:
     """Some operations: a product, a constant, and a change in place."""
     product = torch.bmm(rows, rows.transpose(1, 2)) * torch.tensor([*FACTOR.values()]).view(2, 1, 1)
     state.add_(product.sum(dim=(1, 2)) * is_on)
-    return rows.argmax(dim=2), rows.double() / 3
+    return rows.argmax(dim=2), rows.double().transpose(1, 2) / 3
 
 
 def inputs_of(seed: int) -> list[Tensor]:

@@ -282,7 +282,8 @@ def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) ->
     assert not compiler.configs
     assert not said
     assert runner.skip_reason() == (
-        "not compiled: too few steps for it to pay; compile=true compiles all the same"
+        "not compiled: too few steps for it to pay;"
+        " with compile=true it pays from the second such sweep on"
     )
     assert runner_of(choice=False).skip_reason() == "not compiled: compile=false"
     monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: False)

@@ -150,6 +150,7 @@ def load_library(
         Exception: whatever torch's compiler raises.
     """
     graph, constants = _with_constants_as_inputs(graph)
+    outputs = [torch.empty(each.shape, dtype=each.dtype) for each in outputs]  # as calls make them
     inputs = [*inputs, *constants]
     path = _cache_folder() / f"{_key(graph, inputs)}.so"
     if not path.exists():

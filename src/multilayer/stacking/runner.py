@@ -201,7 +201,10 @@ class StepRunner:
             return None if self.has_failed else "not compiled: compile=false"
         if not can_compile(self.device):
             return "not compiled: there is no C++ compiler"
-        return "not compiled: too few steps for it to pay; compile=true compiles all the same"
+        return (
+            "not compiled: too few steps for it to pay;"
+            " with compile=true it pays from the second such sweep on"
+        )
 
     def try_to_compile(
         self, key: Shape, block: Block, inputs: Sequence[Tensor], announce: Callable[[], None]
