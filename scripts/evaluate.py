@@ -2,6 +2,6 @@
 
 import sys
 
-from multilayer.cli.main import main
+from multilayer.cli.main import command
 
-sys.exit(main(["evaluate", *sys.argv[1:]]))
+command(["evaluate", *sys.argv[1:]])

@@ -2,6 +2,6 @@
 
 import sys
 
-from multilayer.cli.main import main
+from multilayer.cli.main import command
 
-sys.exit(main(["predict", *sys.argv[1:]]))
+command(["predict", *sys.argv[1:]])

@@ -2,6 +2,6 @@
 
 import sys
 
-from multilayer.cli.main import main
+from multilayer.cli.main import command
 
-sys.exit(main(["report", *sys.argv[1:]]))
+command(["report", *sys.argv[1:]])

@@ -1,7 +1,5 @@
 """`python -m multilayer` is the `multilayer` command."""
 
-import sys
+from multilayer.cli.main import command
 
-from multilayer.cli.main import main
-
-sys.exit(main())
+command()

@@ -88,6 +88,41 @@ def test_the_scripts_of_a_clone_do_the_same(tmp_path: Path) -> None:
         assert f"multilayer {command}" in done.stdout
 
 
+ENDS = """
+import atexit, sys, time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+from multilayer.cli.main import command
+
+def late():
+    time.sleep(0.2)
+    print("thread")
+
+if sys.argv[1] == "profiled":
+    sys.setprofile(lambda *_: None)
+atexit.register(print, "last words")
+Thread(target=late).start()
+pool = ThreadPoolExecutor(1)
+pool.submit(late)
+command(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("how", ["usual", "profiled"])
+@pytest.mark.parametrize(("words", "code"), [(["--version"], 0), (["nothing"], 2)])
+def test_the_process_ends_when_all_is_done_and_said(how: str, words: list[str], code: int) -> None:
+    """Threads have come to their ends, and what is registered for Python's was called."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS, how, *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    assert done.stdout.splitlines()[-3:] == ["thread", "thread", "last words"]
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

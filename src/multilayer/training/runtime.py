@@ -7,7 +7,6 @@ answers without it.
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import gc
 import logging
@@ -225,11 +224,6 @@ def gc_paused() -> Iterator[None]:
             gc.freeze()
         if was_enabled:
             gc.enable()
-
-
-def skip_gc_at_exit() -> None:
-    """Leave all objects to the system when Python ends; collecting them takes 1 to 2 seconds."""
-    atexit.register(gc.freeze)
 
 
 @contextmanager
