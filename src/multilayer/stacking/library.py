@@ -93,21 +93,12 @@ class _Argument:
     """What a library is told of an input: its dtype, shape and strides are fixed."""
 
     def __init__(self, library: ctypes.CDLL, example: Tensor) -> None:
-        n = example.ndim
+        n, offset, cpu, device_number = example.ndim, 0, 0, 0
         name = str(example.dtype).removeprefix("torch.")
         dtype = getattr(library, f"aoti_torch_dtype_{name}")()
-        sizes = (_Int64 * n)(*example.shape)
-        strides = (_Int64 * n)(*example.stride())
+        sizes, strides = ((_Int64 * n)(*each) for each in (example.shape, example.stride()))
         self.layout = example.dtype, example.shape, example.stride()
-        self.description = (
-            n,
-            sizes,
-            strides,
-            0,
-            dtype,
-            0,
-            0,
-        )  # ... offset, dtype, device, its number
+        self.description = n, sizes, strides, offset, dtype, cpu, device_number
         self.create = library.aoti_torch_create_tensor_from_blob
         array, int32 = ctypes.POINTER(_Int64), ctypes.c_int32
         self.create.argtypes = [_Pointer, _Int64, array, array, _Int64, *[int32] * 3, _Pointer]
