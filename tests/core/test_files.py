@@ -23,7 +23,7 @@ import torch
 from multilayer.callbacks import Checkpoint
 from multilayer.cli.exit_codes import signals_raise
 from multilayer.core.errors import UserError
-from multilayer.core.files import whole_file, write_text
+from multilayer.core.files import append_text, whole_file, write_text
 from multilayer.runs.checkpoint import read_plain
 from multilayer.runs.folder import RunFolder
 from multilayer.training.lightning_adapter import CheckpointFiles
@@ -56,6 +56,17 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> 
         write_text(path, "x" * 2**13)
     assert path.read_text() == "before"
     assert files_in(tmp_path) == {"a.json"}
+
+
+def test_what_cannot_be_appended_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """Also where a part of it could be written; later there is room again."""
+    path = tmp_path / "a.csv"
+    write_text(path, "before\n")
+    with no_file_above(2**12), pytest.raises(UserError, match=r"a\.csv: .*ulimit -f"):
+        append_text(path, "x" * 2**13)
+    assert path.read_text() == "before\n"
+    append_text(path, "äfter\n")
+    assert path.read_text() == "before\näfter\n"
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(

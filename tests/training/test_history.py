@@ -1,8 +1,10 @@
 """`history.csv`: whatever trains the run and however it ends."""
 
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import pytorch_lightning
@@ -154,6 +156,41 @@ def test_it_is_written_while_the_run_lasts(tmp_path: Path, monkeypatch: pytest.M
     trainer.callbacks.extend(lightning_callbacks(Looks(), History(folder=tmp_path)))  # type: ignore[attr-defined]
     trainer.fit(BinaryModule(MLP(2, 1), optimizer=torch.optim.SGD), PassClassData())
     assert seen == [0, 1, 2]
+
+
+class Epoch(Record):
+    """What a table is written from, of one run."""
+
+    writes_files = True
+
+    def __init__(self, epoch: int, **metrics: float) -> None:
+        self.epoch = self.step = np.array([epoch])
+        self.seconds, self.rates = np.zeros(1), {"lr": np.full(1, 0.1)}
+        self.metrics = {name: np.array([value]) for name, value in metrics.items()}
+        self.measured = {name: np.array([True]) for name in metrics}
+
+
+def test_new_rows_are_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a column is new, or the file is gone; it reads as if it had been written at once."""
+    monkeypatch.setattr("multilayer.training.history._SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr("multilayer.training.history._SECONDS_A_FILE", 0.0)
+    kept, file = History(folder=tmp_path), tmp_path / "history.csv"
+    inodes, tables = [], []
+    for epoch, metrics in enumerate([{"a": 1 / 3}, {"a": nan}, {}, {"b": 1.0}, {"a": 2.0}], 1):
+        kept.on_epoch_end(Epoch(epoch, **metrics))  # type: ignore[abstract]
+        inodes.append(file.stat().st_ino)
+        tables.append(history(tmp_path))
+    assert inodes[0] == inodes[1] == inodes[2] != inodes[3] == inodes[4]
+    assert [len(table) for table in tables] == [1, 2, 3, 4, 5]
+    assert isnan(tables[2]["a"][1])
+    assert tables[4]["a"].to_list()[2:] == [None, None, 2.0]
+    assert tables[4]["b"].to_list() == [None, None, None, 1.0, None]
+    file.unlink()
+    kept.on_epoch_end(Epoch(6, a=3.0))  # type: ignore[abstract]
+    grown = file.read_bytes()
+    assert len(history(tmp_path)) == 6
+    kept.on_fit_end(Epoch(6))  # type: ignore[abstract]
+    assert file.read_bytes() == grown
 
 
 @pytest.mark.parametrize("columns", [{"epoch": [1]}, {"epoch": ["x"]}, [], {}])

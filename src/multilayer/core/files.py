@@ -133,6 +133,28 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def append_text(path: Path, text: str) -> None:
+    """Append to a text file in UTF-8; after an error it is as it was before.
+
+    If the process is killed meanwhile, the end may be cut off.
+
+    Raises:
+        UserError: It cannot be written.
+    """
+    rest = text.encode()
+    try:
+        with path.open("r+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                while rest:  # a disk that is nearly full takes a part
+                    rest = rest[file.write(rest) :]
+            except OSError:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise write_error(error, path) from error
+
+
 @contextmanager
 def refusing(path: Path, problem: str, *faults: type[Exception]) -> Iterator[None]:
     """Turn errors from reading a file into a `UserError` of one line.

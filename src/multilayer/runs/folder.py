@@ -26,6 +26,7 @@ import yaml
 from multilayer.core.errors import Terminated, UserError
 from multilayer.core.files import (
     PARTIAL,
+    append_text,
     load_yaml,
     read_small,
     refusing,
@@ -205,6 +206,15 @@ class RunFolder:
             if not self.path.is_dir():
                 raise UserError(f"{self.path}: the run folder was removed while the run trained")
             write_text(path, text)
+
+    def append(self, path: Path, text: str) -> None:
+        """Append to a text file of the run; see `append_text`.
+
+        Raises:
+            UserError: It cannot be written.
+        """
+        if self.writes:
+            append_text(path, text)
 
     def read_manifest(self) -> Any:
         """The manifest as it is now.

@@ -1,8 +1,10 @@
 """`history.csv`: what an epoch of a run brought, one row each."""
 
-from collections.abc import Mapping, Sequence
+import csv
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from io import StringIO
 from itertools import chain
 from pathlib import Path
 from time import monotonic
@@ -19,7 +21,7 @@ _FIRST_COLUMNS = ("epoch", "step", "lr", "seconds")
 
 _SECONDS_BETWEEN_WRITES = 1.0
 
-_SECONDS_A_FILE, _SHARE_OF_TIME = 0.001, 0.01
+_SECONDS_A_FILE, _SHARE_OF_TIME = 0.0001, 0.01
 """About what writing takes for each run, and what it may take of the time of a training."""
 
 _Row = tuple[tuple[str, ...], tuple[float | None, ...]]
@@ -32,17 +34,20 @@ class History(EpochCallback):
     The columns are `epoch` (from 1 on), `step` (optimizer steps so far), `lr` (the first parameter
     group's rate, as the epoch began with it), `seconds` (since the training began; a run that is
     resumed counts on), and every metric that was logged. A field is empty where a metric was not
-    measured in an epoch, or is not defined for the rows. The file is written at most once a second,
-    and at the end, also where that is an error.
+    measured in an epoch, or is not defined for the rows. New rows are appended to the file at most
+    once a second; the whole of it is written where a column is new, and at the end, also where that
+    is an error.
 
     Args:
         folder: where the file goes; it is made if it is missing.
 
     Attributes:
         rows: of each run, so far.
+        n_written: how many of them are in the file.
+        headers: the columns of the files.
     """
 
-    PER_RUN = ("runs", "rows", "seconds_before")
+    PER_RUN = ("runs", "rows", "n_written", "headers", "seconds_before")
 
     def __init__(self, *, folder: str | Path) -> None:
         self.runs = [RunFolder(folder)]
@@ -51,6 +56,8 @@ class History(EpochCallback):
     def reset(self, n_runs: int = 1) -> None:
         """Begin with empty tables."""
         self.rows: list[list[_Row]] = [[] for _ in range(n_runs)]
+        self.n_written = [0] * n_runs
+        self.headers: list[tuple[str, ...]] = [()] * n_runs
         self.seconds_before = np.zeros(n_runs)
         self._written = monotonic()
 
@@ -82,13 +89,13 @@ class History(EpochCallback):
             self.write(record)
 
     def on_fit_end(self, record: Record) -> None:
-        """Write the tables."""
-        self.write(record)
+        """Write the whole tables."""
+        self.write(record, whole=True)
 
     def on_failure(self, record: Record, error: BaseException) -> None:
         """Write what there is; the error that came before is the one to be told."""
         with suppress(UserError):
-            self.write(record)
+            self.write(record, whole=True)
 
     def state_dict(self, k: int = 0) -> dict[str, Any]:
         """The table of run `k`."""
@@ -123,19 +130,47 @@ class History(EpochCallback):
         table = pl.DataFrame({"epoch": columns["epoch"], **losses}).drop_nulls()
         return table.cast(pl.Float64).to_dict(as_series=False)
 
-    def write(self, record: Record) -> None:
-        """Write the tables, as often as that takes no more than a small share of the time."""
+    def write(self, record: Record, *, whole: bool = False) -> None:
+        """Write the rows that are new, or the whole tables."""
         if not record.writes_files:
             return
         for k, run in enumerate(self.runs):
-            if self.rows[k]:
-                record.submit(partial(_write, run, list(self.rows[k])), k)
+            rows, start, header = self.rows[k], self.n_written[k], self.headers[k]
+            if whole or not start or not _fit(rows[start:], header):
+                start, header = 0, tuple(self.columns(k))
+            if len(rows) > start:
+                record.submit(partial(_write, run, header, [*rows], start), k)
+            self.n_written[k], self.headers[k] = len(rows), header
         self._written = monotonic()
 
 
-def _write(run: RunFolder, rows: Sequence[_Row]) -> None:
-    """Write the table of a run."""
-    run.write(run.history_file, pl.DataFrame(_columns_of(rows)).write_csv())
+def _write(run: RunFolder, header: Sequence[str], rows: Sequence[_Row], start: int) -> None:
+    """Append the rows from `start` on to the table of a run, or write it whole."""
+    if start and run.history_file.exists():
+        run.append(run.history_file, _to_csv(_lines(header, rows[start:])))
+    else:
+        run.write(run.history_file, _to_csv([header, *_lines(header, rows)]))
+
+
+def _fit(rows: Sequence[_Row], header: Sequence[str]) -> bool:
+    """Whether a table with these columns has one for every value of some rows."""
+    return all(
+        value is None or name in header for row in rows for name, value in zip(*row, strict=True)
+    )
+
+
+def _lines(header: Sequence[str], rows: Sequence[_Row]) -> list[list[Any]]:
+    """The values of each row in the order of the columns."""
+    by_name = [dict(zip(*row, strict=True)) for row in rows]
+    return [[row.get(name) for name in header] for row in by_name]
+
+
+def _to_csv(lines: Iterable[Sequence[Any]]) -> str:
+    """CSV to the last bit; polars reads no other NaN as a number."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows(["NaN" if each != each else each for each in line] for line in lines)
+    return text.getvalue()
 
 
 def _columns_of(rows: Sequence[_Row]) -> dict[str, list[float | None]]:
