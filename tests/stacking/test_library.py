@@ -32,7 +32,7 @@ def inputs_of(seed: int) -> list[Tensor]:
     """Its inputs, of several dtypes."""
     own = torch.Generator().manual_seed(seed)
     rows = torch.randn(2, 3, 4, generator=own)
-    return [torch.randn(2, generator=own), rows, torch.tensor([True, False])]
+    return [torch.randn(1, 2, generator=own), rows, torch.tensor([True, False])]
 
 
 def load(
@@ -118,6 +118,16 @@ def test_another_layout_is_refused(library: StepLibrary) -> None:
     for other in (rows.double(), rows[:, :2], rows.transpose(1, 2).contiguous().transpose(1, 2)):
         with pytest.raises(ValueError, match="compiled for"):
             library(state, other, is_on)
+
+
+def test_a_stride_that_is_never_taken_may_be_another(library: StepLibrary) -> None:
+    """A slice of one member has the stride of several."""
+    state, rows, is_on = inputs_of(0)
+    slice_ = state.repeat(1, 2).view(1, 2, 2)[:, 1]
+    assert slice_.stride() != state.stride()
+    library(slice_, rows, is_on)
+    library(state, rows, is_on)
+    assert torch.equal(slice_, state)
 
 
 def test_another_graph_or_shape_is_another_library(library: StepLibrary) -> None:

@@ -97,7 +97,8 @@ class _Argument:
         name = str(example.dtype).removeprefix("torch.")
         dtype = getattr(library, f"aoti_torch_dtype_{name}")()
         sizes, strides = ((_Int64 * n)(*each) for each in (example.shape, example.stride()))
-        self.layout = example.dtype, example.shape, example.stride()
+        self.dtype, self.shape = example.dtype, example.shape
+        self.strides = None if example.is_contiguous() else example.stride()
         self.description = n, sizes, strides, offset, dtype, cpu, device_number
         self.create = library.aoti_torch_create_tensor_from_blob
         array, int32 = ctypes.POINTER(_Int64), ctypes.c_int32
@@ -110,9 +111,15 @@ class _Argument:
             tensor: like the example.
             address: where the handle is to be written.
         """
-        layout = tensor.dtype, tensor.shape, tensor.stride()
-        if layout != self.layout:  # it would read other numbers, or what is not the tensor's
-            raise ValueError(f"compiled for {self.layout}, not for {layout}")
+        # A contiguous tensor may have any stride where its size is 1.
+        is_same = (
+            tensor.is_contiguous() if self.strides is None else tensor.stride() == self.strides
+        )
+        if not is_same or (tensor.dtype, tensor.shape) != (self.dtype, self.shape):
+            # It would read other numbers, or what is not the tensor's.
+            compiled_for = self.dtype, self.shape, self.strides or "contiguous"
+            found = tensor.dtype, tensor.shape, tensor.stride()
+            raise ValueError(f"compiled for {compiled_for}, not for {found}")
         if self.create(tensor.data_ptr(), *self.description, address):
             raise RuntimeError("torch cannot make a handle of a tensor")
 
