@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from multilayer.cli.main import train
 from multilayer.composing.job_configs import Job
@@ -19,6 +21,8 @@ from multilayer.lockstep.plan import make_plan
 from multilayer.lockstep.stack import Stack
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import RunFolder, find_state
+from multilayer.stacking.runner import StepRunner
+from multilayer.training.module import MulticlassModule
 
 from ..trained import weights_of
 from .conftest import MakeJobs, train_one_by_one, train_plan, train_stacked
@@ -77,9 +81,10 @@ def left(jobs: list[Job], killed: Path) -> list[Job]:
 
 
 def check_same_run(
-    folder: Path, whole: Path, *, rtol: float = 1e-5, atol: float = 1e-6, attempts: int = 2
+    folder: Path, whole: Path, *, attempts: int = 2, same_start: bool = True
 ) -> None:
     """Raise unless a run ended as another one, to rounding."""
+    rtol, atol = 1e-5, 1e-6
     for name in ("best.ckpt", "last.ckpt"):
         found, expected = (weights_of(each, name) for each in (folder, whole))
         torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
@@ -91,7 +96,8 @@ def check_same_run(
     assert (folder / "config.yaml").read_text() == (whole / "config.yaml").read_text()
     manifest, noted = (RunFolder(each).read_manifest() for each in (folder, whole))
     assert manifest.get("attempts", 1) == attempts
-    for key in ("started", "steps", "best_epoch", "status", "stop_reason", "overrides"):
+    keys = ("started",) if same_start else ()
+    for key in (*keys, "steps", "best_epoch", "status", "stop_reason", "overrides"):
         assert manifest[key] == noted[key], key
 
 
@@ -231,6 +237,7 @@ def test_crafted_states_are_refused(jobs: MakeJobs, tmp_path: Path) -> None:
         (("lr_schedulers", 0, "step"), 1, "take the place of a function"),
         (("state_dict", "network.0.linear.weight"), torch.zeros(3), "has the shape"),
         (("multilayer", "data_fingerprint"), "x", "trained on other data"),
+        (("unfinished_epoch",), {"losses": torch.ones(3)}, "no training that can go on"),
     ]:
         folder = tmp_path / "crafted"
         shutil.copytree(tmp_path / "2" / "0", folder)
@@ -284,3 +291,109 @@ def test_who_resumes_another_run_trains_alone(jobs: MakeJobs, tmp_path: Path) ->
     plan = make_plan([other, in_place(made[1], tmp_path / "1" / "1")])
     assert plan.sequential == [(other, "it goes on from a checkpoint (resume)")]
     assert [job.number for job in plan.stacks[0].jobs] == [1]
+
+
+@pytest.mark.parametrize("n_calls", [1, 2, 4])
+def test_a_stack_goes_on_within_an_epoch(
+    n_calls: int, jobs: MakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C between two calls; jobs that begin wait for a stack of their own."""
+    monkeypatch.setattr("multilayer.stacking.chunks._MINIBATCHES_A_CALL", 3)
+    shared = [*SHARED, *DROPS, "scheduler=cosine", "trainer.log_every_n_steps=2"]
+    made = jobs(shared, OWN)
+    train_stacked(made)
+    (tmp_path / "done").touch()
+    interrupted = [replace(job, folder=tmp_path / "on" / str(job.number)) for job in made]
+    train, n = Stack._train, 0
+
+    def interrupt(self: Stack, first: int, end: int) -> None:
+        nonlocal n
+        train(self, first, end)
+        n += 1
+        if n == n_calls:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Stack, "_train", interrupt)
+    (plan,) = make_plan(interrupted[:3]).stacks
+    with pytest.raises(KeyboardInterrupt):
+        train_plan(plan)
+    rest = [in_place(job, job.folder) for job in interrupted[:3]] + interrupted[3:]
+    train_stacked(rest)
+    for job, whole in zip(rest, made, strict=True):
+        attempts = 2 if job.number < 3 else 1
+        check_same_run(job.folder, whole.folder, attempts=attempts, same_start=False)
+        found, expected = (steps_in(each.folder) for each in (job, whole))
+        assert found == pytest.approx(expected, rel=1e-5)
+    names = [RunFolder(job.folder).read_manifest()["stack"] for job in rest]
+    assert names == ["on/0"] * 3 + ["on/3"]
+
+
+def steps_in(folder: Path) -> dict[int, float]:
+    """The losses of single steps in TensorBoard."""
+    curves = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return {event.step: event.value for event in curves.Scalars("train/loss_step")}
+
+
+def test_outputs_that_are_lost_are_left_out(
+    jobs: MakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of minibatches before an error within a call; weights and all later epochs are the same."""
+    (job,) = jobs([*SHARED, *DROPS, "scheduler=cosine", "trainer.log_every_n_steps=2"], [[]])
+    train_stacked([job])
+    (tmp_path / "done").touch()
+    one, n = StepRunner.one, 0
+
+    def fail(self: StepRunner, *arguments: Any) -> Any:
+        nonlocal n
+        n += 1
+        if n == 12:
+            raise KeyboardInterrupt
+        return one(self, *arguments)
+
+    folder = tmp_path / "on"
+    (plan,) = make_plan([replace(job, folder=folder)]).stacks
+    with monkeypatch.context() as patch:
+        patch.setattr(StepRunner, "one", fail)
+        with pytest.raises(KeyboardInterrupt):
+            train_plan(plan)
+    (rest,) = train_stacked([in_place(job, folder)])
+    noted = RunFolder(job.folder).read_manifest()
+    assert rest.manifest["steps"] == noted["steps"]
+    tables = [pl.read_csv(each / "history.csv").drop("seconds") for each in (folder, job.folder)]
+    lost = ["train/loss", "train/accuracy"]
+    assert all(tables[0][name][1] != tables[1][name][1] for name in lost)
+    columns = [name for name in tables[0].columns if not name.startswith("train/")]
+    assert_frame_equal(*(table.select(columns) for table in tables), rel_tol=1e-5)
+    assert_frame_equal(*(table[2:] for table in tables), rel_tol=1e-5)
+
+
+@pytest.mark.parametrize("into", ["stack", "alone"])
+def test_either_engine_goes_on_within_an_epoch_of_the_other(
+    into: str, jobs: MakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the outputs of the epoch's other rows."""
+    monkeypatch.setattr("multilayer.stacking.chunks._MINIBATCHES_A_CALL", 3)
+    shared = [*SHARED, "optimizer=sgd", "scheduler=cosine", "trainer.max_epochs=2"]
+    (job,) = jobs(shared, [["seed=1"]])
+    train(job.config, job.folder, job.overrides)
+    folder, n = tmp_path / "on", 0
+    steps = (Stack, "_train", 1) if into == "alone" else (MulticlassModule, "training_step", 4)
+
+    def interrupt(self: Any, *arguments: Any) -> Any:
+        nonlocal n
+        result = step(self, *arguments)
+        n += 1
+        if n == steps[2]:
+            signal.raise_signal(signal.SIGINT)
+        return result
+
+    step = getattr(*steps[:2])
+    engines = ["lightning", "lockstep"]
+    first, second = engines[::-1] if into == "alone" else engines
+    with monkeypatch.context() as patch:
+        patch.setattr(*steps[:2], interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(job.config | {"engine": first}, folder, job.overrides)
+    train(in_place(job, folder).config | {"engine": second}, folder, job.overrides)
+    tables = [pl.read_csv(each / "history.csv").drop("seconds") for each in (folder, job.folder)]
+    assert_frame_equal(*tables, rel_tol=1e-4, check_column_order=False)

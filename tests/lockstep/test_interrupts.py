@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from multilayer.lockstep.interrupts import interrupts_deferred, raise_interrupts
 from multilayer.lockstep.stack import Stack
 from multilayer.stacking.runner import StepRunner
+from multilayer.training.interrupts import interrupts_deferred, raise_interrupts
 
 from ..conftest import Run
 from .test_launcher import QUICK, manifests

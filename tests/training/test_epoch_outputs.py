@@ -98,3 +98,39 @@ def test_the_loss_is_taken_where_the_network_is() -> None:
     for _ in range(2):
         epoch.add(*(torch.zeros(shape, device="meta") for shape in ((), (3, 2), (3,))))
     assert epoch.mean_loss().device.type == "meta"
+
+
+@pytest.mark.parametrize("pack", [2, 3, 100])
+@pytest.mark.parametrize("n", range(1, len(SIZES) + 1))
+def test_an_epoch_goes_on_from_its_state(
+    n: int, pack: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bits, though a minibatch more had been added, which may have been packed already."""
+    monkeypatch.setattr("multilayer.training.epoch_outputs._MINIBATCHES_A_PACK", pack)
+    every = list(minibatches())
+    whole, begun, other = filled(), EpochOutputs(), EpochOutputs()
+    for parts in every[:n]:
+        begun.add(*parts)
+    state = begun.state_dict(n)
+    assert begun.state_dict(n + 1) == {}
+    if n < len(every):
+        begun.add(*every[n])
+        later = begun.state_dict(n)
+        is_packed = len(begun.outputs) == begun.n_packs
+        assert (later == {}) == is_packed
+        if later:
+            torch.testing.assert_close(later, state, rtol=0, atol=0)
+    other.load_state_dict(state, torch.device("cpu"))
+    for parts in every[n:]:
+        other.add(*parts)
+    check(other)
+    assert torch.equal(other.mean_loss(), whole.mean_loss())
+    assert (other.n_minibatches, other.n_packs) == (whole.n_minibatches, whole.n_packs)
+
+
+def test_an_epoch_that_has_not_begun_has_no_state() -> None:
+    """Nor one whose only minibatch was not trained on."""
+    epoch = EpochOutputs()
+    assert epoch.state_dict(0) == {}
+    epoch.add(*next(minibatches()))
+    assert epoch.state_dict(0) == {}

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+import torch
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Result, RunFolder, find_state
 from multilayer.training.epoch_callback import Record
+from multilayer.training.module import MulticlassModule
 
 from ..conftest import Run
 from ..trained import config_of, same, train_in, weights_of
@@ -246,3 +248,53 @@ def epochs_in(folder: Path) -> int:
     """How many epochs the last checkpoint has; 0 without one."""
     path = folder / "checkpoints" / "last.ckpt"
     return 1 + int(read_checkpoint(path)["epoch"]) if path.exists() else 0
+
+
+@pytest.mark.parametrize("scheduler", ["cosine", "step"])
+@pytest.mark.parametrize(
+    ("hook", "n_calls"), [("training", 3), ("training", 7), ("training", 17), ("validation", 2)]
+)
+def test_within_an_epoch_nothing_is_lost(
+    hook: str, n_calls: int, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After Ctrl-C within a step, the epoch's metrics and rate are those of all of its rows."""
+    words = [*WORDS, f"scheduler={scheduler}", "trainer.max_epochs=4"]
+    train_in(tmp_path / "whole", *words)
+    step, numbers = getattr(MulticlassModule, f"{hook}_step"), iter(range(1000))
+
+    def interrupted(module: MulticlassModule, *arguments: Any) -> Tensor:
+        result = step(module, *arguments)
+        if next(numbers) == n_calls:
+            signal.raise_signal(signal.SIGINT)
+        return result  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(MulticlassModule, f"{hook}_step", interrupted)
+    folder = tmp_path / "interrupted"
+    with pytest.raises(KeyboardInterrupt):
+        train_in(folder, *words)
+    assert find_state(folder) == "resumable"
+    go_on(folder, words)
+    manifest = RunFolder(folder).read_manifest()
+    started = RunFolder(tmp_path / "whole").read_manifest()["started"]
+    RunFolder(folder).write_manifest(manifest | {"started": started})
+    check_same_run(folder, tmp_path / "whole")
+
+
+def test_crafted_outputs_of_an_epoch_are_refused(behind: Path) -> None:
+    """Before anything is written."""
+    path = behind / "checkpoints" / "last.ckpt"
+    content = read_checkpoint(path)
+    manifest = RunFolder(behind).read_manifest()
+    outputs = {
+        "n_minibatches": 1, "n_packs": 0, "losses": torch.ones(1), "weights": torch.ones(1),
+        "outputs": [torch.ones(16, 3)], "targets": [torch.zeros(16, dtype=torch.long)],
+    }  # fmt: skip
+    for name, value in [
+        ("n_packs", "x"), ("losses", 3), ("outputs", []), ("targets", [torch.ones(5)]),
+    ]:  # fmt: skip
+        torch.save(content | {"unfinished_epoch": outputs | {name: value}}, path)
+        with pytest.raises(
+            UserError, match=r"last\.ckpt.* (no training that can go on|as many rows)"
+        ):
+            go_on(behind, WORDS)
+    assert RunFolder(behind).read_manifest() == manifest

@@ -17,6 +17,8 @@ from torch.optim import SGD
 
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.schedule import Moves
+from multilayer.nn.losses import total_weight
+from multilayer.training.epoch_outputs import UNFINISHED_EPOCH, EpochOutputs
 
 if TYPE_CHECKING:
     from multilayer.lockstep.stack import Stack
@@ -36,6 +38,7 @@ def resumable_checkpoint(
         callbacks: the states of its callbacks, by their keys.
     """
     return weights_checkpoint(stack, member, member.predictor.state_dict()) | {
+        **_unfinished_epoch(stack, member),
         "callbacks": _copied(callbacks),
         "optimizer_states": [_optimizer_state(stack, member)],
         "lr_schedulers": [deepcopy(member.schedule.scheduler.state_dict())],
@@ -49,7 +52,7 @@ def weights_checkpoint(
 
     Without more, nothing can be resumed from it.
     """
-    n_within = 0 if stack.ends_epoch else member.step - member.epoch * stack.n_batches
+    n_within = _n_within(stack, member)
     progress = _Progress(
         epoch=member.epoch + stack.ends_epoch,
         step=member.step,
@@ -66,6 +69,26 @@ def weights_checkpoint(
         "state_dict": _copied(weights),
         **member.predictor.checkpoint_entries(),
     }
+
+
+def _n_within(stack: "Stack", member: Member) -> int:
+    """The minibatches of an unfinished epoch that a member was trained on."""
+    return 0 if stack.ends_epoch else member.step - member.epoch * stack.n_batches
+
+
+def _unfinished_epoch(stack: "Stack", member: Member) -> dict[str, Any]:
+    """The outputs of an unfinished epoch; nothing where those of some minibatches are lost."""
+    n_within, slots = _n_within(stack, member), member.slots
+    if not n_within or stack.n_unmeasured or sum(map(len, slots.losses)) < n_within:
+        return {}
+    epoch = EpochOutputs()
+    rows = slice(0, n_within * stack.batch_size)
+    target, output = stack.target[slots.order[member.k, rows]], slots.outputs[member.k, rows]
+    losses = torch.cat(slots.losses)[:n_within, member.k]
+    targets, outputs = (torch.split(each, stack.batch_size) for each in (target, output))
+    for loss, output, target in zip(losses, outputs, targets, strict=True):
+        epoch.add(loss, output, target, total_weight(member.predictor.loss, target))
+    return {UNFINISHED_EPOCH: epoch.state_dict(n_within)}
 
 
 def _optimizer_state(stack: "Stack", member: Member) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class Member:
         started: when its first epoch began; 0 before.
         resumed: the checkpoint that it goes on from, until its first epoch begins.
         n_steps_before: the optimizer steps until then.
+        n_within: the minibatches of an epoch that it goes on within; 0 if it begins one.
+        n_unmeasured: those of them whose outputs are lost.
         has_ended: whether nothing is left to train.
         slots, k: the block that it is in, and its place there.
     """
@@ -89,6 +91,8 @@ class Member:
     started: float = 0.0
     resumed: Resumed | None = None
     n_steps_before: int = 0
+    n_within: int = 0
+    n_unmeasured: int = 0
     has_ended: bool = False
     slots: Any = None
     k: int = 0

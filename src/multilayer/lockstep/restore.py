@@ -13,6 +13,7 @@ from multilayer.stacking.block import Block, Layout
 from multilayer.stacking.dropout import draw_keys
 from multilayer.stacking.optimizers import stack_optimizer
 from multilayer.training.components import optimizer_class
+from multilayer.training.epoch_outputs import UNFINISHED_EPOCH, EpochOutputs
 from multilayer.training.resume import DAMAGE, Resumed
 from multilayer.training.resume_checks import (
     check_same_data,
@@ -24,6 +25,7 @@ from multilayer.training.steps import limited_batches
 
 if TYPE_CHECKING:
     from multilayer.lockstep.member import Member
+    from multilayer.lockstep.slots import BlockSlots
 
 _NETWORK = "network."
 
@@ -51,12 +53,17 @@ def restore(member: "Member", resumed: Resumed) -> None:
         member.predictor.network.load_state_dict(own)
         (schedule,), (optimizer,) = checkpoint["lr_schedulers"], checkpoint["optimizer_states"]
         member.schedule.load_state(schedule, optimizer["param_groups"][0], resumed.n_steps)
+        if UNFINISHED_EPOCH in checkpoint:
+            _check_epoch(member, resumed)
         for callback in member.callbacks:
             if state := checkpoint["callbacks"].get(callback.state_key):
                 copy(callback).load_state_dict(deepcopy(state))
     member.resumed = resumed
     member.epoch = resumed.n_epochs
     member.step = member.n_steps_before = resumed.n_steps
+    member.n_within = resumed.n_steps_within or 0
+    if UNFINISHED_EPOCH not in checkpoint:
+        member.n_unmeasured = member.n_within
     draw_keys(member.dropout_keys, member.step)  # those of the steps before
     n_batches = limited_batches(member.config["trainer"], len(member.minibatches))
     # A stack counts the steps of a member that diverges up to that.
@@ -93,6 +100,45 @@ def restore_slot(member: "Member", block: Block, k: int, layout: Layout) -> None
             own = optimizer["state"].get(names.index(name), {}).get(key)
             if own is not None:  # torch has no momentum where it is 0
                 mine.copy_(own)
+
+
+def restore_epoch(slots: "BlockSlots", n_rows: int) -> None:
+    """Take up the losses and outputs of an epoch that members go on within.
+
+    Args:
+        slots: whose members have as many minibatches of it behind them.
+        n_rows: of an epoch.
+    """
+    for k, member in slots.occupied():
+        assert member.resumed is not None, "its first epoch has not begun"
+        epoch = _epoch_of(member.resumed, slots.block.weights.device)
+        losses, outputs = torch.stack(epoch.losses), torch.cat(epoch.outputs)
+        if len(losses) < member.n_within:  # some were packed into their mean
+            losses = epoch.mean_loss().expand(member.n_within)
+        if not slots.losses:
+            slots.losses = [losses.new_zeros(member.n_within, len(slots.members))]
+        slots.losses[0][:, k] = losses
+        if slots.outputs is None:
+            slots.outputs = outputs.new_zeros(len(slots.members), n_rows, *outputs.shape[1:])
+        slots.outputs[k, : len(outputs)] = outputs
+
+
+def _epoch_of(resumed: Resumed, device: torch.device) -> EpochOutputs:
+    """The outputs of the epoch that a checkpoint interrupts."""
+    epoch = EpochOutputs()
+    epoch.load_state_dict(resumed.checkpoint[UNFINISHED_EPOCH], device)
+    return epoch
+
+
+def _check_epoch(member: "Member", resumed: Resumed) -> None:
+    """Raise an error unless the outputs of an unfinished epoch fit the member's minibatches."""
+    epoch = _epoch_of(resumed, torch.device("cpu"))
+    member.predictor.summarize(epoch)
+    n_rows = sum(map(len, epoch.targets))
+    minibatches = member.minibatches
+    n_within = resumed.n_steps_within or 0
+    if n_rows != min(n_within * minibatches.batch_size, minibatches.n_rows):
+        raise ValueError(f"outputs of {n_rows} rows, which are not those of its minibatches")
 
 
 def _misfits(member: "Member", checkpoint: dict[str, Any]) -> Iterator[str]:

@@ -46,20 +46,21 @@ class ScalarLog:
         """Have the event file of a run that begins made."""
         self.writer.submit(member, partial(_hand_over, member, []))
 
-    def add_steps(self, slots: BlockSlots, n_batches: int, every: int) -> None:
+    def add_steps(self, slots: BlockSlots, first: int, n_batches: int, every: int) -> None:
         """Add the loss of a minibatch now and then, as a run that trains alone does.
 
         Args:
             slots: a block at an epoch's end.
+            first: the first minibatch of the epoch whose loss is known.
             n_batches: the minibatches of an epoch.
             every: the steps from one that is logged to the next.
         """
         losses: Values | None = None
         for k, member in slots.occupied():
             before = member.epoch * n_batches
-            for i in range(-(before + 1) % every, n_batches, every):
+            for i in range(first + -(before + first + 1) % every, n_batches, every):
                 losses = torch.cat(slots.losses).cpu().numpy() if losses is None else losses
-                values = {"train/loss_step": losses[i, k : k + 1].astype(np.float64)}
+                values = {"train/loss_step": losses[i - first, k : k + 1].astype(np.float64)}
                 self.add([member], values, np.array([before + i]))
 
     def flush_now_and_then(self) -> None:

@@ -13,9 +13,8 @@ from multilayer.core.device import choose_device
 from multilayer.data import Minibatches
 from multilayer.lockstep.callback_group import CallbackGroup, merged
 from multilayer.lockstep.evaluation import evaluate_block, evaluate_members, summarize
-from multilayer.lockstep.interrupts import raise_interrupts
 from multilayer.lockstep.member import Member
-from multilayer.lockstep.restore import restore_slot
+from multilayer.lockstep.restore import restore_epoch, restore_slot
 from multilayer.lockstep.scalar_log import ScalarLog
 from multilayer.lockstep.schedule import Schedule
 from multilayer.lockstep.slots import BlockSlots, compact
@@ -31,6 +30,7 @@ from multilayer.stacking.runner import StepRunner
 from multilayer.stacking.step import Step
 from multilayer.training.epoch_callback import Values
 from multilayer.training.instantiate import resolve_target
+from multilayer.training.interrupts import raise_interrupts
 from multilayer.training.predictor import Predictor
 from multilayer.training.runtime import autocast_of
 from multilayer.training.steps import limited_batches
@@ -46,7 +46,8 @@ class Stack:
     """Members that train together.
 
     Args:
-        members: with networks of one shape and the same rows.
+        members: with networks of one shape and the same rows. Those that go on within an epoch have
+            as many minibatches of it behind them.
         writer: writes their files.
         name: of the stack, for the manifests.
         compile_mode: whether to compile, or "auto"; see `StepRunner`.
@@ -57,6 +58,8 @@ class Stack:
     Attributes:
         in_epoch: 1 between the first and the last hook of an epoch, else 0.
         ends_epoch: whether all of its steps were taken, and its hooks are being called.
+        n_within: the minibatches of the epoch that were trained on before the stack began.
+        n_unmeasured: those of them whose outputs are lost.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Stack:
         self.n_validation_batches = len(self.validation)
         self.log_every: int = trainer["log_every_n_steps"]
         self.in_epoch, self.ends_epoch = 0, False
+        self.n_within, self.n_unmeasured = first.n_within, first.n_unmeasured
         self.n_epochs_waiting = n_epochs_waiting
         self.seconds, self.shared_until = 0.0, perf_counter()
         self.groups: list[CallbackGroup] = []
@@ -258,19 +262,23 @@ class Stack:
         self.in_epoch, self.ends_epoch = 1, False
         for member in self.members():
             member.started = member.started or self.shared_until
-            member.resumed = None
             member.lr = float(member.schedule.group["lr"])
         for member in self.members():
             member.measured.clear()
-        for group in self.groups:
+        for group in self.groups if not self.n_within else ():
             group.call(self, "on_epoch_start")
         for slots in self.blocks():
             slots.begin_epoch(self.n_rows)
+            if self.n_within > self.n_unmeasured:
+                restore_epoch(slots, self.n_rows)
+        for member in self.members():
+            member.resumed = None
 
     def train_epoch(self) -> None:
         """Train every member on its own minibatches."""
         for first, end in self.chunks:
-            self._train(first, end)
+            if end > self.n_within:
+                self._train(max(first, self.n_within), end)
             if end < self.n_batches:  # afterwards the epoch is measured first
                 raise_interrupts()
 
@@ -336,6 +344,7 @@ class Stack:
         for member in self.members():
             member.epoch += 1
         self.in_epoch, self.ends_epoch = 0, False
+        self.n_within = self.n_unmeasured = 0
         self.share_time()
         self.log.flush_now_and_then()
 
@@ -349,7 +358,7 @@ class Stack:
         for slots, found in zip(
             blocks, self.runner.workers.for_each_block(self._metrics, blocks), strict=True
         ):
-            self.log.add_steps(slots, self.n_batches, self.log_every)
+            self.log.add_steps(slots, self.n_unmeasured, self.n_batches, self.log_every)
             lives, ks = slots.block.alive.tolist(), [k for k, _ in slots.occupied()]
             for k, member in slots.occupied():
                 member.has_diverged = not lives[k]
@@ -372,14 +381,15 @@ class Stack:
     def _metrics(self, step: Step, slots: BlockSlots) -> dict[str, Tensor]:
         """The loss and metrics of a block, `(K,)` each, by names such as "validation/loss".
 
-        Training rows have the outputs with which they were trained on.
+        Training rows have the outputs with which they were trained on, unless those are lost.
         """
         assert slots.outputs is not None
         rows = [self.batch_size] * (self.n_rows // self.batch_size)
-        sizes = [*rows, self.n_rows - sum(rows)][: self.n_batches]
-        target = self.target[slots.order]
+        sizes = [*rows, self.n_rows - sum(rows)][self.n_unmeasured : self.n_batches]
+        start = self.n_unmeasured * self.batch_size
+        target, outputs = self.target[slots.order[:, start:]], slots.outputs[:, start:]
         predictor, alive = slots.occupied()[0][1].predictor, slots.block.alive
-        train = summarize(predictor, torch.cat(slots.losses), sizes, slots.outputs, target)
+        train = summarize(predictor, torch.cat(slots.losses), sizes, outputs, target)
         minibatches = copy(self.validation)  # which counts those that it has yielded
         with autocast_of(self.precision, self.device):
             validation = evaluate_block(step, slots.block, minibatches, predictor)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +14,6 @@ import torch
 from multilayer.composing.job_configs import Job
 from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
-from multilayer.lockstep.interrupts import interrupts_deferred, raise_interrupts
 from multilayer.lockstep.member import Member, build_member
 from multilayer.lockstep.plan import StackPlan, describe_stacks, why_not_stackable
 from multilayer.lockstep.progress import SweepProgress
@@ -30,6 +29,7 @@ from multilayer.stacking.compat import (
     group_compatible,
 )
 from multilayer.training.components import check_components
+from multilayer.training.interrupts import interrupts_deferred, raise_interrupts
 from multilayer.training.runtime import ready_memory
 
 log = logging.getLogger(__name__)
@@ -112,8 +112,7 @@ def train_jobs(plan: StackPlan, progress: SweepProgress, hooks: Hooks) -> None:
             if unlike:
                 words = describe_stacks([len(group) for group in groups])
                 hooks.say(f"the networks differ in {unlike}: {words}")
-            for group in groups:
-                members = [built[i] for i in group]
+            for members in _in_step([built[i] for i in group] for group in groups):
                 predictors = [member.predictor for member in members]
                 try:
                     check_stackable(predictors, plan.data)
@@ -141,6 +140,17 @@ def _build_next(
         hooks.end(broken)
         progress.end_runs(len(next_ones) - len(taken) + len(broken))
     return built
+
+
+def _in_step(groups: Iterable[Sequence[Member]]) -> list[list[Member]]:
+    """The groups, those apart that go on within an epoch, at another minibatch than others."""
+    found: list[list[Member]] = []
+    for group in groups:
+        places: dict[tuple[int, int], list[Member]] = {}
+        for member in group:
+            places.setdefault((member.n_within, member.n_unmeasured), []).append(member)
+        found += places.values()
+    return found
 
 
 @dataclass
@@ -260,7 +270,9 @@ class _StackTraining:
             alike = [
                 member
                 for member in built
-                if not difference(first, member.predictor) and stack.takes(member)
+                if not member.n_within
+                and not difference(first, member.predictor)
+                and stack.takes(member)
             ]
             self.aside += [member.job for member in built if member not in alike]
             for member in self._start(alike, stack.writer):

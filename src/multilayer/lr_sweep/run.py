@@ -23,6 +23,7 @@ from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
 from multilayer.stacking.runner import StepRunner
 from multilayer.stacking.step import Step
 from multilayer.training.components import optimizer_class
+from multilayer.training.interrupts import raise_interrupts
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
 
     n_at_once = runner.workers.n_at_once
     for start in range(0, len(blocks), n_at_once):
+        raise_interrupts()
         some = blocks[start : start + n_at_once]
         yield from chain.from_iterable(runner.workers.for_each_block(run, some))
 
@@ -187,6 +189,7 @@ def _stepper(trial: Trial, spec: TrialSpec) -> Callable[..., float]:
     predictor, optimizer = trial.predictor, spec.optimizer_of(trial)
 
     def take_step(minibatch: Tensor, rate: float | None = None) -> float:
+        raise_interrupts()
         rows = minibatch.to(spec.features.device)
         loss = predictor.loss_of(predictor.output(spec.features[rows]), spec.target[rows])
         value = float(loss.detach())

@@ -1,10 +1,16 @@
 """The outputs of an epoch, kept until its metrics are computed."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 KEPT_BYTES = 2**25
 """Bytes of outputs and targets that are kept of an epoch which may not fit into memory."""
+
+UNFINISHED_EPOCH = "unfinished_epoch"
+"""The key in a checkpoint of the outputs of an epoch that it interrupts."""
 
 _MINIBATCHES_A_PACK, _BYTES_A_PACK = 4096, 2**21
 """When minibatches are concatenated: each takes 2 kB besides its values, and many small tensors
@@ -26,6 +32,7 @@ class EpochOutputs:
         self.outputs: list[Tensor] = []
         self.targets: list[Tensor] = []
         self.has_news = False
+        self.n_minibatches = 0
         self.n_packs = 0
         self.n_bytes_loose = 0
 
@@ -42,6 +49,7 @@ class EpochOutputs:
                 number of rows.
         """
         self.has_news = True
+        self.n_minibatches += 1
         self.losses.append(loss.detach())
         if weight is None:
             weight = torch.tensor(len(target), device=loss.device)
@@ -62,6 +70,37 @@ class EpochOutputs:
         while self.kept_bytes is not None and sum(sizes[1:]) >= self.kept_bytes:
             del sizes[0], self.outputs[0], self.targets[0]
             self.n_packs -= 1
+
+    def state_dict(self, n_minibatches: int) -> dict[str, Any]:
+        """The first minibatches of the epoch, for its checkpoint.
+
+        Empty if there are none, or if they cannot be told apart from later ones.
+        """
+        n_loose = len(self.outputs) - self.n_packs
+        n_later = self.n_minibatches - n_minibatches
+        if not 0 <= n_later <= n_loose or n_later == self.n_minibatches:
+            return {}
+        kept = len(self.outputs) - n_later
+        state: dict[str, Any] = {"n_minibatches": n_minibatches, "n_packs": self.n_packs}
+        for name in ("losses", "weights"):
+            values = getattr(self, name)
+            state[name] = torch.stack(values[: len(values) - n_later])
+        for name in ("outputs", "targets"):
+            values = getattr(self, name)
+            loose = values[self.n_packs : kept]
+            state[name] = [*values[: self.n_packs], *([torch.cat(loose)] if loose else [])]
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on with the minibatches of a checkpoint, on a device."""
+        self.n_minibatches, self.n_packs = int(state["n_minibatches"]), int(state["n_packs"])
+        self.losses = [*state["losses"].to(device).unbind()]
+        self.weights = [*state["weights"].to(device).unbind()]
+        self.outputs = [each.to(device) for each in state["outputs"]]
+        self.targets = [each.to(device) for each in state["targets"]]
+        loose = (*self.outputs[self.n_packs :], *self.targets[self.n_packs :])
+        self.n_bytes_loose = sum(each.nbytes for each in loose)
+        self.has_news = True
 
     def mean_loss(self) -> Tensor:
         """The mean loss over the rows, a scalar."""

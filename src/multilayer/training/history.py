@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from io import StringIO
 from itertools import chain
+from math import isnan, nan
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -45,9 +46,10 @@ class History(EpochCallback):
         rows: of each run, so far.
         n_written: how many of them are in the file.
         headers: the columns of the files.
+        lr: the learning rates with which the epoch began, `(K,)`; NaN before.
     """
 
-    PER_RUN = ("runs", "rows", "n_written", "headers", "seconds_before")
+    PER_RUN = ("runs", "rows", "n_written", "headers", "seconds_before", "lr")
 
     def __init__(self, *, folder: str | Path) -> None:
         self.runs = [RunFolder(folder)]
@@ -59,6 +61,7 @@ class History(EpochCallback):
         self.n_written = [0] * n_runs
         self.headers: list[tuple[str, ...]] = [()] * n_runs
         self.seconds_before = np.zeros(n_runs)
+        self.lr = np.full(n_runs, np.nan)
         self._written = monotonic()
 
     def on_fit_start(self, record: Record) -> None:
@@ -70,11 +73,16 @@ class History(EpochCallback):
                     run.history_file.unlink(missing_ok=True)
             self.write(record)
 
+    def on_epoch_start(self, record: Record) -> None:
+        """Note the rates: a run that goes on within an epoch may have others then."""
+        self.lr = record.lr.copy()
+
     def on_epoch_end(self, record: Record) -> None:
         """Add a row, and write the tables if it is time again."""
         metrics, rates = record.metrics, record.rates
         seconds = np.round(self.seconds_before + record.seconds, 3)
-        named = {"epoch": record.epoch, "step": record.step, "lr": record.lr, "seconds": seconds}
+        lr = np.where(np.isnan(self.lr), record.lr, self.lr)
+        named = {"epoch": record.epoch, "step": record.step, "lr": lr, "seconds": seconds}
         columns = [each.tolist() for each in named.values()]
         for name, measured in record.measured.items():
             if not name.endswith("_step") and name not in rates:
@@ -99,7 +107,8 @@ class History(EpochCallback):
 
     def state_dict(self, k: int = 0) -> dict[str, Any]:
         """The table of run `k`."""
-        return {"columns": self.columns(k)}
+        lr = float(self.lr[k])
+        return {"columns": self.columns(k)} | ({} if isnan(lr) else {"lr": lr})
 
     def load_state_dict(self, state: Mapping[str, Any], k: int = 0) -> None:
         """Go on with the table of the run that is resumed.
@@ -116,6 +125,7 @@ class History(EpochCallback):
         for name in ("epoch", "step"):
             columns[name] = [int(each) for each in columns[name]]  # type: ignore[arg-type]
         self.rows[k] = [(tuple(columns), values) for values in zip(*columns.values(), strict=True)]
+        self.lr[k] = float(state.get("lr", nan))
         self.seconds_before[k] = columns["seconds"][-1] or 0.0 if columns["seconds"] else 0.0
 
     def columns(self, k: int = 0) -> dict[str, list[float | None]]:

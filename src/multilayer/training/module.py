@@ -23,7 +23,8 @@ from multilayer.training.checks import (
     check_arguments,
     check_trainable,
 )
-from multilayer.training.epoch_outputs import KEPT_BYTES, EpochOutputs
+from multilayer.training.epoch_outputs import KEPT_BYTES, UNFINISHED_EPOCH, EpochOutputs
+from multilayer.training.interrupts import raise_interrupts
 from multilayer.training.predictor import Batch, Predictor, preprocessings_of
 
 _MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -82,6 +83,7 @@ class SupervisedModule(Predictor, pl.LightningModule):
             network, self.task, loss=loss, preprocessing=preprocessing, metadata=metadata
         )
         self.epochs = {"train": [_LightningOutputs(kept_bytes)]}
+        self.unfinished_epoch: dict[str, Any] | None = None  # of the checkpoint that is resumed
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.scheduler_interval = scheduler_interval
@@ -122,6 +124,7 @@ class SupervisedModule(Predictor, pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """The loss of a minibatch."""
+        raise_interrupts()  # before it draws random numbers
         loss = self.step(batch, self.epochs["train"][0])
         if not loss.requires_grad:
             check_trainable(self.network)
@@ -132,6 +135,7 @@ class SupervisedModule(Predictor, pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
         """Keep the outputs of a validation minibatch, and with the first one the weights."""
+        raise_interrupts()
         if self.validated is not None and batch_index == dataloader_idx == 0:
             self.validated = copy_weights(self)
         self.step(batch, self.epochs["validation"][dataloader_idx])
@@ -145,6 +149,13 @@ class SupervisedModule(Predictor, pl.LightningModule):
         if isinstance(batch, Minibatch):
             return self.predict_features(batch.features)
         return self(_features_of(batch))  # type: ignore[no-any-return]
+
+    def on_train_start(self) -> None:
+        """Go on with the outputs of an epoch that was interrupted; Lightning does not begin it."""
+        if self.unfinished_epoch:
+            epoch = self.epochs["train"][0]
+            epoch.load_state_dict(self.unfinished_epoch, self.device)
+        self.unfinished_epoch = None
 
     def on_train_epoch_start(self) -> None:
         """Discard the outputs of the previous epoch, which an error may have ended.
@@ -241,6 +252,11 @@ class SupervisedModule(Predictor, pl.LightningModule):
         """Add what is needed to rebuild the module from the checkpoint alone."""
         checkpoint.update(self.checkpoint_entries())
         _continue_after_trained(checkpoint)
+        epoch = self.epochs["train"][0]
+        if epoch.has_news and "optimizer_states" in checkpoint and self.trainer.world_size == 1:
+            done = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+            if state := epoch.state_dict(done["processed"]):
+                checkpoint[UNFINISHED_EPOCH] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Create the preprocessing of a checkpoint, whose numbers are among its weights."""
@@ -249,6 +265,7 @@ class SupervisedModule(Predictor, pl.LightningModule):
         if task != self.task:
             name = MODULE_OF_TASK[task].__name__
             raise UserError(f"the checkpoint is of the task {task}: load it with {name}")
+        self.unfinished_epoch = checkpoint.get(UNFINISHED_EPOCH)
         options = checkpoint.get("preprocessing")
         if options and not isinstance(self.preprocessing, Preprocessing):
             self.preprocessing = Preprocessing.from_options(options).to(self.device)

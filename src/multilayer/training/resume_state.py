@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
 from multilayer.training.components import make_optimizer, make_scheduler
+from multilayer.training.epoch_outputs import UNFINISHED_EPOCH, EpochOutputs
 from multilayer.training.lightning_adapter import CheckpointFiles, unwrapped_callbacks
 from multilayer.training.loggers import TensorBoard
 from multilayer.training.module import MakeScheduler, SupervisedModule
@@ -238,6 +239,10 @@ def _try_to_load(checkpoint: dict[str, Any], module: SupervisedModule, trainer: 
         averaged = {f"module.{name}": value for name, value in checkpoint["state_dict"].items()}
         AveragedModel(module).load_state_dict(averaged | checkpoint["averaging_state"])
         module.load_state_dict(checkpoint["current_model_state"])
+    if unfinished := checkpoint.get(UNFINISHED_EPOCH):
+        epoch = EpochOutputs()
+        epoch.load_state_dict(unfinished, module.device)
+        module.summarize(epoch)
     for callback in unwrapped_callbacks(trainer):
         if state := checkpoint["callbacks"].get(callback.state_key):
             copy(callback).load_state_dict(deepcopy(state))

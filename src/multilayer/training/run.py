@@ -39,6 +39,7 @@ from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.epoch_outputs import KEPT_BYTES
 from multilayer.training.history import History
 from multilayer.training.instantiate import instantiate
+from multilayer.training.interrupts import interrupts_deferred
 from multilayer.training.lightning_adapter import lightning_callbacks, unwrapped_callbacks
 from multilayer.training.module import MODULE_OF_TASK, SupervisedModule
 from multilayer.training.resume import Resumed, command_to_go_on, open_resumed
@@ -274,12 +275,13 @@ def _fit(training: Training) -> None:
     )
     n_before, start = trainer.global_step, perf_counter()  # a resumed run has taken some steps
     try:
-        trainer.fit(
-            training.module,
-            as_datamodule(training.data),
-            ckpt_path=resumed.path if resumed else None,
-            weights_only=True,
-        )
+        with interrupts_deferred():
+            trainer.fit(
+                training.module,
+                as_datamodule(training.data),
+                ckpt_path=resumed.path if resumed else None,
+                weights_only=True,
+            )
     except SystemExit as error:
         raise _interrupt_behind(error) from None
     finally:

@@ -1,4 +1,4 @@
-"""Interrupts that wait until a stack's members are in step."""
+"""Interrupts that wait until no step is half done, and a stack's members are in step."""
 
 import signal
 from collections.abc import Iterator
