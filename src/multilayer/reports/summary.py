@@ -6,6 +6,7 @@ Only then it is known what varied, and thus which columns TensorBoard's HParams 
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,9 @@ the loss and the headline of each task."""
 
 _STATUSES = {"done": 1, "diverged": 2, "failed": 2}
 """TensorBoard's STATUS_SUCCESS and STATUS_FAILURE; what is not here is unknown, 0."""
+
+_N_THREADS = 4
+"""Each file waits for the disk, which takes several at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -130,8 +134,9 @@ def _write_hparams(runs: "Sequence[SweepRun]") -> None:
     measured = final_metrics(runs)
     shown = dict.fromkeys([*(run.config["monitor"] for run in runs), *others])
     names = [name for name in shown if name in measured]
-    experiment = _experiment(columns, names)
-    for index in logged:
+    experiment = _plugin_event("experiment", _experiment(columns, names))
+
+    def write(index: int) -> None:
         run = runs[index]
         values = {key: each[index] for key, each in columns.items() if each[index] is not None}
         started = _seconds_of(run.manifest.get("started"))
@@ -140,7 +145,7 @@ def _write_hparams(runs: "Sequence[SweepRun]") -> None:
         end = {"status": _STATUSES.get(run.status, 0), "end_time_secs": ended}
         written = [
             Event(file_version="brain.Event:2"),
-            _plugin_event("experiment", experiment),
+            Event(summary=experiment.summary),
             _plugin_event("session_start_info", start),
             _plugin_event("session_end_info", end),
         ]
@@ -155,6 +160,10 @@ def _write_hparams(runs: "Sequence[SweepRun]") -> None:
             for event in written:
                 event.wall_time = ended
                 writer.write(event.SerializeToString())
+
+    with ThreadPoolExecutor(_N_THREADS) as pool:
+        for _ in pool.map(write, logged):  # raises what one of them has
+            pass
 
 
 def _has_tensorboard(run: "SweepRun") -> bool:
