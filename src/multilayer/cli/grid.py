@@ -160,7 +160,7 @@ def _what_to_do(job: Job | None, retry: str) -> str:
     if job is None or job.state == "waiting":
         return _TRAIN
     if job.state == "interrupted":
-        return "interrupted, to train"
+        return "interrupted, to go on"
     if job.state == "running":
         return f"running on {job.host}, to wait for"
     if job.state == "failed":

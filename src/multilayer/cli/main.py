@@ -213,14 +213,12 @@ def _train_job(config: Any, hydra: Any) -> float | None:
     with _errors_printed(number), _ready_to_train(folder):
         session = _session_of(hydra)
         if session is not None:
-            if not session.take([number], resume=True, output_subdir=hydra.output_subdir):
+            if not session.take([number], hydra.output_subdir):
                 return session.ledger.jobs[number].value
             if session.goes_on(number):
-                from multilayer.training.instantiate import untrusted_packages
+                from multilayer.training.resume import config_to_go_on
 
-                # What the command names itself is trusted, as in the run's first attempt.
-                trusted = [*values["trusted_packages"], *untrusted_packages(values)]
-                values |= {"resume": str(folder), "trusted_packages": trusted}
+                values = config_to_go_on(values, folder)
             folder.mkdir(parents=True, exist_ok=True)  # what was in the way is elsewhere now
             if hydra.job.chdir:
                 os.chdir(folder)

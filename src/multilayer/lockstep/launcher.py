@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from traceback import clear_frames
 from typing import Any
@@ -22,6 +23,7 @@ from multilayer.runs.config import problems_with
 from multilayer.runs.console import console
 from multilayer.runs.folder import Result, objective, record_failure
 from multilayer.sweeps import Session, outcome_of
+from multilayer.training.resume import config_to_go_on
 from multilayer.training.runtime import quiet_lightning
 
 
@@ -61,16 +63,22 @@ class Launch:
         self.fail(plan.invalid)
         self.train_stacks(plan)
         for job, _ in plan.sequential:
-            if self.take([job], resume=True):
+            if self.take([job]):
                 self.returns[job.number] = self.run_alone(job)
         return [self.returns[number] for number in job_overrides if number in self.returns]
 
-    def take(self, jobs: Sequence[Job], *, resume: bool = False) -> list[Job]:
-        """Those of some jobs that are to be trained now; see `Session.take`."""
+    def take(self, jobs: Sequence[Job]) -> list[Job]:
+        """Those of some jobs that are to be trained now, or to go on; see `Session.take`."""
         if self.session is None:
             return list(jobs)
-        taken = self.session.take([job.number for job in jobs], resume=resume)
-        return [job for job in jobs if job.number in taken]
+        taken = set(self.session.take([job.number for job in jobs]))
+        return [self.going_on(job) for job in jobs if job.number in taken]
+
+    def going_on(self, job: Job) -> Job:
+        """A job that was taken; one that was interrupted goes on in its folder."""
+        if self.session is None or not self.session.goes_on(job.number):
+            return job
+        return replace(job, config=config_to_go_on(job.config, job.folder))
 
     def train_stacks(self, plan: Plan) -> None:
         """Train one stack after the other; what does not stack after all is left to train alone."""
@@ -129,8 +137,8 @@ class Launch:
 
     def fail(self, jobs: Sequence[tuple[Job, Exception]]) -> None:
         """End jobs that cannot be trained."""
-        taken = self.take([job for job, _ in jobs])
-        self.end([(job, error) for job, error in jobs if job in taken])
+        taken = {job.number for job in self.take([job for job, _ in jobs])}
+        self.end([(job, error) for job, error in jobs if job.number in taken])
 
     def begin(self, job: Job) -> None:
         """Tell Hydra's callbacks that a job begins."""

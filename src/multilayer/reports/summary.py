@@ -120,7 +120,7 @@ def _write_hparams(runs: "Sequence[SweepRun]") -> None:
         UserError: A file cannot be written.
     """
     logged = [index for index, run in enumerate(runs) if _has_tensorboard(run)]
-    if not logged:
+    if _are_written([runs[index] for index in logged], runs):
         return
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -164,6 +164,17 @@ def _write_hparams(runs: "Sequence[SweepRun]") -> None:
     with ThreadPoolExecutor(_N_THREADS) as pool:
         for _ in pool.map(write, logged):  # raises what one of them has
             pass
+
+
+def _are_written(logged: "Sequence[SweepRun]", runs: "Sequence[SweepRun]") -> bool:
+    """Whether the rows of runs have been written since a run last began or ended."""
+    written = [run.folder.path / "tensorboard" / HPARAMS_FILE for run in logged]
+    try:
+        oldest = min((path.stat().st_mtime_ns for path in written), default=None)
+        newest = max((run.folder.manifest_file.stat().st_mtime_ns for run in runs), default=0)
+    except OSError:  # the first time
+        return False
+    return oldest is None or oldest > newest
 
 
 def _has_tensorboard(run: "SweepRun") -> bool:

@@ -50,18 +50,15 @@ class Session:
             _sessions[sweep] = session
         return _sessions[sweep]
 
-    def take(
-        self, numbers: Iterable[int], *, resume: bool = False, output_subdir: str | None = None
-    ) -> list[int]:
+    def take(self, numbers: Iterable[int], output_subdir: str | None = None) -> list[int]:
         """Take jobs, to train them now.
 
         What an earlier attempt has left of a job is moved to `ledger/attempts/`, unless it was
-        interrupted and can go on. If it was killed after the run had ended, that is recorded, and
-        the job is not taken.
+        interrupted and goes on: see `goes_on`. If it was killed after the run had ended, that is
+        recorded, and the job is not taken.
 
         Args:
             numbers: Of jobs.
-            resume: Whether a run that was interrupted can go on in its folder.
             output_subdir: What Hydra has written in the run folder for this attempt, which stays.
 
         Returns:
@@ -78,7 +75,7 @@ class Session:
             if number in self.worker.held:
                 taken.append(number)
             elif not self.is_over() and self.worker.claim([number]):
-                outcome = self._take_over(number, resume, output_subdir)
+                outcome = self._take_over(number, output_subdir)
                 if outcome is None:
                     taken.append(number)
                 else:
@@ -114,7 +111,7 @@ class Session:
         is_first = self.worker.held[number] == 1  # then the folder is another run's, or none's
         return not is_first and find_state(self.folder(number)) == "resumable"
 
-    def _take_over(self, number: int, resume: bool, output_subdir: str | None) -> Outcome | None:
+    def _take_over(self, number: int, output_subdir: str | None) -> Outcome | None:
         """Take over what the attempt before this one has left of a job; see `take`.
 
         Returns:
@@ -131,7 +128,7 @@ class Session:
                 return _read_outcome(RunFolder(folder))
         except UserError:  # what is damaged is done again
             left = "unfinished"
-        if left != "none" and not (left == "resumable" and ending == "interrupted" and resume):
+        if left != "none" and (left, ending) != ("resumable", "interrupted"):
             self._set_aside(number, output_subdir)
         return None
 

@@ -111,6 +111,8 @@ def open_resumed(config: Config, folder: str | Path) -> tuple[Resumed, Config]:
         resumed = replace(resumed, in_place=True)
         config = _with_found(config, resumed.before) | {"resume": resumed.before["resume"]}
     check_trusted_targets(_instantiated_nodes(resumed.before, config), config["trusted_packages"])
+    if resumed.in_place:
+        config = config | {"trusted_packages": resumed.before["trusted_packages"]}
     weights = resumed.checkpoint["state_dict"]
     if not resumed.in_place and not all(
         weights[name].isfinite().all() for name in weights if name.startswith("network.")
@@ -185,6 +187,17 @@ def _with_found(config: Config, before: Config) -> Config:
             if key in before[group]:
                 config = config | {group: config[group] | {key: before[group][key]}}
     return config
+
+
+def config_to_go_on(config: Config, folder: Path) -> Config:
+    """The config with which the run in a folder goes on there, from the one that it began with.
+
+    Args:
+        config: of the user's own, as the command gives it: what it names is trusted.
+        folder: of the run, which was interrupted.
+    """
+    trusted = [*config["trusted_packages"], *untrusted_packages(config)]
+    return config | {"resume": str(folder), "trusted_packages": trusted}
 
 
 def command_to_go_on(folder: Path, config: Config) -> str:
