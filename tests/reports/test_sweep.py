@@ -1,6 +1,8 @@
 """Sweep folders: which are sweeps, what is broken in them, and what can be compared."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,6 +10,7 @@ from multilayer.core.errors import UserError
 from multilayer.reports.configs import _command_of
 from multilayer.reports.markdown import _state_lines
 from multilayer.reports.sweep import find_sweep, open_sweep
+from multilayer.sweeps import Ledger, NewJob
 
 from .fake_sweeps import opened, write_grid, write_noted, write_run
 
@@ -141,3 +144,24 @@ def test_with_a_damaged_multirun_yaml_the_planned_number_is_unknown(
     sweep, configs = opened(tmp_path)
     assert sweep.n_planned is None
     assert _command_of(configs[0], sweep) == "multilayer train optimizer.lr=0.1 seed=0"
+
+
+def test_a_ledger_knows_which_runs_still_train(tmp_path: Path) -> None:
+    """However long one has been silent; one whose process has ended is interrupted."""
+    for number in range(3):
+        write_run(tmp_path / str(number), 0.4, status="running", seed=number)
+        for path in [tmp_path / str(number), *(tmp_path / str(number)).iterdir()]:
+            os.utime(path, (0, 0))
+    ledger = Ledger(tmp_path)
+    jobs: list[Any] = [NewJob({"seed": seed}, [f"seed={seed}"]) for seed in range(4)]
+    ledger.register(jobs)
+    with ledger.worker() as alive:
+        gone = ledger.worker()
+        alive.claim([0])
+        gone.claim([1])
+        gone.close()
+        sweep = open_sweep(tmp_path)
+        assert sweep.n_planned == 4
+        assert sweep.running == ["0"]
+        assert sweep.stalled == {}
+        assert [run.status for run in sweep.runs] == ["running", "interrupted", "interrupted"]

@@ -10,6 +10,7 @@ COMMANDS = {
     "evaluate": "the metrics of a finished run",
     "predict": "predictions for the rows of a table",
     "report": "table, figures and findings of a sweep",
+    "sweeps": "how far the sweeps below a folder are",
 }
 
 _EXAMPLES = {
@@ -34,6 +35,10 @@ _EXAMPLES = {
     "report": """\
   multilayer report sweep=sweeps/2026-01-31_12-00-00-000000
   multilayer report sweep=SWEEP metric=validation/accuracy
+""",
+    "sweeps": """\
+  multilayer sweeps                                   those below sweeps/
+  multilayer sweeps FOLDER
 """,
 }
 

@@ -6,6 +6,7 @@ torch takes seconds to import: only the commands' own modules import it, after t
 import atexit
 import logging
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ from multilayer.core.errors import (
     raise_all,
     unknown_name,
 )
+from multilayer.core.text import as_override
 from multilayer.training.runtime import gc_paused
 
 if TYPE_CHECKING:
@@ -107,6 +109,9 @@ def _run(command: str, arguments: list[str]) -> int:
     from hydra._internal.utils import get_args_parser  # Hydra has no public way to its own flags
 
     flags = get_args_parser().parse_intermixed_args(arguments)
+    given = flags.overrides
+    if command == "sweeps" and len(flags.overrides) == 1 and "=" not in flags.overrides[0]:
+        flags.overrides = shlex.split(as_override("folder", *flags.overrides))
     if flags.config_name or flags.config_path:
         raise UserError("--config-name and --config-path are not for multilayer; see --config-dir")
     if flags.help:
@@ -121,7 +126,7 @@ def _run(command: str, arguments: list[str]) -> int:
             command, flags.overrides, config_dir=flags.config_dir, sweep=flags.multirun
         )
     # Hydra itself wants its flags before the overrides.
-    options = [word for word in arguments if word not in flags.overrides]
+    options = [word for word in arguments if word not in given]
     return _start_hydra(command, options + flags.overrides)
 
 
@@ -344,6 +349,17 @@ def _report(config: Any) -> None:
         report(to_plain(config))
 
 
+def _sweeps(config: Any) -> None:
+    """Print how far the sweeps below a folder are."""
+    from multilayer.reports.sweep_list import list_sweeps, print_sweeps
+
+    with _errors_printed(), gc_paused():
+        rows = list_sweeps(Path(config.folder))
+    print_sweeps(rows)
+    if not rows:
+        print(f"no sweep with a ledger below {config.folder}")
+
+
 def _trust_working_folder(config: Any) -> None:
     """Let classes be imported from the working folder if the user trusts any package."""
     if config.trusted_packages:
@@ -355,6 +371,7 @@ _TASKS: dict[str, Callable[[Any], Any]] = {
     "evaluate": _evaluate,
     "predict": _predict,
     "report": _report,
+    "sweeps": _sweeps,
 }
 
 

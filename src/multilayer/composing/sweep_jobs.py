@@ -70,7 +70,9 @@ class SweepJobs:
             UserError: They are another sweep's, two have the same folder, or the folder of one is
                 not free; nothing was written.
         """
-        return ledger.register(self.described, self._new_subdir)
+        first = self.described[0].config
+        judged_by = {key: first[key] for key in ("monitor", "mode")}
+        return ledger.register(self.described, self._new_subdir, command=judged_by)
 
     def subdir(self, index: int, number: int) -> str:
         """The folder that the config of a job names, relative to the sweep's."""

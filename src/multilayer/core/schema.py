@@ -258,6 +258,12 @@ class _Report(BaseModel, extra="forbid"):
     metric: str | None
 
 
+class _Sweeps(BaseModel, extra="forbid"):
+    """The config of `multilayer sweeps`."""
+
+    folder: str
+
+
 class _Sweep(BaseModel, extra="forbid"):
     """`sweep`: how a sweep goes on, which is no part of its runs' configs."""
 
@@ -277,6 +283,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "evaluate": _Evaluate,
     "predict": _Predict,
     "report": _Report,
+    "sweeps": _Sweeps,
 }
 
 _EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}

@@ -28,7 +28,7 @@ from multilayer.reports.runs import (
     varied,
 )
 from multilayer.runs.folder import RunFolder
-from multilayer.sweeps import Ledger
+from multilayer.sweeps import Job, Ledger
 
 Seed = tuple[Value, ...]
 
@@ -176,8 +176,18 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
         seed_keys=tuple(key for key in SEED_KEYS if key in varying),
         derived=(_LEARNING_RATE,) if len(rates) > 1 and _LEARNING_RATE not in varying else (),
         warnings=list(_comparability_warnings(runs, varying, losses, metric)),
-        silent={run.name: _silent_seconds(run) for run in runs if run.status == "running"},
+        silent=_silent(folder, runs),
     )
+
+
+def _silent(sweep: Path, runs: Sequence[SweepRun]) -> dict[str, float]:
+    """The seconds since runs that still train have written; none of those known to be alive."""
+    alive = {sweep / job.subdir for job in _read_jobs(sweep) if job.state == "running"}
+    return {
+        run.name: 0.0 if run.folder.path in alive else _silent_seconds(run)
+        for run in runs
+        if run.status == "running"
+    }
 
 
 def _silent_seconds(run: SweepRun) -> float:
@@ -257,11 +267,24 @@ def _read_folders(sweep: Path) -> dict[str, SweepRun | str]:
     begun = sorted({file.parent for file in files})
     n_of_name = Counter(path.name for path in begun)
     found: dict[str, SweepRun | str] = {}
+    jobs = {sweep / job.subdir: job for job in _read_jobs(sweep)}
     for path in begun:
         own = path.name if n_of_name[path.name] == 1 else f"{path.parent.name}/{path.name}"
         name = sanitize(own, keep="")
-        found[name] = read_run(RunFolder(path), name)
+        run = found[name] = read_run(RunFolder(path), name)
+        job = jobs.get(path)
+        if isinstance(run, SweepRun) and job and run.status == "running" != job.state:
+            run.manifest.update(status="interrupted", stop_reason="its process has ended")
     return dict(sorted(found.items(), key=lambda item: _job_order(item[0])))
+
+
+def _read_jobs(sweep: Path) -> list[Job]:
+    """The jobs of a sweep by its ledger, as they are now; none where there is none, or damaged."""
+    ledger = Ledger(sweep)
+    with suppress(UserError):
+        ledger.refresh()
+        return list(ledger.jobs.values())
+    return []
 
 
 def _run_files(sweep: Path, name: str = "manifest.json") -> list[Path]:
@@ -355,11 +378,8 @@ def _hydra_settings(sweep: Path) -> dict[str, Any]:
 
 def _count_jobs(sweep: Path) -> int | None:
     """How many runs the sweep has, by its ledger or by what Hydra noted of it; None if unknown."""
-    ledger = Ledger(sweep)
-    with suppress(UserError):  # a damaged ledger, which says nothing
-        ledger.refresh()
-        if ledger.jobs:
-            return len(ledger.jobs)
+    if jobs := _read_jobs(sweep):
+        return len(jobs)
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

@@ -1,0 +1,109 @@
+"""The sweeps below a folder, by their ledgers: how far each is, and its best job."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from time import time
+
+from rich.table import Table
+
+from multilayer.core.errors import UserError
+from multilayer.runs.console import console, format_number
+from multilayer.sweeps import Job, Ledger
+from multilayer.sweeps.job import State, count_states
+
+_SHOWN: tuple[State, ...] = ("done", "running", "failed", "diverged", "interrupted", "waiting")
+"""The states that have a column."""
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """A sweep, as its ledger has it.
+
+    Attributes:
+        folder: The sweep's.
+        counts: How many jobs there are of each state.
+        best: The job with the best value; None where none has one.
+        last: When a job last began or ended, in seconds since 1970; None before the first.
+        problem: Why the ledger cannot be read.
+    """
+
+    folder: Path
+    counts: Mapping[State, int] = field(default_factory=dict)
+    best: Job | None = None
+    last: float | None = None
+    problem: str | None = None
+
+
+def list_sweeps(folder: Path) -> list[SweepRow]:
+    """The sweeps below a folder that have a ledger, by their names.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"folder={folder}: no such folder")
+    return [_read(each) for each in sorted(_find(folder))]
+
+
+def print_sweeps(rows: Sequence[SweepRow]) -> None:
+    """Print a row for each sweep, and which ledgers cannot be read."""
+    table = Table("sweep", *_SHOWN, "best", "last", header_style="bold")
+    for row in rows:
+        if row.problem is None:
+            counts = [str(row.counts.get(state) or "") for state in _SHOWN]
+            best = f"{format_number(row.best.value)} (job {row.best.number})" if row.best else ""
+            table.add_row(os.path.relpath(row.folder), *counts, best, _ago(row.last))
+    out = console()
+    if table.rows:
+        out.print(table)
+    for row in rows:
+        if row.problem is not None:
+            out.print(row.problem, style="red")
+
+
+def _find(folder: Path) -> Iterator[Path]:
+    """The folders with a ledger, from one downward; there is none within a sweep or a run."""
+    if (folder / "ledger" / "jobs").is_dir():
+        yield folder
+    elif not (folder / "manifest.json").exists():
+        for entry in os.scandir(folder):
+            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+                yield from _find(Path(entry.path))
+
+
+def _read(folder: Path) -> SweepRow:
+    """What the ledger of a sweep says now."""
+    ledger = Ledger(folder)
+    try:
+        ledger.refresh()
+    except UserError as error:
+        return SweepRow(folder, problem=str(error))
+    ended = [job for job in ledger.jobs.values() if job.value is not None and isfinite(job.value)]
+    # The first command says by what the sweep's jobs are judged.
+    sign = -1 if ledger.commands and ledger.commands[0].get("mode") == "max" else 1
+    attempts = [each for job in ledger.jobs.values() for each in job.attempts.by_number.values()]
+    times = [at for each in attempts for at in (each.claimed_at, each.ended_at) if at is not None]
+    return SweepRow(
+        folder,
+        counts=count_states(ledger.jobs),
+        best=min(ended, key=lambda job: sign * (job.value or 0.0), default=None),
+        last=max(times, default=None),
+    )
+
+
+def _ago(at: float | None) -> str:
+    """How long ago something was, in the largest unit that fits.
+
+    >>> _ago(time() - 7300), _ago(None)
+    ('2 h ago', '')
+    """
+    if at is None:
+        return ""
+    seconds = max(0.0, time() - at)
+    for unit, size in (("days", 172800), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // (86400 if unit == 'days' else size))} {unit} ago"
+    return f"{int(seconds)} s ago"
