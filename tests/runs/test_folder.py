@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from multilayer.runs.folder import _git_state
+from multilayer.runs.folder import git_state
 
 
 def test_the_revision_and_whether_files_differ_from_it(tmp_path: Path) -> None:
@@ -17,8 +17,8 @@ def test_the_revision_and_whether_files_differ_from_it(tmp_path: Path) -> None:
         ).stdout.strip()
 
     def state() -> dict[str, object] | None:
-        _git_state.cache_clear()
-        return _git_state(tmp_path)
+        git_state.cache_clear()
+        return git_state(tmp_path)
 
     assert state() is None
     git("init")

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -13,12 +13,21 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
+from multilayer.cli.changes import find_changes
 from multilayer.composing.sweep_jobs import SweepJobs, Words
 from multilayer.core.errors import JobsFailedError
+from multilayer.core.text import consecutive, in_numbers
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import mask_sweep_file
 from multilayer.runs.console import console, format_number
 from multilayer.sweeps import Job, Ledger, Session
+
+_FINISHED = ("done", "diverged")
+"""The states of jobs that have a value, if only NaN."""
+
+_TRAINED = "to train"
+_RETRIED = "failed, to try again"
+_REDONE = "changed, to train again"
 
 _POLL_SECONDS = 2.0
 """How often it is looked how far other processes are with jobs of the sweep."""
@@ -62,7 +71,7 @@ class GridSweep:
         own = [[word for word in each if not word.startswith("sweep.")] for each in words]
         jobs = SweepJobs.compose(self.context.config_loader, self.master, own)
         if self.options.dry_run:
-            _print_plan(jobs, retry=self.options.retry)
+            self._print_plan(jobs)
             return []
         numbers = jobs.register(Ledger(jobs.sweep))
         SweepFolder.path = jobs.sweep
@@ -71,9 +80,9 @@ class GridSweep:
         assert session is not None, "registering has begun a ledger"
         session.max_failures = self.options.max_failures
         session.ledger.refresh()
-        _print_start([session.ledger.jobs[number] for number in numbers], self.options.retry)
-        if self.options.retry == "failed":
-            session.worker.reopen(n for n in numbers if session.ledger.jobs[n].state == "failed")
+        fates = self._fates(jobs, numbers, session.ledger)
+        _print_start(fates.values())
+        session.worker.reopen(n for n, fate in fates.items() if fate in (_RETRIED, _REDONE))
         self._keep_folders(jobs, numbers, session)
         words_of = {number: own[index] for index, number in enumerate(numbers)}
         try:
@@ -84,6 +93,44 @@ class GridSweep:
             raise
         _check_ends(session, numbers)
         return returns
+
+    def _fates(self, jobs: SweepJobs, numbers: Sequence[int], ledger: Ledger) -> dict[int, str]:
+        """What this command does with each job, after saying what has changed since it ended."""
+        index_of = {number: index for index, number in enumerate(numbers)}
+        ended = [n for n in numbers if n in ledger.jobs and ledger.jobs[n].state in _FINISHED]
+        changes = find_changes(
+            {n: ledger.sweep / ledger.jobs[n].subdir for n in ended},
+            {n: jobs.described[index_of[n]].config for n in ended},
+        )
+        redo = self.options.redo == "changed"
+        hint = "" if redo else "; sweep.redo=changed trains such jobs again"
+        for change, changed in changes.items():
+            out = console()
+            out.print(f"sweep: job {in_numbers(sorted(changed))} was trained with {change}{hint}")
+        redone = set[int]().union(*changes.values()) if redo else set[int]()
+        return {
+            n: _REDONE if n in redone else _fate(ledger.jobs.get(n), self.options.retry)
+            for n in numbers
+        }
+
+    def _print_plan(self, jobs: SweepJobs) -> None:
+        """Print the jobs of the command, and what would become of each."""
+        ledger = Ledger(jobs.sweep)
+        numbers = ledger.preview(jobs.described)
+        fates = self._fates(jobs, numbers, ledger)
+        shared = set.intersection(*map(set, jobs.words)) if jobs.words[1:] else set()
+        table = Table("job", "varied", "would be", "value", "folder", header_style="bold")
+        for index, number in enumerate(numbers):
+            job = ledger.jobs.get(number)
+            subdir = job.subdir if job else jobs.subdir(index, number)
+            table.add_row(
+                str(number),
+                " ".join(word for word in jobs.words[index] if word not in shared),
+                fates[number],
+                format_number(job.value) if job else "-",
+                os.path.relpath(jobs.sweep / subdir),
+            )
+        console().print(table)
 
     def _write_command(self, sweep: Path) -> None:
         """Write the latest command of the sweep, as Hydra's own sweeper does."""
@@ -125,66 +172,29 @@ class GridSweep:
         if launch is not None:
             yield from launch(batch, session)
             return
-        for run in _consecutive(batch):
+        for run in consecutive(sorted(batch)):
             yield from self.launcher.launch([batch[n] for n in run], initial_job_idx=run[0])
 
 
-def _consecutive(numbers: Iterable[int]) -> list[list[int]]:
-    """Numbers in their order, cut where one is left out.
-
-    >>> _consecutive([7, 0, 1, 2])
-    [[0, 1, 2], [7]]
-    """
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return runs
+def _print_start(fates: Collection[str]) -> None:
+    """Say what becomes of the jobs of a sweep that goes on; nothing of a new one."""
+    counts = Counter(fates)
+    if set(counts) != {_TRAINED}:
+        words = ", ".join(f"{count} {fate}" for fate, count in counts.items())
+        console().print(f"sweep: {len(fates)} jobs: {words}")
 
 
-def _print_start(jobs: Sequence[Job], retry: str) -> None:
-    """Say what there is of a sweep that goes on; nothing of a new one."""
-    counts = Counter(_what_to_do(job, retry) for job in jobs)
-    if set(counts) != {_TRAIN}:
-        words = ", ".join(f"{count} {what}" for what, count in counts.items())
-        console().print(f"sweep: {len(jobs)} jobs: {words}")
-
-
-_TRAIN = "to train"
-
-
-def _what_to_do(job: Job | None, retry: str) -> str:
+def _fate(job: Job | None, retry: str) -> str:
     """What a command does with a job; None is one that is new."""
     if job is None or job.state == "waiting":
-        return _TRAIN
+        return _TRAINED
     if job.state == "interrupted":
         return "interrupted, to go on"
     if job.state == "running":
         return f"running on {job.host}, to wait for"
     if job.state == "failed":
-        return "failed, to try again" if retry == "failed" else "failed, left so"
+        return _RETRIED if retry == "failed" else "failed, left so"
     return job.state
-
-
-def _print_plan(jobs: SweepJobs, retry: str) -> None:
-    """Print the jobs of a command, and what would become of each."""
-    ledger = Ledger(jobs.sweep)
-    numbers = ledger.preview(jobs.described)
-    shared = set.intersection(*map(set, jobs.words)) if jobs.words[1:] else set()
-    table = Table("job", "varied", "would be", "value", "folder", header_style="bold")
-    for index, number in enumerate(numbers):
-        job = ledger.jobs.get(number)
-        subdir = job.subdir if job else jobs.subdir(index, number)
-        table.add_row(
-            str(number),
-            " ".join(word for word in jobs.words[index] if word not in shared),
-            _what_to_do(job, retry),
-            format_number(job.value) if job else "-",
-            os.path.relpath(jobs.sweep / subdir),
-        )
-    console().print(table)
 
 
 def _how_to_go_on(ledger: Ledger, numbers: Sequence[int]) -> str:

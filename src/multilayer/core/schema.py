@@ -268,6 +268,7 @@ class _Sweep(BaseModel, extra="forbid"):
     """`sweep`: how a sweep goes on, which is no part of its runs' configs."""
 
     retry: Literal["failed", "none"]
+    redo: Literal["changed"] | None
     max_failures: PositiveInt | None
     dry_run: bool
 

@@ -1,7 +1,7 @@
 """Text that is safe to show in a terminal, and values that can be pasted into a command line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _MOST_BITS = 10_000
@@ -68,3 +68,30 @@ def _quote_for_hydra(text: str) -> str:
 def quote_for_shell(word: str) -> str:
     """A word in quotes, in which a shell, including an interactive one, reads it literally."""
     return '"' + re.sub(r'(["$`\\])', r"\\\1", word).replace("!", "\"'!'\"") + '"'
+
+
+def consecutive(numbers: Iterable[int]) -> list[list[int]]:
+    """Numbers, cut wherever one does not follow the one before.
+
+    >>> consecutive([0, 1, 2, 5])
+    [[0, 1, 2], [5]]
+    """
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return runs
+
+
+def in_numbers(numbers: Iterable[int]) -> str:
+    """Whole numbers in words, runs of them shortened.
+
+    >>> in_numbers([0, 1, 2, 5])
+    '0 to 2, 5'
+    >>> in_numbers([64, 64])
+    '64, 64'
+    """
+    runs = consecutive(numbers)
+    return ", ".join(f"{run[0]} to {run[-1]}" if run[1:] else str(run[0]) for run in runs)

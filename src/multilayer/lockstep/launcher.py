@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.composing.job_configs import Job, plain_job, refer_to
 from multilayer.core.errors import UserError, first_line, print_failure, raise_all
-from multilayer.lockstep.plan import Plan, in_numbers, make_plan
+from multilayer.core.text import in_numbers
+from multilayer.lockstep.plan import Plan, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Hooks, Outcome, train_jobs
 from multilayer.runs.config import problems_with

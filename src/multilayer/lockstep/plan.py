@@ -8,6 +8,7 @@ from multilayer.callbacks import LearningRate
 from multilayer.composing.job_configs import Job
 from multilayer.core.device import choose_device, free_memory
 from multilayer.core.errors import raise_all
+from multilayer.core.text import in_numbers
 from multilayer.data import Dataset
 from multilayer.data.dataset import overridden_loader
 from multilayer.runs.config import Config
@@ -270,20 +271,3 @@ def describe_stacks(sizes: Sequence[int]) -> str:
     each = str(sizes[0]) if is_even else ", ".join(map(str, sizes))
     runs = "run" if is_even and sizes[0] == 1 else "runs"
     return f"{n} stack{'s' * (n > 1)} of {each} {runs}{' each' * (is_even and n > 1)}"
-
-
-def in_numbers(numbers: Sequence[int]) -> str:
-    """Whole numbers in words, runs of them shortened.
-
-    >>> in_numbers([0, 1, 2, 5])
-    '0 to 2, 5'
-    >>> in_numbers([64, 64])
-    '64, 64'
-    """
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]} to {run[-1]}" if run[1:] else str(run[0]) for run in runs)

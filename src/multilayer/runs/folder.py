@@ -375,8 +375,8 @@ def start_manifest(
         "command": shlex.join(["multilayer", "train", *overrides]),
         "overrides": overrides,
         "seed": config["seed"],
-        "git": _git_state(Path.cwd()),
-        "versions": _versions(),
+        "git": git_state(Path.cwd()),
+        "versions": package_versions(),
         "device": device and _describe_device(device),
         "data_fingerprint": data and data.fingerprint,
         "rows": data and data.count_rows(),
@@ -397,7 +397,7 @@ def _describe_device(device: torch.device) -> str:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """The versions of Python and of the packages that decide what a run gives."""
     return {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}}
 
@@ -433,7 +433,7 @@ def _config_hash(config: dict[str, Any]) -> str:
 
 
 @cache
-def _git_state(folder: Path) -> dict[str, Any] | None:
+def git_state(folder: Path) -> dict[str, Any] | None:
     """The revision checked out in a folder and whether files differ from it; None without git."""
     command = ["git", "status", "--porcelain=v2", "--branch"]
     try:
