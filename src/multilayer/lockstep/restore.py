@@ -132,13 +132,16 @@ def _epoch_of(resumed: Resumed, device: torch.device) -> EpochOutputs:
 
 def _check_epoch(member: "Member", resumed: Resumed) -> None:
     """Raise an error unless the outputs of an unfinished epoch fit the member's minibatches."""
-    epoch = _epoch_of(resumed, torch.device("cpu"))
-    member.predictor.summarize(epoch)
-    n_rows = sum(map(len, epoch.targets))
-    minibatches = member.minibatches
+    predictor, minibatches = member.predictor, member.minibatches
+    epoch = _epoch_of(resumed, predictor.device)
+    predictor.summarize(epoch)
     n_within = resumed.n_steps_within or 0
-    if n_rows != min(n_within * minibatches.batch_size, minibatches.n_rows):
-        raise ValueError(f"outputs of {n_rows} rows, which are not those of its minibatches")
+    n_rows = min(n_within * minibatches.batch_size, minibatches.n_rows)
+    n_classes = member.data.columns.n_outputs
+    expected = (n_rows, n_classes) if predictor.task == "multiclass" else (n_rows,)
+    found = torch.cat(epoch.outputs).shape
+    if found != expected or len(epoch.losses) > n_within:
+        raise ValueError(f"the epoch's outputs have the shape {tuple(found)}, not {expected}")
 
 
 def _misfits(member: "Member", checkpoint: dict[str, Any]) -> Iterator[str]:
