@@ -273,6 +273,8 @@ def test_within_an_epoch_nothing_is_lost(
     with pytest.raises(KeyboardInterrupt):
         train_in(folder, *words)
     assert find_state(folder) == "resumable"
+    if hook == "training":
+        assert RunFolder(folder).read_manifest()["steps"] == n_calls + 1
     go_on(folder, words)
     manifest = RunFolder(folder).read_manifest()
     started = RunFolder(tmp_path / "whole").read_manifest()["started"]
