@@ -34,7 +34,7 @@ def restore(member: "Member", resumed: Resumed) -> None:
     """Make a member, newly built, that of a checkpoint; nothing is written.
 
     Its callbacks and its slot take up their parts of the checkpoint later: see
-    `restore_callbacks` and `restore_slot`.
+    `restore_callbacks`, `restore_slot` and `restore_epoch`.
 
     Raises:
         UserError: The checkpoint is of other data, or does not fit the member.
