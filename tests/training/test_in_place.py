@@ -206,6 +206,9 @@ def test_states_of_folders(finished_run: Path, behind: Path) -> None:
     assert find_state(behind) == "unfinished"
     with pytest.raises(UserError, match="has no checkpoint: it still trains, or was killed"):
         go_on(behind, WORDS)
+    (behind / "manifest.json").write_text('{"status": "running"}')
+    with pytest.raises(UserError, match=r"manifest\.json is damaged: 'started'"):
+        RunFolder(behind).begin_again({})
     (behind / "manifest.json").write_text("{}")
     with pytest.raises(UserError, match=r"manifest\.json is damaged"):
         find_state(behind)

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -132,13 +133,14 @@ class RunFolder:
             UserError: The run has come to its end, or the folder cannot be written.
         """
         self.check_is_unfinished()
-        before = self.read_manifest()
-        n_before = before.get("attempts", 1)
-        manifest |= {"started": before["started"], "attempts": n_before + 1}
+        with refusing(self.manifest_file, "is damaged", LookupError, TypeError):
+            before = self.read_manifest()
+            n_before = before.get("attempts", 1)
+            manifest |= {"started": before["started"], "attempts": n_before + 1}
         if self.writes:
-            for pattern in (f"{PARTIAL}*", f"*/{PARTIAL}*"):
-                for partial in self.path.glob(pattern):
-                    partial.unlink(missing_ok=True)
+            for partial in (*self.path.glob(f"{PARTIAL}*"), *self.path.glob(f"*/{PARTIAL}*")):
+                with suppress(OSError):  # if nothing can be written here, the next line says so
+                    partial.unlink()
             self.write_manifest(manifest)
 
     def check_is_unfinished(self) -> None:
