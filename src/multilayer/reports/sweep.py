@@ -385,7 +385,7 @@ def _count_jobs(sweep: Path) -> int | None:
 
     settings = _hydra_settings(sweep)
     try:
-        if not settings["sweeper"]["_target_"].endswith(".BasicSweeper"):
+        if not settings["sweeper"]["_target_"].endswith((".BasicSweeper", ".GridSweeper")):
             return None  # a search decides itself, and its parameters may not be lists of values
         params = settings["sweeper"].get("params") or {}
         words = [f"{key}={value}" for key, value in params.items()] + settings["overrides"]["task"]

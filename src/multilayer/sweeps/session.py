@@ -2,6 +2,7 @@
 
 import atexit
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from math import nan
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from multilayer.runs.folder import (
     find_state,
     objective,
 )
-from multilayer.sweeps.job import Outcome
+from multilayer.sweeps.job import Ending, Outcome
 from multilayer.sweeps.journal import writing
 from multilayer.sweeps.ledger import Ledger
 from multilayer.sweeps.worker import Worker
@@ -117,11 +118,9 @@ class Session:
         Returns:
             How it ended, if it has and that was not recorded.
         """
-        attempt, folder = self.worker.held[number], self.folder(number)
-        before = self.ledger.jobs[number].attempts.by_number.get(attempt - 1)
-        ending = before.outcome.state if before and before.outcome else "interrupted"
-        if attempt == 1:
+        if self.worker.held[number] == 1:
             return None
+        folder, ending = self.folder(number), self._ending_before(number)
         try:
             left = find_state(folder)
             if left == "finished" and ending == "interrupted":
@@ -132,10 +131,29 @@ class Session:
             self._set_aside(number, output_subdir)
         return None
 
+    def _ending_before(self, number: int) -> Ending:
+        """How what is in a job's folder ended.
+
+        It is of the last attempt that is known to have begun: it has ended, or has moved what was
+        there. One after it was killed at once, or has gone on with it.
+        """
+        attempts = self.ledger.jobs[number].attempts.by_number
+        for attempt in range(self.worker.held[number] - 1, 0, -1):
+            known = attempts.get(attempt)
+            if known is not None and known.outcome is not None:
+                return known.outcome.state
+            if self._aside(number, attempt - 1).exists():
+                break
+        return "interrupted"
+
+    def _aside(self, number: int, attempt: int) -> Path:
+        """Where what an attempt has left is moved to."""
+        return self.ledger.folder / "attempts" / f"{number}.{attempt}"
+
     def _set_aside(self, number: int, output_subdir: str | None) -> None:
         """Move what an earlier attempt has left out of the way; nothing of it is removed."""
         folder = self.folder(number)
-        aside = self.ledger.folder / "attempts" / f"{number}.{self.worker.held[number] - 1}"
+        aside = self._aside(number, self.worker.held[number] - 1)
         with writing(folder):
             aside.parent.mkdir(exist_ok=True)
             folder.rename(aside)
@@ -177,4 +195,5 @@ def outcome_of(monitor: str, ended: Result | Exception) -> Outcome:
 def close_sessions() -> None:
     """End the sessions of this process; jobs that it still holds are interrupted."""
     while _sessions:
-        _sessions.popitem()[1].worker.close()
+        with suppress(UserError):  # a full disk: that the process has ended says the same
+            _sessions.popitem()[1].worker.close()
