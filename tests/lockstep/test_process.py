@@ -25,7 +25,7 @@ PROGRAM = """
 import sys
 from multilayer.cli.main import main
 code = main(sys.argv[1:])
-names = {heavy}
+names = {heavy} + ["torch"] * ("sweep.retry=none" in sys.argv)
 print("imported:", [name for name in names if name in sys.modules], "code", code)
 """
 
@@ -49,6 +49,10 @@ def test_a_sweep_needs_torch_alone(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) == 8
     events = tmp_path.glob("sweep/*/tensorboard/*tfevents*")
     assert len([path for path in events if not path.name.endswith("hparams")]) == 8
+    process = start(tmp_path, *words, "hydra.launcher.max_members=3", "sweep.retry=none")
+    out, err = process.communicate(timeout=120)
+    assert "sweep: 12 jobs: " in out, (out, err)
+    assert "imported: [] code 1" in out, (out, err)  # not even torch, where nothing is trained
 
 
 def look_at(folder: Path) -> dict[str, Any]:
