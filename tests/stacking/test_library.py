@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Thread
+from time import sleep
 
 import pytest
 import torch
@@ -24,14 +26,14 @@ FACTOR = {0: 2.0, 1: 3.0}
 def step(state: Tensor, rows: Tensor, is_on: Tensor) -> tuple[Tensor, Tensor]:
     """Some operations: a product, a constant, and a change in place."""
     product = torch.bmm(rows, rows.transpose(1, 2)) * torch.tensor([*FACTOR.values()]).view(2, 1, 1)
-    state.add_(product.sum(dim=(1, 2)) * is_on)
+    state.add_(product.amax(dim=(1, 2)) * is_on)
     return rows.argmax(dim=2), rows.double().transpose(1, 2) / 3
 
 
 def inputs_of(seed: int) -> list[Tensor]:
     """Its inputs, of several dtypes."""
     own = torch.Generator().manual_seed(seed)
-    rows = torch.randn(2, 3, 4, generator=own)
+    rows = torch.randn(2, 600, 300, generator=own)
     return [torch.randn(1, 2, generator=own), rows, torch.tensor([True, False])]
 
 
@@ -50,6 +52,15 @@ def load(
 def never() -> None:
     """What is called before compiling, where nothing is to be compiled."""
     pytest.fail("it was compiled")
+
+
+class WouldCompileError(Exception):
+    """Something is to be compiled."""
+
+
+def would_compile() -> None:
+    """What is called before compiling, which takes long."""
+    raise WouldCompileError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,7 +126,11 @@ check(library, 3)
 def test_another_layout_is_refused(library: StepLibrary) -> None:
     """A library would read other numbers, or what is not the tensor's."""
     state, rows, is_on = inputs_of(0)
-    for other in (rows.double(), rows[:, :2], rows.transpose(1, 2).contiguous().transpose(1, 2)):
+    for other in (
+        rows.double(),
+        rows[:, ::2],
+        rows.transpose(1, 2).contiguous().transpose(1, 2),
+    ):
         with pytest.raises(ValueError, match="compiled for"):
             library(state, other, is_on)
 
@@ -133,21 +148,15 @@ def test_a_stride_that_is_never_taken_may_be_another(library: StepLibrary) -> No
 def test_another_graph_or_shape_is_another_library(library: StepLibrary) -> None:
     """What differs in either is compiled anew."""
 
-    class WouldCompileError(Exception):
-        pass
-
-    def note() -> None:
-        raise WouldCompileError
-
     def other(state: Tensor, rows: Tensor, is_on: Tensor) -> tuple[Tensor, Tensor]:
         return step(state, rows, is_on.logical_not())
 
     load(never)
     state, rows, is_on = inputs_of(0)
     with pytest.raises(WouldCompileError):
-        load(note, inputs=[state, rows.repeat(1, 2, 1), is_on])
+        load(would_compile, inputs=[state, rows.repeat(1, 2, 1), is_on])
     with pytest.raises(WouldCompileError):
-        load(note, function=other)
+        load(would_compile, function=other)
 
 
 def test_a_constant_is_not_part_of_it(
@@ -163,22 +172,72 @@ def test_a_constant_is_not_part_of_it(
 
 
 def test_what_needs_python_is_no_library(cache: Path) -> None:
-    """An operation without a C interface would end the process."""
+    """An operation without a C interface would end the process; it is not tried again."""
 
     def odd(state: Tensor, rows: Tensor, is_on: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.special.i1(state), torch.linalg.eigvalsh(rows[:, :, :3])
+        return torch.special.i1(state), torch.linalg.eigvalsh(rows[:, :4, :4])
 
-    before = len([*(cache / "multilayer").iterdir()])
+    before = {*cache.glob("multilayer/*")}
     assert load(lambda: None, function=odd) is None
-    assert len([*(cache / "multilayer").iterdir()]) == before
+    (new,) = {*cache.glob("multilayer/*")} - before
+    assert new.suffix == ".python"
+    assert load(never, function=odd) is None
 
 
-def test_a_folder_that_others_can_write_to_is_refused(
+def test_it_runs_while_others_run_python(library: StepLibrary) -> None:
+    """A call that kept the GIL would let no other thread count."""
+    inputs, counts, is_over = inputs_of(0), [0], Event()
+
+    def count() -> None:
+        while not is_over.is_set():
+            counts[0] += 1
+            sleep(0)  # it gives up the GIL each time
+
+    interval = sys.getswitchinterval()
+    thread = Thread(target=count)
+    thread.start()
+    sys.setswitchinterval(3600)
+    try:
+        found = []
+        for _ in range(200):
+            before = counts[0]
+            library(*inputs)
+            found.append(counts[0] - before)
+    finally:
+        sys.setswitchinterval(interval)
+        is_over.set()
+        thread.join()
+    assert max(found) > 20  # a few are while the outputs are made
+
+
+def test_a_damaged_library_is_made_anew(
+    library: StepLibrary, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been cut short by a crash."""
+    (whole,) = (cache / "multilayer").glob("*.so")
+    damaged = tmp_path / "multilayer" / whole.name
+    damaged.parent.mkdir()
+    damaged.write_bytes(whole.read_bytes()[:10])
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with pytest.raises(WouldCompileError):
+        load(would_compile)
+    assert not damaged.exists()
+
+
+def test_folders_that_others_can_write_to_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A library runs as whoever loads it."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    (tmp_path / "multilayer").mkdir()
-    (tmp_path / "multilayer").chmod(0o777)
-    with pytest.raises(OSError, match="others can write to it"):
+    root = tmp_path / "root"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(root))
+    folder = root / "multilayer"
+    for other in (root, folder):
+        other.mkdir()
+        other.chmod(0o777)
+        with pytest.raises(OSError, match=f"{other}: others can write to it"):
+            load(never)
+        other.chmod(0o700)
+    folder.rmdir()
+    folder.symlink_to(tmp_path)
+    with pytest.raises(OSError, match=f"{folder}: others can write to it"):
         load(never)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ def test_a_traced_step_does_what_the_step_does() -> None:
     features, target, numbers = torch.randn(8, 2), torch.randn(8), numbers_of(step, optimizers, 0)
     rows = torch.stack([torch.randperm(8)[:6] for _ in range(3)])
     out = torch.empty_like(block.weights)
-    example = [*block.tensors(), out, features, target, rows, numbers, NO_KEYS]
+    example = [*block.tensors(), out, features[rows], target[rows], numbers, NO_KEYS]
     graph, first = trace_step(step, block, example)
     assert step.traced is False
     losses, outputs = graph(*example)
@@ -246,6 +247,22 @@ def test_a_few_smaller_minibatches_are_not_compiled(monkeypatch: pytest.MonkeyPa
     assert [*runner.compiled] == [(3, 6), (3, 2)]
 
 
+def test_what_is_compiled_is_not_cast_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast casts what is traced: what a network keeps in float32 is compiled so."""
+    runner, compiler, _ = compiling(monkeypatch, choice=True)
+    seen, load = list[bool](), compiler.load_library
+
+    def note(*arguments: Any) -> Any:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return load(*arguments)
+
+    monkeypatch.setattr("multilayer.stacking.runner.load_library", note)
+    _, block, _ = step_of(modules())
+    with torch.autocast("cpu", torch.bfloat16):
+        train(runner, block, steps_of(1, 6), 1)
+    assert seen == [False]
+
+
 def test_another_device_is_compiled_for_without_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A choice by a clock would give other digits on a busy machine."""
     runner, compiler, _ = compiling(monkeypatch, choice=True, device=torch.device("cuda"))
@@ -354,8 +371,11 @@ def test_blocks_share_the_threads(
 
 
 @pytest.mark.skipif(not can_compile(CPU), reason="there is no C++ compiler")
-def test_a_compiled_step_leaves_members_that_diverge_as_they_were() -> None:
+def test_a_compiled_step_leaves_members_that_diverge_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the eager one does: the compiler must not take the look for what is finite away."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     _, block, _ = step_of(modules())
     inputs = steps_of(3, 6)
     inputs[3][1, :, 1] = torch.inf  # all that the second step multiplies with
@@ -370,5 +390,7 @@ def test_a_compiled_step_leaves_members_that_diverge_as_they_were() -> None:
     assert losses.isfinite().tolist() == [[True] * 3, [True] * 3, [True, False, True]]
     torch.testing.assert_close(block.weights, expected.weights)
     torch.testing.assert_close(block.weights[1], after_one.weights[1])
+    for name, each in block.rest.items():
+        torch.testing.assert_close(each, expected.rest[name])
     block.reset_state()
     assert all(each.isfinite().all() for each in block.state.values())

@@ -1,11 +1,11 @@
-"""A step as a shared library: compiled once, and loaded in a millisecond by every later process.
+"""A step as a shared library: compiled once, and loaded at once by every later process.
 
-To import torch's compiler, and have it find what it once compiled, takes longer than many a sweep
-trains. So a step is compiled ahead of time (torch's AOTInductor), and its library is kept in a file
-that is named after all that it depends on.
+Importing torch's compiler, and having it find what it compiled before, takes longer than many a
+sweep trains. So a step is compiled ahead of time (torch's AOTInductor), and its library is kept in
+a file named after everything it depends on.
 
-torch's own way to call such a library holds Python's lock meanwhile, so that blocks would wait for
-each other. It is called through its C interface instead, which torch keeps stable: see
+torch's own binding of such a library holds the GIL while it runs, so that blocks would wait for
+each other. We call its C interface instead, which torch keeps stable: see
 `aoti_runtime/interface.h` and `aoti_torch/c/shim.h` below `torch/include/torch/csrc/inductor`, and
 `tests/stacking/test_library.py`.
 """
@@ -15,7 +15,7 @@ import getpass
 import hashlib
 import os
 import platform
-import shutil
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Sequence
@@ -28,10 +28,15 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from multilayer.core.files import whole_file
+
 _OPTIONS: dict[str, Any] = {
     "cpp.dynamic_threads": True,  # all shapes share torch's setting of the number of threads
     "cpp.vec_isa_ok": True,  # without trying each of the processor's instructions for a second
 }
+
+_VERSION = 1
+"""To be counted up with each change of how libraries are made, or called."""
 
 _Pointer = ctypes.c_void_p
 _Int64 = ctypes.c_int64
@@ -43,11 +48,11 @@ class StepLibrary:
     Any number of threads may call it, `n_at_once` of them at the same time.
 
     Args:
-        path: of the library.
-        inputs: examples of its inputs, on the CPU; later ones have their dtypes, shapes and
+        path: Path of the library.
+        inputs: Examples of its inputs, on the CPU; later ones have their dtypes, shapes and
             strides.
-        outputs: of its outputs, likewise.
-        constants: its last inputs, which callers need not give.
+        outputs: Examples of its outputs.
+        constants: Its last inputs, which callers need not give.
         n_at_once: how many calls may run at the same time.
 
     Raises:
@@ -78,14 +83,16 @@ class StepLibrary:
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         """Run it; returns the outputs, and changes inputs in place as the graph does."""
-        outputs = [torch.empty(shape, dtype=dtype) for shape, dtype in self._outputs]
+        outputs = [torch.empty(shape, dtype=dtype, device="cpu") for shape, dtype in self._outputs]
         tensors = [*inputs, *self._constants, *outputs]
         handles = (_Pointer * len(tensors))()
+        for argument, tensor in zip(self._arguments, tensors, strict=True):
+            argument.check(tensor)
         for i, (argument, tensor) in enumerate(zip(self._arguments, tensors, strict=True)):
             argument.write_handle(tensor, ctypes.addressof(handles) + i * ctypes.sizeof(_Pointer))
-        # The library frees the handles. ctypes gives up Python's lock until it returns.
+        # The library frees the handles, and ctypes releases the GIL until it returns.
         if self._run(self._container, handles, len(tensors), None, 0, None, None):
-            raise RuntimeError("a compiled step failed; what torch says is above")
+            raise RuntimeError("a compiled step failed; torch has printed why")
         return outputs
 
 
@@ -97,29 +104,27 @@ class _Argument:
         name = str(example.dtype).removeprefix("torch.")
         dtype = getattr(library, f"aoti_torch_dtype_{name}")()
         sizes, strides = ((_Int64 * n)(*each) for each in (example.shape, example.stride()))
-        self.dtype, self.shape = example.dtype, example.shape
+        self.kind = example.dtype, example.shape
         self.strides = None if example.is_contiguous() else example.stride()
         self.description = n, sizes, strides, offset, dtype, cpu, device_number
         self.create = library.aoti_torch_create_tensor_from_blob
         array, int32 = ctypes.POINTER(_Int64), ctypes.c_int32
         self.create.argtypes = [_Pointer, _Int64, array, array, _Int64, *[int32] * 3, _Pointer]
 
-    def write_handle(self, tensor: Tensor, address: int) -> None:
-        """Make a handle of a tensor, which lives on until the library has run.
-
-        Args:
-            tensor: like the example.
-            address: where the handle is to be written.
-        """
+    def check(self, tensor: Tensor) -> None:
+        """Refuse a tensor of another layout: the library would read what is not the tensor's."""
         # A contiguous tensor may have any stride where its size is 1.
         is_same = (
             tensor.is_contiguous() if self.strides is None else tensor.stride() == self.strides
         )
-        if not is_same or (tensor.dtype, tensor.shape) != (self.dtype, self.shape):
-            # It would read other numbers, or what is not the tensor's.
-            compiled_for = self.dtype, self.shape, self.strides or "contiguous"
-            found = tensor.dtype, tensor.shape, tensor.stride()
-            raise ValueError(f"compiled for {compiled_for}, not for {found}")
+        if not is_same or (tensor.dtype, tensor.shape, tensor.is_cpu) != (*self.kind, True):
+            found = tensor.dtype, tensor.shape, tensor.stride(), tensor.device
+            raise ValueError(
+                f"compiled for {self.kind}, {self.strides or 'contiguous'}, not {found}"
+            )
+
+    def write_handle(self, tensor: Tensor, address: int) -> None:
+        """Write a handle of a tensor, which is to live until the library has run, to an address."""
         if self.create(tensor.data_ptr(), *self.description, address):
             raise RuntimeError("torch cannot make a handle of a tensor")
 
@@ -151,10 +156,21 @@ def load_library(
     outputs = [torch.empty(each.shape, dtype=each.dtype) for each in outputs]  # as calls make them
     inputs = [*inputs, *constants]
     path = _cache_folder() / f"{_key(graph, inputs)}.so"
-    if not path.exists():
-        before_compiling()
-        if not _compile(graph, inputs, outputs, path):
-            return None
+    needs_python = path.with_suffix(".python")
+    if path.exists():
+        try:
+            return StepLibrary(path, inputs, outputs, constants, n_at_once)
+        except OSError:  # it is damaged
+            path.unlink()
+    if needs_python.exists():
+        return None
+    before_compiling()
+    compiled = _compile(graph, [*inputs, *outputs], len(inputs))
+    if compiled is None:
+        needs_python.touch()
+        return None
+    with whole_file(path) as file:
+        file.write(compiled.read_bytes())
     return StepLibrary(path, inputs, outputs, constants, n_at_once)
 
 
@@ -172,43 +188,46 @@ def _with_constants_as_inputs(graph: GraphModule) -> tuple[GraphModule, list[Ten
     return GraphModule(graph, own), constants
 
 
-def _compile(
-    graph: GraphModule, inputs: Sequence[Tensor], outputs: Sequence[Tensor], path: Path
-) -> bool:
-    """Write the library of a graph; returns whether it could be."""
+def _compile(graph: GraphModule, example: Sequence[Tensor], n_inputs: int) -> Path | None:
+    """Compile a graph whose outputs are written to its last arguments.
+
+    Returns:
+        The library; None where it would need Python.
+    """
     import torch._inductor
 
-    n = len(inputs)
-
     def run(*tensors: Tensor) -> tuple[()]:
-        for out, found in zip(tensors[n:], graph(*tensors[:n]), strict=True):
+        for out, found in zip(tensors[n_inputs:], graph(*tensors[:n_inputs]), strict=True):
             out.copy_(found)
         return ()
 
     # The compiler wants a graph whose changes in place are all at its end.
     functional = torch.func.functionalize(run, remove="mutations")
-    example = (*inputs, *outputs)
     final = make_fx(functional, tracing_mode="fake")(*example)
-    compiled = Path(str(torch._inductor.aot_compile(final, example, options=_OPTIONS)))
-    if compiled.with_suffix(".json").exists():  # of operations without a C interface
-        return False
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        temporary = Path(file.name)
-    shutil.copyfile(compiled, temporary)
-    temporary.replace(path)
-    return True
+    compiled = Path(str(torch._inductor.aot_compile(final, tuple(example), options=_OPTIONS)))
+    needs_python = compiled.with_suffix(".json").exists()  # a list of what has no C interface
+    return None if needs_python else compiled
 
 
 def _cache_folder() -> Path:
-    """The folder of the libraries, beside what torch's compiler keeps."""
+    """The folder of the libraries, within that of torch's compiler.
+
+    Raises:
+        OSError: if others can write to either. A library runs as whoever loads it.
+    """
     root = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     if root is None:  # where torch has it; to ask torch would import the compiler
-        root = f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}"
+        try:
+            user = re.sub(r'[\\/:*?"<>|]', "_", getpass.getuser())
+        except (KeyError, OSError):  # in a container that does not know it
+            user = f"uid_{os.getuid()}"
+        root = f"{tempfile.gettempdir()}/torchinductor_{user}"
     folder = Path(root) / "multilayer"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.stat()  # a library runs as whoever loads it
-    if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o022:
-        raise OSError(f"{folder}: others can write to it")
+    for each in (folder.parent, folder):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = each.lstat()
+        if found.st_uid != os.getuid() or found.st_mode & 0o022 or not stat.S_ISDIR(found.st_mode):
+            raise OSError(f"{each}: others can write to it")
     return folder
 
 
@@ -216,8 +235,10 @@ def _key(graph: GraphModule, inputs: Sequence[Tensor]) -> str:
     """A name for all that a library depends on."""
     digest = hashlib.sha256()
     for part in (
+        _VERSION,
         torch.__version__,
         torch.version.git_version,
+        torch.get_num_threads(),  # loops are cut for so many
         _processor(),
         sorted(_OPTIONS.items()),
         graph.code,
@@ -232,5 +253,6 @@ def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not on Linux
-        return " ".join(platform.uname())
-    return "\n".join(sorted({each for each in lines if each.startswith(("model name", "flags"))}))
+        lines = []
+    own = {each for each in lines if each.startswith(("model name", "flags", "CPU ", "Features"))}
+    return "\n".join([platform.machine(), platform.processor(), *sorted(own)])

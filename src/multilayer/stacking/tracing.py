@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.weak import WeakTensorKeyDictionary
 
 
 def trace(
@@ -30,10 +31,11 @@ def trace(
 
     Raises:
         ValueError: if what it does depends on the value of a tensor, or it uses one that is
-            neither among the inputs nor made within: the graph would go on with today's.
+            neither among the inputs nor made within: the graph would go on with today's. What
+            leaves torch, by `tolist()` or `numpy()`, is not seen.
     """
     recorder = _Recorder(inputs)
-    with torch.random.fork_rng(devices=[]), recorder:
+    with recorder:
         outputs = function(*inputs)
     recorder.graph.output(tuple(recorder.node_of(each) for each in outputs))
     return GraphModule(recorder.constants, recorder.graph), outputs
@@ -46,22 +48,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.graph = Graph()
         self.constants = nn.Module()
-        self.found: dict[int, tuple[Node, Tensor]] = {}  # it keeps them alive: an id is used again
+        self.nodes = WeakTensorKeyDictionary()
+        self.n_constants = 0
         for i, each in enumerate(inputs):
-            self.keep(each, self.graph.placeholder(f"input_{i}"))
-
-    def keep(self, tensor: Tensor, node: Node) -> None:
-        """Note what a tensor is in the graph."""
-        self.found[id(tensor)] = node, tensor
+            self.nodes[each] = self.graph.placeholder(f"input_{i}")
 
     def node_of(self, tensor: Tensor) -> Node:
         """What a tensor is in the graph."""
-        if id(tensor) not in self.found:
+        if tensor not in self.nodes:
             raise ValueError(
                 "it uses a tensor that is neither a parameter nor a buffer nor made of them:"
                 f" {tuple(tensor.shape)} of {tensor.dtype}"
             )
-        return self.found[id(tensor)][0]
+        node: Node = self.nodes[tensor]
+        return node
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -76,20 +76,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run an operation, and note it."""
-        if torch.Tag.data_dependent_output in func.tags:
+        if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & {*func.tags}:
             raise ValueError(f"what it does depends on the value of a tensor: {func}")
         if func is torch.ops.aten.lift_fresh.default:  # `torch.tensor(...)` made one of numbers
-            name = f"constant_{len(self.found)}"
+            name, self.n_constants = f"constant_{self.n_constants}", self.n_constants + 1
             self.constants.register_buffer(name, args[0].clone())
-            func, node = torch.ops.aten.clone.default, self.graph.get_attr(name)
-            self.keep(args[0], node)
+            func, self.nodes[args[0]] = torch.ops.aten.clone.default, self.graph.get_attr(name)
         nodes = tree_map_only(Tensor, self.node_of, (args, kwargs or {}))
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
-            self.keep(result, self.graph.call_function(func, *nodes))
+            self.nodes[result] = self.graph.call_function(func, *nodes)
         elif any(isinstance(each, Tensor | Node) for each in tree_leaves((result, nodes))):
             node = self.graph.call_function(func, *nodes)
             for i, each in enumerate(result if isinstance(result, tuple | list) else ()):
                 if isinstance(each, Tensor):
-                    self.keep(each, self.graph.call_function(getitem, (node, i)))
+                    self.nodes[each] = self.graph.call_function(getitem, (node, i))
         return result

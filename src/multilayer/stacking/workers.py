@@ -35,7 +35,7 @@ class Workers:
         self._own = step
         self._steps: SimpleQueue[Step] = SimpleQueue()
         self._pool: ThreadPoolExecutor | None = None
-        if n_at_once > 1:  # before the step is traced, whose tensors have no values
+        if n_at_once > 1:
             tensors = [*step.model.parameters(), *step.model.buffers()]  # others are bound to it
             for _ in range(n_at_once):
                 self._steps.put(deepcopy(step, {id(each): each for each in tensors}))
