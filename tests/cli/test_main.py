@@ -96,7 +96,7 @@ from multilayer.cli.main import command
 
 def late():
     time.sleep(0.2)
-    print("thread")
+    sys.stdout.write("thread\\n")  # at once: two of them may write
 
 if sys.argv[1] == "profiled":
     sys.setprofile(lambda *_: None)

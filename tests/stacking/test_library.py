@@ -109,9 +109,10 @@ def test_threads_call_it_at_the_same_time(library: StepLibrary) -> None:
 
 def test_other_processes_load_it_without_torchs_compiler(library: StepLibrary, cache: Path) -> None:
     """Which takes a second to import."""
-    program = """
+    program = f"""
 import sys
 import torch
+torch.set_num_threads({torch.get_num_threads()})
 from tests.stacking.test_library import check, load, never
 library = load(never)
 print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])

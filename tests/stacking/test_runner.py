@@ -10,7 +10,7 @@ import torch
 
 from multilayer.stacking.block import Block
 from multilayer.stacking.runner import StepRunner, trace_step, work
-from multilayer.training.runtime import can_compile
+from multilayer.training.runtime import can_compile, n_threads_at_most
 
 from .test_block import NO_KEYS, modules, numbers_of, step_of, take
 
@@ -145,7 +145,7 @@ class Compiler:
         self, graph: Any, example: list[Any], outputs: Any, n_at_once: int, before_compiling: Any
     ) -> Any:
         """As `multilayer.stacking.library.load_library`."""
-        assert n_at_once == torch.get_num_threads()
+        assert n_at_once == n_threads_at_most("auto")
         before_compiling()
         self.note(example, "library")
         return graph
