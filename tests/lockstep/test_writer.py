@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from multilayer.lockstep import writer as module
+from multilayer.lockstep.scalar_log import ScalarLog
 from multilayer.lockstep.writer import Writer
 from multilayer.runs.checkpoint import write_checkpoint
 
@@ -140,3 +141,31 @@ def test_a_checkpoint_comes_after_the_curves_that_lead_to_it(
     words = ["data=iris", "trainer.max_epochs=3", "callbacks.checkpoint.every_seconds=0"]
     train_stacked(jobs(words, [["seed=0"], ["seed=1"]]))
     assert sorted(found) == [(0, 1)] * 2 + [(1, 2)] * 2 + [(2, 3)] * 2
+
+
+def test_a_loggers_experiment_is_made_once() -> None:
+    """Callbacks ask for it in the main thread: what they log into another one would be lost."""
+    made: list[str] = []
+
+    class Logger:
+        own: str | None = None
+
+        @property
+        def experiment(self) -> str:
+            if self.own is None:
+                time.sleep(0.05)
+                self.own = threading.current_thread().name
+                made.append(self.own)
+            return self.own
+
+        def save(self) -> None:
+            assert self.experiment
+
+    class Owner:
+        loggers: Any = (Logger(),)
+
+    member: Any = Owner()
+    with Writer() as writer:
+        ScalarLog(writer).begin(member)
+        assert member.loggers[0].experiment == made[0]
+    assert len(made) == 1

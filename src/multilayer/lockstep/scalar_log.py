@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import wait
 from functools import partial
 from time import monotonic, time
 
@@ -43,8 +44,14 @@ class ScalarLog:
                 self.rows[member].append((step, now, member.epoch, names, row))
 
     def begin(self, member: Member) -> None:
-        """Have the event file of a run that begins made."""
-        self.writer.submit(member, partial(_hand_over, member, []))
+        """Have the event file of a run that begins made.
+
+        The experiment of any other logger is there afterwards: callbacks ask for it as well, and
+        if two threads made it, what one of them logs would be lost.
+        """
+        begun = self.writer.submit(member, partial(_hand_over, member, []))
+        if not all(isinstance(each, EventFile) for each in member.loggers):
+            wait([begun])
 
     def add_steps(self, slots: BlockSlots, first: int, n_batches: int, every: int) -> None:
         """Add the loss of a minibatch now and then, as a run that trains alone does.
@@ -82,6 +89,7 @@ class ScalarLog:
 def _hand_over(member: Member, rows: Sequence[_Row], status: str = "") -> None:
     """Have the loggers of a member write rows; they end if there is a status."""
     for logger in member.loggers:
+        getattr(logger, "experiment", None)
         for step, seconds, epoch, names, row in rows:
             values = {
                 name: value

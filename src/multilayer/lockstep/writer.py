@@ -45,22 +45,27 @@ class Writer:
         for thread in self.threads:
             thread.shutdown()
 
-    def submit(self, member: Member, write: Callable[[], None], n_bytes: int = 0) -> None:
+    def submit(self, member: Member, write: Callable[[], None], n_bytes: int = 0) -> Future[None]:
         """Have something written.
 
         Args:
             member: the run whose file it is.
             write: writes it.
             n_bytes: how much memory it holds until then.
+
+        Returns:
+            What to wait for.
         """
         turn = self.turns.setdefault(member, len(self.turns))  # hashes of objects are alike
         thread = self.threads[turn % _N_THREADS]
-        self.waiting.append((thread.submit(self._write, member, write), member, n_bytes))
+        future = thread.submit(self._write, member, write)
+        self.waiting.append((future, member, n_bytes))
         self.n_bytes += n_bytes
         while self.n_bytes > _MOST_BYTES:
             self._take_first()
         while self.waiting and self.waiting[0][0].done():
             self._take_first()
+        return future
 
     def failures(self) -> dict[Member, Exception]:
         """What was raised since the last call, by run; the first for each."""
