@@ -89,7 +89,8 @@ class ScalarLog:
 def _hand_over(member: Member, rows: Sequence[_Row], status: str = "") -> None:
     """Have the loggers of a member write rows; they end if there is a status."""
     for logger in member.loggers:
-        getattr(logger, "experiment", None)
+        if not isinstance(logger, EventFile):
+            getattr(logger, "experiment", None)
         for step, seconds, epoch, names, row in rows:
             values = {
                 name: value
