@@ -120,9 +120,6 @@ def train_all(
 
     with SweepProgress(len(jobs), shown=False) as progress:
         hooks = Hooks(
-            take=list,
-            begin=lambda _: None,
-            written=lambda *_: None,
             end=end,
             alone=refuse,
             say=print,

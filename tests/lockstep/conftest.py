@@ -55,9 +55,6 @@ def train_plan(plan: StackPlan) -> list[Outcome]:
 
     with SweepProgress(len(plan.jobs), shown=False) as progress:
         hooks = Hooks(
-            take=list,
-            begin=lambda _: None,
-            written=lambda *_: None,
             end=end,
             alone=refuse,
             say=progress.say,

@@ -65,7 +65,7 @@ class GridSweep:
         Raises:
             UserError: It is another sweep than that of the folder, a job has no config, or the
                 folder cannot be written; nothing has begun.
-            JobsFailedError: Jobs have failed, or have not begun after so many failures.
+            JobsFailedError: Jobs have failed, or have not begun since too many had failed.
         """
         SweepFolder.path = None  # an earlier sweep's, until this one is accepted
         own = [[word for word in each if not word.startswith("sweep.")] for each in words]

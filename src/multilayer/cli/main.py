@@ -255,7 +255,7 @@ def _session_of(hydra: Any) -> "Session | None":
 
 
 def _value(config: dict[str, Any], result: "Result") -> float:
-    """What a sweeper is told of a run."""
+    """What a sweeper gets as the value of a run."""
     from multilayer.runs.folder import objective
 
     return objective(config["monitor"], result.metrics)

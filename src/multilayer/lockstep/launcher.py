@@ -94,7 +94,7 @@ class Launch:
             def say(words: str) -> None:
                 console().print(f"lockstep: {words}")
 
-            hooks = Hooks(self.take, self.begin, self.written, self.end, leave_alone, say)
+            hooks = Hooks(self.end, leave_alone, say, self.take, self.begin, self.written)
             for stack in plan.stacks:
                 train_jobs(stack, progress, hooks)
 

@@ -42,20 +42,20 @@ class Hooks:
     """Whom to tell what while jobs train.
 
     Attributes:
-        take: called with jobs whose turn it is; returns those that are to be trained.
-        begin: called with a job before anything of it is written.
-        written: called by the thread that has written the last file of a job, with its result.
         end: called with jobs, and how each ended.
         alone: called with jobs that do not stack after all, and why.
         say: a line for the user.
+        take: called with jobs whose turn it is; returns those that are to be trained.
+        begin: called with a job before anything of it is written.
+        written: called by the thread that has written the last file of a job, with its result.
     """
 
-    take: Callable[[Sequence[Job]], list[Job]]
-    begin: Callable[[Job], None]
-    written: Callable[[Job, Result], None]
     end: Callable[[Sequence[tuple[Job, Outcome]]], None]
     alone: Callable[[Sequence[Job], str], None]
     say: Callable[[str], None]
+    take: Callable[[Sequence[Job]], list[Job]] = list
+    begin: Callable[[Job], None] = lambda _: None
+    written: Callable[[Job, Result], None] = lambda *_: None
 
 
 def train_stack_of_one(
@@ -81,9 +81,7 @@ def train_stack_of_one(
 
     with SweepProgress(1, shown=not quiet) as progress:
         hooks = Hooks(
-            take=list,
             begin=lambda _: log.info(f"data: {data.describe()}"),
-            written=lambda *_: None,
             end=ended.extend,
             alone=refuse,
             say=log.info,

@@ -97,7 +97,7 @@ class StepLibrary:
 
 
 class _Argument:
-    """What a library is told of an input: its dtype, shape and strides are fixed."""
+    """An input or output as a library sees it: with a fixed dtype, shape and strides."""
 
     def __init__(self, library: ctypes.CDLL, example: Tensor) -> None:
         n, offset, cpu, device_number = example.ndim, 0, 0, 0
@@ -238,7 +238,7 @@ def _key(graph: GraphModule, inputs: Sequence[Tensor]) -> str:
         _VERSION,
         torch.__version__,
         torch.version.git_version,
-        torch.get_num_threads(),  # loops are cut for so many
+        torch.get_num_threads(),  # loops are divided among them
         _processor(),
         sorted(_OPTIONS.items()),
         graph.code,

@@ -115,7 +115,7 @@ def publish(path: Path, content: bytes) -> bool:
             try:
                 os.link(partial, path)
             except FileExistsError:
-                # NFS asks again where the answer was lost, and is then told of its own link.
+                # NFS asks again if the answer was lost, and then finds the link it has just made.
                 return os.path.samefile(partial, path)
             except OSError as error:
                 if error.errno not in _NO_LINKS:

@@ -92,7 +92,7 @@ class Session:
             self.worker.finish(new)
 
     def is_over(self) -> bool:
-        """Whether so many jobs have failed that no further one is to begin."""
+        """Whether `max_failures` is reached, after which no further job begins."""
         if self.max_failures is None:
             return False
         n_failed = sum(job.state == "failed" for job in self.ledger.jobs.values())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """A worker of a sweep, which has a file of its own in the ledger; a context manager.
+    """A worker of a sweep, which has its own file in the ledger; a context manager.
 
     The file is begun by what is first written to it. From then on a thread touches it every few
     seconds, until the worker is closed: jobs that have not ended then are interrupted.
