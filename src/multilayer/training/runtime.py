@@ -58,6 +58,8 @@ _KNOWN_WARNINGS = (
     r"The number of training batches .* is smaller than the logging interval",
     # torch's compiler imports a part of torch that torch has since deprecated.
     r"`torch.jit.script_method` is deprecated",
+    # A machine with Slurm: one process trains a run there, whether srun has started it or not.
+    r"The `srun` command is available on your system but is not used",
 )
 
 _LARGEST_KEPT_BLOCK = 2**25 - 2**12
