@@ -25,7 +25,7 @@ def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launch:
     words = ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=seed_${seed}"]
     context: Any = SimpleNamespace(config_loader=loader)
     task: Any = None
-    return Launch(context, task, master_of(loader, *words), None)
+    return Launch(context, task, master_of(loader, *words))
 
 
 def test_a_job_has_all_that_trains_it(launch: Launch, tmp_path: Path) -> None:

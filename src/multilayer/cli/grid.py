@@ -2,10 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from time import sleep
-from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -14,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
 from multilayer.cli.changes import find_changes
+from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words
 from multilayer.core.errors import JobsFailedError
-from multilayer.core.text import consecutive, in_numbers
+from multilayer.core.text import in_numbers
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import mask_sweep_file
 from multilayer.runs.console import console, format_number
@@ -28,9 +27,6 @@ _FINISHED = ("done", "diverged")
 _TRAINED = "to train"
 _RETRIED = "failed, to try again"
 _REDONE = "changed, to train again"
-
-_POLL_SECONDS = 2.0
-"""How often it is looked how far other processes are with jobs of the sweep."""
 
 
 class GridSweep:
@@ -83,10 +79,10 @@ class GridSweep:
         fates = self._fates(jobs, numbers, session.ledger)
         _print_start(fates.values())
         session.worker.reopen(n for n, fate in fates.items() if fate in (_RETRIED, _REDONE))
-        self._keep_folders(jobs, numbers, session)
+        jobs.keep_folders(self.context.config_loader, session.ledger.jobs, numbers)
         words_of = {number: own[index] for index, number in enumerate(numbers)}
         try:
-            returns = list(self._train(session, words_of))
+            returns = list(train_open_jobs(words_of, self.launcher, session, self.max_batch_size))
         except KeyboardInterrupt as interrupt:
             # A run's own hint would have the sweep's jobs go on from this one.
             interrupt.__notes__ = [_how_to_go_on(session.ledger, numbers)]
@@ -136,44 +132,6 @@ class GridSweep:
         """Write the latest command of the sweep, as Hydra's own sweeper does."""
         OmegaConf.save(self.master, sweep / "multirun.yaml")
         mask_sweep_file(sweep / "multirun.yaml")
-
-    def _keep_folders(self, jobs: SweepJobs, numbers: Sequence[int], session: Session) -> None:
-        """Let the configs of jobs name the folders that they had first."""
-        loader: Any = self.context.config_loader
-        for index, number in enumerate(numbers):
-            job = session.ledger.jobs[number]
-            if job.is_open and jobs.subdir(index, number) != job.subdir:
-                loader.subdirs[tuple(jobs.words[index])] = job.subdir
-
-    def _train(self, session: Session, words_of: Mapping[int, Words]) -> Iterator[JobReturn]:
-        """Have open jobs trained, and wait for those that other processes train."""
-        by_number = session.ledger.jobs
-        given: set[int] = set()
-        while True:
-            session.ledger.refresh()
-            for number in [n for n in given if session.was_trained_elsewhere(n)]:
-                given.remove(number)
-            is_open = [n for n in words_of if by_number[n].is_open and n not in given]
-            if is_open and not session.is_over():
-                batch = is_open[: self.max_batch_size]
-                given |= set(batch)
-                yield from self._launch({n: words_of[n] for n in batch}, session)
-            elif any(by_number[n].state == "running" for n in words_of):
-                sleep(_POLL_SECONDS)
-            else:
-                break
-
-    def _launch(self, batch: Mapping[int, Words], session: Session) -> Iterator[JobReturn]:
-        """Have the launcher train jobs, each with its number.
-
-        Hydra's own launchers number the jobs of a call from one number on.
-        """
-        launch: Any = getattr(self.launcher, "launch_numbered", None)
-        if launch is not None:
-            yield from launch(batch, session)
-            return
-        for run in consecutive(sorted(batch)):
-            yield from self.launcher.launch([batch[n] for n in run], initial_job_idx=run[0])
 
 
 def _print_start(fates: Collection[str]) -> None:

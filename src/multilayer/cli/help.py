@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": "predictions for the rows of a table",
     "report": "table, figures and findings of a sweep",
     "sweeps": "how far the sweeps below a folder are",
+    "work": "train jobs of a sweep that other processes train, too",
 }
 
 _EXAMPLES = {
@@ -39,6 +40,10 @@ _EXAMPLES = {
     "sweeps": """\
   multilayer sweeps                                   those below sweeps/
   multilayer sweeps FOLDER
+""",
+    "work": """\
+  multilayer work SWEEP                               on any host that sees the folder
+  multilayer work SWEEP n_workers=8                   eight of them are started
 """,
 }
 

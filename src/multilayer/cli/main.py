@@ -110,8 +110,9 @@ def _run(command: str, arguments: list[str]) -> int:
 
     flags = get_args_parser().parse_intermixed_args(arguments)
     given = flags.overrides
-    if command == "sweeps" and len(flags.overrides) == 1 and "=" not in flags.overrides[0]:
-        flags.overrides = shlex.split(as_override("folder", *flags.overrides))
+    if command in _POSITIONAL and flags.overrides and "=" not in flags.overrides[0]:
+        folder = shlex.split(as_override(_POSITIONAL[command], flags.overrides[0]))
+        flags.overrides = [*folder, *flags.overrides[1:]]
     if flags.config_name or flags.config_path:
         raise UserError("--config-name and --config-path are not for multilayer; see --config-dir")
     if flags.help:
@@ -122,12 +123,22 @@ def _run(command: str, arguments: list[str]) -> int:
     if not (flags.hydra_help or flags.shell_completion or flags.info):
         from multilayer.cli.check import check_command_line
 
-        check_command_line(
+        config = check_command_line(
             command, flags.overrides, config_dir=flags.config_dir, sweep=flags.multirun
         )
+        if command == "work" and not flags.cfg:
+            from multilayer.cli.work import worker_arguments
+
+            assert config is not None, "it is no sweep for a sweeper of another kind"
+            of_hydra = [word for word in flags.overrides if word.lstrip("+~").startswith("hydra")]
+            return _start_hydra("train", worker_arguments(config, of_hydra, flags.config_dir))
     # Hydra itself wants its flags before the overrides.
     options = [word for word in arguments if word not in given]
     return _start_hydra(command, options + flags.overrides)
+
+
+_POSITIONAL = {"sweeps": "folder", "work": "sweep"}
+"""The keys that may be left out before a command's first word."""
 
 
 def _start_hydra(command: str, arguments: list[str]) -> int:
@@ -250,8 +261,8 @@ def _session_of(hydra: Any) -> "Session | None":
     from multilayer.composing.sweep_jobs import sweep_folder
     from multilayer.sweeps import Session
 
-    is_grid = str(hydra.sweeper._target_).endswith(".GridSweeper")
-    return Session.of(sweep_folder(hydra)) if is_grid else None
+    keeps_ledger = str(hydra.sweeper._target_).startswith("hydra_plugins.multilayer_")
+    return Session.of(sweep_folder(hydra)) if keeps_ledger else None
 
 
 def _value(config: dict[str, Any], result: "Result") -> float:

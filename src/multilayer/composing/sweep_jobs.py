@@ -1,9 +1,10 @@
 """The jobs of a sweep, from the words of its command to its ledger."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.errors import HydraException
@@ -12,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.composing.job_configs import folder_of, plain_job
 from multilayer.core.errors import UserError, first_line, raise_all
-from multilayer.sweeps import Ledger, NewJob
+from multilayer.runs.config import mask_overrides
+from multilayer.sweeps import Job, Ledger, NewJob
 
 Words = Sequence[str]
 """The overrides of a job."""
@@ -24,12 +26,14 @@ class SweepJobs:
 
     Attributes:
         sweep: The sweep's folder.
+        master: The config of the sweep.
         words: The overrides of each.
         configs: Of each, as Hydra composes it.
         described: Each as the ledger knows it.
     """
 
     sweep: Path
+    master: DictConfig
     words: Sequence[Words]
     configs: Sequence[DictConfig]
     described: Sequence[NewJob]
@@ -59,9 +63,9 @@ class SweepJobs:
                 problems.append(f"a job of the sweep: {first_line(error)}")
                 continue
             configs.append(config)
-            described.append(NewJob(job.config, job.overrides))
+            described.append(NewJob(job.config, list(each)))
         raise_all(list(dict.fromkeys(problems)))
-        return cls(sweep_folder(master.hydra), words, configs, described)
+        return cls(sweep_folder(master.hydra), master, words, configs, described)
 
     def register(self, ledger: Ledger) -> list[int]:
         """Register the jobs in the ledger of their sweep; returns their numbers.
@@ -72,11 +76,25 @@ class SweepJobs:
         """
         first = self.described[0].config
         judged_by = {key: first[key] for key in ("monitor", "mode")}
-        return ledger.register(self.described, self._new_subdir, command=judged_by)
+        command = judged_by | describe_command(self.master)
+        return ledger.register(self.described, self._new_subdir, command=command)
 
     def subdir(self, index: int, number: int) -> str:
         """The folder that the config of a job names, relative to the sweep's."""
         return os.path.relpath(folder_of(self.configs[index], number), self.sweep)
+
+    def keep_folders(self, loader: Any, known: Mapping[int, Job], numbers: Sequence[int]) -> None:
+        """Let the configs of open jobs name the folders that they had first.
+
+        Args:
+            loader: Ours, which composes them.
+            known: The jobs of the ledger.
+            numbers: The number of each job.
+        """
+        for index, number in enumerate(numbers):
+            job = known[number]
+            if job.is_open and self.subdir(index, number) != job.subdir:
+                loader.subdirs[tuple(self.words[index])] = job.subdir
 
     def _new_subdir(self, index: int, number: int) -> str:
         """The folder of a job that is new to the sweep."""
@@ -87,6 +105,49 @@ class SweepJobs:
                 "choose another folder, as hydra.sweep.dir=FOLDER"
             )
         return subdir
+
+
+_OF_THE_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper")
+"""Hydra's keys that say who trains the jobs, and not how they are composed."""
+
+
+def describe_command(master: DictConfig) -> dict[str, Any]:
+    """What a worker needs to know of a sweep's command to compose its jobs and train them.
+
+    Args:
+        master: The config of the sweep.
+
+    Returns:
+        The working folder; the folder of `--config-dir`, or None; Hydra's own overrides, without
+        secrets; whether jobs train in stacks, and the most members of one. As plain data.
+    """
+    sources = master.hydra.runtime.config_sources
+    given = [each.path for each in sources if each.provider == "command-line"]
+    launcher = master.hydra.launcher
+    is_ours = "stack" in launcher
+    return {
+        "folder": master.hydra.runtime.cwd,
+        "config_dir": given[0] if given else None,
+        "hydra": mask_overrides([word for word in master.hydra.overrides.hydra if _is_kept(word)]),
+        "stack": bool(is_ours and launcher.stack),
+        "max_members": launcher.max_members if is_ours else None,
+    }
+
+
+def _is_kept(word: str) -> bool:
+    """Whether an override of Hydra's is to hold for a worker, too."""
+    key = key_of(word)
+    is_of_the_sweep = any(f"{key}.".startswith(f"{each}.") for each in _OF_THE_SWEEP)
+    return not is_of_the_sweep and key not in ("hydra.mode", "hydra.sweep.dir")
+
+
+def key_of(word: str) -> str:
+    """The key of an override.
+
+    >>> key_of("+hydra.job.env_set.A=1")
+    'hydra.job.env_set.A'
+    """
+    return word.lstrip("+~").partition("=")[0]
 
 
 def sweep_folder(hydra: DictConfig) -> Path:

@@ -264,6 +264,16 @@ class _Sweeps(BaseModel, extra="forbid"):
     folder: str
 
 
+class _Work(BaseModel, extra="forbid"):
+    """The config of `multilayer work`."""
+
+    sweep: str
+    n_workers: PositiveInt
+    max_failures: PositiveInt | None
+    trusted_packages: list[str]
+    parent: str | None
+
+
 class _Sweep(BaseModel, extra="forbid"):
     """`sweep`: how a sweep goes on, which is no part of its runs' configs."""
 
@@ -285,6 +295,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "predict": _Predict,
     "report": _Report,
     "sweeps": _Sweeps,
+    "work": _Work,
 }
 
 _EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from traceback import clear_frames
@@ -31,7 +31,7 @@ from multilayer.training.runtime import quiet_lightning
 class Launch:
     """One call of the launcher.
 
-    max_members: bounds a stack; None for what fits into the memory of the device.
+    plan: groups jobs by what trains together.
     session: takes jobs from the sweep's ledger; None where all are this process's.
     """
 
@@ -40,13 +40,13 @@ class Launch:
         context: HydraContext,
         task: TaskFunction,
         config: DictConfig,
-        max_members: int | None,
+        plan: Callable[[Sequence[Job]], Plan] = make_plan,
         session: Session | None = None,
     ) -> None:
         self.context = context
         self.task = task
         self.config = config
-        self.max_members = max_members
+        self.plan = plan
         self.session = session
         self.folders: dict[Path, int] = {}
         self.begun: set[int] = set()
@@ -59,7 +59,7 @@ class Launch:
             sys.path.append(os.getcwd())
         composed = [self.check(number, overrides) for number, overrides in job_overrides.items()]
         jobs = [job for job in composed if job is not None]
-        plan = make_plan(jobs, self.max_members)
+        plan = self.plan(jobs)
         console().print(plan.describe())
         self.fail(plan.invalid)
         self.train_stacks(plan)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from multilayer.callbacks import LearningRate
 from multilayer.composing.job_configs import Job
@@ -124,12 +125,16 @@ class Plan:
         return "\n".join(lines)
 
 
-def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
+def make_plan(
+    jobs: Sequence[Job], max_members: int | None = None, *, n_sharing: int = 1, stack: bool = True
+) -> Plan:
     """Group the jobs by what stacks.
 
     Args:
         jobs: in the order in which they are to begin.
         max_members: bounds a stack; None for what fits into the memory of the device.
+        n_sharing: the workers that train these jobs, each of which takes its part at first.
+        stack: whether jobs are to stack at all.
     """
     plan = Plan([], [], [])
     groups: dict[str, list[Job]] = {}
@@ -137,7 +142,9 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
     for job in jobs:
         config = as_begun(job.config, job.folder)
         try:
-            reason = job.alone or why_not_stackable(config)
+            reason = job.alone or (
+                why_not_stackable(config) if stack else "hydra.launcher.stack=false"
+            )
             if not reason:
                 key = _stack_key(config)
                 _check(config, key, checked)
@@ -156,7 +163,7 @@ def make_plan(jobs: Sequence[Job], max_members: int | None = None) -> Plan:
         except Exception as error:
             plan.invalid.extend((job, error) for job in group)
             continue
-        plan.stacks.append(StackPlan(group, data, min(fit, len(group))))
+        plan.stacks.append(StackPlan(group, data, min(fit, ceil(len(group) / n_sharing))))
     return plan
 
 

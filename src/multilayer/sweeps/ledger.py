@@ -292,6 +292,21 @@ class Ledger:
         """The file of a worker."""
         return self._roster.file(name)
 
+    def watch(self, name: str) -> Callable[[], bool]:
+        """What finds out whether one worker is alive, without reading the rest of the ledger.
+
+        Raises:
+            UserError: When it is called: the worker's file cannot be read.
+        """
+        roster = Roster(self.folder, self._roster.dead_after, only=name)
+
+        def is_alive() -> bool:
+            for _ in roster.read():
+                pass
+            return roster.workers[name].is_alive
+
+        return is_alive
+
     def note_worker(self, worker: WorkerInfo) -> None:
         """Know a worker of this process."""
         with self._lock:

@@ -17,14 +17,16 @@ class Roster:
     Args:
         folder: The ledger's.
         dead_after: Seconds after which a worker that has not touched its file counts as dead.
+        only: The one worker whose file is read; None for all.
 
     Attributes:
         workers: By their names.
     """
 
-    def __init__(self, folder: Path, dead_after: float) -> None:
+    def __init__(self, folder: Path, dead_after: float, *, only: str | None = None) -> None:
         self.folder = folder / "workers"
         self.dead_after = dead_after
+        self.only = only
         self.workers: dict[str, WorkerInfo] = {}
         self._clock = folder / "clock"
         self._open: dict[str, GrowingFile] = {}
@@ -57,7 +59,9 @@ class Roster:
         self._judge()
 
     def _names(self) -> list[str]:
-        """The names of all workers that have a file."""
+        """The names of the workers whose files are read."""
+        if self.only is not None:
+            return [self.only]
         try:
             names = os.listdir(self.folder)
         except FileNotFoundError:

@@ -77,7 +77,7 @@ class Worker:
         Raises:
             UserError: The ledger cannot be written.
         """
-        self._begin()
+        self.begin()
         got: dict[int, int] = {}
         for number in sorted(numbers):
             attempt = self.ledger.claim(number, self.info)
@@ -127,7 +127,7 @@ class Worker:
         """
         attempts = [[number, self.ledger.jobs[number].attempts.count] for number in numbers]
         if attempts:
-            self._begin()
+            self.begin()
             self._append([{"reopened": attempts, "at": _now()}], durable=True)
             for number, attempt in attempts:
                 self.ledger.note_reopened(number, attempt)
@@ -141,8 +141,12 @@ class Worker:
             self._append([{"closed": True, "at": _now()}])
             self.info.is_alive = False
 
-    def _begin(self) -> None:
-        """Begin the file and the thread, once."""
+    def begin(self) -> None:
+        """Begin the file and the thread, once; others see from then on that it is alive.
+
+        Raises:
+            UserError: The ledger cannot be written.
+        """
         with self._lock:
             if not self._is_begun:
                 self.ledger.note_worker(self.info)

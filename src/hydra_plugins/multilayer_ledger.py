@@ -1,0 +1,31 @@
+"""Where Hydra looks for sweepers; it imports this at every start, so that it imports little."""
+
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class LedgerSweeper(Sweeper):
+    """`hydra/sweeper=ledger`: the jobs of a sweep's ledger; see `multilayer.cli.work`."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra before the sweep."""
+        self.context = hydra_context
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Called by Hydra; the ledger knows what came of each job."""
+        from multilayer.cli.work import Work
+
+        Work(self.context, self.config, self.launcher, **self.options).run()

@@ -1,0 +1,71 @@
+"""Having the launcher train the jobs of a sweep that are open, by whatever it trains them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from time import sleep
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+
+from multilayer.composing.sweep_jobs import Words
+from multilayer.core.text import consecutive
+from multilayer.sweeps import Session
+
+_POLL_SECONDS = 2.0
+"""How often it is looked how far other processes are with jobs of the sweep."""
+
+
+def train_open_jobs(
+    words_of: Mapping[int, Words],
+    launcher: Launcher,
+    session: Session,
+    max_batch_size: int | None,
+    *,
+    prepare: Callable[[Mapping[int, Words]], None] = lambda _: None,
+    waits: bool = True,
+) -> Iterator[JobReturn]:
+    """Have open jobs trained, and wait for those that other processes train.
+
+    Args:
+        words_of: The overrides of jobs, by their numbers.
+        launcher: Trains them: ours, or one of Hydra's.
+        session: This process in the ledger of the sweep.
+        max_batch_size: How many jobs the launcher is given at a time; None for all.
+        prepare: Called with the jobs that the launcher is given next.
+        waits: Whether jobs that other processes train are waited for: they are open again if
+            those processes die.
+
+    Yields:
+        What the launcher returned.
+    """
+    by_number = session.ledger.jobs
+    given: set[int] = set()
+    while True:
+        session.ledger.refresh()
+        for number in [n for n in given if session.was_trained_elsewhere(n)]:
+            given.remove(number)
+        is_open = [n for n in words_of if by_number[n].is_open and n not in given]
+        if is_open and not session.is_over():
+            batch = {n: words_of[n] for n in is_open[:max_batch_size]}
+            given |= set(batch)
+            prepare(batch)
+            yield from _launch(batch, launcher, session)
+        elif waits and any(by_number[n].state == "running" for n in words_of):
+            sleep(_POLL_SECONDS)
+        else:
+            break
+
+
+def _launch(
+    batch: Mapping[int, Words], launcher: Launcher, session: Session
+) -> Iterator[JobReturn]:
+    """Have the launcher train jobs, each with its number.
+
+    Hydra's own launchers number the jobs of a call from one number on.
+    """
+    launch: Any = getattr(launcher, "launch_numbered", None)
+    if launch is not None:
+        yield from launch(batch, session)
+        return
+    for run in consecutive(sorted(batch)):
+        yield from launcher.launch([batch[n] for n in run], initial_job_idx=run[0])

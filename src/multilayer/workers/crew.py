@@ -1,0 +1,169 @@
+"""Having the jobs of a sweep trained by workers, and waiting for them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from types import TracebackType
+from typing import Self
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from multilayer.composing.sweep_jobs import describe_command
+from multilayer.core.errors import UserError, print_failure
+from multilayer.core.text import as_override
+from multilayer.runs.console import SECONDS_BETWEEN_LINES, console, progress_bar
+from multilayer.sweeps import Job, Session
+from multilayer.sweeps.journal import writing
+from multilayer.workers.engine import Engine
+
+_POLL_SECONDS = 0.5
+"""How often it is looked how far the workers are."""
+
+_MOST_RESTARTS = 3
+"""How often workers that have died are started again without any job having ended in between."""
+
+
+_SECONDS_TO_END = 10.0
+"""How long a worker may take to end once there are no jobs left."""
+
+
+@dataclass
+class Crew:
+    """The workers of a sweep that this process has started.
+
+    A worker that dies is replaced while there are jobs to train.
+
+    Args:
+        engine: Starts and ends them.
+        master: The config of the sweep.
+        session: This process in the ledger of the sweep.
+    """
+
+    engine: Engine
+    master: DictConfig
+    session: Session
+
+    @property
+    def command(self) -> list[str]:
+        """What each worker runs."""
+        described = describe_command(self.master)
+        folder = described["config_dir"]
+        most = self.session.max_failures
+        return [
+            *(sys.executable, "-m", "multilayer", "work"),
+            *(["--config-dir", folder] if folder else []),
+            *shlex.split(as_override("sweep", str(self.session.ledger.sweep.absolute()))),
+            f"n_workers={self.engine.n}",
+            f"max_failures={'null' if most is None else most}",
+            *shlex.split(as_override("parent", self.session.worker.info.name)),
+            *described["hydra"],
+            f"hydra.launcher.stack={str(described['stack']).lower()}",
+            f"hydra.launcher.max_members={described['max_members'] or 'null'}",
+        ]
+
+    def train(self, numbers: Sequence[int]) -> None:
+        """Wait until the workers have ended jobs, by their numbers, and end the workers.
+
+        Raises:
+            UserError: The workers cannot be started, or die again and again.
+        """
+        logs = self.session.ledger.folder / "logs"
+        with writing(logs):
+            logs.mkdir(exist_ok=True)
+        self.session.worker.begin()  # workers look whether it lives
+        console().print(f"workers: {self.engine.n}, which print to {os.path.relpath(logs)}")
+        try:
+            with _Progress(len(numbers)) as progress:
+                self._wait(numbers, logs, progress)
+            self._let_end()
+        finally:
+            self.engine.stop()
+
+    def _wait(self, numbers: Sequence[int], logs: Path, progress: _Progress) -> None:
+        """Start workers as long as there are open jobs, until none is open and none is trained."""
+        ledger = self.session.ledger
+        left, n_starts = set(numbers), 0
+        while True:
+            # Before the ledger is read: who has ended has recorded before what it did.
+            n_alive = self.engine.n_alive()
+            ledger.refresh()
+            ended = [n for n in left if ledger.jobs[n].outcome and not ledger.jobs[n].is_open]
+            if ended:
+                left -= set(ended)
+                n_starts = min(n_starts, 1)
+                self._report([ledger.jobs[n] for n in sorted(ended)])
+            n_open = sum(ledger.jobs[n].is_open for n in left)
+            progress.show(len(numbers) - len(left), n_alive)
+            if not left or (self.session.is_over() and n_open == len(left)):
+                return
+            if n_alive < min(self.engine.n, n_open) and not self.session.is_over():
+                if n_starts > _MOST_RESTARTS:
+                    raise UserError(self._died(logs))
+                self.engine.start(
+                    self.command, Path.cwd(), logs, min(self.engine.n, n_open) - n_alive
+                )
+                n_starts += 1
+            sleep(_POLL_SECONDS)
+
+    def _let_end(self) -> None:
+        """Give workers that have nothing to do any more the time to end by themselves."""
+        end = monotonic() + _SECONDS_TO_END
+        while self.engine.n_alive() and monotonic() < end:
+            sleep(_POLL_SECONDS / 5)
+
+    def _report(self, ended: Sequence[Job]) -> None:
+        """Say which jobs have failed, and where they are."""
+        for job in ended:
+            if job.state == "failed":
+                error = UserError(job.error)
+                error.add_note(f"run folder: {os.path.relpath(self.session.folder(job.number))}")
+                print_failure(error, job.number)
+
+    def _died(self, logs: Path) -> str:
+        """The message for workers that die again and again."""
+        words = self.engine.last_words()
+        said = f": {words}" if words else ""
+        return (
+            f"the workers end before they have trained a job{said}\nlogs: {os.path.relpath(logs)}"
+        )
+
+
+class _Progress:
+    """How many jobs have ended: a bar, or where there is no terminal a line every ten seconds."""
+
+    def __init__(self, n_jobs: int) -> None:
+        self.n_jobs = n_jobs
+        self.console = Console(stderr=True, markup=False)
+        self.bar: Progress = progress_bar("runs", self.console)
+        self.task: TaskID = self.bar.add_task("sweep", total=n_jobs, words="")
+        self.last_line = monotonic()
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+
+    def show(self, n_ended: int, n_alive: int) -> None:
+        """Show how many jobs have ended, and how many workers there are."""
+        words = f"{n_alive} worker{'s' * (n_alive != 1)}"
+        self.bar.update(self.task, completed=n_ended, words=words)
+        is_due = monotonic() - self.last_line > SECONDS_BETWEEN_LINES
+        if is_due and not self.console.is_terminal:
+            line = f"{n_ended} of {self.n_jobs} runs ended  {words}"
+            self.console.print(line, soft_wrap=True)
+            self.last_line = monotonic()
