@@ -44,7 +44,7 @@ def test_every_file_is_a_command_a_choice_or_shared() -> None:
     known = {conf_dir() / f"{command}.yaml" for command in COMMANDS}
     known |= {conf_dir() / f"{choice.replace('=', '/')}.yaml" for choice in CHOICES}
     others = {"data/_base.yaml", "hydra/default.yaml", "hydra/launcher/lockstep.yaml"}
-    others.add("hydra/sweeper/grid.yaml")
+    others |= {"hydra/sweeper/grid.yaml", "hydra/sweeper/ledger.yaml"}
     assert found - known == {conf_dir() / name for name in others}
 
 

@@ -62,7 +62,8 @@ def worker_arguments(config: Config, hydra: Sequence[str], config_dir: str | Non
     command = unknown | ledger.commands[-1]
     if config["parent"] is None and os.path.isdir(command["folder"]):
         os.chdir(command["folder"])
-    folder = config_dir or command["config_dir"]
+    recorded = command["config_dir"]
+    folder = config_dir or (recorded if recorded and os.path.isdir(recorded) else None)
     kept = [word for word in command["hydra"] if key_of(word) in _READ_FROM_LEDGER]
     words = [
         "hydra/launcher=lockstep",

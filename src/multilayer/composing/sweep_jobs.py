@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.composing.job_configs import folder_of, plain_job
@@ -125,10 +125,11 @@ def describe_command(master: DictConfig) -> dict[str, Any]:
     given = [each.path for each in sources if each.provider == "command-line"]
     launcher = master.hydra.launcher
     is_ours = "stack" in launcher
+    overrides: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
     return {
         "folder": master.hydra.runtime.cwd,
         "config_dir": given[0] if given else None,
-        "hydra": mask_overrides([word for word in master.hydra.overrides.hydra if _is_kept(word)]),
+        "hydra": mask_overrides([word for word in overrides if _is_kept(word)]),
         "stack": bool(is_ours and launcher.stack),
         "max_members": launcher.max_members if is_ours else None,
     }

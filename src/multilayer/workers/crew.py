@@ -19,6 +19,7 @@ from rich.progress import Progress, TaskID
 from multilayer.composing.sweep_jobs import describe_command
 from multilayer.core.errors import UserError, print_failure
 from multilayer.core.text import as_override
+from multilayer.runs.config import MASK
 from multilayer.runs.console import SECONDS_BETWEEN_LINES, console, progress_bar
 from multilayer.sweeps import Job, Session
 from multilayer.sweeps.journal import writing
@@ -75,6 +76,7 @@ class Crew:
         Raises:
             UserError: The workers cannot be started, or die again and again.
         """
+        self._check(numbers)
         logs = self.session.ledger.folder / "logs"
         with writing(logs):
             logs.mkdir(exist_ok=True)
@@ -86,6 +88,16 @@ class Crew:
             self._let_end()
         finally:
             self.engine.stop()
+
+    def _check(self, numbers: Sequence[int]) -> None:
+        """Raise `UserError` if jobs have secrets, which the ledger does not tell the workers."""
+        for number in numbers:
+            for word in self.session.ledger.jobs[number].overrides:
+                if MASK in word:
+                    raise UserError(
+                        f"job {number}: {word}: the ledger records no secrets, so that workers do "
+                        "not know it: give it as a reference to the environment, '${oc.env:NAME}'"
+                    )
 
     def _wait(self, numbers: Sequence[int], logs: Path, progress: _Progress) -> None:
         """Start workers as long as there are open jobs, until none is open and none is trained."""
