@@ -14,7 +14,7 @@ from multilayer.runs.folder import RunFolder
 from multilayer.training.components import check_components, make_data
 from multilayer.training.run import _make_trainer
 
-COMMANDS = ("train", "evaluate", "predict", "report", "sweeps")
+COMMANDS = ("train", "evaluate", "predict", "report", "sweeps", "work")
 # What a choice needs in addition to its name to be composed, or for the task that it is for.
 NEEDS = {
     "data=table": ["data.path=my.csv", "data.target=y"],

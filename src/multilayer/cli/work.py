@@ -23,6 +23,7 @@ from multilayer.runs.config import MASK, Config
 from multilayer.runs.console import console
 from multilayer.sweeps import Ledger, Session, identity
 from multilayer.sweeps.job import count_states
+from multilayer.workers.engine import SECONDS_TO_SAVE
 
 _BATCH = 1024
 """How many jobs a worker composes at a time."""
@@ -213,7 +214,8 @@ class Work:
             while not is_over.wait(_WATCH_SECONDS):
                 if not is_alive():
                     os.kill(os.getpid(), signal.SIGTERM)
-                    return
+                    if not is_over.wait(SECONDS_TO_SAVE):  # it hangs in a user's callback
+                        os.kill(os.getpid(), signal.SIGKILL)
 
         Thread(target=look, name="parent", daemon=True).start()
         try:

@@ -10,6 +10,9 @@ from multilayer.core.errors import UserError, unknown_name
 ENGINES = ("local",)
 """Their names, each that of a file in this package."""
 
+SECONDS_TO_SAVE = 60.0
+"""How long a worker that is to end may take to save what it trains."""
+
 
 class Engine(Protocol):
     """What starts workers, which are processes on any host that sees the sweep's folder.

@@ -9,9 +9,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from multilayer.core.errors import UserError
-
-_SECONDS_TO_SAVE = 60.0
-"""How long a worker may take to save what it trains."""
+from multilayer.workers.engine import SECONDS_TO_SAVE
 
 
 class LocalEngine:
@@ -66,7 +64,7 @@ class LocalEngine:
         """End all workers."""
         for process, _ in self._started:
             process.terminate()
-        end = monotonic() + _SECONDS_TO_SAVE
+        end = monotonic() + SECONDS_TO_SAVE
         while self.n_alive() and monotonic() < end:
             sleep(0.05)
         for process, _ in self._started:

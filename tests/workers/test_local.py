@@ -1,0 +1,190 @@
+"""Sweeps whose jobs are trained by processes of this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from multilayer.sweeps import Ledger
+
+from ..conftest import Run
+
+SWEEP = ["train", "-m", "data=iris", "trainer.max_epochs=3", "hydra.sweep.dir=sweep"]
+BY_TWO = ["hydra/launcher=lockstep", "hydra.launcher.workers=local:2"]
+WAITS = ["+callbacks.own._target_=tests.lockstep.callbacks.GoesWrongUntilMended"]
+WAITS += ["+callbacks.own.how=waits"]
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From which workers find the classes of the tests."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+def ledger() -> Ledger:
+    """The sweep's, as it is now."""
+    found = Ledger("sweep")
+    found.refresh()
+    return found
+
+
+def states() -> list[str]:
+    """Of all jobs."""
+    return [job.state for job in ledger().jobs.values()]
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    begun = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begun < 120
+        time.sleep(0.1)
+
+
+@contextmanager
+def running(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process, once two workers train jobs of its sweep."""
+    command = [sys.executable, "-m", "multilayer", *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            wait_for(lambda: process.poll() is not None or len(pids()) == 2)
+            assert process.poll() is None, process.communicate()[0]
+            yield process
+        finally:
+            process.kill()
+
+
+def pids() -> set[int]:
+    """The processes that train jobs that have begun."""
+    begun = [job for job in ledger().jobs.values() if Path("sweep", job.subdir).is_dir()]
+    last = [job.attempts.last for job in begun if job.state == "running"]
+    return {attempt.worker.pid for attempt in last if attempt is not None}
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("stack", ["true", "false"])
+def test_workers_give_what_one_process_gives(stack: str, multilayer: Run) -> None:
+    """The same files with the same numbers, to rounding; one by one to the bits."""
+    words = [
+        *SWEEP[:-1],
+        "seed=0,1,2,3",
+        "hydra/launcher=lockstep",
+        f"hydra.launcher.stack={stack}",
+    ]
+    alone = multilayer(*words, "hydra.sweep.dir=alone")
+    assert alone.code == 0, alone.err
+    outcome = multilayer(*words, "hydra.sweep.dir=sweep", "hydra.launcher.workers=local:2")
+    assert outcome.code == 0, outcome.err
+    assert alone.out[alone.out.index("┏") :].replace("alone", "sweep") in outcome.out
+    jobs = ledger().jobs.values()
+    assert [job.state for job in jobs] == ["done"] * 4
+    assert all(job.attempts.by_number[1].worker.pid != os.getpid() for job in jobs)
+    for number in range(4):
+        folders = [Path(f"alone/{number}"), Path(f"sweep/{number}")]
+        files = [{path.name[:20] for path in each.rglob("*")} for each in folders]  # tfevents.TIME
+        assert files[0] == files[1]
+        tables = [pl.read_csv(each / "history.csv").drop("seconds") for each in folders]
+        assert_frame_equal(*tables, check_exact=stack == "false", abs_tol=1e-6)
+
+
+def test_a_worker_that_is_killed_loses_nothing() -> None:
+    """Its jobs go on with others, by themselves; what had ended is not trained again."""
+    words = ["+callbacks.own.whole=true,false", "hydra.launcher.stack=false", "seed=0,1"]
+    with running(*SWEEP, *BY_TWO, *WAITS, *words) as parent:
+        wait_for(lambda: states() == ["done"] * 2 + ["running"] * 2)
+        os.kill(min(pids()), signal.SIGKILL)
+        wait_for(lambda: "interrupted" in states())
+        Path("mended").touch()
+        assert parent.wait(120) == 0
+    assert states() == ["done"] * 4
+    counts = [job.attempts.count for job in ledger().jobs.values()]
+    assert (counts[:2], sorted(counts[2:])) == ([1, 1], [1, 2])
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent(by: signal.Signals, multilayer: Run) -> None:
+    """However it ends, and a worker that is started by hand then trains what they have left."""
+    words = ["hydra.launcher.stack=false", "seed=0,1"]
+    with running(*SWEEP, *BY_TWO, *WAITS, *words) as parent:
+        workers = pids()
+        parent.send_signal(by)
+        out, _ = parent.communicate(timeout=120)
+        assert parent.returncode == (-by if by == signal.SIGKILL else 128 + by)
+        if by != signal.SIGKILL:
+            assert "to go on: the same command with hydra.sweep.dir=sweep" in out
+        wait_for(lambda: not any(map(is_running, workers)))
+    assert states() == ["interrupted"] * 2
+    Path("mended").touch()
+    outcome = multilayer("work", "sweep", "trusted_packages=[tests]")
+    assert outcome.code == 0, outcome.err
+    assert "sweep: 2 jobs: 2 done" in outcome.out
+    assert states() == ["done"] * 2
+
+
+def test_a_job_that_fails_is_said_by_the_parent(multilayer: Run) -> None:
+    """With its folder, while the others go on; and no further one begins after so many."""
+    words = ["model.d_hidden=[8],[-1],[16],[-2]", "sweep.max_failures=2"]
+    outcome = multilayer(*SWEEP, *BY_TWO, *words)
+    assert outcome.code == 1
+    assert "job 1: model.d_hidden.0=-1: must be greater than 0" in outcome.err
+    assert f"run folder: {Path('sweep/1')}" in outcome.err
+    assert states()[1::2] == ["failed"] * 2
+
+
+def test_workers_that_cannot_train_are_not_started_for_ever(
+    multilayer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error has the last words of one."""
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    outcome = multilayer(*SWEEP, *BY_TWO, "seed=0,1")
+    assert outcome.code == 2
+    assert "the workers end before they have trained a job: exit code 1" in outcome.err
+    assert states() == ["waiting"] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["hydra.launcher.workers=local"],
+            "must be an engine and a number of workers, as in local:2",
+        ),
+        (["hydra.launcher.workers=local:0"], "must be an engine and a number of workers"),
+        (["hydra.launcher.workers=locl:2"], "unknown engine 'locl': did you mean local?"),
+        (["hydra.launcher.stack=maybe"], "hydra.launcher.stack=maybe: must be true or false"),
+        (["hydra.launcher.workers=local:2", "hydra/sweeper=basic"], "needs hydra/sweeper=grid"),
+    ],
+)
+def test_what_cannot_be_is_refused(words: list[str], message: str, multilayer: Run) -> None:
+    """Before anything is trained."""
+    outcome = multilayer(*SWEEP, "hydra/launcher=lockstep", *words, "seed=0,1")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not list(Path().rglob("manifest.json"))
+
+
+def test_secrets_are_not_for_workers(multilayer: Run) -> None:
+    """The ledger does not record them."""
+    words = ["+callbacks.own._target_=tests.lockstep.callbacks.Raises", "+callbacks.own.token=abc"]
+    outcome = multilayer(*SWEEP, *BY_TWO, *words, "seed=0,1")
+    assert outcome.code == 2
+    assert "job 0: +callbacks.own.token=***: the ledger records no secrets" in outcome.err
+    assert not Path("sweep/ledger/logs").exists()
