@@ -19,8 +19,9 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as Experiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as SessionGroups
 
-from multilayer.reports.summary import HPARAMS_FILE, _write_hparams, print_sweep
+from multilayer.reports.summary import _write_hparams, print_sweep
 from multilayer.reports.sweep import read_sweep
+from multilayer.runs.folder import HPARAMS_FILE
 
 from ..conftest import Run
 from .fake_sweeps import write_run

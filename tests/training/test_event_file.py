@@ -1,5 +1,6 @@
 """The event file of a run, read back by TensorBoard."""
 
+import resource
 import shutil
 import threading
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from torch.utils.tensorboard import SummaryWriter
 
+from multilayer.runs.folder import HPARAMS_FILE
 from multilayer.training.event_file import EventFile, _charts_of
 
 
@@ -151,7 +153,11 @@ def test_files_of_one_second_have_names_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_run_that_goes_on_hides_what_came_later(tmp_path: Path) -> None:
-    """In TensorBoard, though its file begins in the same second, once and once more."""
+    """In TensorBoard, though its file begins in the same second, once and once more.
+
+    The table of a sweep that was interrupted has a file that comes after all others.
+    """
+    (tmp_path / HPARAMS_FILE).touch()
     for n_before in (None, 3, 1):
         file = EventFile(tmp_path, n_before)
         for step in range(n_before or 0, 6):
@@ -160,3 +166,20 @@ def test_a_run_that_goes_on_hides_what_came_later(tmp_path: Path) -> None:
     curves = read(tmp_path)
     assert [each.step for each in curves.Scalars("loss")] == [0, 1, 2, 3, 4, 5]
     assert [each.value for each in curves.Scalars("loss")] == [0, 11, 12, 13, 14, 15]
+
+
+def test_no_record_is_torn_where_writing_fails(tmp_path: Path) -> None:
+    """As a kill or a full disk may have it: the records of a flush are there all or none."""
+    file = EventFile(tmp_path)
+    file.flush()
+    before = file.path.read_bytes()
+    for step in range(1000):
+        file.add_scalar("loss", step, step)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            file.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.path.read_bytes() == before

@@ -134,25 +134,34 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append to a text file in UTF-8; after an error it is as it was before.
-
-    If the process is killed meanwhile, the end may be cut off.
+    """Append to a text file in UTF-8; see `append_bytes`.
 
     Raises:
         UserError: It cannot be written.
     """
-    rest = text.encode()
     try:
-        with path.open("r+b", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            try:
-                while rest:  # a disk that is nearly full takes a part
-                    rest = rest[file.write(rest) :]
-            except OSError:
-                file.truncate(size)
-                raise
+        append_bytes(path, text.encode())
     except OSError as error:
         raise write_error(error, path) from error
+
+
+def append_bytes(path: Path, content: bytes) -> None:
+    """Append to a file that exists; after an error it is as it was before.
+
+    A process that is killed meanwhile has appended all or nothing, unless the system writes it in
+    several parts.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with path.open("r+b", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            while content:  # a disk that is nearly full takes a part
+                content = content[file.write(content) :]
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 @contextmanager

@@ -16,14 +16,12 @@ from omegaconf import DictConfig
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import whole_file
+from multilayer.runs.folder import HPARAMS_FILE
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from multilayer.reports.runs import SweepRun
-
-HPARAMS_FILE = "events.out.tfevents.9999999999.hparams"
-"""TensorBoard takes the files of a folder in the order of their names: this is the last."""
 
 _LOGGER = "multilayer.training.TensorBoard"
 """The logger whose event files are in `tensorboard/` of the run folder."""

@@ -52,6 +52,9 @@ State = Literal["none", "finished", "resumable", "unfinished"]
 """What a folder holds: no run, one that came to its end, or one that did not (whether or not it
 still trains) with a checkpoint to resume from, or without."""
 
+HPARAMS_FILE = "events.out.tfevents.9999999999.hparams"
+"""The row of a run in TensorBoard's table; it takes files in the order of their names: the last."""
+
 _PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C if PyYAML was built with it

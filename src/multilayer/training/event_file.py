@@ -8,8 +8,9 @@ import socket
 from collections import deque
 from collections.abc import Collection, Mapping
 from functools import cached_property
+from io import BytesIO
 from itertools import count
-from os import SEEK_END, getpid
+from os import getpid
 from pathlib import Path
 from threading import Lock
 from time import time
@@ -21,6 +22,9 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+from multilayer.core.files import append_bytes
+from multilayer.runs.folder import HPARAMS_FILE
 
 _PREFIX = "events.out.tfevents."
 """How names of event files begin; the second follows, and TensorBoard reads them in this order."""
@@ -107,12 +111,13 @@ class EventFile:
         with self.lock:
             if not self.exists:
                 self.folder.mkdir(exist_ok=True)
-            with self.path.open("r+b" if self.exists else "xb") as file:
+                self.path.open("xb").close()
                 self.exists = True
-                file.seek(0, SEEK_END)
-                records = RecordWriter(file)
-                while self.events:
-                    records.write(self.events.popleft().SerializeToString())
+            content = BytesIO()
+            records = RecordWriter(content)
+            while self.events:
+                records.write(self.events.popleft().SerializeToString())
+            append_bytes(self.path, content.getvalue())  # at once: a kill leaves no torn record
             for other in self.others.values():
                 other.flush()
 
@@ -147,8 +152,9 @@ class EventFile:
 
 
 def _last_second(folder: Path) -> int:
-    """The second in the name of the latest event file in a folder; 0 where there is none."""
-    names = [path.name.removeprefix(_PREFIX) for path in folder.glob(f"{_PREFIX}*")]
+    """The second in the name of the latest event file of a training in a folder; 0 for none."""
+    paths = [path for path in folder.glob(f"{_PREFIX}*") if path.name != HPARAMS_FILE]
+    names = [path.name.removeprefix(_PREFIX) for path in paths]
     return max((int(name[:10]) for name in names if name[:10].isdigit()), default=0)
 
 

@@ -1,0 +1,174 @@
+"""What the drill disturbs: sweeps and single runs, how they begin, and how they go on."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from multilayer.runs.folder import find_state
+
+_SHARED = (
+    "data=iris",
+    "data.batch_size=16",
+    "model.d_hidden=[16,16]",
+    "scheduler=cosine",
+    "num_threads=1",
+    "compile=false",
+    "callbacks.checkpoint.every_seconds=0.1",
+    "callbacks.early_stopping.patience=40",
+)
+"""Files are written many times a second, so that kills meet them."""
+
+_DROPOUT = "model.dropout=0.2"
+
+_SLOWEST = 300.0
+"""Seconds after which a command counts as hanging."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A training that is disturbed.
+
+    Attributes:
+        name: For the table.
+        words: The command line, without the folder.
+        is_sweep: Whether it is a sweep, which goes on by the same command.
+        is_exact: Whether it ends with the bits of the undisturbed one, or else to rounding.
+        has_workers: Whether the command starts other processes, which do the work.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    is_sweep: bool
+    is_exact: bool
+    has_workers: bool = False
+
+    def command(self, folder: Path) -> tuple[str, ...]:
+        """The words that begin it in a folder, or go on with it."""
+        if self.is_sweep:
+            return (*self.words, f"hydra.sweep.dir={folder}")
+        if find_state(folder) == "none":
+            return (*self.words, f"hydra.run.dir={folder}")
+        return (f"resume={folder}", f"hydra.run.dir={folder}")
+
+    def run_folders(self, folder: Path) -> list[Path]:
+        """The folders of its runs that have begun."""
+        found = folder.glob("[0-9]*/manifest.json") if self.is_sweep else [folder / "manifest.json"]
+        return sorted(path.parent for path in found if path.exists())
+
+
+def make_subjects(engines: list[str]) -> list[Subject]:
+    """All subjects.
+
+    Args:
+        engines: Who trains the sweeps: "one" for the process of the command, or what
+            `hydra.launcher.workers` is to say.
+    """
+    stack = ("-m", *_SHARED, _DROPOUT, "trainer.max_epochs=600", "seed=0,1,2,3")
+    alone = ("-m", *_SHARED, _DROPOUT, "trainer.max_epochs=60", "seed=0,1,2")
+    lockstep = "hydra/launcher=lockstep"
+    subjects = []
+    for engine in engines:
+        workers = () if engine == "one" else (f"hydra.launcher.workers={engine}",)
+        one_by_one = (lockstep, *workers, "hydra.launcher.stack=false") if workers else ()
+        words = f", {engine}" if workers else ""
+        subjects += [
+            Subject(
+                f"stacked sweep{words}", (*stack, lockstep, *workers), True, False, bool(words)
+            ),
+            Subject(f"sweep one by one{words}", (*alone, *one_by_one), True, True, bool(words)),
+        ]
+    return [
+        *subjects,
+        Subject("single run", (*_SHARED, _DROPOUT, "trainer.max_epochs=200"), False, True),
+        # It goes on under Lightning, whose masks of dropout are others.
+        Subject(
+            "single run, engine=lockstep",
+            (*_SHARED, "engine=lockstep", "trainer.max_epochs=600"),
+            False,
+            False,
+        ),
+    ]
+
+
+@dataclass
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        code: Its exit code; that of a shell where a signal ended it.
+        said: What it printed, errors included.
+        seconds: How long it took.
+    """
+
+    code: int
+    said: str
+    seconds: float
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it printed."""
+        return "\n".join(self.said.splitlines()[-15:])
+
+
+class Running:
+    """A command that runs, in a session of processes that ends with it.
+
+    Args:
+        words: Its command line, after `multilayer train`.
+        folder: Where it runs, and where `output.txt` gets what it prints.
+        before: What starts it, with arguments; none for nothing.
+    """
+
+    def __init__(self, words: tuple[str, ...], folder: Path, before: tuple[str, ...] = ()) -> None:
+        self.output = folder / "output.txt"
+        self.begun = monotonic()
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*before, sys.executable, "-m", "multilayer", "train", *words],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait so long at most; returns whether it has ended by itself."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.process.returncode is not None
+
+    def send(self, signal: int) -> None:
+        """Send a signal to it, and to none of the processes that it has started."""
+        self.process.send_signal(signal)
+
+    def end(self) -> Ended:
+        """Wait until it ends."""
+        self.process.wait(_SLOWEST)
+        code = self.process.returncode
+        said = self.output.read_text(errors="replace")
+        return Ended(code if code >= 0 else 128 - code, said, monotonic() - self.begun)
+
+
+@contextmanager
+def running(
+    words: tuple[str, ...], folder: Path, before: tuple[str, ...] = ()
+) -> Iterator[Running]:
+    """A command that runs, and does not outlive the block; see `Running`."""
+    command = Running(words, folder, before)
+    try:
+        yield command
+    finally:
+        with suppress(ProcessLookupError):
+            command.process.kill()
+        command.process.wait()
+
+
+def run(words: tuple[str, ...], folder: Path, before: tuple[str, ...] = ()) -> Ended:
+    """Run a command to its end; see `Running`."""
+    with running(words, folder, before) as command:
+        return command.end()
