@@ -260,8 +260,11 @@ def epochs_in(folder: Path) -> int:
 def test_within_an_epoch_nothing_is_lost(
     hook: str, n_calls: int, scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After Ctrl-C within a step, the epoch's metrics and rate are those of all of its rows."""
-    words = [*WORDS, f"scheduler={scheduler}", "trainer.max_epochs=4"]
+    """After Ctrl-C within a step, the epoch's metrics and rate are those of all of its rows.
+
+    TensorBoard shows the losses of the same steps, and each epoch's rate once.
+    """
+    words = [*WORDS, f"scheduler={scheduler}", "trainer.max_epochs=4", "trainer.log_every_n_steps=2"]
     train_in(tmp_path / "whole", *words)
     step, numbers = getattr(MulticlassModule, f"{hook}_step"), iter(range(1000))
 
@@ -283,6 +286,19 @@ def test_within_an_epoch_nothing_is_lost(
     started = RunFolder(tmp_path / "whole").read_manifest()["started"]
     RunFolder(folder).write_manifest(manifest | {"started": started})
     check_same_run(folder, tmp_path / "whole")
+    assert curves_in(folder) == curves_in(tmp_path / "whole")
+
+
+def curves_in(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of a run."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = set(events.Tags()["tensors"]) - {"custom_scalars__config__"}
+    assert "train/loss_step" in tags
+    return {
+        tag: [(each.step, each.tensor_proto.float_val[0]) for each in events.Tensors(tag)]
+        for tag in tags
+    }
 
 
 def test_crafted_outputs_of_an_epoch_are_refused(behind: Path) -> None:

@@ -8,16 +8,17 @@ from pathlib import Path
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.table import Table
 
 from multilayer.cli.changes import find_changes
 from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words
 from multilayer.core.errors import JobsFailedError
+from multilayer.core.files import write_text
 from multilayer.core.text import in_numbers
 from multilayer.reports.summary import SweepFolder
-from multilayer.runs.config import mask_sweep_file
+from multilayer.runs.config import sweep_as_yaml
 from multilayer.runs.console import console, format_number
 from multilayer.sweeps import Job, Ledger, Session
 
@@ -129,9 +130,8 @@ class GridSweep:
         console().print(table)
 
     def _write_command(self, sweep: Path) -> None:
-        """Write the latest command of the sweep, as Hydra's own sweeper does."""
-        OmegaConf.save(self.master, sweep / "multirun.yaml")
-        mask_sweep_file(sweep / "multirun.yaml")
+        """Write the latest command of the sweep, as Hydra's own sweeper does, but whole."""
+        write_text(sweep / "multirun.yaml", sweep_as_yaml(self.master))
 
 
 def _print_start(fates: Collection[str]) -> None:

@@ -244,15 +244,19 @@ def mask_overrides(overrides: Sequence[str]) -> list[str]:
 
 def mask_sweep_file(path: Path) -> None:
     """Mask the secrets in the `multirun.yaml` in which Hydra records a sweep."""
-    if not path.is_file():  # another sweeper may not write one
-        return
-    recorded: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    if path.is_file():  # another sweeper may not write one
+        write_text(path, sweep_as_yaml(OmegaConf.load(path)))
+
+
+def sweep_as_yaml(config: Any) -> str:
+    """The config of a sweep, as OmegaConf has it, as YAML without secrets."""
+    recorded: Any = OmegaConf.to_container(config, resolve=False)
     overrides = recorded["hydra"]["overrides"]
     masked = mask_config(recorded)
     masked["hydra"]["overrides"] = {kind: mask_overrides(each) for kind, each in overrides.items()}
     if masked != recorded:
         masked["hydra"]["job"]["override_dirname"] = MASK  # the same words in one string
-        write_text(path, OmegaConf.to_yaml(OmegaConf.create(masked)))
+    return OmegaConf.to_yaml(OmegaConf.create(masked))
 
 
 def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:

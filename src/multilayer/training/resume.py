@@ -144,6 +144,9 @@ def read_resumed(path: Path) -> Resumed:
         loops = deepcopy(checkpoint["loops"]["fit_loop"])
         epochs, minibatches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
         steps = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
+        before = _stored_config(checkpoint)
+        n_steps = int(checkpoint["global_step"])
+        _count_steps(loops, n_steps, before["trainer"].get("accumulate_grad_batches", 1))
         stopping = checkpoint["callbacks"].get("EarlyStopping", {})
         timer = checkpoint["callbacks"].get("Timer", {"time_elapsed": {}})
         ended = epochs["current"]["started"] == epochs["current"]["processed"]
@@ -155,15 +158,32 @@ def read_resumed(path: Path) -> Resumed:
         return Resumed(
             path,
             checkpoint,
-            _stored_config(checkpoint),
+            before,
             Columns(**checkpoint["multilayer"]["columns"]),
             loops,
             n_epochs=int(epochs["current"]["processed"]),
-            n_steps=int(checkpoint["global_step"]),
+            n_steps=n_steps,
             n_steps_within=None if ended else int(steps["current"]["completed"]),
             n_without_improvement=int(stopping.get("n_without_improvement", 0)),
             seconds=float(timer["time_elapsed"].get("train", 0.0)),
         )
+
+
+def _count_steps(loops: dict[str, Any], n_steps: int, accumulated: int) -> None:
+    """Have Lightning count the steps right by which it decides what to log.
+
+    After Ctrl-C one minibatch has begun that was not trained on, and Lightning adds it when it
+    resumes. tests/training/test_in_place.py watches the curves.
+
+    Args:
+        loops: the state of Lightning's loops, which is changed.
+        n_steps: the optimizer steps so far.
+        accumulated: the minibatches of a step.
+    """
+    counts = loops["epoch_loop.batch_progress"]["current"]
+    if counts["ready"] > counts["processed"]:
+        is_added = counts["ready"] % accumulated == 0
+        loops["epoch_loop.state_dict"]["_batches_that_stepped"] = n_steps - is_added
 
 
 def _stored_config(checkpoint: Mapping[str, Any]) -> Config:

@@ -99,7 +99,8 @@ def load_resumed(training: "Training", resumed: Resumed) -> None:
     if resumed.in_place:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoard):
-                logger.n_steps_before = resumed.n_steps
+                # Lightning does not begin an epoch twice, and what was logged at its start stays.
+                logger.n_steps_before = resumed.n_steps + (resumed.n_steps_within == 0)
     if resumed.has_ended:
         trainer.fit_loop.__class__ = _EndedLoop
         epochs: Any = trainer.fit_loop.epoch_progress.current
