@@ -34,7 +34,7 @@ def drill_subject(subject: Subject, folder: Path, moments: int, seed: int) -> It
     yield drill.kill(moments)
     if subject.has_workers:
         yield drill.kill_workers(moments)
-    few = max(1, moments // 3)
+    few = max(1, moments // 4)
     for number in (signal.SIGTERM, signal.SIGINT):
         yield drill.interrupt(few, number)
     if not subject.has_workers:
@@ -44,19 +44,11 @@ def drill_subject(subject: Subject, folder: Path, moments: int, seed: int) -> It
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """A line for each row, and then what was wrong."""
+    """A line for each row."""
     table = Table("what", "moments", "resumed", "result", header_style="bold")
     for row in rows:
-        equal = f"equal to {row.largest:.0e}" if row.largest else "equal to the bit"
-        result = f"skipped: {row.skipped}" if row.skipped else equal
-        if row.problems:
-            result = f"{len(row.problems)} PROBLEMS"
-        table.add_row(row.what, str(row.moments), str(row.resumed), escape(result))
-    console = Console(width=120)
-    console.print(table)
-    for row in rows:
-        for problem in row.problems:
-            console.print(f"{row.what}: {problem}", markup=False, highlight=False)
+        table.add_row(row.what, str(row.moments), str(row.resumed), escape(row.result()))
+    Console(width=120).print(table)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,12 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subjects = [
         each for each in make_subjects(options.engines.split(",")) if options.only in each.name
     ]
-    folder = Path(tempfile.mkdtemp(prefix="fault_drill."))
+    parent = Path(tempfile.mkdtemp(prefix="fault_drill."))
+
+    folders = {subject: parent / str(index) for index, subject in enumerate(subjects)}
 
     def drill(subject: Subject) -> list[Row]:
         rows = []
-        for row in drill_subject(subject, folder / subject.name, options.moments, options.seed):
-            print(f"{row.what}: {len(row.problems)} problems", flush=True)
+        for row in drill_subject(subject, folders[subject], options.moments, options.seed):
+            lines = [f"  {problem}" for problem in row.problems]
+            print(f"{row.what}: {row.result()}", *lines, sep="\n", flush=True)
             rows.append(row)
         return rows
 
@@ -84,9 +79,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = [row for each in threads.map(drill, subjects) for row in each]
     print_table(rows)
     if any(row.problems for row in rows):
-        print(f"the folders are kept: {folder}")
+        print(f"the folders are kept: {parent}")
         return 1
-    rmtree(folder)
+    rmtree(parent)
     return 0
 
 

@@ -52,10 +52,8 @@ def fill_disk(drill: Drill, moments: int) -> Row:
         row.skipped = "neither this user nor a namespace of its own may mount a disk"
         return row
     for _ in range(moments):
-        folder, begun, kept = drill.new_folder(), drill.new_folder(), drill.new_folder()
-        for each in (folder, begun, kept):
-            each.mkdir()
-        _leave_first_job(drill, begun)
+        folder, kept = drill.new_folder(), drill.new_folder()
+        begun = _with_first_job(drill)
         free = drill.random.randrange(4096, _bytes_on_disk(drill.whole))
         size = _bytes_on_disk(begun) + free
         before = (*_namespace(), _ON_SMALL_DISK, "sh", f"{size}")
@@ -86,22 +84,23 @@ def limit_files(drill: Drill, moments: int) -> Row:
 
 def forbid_writing(drill: Drill) -> Row:
     """Go on with a training in a folder that may only be read: nothing is changed."""
-    row = Row(f"read-only folder, {drill.subject.name}")
+    row = Row(f"read-only folder, {drill.subject.name}", unchanged=True)
     is_root = os.geteuid() == 0
     if is_root and not _namespace():
         row.skipped = "root may write in any folder, and cannot mount one to be read alone"
         return row
     folder = drill.new_folder()
-    folder.mkdir()
-    _leave_first_job(drill, folder)
+    shutil.copytree(_with_first_job(drill), folder)
     before = (*_namespace(), _ON_READ_ONLY, "sh", f"{folder}") if _namespace() else ()
-    finished = {path: each for path, each in finished_files([folder]).items()}
+    finished = finished_files(drill.subject.run_folders(folder))
     files = sorted(folder.rglob("*"))
     folder.chmod(0o555)
     try:
         ended = run(drill.subject.command(folder), folder.parent, before)
     finally:
         folder.chmod(0o755)
+    if ended.code == 0:
+        row.note(str(folder), ["exit code 0"])
     row.note(str(folder), _refused(ended, drill, *_READ_ONLY) + changed_files(finished))
     if sorted(folder.rglob("*")) != files:
         row.note(str(folder), ["files have come or gone"])
@@ -109,15 +108,17 @@ def forbid_writing(drill: Drill) -> Row:
     return row
 
 
-def _leave_first_job(drill: Drill, folder: Path) -> None:
-    """Have the first job of a sweep done in a folder; a single run has not begun there."""
-    if not drill.subject.is_sweep:
-        return
-    words = tuple(word.partition(",")[0] for word in drill.subject.words)
-    words = tuple(word for word in words)
-    subject = replace(drill.subject, words=words)
-    ended = run(subject.command(folder), folder.parent)
-    assert ended.code == 0, ended.last_words
+def _with_first_job(drill: Drill) -> Path:
+    """A folder where the first job of a sweep is done; a single run has not begun there."""
+    folder = drill.folder / "first" / "train"
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        if drill.subject.is_sweep:
+            *shared, seeds = drill.subject.words
+            subject = replace(drill.subject, words=(*shared, seeds.partition(",")[0]))
+            ended = run(subject.command(folder), folder.parent)
+            assert ended.code == 0, ended.last_words
+    return folder
 
 
 def _bytes_on_disk(folder: Path) -> int:
@@ -149,4 +150,4 @@ def _go_on(drill: Drill, row: Row, folder: Path, where: str) -> None:
         drill.clear_begun(folder)
         row.note(where, end_problems(run(drill.subject.command(folder), folder.parent)))
         row.resumed += 1
-    drill.check_end(row, folder)
+    drill.check_end(row, folder, curves=False)

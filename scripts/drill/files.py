@@ -15,7 +15,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from multilayer.core.errors import UserError
-from multilayer.runs.folder import find_state
+from multilayer.core.files import PARTIAL
+from multilayer.runs.folder import HPARAMS_FILE, find_state
 from multilayer.sweeps import Ledger
 
 
@@ -119,9 +120,14 @@ def read_events(path: Path) -> list[Event]:
 
 
 def finished_files(run_folders: list[Path]) -> dict[Path, str]:
-    """A hash of each file of the runs that have come to their ends."""
+    """A hash of each file of the runs that have come to their ends, without TensorBoard's table."""
     folders = [folder for folder in run_folders if find_state(folder) == "finished"]
-    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    paths = [
+        path
+        for folder in folders
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != HPARAMS_FILE and not path.name.startswith(PARTIAL)
+    ]
     return {path: sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
 
 

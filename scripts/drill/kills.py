@@ -35,6 +35,7 @@ class Row:
         problems: What was wrong, a line each.
         largest: The largest difference from the undisturbed numbers.
         skipped: Why it could not be tried; empty if it was.
+        unchanged: Whether nothing was to change, rather than to end as undisturbed.
     """
 
     what: str
@@ -43,6 +44,19 @@ class Row:
     problems: list[str] = field(default_factory=list)
     largest: float = 0.0
     skipped: str = ""
+    unchanged: bool = False
+
+    def result(self) -> str:
+        """The last column."""
+        if self.problems:
+            return f"{len(self.problems)} PROBLEMS"
+        if self.skipped:
+            return f"skipped: {self.skipped}"
+        if not self.moments:
+            return "not tried"
+        if self.unchanged:
+            return "refused, nothing changed"
+        return f"equal to {self.largest:.0e}" if self.largest else "equal to the bit"
 
     def note(self, where: str, problems: list[str]) -> None:
         """Add what is wrong."""
@@ -160,10 +174,11 @@ class Drill:
         if not self.subject.is_sweep and find_state(folder) == "unfinished":
             folder.rename(self.new_folder())
 
-    def check_end(self, row: Row, folder: Path) -> None:
-        """Note what is wrong with a training that has come to its end."""
+    def check_end(self, row: Row, folder: Path, *, curves: bool = True) -> None:
+        """Note what is wrong with a training that has come to its end; see `compare_runs`."""
         runs, expected = (self.subject.run_folders(each) for each in (folder, self.whole))
-        problems, largest = compare_runs(runs, expected, is_exact=self.subject.is_exact)
+        is_exact = self.subject.is_exact
+        problems, largest = compare_runs(runs, expected, is_exact=is_exact, curves=curves)
         row.largest = max(row.largest, largest)
         row.note(str(folder), problems + unreadable(folder, has_ended=True))
 

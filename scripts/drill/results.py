@@ -14,13 +14,16 @@ from drill.files import read_events
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.sweeps import Ledger
 
+_MOST_PROBLEMS = 5
+"""Lines about the differences of one training."""
+
 _CLOSE = 1e-5
 """Differences up to that are of rounding, relative to the largest number of a tensor."""
 
 _RESULTS = ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step")
 """What is compared of a checkpoint."""
 
-_ENTRIES = ("seed", "overrides", "steps", "best_epoch", "status", "stop_reason", "rows")
+_ENTRIES = ("seed", "steps", "best_epoch", "status", "stop_reason", "rows")
 """What is compared of a manifest."""
 
 
@@ -73,7 +76,7 @@ def _is_number(value: Any) -> bool:
 
 
 def compare_runs(
-    found: Sequence[Path], expected: Sequence[Path], *, is_exact: bool
+    found: Sequence[Path], expected: Sequence[Path], *, is_exact: bool, curves: bool = True
 ) -> tuple[list[str], float]:
     """What differs between finished runs and the undisturbed ones, a line for each.
 
@@ -81,6 +84,7 @@ def compare_runs(
         found: Their folders.
         expected: Those of the undisturbed runs.
         is_exact: Whether rounding is a difference.
+        curves: Whether TensorBoard's are compared, which a full disk cuts short.
 
     Returns:
         The differences, and the largest one between numbers.
@@ -90,14 +94,15 @@ def compare_runs(
         return [f"the runs are {names[0]}, and undisturbed {names[1]}"], 0.0
     comparison = Comparison()
     for a, b in zip(found, expected, strict=True):
-        for name, content in _results_of(b):
-            comparison.compare(dict(_results_of(a)).get(name), content, f"{a.name} {name}")
+        results = dict(_results_of(a, curves))
+        for name, content in _results_of(b, curves):
+            comparison.compare(results.get(name), content, f"{a.name} {name}")
     if is_exact and comparison.largest and not comparison.problems:
         comparison.problems.append(f"not equal to the bit: they differ by {comparison.largest:.1e}")
-    return comparison.problems, comparison.largest
+    return comparison.problems[:_MOST_PROBLEMS], comparison.largest
 
 
-def _results_of(folder: Path) -> Iterator[tuple[str, Any]]:
+def _results_of(folder: Path, curves: bool) -> Iterator[tuple[str, Any]]:
     """What a run has given, by the names of its files, where they can be read."""
     for name in ("best.ckpt", "last.ckpt"):
         if (path := folder / "checkpoints" / name).exists():
@@ -113,7 +118,10 @@ def _results_of(folder: Path) -> Iterator[tuple[str, Any]]:
         columns = {name: [row[i] for row in rows] for i, name in enumerate(head)}
         del columns["seconds"]
         yield "history.csv", {name: list(map(float, cells)) for name, cells in columns.items()}
-    yield "tensorboard", _curves(folder / "tensorboard")
+    if (path := folder / "config.yaml").exists():
+        yield "config.yaml", path.read_text()
+    if curves:
+        yield "tensorboard", _curves(folder / "tensorboard")
 
 
 def _curves(folder: Path) -> dict[str, list[float]]:

@@ -34,7 +34,7 @@ class Subject:
 
     Attributes:
         name: For the table.
-        words: The command line, without the folder.
+        words: The command line, without the folder; that of a sweep ends with its seeds.
         is_sweep: Whether it is a sweep, which goes on by the same command.
         is_exact: Whether it ends with the bits of the undisturbed one, or else to rounding.
         has_workers: Whether the command starts other processes, which do the work.
@@ -67,31 +67,32 @@ def make_subjects(engines: list[str]) -> list[Subject]:
         engines: Who trains the sweeps: "one" for the process of the command, or what
             `hydra.launcher.workers` is to say.
     """
-    stack = ("-m", *_SHARED, _DROPOUT, "trainer.max_epochs=600", "seed=0,1,2,3")
-    alone = ("-m", *_SHARED, _DROPOUT, "trainer.max_epochs=60", "seed=0,1,2")
-    lockstep = "hydra/launcher=lockstep"
-    subjects = []
-    for engine in engines:
-        workers = () if engine == "one" else (f"hydra.launcher.workers={engine}",)
-        one_by_one = (lockstep, *workers, "hydra.launcher.stack=false") if workers else ()
-        words = f", {engine}" if workers else ""
-        subjects += [
-            Subject(
-                f"stacked sweep{words}", (*stack, lockstep, *workers), True, False, bool(words)
-            ),
-            Subject(f"sweep one by one{words}", (*alone, *one_by_one), True, True, bool(words)),
-        ]
+    sweeps = [subject for engine in engines for subject in _sweeps(engine)]
+    single = (*_SHARED, _DROPOUT, "trainer.max_epochs=200")
+    # It goes on under Lightning, whose masks of dropout are others.
+    stack_of_one = (*_SHARED, "engine=lockstep", "trainer.max_epochs=600")
     return [
-        *subjects,
-        Subject("single run", (*_SHARED, _DROPOUT, "trainer.max_epochs=200"), False, True),
-        # It goes on under Lightning, whose masks of dropout are others.
-        Subject(
-            "single run, engine=lockstep",
-            (*_SHARED, "engine=lockstep", "trainer.max_epochs=600"),
-            False,
-            False,
-        ),
+        *sweeps,
+        Subject("single run", single, is_sweep=False, is_exact=True),
+        Subject("single run, engine=lockstep", stack_of_one, is_sweep=False, is_exact=False),
     ]
+
+
+def _sweeps(engine: str) -> Iterator[Subject]:
+    """A sweep that is stacked, and one whose runs train one by one."""
+    stack = (*_SHARED, _DROPOUT, "trainer.max_epochs=600", "seed=0,1,2,3")
+    runs = (*_SHARED, _DROPOUT, "trainer.max_epochs=60", "seed=0,1,2")
+    stacked = ["-m", "hydra/launcher=lockstep"]
+    name, alone = "", ["-m"]
+    if has_workers := engine != "one":
+        name = f", {engine}"
+        stacked.append(f"hydra.launcher.workers={engine}")
+        alone = [*stacked, "hydra.launcher.stack=false"]
+    for what, words, is_exact in (
+        ("stacked sweep", (*stacked, *stack), False),
+        ("sweep one by one", (*alone, *runs), True),
+    ):
+        yield Subject(what + name, words, True, is_exact, has_workers)
 
 
 @dataclass

@@ -264,7 +264,12 @@ def test_within_an_epoch_nothing_is_lost(
 
     TensorBoard shows the losses of the same steps, and each epoch's rate once.
     """
-    words = [*WORDS, f"scheduler={scheduler}", "trainer.max_epochs=4", "trainer.log_every_n_steps=2"]
+    words = [
+        *WORDS,
+        f"scheduler={scheduler}",
+        "trainer.max_epochs=4",
+        "trainer.log_every_n_steps=2",
+    ]
     train_in(tmp_path / "whole", *words)
     step, numbers = getattr(MulticlassModule, f"{hook}_step"), iter(range(1000))
 
