@@ -4,7 +4,9 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -59,6 +61,45 @@ def progress_bar(counted: str, console: Console, *, shown: bool = True) -> Progr
         console=console,
         disable=not (shown and console.is_terminal),
     )
+
+
+class RunsProgress:
+    """How many runs of a sweep have ended: a bar, or a line every ten seconds without a terminal.
+
+    Args:
+        n_runs: How many there are.
+        shown: Whether anything is shown.
+    """
+
+    def __init__(self, n_runs: int, *, shown: bool = True) -> None:
+        self.n_runs = n_runs
+        self.shown = shown
+        self.console = Console(stderr=True, markup=False, emoji=False)
+        self._bar = progress_bar("runs", self.console, shown=shown)
+        self._task = self._bar.add_task("sweep", total=n_runs, words="")
+        self._last_line = monotonic()
+
+    def __enter__(self) -> Self:
+        if not self._bar.disable:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, n_ended: int, words: str, begun: float = 0.0) -> None:
+        """Show how many have ended, and a few words; of others, the parts that are done."""
+        self._bar.update(self._task, completed=n_ended + begun, total=self.n_runs, words=words)
+        is_due = monotonic() - self._last_line > SECONDS_BETWEEN_LINES
+        if self.shown and is_due and not self.console.is_terminal:
+            line = f"{n_ended} of {self.n_runs} runs ended  {words}"
+            self.console.print(line, soft_wrap=True)
+            self._last_line = monotonic()
 
 
 def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:

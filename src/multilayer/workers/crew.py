@@ -9,18 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
-from types import TracebackType
-from typing import Self
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import Progress, TaskID
 
 from multilayer.composing.sweep_jobs import describe_command
 from multilayer.core.errors import UserError, print_failure
 from multilayer.core.text import as_override
 from multilayer.runs.config import MASK
-from multilayer.runs.console import SECONDS_BETWEEN_LINES, console, progress_bar
+from multilayer.runs.console import RunsProgress, console
 from multilayer.sweeps import Job, Session
 from multilayer.sweeps.journal import writing
 from multilayer.workers.engine import Engine
@@ -83,7 +79,7 @@ class Crew:
         self.session.worker.begin()  # workers look whether it lives
         console().print(f"workers: {self.engine.n}, which print to {os.path.relpath(logs)}")
         try:
-            with _Progress(len(numbers)) as progress:
+            with RunsProgress(len(numbers)) as progress:
                 self._wait(numbers, logs, progress)
             self._let_end()
         finally:
@@ -99,7 +95,7 @@ class Crew:
                         "not know it: give it as a reference to the environment, '${oc.env:NAME}'"
                     )
 
-    def _wait(self, numbers: Sequence[int], logs: Path, progress: _Progress) -> None:
+    def _wait(self, numbers: Sequence[int], logs: Path, progress: RunsProgress) -> None:
         """Start workers as long as there are open jobs, until none is open and none is trained."""
         ledger = self.session.ledger
         left, n_starts = set(numbers), 0
@@ -113,7 +109,8 @@ class Crew:
                 n_starts = min(n_starts, 1)
                 self._report([ledger.jobs[n] for n in sorted(ended)])
             n_open = sum(ledger.jobs[n].is_open for n in left)
-            progress.show(len(numbers) - len(left), n_alive)
+            words = f"{n_alive} worker{'s' * (n_alive != 1)}"
+            progress.show(len(numbers) - len(left), words)
             if not left or (self.session.is_over() and n_open == len(left)):
                 return
             if n_alive < min(self.engine.n, n_open) and not self.session.is_over():
@@ -146,36 +143,3 @@ class Crew:
         return (
             f"the workers end before they have trained a job{said}\nlogs: {os.path.relpath(logs)}"
         )
-
-
-class _Progress:
-    """How many jobs have ended: a bar, or where there is no terminal a line every ten seconds."""
-
-    def __init__(self, n_jobs: int) -> None:
-        self.n_jobs = n_jobs
-        self.console = Console(stderr=True, markup=False)
-        self.bar: Progress = progress_bar("runs", self.console)
-        self.task: TaskID = self.bar.add_task("sweep", total=n_jobs, words="")
-        self.last_line = monotonic()
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.bar.stop()
-
-    def show(self, n_ended: int, n_alive: int) -> None:
-        """Show how many jobs have ended, and how many workers there are."""
-        words = f"{n_alive} worker{'s' * (n_alive != 1)}"
-        self.bar.update(self.task, completed=n_ended, words=words)
-        is_due = monotonic() - self.last_line > SECONDS_BETWEEN_LINES
-        if is_due and not self.console.is_terminal:
-            line = f"{n_ended} of {self.n_jobs} runs ended  {words}"
-            self.console.print(line, soft_wrap=True)
-            self.last_line = monotonic()
