@@ -14,6 +14,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from multilayer.sweeps import Ledger
+from multilayer.workers.local import LocalEngine
 
 from ..conftest import Run
 
@@ -188,3 +189,22 @@ def test_secrets_are_not_for_workers(multilayer: Run) -> None:
     assert outcome.code == 2
     assert "job 0: +callbacks.own.token=***: the ledger records no secrets" in outcome.err
     assert not Path("sweep/ledger/logs").exists()
+
+
+def test_workers_share_out_cores_and_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is started after another has died takes its place."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    monkeypatch.setattr("multilayer.workers.local._n_cores", lambda: 9)
+    say = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['CUDA_VISIBLE_DEVICES'])"
+    engine = LocalEngine(2)
+    try:
+        engine.start(["sleep", "60"], tmp_path, tmp_path, 1)
+        engine.start([sys.executable, "-c", say], tmp_path, tmp_path, 1)
+        wait_for(lambda: engine.n_alive() == 1)
+        engine.start([sys.executable, "-c", say], tmp_path, tmp_path, 1)
+        wait_for(lambda: engine.n_alive() == 1)
+    finally:
+        engine.stop()
+    assert engine.n_alive() == 0
+    assert [path.read_text() for path in sorted(tmp_path.glob("*.log"))] == ["", *["4 7\n"] * 2]

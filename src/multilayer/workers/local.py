@@ -4,19 +4,30 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
 from multilayer.core.errors import UserError
 from multilayer.workers.engine import SECONDS_TO_SAVE
 
+_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A worker."""
+
+    popen: subprocess.Popen[bytes]
+    log: Path
+    gpu: str | None
+
 
 class LocalEngine:
     """Starts processes of this machine; see `Engine`.
 
-    Each has a session of its own in the system, so that Ctrl-C reaches only the process that
-    started it, which then ends it. Its CPU threads are the machine's cores divided by the workers.
+    Each has its own session of the system, so that Ctrl-C reaches only the process that started it,
+    which then ends it. The workers share out the machine's cores, as CPU threads, and its GPUs.
 
     Args:
         n: How many workers share the machine.
@@ -25,19 +36,20 @@ class LocalEngine:
     def __init__(self, n: int) -> None:
         self.n = n
         self.n_threads = max(1, _n_cores() // n)
-        self._started: list[tuple[subprocess.Popen[bytes], Path]] = []
+        self._gpus = _visible_gpus()
+        self._started: list[_Process] = []
 
     def start(self, command: Sequence[str], cwd: Path, logs: Path, n: int) -> None:
         """Start workers; see `Engine`."""
-        environment = {"OMP_NUM_THREADS": str(self.n_threads), **os.environ}
         for _ in range(n):
             log = logs / f"local-{os.getpid()}-{len(self._started)}.log"
+            gpu = self._free_gpu()
             try:
                 with log.open("wb") as output:
                     process = subprocess.Popen(  # noqa: S603  # our own command
                         command,
                         cwd=cwd,
-                        env=environment,
+                        env=self._environment(gpu),
                         stdin=subprocess.DEVNULL,
                         stdout=output,
                         stderr=subprocess.STDOUT,
@@ -45,32 +57,40 @@ class LocalEngine:
                     )
             except OSError as error:
                 raise UserError(f"a worker cannot be started: {error}") from error
-            self._started.append((process, log))
+            self._started.append(_Process(process, log, gpu))
+
+    def _free_gpu(self) -> str | None:
+        """The GPU that the fewest workers use; None for all there are."""
+        used = [each.gpu for each in self._started if each.popen.poll() is None]
+        return min(self._gpus, key=used.count) if len(self._gpus) > 1 else None
+
+    def _environment(self, gpu: str | None) -> dict[str, str]:
+        """That of a worker."""
+        threads = {"OMP_NUM_THREADS": str(self.n_threads)}
+        return threads | os.environ | ({} if gpu is None else {_GPUS: gpu})
 
     def n_alive(self) -> int:
         """How many run."""
-        return sum(process.poll() is None for process, _ in self._started)
+        return sum(each.popen.poll() is None for each in self._started)
 
     def last_words(self) -> str:
         """What the last worker that failed printed last."""
-        failed = [(process, log) for process, log in self._started if process.poll()]
+        failed = [each for each in self._started if each.popen.poll()]
         if not failed:
             return ""
-        process, log = failed[-1]
-        lines = log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {process.returncode}"
+        lines = failed[-1].log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {failed[-1].popen.returncode}"
 
     def stop(self) -> None:
         """End all workers."""
-        for process, _ in self._started:
-            process.terminate()
+        for each in self._started:
+            each.popen.terminate()
         end = monotonic() + SECONDS_TO_SAVE
         while self.n_alive() and monotonic() < end:
             sleep(0.05)
-        for process, _ in self._started:
-            process.kill()
-            with suppress(ChildProcessError):
-                process.wait()
+        for each in self._started:
+            each.popen.kill()
+            each.popen.wait()
 
 
 def _n_cores() -> int:
@@ -78,3 +98,11 @@ def _n_cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _visible_gpus() -> list[str]:
+    """The NVIDIA GPUs that this process may use, as CUDA names them; torch is not imported here."""
+    if _GPUS in os.environ:
+        return [each for each in os.environ[_GPUS].split(",") if each]
+    found = Path("/proc/driver/nvidia/gpus").glob("*")
+    return [str(number) for number, _ in enumerate(found)]
