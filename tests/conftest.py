@@ -76,7 +76,7 @@ def multilayer(
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on iris, trained once for all tests that only read it."""
     from multilayer.cli.check import check_command_line
-    from multilayer.cli.main import train
+    from multilayer.cli.tasks import train
 
     config = check_command_line("train", ["data=iris", "trainer.max_epochs=20"])
     assert config is not None

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from multilayer.cli.check import check_command_line
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.training.evaluate import evaluate
 
 from .conftest import Run

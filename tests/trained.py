@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from multilayer.cli.check import check_command_line
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Result
 

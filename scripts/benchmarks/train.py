@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from multilayer import Dataset
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.training.components import make_data, make_loss, make_network
 from multilayer.training.runtime import quiet_lightning
 

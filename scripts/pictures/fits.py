@@ -11,7 +11,7 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from multilayer.cli.check import check_command_line
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.plotting import plot_learning_curves
 from multilayer.plotting.style import OVER_LINES, new_figure, save_figure, styled
 from multilayer.training.runtime import quiet_lightning

@@ -12,7 +12,7 @@ import torch
 from multilayer import MLP, BuiltinData, MulticlassModule
 from multilayer.callbacks import BestWeights, Checkpoint, EarlyStopping, Figures, LearningCurves
 from multilayer.cli.check import check_command_line
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.data import Preprocessing
 from multilayer.lockstep.plan import why_not_stackable

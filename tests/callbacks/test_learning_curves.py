@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from multilayer.callbacks.learning_curves import _draw
 from multilayer.cli.check import check_command_line
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 
 
 def test_the_picture_is_in_the_run_folder_and_in_tensorboard(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.parquet_stream import ParquetStream, StreamedMinibatches, _ClassCounts

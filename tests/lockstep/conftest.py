@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.composing.job_configs import Job
 from multilayer.lockstep.plan import StackPlan, make_plan
 from multilayer.lockstep.progress import SweepProgress

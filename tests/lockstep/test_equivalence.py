@@ -10,7 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.runs.folder import Result
 from multilayer.stacking.runner import StepRunner
 from multilayer.training.evaluate import evaluate

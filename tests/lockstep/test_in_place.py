@@ -14,7 +14,7 @@ import torch
 from polars.testing import assert_frame_equal
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.composing.job_configs import Job
 from multilayer.core.errors import UserError
 from multilayer.lockstep.plan import make_plan

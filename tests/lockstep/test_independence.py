@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.composing.job_configs import Job
 from multilayer.lockstep.stack import Stack
 from multilayer.stacking.runner import StepRunner

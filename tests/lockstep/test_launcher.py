@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import UserError
 from multilayer.lockstep.stack import Stack

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.composing.job_configs import Job
 from multilayer.lockstep.plan import make_plan
 from multilayer.lockstep.stack import Stack

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.lockstep.member import Member, build_member
 from multilayer.lockstep.plan import make_plan
 from multilayer.lockstep.stack import Stack

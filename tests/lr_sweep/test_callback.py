@@ -21,7 +21,7 @@ from torch import nn
 
 from multilayer import MLP, BuiltinData, MulticlassModule
 from multilayer.cli.check import check_command_line
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.lockstep.plan import make_plan
 from multilayer.lr_sweep import LearningRateSweep

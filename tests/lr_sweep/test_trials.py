@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.data import as_datamodule
 from multilayer.lr_sweep.run import _run_sequential, _run_stacked, run_ramp
 from multilayer.lr_sweep.trials import Trial, TrialLosses, TrialSpec, make_trials

@@ -23,7 +23,7 @@ from multilayer import (
     RegressionModule,
     SupervisedModule,
 )
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.training.epoch_outputs import EpochOutputs
 

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from torch import Tensor
 
 from multilayer.callbacks.checkpoint import Checkpoint
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Result, RunFolder, find_state

@@ -28,7 +28,7 @@ from multilayer import (
     TableData,
 )
 from multilayer.callbacks import Checkpoint
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.nn.metrics import metrics_of
 from multilayer.training.components import make_data

@@ -22,7 +22,7 @@ from multilayer import (
     RegressionModule,
 )
 from multilayer.cli.check import check_command_line
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.training.epoch_outputs import EpochOutputs
 

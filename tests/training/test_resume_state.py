@@ -92,7 +92,7 @@ def test_a_crafted_training_is_refused(
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adadelta", "adagrad", "rmsprop"])
 def test_the_state_of_every_optimizer_fits_itself(tmp_path: Path, optimizer: str) -> None:
     """After a few real steps, also of a network with a layer that nothing trains."""
-    from multilayer.cli.main import train
+    from multilayer.cli.tasks import train
 
     words = ["data=iris", "trainer=cpu", "trainer.max_epochs=1", f"optimizer={optimizer}"]
     words.append("optimizer.lr=0")  # which is 0.0 after a step of the schedule

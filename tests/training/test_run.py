@@ -13,7 +13,7 @@ import yaml
 from sklearn.utils.class_weight import compute_class_weight
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.runs.folder import RunFolder
 from multilayer.training.components import make_data

@@ -10,7 +10,7 @@ import torch
 import torch._inductor.config
 
 from multilayer.cli.check import check_command_line
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.stacking.runner import StepRunner
 from multilayer.training.loaded_run import load_run
 from multilayer.training.runtime import compile_if_worthwhile, n_threads_for

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from multilayer.cli.check import check_command_line
-from multilayer.cli.main import train
+from multilayer.cli.tasks import train
 from multilayer.core.config_folder import conf_dir
 from multilayer.training.components import make_scheduler
 from multilayer.training.schedulers import cosine, one_cycle

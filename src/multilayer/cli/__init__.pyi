@@ -1,3 +1,3 @@
 from .check import check_command_line as check_command_line
 from .exit_codes import exit_code_of as exit_code_of
-from .main import train as train
+from .tasks import train as train

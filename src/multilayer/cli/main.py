@@ -1,19 +1,17 @@
-"""The `multilayer` command: checks the command line, then hands over to the command's module.
+"""The `multilayer` command: checks the command line, then has Hydra start the command's task.
 
-torch takes seconds to import: only the commands' own modules import it, after the checks.
+torch takes seconds to import: only the tasks import it, after the checks.
 """
 
 import atexit
-import logging
 import os
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from multilayer.cli.exit_codes import (
     DONE,
@@ -23,21 +21,16 @@ from multilayer.cli.exit_codes import (
     signals_raise,
 )
 from multilayer.cli.help import COMMANDS, help_of, usage
+from multilayer.cli.tasks import TASKS
 from multilayer.core.errors import (
     PRINTED_FIRST,
     JobsFailedError,
     UserError,
     first_line,
     print_failure,
-    raise_all,
     unknown_name,
 )
 from multilayer.core.text import as_override
-from multilayer.training.runtime import gc_paused
-
-if TYPE_CHECKING:
-    from multilayer.runs.folder import Result
-    from multilayer.sweeps import Session
 
 
 def command(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -162,7 +155,7 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     PRINTED_FIRST.clear()
     hydra_main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
     try:
-        hydra_main(_TASKS[command])()
+        hydra_main(TASKS[command])()
     except JobsFailedError:
         return RUN_FAILED
     except HydraException as error:  # a job that cannot be composed: none has started
@@ -193,217 +186,3 @@ def _value_of(job: Any) -> Any:
     if isinstance(job._return_value, Exception):
         raise job._return_value
     return job._return_value
-
-
-def _train(config: Any) -> float | None:
-    """One run, in the folder that Hydra chose; returns the monitored metric to the sweeper."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    from multilayer.runs.config import recorded_overrides, to_plain
-
-    hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
-        return _train_job(config, hydra)
-    from multilayer.runs.console import print_run
-
-    sys.argv[1:1] = ["train"]  # Lightning starts DDP's other processes with it
-    folder, values = Path(hydra.runtime.output_dir), to_plain(config)
-    with _errors_printed(), _ready_to_train(folder):
-        result = train(values, folder, recorded_overrides(hydra))
-    print_run(folder, result.manifest, result.metrics)
-    if result.manifest["status"] == "diverged":
-        raise SystemExit(RUN_FAILED)
-    return _value(values, result)
-
-
-def _train_job(config: Any, hydra: Any) -> float | None:
-    """A job of a sweep; None if it is not to begin any more, or another process trains it."""
-    from multilayer.runs.config import problems_with, recorded_overrides, to_plain
-    from multilayer.runs.console import print_job
-    from multilayer.runs.folder import record_failure
-    from multilayer.sweeps import outcome_of
-
-    number, folder = hydra.job.num, Path(hydra.runtime.output_dir)
-    values, overrides = to_plain(config), recorded_overrides(hydra)
-    with _errors_printed(number), _ready_to_train(folder):
-        session = _session_of(hydra)
-        if session is not None:
-            if not session.take([number], hydra.output_subdir):
-                return session.ledger.jobs[number].value
-            if session.goes_on(number):
-                from multilayer.training.resume import config_to_go_on
-
-                values = config_to_go_on(values, folder)
-            folder.mkdir(parents=True, exist_ok=True)  # what was in the way is elsewhere now
-            if hydra.job.chdir:
-                os.chdir(folder)
-        logging.getLogger("multilayer").setLevel(logging.WARNING)
-        try:
-            raise_all(problems_with("train", values, in_sweep=True))  # only one job was checked
-            result = train(values, folder, overrides, quiet=True)
-        except Exception as error:
-            # A run's own hint would have the sweep's jobs go on from this one.
-            error.__notes__ = [f"run folder: {os.path.relpath(folder, hydra.runtime.cwd)}"]
-            if folder.is_dir():  # it may have been removed
-                record_failure(folder, values, overrides, error)
-            if session is not None:
-                session.record({number: outcome_of(values["monitor"], error)})
-            raise
-        if session is not None:
-            session.record({number: outcome_of(values["monitor"], result)})
-    print_job(number, result.manifest, result.metrics)
-    return _value(values, result)
-
-
-def _session_of(hydra: Any) -> "Session | None":
-    """What this process does of the sweep of a job; None where its sweeper keeps no ledger."""
-    from multilayer.composing.sweep_jobs import sweep_folder
-    from multilayer.sweeps import Session
-
-    keeps_ledger = str(hydra.sweeper._target_).startswith("hydra_plugins.multilayer_")
-    return Session.of(sweep_folder(hydra)) if keeps_ledger else None
-
-
-def _value(config: dict[str, Any], result: "Result") -> float:
-    """What a sweeper gets as the value of a run."""
-    from multilayer.runs.folder import objective
-
-    return objective(config["monitor"], result.metrics)
-
-
-@contextmanager
-def _ready_to_train(folder: Path) -> Iterator[None]:
-    """What any training needs; a folder that stays empty is removed."""
-    sys.path.append(os.getcwd())  # where a project's own networks and data are
-    with _removed_if_empty(folder):
-        with gc_paused():
-            from multilayer.training.runtime import quiet_lightning
-
-        quiet_lightning()
-        yield
-
-
-def train(
-    config: dict[str, Any],
-    folder: str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    quiet: bool = False,
-) -> "Result":
-    """Train one run as a plain config says, by its engine, and leave its run folder.
-
-    Args:
-        config: the composed config.
-        folder: the run folder.
-        overrides: what the config was composed from, for the manifest.
-        quiet: whether to show no progress, and no summary of the network, as in a sweep.
-
-    Returns:
-        How it ended.
-
-    Raises:
-        UserError: The config or the data is wrong; nothing was written yet.
-    """
-    with gc_paused():
-        if config["engine"] == "lockstep":
-            from multilayer.lockstep.train import train_stack_of_one as train_run
-        else:
-            from multilayer.training.run import train as train_run
-
-    return train_run(config, folder, overrides, quiet=quiet)
-
-
-def _evaluate(config: Any) -> None:
-    """Print the metrics of a run."""
-    from multilayer.runs.config import to_plain
-    from multilayer.runs.console import print_metrics
-    from multilayer.runs.folder import find_checkpoint
-
-    with _errors_printed():
-        find_checkpoint(config.run)
-        _trust_working_folder(config)
-        with gc_paused():
-            from multilayer.training.evaluate import evaluate
-
-        evaluation = evaluate(to_plain(config))
-    print_metrics({evaluation.rows: evaluation.metrics})
-
-
-def _predict(config: Any) -> None:
-    """Write the predictions, and print how many."""
-    from multilayer.data.table_files import check_input, check_output
-    from multilayer.runs.config import to_plain
-    from multilayer.runs.folder import find_checkpoint
-
-    with _errors_printed():
-        find_checkpoint(config.run)
-        check_input(config.input)
-        check_output(config.output)
-        _trust_working_folder(config)
-        with gc_paused():
-            from multilayer.training.predict import predict
-
-        table = predict(to_plain(config))
-    print(f"{table.height} predictions in {config.output}")
-
-
-def _report(config: Any) -> None:
-    """Write the report of a sweep, and print its summary."""
-    from multilayer.reports.sweep import find_sweep
-    from multilayer.runs.config import to_plain
-
-    with _errors_printed(), gc_paused():  # reading many small files too: a tenth of the time
-        find_sweep(config.sweep)
-        from multilayer.reports.report import report
-
-        report(to_plain(config))
-
-
-def _sweeps(config: Any) -> None:
-    """Print how far the sweeps below a folder are."""
-    from multilayer.reports.sweep_list import list_sweeps, print_sweeps
-
-    with _errors_printed(), gc_paused():
-        rows = list_sweeps(Path(config.folder))
-    print_sweeps(rows)
-    if not rows:
-        print(f"no sweep with a ledger below {config.folder}")
-
-
-def _trust_working_folder(config: Any) -> None:
-    """Let classes be imported from the working folder if the user trusts any package."""
-    if config.trusted_packages:
-        sys.path.append(os.getcwd())
-
-
-_TASKS: dict[str, Callable[[Any], Any]] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "report": _report,
-    "sweeps": _sweeps,
-}
-
-
-@contextmanager
-def _errors_printed(job: int | None = None) -> Iterator[None]:
-    """Print an error at once; then exit, or in a sweep leave the failed job to Hydra."""
-    try:
-        yield
-    except Exception as error:
-        print_failure(error, job)
-        if job is None:
-            raise SystemExit(exit_code_of(error)) from error
-        raise
-
-
-@contextmanager
-def _removed_if_empty(folder: Path) -> Iterator[None]:
-    """Remove the folders that Hydra made if the run does not begin: a signal may come first."""
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # one that is not empty, or is gone
-            for empty in (folder, folder.parent, folder.parent.parent):
-                empty.rmdir()
