@@ -12,6 +12,7 @@ from torch import Tensor
 from multilayer.core.device import choose_device
 from multilayer.data import Minibatches
 from multilayer.lockstep.callback_group import CallbackGroup, merged
+from multilayer.lockstep.compilation import compile_in_time, n_steps_done
 from multilayer.lockstep.evaluation import evaluate_block, evaluate_members, summarize
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.restore import restore_epoch, restore_slot
@@ -60,6 +61,7 @@ class Stack:
         ends_epoch: whether all of its steps were taken, and its hooks are being called.
         n_within: the minibatches of the epoch that were trained on before the stack began.
         n_unmeasured: those of them whose outputs are lost.
+        reshaped_at: the steps that had been taken when blocks became smaller.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Stack:
         self.in_epoch, self.ends_epoch = 0, False
         self.n_within, self.n_unmeasured = first.n_within, first.n_unmeasured
         self.n_epochs_waiting = n_epochs_waiting
+        self.reshaped_at = 0
         self.seconds, self.shared_until = 0.0, perf_counter()
         self.groups: list[CallbackGroup] = []
 
@@ -221,6 +224,7 @@ class Stack:
         """Fill slots that became free, so that an epoch costs what those cost that are left."""
         if compact(self.slots):
             self._share_threads()
+            self.reshaped_at = n_steps_done(self)
 
     def fail(self, error: BaseException) -> None:
         """Have the callbacks of all members save what there is, after an error or an interrupt."""
@@ -278,6 +282,7 @@ class Stack:
         """Train every member on its own minibatches."""
         for first, end in self.chunks:
             if end > self.n_within:
+                compile_in_time(self, first, end)
                 self._train(max(first, self.n_within), end)
             if end < self.n_batches:  # afterwards the epoch is measured first
                 raise_interrupts()
@@ -312,21 +317,7 @@ class Stack:
 
         blocks = self.blocks()
         with autocast_of(self.precision, self.device):
-            for i in (first, end - 1):  # the last one may be smaller
-                n_rows = min(self.batch_size, self.n_rows - i * self.batch_size)
-                n_steps_left = self._n_steps_left(n_rows)
-                self.runner.prepare(
-                    blocks[0].block, self.features, self.target, n_rows, n_steps_left
-                )
             self.runner.workers.for_each_block(train, blocks)
-
-    def _n_steps_left(self, n_rows: int) -> int:
-        """The steps of blocks with minibatches of `n_rows`, until the end of the training."""
-        n_full = self.n_rows // self.batch_size
-        n_an_epoch = n_full if n_rows == self.batch_size else 1
-        n_epochs = max(each.max_epochs - each.epoch for each in self.members())
-        size = len(self.slots[0].members)
-        return n_an_epoch * (n_epochs * len(self.slots) + self.n_epochs_waiting // size)
 
     def end_epoch(self) -> None:
         """Validate, and call what looks at that."""

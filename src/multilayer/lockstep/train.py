@@ -193,6 +193,9 @@ class _StackTraining:
                 if not isinstance(error, Exception):
                     self._tell()
                     raise
+            finally:
+                if stack is not None:
+                    stack.runner.close()
             for member, raised in writer.finish().items():
                 self._note_failure(member, raised)
         if stack is not None and (reason := stack.runner.skip_reason()):

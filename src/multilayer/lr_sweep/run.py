@@ -94,6 +94,10 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
             n_steps = n_each * n_epochs * len(blocks)
             runner.prepare(example, spec.features, spec.target, size, n_steps)
     del example
+    try:
+        runner.use_compiled(0)
+    finally:
+        runner.close()
 
     def run(step: Step, members: Sequence[int]) -> list[TrialLosses]:
         return _run_block(trials, members, step, runner, spec)[: len(set(members))]

@@ -1,10 +1,9 @@
 """Running the steps of blocks: eagerly, or traced and compiled where the work ahead pays for it."""
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import ceil
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch.fx import GraphModule
 
 from multilayer.core.errors import first_line
 from multilayer.stacking.block import Block
-from multilayer.stacking.library import load_library
+from multilayer.stacking.library_build import LibraryBuild
 from multilayer.stacking.step import Step
 from multilayer.stacking.tracing import trace
 from multilayer.stacking.workers import Workers
@@ -26,7 +25,7 @@ from multilayer.training.runtime import (
 
 log = logging.getLogger(__name__)
 
-# Compiling takes 10 to 28 s, and 0.05 s where there is a library already. It saves 0.6 ms a step of
+# Compiling takes 12 to 20 s, and 0.05 s where there is a library already. It saves 0.6 ms a step of
 # one member, and as much again where a step is so large (measured on 2 CPU cores; see
 # docs/guides/lockstep.md). It is estimated, not timed, and whether there is a library does not
 # count: compiling changes the last digits of a step.
@@ -34,9 +33,8 @@ STEPS_WORTH_COMPILING = 6_000
 _STEPS_WORTH_LOADING = 500
 _WORK_THAT_DOUBLES_IT = 20_000_000
 
-# Where a step cannot be a library: one C++ function calls all kernels that it can, and Python the
-# others. All shapes share torch's setting of the number of threads.
-_ON_CPU: dict[str, Any] = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
+_SHARE_NOT_COMPILED = 1 / 32
+"""Of the planned steps, those that are taken while the library is made."""
 
 _MEMBERS_WORTH_A_THREAD = 8
 """Members of a block from which it pays to give it a thread."""
@@ -57,10 +55,12 @@ class StepRunner:
         choice: true or false to compile or not, or "auto".
         threads: how many CPU threads, or "auto".
         device: where the blocks are.
-        say: tells the user, before a compilation that takes some seconds.
+        say: tells the user of a compilation, which takes some seconds.
 
     Attributes:
         workers: the threads on which blocks are run side by side; see `share_threads`.
+        compiled: the compiled steps in use, by the members of a block and the rows of a minibatch.
+        pending: those that will be, each from a step of the stack on; see `use_compiled`.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class StepRunner:
         self.threads = threads
         self.workers = Workers(step, 1, 1)
         self.compiled: dict[Shape, Run] = {}
-        self.announced: set[Shape] = set()
+        self.pending: dict[Shape, tuple[int, LibraryBuild]] = {}
         self.has_failed = False
 
     def block_size(self, n_members: int) -> int:
@@ -105,10 +105,36 @@ class StepRunner:
         n_threads = min(most // n_at_once, self.n_threads(block, (len(block), n_rows)))
         self.workers = Workers(self.step, n_at_once, n_threads)
 
+    def n_not_compiled(self, block: Block, n_rows: int, n_steps: int, n_blocks: int) -> int:
+        """How many steps a stack takes before the compiled one, by counts alone.
+
+        They are few of those that are planned, since a sweep that finds the library in its file
+        takes them, too: it gets the same bits. In long trainings they are as many as compiling
+        pays from.
+
+        Args:
+            block: one of the stack's.
+            n_rows: of a minibatch.
+            n_steps: those that are planned.
+            n_blocks: how many blocks take each.
+        """
+        key = len(block), n_rows
+        most = STEPS_WORTH_COMPILING / (1 + work(block, key) / _WORK_THAT_DOUBLES_IT) / n_blocks
+        return int(min(n_steps * _SHARE_NOT_COMPILED, most))
+
     def prepare(
-        self, block: Block, features: Tensor, target: Tensor, n_rows: int, n_steps_left: int
+        self,
+        block: Block,
+        features: Tensor,
+        target: Tensor,
+        n_rows: int,
+        n_steps_left: int,
+        first: int = 0,
     ) -> None:
-        """Compile, if it is worthwhile and not yet done.
+        """Begin to compile, if it is worthwhile and not yet done.
+
+        On the CPU another process compiles, and `use_compiled` takes up what it has made; on other
+        devices it is done afterwards.
 
         Args:
             block: one of those whose steps are to be run.
@@ -116,10 +142,12 @@ class StepRunner:
             target: `(N,)`.
             n_rows: of each minibatch.
             n_steps_left: the steps of blocks of this shape until the end of the training.
+            first: the step of the stack from which on the compiled one is used.
         """
         n_members = len(block)
         key = n_members, n_rows
-        if key in self.compiled or not self.is_worthwhile(block, key, n_steps_left):
+        is_known = key in self.compiled or key in self.pending
+        if is_known or not self.is_worthwhile(block, key, n_steps_left):
             return
         new = block.alive.new_zeros
         rows = new(key, dtype=torch.int64)
@@ -127,8 +155,42 @@ class StepRunner:
         numbers = block.weights.new_zeros(len(self.step.coefficient_names), n_members)
         keys = new((n_members, 2), dtype=torch.int32)
         words = f"compiling the step of {n_members} members, for {n_steps_left:,} steps ahead"
-        announce = partial(self.announce, key, words)
-        self.try_to_compile(key, block, [*minibatch, numbers, keys], announce)
+        with self._going_on_without():
+            out = torch.empty_like(block.weights)
+            example = [*block.tensors(), out, *minibatch, numbers, keys]
+            graph, outputs = trace_step(self.step, block, example)
+            if self.device.type == "cpu":
+                n_at_once = n_threads_at_most(self.threads)
+                build = LibraryBuild(graph, example, outputs, n_at_once)
+                self.pending[key] = first, build
+                if build.is_running():
+                    self.say(f"{words}; it is used from step {first} on")
+            else:
+                self.say(words)
+                self.compiled[key] = self._compile_here(graph, example)
+
+    def use_compiled(self, n_done: int) -> None:
+        """Use those compiled steps from now on whose time has come; wait for them.
+
+        Args:
+            n_done: the steps that the stack has taken.
+        """
+        for key, (first, build) in [*self.pending.items()]:
+            if first > n_done or self.has_failed:
+                continue
+            if build.is_running():
+                self.say("waiting for the compiled step")
+            try:
+                with self._going_on_without():
+                    self.compiled[key] = build.result()
+            finally:
+                build.close()
+                del self.pending[key]
+
+    def close(self) -> None:
+        """End what is being compiled."""
+        for _, build in self.pending.values():
+            build.close()
 
     def run(self, step: Step, block: Block, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Train a block for S steps.
@@ -188,7 +250,7 @@ class StepRunner:
             return False
         n = n_steps_left * (1 + work(block, key) / _WORK_THAT_DOUBLES_IT)
         if self.choice is True:  # for an epoch's smaller last minibatch it may not pay
-            return not self.compiled or n >= _STEPS_WORTH_LOADING
+            return not (self.compiled or self.pending) or n >= _STEPS_WORTH_LOADING
         return n >= STEPS_WORTH_COMPILING
 
     def skip_reason(self) -> str | None:
@@ -199,66 +261,37 @@ class StepRunner:
             return None if self.has_failed else "not compiled: compile=false"
         if not can_compile(self.device):
             return "not compiled: there is no C++ compiler"
+        if self.pending:
+            return "not compiled: the training ended before its compiled steps"
         return (
             "not compiled: too few steps for it to pay;"
             " with compile=true it pays from the second such sweep on"
         )
 
-    def announce(self, key: Shape, words: str) -> None:
-        """Tell the user about a shape, once."""
-        if key not in self.announced:
-            self.announced.add(key)
-            self.say(words)
-
-    def try_to_compile(
-        self, key: Shape, block: Block, inputs: Sequence[Tensor], announce: Callable[[], None]
-    ) -> None:
-        """Compile for blocks and inputs of a shape; go on without where that fails.
+    @contextmanager
+    def _going_on_without(self) -> Iterator[None]:
+        """Go on without compiling where that fails.
 
         It needs more than can be checked beforehand, such as a compiler that knows the processor.
-        `announce` is called before what takes long.
         """
         try:
-            self.compiled[key] = self.compile(block, inputs, announce)
+            yield
         except Exception as error:
-            if self.choice is True:
-                raise
             self.say(f"compiling failed, and the training goes on without: {first_line(error)}")
             self.choice, self.has_failed = False, True
+            self.close()
 
-    def compile(self, block: Block, inputs: Sequence[Tensor], announce: Callable[[], None]) -> Run:
-        """The step for blocks and inputs of one shape, as one compiled function."""
-        example: list[Any] = [*block.tensors(), torch.empty_like(block.weights), *inputs]
-        graph, outputs = trace_step(self.step, block, example)
-        with torch.autocast(self.device.type, enabled=False):  # its casts are in the graph
-            return self.compile_graph(graph, example, outputs, announce)
-
-    def compile_graph(
-        self,
-        graph: GraphModule,
-        example: Sequence[Tensor],
-        outputs: Sequence[Tensor],
-        announce: Callable[[], None],
-    ) -> Run:
-        """A graph as a compiled function: a library where that can be."""
-        if self.device.type == "cpu":
-            n_at_once = n_threads_at_most(self.threads)
-            try:
-                library = load_library(graph, example, outputs, n_at_once, announce)
-            except Exception as error:  # there may be a compiler that does not know the processor
-                log.info(f"once more, without a library: {first_line(error)}")
-                library = None
-            if library is not None:
-                return library
+    def _compile_here(self, graph: GraphModule, example: Sequence[Tensor]) -> Run:
+        """A graph as a function that this process compiles."""
         from torch._inductor import standalone_compile
 
-        announce()
-        run: Run = standalone_compile(
-            graph,
-            [*example],
-            dynamic_shapes="from_example_inputs",
-            options={"config_patches": _ON_CPU if self.device.type == "cpu" else WITHOUT_TIMING},
-        )
+        with torch.autocast(self.device.type, enabled=False):  # its casts are in the graph
+            run: Run = standalone_compile(
+                graph,
+                [*example],
+                dynamic_shapes="from_example_inputs",
+                options={"config_patches": WITHOUT_TIMING},
+            )
         return run
 
 
