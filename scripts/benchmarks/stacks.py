@@ -7,6 +7,7 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +23,7 @@ from multilayer import MLP
 from multilayer.composing.job_configs import Job
 from multilayer.core.device import choose_device
 from multilayer.data import Dataset
+from multilayer.lockstep.compilation import compile_in_time
 from multilayer.lockstep.member import build_member
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.writer import Writer
@@ -72,8 +74,10 @@ def make_stack(
 
 
 def train_epoch(stack: Stack) -> None:
-    """All minibatches once, without validation."""
+    """All minibatches once, without validation; if it is compiled, then from the first step on."""
     stack.begin_epoch()
+    compile_in_time(stack, 0)
+    stack.runner.use_compiled(sys.maxsize)
     stack.train_epoch()
     for member in stack.members():
         member.epoch += 1

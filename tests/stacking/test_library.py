@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
-from time import sleep
+from time import monotonic, sleep
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from multilayer.stacking.library import StepLibrary, load_library
+from multilayer.stacking.library import StepLibrary
+from multilayer.stacking.library_build import LibraryBuild
 from multilayer.stacking.tracing import trace
 from multilayer.training.runtime import can_compile
 
@@ -37,30 +39,28 @@ def inputs_of(seed: int) -> list[Tensor]:
     return [torch.randn(1, 2, generator=own), rows, torch.tensor([True, False])]
 
 
-def load(
-    before_compiling: Callable[[], None],
-    *,
-    function: Callable[..., tuple[Tensor, ...]] = step,
-    inputs: Sequence[Tensor] = (),
-) -> StepLibrary | None:
-    """The library of a function of such inputs, for two threads."""
+def build_of(
+    function: Callable[..., tuple[Tensor, ...]] = step, inputs: Sequence[Tensor] = ()
+) -> LibraryBuild:
+    """The library of a function of such inputs, for two threads, or the making of it."""
     inputs = inputs or inputs_of(0)
     graph, outputs = trace(function, [each.clone() for each in inputs])
-    return load_library(graph, inputs, outputs, 2, before_compiling)
+    return LibraryBuild(graph, inputs, outputs, 2)
 
 
-def never() -> None:
-    """What is called before compiling, where nothing is to be compiled."""
-    pytest.fail("it was compiled")
+def load() -> StepLibrary:
+    """The library of the step, which has been compiled before."""
+    build = build_of()
+    assert build.process is None
+    return build.result()
 
 
-class WouldCompileError(Exception):
-    """Something is to be compiled."""
-
-
-def would_compile() -> None:
-    """What is called before compiling, which takes long."""
-    raise WouldCompileError
+def is_compiled_anew(**arguments: Any) -> bool:
+    """Whether there is no library yet; what begins is ended at once."""
+    build = build_of(**arguments)
+    is_new = build.process is not None
+    build.close()
+    return is_new
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,11 +75,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def library(cache: Path) -> StepLibrary:
     """The step, compiled."""
-    announced: list[bool] = []
-    found = load(lambda: announced.append(True))
-    assert found is not None
-    assert announced == [True]
-    assert len([*(cache / "multilayer").iterdir()]) == 1
+    build = build_of()
+    assert build.is_running()
+    found = build.result()
+    assert not build.is_running()
+    (path,) = (cache / "multilayer").iterdir()
+    assert path == build.path
     return found
 
 
@@ -113,8 +114,8 @@ def test_other_processes_load_it_without_torchs_compiler(library: StepLibrary, c
 import sys
 import torch
 torch.set_num_threads({torch.get_num_threads()})
-from tests.stacking.test_library import check, load, never
-library = load(never)
+from tests.stacking.test_library import check, load
+library = load()
 print([name for name in ("torch._dynamo", "torch._inductor", "sympy") if name in sys.modules])
 check(library, 3)
 """
@@ -152,12 +153,10 @@ def test_another_graph_or_shape_is_another_library(library: StepLibrary) -> None
     def other(state: Tensor, rows: Tensor, is_on: Tensor) -> tuple[Tensor, Tensor]:
         return step(state, rows, is_on.logical_not())
 
-    load(never)
+    assert not is_compiled_anew()
     state, rows, is_on = inputs_of(0)
-    with pytest.raises(WouldCompileError):
-        load(would_compile, inputs=[state, rows.repeat(1, 2, 1), is_on])
-    with pytest.raises(WouldCompileError):
-        load(would_compile, function=other)
+    assert is_compiled_anew(inputs=[state, rows.repeat(1, 2, 1), is_on])
+    assert is_compiled_anew(function=other)
 
 
 def test_a_constant_is_not_part_of_it(
@@ -165,9 +164,7 @@ def test_a_constant_is_not_part_of_it(
 ) -> None:
     """Steps that differ in it alone share a library, and each has its own."""
     monkeypatch.setitem(FACTOR, 1, 5.0)
-    other = load(never)
-    assert other is not None
-    check(other, 4)
+    check(load(), 4)
     monkeypatch.undo()
     check(library, 4)
 
@@ -179,10 +176,13 @@ def test_what_needs_python_is_no_library(cache: Path) -> None:
         return torch.special.i1(state), torch.linalg.eigvalsh(rows[:, :4, :4])
 
     before = {*cache.glob("multilayer/*")}
-    assert load(lambda: None, function=odd) is None
+    for is_first in (True, False):
+        build = build_of(odd)
+        assert build.is_running() == is_first
+        with pytest.raises(RuntimeError, match="an operation that needs Python"):
+            build.result()
     (new,) = {*cache.glob("multilayer/*")} - before
     assert new.suffix == ".python"
-    assert load(never, function=odd) is None
 
 
 def test_it_runs_while_others_run_python(library: StepLibrary) -> None:
@@ -220,8 +220,7 @@ def test_a_damaged_library_is_made_anew(
     damaged.parent.mkdir()
     damaged.write_bytes(whole.read_bytes()[:10])
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    with pytest.raises(WouldCompileError):
-        load(would_compile)
+    assert is_compiled_anew()
     assert not damaged.exists()
 
 
@@ -236,9 +235,55 @@ def test_folders_that_others_can_write_to_are_refused(
         other.mkdir()
         other.chmod(0o777)
         with pytest.raises(OSError, match=f"{other}: others can write to it"):
-            load(never)
+            build_of()
         other.chmod(0o700)
     folder.rmdir()
     folder.symlink_to(tmp_path)
     with pytest.raises(OSError, match=f"{folder}: others can write to it"):
-        load(never)
+        build_of()
+
+
+def test_a_failing_compiler_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own first line, and nothing is left behind."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("CXX", "/bin/false")
+    build = build_of()
+    with pytest.raises(RuntimeError, match="No working C\\+\\+ compiler found"):
+        build.result()
+    assert not build.is_running()
+    assert not [*(tmp_path / "multilayer").iterdir()]
+
+
+PARENT = """
+import sys
+from tests.stacking.test_library import build_of
+build = build_of()
+print(build.process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_no_compiler_outlives_who_asked_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it was killed; and no library is left."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    pipe = subprocess.PIPE
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdin=pipe, stdout=pipe, text=True)
+    assert parent.stdout is not None
+    compiler = int(parent.stdout.readline())
+    parent.kill()
+    parent.communicate()
+    begun = monotonic()
+    while is_running(compiler):
+        assert monotonic() - begun < 30
+        sleep(0.02)
+    assert not [*(tmp_path / "multilayer").iterdir()]
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; one that has ended may wait for who looks at it."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False

@@ -124,51 +124,52 @@ def test_a_traced_step_does_what_the_step_does() -> None:
 
 
 class Compiler:
-    """In the place of torch's two: it runs the graph as it is, and notes what it is asked for.
+    """In the place of torch's: it runs the graph as it is, and notes what it is asked for.
 
-    n_failures: how many times it fails first.
+    Attributes:
+        is_running: whether what was begun last is not ready.
+        failures: what is raised, one after the other, by those that are waited for.
+        examples: what it was asked to compile for.
+        n_closed: how many were ended.
     """
 
-    def __init__(self, n_failures: int = 0) -> None:
-        self.n_failures = n_failures
+    def __init__(self, *failures: str) -> None:
+        self.failures = [*failures]
+        self.is_running = True
         self.examples: list[list[Any]] = []
-        self.configs: list[Any] = []
+        self.n_closed = 0
 
-    def note(self, example: list[Any], config: Any) -> None:
-        """Note it, or fail."""
-        self.examples.append(example)
-        self.configs.append(config)
-        if len(self.configs) <= self.n_failures:
-            raise RuntimeError("no such processor\nand more")
-
-    def load_library(
-        self, graph: Any, example: list[Any], outputs: Any, n_at_once: int, before_compiling: Any
-    ) -> Any:
-        """As `multilayer.stacking.library.load_library`."""
+    def begin(self, graph: Any, example: list[Any], outputs: Any, n_at_once: int) -> "Build":
+        """As `LibraryBuild`."""
         assert n_at_once == n_threads_at_most("auto")
-        before_compiling()
-        self.note(example, "library")
-        return graph
-
-    def compile(
-        self, graph: Any, example: list[Any], *, dynamic_shapes: str, options: dict[str, Any]
-    ) -> Any:
-        """As `torch._inductor.standalone_compile`."""
-        assert dynamic_shapes == "from_example_inputs"
-        self.note(example, options["config_patches"])
-        return graph
+        self.examples.append(example)
+        return Build(self, graph)
 
 
-WITHOUT_LIBRARY = {"cpp_wrapper": True, "cpp.dynamic_threads": True}
+class Build:
+    """As `LibraryBuild`."""
+
+    def __init__(self, compiler: Compiler, graph: Any) -> None:
+        self.compiler, self.graph = compiler, graph
+
+    def is_running(self) -> bool:
+        return self.compiler.is_running
+
+    def result(self) -> Any:
+        if self.compiler.failures:
+            raise RuntimeError(self.compiler.failures.pop(0))
+        return self.graph
+
+    def close(self) -> None:
+        self.compiler.n_closed += 1
 
 
 def compiling(
-    monkeypatch: pytest.MonkeyPatch, n_failures: int = 0, **options: Any
+    monkeypatch: pytest.MonkeyPatch, *failures: str, **options: Any
 ) -> tuple[StepRunner, Compiler, list[str]]:
     """A runner with such a compiler, and what it says."""
-    compiler, said = Compiler(n_failures), []
-    monkeypatch.setattr("torch._inductor.standalone_compile", compiler.compile)
-    monkeypatch.setattr("multilayer.stacking.runner.load_library", compiler.load_library)
+    compiler, said = Compiler(*failures), []
+    monkeypatch.setattr("multilayer.stacking.runner.LibraryBuild", compiler.begin)
     monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: True)
     return runner_of(**{"say": said.append} | options), compiler, said
 
@@ -188,11 +189,21 @@ def steps_of(n_steps: int, n_rows: int) -> list[torch.Tensor]:
 
 
 def train(
-    runner: StepRunner, block: Block, inputs: Sequence[torch.Tensor], n_steps_left: int
+    runner: StepRunner,
+    block: Block,
+    inputs: Sequence[torch.Tensor],
+    n_steps_left: int,
+    *,
+    first: int = 0,
+    n_done: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A call, as a stack does it."""
-    runner.prepare(block, *inputs[:2], inputs[2].shape[2], n_steps_left)
+    runner.prepare(block, *inputs[:2], inputs[2].shape[2], n_steps_left, first)
+    runner.use_compiled(n_done)
     return runner.run(runner.step, block, inputs)
+
+
+WAITING = "waiting for the compiled step"
 
 
 def test_a_step_is_compiled_once_for_each_shape(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,37 +216,68 @@ def test_a_step_is_compiled_once_for_each_shape(monkeypatch: pytest.MonkeyPatch)
         expected = train(runner_of(choice=False), other, inputs, 2_000)
         for mine, its in zip(found, expected, strict=True):
             torch.testing.assert_close(mine, its)
-    assert said == ["compiling the step of 3 members, for 2,000 steps ahead"] * 2
+    words = "compiling the step of 3 members, for 2,000 steps ahead; it is used from step 0 on"
+    assert said == [words, WAITING] * 2
     assert [*runner.compiled] == [(3, 6), (3, 4)]
-    assert compiler.configs == ["library"] * 2
     assert [each[-3].shape for each in compiler.examples] == [(3, 6), (3, 4)]
+    assert compiler.n_closed == 2
     assert runner.skip_reason() is None
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_compiled_step_is_used_when_its_time_has_come(
+    is_running: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not before, though it may be ready; then it is waited for."""
+    runner, compiler, said = compiling(monkeypatch, choice=True)
+    compiler.is_running = is_running
+    _, block, _ = step_of(modules())
+    for n_done in (0, 2, 4):
+        assert not runner.compiled
+        train(runner, block, steps_of(2, 6), 2_000, first=3, n_done=n_done)
+        if n_done < 3:
+            reason = "not compiled: the training ended before its compiled steps"
+            assert runner.skip_reason() == reason
+    assert [*runner.compiled] == [(3, 6)]
+    assert not runner.pending
+    assert len(compiler.examples) == 1
+    words = "compiling the step of 3 members, for 2,000 steps ahead; it is used from step 3 on"
+    assert said == ([words, WAITING] if is_running else [])
+
+
+@pytest.mark.parametrize(
+    ("work_of_step", "n_steps", "n_blocks", "expected"),
+    [
+        (0, 31, 1, 0),
+        (0, 600, 1, 18),
+        (0, 600, 16, 18),
+        (0, 10**6, 1, 6_000),
+        (0, 10**6, 4, 1_500),
+        (20_000_000, 10**6, 4, 750),
+    ],
+)
+def test_the_first_steps_are_not_compiled(
+    work_of_step: int,
+    n_steps: int,
+    n_blocks: int,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thirty-second of them, and no more than compiling pays from."""
+    _, block, _ = step_of(modules())
+    monkeypatch.setattr("multilayer.stacking.runner.work", lambda block, key: work_of_step)
+    assert runner_of().n_not_compiled(block, 8, n_steps, n_blocks) == expected
 
 
 def test_what_was_compiled_takes_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not the step itself, which is slower by far."""
-    runner, _, _ = compiling(monkeypatch, choice=True)
+    runner, _, _ = compiling(monkeypatch)
     _, block, _ = step_of(modules())
     expected = torch.full((3,), 7.0), torch.full((3, 6), 8.0)
     runner.compiled[3, 6] = lambda *tensors: expected
     losses, outputs = train(runner, block, steps_of(2, 6), 1)
     assert torch.equal(losses, torch.full((2, 3), 7.0))
     assert torch.equal(outputs, torch.full((2, 3, 6), 8.0))
-
-
-def test_what_cannot_be_a_library_is_compiled_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Since the compiler fails, or operations need Python; it is announced once."""
-    runner, compiler, said = compiling(monkeypatch, n_failures=1, choice=True)
-    _, block, _ = step_of(modules())
-    train(runner, block, steps_of(1, 6), 1)
-    assert compiler.configs == ["library", WITHOUT_LIBRARY]
-    assert len(said) == 1
-    assert runner.skip_reason() is None
-    runner, compiler, said = compiling(monkeypatch, choice=True)
-    monkeypatch.setattr("multilayer.stacking.runner.load_library", lambda *arguments: None)
-    train(runner, block, steps_of(1, 6), 1)
-    assert compiler.configs == [WITHOUT_LIBRARY]
-    assert len(said) == 1
 
 
 def test_a_few_smaller_minibatches_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,48 +289,63 @@ def test_a_few_smaller_minibatches_are_not_compiled(monkeypatch: pytest.MonkeyPa
     assert [*runner.compiled] == [(3, 6), (3, 2)]
 
 
-def test_what_is_compiled_is_not_cast_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Autocast casts what is traced: what a network keeps in float32 is compiled so."""
-    runner, compiler, _ = compiling(monkeypatch, choice=True)
-    seen, load = list[bool](), compiler.load_library
-
-    def note(*arguments: Any) -> Any:
-        seen.append(torch.is_autocast_enabled("cpu"))
-        return load(*arguments)
-
-    monkeypatch.setattr("multilayer.stacking.runner.load_library", note)
-    _, block, _ = step_of(modules())
-    with torch.autocast("cpu", torch.bfloat16):
-        train(runner, block, steps_of(1, 6), 1)
-    assert seen == [False]
-
-
 def test_another_device_is_compiled_for_without_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A choice by a clock would give other digits on a busy machine."""
-    runner, compiler, _ = compiling(monkeypatch, choice=True, device=torch.device("cuda"))
+    """At once; a choice by a clock would give other digits on a busy machine."""
+    runner, compiler, said = compiling(monkeypatch, choice=True, device=torch.device("cuda"))
+    configs = []
+
+    def compile_here(graph: Any, example: Any, *, dynamic_shapes: str, options: Any) -> Any:
+        assert dynamic_shapes == "from_example_inputs"
+        configs.append(options["config_patches"])
+        return graph
+
+    monkeypatch.setattr("torch._inductor.standalone_compile", compile_here)
     _, block, _ = step_of(modules())
-    train(runner, block, steps_of(1, 6), 1)
-    assert compiler.configs == [{"deterministic": True}]
+    train(runner, block, steps_of(1, 6), 1, first=10)
+    assert configs == [{"deterministic": True}]
+    assert [*runner.compiled] == [(3, 6)]
+    assert not compiler.examples
+    assert said == ["compiling the step of 3 members, for 1 steps ahead"]
 
 
-def test_a_training_goes_on_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is said once, and not tried again; who asks for it by name gets the error."""
-    runner, compiler, said = compiling(monkeypatch, n_failures=9)
+@pytest.mark.parametrize("choice", [True, "auto"])
+def test_a_training_goes_on_where_compiling_fails(
+    choice: bool | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said once, and not tried again."""
+    runner, compiler, said = compiling(monkeypatch, "no such processor\nand more", choice=choice)
     (_, block, _), (_, other, _) = step_of(modules()), step_of(modules())
-    inputs = steps_of(1, 6)
+    runner.prepare(block, *steps_of(1, 4)[:2], 4, 10**6)
     for _ in range(2):
+        inputs = steps_of(1, 6)
         losses, _ = train(runner, block, inputs, 10**6)
         expected, _ = train(runner_of(choice=False), other, inputs, 1)
         assert torch.equal(losses, expected)
+    words = "compiling the step of 3 members, for 1,000,000 steps ahead; it is used from step 0 on"
     assert said == [
-        "compiling the step of 3 members, for 1,000,000 steps ahead",
+        *[words] * 2,
+        WAITING,
         "compiling failed, and the training goes on without: no such processor",
     ]
-    assert len(compiler.configs) == 2
+    assert len(compiler.examples) == 2
     assert runner.skip_reason() is None
-    runner, _, _ = compiling(monkeypatch, n_failures=9, choice=True)
-    with pytest.raises(RuntimeError, match="no such processor"):
-        train(runner, block, inputs, 1)
+    assert not runner.compiled
+
+
+def test_what_cannot_be_traced_is_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does the training end."""
+    runner, compiler, said = compiling(monkeypatch, choice=True)
+
+    def refuse(*arguments: Any) -> None:
+        raise ValueError("it depends on the value of a tensor")
+
+    monkeypatch.setattr("multilayer.stacking.runner.trace_step", refuse)
+    _, block, _ = step_of(modules())
+    train(runner, block, steps_of(1, 6), 1)
+    assert said == [
+        "compiling failed, and the training goes on without: it depends on the value of a tensor"
+    ]
+    assert not compiler.examples
 
 
 def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +353,7 @@ def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) ->
     runner, compiler, said = compiling(monkeypatch)
     _, block, _ = step_of(modules())
     train(runner, block, steps_of(1, 6), 1)
-    assert not compiler.configs
+    assert not compiler.examples
     assert not said
     assert runner.skip_reason() == (
         "not compiled: too few steps for it to pay;"

@@ -11,20 +11,19 @@ if TYPE_CHECKING:
     from multilayer.lockstep.stack import Stack
 
 
-def compile_in_time(stack: "Stack", first: int, end: int) -> None:
-    """Compile the steps of some minibatches if that pays, and use what is due; see `StepRunner`.
+def compile_in_time(stack: "Stack", first: int) -> None:
+    """Compile the steps of a stack if that pays, and use those that are due; see `StepRunner`.
 
-    Members that go on from checkpoints use it from the same step on as those before.
+    Members that go on from checkpoints use them from the same step on as those before.
 
     Args:
-        stack: before these minibatches.
-        first: the number of the first one in an epoch.
-        end: that after the last one.
+        stack: before some minibatches of an epoch.
+        first: the number of the first of them.
     """
     runner, block = stack.runner, stack.blocks()[0].block
     n_planned = max(each.max_epochs for each in stack.members()) * stack.n_batches
     with autocast_of(stack.precision, stack.device):
-        for i in (first, end - 1):  # the last one may be smaller
+        for i in (0, stack.n_batches - 1):  # the last one may be smaller
             n_rows = min(stack.batch_size, stack.n_rows - i * stack.batch_size)
             n_before = runner.n_not_compiled(block, n_rows, n_planned, len(stack.slots))
             runner.prepare(

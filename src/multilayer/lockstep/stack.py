@@ -282,7 +282,7 @@ class Stack:
         """Train every member on its own minibatches."""
         for first, end in self.chunks:
             if end > self.n_within:
-                compile_in_time(self, first, end)
+                compile_in_time(self, first)
                 self._train(max(first, self.n_within), end)
             if end < self.n_batches:  # afterwards the epoch is measured first
                 raise_interrupts()
