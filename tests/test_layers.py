@@ -131,7 +131,8 @@ from multilayer.callbacks import (
 )
 from multilayer.training import EpochCallback, History, Predictor
 from multilayer.training.components import check_components, make_predictor
-from multilayer.runs.folder import Result, objective, start_manifest
+from multilayer.runs.folder import (Result, objective)
+from multilayer.runs.manifest import (start_manifest)
 from multilayer.runs.config import with_absolute_paths
 
 heavy = [

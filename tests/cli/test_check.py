@@ -176,7 +176,7 @@ def test_a_logger_that_is_not_installed_names_its_extra(
     multilayer: Run, monkeypatch: pytest.MonkeyPatch, package: str, extra: str
 ) -> None:
     """The message is the command that installs it."""
-    monkeypatch.setattr("multilayer.core.schema.find_spec", lambda name: None)
+    monkeypatch.setattr("multilayer.core.config_problems.find_spec", lambda name: None)
     outcome = multilayer("train", f"logger=[tensorboard,{package}]")
     assert outcome.code == 2
     assert f"pip install 'multilayer[{extra}]'" in outcome.err

@@ -9,7 +9,7 @@ import torch
 
 from multilayer.cli.check import check_command_line
 from multilayer.core.config_folder import conf_dir
-from multilayer.core.schema import _EXTRAS
+from multilayer.core.config_problems import _EXTRAS
 from multilayer.runs.folder import RunFolder
 from multilayer.training.components import check_components, make_data
 from multilayer.training.run import _make_trainer
@@ -54,7 +54,7 @@ def test_every_choice_composes_and_builds(
 ) -> None:
     """Each component is instantiated, as far as this machine has what it needs."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("multilayer.core.schema.find_spec", lambda name: True)
+    monkeypatch.setattr("multilayer.core.config_problems.find_spec", lambda name: True)
     config = compose(choice)
     absent = choice in ("trainer=gpu", "trainer=mps") and not has_device(choice)
     if absent:

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from multilayer.cli.compose import _take_value
 from multilayer.core.errors import UserError
-from multilayer.reports.sweep import _count_jobs
+from multilayer.reports.planned_jobs import count_jobs
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.config import (
     _keep_env_references,
@@ -92,7 +92,7 @@ def test_a_reference_of_our_own_files_is_looked_up_in_a_run_that_goes_on(
 
 def test_the_reference_of_mlflows_address_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Word for word, though Hydra has resolved it to be checked."""
-    monkeypatch.setattr("multilayer.core.schema._missing_extras", lambda loggers: [])
+    monkeypatch.setattr("multilayer.core.config_problems._missing_extras", lambda loggers: [])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://me:{SECRET}@example.org")
     address = config_of("logger=mlflow")["logger"]["mlflow"]["tracking_uri"]
     assert address == '${oc.env:MLFLOW_TRACKING_URI,"sqlite:///mlflow.db"}'
@@ -203,7 +203,7 @@ def test_a_secret_of_a_sweep_is_masked_in_what_hydra_notes(
     assert files_with(SECRET, tmp_path) == []
     noted = (tmp_path / "sweep" / "multirun.yaml").read_text()
     assert "- +logger.csv.api_key=***" in noted
-    assert _count_jobs(tmp_path / "sweep") == 2
+    assert count_jobs(tmp_path / "sweep") == 2
 
 
 NAMES = ["auth", "bearer", "passphrase", "PGPASSWORD", "X-Api-Key", "db_pwd", "cookie", "secretKey"]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import yaml
 
+from multilayer.reports.planned_jobs import count_jobs
 from multilayer.reports.runs import read_curves, varied
-from multilayer.reports.sweep import _count_jobs, find_sweep, open_sweep, read_sweep
+from multilayer.reports.sweep import find_sweep, open_sweep, read_sweep
 
 from .fake_sweeps import write_grid, write_history, write_noted
 
@@ -67,9 +68,9 @@ def test_the_number_of_jobs_is_that_of_the_command(
 ) -> None:
     """As Hydra noted it; what a sweeper draws is not known before."""
     write_noted(tmp_path, words, params=params)
-    assert _count_jobs(tmp_path) == n_jobs
+    assert count_jobs(tmp_path) == n_jobs
     write_noted(tmp_path, words, params=params, _target_="hydra_plugins.Optuna")
-    assert _count_jobs(tmp_path) is None
+    assert count_jobs(tmp_path) is None
 
 
 def test_runs_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:

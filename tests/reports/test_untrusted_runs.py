@@ -10,9 +10,10 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from multilayer.reports.planned_jobs import count_jobs
 from multilayer.reports.runs import read_curves
 from multilayer.reports.summary import _write_hparams
-from multilayer.reports.sweep import _count_jobs, open_sweep, read_sweep
+from multilayer.reports.sweep import open_sweep, read_sweep
 
 from ..conftest import Run
 from .fake_sweeps import write_grid, write_noted, write_run
@@ -159,7 +160,7 @@ def test_names_are_escaped_everywhere(multilayer: Run, tmp_path: Path) -> None:
 def test_jobs_are_counted_without_listing_them(tmp_path: Path, words: Any, n: int | None) -> None:
     """As many as Hydra would start; None where nobody can know, or would start them."""
     write_noted(tmp_path, words)
-    assert _count_jobs(tmp_path) == n
+    assert count_jobs(tmp_path) == n
 
 
 def test_of_a_billion_missing_runs_the_first_are_listed(multilayer: Run, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from multilayer.runs.folder import git_state
+from multilayer.runs.manifest import git_state
 
 
 def test_the_revision_and_whether_files_differ_from_it(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from multilayer.core.errors import UserError
 from multilayer.runs.config import Config, expand_env, with_absolute_paths
-from multilayer.runs.folder import RunFolder, git_state, package_versions
+from multilayer.runs.folder import RunFolder
+from multilayer.runs.manifest import git_state, package_versions
 
 _FILES = ("path", "train_path", "validation_path", "test_path")
 """The keys of `data` that name files."""

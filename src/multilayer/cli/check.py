@@ -19,9 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.cli.compose import make_hydra
 from multilayer.core.config_folder import choices_with
+from multilayer.core.config_problems import has_class
 from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
 from multilayer.core.renamed import current_key
-from multilayer.core.schema import has_class, sweep_problems
+from multilayer.core.schema import sweep_problems
 from multilayer.core.text import as_override, quote_for_shell
 from multilayer.runs.config import Config, problems_with, to_plain
 

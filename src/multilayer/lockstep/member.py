@@ -15,7 +15,8 @@ from multilayer.lockstep.plan import is_shown_for_all
 from multilayer.lockstep.restore import restore
 from multilayer.lockstep.schedule import Schedule
 from multilayer.runs.config import with_absolute_paths
-from multilayer.runs.folder import Metrics, Result, RunFolder, goes_on, start_manifest
+from multilayer.runs.folder import Metrics, Result, RunFolder, goes_on
+from multilayer.runs.manifest import start_manifest
 from multilayer.stacking.dropout import key_generator
 from multilayer.training.checks import check_training
 from multilayer.training.components import make_all, make_predictor

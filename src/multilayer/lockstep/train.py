@@ -19,7 +19,8 @@ from multilayer.lockstep.plan import StackPlan, describe_stacks, why_not_stackab
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.stack import Stack
 from multilayer.lockstep.writer import Writer
-from multilayer.runs.folder import Result, as_begun, describe_failure
+from multilayer.runs.folder import Result, as_begun
+from multilayer.runs.manifest import describe_failure
 from multilayer.stacking.compat import (
     CannotStackError,
     check_stackable,

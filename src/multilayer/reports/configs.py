@@ -12,7 +12,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from multilayer.core.schema import has_class
+from multilayer.core.config_problems import has_class
 from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value, is_number
 from multilayer.reports.runs import SweepRun
 from multilayer.reports.sweep import Seed, Sweep

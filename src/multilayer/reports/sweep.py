@@ -3,21 +3,17 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from itertools import count, islice
-from math import ceil, prod
 from pathlib import Path
 from time import time
-from typing import Any
 
 from multilayer.core.errors import UserError, did_you_mean
-from multilayer.core.files import load_yaml, read_small
 from multilayer.core.metric_names import MORE_IS_BETTER
-from multilayer.core.text import sanitize, sanitize_data
+from multilayer.core.text import sanitize
 from multilayer.reports.hyperparameters import SEED_KEYS, Hyperparameter, Value
+from multilayer.reports.planned_jobs import count_jobs, hydra_settings, read_jobs
 from multilayer.reports.runs import (
     Curves,
     SweepRun,
@@ -28,18 +24,12 @@ from multilayer.reports.runs import (
     varied,
 )
 from multilayer.runs.folder import RunFolder
-from multilayer.sweeps import Job, Ledger
 
 Seed = tuple[Value, ...]
 
 _STALL_SECONDS = 3600.0
 """A run writes every few seconds; one that is silent for longer than this was likely killed."""
 
-_MAX_JOBS = 10**12
-"""Jobs of a sweep; beyond that the command cannot have been meant."""
-
-_MAX_COMMAND = 20_000
-"""Characters of a sweep's command that are parsed to count its jobs; Hydra's parser is slow."""
 
 _LEARNING_RATE = "optimizer.lr"
 
@@ -115,7 +105,7 @@ class Sweep:
     def starts_by_itself(self) -> bool:
         """Whether a config group among the overrides starts it without -m, as `sweep=...`."""
         try:
-            return "hydra.mode=MULTIRUN" not in _hydra_settings(self.folder)["overrides"]["hydra"]
+            return "hydra.mode=MULTIRUN" not in hydra_settings(self.folder)["overrides"]["hydra"]
         except (LookupError, TypeError):
             return False
 
@@ -169,7 +159,7 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
         folder=folder,
         runs=runs,
         broken=dict(sorted(broken.items())),
-        n_planned=_count_jobs(folder),
+        n_planned=count_jobs(folder),
         metric=metric,
         mode=mode,
         hyperparameters=hyperparameters,
@@ -182,7 +172,7 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
 
 def _silent(sweep: Path, runs: Sequence[SweepRun]) -> dict[str, float]:
     """The seconds since runs that still train have written; none of those known to be alive."""
-    alive = {sweep / job.subdir for job in _read_jobs(sweep) if job.state == "running"}
+    alive = {sweep / job.subdir for job in read_jobs(sweep) if job.state == "running"}
     return {
         run.name: 0.0 if run.folder.path in alive else _silent_seconds(run)
         for run in runs
@@ -267,7 +257,7 @@ def _read_folders(sweep: Path) -> dict[str, SweepRun | str]:
     begun = sorted({file.parent for file in files})
     n_of_name = Counter(path.name for path in begun)
     found: dict[str, SweepRun | str] = {}
-    jobs = {sweep / job.subdir: job for job in _read_jobs(sweep)}
+    jobs = {sweep / job.subdir: job for job in read_jobs(sweep)}
     for path in begun:
         own = path.name if n_of_name[path.name] == 1 else f"{path.parent.name}/{path.name}"
         name = sanitize(own, keep="")
@@ -276,15 +266,6 @@ def _read_folders(sweep: Path) -> dict[str, SweepRun | str]:
         if isinstance(run, SweepRun) and job and run.status == "running" != job.state:
             run.manifest.update(status="interrupted", stop_reason="its process has ended")
     return dict(sorted(found.items(), key=lambda item: _job_order(item[0])))
-
-
-def _read_jobs(sweep: Path) -> list[Job]:
-    """The jobs of a sweep by its ledger, as they are now; none where there is none, or damaged."""
-    ledger = Ledger(sweep)
-    with suppress(UserError):
-        ledger.refresh()
-        return list(ledger.jobs.values())
-    return []
 
 
 def _run_files(sweep: Path, name: str = "manifest.json") -> list[Path]:
@@ -323,7 +304,7 @@ def find_sweep(sweep: str | Path) -> Path:
         what = " is a file: expected the folder of a sweep" if path.exists() else ": no such folder"
         raise UserError(f"sweep={sweep}{what}")
     if (path / "multirun.yaml").is_file() and not _run_files(path):
-        planned = _count_jobs(path)
+        planned = count_jobs(path)
         of_all = f" of {planned}" if planned else ""
         raise UserError(f"sweep={sweep}: 0{of_all} runs have begun")
     reason = _why_no_sweep(path)
@@ -365,50 +346,3 @@ def _why_no_sweep(path: Path) -> str | None:
     if len(keys) > 1 and len(set(keys)) == 1 and keys[0]:
         return None
     return "it has no multirun.yaml, and its runs are not numbered and share no overrides"
-
-
-def _hydra_settings(sweep: Path) -> dict[str, Any]:
-    """Hydra's own settings from a sweep's `multirun.yaml`; empty where it cannot be read."""
-    try:
-        settings = sanitize_data(load_yaml(read_small(sweep / "multirun.yaml")))["hydra"]
-    except (ValueError, LookupError, TypeError):
-        return {}
-    return settings if isinstance(settings, dict) else {}
-
-
-def _count_jobs(sweep: Path) -> int | None:
-    """How many runs the sweep has, by its ledger or by what Hydra noted of it; None if unknown."""
-    if jobs := _read_jobs(sweep):
-        return len(jobs)
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    settings = _hydra_settings(sweep)
-    try:
-        if not settings["sweeper"]["_target_"].endswith((".BasicSweeper", ".GridSweeper")):
-            return None  # a search decides itself, and its parameters may not be lists of values
-        params = settings["sweeper"].get("params") or {}
-        words = [f"{key}={value}" for key, value in params.items()] + settings["overrides"]["task"]
-        if sum(map(len, words)) > _MAX_COMMAND:
-            return None
-        parsed = OverridesParser.create().parse_overrides(words)
-        last = {override.get_key_element(): override for override in parsed}  # the command line's
-        n = prod(_count_values(each) for each in last.values() if each.is_sweep_override())
-    except (ArithmeticError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    except (ValueError, HydraException):
-        return None
-    return n if n <= _MAX_JOBS else None
-
-
-def _count_values(override: Any) -> int:
-    """How many values an override of a sweep has, without listing them.
-
-    Raises:
-        AttributeError: The override alone does not tell, as for a glob or an interval.
-    """
-    values = override.value()
-    if not override.is_range_sweep():
-        return len(values.list)
-    steps = (Decimal(values.stop) - Decimal(values.start)) / Decimal(values.step)
-    return max(0, ceil(steps))

@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
+from multilayer.core.config_problems import problems_in
 from multilayer.core.errors import UserError, first_line
 from multilayer.core.files import write_text
 from multilayer.core.renamed import with_current_names
-from multilayer.core.schema import problems_in
 
 Config = dict[str, Any]
 """A config, or a part of one, as plain data."""

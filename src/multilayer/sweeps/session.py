@@ -8,13 +8,8 @@ from pathlib import Path
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
-from multilayer.runs.folder import (
-    Result,
-    RunFolder,
-    describe_failure,
-    find_state,
-    objective,
-)
+from multilayer.runs.folder import Result, RunFolder, find_state, objective
+from multilayer.runs.manifest import describe_failure
 from multilayer.sweeps.job import Ending, Outcome
 from multilayer.sweeps.journal import writing
 from multilayer.sweeps.ledger import Ledger

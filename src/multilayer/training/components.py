@@ -12,9 +12,9 @@ from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from multilayer.core.config_problems import size_problems
 from multilayer.core.device import accelerator_problem, choose_device, free_memory
 from multilayer.core.errors import UserError, raise_all
-from multilayer.core.schema import size_problems
 from multilayer.data import Dataset, Preprocessing
 from multilayer.data.batches import BatchIterator
 from multilayer.data.table import Columns

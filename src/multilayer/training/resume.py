@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from multilayer.core.config_problems import has_class
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
-from multilayer.core.schema import has_class
 from multilayer.core.text import as_override
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint

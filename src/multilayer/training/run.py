@@ -19,14 +19,8 @@ from multilayer.core.files import explain_write_error
 from multilayer.data import Dataset, as_datamodule
 from multilayer.data.split import Split
 from multilayer.runs.config import Config, with_absolute_paths
-from multilayer.runs.folder import (
-    Metrics,
-    Result,
-    RunFolder,
-    describe_failure,
-    goes_on,
-    start_manifest,
-)
+from multilayer.runs.folder import Metrics, Result, RunFolder, goes_on
+from multilayer.runs.manifest import describe_failure, start_manifest
 from multilayer.training.checks import check_training
 from multilayer.training.components import (
     check_components,

@@ -1,0 +1,113 @@
+"""What is wrong with a composed config: its types, and what this machine cannot do."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from multilayer.core.device import free_memory
+from multilayer.core.schema import type_problems
+
+_GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
+"""Files that exist on a machine whose GPU has its own memory."""
+
+
+_EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
+"""The extra that installs a logger's package, by the logger's class."""
+
+
+def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False) -> list[str]:
+    """The problems with the values of a composed config, one line each, except those of "???"."""
+    problems = type_problems(command, config)
+    if problems:
+        return problems
+    if command != "train":
+        return []
+    return [
+        *_missing_extras(config.get("logger") or {}),
+        *_missing_path(config["data"]),
+        *_hidden_size_problems(config),
+        *_process_problems(config["trainer"], in_sweep),
+    ]
+
+
+def _missing_extras(loggers: dict[str, Any]) -> list[str]:
+    """One line for each logger whose package is not installed, with the extra that installs it."""
+    return [
+        f"logger={name}: the package {extra} is not installed; "
+        f"run: pip install 'multilayer[{extra}]'"
+        for name, node in loggers.items()
+        for logger, extra in _EXTRAS.items()
+        if has_class({name: node}, f".{logger}") and find_spec(extra) is None
+    ]
+
+
+def _missing_path(data: dict[str, Any]) -> list[str]:
+    """The problem with a table whose file is not named."""
+    if "train_path" in data and data["path"] is None and data["train_path"] is None:
+        return ["data.path: missing, give it as data.path=VALUE"]
+    return []
+
+
+def _process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:
+    """The problems with training one run in several processes."""
+    strategy, devices = str(trainer["strategy"]), trainer["devices"]
+    if strategy.endswith(("_spawn", "_fork", "_notebook")):
+        # Lightning leaves the state of callbacks, such as the best weights, in other processes.
+        return [f"trainer.strategy={strategy}: its results are lost; use trainer=ddp"]
+    if in_sweep and (devices != 1 or not strategy.startswith(("auto", "single"))):
+        # The second process would start the whole sweep again, and the results be wrong.
+        return [
+            f"trainer.strategy={strategy} trainer.devices={devices}: several processes are not for "
+            "a sweep; train such runs one by one, or each with trainer.devices=1"
+        ]
+    return []
+
+
+def _hidden_size_problems(config: Mapping[str, Any]) -> list[str]:
+    """Why the weights between hidden layers do not fit into memory, if they do not.
+
+    If the run may train on a GPU, only the weights themselves count: the rest is in its memory.
+    """
+    has_gpu = any(Path(driver).exists() for driver in _GPU_DRIVERS)
+    on_cpu = config["trainer"]["accelerator"] == "cpu" or not has_gpu
+    n_weights = sum(a * b for a, b in pairwise(config["model"].get("d_hidden") or []))
+    return size_problems(n_weights, config, free_memory(), in_training=on_cpu)
+
+
+def size_problems(
+    n_weights: int,
+    config: Mapping[str, Any],
+    free: int,
+    *,
+    in_training: bool,
+) -> list[str]:
+    """Why a network does not fit into memory, if it does not.
+
+    Args:
+        n_weights: the number of its weights.
+        config: the run's config.
+        free: the free bytes.
+        in_training: whether what a training needs besides the weights must fit too.
+    """
+    n_copies = 1
+    if in_training:
+        n_copies += 1  # the gradients
+        if has_class(config["callbacks"], ".BestWeights"):
+            n_copies += 2  # of the validated and of the best weights
+    needed = 4 * n_weights * n_copies
+    if needed <= free:
+        return []
+    widths = config["model"].get("d_hidden")
+    key = f"model.d_hidden={widths}".replace(" ", "") if widths else "model"
+    return [
+        f"{key}: {n_weights:,} weights take at least {needed / 2**30:,.1f} GiB in training, and "
+        f"{free / 2**30:,.1f} GiB are free; choose fewer"
+    ]
+
+
+def has_class(nodes: Mapping[str, Any] | None, name: str) -> bool:
+    """Whether one of a config's callbacks or loggers is of a class whose path ends so."""
+    targets = [str((node or {}).get("_target_")) for node in (nodes or {}).values()]
+    return any(target.endswith(name) for target in targets)

@@ -1,0 +1,100 @@
+"""The manifest of a run: how it was started, what it runs on, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from multilayer.core.errors import Terminated, UserError
+from multilayer.runs.config import mask_config, mask_overrides, mask_value
+
+if TYPE_CHECKING:
+    import torch
+
+    from multilayer.data import Dataset
+
+
+_PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
+
+
+def start_manifest(
+    config: dict[str, Any],
+    overrides: Sequence[str],
+    data: Dataset | None = None,
+    device: torch.device | None = None,
+) -> dict[str, Any]:
+    """The manifest of a run that starts now, without secrets.
+
+    Args:
+        config: the run's config.
+        overrides: what it was composed with.
+        data: read; None for a run that could not start.
+        device: where it trains; None if it does not.
+    """
+    overrides = mask_overrides(overrides)
+    return {
+        "command": shlex.join(["multilayer", "train", *overrides]),
+        "overrides": overrides,
+        "seed": config["seed"],
+        "git": git_state(Path.cwd()),
+        "versions": package_versions(),
+        "device": device and _describe_device(device),
+        "data_fingerprint": data and data.fingerprint,
+        "rows": data and data.count_rows(),
+        "compiled": None,
+        "config_hash": config_hash(mask_config(config)),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        **dict.fromkeys(("fit_seconds", "steps", "steps_per_second", "best_epoch")),
+        "status": "running",
+        "stop_reason": None,
+    }
+
+
+def _describe_device(device: torch.device) -> str:
+    """The name of a GPU; of other devices, their kind."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """The versions of Python and of the packages that decide what a run gives."""
+    return {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}}
+
+
+def describe_failure(error: BaseException) -> dict[str, Any]:
+    """The manifest's entries for a run that ended early."""
+    if isinstance(error, KeyboardInterrupt):
+        by_whom = f"a {error.signal.name}" if isinstance(error, Terminated) else "the user"
+        return {"status": "interrupted", "stop_reason": f"interrupted by {by_whom}"}
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return {"status": "failed", "stop_reason": mask_value("", f"{kind}{error}")}
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """A SHA-256 of the config's values, independent of the order of its keys."""
+    return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """The revision checked out in a folder and whether files differ from it; None without git."""
+    command = ["git", "status", "--porcelain=v2", "--branch"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603 - the user's own git
+    except (OSError, subprocess.CalledProcessError):  # no git here, or no repository
+        return None
+    head, *lines = done.stdout.splitlines()
+    revision = head.removeprefix("# branch.oid ")
+    is_dirty = any(not line.startswith("# ") for line in lines)
+    return None if revision == "(initial)" else {"revision": revision, "dirty": is_dirty}
