@@ -27,7 +27,8 @@ from multilayer.lockstep.plan import make_plan
 from multilayer.lr_sweep import LearningRateSweep
 from multilayer.lr_sweep.analysis import analyze_sweep
 from multilayer.lr_sweep.trials import TrialLosses
-from multilayer.runs.folder import Result, _config_hash
+from multilayer.runs.folder import Result
+from multilayer.runs.manifest import config_hash
 from multilayer.stacking.runner import StepRunner
 from multilayer.training.epoch_callback import Record
 from multilayer.training.lightning_adapter import lightning_callbacks
@@ -98,7 +99,7 @@ def check_files(swept: Path, by_hand: Path) -> None:
     """The config is the same except for the callbacks, and the manifest agrees with it."""
     configs = [yaml.safe_load((each / "config.yaml").read_text()) for each in (swept, by_hand)]
     manifest = json.loads((swept / "manifest.json").read_text())
-    assert manifest["config_hash"] == _config_hash(configs[0])
+    assert manifest["config_hash"] == config_hash(configs[0])
     assert manifest["lr_sweep_seconds"] > 0
     for config in configs:
         del config["callbacks"]
