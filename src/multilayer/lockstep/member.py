@@ -11,7 +11,7 @@ import torch
 from multilayer.composing.job_configs import Job
 from multilayer.core.device import choose_device
 from multilayer.data import Dataset, Minibatches
-from multilayer.lockstep.plan import is_shown_for_all
+from multilayer.lockstep.plan import TENSORBOARD, is_shown_for_all
 from multilayer.lockstep.restore import restore
 from multilayer.lockstep.schedule import Schedule
 from multilayer.runs.config import with_absolute_paths
@@ -26,9 +26,6 @@ from multilayer.training.history import History
 from multilayer.training.predictor import Predictor
 from multilayer.training.resume import Resumed, open_resumed
 from multilayer.training.steps import planned_steps
-
-_TENSORBOARD = "multilayer.training.TensorBoard"
-"""The logger whose files a stack writes itself: its class is Lightning's."""
 
 _RUN_FOLDER = ("@run_folder", "run_folder")
 """What a config calls it now, and what earlier ones called it."""
@@ -224,4 +221,4 @@ def _make_loggers(group: dict[str, Any], run: RunFolder, n_steps_before: int | N
 
 def _is_event_file(node: dict[str, Any]) -> bool:
     """Whether a logger is TensorBoard's in the run folder; elsewhere it is Lightning's to write."""
-    return node.get("_target_") == _TENSORBOARD and node.get("save_dir") in _RUN_FOLDER
+    return node.get("_target_") == TENSORBOARD and node.get("save_dir") in _RUN_FOLDER

@@ -19,6 +19,7 @@ from multilayer.training.arguments import argument_problems
 from multilayer.training.components import check_components, count_weights, make_data
 from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.instantiate import resolve_target
+from multilayer.training.trackers import shares_active_run
 
 # Beside these, all of a config must be the same for jobs to stack. Each member has its own
 # callbacks, loggers, schedule and order of the rows, and these numbers enter elementwise.
@@ -71,6 +72,9 @@ _ALLOWED_TRAINER_KEYS = {
 
 _PRINTING = ("multilayer.callbacks.TrainingProgress", "multilayer.callbacks.NetworkSummary")
 """Our callbacks that only print; their classes are Lightning's."""
+
+TENSORBOARD = "multilayer.training.TensorBoard"
+"""The logger whose files a stack writes itself: its class is Lightning's."""
 
 _SHARE_OF_MEMORY = 0.5
 """Of the memory that is free, how much the members of a stack may take."""
@@ -222,8 +226,18 @@ def why_not_stackable(config: Config) -> str | None:
     for key, value in trainer.items():
         if key not in _ALLOWED_TRAINER_KEYS and value not in _REQUIRED_TRAINER.get(key, (None,)):
             return f"trainer.{key}={value}"
-    reasons = (_callback_reason(*each) for each in config["callbacks"].items())
-    return next(filter(None, reasons), None)
+    callbacks = (_callback_reason(*each) for each in config["callbacks"].items())
+    loggers = (_logger_reason(*each) for each in config["logger"].items())
+    return next(filter(None, (*callbacks, *loggers)), None)
+
+
+def _logger_reason(name: str, node: Config | None) -> str | None:
+    """Why a logger keeps its job from stacking; None if it does not."""
+    target = (node or {}).get("_target_")
+    if node is None or target in (None, TENSORBOARD):  # without importing Lightning
+        return None
+    is_shared = shares_active_run(resolve_target(f"logger.{name}", target), node)
+    return f"logger.{name} has one active run a process ({target})" if is_shared else None
 
 
 def _callback_reason(name: str, node: Config | None) -> str | None:

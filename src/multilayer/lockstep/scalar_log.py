@@ -15,6 +15,7 @@ from multilayer.lockstep.slots import BlockSlots
 from multilayer.lockstep.writer import Writer
 from multilayer.training.epoch_callback import Values
 from multilayer.training.event_file import EventFile
+from multilayer.training.trackers import end_run
 
 _SECONDS_BETWEEN_FLUSHES = 2.0
 
@@ -107,3 +108,4 @@ def _hand_over(member: Member, rows: Sequence[_Row], status: str = "") -> None:
             logger.save()
             if status:
                 logger.finalize(status)
+                end_run(logger)

@@ -40,6 +40,7 @@ from multilayer.training.resume import Resumed, command_to_go_on, open_resumed
 from multilayer.training.resume_state import load_resumed
 from multilayer.training.runtime import compile_if_worthwhile
 from multilayer.training.steps import planned_steps
+from multilayer.training.trackers import runs_ended
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ def train(
     """
     training = _load_and_build(config, folder, overrides, quiet=quiet)
     log.info(f"data: {training.data.describe()}")
-    with _recorded(training):
+    with runs_ended(training.trainer.loggers), _recorded(training):
         _fit(training)
         metrics = _evaluate(training)
         training.manifest.update(training.describe_end(metrics))
