@@ -16,24 +16,22 @@ from multilayer.workers.logs import last_line
 if TYPE_CHECKING:
     import submitit
 
-_GOOD = frozenset(("CANCELLED", "COMPLETED", "PREEMPTED", "GONE"))
-"""Slurm's states of a job that has ended without a failure; GONE is ours, if it is forgotten."""
+_HELD = "launch failed requeued held"
+"""Slurm's reason, taken as a state, of a job that waits until an administrator lets it go."""
 
-_ENDED = _GOOD | {
-    "BOOT_FAIL",
-    "DEADLINE",
-    "FAILED",
-    "NODE_FAIL",
-    "OUT_OF_MEMORY",
-    "REVOKED",
-    "TIMEOUT",
-}
-"""The states of a job that has ended."""
+_FAILED = frozenset(
+    ("BOOT_FAIL", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "REVOKED", "TIMEOUT", _HELD)
+)
+"""Slurm's states of a worker that has failed."""
+
+_ENDED = _FAILED - {_HELD} | {"CANCELLED", "COMPLETED", "PREEMPTED", "GONE"}
+"""Its states of one that has ended; GONE is ours, of one that Slurm has forgotten."""
 
 _REQUEUE = [
     "code=$?",
-    "state=$(squeue --noheader --job=$SLURM_JOB_ID --format=%T)",
-    'if [ $code = 143 ] && [ "$state" = RUNNING ]; then scontrol requeue $SLURM_JOB_ID; fi',
+    "job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}",
+    'state=$(squeue --noheader --job="$job" --format=%T)',
+    'if [ $code = 143 ] && [ "$state" = RUNNING ]; then scontrol requeue "$job"; fi',
     "exit $code",
 ]
 """Lines of shell after a worker has ended: one that Slurm has asked to end, by SIGTERM before its
@@ -117,7 +115,7 @@ class SlurmEngine:
         if monotonic() - self._asked_at >= self.poll_seconds:
             self._ask()
             self._asked_at = monotonic()
-        return len(self._left(_ENDED))
+        return len(self._left(_ENDED | {_HELD}))
 
     def last_words(self) -> str:
         """What the last worker that failed printed last, and how Slurm calls its end."""
@@ -164,15 +162,17 @@ class SlurmEngine:
     def _ask(self) -> None:
         """Ask Slurm how the workers stand; as before if it does not answer."""
         ids = {job_id.partition("_")[0] for job_id in self._jobs}
-        words = ["--noheader", "--array", "--states=all", "--format=%i %T"]
+        words = ["--noheader", "--array", "--states=all", "--format=%i|%T|%r"]
         answer = self._query("squeue", *words, f"--jobs={','.join(sorted(ids))}") if ids else None
         if answer is None or (answer.returncode and "Invalid job id" not in answer.stderr):
             return
-        found = dict(line.split() for line in answer.stdout.splitlines())
+        found = {}
+        for line in answer.stdout.splitlines():
+            job_id, state, reason = line.split("|", 2)
+            found[job_id] = _HELD if reason == _HELD else state
         for job_id, before in self._states.items():
-            state = found.get(job_id, before if before in _ENDED else "GONE")
-            self._states[job_id] = state
-            if state in _ENDED - _GOOD and job_id not in self._failed:
+            self._states[job_id] = found.get(job_id, before if before in _ENDED else "GONE")
+            if self._states[job_id] in _FAILED and job_id not in self._failed:
                 self._failed.append(job_id)
 
     def _query(self, *words: str) -> subprocess.CompletedProcess[str] | None:
