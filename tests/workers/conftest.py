@@ -39,11 +39,13 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
     """Ray with two nodes, which `RayEngine` joins."""
     _needs("ray")
     # pytest's folders have longer names than a socket of the system's may have.
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        with running_ray(Path(folder)) as cluster:
-            for name, value in {**cluster.environment, "RAY_ADDRESS": cluster.address}.items():
-                monkeypatch.setenv(name, value)
-            yield cluster
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        running_ray(Path(folder)) as cluster,
+    ):
+        for name, value in {**cluster.environment, "RAY_ADDRESS": cluster.address}.items():
+            monkeypatch.setenv(name, value)
+        yield cluster
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ class RayEngine:
             if is_lost:
                 how = f"Ray has ended: {last_line(self._driver.log)}"
                 self._ended = dict.fromkeys(range(len(self._logs)), how) | self._ended
-                self._driver.end(0)
+                self._driver.close()
                 self._driver = None
         return len(self._logs) - len(self._ended)
 
@@ -134,6 +134,7 @@ class RayEngine:
         if answer is not None and "connected" in answer:
             return
         driver.end(0)
+        driver.close()
         self._driver = None
         if answer is None:
             raise self._error(f"the cluster has not answered within {self.timeout:g} s")
@@ -221,3 +222,9 @@ class _Driver:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def close(self) -> None:
+        """Forget what it has written; once it has ended."""
+        with suppress(BrokenPipeError):
+            self._requests.close()
+        self._answers.close()
