@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words, key_of, sweep_folder
-from multilayer.core.errors import JobsFailedError, UserError
+from multilayer.core.errors import JobsFailedError, Terminated, UserError
 from multilayer.core.text import as_override
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import MASK, Config
@@ -203,16 +203,25 @@ class Work:
 
     @contextmanager
     def _ending_with_parent(self) -> Iterator[None]:
-        """End this process, as by SIGTERM, once the one that has started it has ended."""
+        """End this process, as by SIGTERM, once the one that has started it has ended.
+
+        Raises:
+            UserError: It has ended. The exit code is not SIGTERM's, after which Slurm would let the
+                worker begin again.
+        """
         if self.parent is None:
             yield
             return
         is_alive = self.session.ledger.watch(self.parent)
-        is_over = Event()
+        message = "the process of the sweep that has started this worker has ended"
+        if not is_alive():
+            raise UserError(message)
+        is_alone, is_over = Event(), Event()
 
         def look() -> None:
             while not is_over.wait(_WATCH_SECONDS):
                 if not is_alive():
+                    is_alone.set()
                     os.kill(os.getpid(), signal.SIGTERM)
                     if not is_over.wait(SECONDS_TO_SAVE):  # it hangs in a user's callback
                         os.kill(os.getpid(), signal.SIGKILL)
@@ -220,5 +229,9 @@ class Work:
         Thread(target=look, name="parent", daemon=True).start()
         try:
             yield
+        except Terminated as error:
+            if is_alone.is_set():
+                raise UserError(message) from error
+            raise
         finally:
             is_over.set()

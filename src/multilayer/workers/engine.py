@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from multilayer.core.errors import UserError, unknown_name
 
-ENGINES = ("local",)
+ENGINES = ("local", "ray", "slurm")
 """Their names, each that of a file in this package."""
 
 SECONDS_TO_SAVE = 60.0
@@ -65,6 +65,15 @@ def make_engine(workers: str, options: Mapping[str, Mapping[str, Any]]) -> Engin
     if match[1] not in ENGINES:
         problem = unknown_name("engine", match[1], ENGINES)
         raise UserError(f"hydra.launcher.workers={workers}: {problem}")
+    n = int(match[2])
+    if match[1] == "ray":
+        from multilayer.workers.ray import RayEngine
+
+        return RayEngine(n, options["ray"])
+    if match[1] == "slurm":
+        from multilayer.workers.slurm import SlurmEngine
+
+        return SlurmEngine(n, options["slurm"])
     from multilayer.workers.local import LocalEngine
 
-    return LocalEngine(int(match[2]))
+    return LocalEngine(n)
