@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from importlib import import_module
 from time import monotonic, sleep
 from typing import Any
@@ -31,20 +32,49 @@ _PR_SET_PDEATHSIG = 1
 """Of prctl(2): the signal that a process gets when its parent dies."""
 
 
+class _Engine:
+    """The process that asks for workers, by pipes.
+
+    Attributes:
+        is_over: Whether it asks for nothing more.
+    """
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._rest = b""
+        self._answers = os.dup(1)
+        os.dup2(2, 1)  # what Ray prints is for the log
+
+    def read(self, seconds: float) -> list[dict[str, Any]]:
+        """What it has asked for, or asks for within some seconds."""
+        if not select.select([0], [], [], seconds)[0]:
+            return []
+        content = os.read(0, 2**20)
+        self.is_over = not content
+        *lines, self._rest = (self._rest + content).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def tell(self, line: dict[str, Any]) -> None:
+        """Tell it something, if it is still there."""
+        with suppress(BrokenPipeError):
+            os.write(self._answers, json.dumps(line).encode() + b"\n")
+
+
 def main() -> None:
     """Connect to Ray, and start workers until there is nothing more to read."""
     settings: dict[str, Any] = json.loads(sys.argv[1])
+    engine = _Engine()
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         if settings["is_local"]:
             settings["init"]["_temp_dir"] = folder  # where Ray keeps sockets and its own logs
-        ray = _connect(settings)
+        ray = _connect(settings, engine)
         try:
-            _serve(ray, settings["resources"])
+            _serve(ray, settings["resources"], engine)
         finally:
             ray.shutdown()
 
 
-def _connect(settings: dict[str, Any]) -> Any:
+def _connect(settings: dict[str, Any], engine: _Engine) -> Any:
     """Ray, connected to a cluster; ends the process if it cannot be used."""
     try:
         ray = import_module("ray")  # which gives some of its functions no types
@@ -55,9 +85,9 @@ def _connect(settings: dict[str, Any]) -> Any:
                 f"the workers need {settings['n_gpus']:g} GPUs, of which {n_gpus:g} are here"
             )
     except Exception as error:  # whatever it is, the user is to see it
-        _tell({"error": describe_error(error)})
+        engine.tell({"error": describe_error(error)})
         sys.exit(1)
-    _tell({"connected": True})
+    engine.tell({"connected": True})
     return ray
 
 
@@ -72,48 +102,26 @@ def describe_error(error: Exception) -> str:
     return (quoted or lines)[-1 if quoted else 0].strip()
 
 
-def _serve(ray: Any, resources: dict[str, float]) -> None:
+def _serve(ray: Any, resources: dict[str, float], engine: _Engine) -> None:
     """Start the workers that are asked for, and tell which have ended."""
     task = ray.remote(max_retries=_MAX_RETRIES, **resources)(_work)
     running: dict[Any, int] = {}
-    requests = _Requests()
-    while not requests.is_over:
-        for request in requests.read(_POLL_SECONDS):
+    while not engine.is_over:
+        for request in engine.read(_POLL_SECONDS):
             ref = task.remote(request["command"], request["cwd"], request["log"], _SECONDS_TO_SAVE)
             running[ref] = request["worker"]
-        _tell_ended(ray, running)
+        _tell_ended(ray, running, engine)
     for ref in running:
         ray.cancel(ref)
     end = monotonic() + _SECONDS_TO_SAVE
     while running and monotonic() < end:
-        _tell_ended(ray, running)
+        _tell_ended(ray, running, engine)
         sleep(_POLL_SECONDS)
     for ref in running:
         ray.cancel(ref, force=True)
 
 
-class _Requests:
-    """Lines of JSON from standard input.
-
-    Attributes:
-        is_over: Whether there is nothing more to read.
-    """
-
-    def __init__(self) -> None:
-        self.is_over = False
-        self._rest = b""
-
-    def read(self, seconds: float) -> list[dict[str, Any]]:
-        """What has come, or comes within some seconds."""
-        if not select.select([0], [], [], seconds)[0]:
-            return []
-        content = os.read(0, 2**20)
-        self.is_over = not content
-        *lines, self._rest = (self._rest + content).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-
-def _tell_ended(ray: Any, running: dict[Any, int]) -> None:
+def _tell_ended(ray: Any, running: dict[Any, int], engine: _Engine) -> None:
     """Tell which workers have ended since the last time, and how."""
     if not running:
         return
@@ -126,15 +134,7 @@ def _tell_ended(ray: Any, running: dict[Any, int]) -> None:
             how = ""
         except Exception as error:  # Ray's word for a lost process or node
             how = f"{type(error).__name__}: {describe_error(error)}"
-        _tell({"ended": running.pop(ref), "how": how})
-
-
-def _tell(line: dict[str, Any]) -> None:
-    """Write a line for the engine; nobody may read it any more."""
-    try:
-        print(json.dumps(line), flush=True)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or Python complains at its end
+        engine.tell({"ended": running.pop(ref), "how": how})
 
 
 def _work(command: list[str], cwd: str, log: str, seconds_to_save: float) -> int:
