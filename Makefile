@@ -59,5 +59,5 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@echo "Installing the tools for development into $(VENV)."
-	$(INSTALL) -e '.[dev]'
+	$(INSTALL) -e '.[dev,ray,slurm]'
 	@touch $@

@@ -59,6 +59,7 @@ def running_ray(folder: Path) -> Iterator[RayCluster]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TMPDIR": str(folder),
+        "PYTHONPATH": str(Path(__file__).parents[2]),  # where workers find the classes of the tests
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # it listens on loopback alone
     }
     with (
