@@ -148,7 +148,7 @@ def test_workers_of_a_cluster_that_is_joined(
     (left,) = pids(tmp_path)
     os.kill(left, signal.SIGKILL)
     wait_until(lambda: pids(tmp_path) and not before & set(pids(tmp_path)), "a worker again")
-    assert joined.n_alive() == 1
+    wait_until(lambda: joined.n_alive() == 1, "one worker")
     joined.stop()
     assert pids(tmp_path) == []
 
