@@ -1,5 +1,6 @@
 """Whole sweeps as processes: start-up, folders, checkpoints and event files included."""
 
+import json
 import os
 import subprocess
 import sys
@@ -15,12 +16,17 @@ WORK = ("optimizer=adam", "scheduler=constant", "loss=cross_entropy")
 
 
 def process_seconds(
-    *words: str, cache: str | None = None, limit: float | None = None, python_path: str = ""
+    *words: str,
+    n_runs: int = 0,
+    cache: str | None = None,
+    limit: float | None = None,
+    python_path: str = "",
 ) -> float:
     """How long a process of Python takes, in an empty folder.
 
     Args:
         words: its arguments.
+        n_runs: the runs that it trains in a sweep, which are all to be done.
         cache: the folder of torch's cache of compiled code; None for the usual one.
         limit: seconds after which `subprocess.TimeoutExpired` is raised.
         python_path: a folder more to import from.
@@ -34,10 +40,19 @@ def process_seconds(
         run = partial(subprocess.run, capture_output=True, text=True, timeout=limit, cwd=folder)
         start = partial(run, command, env=os.environ | own, check=True)
         try:
-            return seconds_of(start)
+            seconds = seconds_of(start)
+            if _statuses(Path(folder)) != ["done"] * n_runs:
+                raise RuntimeError(f"not all runs are done: {_statuses(Path(folder))}")
+            return seconds
         except subprocess.CalledProcessError as failed:
             print(failed.stdout[-2000:], failed.stderr[-2000:], sep="\n", file=sys.stderr)
             raise
+
+
+def _statuses(folder: Path) -> list[str]:
+    """How the runs of a sweep in a folder have ended."""
+    paths = folder.glob("sweep/[0-9]*/manifest.json")
+    return [json.loads(path.read_text())["status"] for path in paths]
 
 
 def sweep_seconds(
@@ -61,7 +76,7 @@ def sweep_seconds(
     words = ["-m", "multilayer", "train", "-m", f"hydra/launcher={launcher}", *WORK, *overrides]
     words += [*_grid(n_runs), f"trainer.max_epochs={n_epochs}", "hydra.sweep.dir=sweep"]
     words += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-    return process_seconds(*words, cache=cache, limit=limit)
+    return process_seconds(*words, n_runs=n_runs, cache=cache, limit=limit)
 
 
 def _grid(n_runs: int) -> list[str]:
