@@ -190,6 +190,12 @@ def test_gpus_that_are_not_there_are_one_error(local_ray: None, tmp_path: Path) 
         RayEngine(2, OPTIONS | {"num_gpus": 1}).start(WRITES, tmp_path, tmp_path, 2)
 
 
+def test_what_a_worker_takes_is_a_number(local_ray: None) -> None:
+    """It is refused before anything is started."""
+    with pytest.raises(UserError, match=r"hydra\.launcher\.ray\.num_cpus=two: must be a number"):
+        RayEngine(2, OPTIONS | {"num_cpus": "two"})
+
+
 def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says how it is installed."""
     monkeypatch.setattr("multilayer.workers.ray.find_spec", lambda name: None)

@@ -123,6 +123,7 @@ def test_what_slurm_refuses_is_said(slurm: SlurmCluster, tmp_path: Path, logs: P
     """In Slurm's words, or submitit's."""
     for option, message in [
         ({"partition": "gpus"}, "Slurm refuses the workers: .*invalid partition specified: gpus"),
+        ({"additional_parameters": {"partition": "own"}}, "invalid partition specified: own"),
         ({"timeout_min": "1h"}, 'Parameter "timeout_min" expected type'),
     ]:
         engine = SlurmEngine(2, OPTIONS | option)

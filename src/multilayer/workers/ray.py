@@ -51,6 +51,10 @@ class RayEngine:
         self._logs: list[Path] = []
         self._ended: dict[int, str] = {}
         self._driver: _Driver | None = None
+        for name in ("num_cpus", "num_gpus"):
+            if not isinstance(options[name], int | float) or options[name] < 0:
+                words = f"hydra.launcher.ray.{name}={options[name]}"
+                raise UserError(f"{words}: must be a number of at least 0")
         if find_spec("ray") is None:
             raise self._error("needs Ray: pip install 'multilayer[ray]'")
         if self.address:
