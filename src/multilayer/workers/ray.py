@@ -6,9 +6,11 @@ import json
 import os
 import secrets
 import select
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -124,6 +126,8 @@ class RayEngine:
         else:
             init |= {"address": "local", "num_cpus": self.n * resources["num_cpus"]}
             init |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+            # For sockets, which cannot have such long names as a sweep's folder would give them.
+            init["_temp_dir"] = tempfile.mkdtemp(prefix="ray-")
         n_gpus = self.n * resources["num_gpus"]
         return {
             "is_local": not self.address,
@@ -174,6 +178,7 @@ class _Driver:
 
     def __init__(self, settings: dict[str, Any], environment: dict[str, str], log: Path) -> None:
         self.log = log
+        self._folder = settings["init"].get("_temp_dir")
         words = [sys.executable, "-m", "multilayer.workers.ray_driver", json.dumps(settings)]
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603  # our own command
@@ -228,7 +233,9 @@ class _Driver:
             self._process.wait()
 
     def close(self) -> None:
-        """Forget what it has written; once it has ended."""
+        """Forget it, once it has ended; and remove what it has left if it was killed."""
         with suppress(BrokenPipeError):
             self._requests.close()
         self._answers.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)

@@ -12,10 +12,10 @@ import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from importlib import import_module
 from time import monotonic, sleep
@@ -64,14 +64,15 @@ def main() -> None:
     """Connect to Ray, and start workers until there is nothing more to read."""
     settings: dict[str, Any] = json.loads(sys.argv[1])
     engine = _Engine()
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        if settings["is_local"]:
-            settings["init"]["_temp_dir"] = folder  # where Ray keeps sockets and its own logs
+    try:
         ray = _connect(settings, engine)
         try:
             _serve(ray, settings["resources"], engine)
         finally:
             ray.shutdown()
+    finally:
+        if settings["is_local"]:  # where Ray has kept sockets and its own logs
+            shutil.rmtree(settings["init"]["_temp_dir"], ignore_errors=True)
 
 
 def _connect(settings: dict[str, Any], engine: _Engine) -> Any:
