@@ -67,7 +67,8 @@ class _Now:
         """When the files of the data were last written, or came where they are."""
         data = with_absolute_paths(config)["data"]
         paths = [Path(expand_env(name, data[name])) for name in _FILES if data.get(name)]
-        times = [path.stat() for path in paths if path.exists()]
+        # A link may lead to another file than before.
+        times = [each for path in paths if path.exists() for each in (path.stat(), path.lstat())]
         return max((max(each.st_mtime, each.st_ctime) for each in times), default=0.0)
 
     def _fingerprint(self, config: Config) -> str:

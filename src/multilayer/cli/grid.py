@@ -14,9 +14,9 @@ from rich.table import Table
 from multilayer.cli.changes import find_changes
 from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words
-from multilayer.core.errors import JobsFailedError
+from multilayer.core.errors import JobsFailedError, UserError
 from multilayer.core.files import write_text
-from multilayer.core.text import in_numbers
+from multilayer.core.text import as_override, in_numbers
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import sweep_as_yaml
 from multilayer.runs.console import console, format_number
@@ -160,19 +160,32 @@ def _how_to_go_on(ledger: Ledger, numbers: Sequence[int]) -> str:
     ledger.refresh()
     n_open = sum(not ledger.jobs[n].attempts.by_number for n in numbers)
     begun = f"{n_open} of {len(numbers)} jobs have not begun; " if n_open else ""
-    return f"{begun}to go on: the same command with hydra.sweep.dir={os.path.relpath(ledger.sweep)}"
+    return f"{begun}to go on: the same command with {_folder_word(ledger.sweep)}"
+
+
+def _folder_word(sweep: Path) -> str:
+    """The override that names the folder of a sweep."""
+    return as_override("hydra.sweep.dir", os.path.relpath(sweep))
 
 
 def _check_ends(session: Session, numbers: Sequence[int]) -> None:
-    """Raise `JobsFailedError` if jobs have failed, or have not begun."""
+    """Raise `JobsFailedError` if jobs have failed, or have not begun.
+
+    Raises:
+        UserError: The ends of jobs could not be recorded; each has said why.
+    """
+    if held := sorted(session.worker.held):
+        raise UserError(
+            f"the ledger does not know how job {in_numbers(held)} ended: give the same command "
+            f"again once {session.ledger.folder} can be written"
+        )
     states = [session.ledger.jobs[number].state for number in numbers]
     n_open = sum(state in ("waiting", "interrupted") for state in states)
     if n_open and session.is_over():
         most = f"sweep.max_failures={session.max_failures}"
-        folder = os.path.relpath(session.ledger.sweep)
         console().print(
             f"sweep: {most}: {n_open} of {len(numbers)} jobs have not begun; "
-            f"to go on: the same command with hydra.sweep.dir={folder}"
+            f"to go on: the same command with {_folder_word(session.ledger.sweep)}"
         )
     if n_open or "failed" in states:
         raise JobsFailedError

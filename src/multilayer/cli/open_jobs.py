@@ -45,12 +45,14 @@ def train_open_jobs(
         for number in [n for n in given if session.was_trained_elsewhere(n)]:
             given.remove(number)
         is_open = [n for n in words_of if by_number[n].is_open and n not in given]
+        # One that may be what its workers died of is no other's hindrance.
+        is_open.sort(key=lambda number: by_number[number].attempts.crashes)
         if is_open and not session.is_over():
             batch = {n: words_of[n] for n in is_open[:max_batch_size]}
             given |= set(batch)
             prepare(batch)
             yield from _launch(batch, launcher, session)
-        elif waits and any(by_number[n].state == "running" for n in words_of):
+        elif waits and any(map(session.trains_elsewhere, words_of)):
             sleep(_POLL_SECONDS)
         else:
             break

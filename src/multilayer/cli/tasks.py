@@ -70,10 +70,10 @@ def _train_job(config: Any, hydra: Any) -> float | None:
         except Exception as error:
             # A run's own hint would have the sweep's jobs go on from this one.
             error.__notes__ = [f"run folder: {os.path.relpath(folder, hydra.runtime.cwd)}"]
-            if folder.is_dir():  # it may have been removed
-                record_failure(folder, values, overrides, error)
             if session is not None:
                 session.record({number: outcome_of(values["monitor"], error)})
+            if folder.is_dir():  # it may have been removed
+                record_failure(folder, values, overrides, error)
             raise
         if session is not None:
             session.record({number: outcome_of(values["monitor"], result)})

@@ -65,6 +65,8 @@ class SweepJobs:
             configs.append(config)
             described.append(NewJob(job.config, list(each)))
         raise_all(list(dict.fromkeys(problems)))
+        if not described:
+            raise UserError("the sweep has no jobs: a range or a list of values is empty")
         return cls(sweep_folder(master.hydra), master, words, configs, described)
 
     def register(self, ledger: Ledger) -> list[int]:

@@ -157,15 +157,15 @@ class Launch:
         if not ended:
             return
         _print_failures(ended)
+        if self.session is not None:
+            self.session.record(
+                {job.number: outcome_of(job.config["monitor"], each) for job, each in ended}
+            )
         for job, outcome in ended:
             if isinstance(outcome, Exception) and job.number not in self.begun:
                 self.begin(job)
                 record_failure(job.folder, job.config, job.overrides, outcome)
             self.note(job, outcome)
-        if self.session is not None:
-            self.session.record(
-                {job.number: outcome_of(job.config["monitor"], each) for job, each in ended}
-            )
 
     def note(self, job: Job, outcome: Outcome) -> None:
         """Tell Hydra how a job ended."""

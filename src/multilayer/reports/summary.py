@@ -5,6 +5,7 @@ Only then it is known what varied, and thus which columns TensorBoard's HParams 
 
 import logging
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import whole_file
+from multilayer.core.text import as_override
 from multilayer.runs.folder import HPARAMS_FILE
 
 if TYPE_CHECKING:
@@ -76,8 +78,8 @@ def print_sweep(sweep: Path) -> None:
         out.print(f"failed        {jobs}", style="red")
     folder = os.path.relpath(sweep)
     out.print(f"sweep folder  {folder}")
-    out.print(f"look at it    tensorboard --logdir {folder}")
-    out.print(f"report        multilayer report sweep={folder}")
+    out.print(f"look at it    tensorboard --logdir {shlex.quote(folder)}")
+    out.print(f"report        multilayer report {as_override('sweep', folder)}")
 
 
 def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":

@@ -48,6 +48,8 @@ _SENSITIVE_WORD = (
 _SECRET_NAME = re.compile(rf"{_SENSITIVE_WORD}$", re.IGNORECASE)
 _REFERENCE = r"['\"]?(?:bearer |basic )?\$\\?\{"  # Hydra's sweeper writes $\{
 _NOT_SECRET = ("", "none", "null", "true", "false")
+_PASSWORD_NAME = re.compile(r"pass(?:word|wd|phrase)$|pwd$", re.IGNORECASE)
+_COUNT = re.compile(r"[+-]?(?=.{1,6}$)\d+(?:\.\d*)?(?:e[+-]?\d+)?", re.IGNORECASE)
 
 _SECRET_IN_TEXT = re.compile(
     # before a host: the user, and perhaps a password; a token may stand there by itself
@@ -200,9 +202,19 @@ def mask_value(key: str, value: Any) -> Any:
     >>> mask_value("logger.mine.api_key", "${oc.env:API_KEY}")
     '${oc.env:API_KEY}'
     """
-    if _names_a_secret(key) and (text := str(value)).lower() not in _NOT_SECRET:
+    if _names_a_secret(key) and not _is_no_secret(key, text := str(value)):
         return value if re.match(_REFERENCE, text, re.IGNORECASE) else MASK
     return _mask_text(value) if isinstance(value, str) else value
+
+
+def _is_no_secret(key: str, text: str) -> bool:
+    """Whether a value is no secret, though its key is named like one: a count, as of `n_token`.
+
+    >>> _is_no_secret("model.n_token", "512"), _is_no_secret("logger.mine.password", "512")
+    (True, False)
+    """
+    is_count = _COUNT.fullmatch(text) and not _PASSWORD_NAME.search(key)
+    return bool(is_count) or text.lower() in _NOT_SECRET
 
 
 @lru_cache(maxsize=4096)  # the runs of a sweep have most words in common, and the same keys

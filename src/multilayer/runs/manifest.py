@@ -89,12 +89,13 @@ def config_hash(config: dict[str, Any]) -> str:
 @cache
 def git_state(folder: Path) -> dict[str, Any] | None:
     """The revision checked out in a folder and whether files differ from it; None without git."""
-    command = ["git", "status", "--porcelain=v2", "--branch"]
+    # A repository may name a program to run for each `git status`; it may be a stranger's.
+    command = ["git", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603 - the user's own git
     except (OSError, subprocess.CalledProcessError):  # no git here, or no repository
         return None
-    head, *lines = done.stdout.splitlines()
+    head, *lines = done.stdout.splitlines() or ["(initial)"]
     revision = head.removeprefix("# branch.oid ")
     is_dirty = any(not line.startswith("# ") for line in lines)
     return None if revision == "(initial)" else {"revision": revision, "dirty": is_dirty}

@@ -1,6 +1,7 @@
 """What a job of a sweep is known by: the values that decide what it gives."""
 
 import json
+import re
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -36,20 +37,15 @@ _IGNORED = frozenset(
 )
 """Keys, with all below them, that do not change what a run gives."""
 
-_IGNORED_ANYWHERE = ("compile", "num_threads")
-"""Names of keys that do not either, wherever they are; so for a learning-rate sweep's trainings."""
+_HOW_COMPUTED = ("compile", "num_threads")
+"""Names of keys that do not either, of a run and of a learning-rate sweep's trainings."""
 
-_IGNORED_CALLBACKS = (
-    ".Checkpoint",
-    ".LearningRate",
-    ".ModelSummary",
-    ".NetworkSummary",
-    ".RichModelSummary",
-    ".RichProgressBar",
-    ".TQDMProgressBar",
-    ".TrainingProgress",
+_IGNORED_CALLBACKS = re.compile(
+    r"multilayer\..*\b(Checkpoint|LearningRate|NetworkSummary|TrainingProgress)"
+    r"|(pytorch_lightning|lightning\.pytorch)\..*"
+    r"\b(ModelSummary|RichModelSummary|RichProgressBar|TQDMProgressBar)"
 )
-"""How the classes of callbacks end that only print, log or save."""
+"""The classes of callbacks that only print, log or save, of ours and of Lightning's."""
 
 _TYPED = frozenset(
     f"trainer.{name}"
@@ -108,7 +104,7 @@ def _callbacks_that_matter(nodes: Config) -> Config:
     return {
         name: node
         for name, node in nodes.items()
-        if node is not None and not str(node.get("_target_")).endswith(_IGNORED_CALLBACKS)
+        if node is not None and not _IGNORED_CALLBACKS.fullmatch(str(node.get("_target_")))
     }
 
 
@@ -118,7 +114,7 @@ def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
         return
     if isinstance(node, dict) and node:
         for name, value in node.items():
-            if name in _IGNORED_ANYWHERE:
+            if name in _HOW_COMPUTED and (not key or key.startswith("callbacks.")):
                 continue
             part = str(name).replace(".", "\\.")
             yield from _leaves(value, f"{key}.{part}" if key else part)

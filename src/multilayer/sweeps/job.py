@@ -96,6 +96,12 @@ class Attempts:
             return "running" if last.worker.is_alive else "interrupted"
         return "waiting" if self.reopened >= self.count else last.outcome.state
 
+    @property
+    def crashes(self) -> int:
+        """How many attempts ended with the death of their worker."""
+        unended = (each for each in self.by_number.values() if each.outcome is None)
+        return sum(not each.worker.is_alive or each is not self.last for each in unended)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

@@ -104,7 +104,7 @@ class Ledger:
 
     def exists(self) -> bool:
         """Whether the sweep has a ledger; those of earlier versions have none."""
-        return (self.folder / "jobs").is_dir()
+        return self._batch_file(0).exists()
 
     # Registering ----------------------------------------------------------------------------------
 

@@ -49,12 +49,12 @@ def _started(pid: int) -> int | None:
     return None
 
 
-def is_gone(process: dict[str, Any]) -> bool:
-    """Whether a process is known to have ended: one of this machine that does not run any more.
+def is_running(process: dict[str, Any]) -> bool | None:
+    """Whether a process of this machine runs, or is only stopped; None for one of another machine.
 
     Args:
         process: As it described itself.
     """
     if not process["machine"] or process["machine"] != _machine():
-        return False
-    return bool(_started(process["pid"]) != process["started"])
+        return None
+    return bool(_started(process["pid"]) == process["started"])

@@ -8,7 +8,7 @@ from time import time
 from multilayer.core.errors import UserError
 from multilayer.sweeps.job import WorkerInfo
 from multilayer.sweeps.journal import GrowingFile, Line, damaged
-from multilayer.sweeps.process import is_gone
+from multilayer.sweeps.process import is_running
 
 
 class Roster:
@@ -83,14 +83,15 @@ class Roster:
         if not (self._open or self._claims):
             return
         now = self._now()
-        gone: dict[str, bool] = {}
+        running: dict[str, bool | None] = {}
         for name, file in self._open.items():
             if name in self._processes:
                 process = self._processes[name]
-                if (key := str(process)) not in gone:
-                    gone[key] = is_gone(process)
+                if (key := str(process)) not in running:
+                    running[key] = is_running(process)
+                known = running[key]
                 is_silent = now - file.modified > self.dead_after
-                self.workers[name].is_alive = not (is_silent or gone[key])
+                self.workers[name].is_alive = not is_silent if known is None else known
         for path, worker in self._claims.items():
             worker.is_alive = now - path.stat().st_mtime <= self.dead_after
 

@@ -93,6 +93,11 @@ class Session:
         n_failed = sum(job.state == "failed" for job in self.ledger.jobs.values())
         return n_failed >= self.max_failures
 
+    def trains_elsewhere(self, number: int) -> bool:
+        """Whether another process trains a job at the moment."""
+        is_running = self.ledger.jobs[number].state == "running"
+        return is_running and self.was_trained_elsewhere(number)
+
     def was_trained_elsewhere(self, number: int) -> bool:
         """Whether the last attempt of a job is another process's."""
         last = self.ledger.jobs[number].attempts.last
