@@ -15,6 +15,7 @@ import torch
 from polars.testing import assert_frame_equal
 
 from multilayer.cli import changes
+from multilayer.core.errors import UserError
 from multilayer.lockstep.stack import Stack
 from multilayer.sweeps import Ledger, Worker
 
@@ -253,6 +254,27 @@ def test_an_end_that_was_not_recorded_is_found(
     ledger.refresh()
     metrics = json.loads(Path("sweep/0/metrics.json").read_text())
     assert ledger.jobs[0].value == metrics["validation"]["loss"]
+
+
+@LAUNCHERS
+def test_a_ledger_that_cannot_be_written_ends_the_sweep(
+    launcher: str, multilayer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, for example: the sweep does not wait for itself, and goes on from there."""
+    words = [*SWEEP, f"hydra/launcher={launcher}", "seed=0,1"]
+
+    def refuse(*_: object) -> None:
+        raise UserError("ledger/workers: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Worker, "finish", refuse)
+        outcome = multilayer(*words)
+    assert outcome.code in (1, 2)
+    assert "No space left on device" in outcome.err
+    before = content("[0-9]/metrics.json")
+    assert multilayer(*words).code == 0
+    assert states() == ["done"] * 2
+    assert before.items() <= content("[0-9]/metrics.json").items()
 
 
 def _interrupt(*_: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pytorch_lightning.loggers import CSVLogger
 
-from multilayer.cli.compose import _take_value
+from multilayer.cli.compose import take_value
 from multilayer.core.errors import UserError
 from multilayer.reports.planned_jobs import count_jobs
 from multilayer.runs.checkpoint import read_checkpoint
@@ -96,12 +96,12 @@ def test_the_reference_of_mlflows_address_stays_one(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://me:{SECRET}@example.org")
     address = config_of("logger=mlflow")["logger"]["mlflow"]["tracking_uri"]
     assert address == '${oc.env:MLFLOW_TRACKING_URI,"sqlite:///mlflow.db"}'
-    assert _take_value("logger.mlflow.tracking_uri", address) == address
+    assert take_value("logger.mlflow.tracking_uri", address) == address
 
 
 def test_a_job_of_a_sweep_lacks_what_is_not_taken_from_its_run() -> None:
     """Only one job is checked before the sweep begins; each is before it is built."""
-    config = config_of() | {"logger": {"x": {"uri": _take_value("logger.x.uri", "https://a.org")}}}
+    config = config_of() | {"logger": {"x": {"uri": take_value("logger.x.uri", "https://a.org")}}}
     (problem,) = problems_with("train", config, in_sweep=True)
     assert "give it as logger.x.uri=VALUE" in problem
 

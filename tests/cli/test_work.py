@@ -1,7 +1,9 @@
 """A worker that is started by hand on the ledger of a sweep."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +33,7 @@ def states() -> list[str]:
 def test_a_worker_trains_what_is_open(
     launcher: str, multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the sweep's launcher does; from another folder, too, since the ledger knows the first."""
+    """As the sweep's launcher does, from another folder too where the data is no file."""
     words = [*SWEEP, f"hydra/launcher={launcher}", "data.shuffle_seed=${hydra:job.num}"]
     assert multilayer(*words, "seed=5,6", "hydra.sweep.subdir=a${hydra:job.num}").code == 0
     reopen()
@@ -39,7 +41,7 @@ def test_a_worker_trains_what_is_open(
     other = tmp_path / "other"
     other.mkdir()
     monkeypatch.chdir(other)
-    outcome = multilayer("work", "../sweep")
+    outcome = multilayer("work", "../sweep", "trust=true")
     assert outcome.code == 0, outcome.err
     assert "sweep: 2 jobs: 2 done" in outcome.out
     assert ("1 stack of 2 runs" in outcome.out) == (launcher == "lockstep")
@@ -69,31 +71,62 @@ def test_a_failed_job_ends_a_worker_with_1(multilayer: Run) -> None:
     assert "sweep: 2 jobs: 1 done, 1 failed" in outcome.out
 
 
-def test_a_stranger_s_classes_are_refused(multilayer: Run) -> None:
-    """A sweep's folder may be anybody's; the user says whom to trust."""
-    words = ["+callbacks.own._target_=tests.lockstep.callbacks.Raises", "+callbacks.own.hook=x"]
+OWN = ["+callbacks.own._target_=tests.lockstep.callbacks.Raises", "+callbacks.own.hook=x"]
+LOGGER = ["logger=csv", "logger.csv.name=${oc.env:MARK}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (OWN, "tests.lockstep.callbacks.Raises for callbacks.own, which is not on the list"),
+        (LOGGER, "logger.csv.name=${oc.env:MARK}"),
+    ],
+)
+def test_what_a_stranger_may_not_is_refused(
+    words: list[str], named: str, multilayer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep's folder may be anybody's; the user says that it is not."""
+    monkeypatch.setenv("MARK", "mine")
     assert multilayer(*SWEEP, *words, "seed=0,1").code == 0
     reopen()
     outcome = multilayer("work", "sweep")
     assert outcome.code == 2
-    assert "tests.lockstep.callbacks.Raises for callbacks.own, which is not on the list" in (
-        outcome.err
-    )
+    assert f"job 0: {named}" in outcome.err.replace("the run's config names ", "")
+    assert "if it is yours, add trust=true" in outcome.err
     assert states() == ["waiting"] * 2
-    assert multilayer("work", "sweep", "trusted_packages=[tests.lockstep.callbacks]").code == 0
+    assert multilayer("work", "sweep", "trust=true").code == 0
 
 
-def test_a_ledger_cannot_have_hydra_start_something(multilayer: Run) -> None:
-    """Of Hydra's own overrides few are taken from it."""
+def change_ledger(change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Change the lines in which the sweep's jobs are registered."""
+    path = Path("sweep/ledger/jobs/0.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    change(lines)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_ledger_cannot_have_hydra_do_something(multilayer: Run, tmp_path: Path) -> None:
+    """Neither by the overrides of the sweep's command, nor by those of a job."""
     assert multilayer(*SWEEP, "seed=0,1").code == 0
     reopen()
-    path = Path("sweep/ledger/jobs/0.jsonl")
-    head, *rest = path.read_text().splitlines()
-    changed = json.loads(head)
-    changed["command"]["hydra"] += ["+hydra.callbacks.x._target_=tests.lockstep.callbacks.Raises"]
-    path.write_text("\n".join([json.dumps(changed), *rest, ""]))
+    own = "+hydra.callbacks.x._target_=tests.lockstep.callbacks.Raises"
+    change_ledger(lambda lines: lines[0]["command"]["hydra"].append(own))
     outcome = multilayer("work", "sweep")
     assert outcome.code == 0, outcome.err
+    reopen()
+    change_ledger(lambda lines: lines[2]["overrides"].append("+hydra.job.env_set.PATH=/evil"))
+    outcome = multilayer("work", "sweep")
+    assert outcome.code == 2
+    assert "job 1: +hydra.job.env_set.PATH=/evil: this is not done for a sweep that" in outcome.err
+
+
+def test_what_a_killed_command_left_is_no_ledger_yet(multilayer: Run) -> None:
+    """It is killed between making the folder and filling it."""
+    Path("sweep/ledger/jobs").mkdir(parents=True)
+    outcome = multilayer("work", "sweep")
+    assert outcome.code == 2
+    assert "sweep=sweep: there is no sweep with a ledger" in outcome.err
+    assert multilayer(*SWEEP, "seed=0,1").code == 0
 
 
 def test_a_job_that_is_another_one_here_is_refused(

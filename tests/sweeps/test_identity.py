@@ -107,6 +107,21 @@ def test_what_decides_the_result_decides_the_identity(other: list[str]) -> None:
     assert identity(config_of("data=iris", *other)) != identity(config_of("data=iris"))
 
 
+@pytest.mark.parametrize(
+    ("key", "node"),
+    [
+        ("callbacks", {"mine": {"_target_": "my_project.LearningRate", "peak": 0.1}}),
+        ("callbacks", {"mine": {"_target_": "my_project.parts.Checkpoint", "peak": 0.1}}),
+        ("model", {"_target_": "my_project.Network", "n_token": 0.1}),
+        ("model", {"_target_": "my_project.Network", "num_threads": 0.1}),
+    ],
+)
+def test_names_of_a_users_own_are_not_taken_for_ours(key: str, node: dict[str, Any]) -> None:
+    """Nor a count for a secret."""
+    other = json.loads(json.dumps(node).replace("0.1", "512"))
+    assert identity({key: node}) != identity({key: other})
+
+
 def test_a_file_of_the_data_is_known_by_its_absolute_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

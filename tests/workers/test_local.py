@@ -134,7 +134,7 @@ def test_workers_end_with_their_parent(by: signal.Signals, multilayer: Run) -> N
         wait_for(lambda: not any(map(is_running, workers)))
     assert states() == ["interrupted"] * 2
     Path("mended").touch()
-    outcome = multilayer("work", "sweep", "trusted_packages=[tests]")
+    outcome = multilayer("work", "sweep", "trust=true")
     assert outcome.code == 0, outcome.err
     assert "sweep: 2 jobs: 2 done" in outcome.out
     assert states() == ["done"] * 2
@@ -189,6 +189,10 @@ def test_secrets_are_not_for_workers(multilayer: Run) -> None:
     assert outcome.code == 2
     assert "job 0: +callbacks.own.token=***: the ledger records no secrets" in outcome.err
     assert not Path("sweep/ledger/logs").exists()
+    words = ["hydra.sweep.dir=other", "+hydra.job.env_set.MY_TOKEN=abc", "seed=0,1"]
+    outcome = multilayer(*SWEEP[:-1], *BY_TWO, *words)
+    assert outcome.code == 2
+    assert "error: +hydra.job.env_set.MY_TOKEN=***: the ledger records no" in outcome.err
 
 
 def test_workers_share_out_cores_and_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

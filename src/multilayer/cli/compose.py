@@ -231,7 +231,7 @@ def _resumed_config(composed: Config, run: str, default: Config, chosen: Sequenc
         UserError: where there is no such run, or its checkpoint is damaged.
     """
     last = find_last(run)
-    own = map_values(_own_config(last, last.stat().st_mtime_ns), _take_value)
+    own = map_values(_own_config(last, last.stat().st_mtime_ns), take_value)
     config = {key: own.get(key, value) for key, value in composed.items()}
     config |= {key: _after_choice(own[key], default[key], composed[key]) for key in chosen}
     # A stack cannot start in the middle; whom to trust is for the user to say, not for the run.
@@ -273,7 +273,7 @@ def _target_of(node: Config) -> Any:
     return (schedule if isinstance(schedule, dict) else node).get("_target_")
 
 
-def _take_value(key: str, value: Any) -> Any:
+def take_value(key: str, value: Any) -> Any:
     """A value from a run's config; missing if only the user may give it.
 
     The run may be a stranger's. Files are written where a callback or logger says, and what it

@@ -44,6 +44,7 @@ def _train(config: Any) -> float | None:
 
 def _train_job(config: Any, hydra: Any) -> float | None:
     """A job of a sweep; None if it is not to begin any more, or another process trains it."""
+    from multilayer.composing.sweep_jobs import trusts_working_folder
     from multilayer.runs.config import problems_with, recorded_overrides, to_plain
     from multilayer.runs.console import print_job
     from multilayer.runs.folder import record_failure
@@ -51,7 +52,8 @@ def _train_job(config: Any, hydra: Any) -> float | None:
 
     number, folder = hydra.job.num, Path(hydra.runtime.output_dir)
     values, overrides = to_plain(config), recorded_overrides(hydra)
-    with _errors_printed(number), _ready_to_train(folder):
+    is_trusted = trusts_working_folder(hydra)
+    with _errors_printed(number), _ready_to_train(folder, trusts_working_folder=is_trusted):
         session = _session_of(hydra)
         if session is not None:
             if not session.take([number], hydra.output_subdir):
@@ -98,9 +100,10 @@ def _value(config: dict[str, Any], result: "Result") -> float:
 
 
 @contextmanager
-def _ready_to_train(folder: Path) -> Iterator[None]:
+def _ready_to_train(folder: Path, *, trusts_working_folder: bool = True) -> Iterator[None]:
     """What any training needs; a folder that stays empty is removed."""
-    sys.path.append(os.getcwd())  # where a project's own networks and data are
+    if trusts_working_folder:
+        sys.path.append(os.getcwd())  # where a project's own networks and data are
     with _removed_if_empty(folder):
         with gc_paused():
             from multilayer.training.runtime import quiet_lightning

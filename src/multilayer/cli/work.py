@@ -9,20 +9,23 @@ from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from multilayer.cli.compose import take_value
 from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words, key_of, sweep_folder
 from multilayer.core.errors import JobsFailedError, Terminated, UserError
 from multilayer.core.text import as_override
 from multilayer.reports.summary import SweepFolder
-from multilayer.runs.config import MASK, Config
+from multilayer.runs.config import MASK, Config, map_values
 from multilayer.runs.console import console
 from multilayer.sweeps import Ledger, Session, identity
 from multilayer.sweeps.job import count_states
+from multilayer.sweeps.ledger import DEAD_AFTER
 from multilayer.workers.engine import SECONDS_TO_SAVE
 
 _BATCH = 1024
@@ -31,15 +34,9 @@ _BATCH = 1024
 _WATCH_SECONDS = 2.0
 """How often a worker looks whether the process that started it lives."""
 
-_READ_FROM_LEDGER = ("hydra.searchpath", "hydra.job.chdir", "hydra.output_subdir")
-"""Hydra's keys that are taken from a ledger, which may be a stranger's."""
-
 
 def worker_arguments(config: Config, hydra: Sequence[str], config_dir: str | None) -> list[str]:
     """The arguments of `multilayer train` by which a process trains the jobs of a ledger.
-
-    The working folder becomes that of the sweep's command, where its data is, if it exists here;
-    but not if a process of the sweep has started this one in its own.
 
     Args:
         config: As `conf/work.yaml` composes it.
@@ -61,15 +58,12 @@ def worker_arguments(config: Config, hydra: Sequence[str], config_dir: str | Non
         "max_members": None,
     }
     command = unknown | ledger.commands[-1]
-    if config["parent"] is None and os.path.isdir(command["folder"]):
-        os.chdir(command["folder"])
-    recorded = command["config_dir"]
-    folder = config_dir or (recorded if recorded and os.path.isdir(recorded) else None)
-    kept = [word for word in command["hydra"] if key_of(word) in _READ_FROM_LEDGER]
+    trusted = command if config["trust"] else unknown
+    folder = config_dir or trusted["config_dir"]
     words = [
         "hydra/launcher=lockstep",
         *(_word(f"hydra.launcher.{key}", command[key]) for key in ("stack", "max_members")),
-        *kept,
+        *trusted["hydra"],
         *hydra,
         "hydra/sweeper=ledger",
         *(_word(f"hydra.sweeper.{key}", config[key]) for key in _OPTIONS),
@@ -79,7 +73,7 @@ def worker_arguments(config: Config, hydra: Sequence[str], config_dir: str | Non
     return ["-m", *(["--config-dir", folder] if folder else []), *last.values()]
 
 
-_OPTIONS = ("n_workers", "max_failures", "parent", "trusted_packages")
+_OPTIONS = ("n_workers", "max_failures", "parent", "trust")
 """The keys of `conf/work.yaml` that the sweeper is given."""
 
 
@@ -100,8 +94,8 @@ class Work:
         n_workers: How many workers share the jobs.
         max_failures: How many jobs of the sweep may fail before no further one is taken.
         parent: The worker of the process that has started this one, with which it ends.
-        trusted_packages: Further packages whose classes the jobs may name. Those of a worker that
-            was started by a process of the sweep may name any.
+        trust: Whether the jobs may name any class, place and address; else what a run's config may
+            that comes from a stranger.
     """
 
     def __init__(
@@ -112,14 +106,14 @@ class Work:
         n_workers: int,
         max_failures: int | None,
         parent: str | None,
-        trusted_packages: Sequence[str],
+        trust: bool,
     ) -> None:
         self.loader: Any = context.config_loader
         self.master = master
         self.launcher = launcher
         self.n_workers = n_workers
         self.parent = parent
-        self.trusted_packages = list(trusted_packages)
+        self.trust = trust
         session = Session.of(sweep_folder(master.hydra))
         assert session is not None, "worker_arguments has found a ledger"
         session.max_failures = max_failures
@@ -137,18 +131,25 @@ class Work:
             JobsFailedError: Jobs of the sweep have failed, and there is no parent to say so.
         """
         SweepFolder.path = None  # the table is for the process that the user started
-        if self.trusted_packages:
+        if self.trust:
             sys.path.append(os.getcwd())
         n_known = -1
-        with self._ending_with_parent():
-            while n_known != len(self._jobs()):  # others may register further ones meanwhile
-                n_known = len(self._jobs())
-                self._train()
+        try:
+            with self._ending_with_parent():
+                while n_known != len(self._jobs()):  # others may register further ones meanwhile
+                    n_known = len(self._jobs())
+                    self._train()
+        except KeyboardInterrupt as interrupt:
+            # A run's own hint would have the sweep's jobs go on from this one.
+            folder = shlex.quote(os.path.relpath(self.session.ledger.sweep))
+            hint = [] if self.parent else [f"to go on: multilayer work {folder}"]
+            interrupt.__notes__ = hint
+            raise
         if self.parent is None:
             counts = count_states(self._jobs())
             words = ", ".join(f"{count} {state}" for state, count in counts.items())
             console().print(f"sweep: {n_known} jobs: {words}")
-            if "failed" in counts:
+            if not counts.keys() <= {"done", "diverged", "pruned"}:
                 raise JobsFailedError
 
     def _jobs(self) -> Mapping[int, Any]:
@@ -181,25 +182,20 @@ class Work:
                     f"job {number}: its overrides have a secret, which the ledger does not record: "
                     "give it as a reference to the environment, '${oc.env:NAME}'"
                 )
+        begun_in = self.session.ledger.commands[-1].get("folder")
         composed = SweepJobs.compose(self.loader, self.master, list(batch.values()))
         for number, described in zip(batch, composed.described, strict=True):
             if identity(described.config) != jobs[number].identity:
                 raise UserError(
                     f"job {number}: its config is another one here than where the sweep was begun: "
-                    "run this in the same folder, with the same config files, environment and "
-                    "version of multilayer"
+                    f"run this in the same folder ({begun_in}), with the same config files, "
+                    "environment and version of multilayer"
                 )
-            if self.parent is None:
-                self._check_targets(described.config)
+            if not self.trust:
+                _check_untrusted(number, batch[number], described.config)
         composed.keep_folders(self.loader, jobs, list(batch))
         n_open = sum(job.is_open for job in jobs.values())
         self.launcher.n_sharing = ceil(self.n_workers * len(batch) / n_open)
-
-    def _check_targets(self, config: Config) -> None:
-        """Raise `UserError` if a job names a class that is not trusted: it may be a stranger's."""
-        from multilayer.training.instantiate import check_trusted_targets
-
-        check_trusted_targets(config, self.trusted_packages)
 
     @contextmanager
     def _ending_with_parent(self) -> Iterator[None]:
@@ -219,8 +215,14 @@ class Work:
         is_alone, is_over = Event(), Event()
 
         def look() -> None:
+            read_at = monotonic()
             while not is_over.wait(_WATCH_SECONDS):
-                if not is_alive():
+                try:
+                    lives = is_alive()
+                    read_at = monotonic()
+                except UserError:  # a shared folder cannot be read for a moment
+                    lives = monotonic() - read_at < DEAD_AFTER
+                if not lives:
                     is_alone.set()
                     os.kill(os.getpid(), signal.SIGTERM)
                     if not is_over.wait(SECONDS_TO_SAVE):  # it hangs in a user's callback
@@ -235,3 +237,25 @@ class Work:
             raise
         finally:
             is_over.set()
+
+
+def _check_untrusted(number: int, words: Words, config: Config) -> None:
+    """Raise `UserError` if a job names what it may not where its sweep may be a stranger's."""
+    from multilayer.training.instantiate import check_trusted_targets
+
+    problems = [word for word in words if key_of(word).startswith("hydra")]
+
+    def look(key: str, value: Any) -> None:
+        if value != "???" and take_value(key, value) == "???":
+            problems.append(f"{key}={value}")
+
+    map_values(config, look)
+    try:
+        check_trusted_targets(config, ())
+    except UserError as error:
+        problems.append(str(error).partition(";")[0])
+    if problems:
+        raise UserError(
+            f"job {number}: {problems[0]}: this is not done for a sweep that may be a stranger's; "
+            "if it is yours, add trust=true"
+        )

@@ -153,6 +153,11 @@ def key_of(word: str) -> str:
     return word.lstrip("+~").partition("=")[0]
 
 
+def trusts_working_folder(hydra: DictConfig) -> bool:
+    """Whether modules may come from the working folder, as for all jobs but a stranger's."""
+    return bool(hydra.sweeper.get("trust", True))
+
+
 def sweep_folder(hydra: DictConfig) -> Path:
     """The folder of a sweep, from Hydra's node of its config or of a job's."""
     return Path(hydra.runtime.cwd, hydra.sweep.dir)

@@ -262,7 +262,7 @@ class _Work(BaseModel, extra="forbid"):
     sweep: str
     n_workers: PositiveInt
     max_failures: PositiveInt | None
-    trusted_packages: list[str]
+    trust: bool
     parent: str | None
 
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.composing.job_configs import Job, plain_job, refer_to
+from multilayer.composing.sweep_jobs import trusts_working_folder
 from multilayer.core.errors import UserError, first_line, print_failure, raise_all
 from multilayer.core.text import in_numbers
 from multilayer.lockstep.plan import Plan, make_plan
@@ -55,8 +56,9 @@ class Launch:
     def run(self, job_overrides: Mapping[int, Sequence[str]]) -> list[JobReturn]:
         """Train jobs, by their numbers; returns what came of each that has begun."""
         quiet_lightning()
-        if os.getcwd() not in sys.path:  # where a project's own networks and data are
-            sys.path.append(os.getcwd())
+        here = os.getcwd()  # where a project's own networks and data are
+        if here not in sys.path and trusts_working_folder(self.config.hydra):
+            sys.path.append(here)
         composed = [self.check(number, overrides) for number, overrides in job_overrides.items()]
         jobs = [job for job in composed if job is not None]
         plan = self.plan(jobs)

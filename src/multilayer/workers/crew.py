@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -19,6 +19,7 @@ from multilayer.runs.config import MASK
 from multilayer.runs.console import RunsProgress, console
 from multilayer.sweeps import Job, Session
 from multilayer.sweeps.journal import writing
+from multilayer.sweeps.ledger import DEAD_AFTER
 from multilayer.workers.engine import Engine
 
 _POLL_SECONDS = 0.5
@@ -26,7 +27,6 @@ _POLL_SECONDS = 0.5
 
 _MOST_RESTARTS = 3
 """How often workers that have died are started again without any job having ended in between."""
-
 
 _SECONDS_TO_END = 10.0
 """How long a worker may take to end once there are no jobs left."""
@@ -47,6 +47,7 @@ class Crew:
     engine: Engine
     master: DictConfig
     session: Session
+    _read_at: float = field(default_factory=monotonic)
 
     @property
     def command(self) -> list[str]:
@@ -60,6 +61,7 @@ class Crew:
             *shlex.split(as_override("sweep", str(self.session.ledger.sweep.absolute()))),
             f"n_workers={self.engine.n}",
             f"max_failures={'null' if most is None else most}",
+            "trust=true",  # what the jobs name comes from this command
             *shlex.split(as_override("parent", self.session.worker.info.name)),
             *described["hydra"],
             f"hydra.launcher.stack={str(described['stack']).lower()}",
@@ -87,12 +89,14 @@ class Crew:
 
     def _check(self, numbers: Sequence[int]) -> None:
         """Raise `UserError` if jobs have secrets, which the ledger does not tell the workers."""
-        for number in numbers:
-            for word in self.session.ledger.jobs[number].overrides:
+        words = [(f"job {n}: ", self.session.ledger.jobs[n].overrides) for n in numbers]
+        words.append(("", describe_command(self.master)["hydra"]))
+        for whose, overrides in words:
+            for word in overrides:
                 if MASK in word:
                     raise UserError(
-                        f"job {number}: {word}: the ledger records no secrets, so that workers do "
-                        "not know it: give it as a reference to the environment, '${oc.env:NAME}'"
+                        f"{whose}{word}: the ledger records no secrets, so that workers do not "
+                        "know it: give it as a reference to the environment, '${oc.env:NAME}'"
                     )
 
     def _wait(self, numbers: Sequence[int], logs: Path, progress: RunsProgress) -> None:
@@ -102,7 +106,7 @@ class Crew:
         while True:
             # Before the ledger is read: who has ended has recorded before what it did.
             n_alive = self.engine.n_alive()
-            ledger.refresh()
+            self._refresh()
             ended = [n for n in left if ledger.jobs[n].outcome and not ledger.jobs[n].is_open]
             if ended:
                 left -= set(ended)
@@ -121,6 +125,20 @@ class Crew:
                 )
                 n_starts += 1
             sleep(_POLL_SECONDS)
+
+    def _refresh(self) -> None:
+        """Read the ledger; a shared folder that cannot be read for a moment is no reason to end.
+
+        Raises:
+            UserError: It could not be read for a minute.
+        """
+        try:
+            self.session.ledger.refresh()
+        except UserError:
+            if monotonic() - self._read_at > DEAD_AFTER:
+                raise
+        else:
+            self._read_at = monotonic()
 
     def _let_end(self) -> None:
         """Give workers that have nothing to do any more the time to end by themselves."""
