@@ -210,10 +210,11 @@ def mask_value(key: str, value: Any) -> Any:
 def _is_no_secret(key: str, text: str) -> bool:
     """Whether a value is no secret, though its key is named like one: a count, as of `n_token`.
 
-    >>> _is_no_secret("model.n_token", "512"), _is_no_secret("logger.mine.password", "512")
+    >>> _is_no_secret("model.n_token", "512"), _is_no_secret("logger.mine.secret", "512")
     (True, False)
     """
-    is_count = _COUNT.fullmatch(text) and not _PASSWORD_NAME.search(key)
+    may_be_secret = key.lstrip("+").startswith("logger.") or _PASSWORD_NAME.search(key)
+    is_count = not may_be_secret and _COUNT.fullmatch(text)
     return bool(is_count) or text.lower() in _NOT_SECRET
 
 
