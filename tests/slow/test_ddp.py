@@ -1,4 +1,4 @@
-"""One run on two processes."""
+"""One run on two processes, which equal one; and why a sweep has none."""
 
 import json
 import subprocess
@@ -6,8 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from ..conftest import Run
 from ..lockstep.test_equivalence import scalars
+from ..trained import weights_of
 
 pytestmark = pytest.mark.slow
 
@@ -50,3 +53,55 @@ def test_metrics_are_over_the_rows_of_both_processes(trained: tuple[str, Path]) 
             ((first, found), _) = curves[f"{split}/{name}"]
             assert first == 2  # 52 rows a process, 20 a minibatch: steps 0 to 2
             assert found == pytest.approx(value, abs=1e-5), (split, name)
+
+
+@pytest.fixture(scope="module")
+def doubled(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Runs of two processes, and of one whose minibatches have twice as many rows."""
+    folders = []
+    for words in (
+        ["trainer=ddp", "trainer.devices=2", "data.batch_size=13"],
+        ["data.batch_size=26"],
+    ):
+        folder = tmp_path_factory.mktemp("doubled")
+        command = [sys.executable, "-m", "multilayer", "train", *words, "data=iris"]
+        command += ["trainer.accelerator=cpu", "trainer.max_epochs=3", "optimizer=sgd"]
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        folders += folder.glob("runs/*/*")
+    return folders
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(doubled: list[Path]) -> None:
+    """The same steps over the same rows: to rounding, the same weights."""
+    steps = [json.loads((run / "manifest.json").read_text())["steps"] for run in doubled]
+    assert steps == [12, 12]  # 104 rows, 26 a step
+    weights = [weights_of(run, "last.ckpt") for run in doubled]
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("launcher", ["basic", "lockstep", "joblib"])
+def test_a_sweep_of_such_runs_is_refused(launcher: str, multilayer: Run, tmp_path: Path) -> None:
+    """Before anything is written: the second process would start the whole sweep again."""
+    words = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data=iris"]
+    outcome = multilayer("train", "-m", *words, f"hydra/launcher={launcher}", "seed=0,1")
+    assert outcome.code == 2
+    assert "trainer.strategy=ddp trainer.devices=2: several processes are not for a sweep" in (
+        outcome.err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("launcher", ["basic", "lockstep"])
+def test_one_of_several_jobs_is_refused_alone(launcher: str, multilayer: Run) -> None:
+    """It fails before it trains, and the others are done."""
+    words = ["data=iris", "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer=cpu,ddp"]
+    words += [f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep"]
+    outcome = multilayer("train", "-m", *words)
+    assert outcome.code == 1
+    assert "several processes are not for a sweep" in outcome.err
+    states = [json.loads(Path(f"sweep/{n}/manifest.json").read_text())["status"] for n in (0, 1)]
+    assert states == ["done", "failed"]
+    assert not Path("sweep/1/checkpoints").exists()
