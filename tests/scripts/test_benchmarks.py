@@ -13,7 +13,8 @@ import torch
 BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 
 
-NAMES = ["gpu", "gpu_stacks", "ledger", "lockstep", "lr_sweep", "report", "tables", "train"]
+NAMES = ["finished_sweep", "gpu", "gpu_stacks", "ledger", "lockstep"]
+NAMES += ["lr_sweep", "report", "tables", "train"]
 
 
 @pytest.mark.parametrize("name", NAMES)
