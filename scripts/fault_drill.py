@@ -12,6 +12,7 @@ there before. It ends with exit code 1 if anything is wrong, and keeps the folde
 
 import argparse
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -69,10 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def drill(subject: Subject) -> list[Row]:
         rows = []
-        for row in drill_subject(subject, folders[subject], options.moments, options.seed):
-            lines = [f"  {problem}" for problem in row.problems]
-            print(f"{row.what}: {row.result()}", *lines, sep="\n", flush=True)
-            rows.append(row)
+        try:
+            for row in drill_subject(subject, folders[subject], options.moments, options.seed):
+                lines = [f"  {problem}" for problem in row.problems]
+                print(f"{row.what}: {row.result()}", *lines, sep="\n", flush=True)
+                rows.append(row)
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            rows.append(Row(subject.name, problems=[f"the drill ended: {error}"]))
+            print(rows[-1].what, *rows[-1].problems, sep="\n", flush=True)
         return rows
 
     with ThreadPoolExecutor(options.jobs) as threads:

@@ -24,8 +24,8 @@ _SHARED = (
 
 _DROPOUT = "model.dropout=0.2"
 
-_SLOWEST = 300.0
-"""Seconds after which a command counts as hanging."""
+_SLOWEST = 600.0
+"""Seconds after which a command counts as hanging; it then has the exit code of `timeout`."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,13 @@ class Running:
         self.process.send_signal(signal)
 
     def end(self) -> Ended:
-        """Wait until it ends."""
-        self.process.wait(_SLOWEST)
-        code = self.process.returncode
+        """Wait until it ends; one that hangs is killed."""
+        code = 124
+        if self.ends_within(_SLOWEST):
+            code = self.process.returncode
+        else:
+            self.process.kill()
+            self.process.wait()
         said = self.output.read_text(errors="replace")
         return Ended(code if code >= 0 else 128 - code, said, monotonic() - self.begun)
 

@@ -13,7 +13,7 @@ from drill.disks import forbid_writing, limit_files
 from drill.files import changed_files, finished_files, read_events, unreadable
 from drill.kills import Drill, Row, interrupt_problems
 from drill.results import compare_runs, done_attempts, repeated_jobs
-from drill.subjects import Ended, Subject
+from drill.subjects import Ended, Subject, run
 
 from multilayer.sweeps import Ledger, Outcome
 
@@ -214,9 +214,9 @@ def test_an_interrupt_that_ends_otherwise_is_found(sweep: Path) -> None:
     runs = SWEEP.run_folders(sweep)
     assert interrupt_problems(Ended(143, said, 1.0), signal.SIGTERM, runs) == []
     manifest = json.loads((sweep / "0" / "manifest.json").read_text())
-    for run, status in zip(runs, ("running", "interrupted"), strict=True):
-        (run / "manifest.json").write_text(json.dumps(manifest | {"status": status}))
-        (run / "checkpoints" / "last.ckpt").unlink()
+    for folder, status in zip(runs, ("running", "interrupted"), strict=True):
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"status": status}))
+        (folder / "checkpoints" / "last.ckpt").unlink()
     ended = Ended(1, "Traceback (most recent call last):", 1.0)
     problems = [each.partition(":\n")[0] for each in interrupt_problems(ended, signal.SIGINT, runs)]
     assert problems == [
@@ -244,3 +244,20 @@ def test_it_ends_with_1_and_keeps_the_folders(
     del rows[1]
     assert fault_drill.main(["--only", "one by one"]) == 0
     assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_command_that_hangs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is killed, and has the exit code of `timeout`."""
+    monkeypatch.setattr("drill.subjects._SLOWEST", 0.01)
+    assert run(SWEEP.command(tmp_path / "train"), tmp_path).code == 124
+
+
+def test_a_drill_that_cannot_begin_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others go on."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = Ended(1, "no such choice", 1.0)
+    monkeypatch.setattr("drill.kills.run", lambda *_: ended)
+    assert fault_drill.main(["--only", "single"]) == 1
+    assert capsys.readouterr().out.count("no such choice") == 2
