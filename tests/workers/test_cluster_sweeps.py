@@ -102,7 +102,7 @@ def test_workers_end_with_their_parent(engine: str, request: pytest.FixtureReque
         workers = pids()
         parent.kill()
     wait_until(lambda: not any(map(is_running, workers)), "the end of the workers")
-    assert states() == ["interrupted"] * 2
+    assert states() == ["interrupted"] * 2, [job.outcome for job in ledger().jobs.values()]
     if engine == "slurm":
         slurm: SlurmCluster = request.getfixturevalue("slurm")
         wait_until(lambda: slurm.ask("squeue", "--noheader") == "", "an empty queue")
