@@ -140,6 +140,17 @@ def test_workers_end_with_their_parent(by: signal.Signals, multilayer: Run) -> N
     assert states() == ["done"] * 2
 
 
+def test_processes_of_joblib_end_with_their_parent() -> None:
+    """Which they would outlive."""
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1"]
+    with running(*SWEEP, *WAITS, *words) as parent:
+        workers = pids()
+        parent.kill()
+        parent.communicate()
+        wait_for(lambda: not any(map(is_running, workers)))
+    assert states() == ["interrupted"] * 2
+
+
 def test_a_job_that_fails_is_said_by_the_parent(multilayer: Run) -> None:
     """With its folder, while the others go on; and no further one begins after so many."""
     words = ["model.d_hidden=[8],[-1],[16],[-2]", "sweep.max_failures=2"]

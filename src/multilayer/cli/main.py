@@ -13,6 +13,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, NoReturn
 
+from multilayer.cli import tasks
 from multilayer.cli.exit_codes import (
     DONE,
     RUN_FAILED,
@@ -21,7 +22,6 @@ from multilayer.cli.exit_codes import (
     signals_raise,
 )
 from multilayer.cli.help import COMMANDS, help_of, usage
-from multilayer.cli.tasks import TASKS
 from multilayer.core.errors import (
     PRINTED_FIRST,
     JobsFailedError,
@@ -151,11 +151,12 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     returned: Any = JobReturn
     returned.return_value = returned.return_value.getter(_value_of)
     sys.argv[1:] = arguments  # where Hydra looks for them
+    tasks.COMMANDS_PID = os.getpid()
     SweepFolder.path = None
     PRINTED_FIRST.clear()
     hydra_main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command)
     try:
-        hydra_main(TASKS[command])()
+        hydra_main(tasks.TASKS[command])()
     except JobsFailedError:
         return RUN_FAILED
     except HydraException as error:  # a job that cannot be composed: none has started

@@ -5,10 +5,14 @@ torch takes seconds to import: a task imports what it needs, when it is called.
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from threading import Thread
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from multilayer.cli.exit_codes import RUN_FAILED, exit_code_of
@@ -18,6 +22,13 @@ from multilayer.training.runtime import gc_paused
 if TYPE_CHECKING:
     from multilayer.runs.folder import Result
     from multilayer.sweeps import Session
+
+
+COMMANDS_PID: int | None = None
+"""The process of the command; None in one that a launcher has started."""
+
+_WATCH_SECONDS = 2.0
+"""How often such a process looks whether its parent lives."""
 
 
 def _train(config: Any) -> float | None:
@@ -50,6 +61,8 @@ def _train_job(config: Any, hydra: Any) -> float | None:
     from multilayer.runs.folder import record_failure
     from multilayer.sweeps import outcome_of
 
+    if os.getpid() != COMMANDS_PID:
+        _end_with_parent()
     number, folder = hydra.job.num, Path(hydra.runtime.output_dir)
     values, overrides = to_plain(config), recorded_overrides(hydra)
     is_trusted = trusts_working_folder(hydra)
@@ -81,6 +94,19 @@ def _train_job(config: Any, hydra: Any) -> float | None:
             session.record({number: outcome_of(values["monitor"], result)})
     print_job(number, result.manifest, result.metrics)
     return _value(values, result)
+
+
+@cache  # once in a process
+def _end_with_parent() -> None:
+    """End this process, which a launcher such as joblib has started, once its parent has ended."""
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            sleep(_WATCH_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    Thread(target=look, name="parent", daemon=True).start()
 
 
 def _session_of(hydra: Any) -> "Session | None":
