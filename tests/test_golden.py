@@ -41,9 +41,13 @@ def test_evaluate(multilayer: Run, golden: Golden, run: str, split: str) -> None
     assert outcome.code == 0, outcome.err
     assert "data has changed" not in outcome.err
     expected = json.loads((folder / "metrics.json").read_text())[split]
-    assert {name: float(value) for name, value in printed(outcome.out).items()} == pytest.approx(
-        expected, abs=1e-5
-    )
+    found = {name: float(value) for name, value in printed(outcome.out).items()}
+    # Rows of the odd table repeat each other. Whether their outputs are tied or differ in the last
+    # digit depends on the processor, and moves a rank: each such pair 7e-5 of this metric.
+    tolerances = {name: 3e-4 if (run, name) == ("odd", "auroc") else 1e-5 for name in expected}
+    assert found == {
+        name: pytest.approx(value, abs=tolerances[name]) for name, value in expected.items()
+    }
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])

@@ -27,6 +27,12 @@ TRACKER += ["+logger.own.save_dir='@run_folder'"]
 OWN_RUNS = "+logger.own.reinit=create_new"
 
 
+@pytest.fixture
+def all_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks whether the packages of the loggers are installed: none is made."""
+    monkeypatch.setattr("multilayer.core.config_problems._missing_extras", lambda loggers: [])
+
+
 def check_tracked(tracked: dict[int, list[float]]) -> None:
     """Raise unless each job's validation losses are those of its own table."""
     assert tracked.keys() == {0, 1, 2}
@@ -62,12 +68,14 @@ def test_a_run_ends_where_the_job_fails(multilayer: Run) -> None:
 
 
 @pytest.mark.parametrize("logger", ["csv", "mlflow", "tensorboard", "none", "wandb"])
+@pytest.mark.usefixtures("all_extras")
 def test_what_stacks_of_our_loggers(logger: str, jobs: MakeJobs) -> None:
     """All, since conf/logger/wandb.yaml asks for a run for each."""
     plan = make_plan(jobs(["data=iris", f"logger={logger}"], [["seed=1"], ["seed=2"]]))
     assert [len(stack.jobs) for stack in plan.stacks] == [2]
 
 
+@pytest.mark.usefixtures("all_extras")
 def test_wandb_as_lightning_has_it_trains_alone(jobs: MakeJobs) -> None:
     """With any other value of reinit."""
     plan = make_plan(jobs(["data=iris", "logger=wandb", "logger.wandb.reinit=null"], [["seed=1"]]))

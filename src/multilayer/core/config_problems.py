@@ -14,7 +14,7 @@ _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 
 
 _EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
-"""The extra that installs a logger's package, by the logger's class."""
+"""The extra that installs a logger's package, by the name of Lightning's class."""
 
 
 def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False) -> list[str]:
@@ -38,6 +38,7 @@ def _missing_extras(loggers: dict[str, Any]) -> list[str]:
         f"logger={name}: the package {extra} is not installed; "
         f"run: pip install 'multilayer[{extra}]'"
         for name, node in loggers.items()
+        if str((node or {}).get("_target_")).startswith("pytorch_lightning.")
         for logger, extra in _EXTRAS.items()
         if has_class({name: node}, f".{logger}") and find_spec(extra) is None
     ]
