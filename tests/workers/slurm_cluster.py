@@ -96,7 +96,11 @@ class SlurmCluster:
         self.wait_for_nodes()
 
     def wait_for_begin(self, condition: Callable[[], bool]) -> None:
-        """Wait until jobs that are back in the queue have begun; Slurm delays them for minutes."""
+        """Wait until jobs that are back in the queue have begun; Slurm delays them for minutes.
+
+        It refuses one that begins in the second in which it was put back: "credential revoked".
+        """
+        time.sleep(2.0)
 
         def has_begun() -> bool:
             for job in self.ask("squeue", "-hr", "--state=PD", "-o%i").split():
