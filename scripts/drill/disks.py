@@ -49,7 +49,7 @@ def fill_disk(drill: Drill, moments: int) -> Row:
     """Go on with a training of which a part is done on a disk that then is full."""
     row = Row(f"full disk, {drill.subject.name}")
     if not _namespace():
-        row.skipped = "neither this user nor a namespace of its own may mount a disk"
+        row.skipped = "neither this user nor its own namespace may mount a disk"
         return row
     for _ in range(moments):
         folder, kept = drill.new_folder(), drill.new_folder()

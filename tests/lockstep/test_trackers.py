@@ -105,7 +105,7 @@ def read_wandb(path: Path) -> list[float]:
 
 
 def run_alone(*words: str) -> str:
-    """Run a command in a process of its own, with the packages' own threads; returns its output."""
+    """Run a command in its own process, with the packages' own threads; returns its output."""
     command = [sys.executable, "-m", "multilayer", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

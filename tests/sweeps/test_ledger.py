@@ -84,7 +84,6 @@ def test_another_sweep_is_refused_before_anything_is_written(tmp_path: Path) -> 
         "width=2: the jobs of this sweep have width=1"
     )
     assert sorted(tmp_path.rglob("*")) == before
-    assert ledger.register(others, same_sweep=True) == [2, 3, 4]
 
 
 REGISTER = """

@@ -152,7 +152,7 @@ def test_processes_of_joblib_end_with_their_parent() -> None:
 
 
 def test_a_job_that_fails_is_said_by_the_parent(multilayer: Run) -> None:
-    """With its folder, while the others go on; and no further one begins after so many."""
+    """With its folder, while the others go on; and no further one begins after that many."""
     words = ["model.d_hidden=[8],[-1],[16],[-2]", "sweep.max_failures=2"]
     outcome = multilayer(*SWEEP, *BY_TWO, *words)
     assert outcome.code == 1

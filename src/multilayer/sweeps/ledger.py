@@ -108,13 +108,13 @@ class Ledger:
 
     # Registering ----------------------------------------------------------------------------------
 
-    def preview(self, jobs: Sequence[NewJob], *, same_sweep: bool = False) -> list[int]:
+    def preview(self, jobs: Sequence[NewJob]) -> list[int]:
         """The numbers that `register` would give, while nothing is written.
 
         Raises:
             UserError: They are another sweep's jobs; or the ledger cannot be read.
         """
-        return self._number(_Described.of(jobs), same_sweep)[0]
+        return self._number(_Described.of(jobs))[0]
 
     def register(
         self,
@@ -122,7 +122,6 @@ class Ledger:
         subdir_of: Callable[[int, int], str] = lambda _, number: str(number),
         *,
         command: Mapping[str, Any] | None = None,
-        same_sweep: bool = False,
     ) -> list[int]:
         """The numbers of jobs; those that the sweep does not have are added to it, all or none.
 
@@ -135,7 +134,6 @@ class Ledger:
                 a number.
             command: What else is to be known of the jobs that are new, as plain data; see
                 `commands`.
-            same_sweep: Whether the jobs are known to be of this sweep: further ones of a search.
 
         Returns:
             The number of each.
@@ -146,7 +144,7 @@ class Ledger:
         """
         described = _Described.of(jobs)
         while True:
-            numbers, new = self._number(described, same_sweep)
+            numbers, new = self._number(described)
             if not new:
                 return numbers
             subdirs = self._check_subdirs({numbers[i]: subdir_of(i, numbers[i]) for i in new})
@@ -164,7 +162,7 @@ class Ledger:
                 return numbers
             sleep(_MOMENT)
 
-    def _number(self, jobs: "_Described", same_sweep: bool) -> tuple[list[int], list[int]]:
+    def _number(self, jobs: "_Described") -> tuple[list[int], list[int]]:
         """The number of each job as of now, and the indices of those that are new."""
         self.refresh()
         seen: Counter[str] = Counter()
@@ -178,7 +176,7 @@ class Ledger:
                 numbers.append(len(self.jobs) + len(new))
                 new.append(index)
             seen[identity] += 1
-        if new and not same_sweep:
+        if new:
             problems = conflicts(self._read_values(), BatchValues.of(jobs.values))
             hint = "choose another folder, as hydra.sweep.dir=FOLDER"
             head = f"{self.sweep} holds another sweep: {hint}"
