@@ -44,7 +44,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 def step_of(own: list[SupervisedModule]) -> tuple[Step, Block]:
     """A step and a block of modules."""
     model, optimizer = StackedModel(own), stack_optimizer(SGD, [group_of(SGD([torch.zeros(1)]))])
-    step = Step(model, optimizer, optimizer.coefficient_names())
+    step = Step(model, optimizer)
     return step, make_block(model, own, range(len(own)))
 
 

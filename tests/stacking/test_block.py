@@ -49,7 +49,7 @@ def step_of(
     ]
     groups = [group_of(each) for each in optimizers]
     model, optimizer = StackedModel(own), stack_optimizer(torch.optim.SGD, groups)
-    step = Step(model, optimizer, optimizer.coefficient_names() + ("clip",) * (clips is not None))
+    step = Step(model, optimizer, clips=clips is not None)
     return step, make_block(model, own, range(len(own)), optimizer, groups), optimizers
 
 
@@ -158,8 +158,8 @@ def test_numbers_of_steps_are_counted_from_the_first() -> None:
     (module,) = modules(1)
     group = group_of(torch.optim.SGD([torch.zeros(1)], lr=0.1, momentum=0.5, dampening=0.2))
     stacked = stack_optimizer(torch.optim.SGD, [group])
-    names = (*stacked.coefficient_names(), "clip")
-    step = Step(StackedModel([module]), stacked, names)
+    step = Step(StackedModel([module]), stacked, clips=True)
+    names = step.coefficient_names
     groups = [group, group | {"lr": 0.3}]
     two = step.coefficients([[each] for each in groups], [7.0], torch.tensor([0]), 2)
     assert two.shape == (2, len(names), 1)
@@ -184,7 +184,7 @@ def test_numbers_follow_from_a_members_own_count_of_steps(
         values = 1 - 0.1 * torch.rand(len(names), generator=generator)  # whose powers count
         group |= dict(zip(names, values.tolist(), strict=True))
     (module,), stacked = modules(1), stack_optimizer(kind, groups)
-    step = Step(StackedModel([module]), stacked, stacked.coefficient_names())
+    step = Step(StackedModel([module]), stacked)
     beside = step.coefficients([groups], None, counts, 33)
     for k, group in enumerate(groups):
         alone = step.coefficients([[group]], None, counts[k : k + 1], 33)

@@ -37,7 +37,7 @@ def step_on(device: torch.device, network: str, kind: type[Optimizer]) -> list[T
     model = StackedModel(own)
     groups = [group_of(kind([torch.zeros(1)], lr=0.1, weight_decay=0.1))] * K
     optimizer = stack_optimizer(kind, groups)
-    step = Step(model, optimizer, (*optimizer.coefficient_names(), "clip"))
+    step = Step(model, optimizer, clips=True)
     block = make_block(model, own, range(K), optimizer, groups)
     numbers = step.coefficients([groups], [1.0] * K, torch.zeros(K, dtype=torch.int64), 1)[0]
     step.traced = True  # nothing asks a tensor for its values

@@ -52,7 +52,7 @@ def test_each_use_of_dropout_drops_places_of_its_own(is_one_layer: bool) -> None
     optimizer = stack_optimizer(
         torch.optim.SGD, [group_of(torch.optim.SGD([torch.zeros(1)], lr=0.0))]
     )
-    step = Step(model, optimizer, optimizer.coefficient_names())
+    step = Step(model, optimizer)
     block = make_block(model, [module], [0])
     generator = torch.Generator().manual_seed(0)
     kept = []
@@ -76,7 +76,7 @@ def test_each_member_has_masks_of_its_own(is_by_vmap: bool) -> None:
         model = StackedModel([module] * n)
         assert model.is_stacked is not is_by_vmap
         optimizer = stack_optimizer(torch.optim.SGD, [group_of(torch.optim.SGD([torch.zeros(1)]))])
-        step = Step(model, optimizer, optimizer.coefficient_names())
+        step = Step(model, optimizer)
         block = make_block(model, [module] * n, range(n))
         return step.losses(block.weights, block.rest, rows[:n], rows[:n, :, 0], keys)[1]
 

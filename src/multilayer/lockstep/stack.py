@@ -106,8 +106,7 @@ class Stack:
         kind = resolve_target("optimizer", first.config["optimizer"]["_target_"])
         self.optimizer = stack_optimizer(kind, [each.schedule.group for each in members])
         self.clips = bool(trainer["gradient_clip_val"])
-        names = self.optimizer.coefficient_names() + ("clip",) * self.clips
-        self.step = Step(self.model, self.optimizer, names)
+        self.step = Step(self.model, self.optimizer, clips=self.clips)
         self.runner = StepRunner(
             self.step, choice=compile_mode, threads=threads, device=self.device, say=say
         )

@@ -76,8 +76,7 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
     model = StackedModel([trial.predictor for trial in trials])
     optimizers = list(map(spec.optimizer_of, trials))
     optimizer = stack_optimizer(optimizer_class(optimizers[0]), list(map(group_of, optimizers)))
-    names = optimizer.coefficient_names() + ("clip",) * (spec.max_norm is not None)
-    step = Step(model, optimizer, names)
+    step = Step(model, optimizer, clips=spec.max_norm is not None)
     device = spec.features.device
     runner = StepRunner(step, choice=spec.compile, threads=spec.num_threads, device=device)
     most = max(1, _MAX_ROWS_PER_STEP // spec.batch_size)

@@ -240,7 +240,7 @@ def compare(modules: Sequence["Predictor"], features: Tensor, target: Tensor) ->
     model = StackedModel(modules)
     optimizer = stack_optimizer(SGD, [_STANDING_STILL])
     block = make_block(model, modules, range(len(modules)))
-    step = Step(model, optimizer, optimizer.coefficient_names())
+    step = Step(model, optimizer)
     before = {name: value.clone() for name, value in block.rest.items()}
     n, device = len(modules), features.device
     keys = torch.zeros(n, 2, dtype=torch.int32, device=device)

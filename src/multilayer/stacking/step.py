@@ -33,17 +33,19 @@ class Step:
     Args:
         model: the members' network.
         optimizer: what trains it.
-        coefficient_names: what the optimizer's update multiplies with, and "clip" where gradients
-            are clipped by their norm.
+        clips: whether gradients are clipped by their norm.
+
+    Attributes:
+        coefficient_names: what the optimizer's update multiplies with, and "clip" if it clips.
     """
 
     def __init__(
-        self, model: StackedModel, optimizer: StackedOptimizer, coefficient_names: Sequence[str]
+        self, model: StackedModel, optimizer: StackedOptimizer, *, clips: bool = False
     ) -> None:
         self.model = model
         self.layout = Layout(model)
         self.optimizer = optimizer
-        self.coefficient_names = tuple(coefficient_names)
+        self.coefficient_names = optimizer.coefficient_names() + ("clip",) * clips
         self.traced = False
         self.chain = Chain(model, self.layout) if is_chain(model) else None
         self.key_names = [
