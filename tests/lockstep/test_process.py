@@ -60,7 +60,7 @@ def look_at(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"manifest": json.loads((folder / "manifest.json").read_text())}
     if (folder / "history.csv").exists():
         found["history"] = pl.read_csv(folder / "history.csv")
-    for path in folder.glob("checkpoints/*.ckpt"):
+    for path in folder.glob("checkpoints/[!.]*.ckpt"):  # not what was half written then
         found[path.name] = read_checkpoint(path)
     if (folder / "tensorboard").exists():
         found["scalars"] = scalars(folder)
