@@ -3,15 +3,18 @@
 import signal
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
 import torch
 
 from multilayer.composing.job_configs import Job
+from multilayer.lockstep.member import build_member
 from multilayer.lockstep.plan import make_plan
 from multilayer.lockstep.stack import Stack
 from multilayer.runs.folder import RunFolder
+from multilayer.stacking.library_build import LibraryBuild
 from multilayer.stacking.runner import StepRunner
 from multilayer.training.runtime import can_compile
 
@@ -125,3 +128,61 @@ def test_nothing_is_compiled_any_more_when_a_stack_has_ended(
     assert all(process.returncode is not None for process in begun)
     assert not [*(tmp_path / "cache" / "multilayer").iterdir()]
     assert not any(compiled)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        OWN,
+        [["model.dropout=0"], ["model.dropout=0.2"]],
+        [["loss.label_smoothing=0"], ["loss.label_smoothing=0.1"]],
+        [["optimizer.weight_decay=0"], ["optimizer.weight_decay=0.1"]],
+        [["optimizer=sgd", f"optimizer.momentum={each}"] for each in (0, 0.9)],
+    ],
+    ids=lambda own: own[1][-1],
+)
+def test_compiling_begins_before_members_are_built(
+    jobs: MakeJobs, own: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step that is compiled is the one that the stack has then, which begins no other."""
+    built: list[Any] = []
+    begun: list[tuple[int, Popen[str]]] = []
+
+    def begin(*_: Any) -> Popen[str]:
+        process = Popen(["cat"], stdin=PIPE, stdout=PIPE, text=True)
+        begun.append((len(built), process))
+        return process
+
+    def build(*arguments: Any) -> Any:
+        built.append(arguments)
+        return build_member(*arguments)
+
+    monkeypatch.setattr("multilayer.stacking.library_build._start_compiling", begin)
+    monkeypatch.setattr("multilayer.lockstep.train.build_member", build)
+    interrupt(jobs(SHARED, own), 1)
+    assert len(built) == 2
+    ((n_built, process),) = begun
+    assert n_built == 0
+    assert process.returncode is not None
+
+
+def test_what_was_begun_for_another_step_ends(
+    jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch, compiled: list[bool]
+) -> None:
+    """A network that is frozen after it was built has another step than the plan could know."""
+    ended, close = list[Path](), LibraryBuild.close
+
+    def freeze_one(*arguments: Any) -> Any:
+        member = build_member(*arguments)
+        next(member.predictor.network.parameters()).requires_grad_(False)
+        return member
+
+    def note(self: LibraryBuild) -> None:
+        ended.append(self.path)
+        close(self)
+
+    monkeypatch.setattr("multilayer.lockstep.train.build_member", freeze_one)
+    monkeypatch.setattr(LibraryBuild, "close", note)
+    train_stacked(jobs(SHARED, OWN))
+    assert compiled == COMPILED
+    assert len(ended) == len({*ended}) == 2

@@ -45,7 +45,9 @@ def build_of(
     """The library of a function of such inputs, for two threads, or the making of it."""
     inputs = inputs or inputs_of(0)
     graph, outputs = trace(function, [each.clone() for each in inputs])
-    return LibraryBuild(graph, inputs, outputs, 2)
+    build = LibraryBuild(graph, inputs, outputs, 2)
+    build.start()
+    return build
 
 
 def load() -> StepLibrary:

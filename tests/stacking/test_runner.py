@@ -151,6 +151,10 @@ class Build:
 
     def __init__(self, compiler: Compiler, graph: Any) -> None:
         self.compiler, self.graph = compiler, graph
+        self.path = Path("a file")
+
+    def start(self) -> None:
+        pass
 
     def is_running(self) -> bool:
         return self.compiler.is_running

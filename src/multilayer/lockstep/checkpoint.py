@@ -83,7 +83,7 @@ def _unfinished_epoch(stack: "Stack", member: Member) -> dict[str, Any]:
         return {}
     epoch = EpochOutputs()
     rows = slice(0, n_within * stack.batch_size)
-    target, output = stack.target[slots.order[member.k, rows]], slots.outputs[member.k, rows]
+    target, output = stack.rows.target[slots.order[member.k, rows]], slots.outputs[member.k, rows]
     losses = torch.cat(slots.losses)[:n_within, member.k]
     targets, outputs = (torch.split(each, stack.batch_size) for each in (target, output))
     for loss, output, target in zip(losses, outputs, targets, strict=True):

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from multilayer.core.device import choose_device
-from multilayer.data import Minibatches
 from multilayer.lockstep.callback_group import CallbackGroup, merged
 from multilayer.lockstep.compilation import compile_in_time, n_steps_done
 from multilayer.lockstep.evaluation import evaluate_block, evaluate_members, summarize
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.restore import restore_epoch, restore_slot
+from multilayer.lockstep.rows import training_rows
 from multilayer.lockstep.scalar_log import ScalarLog
 from multilayer.lockstep.schedule import Schedule
 from multilayer.lockstep.slots import BlockSlots, compact
@@ -27,14 +27,13 @@ from multilayer.stacking.dropout import HashedDropout
 from multilayer.stacking.layers import LAYER_CONVERSIONS
 from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import stack_optimizer
-from multilayer.stacking.runner import StepRunner
+from multilayer.stacking.runner import Builds, StepRunner
 from multilayer.stacking.step import Step
 from multilayer.training.epoch_callback import Values
 from multilayer.training.instantiate import resolve_target
 from multilayer.training.interrupts import raise_interrupts
 from multilayer.training.predictor import Predictor
 from multilayer.training.runtime import autocast_of
-from multilayer.training.steps import limited_batches
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +53,7 @@ class Stack:
         compile_mode: whether to compile, or "auto"; see `StepRunner`.
         threads: the CPU threads, or "auto".
         n_epochs_waiting: the epochs of jobs that will take the slots of members that leave.
+        ahead: what is being compiled for it; see `StepRunner`.
         say: tells the user that the step is compiled.
 
     Attributes:
@@ -73,6 +73,7 @@ class Stack:
         compile_mode: bool | str = "auto",
         threads: int | str = 1,
         n_epochs_waiting: int = 0,
+        ahead: Builds | None = None,
         say: Callable[[str], None] = log.info,
     ) -> None:
         first = members[0]
@@ -83,13 +84,9 @@ class Stack:
         self.precision = str(trainer["precision"])
         self.dtype = first.predictor.dtype
         data = self.data = first.data
-        minibatches = data.train_minibatches(self.device)
-        assert isinstance(minibatches, Minibatches), "the plan stacks no streamed data"
-        self.features = minibatches.features.to(self.device, self.dtype)
-        self.target = minibatches.target.to(self.device)
-        self.batch_size = minibatches.batch_size
-        self.n_batches = limited_batches(trainer, len(minibatches))
-        self.n_rows = min(minibatches.n_rows, self.n_batches * self.batch_size)
+        self.rows = training_rows(data, trainer, self.device, self.dtype)
+        self.batch_size, self.n_batches = self.rows.batch_size, self.rows.n_batches
+        self.n_rows = self.rows.n_used
         self.chunks = epoch_chunks(self.n_rows, self.batch_size)
         self.validation = data.minibatches("validation", self.device)
         self.n_validation_batches = len(self.validation)
@@ -108,7 +105,12 @@ class Stack:
         self.clips = bool(trainer["gradient_clip_val"])
         self.step = Step(self.model, self.optimizer, clips=self.clips)
         self.runner = StepRunner(
-            self.step, choice=compile_mode, threads=threads, device=self.device, say=say
+            self.step,
+            choice=compile_mode,
+            threads=threads,
+            device=self.device,
+            ahead=ahead,
+            say=say,
         )
         self.slots = []
         size = self.runner.block_size(len(members))
@@ -288,7 +290,7 @@ class Stack:
 
     def _train(self, first: int, end: int) -> None:
         """Train every member on its own minibatches of these numbers."""
-        n = end - first
+        n, shared = end - first, (self.rows.features, self.rows.target)
         schedules = dict.fromkeys(member.schedule for member in self.members())
         groups = {schedule: schedule.advance(n) for schedule in schedules}
 
@@ -308,7 +310,7 @@ class Stack:
             if step.key_names:
                 keys = slots.dropout_keys(n)
             for own_steps, rows in chunk_rows(slots.order, first, end, self.batch_size):
-                inputs = self.features, self.target, rows, numbers[own_steps], keys[own_steps]
+                inputs = *shared, rows, numbers[own_steps], keys[own_steps]
                 losses, outputs = self.runner.run(step, slots.block, inputs)
                 slots.losses.append(losses)
                 start = (first + own_steps.start) * self.batch_size
@@ -377,7 +379,7 @@ class Stack:
         rows = [self.batch_size] * (self.n_rows // self.batch_size)
         sizes = [*rows, self.n_rows - sum(rows)][self.n_unmeasured : self.n_batches]
         start = self.n_unmeasured * self.batch_size
-        target, outputs = self.target[slots.order[:, start:]], slots.outputs[:, start:]
+        target, outputs = self.rows.target[slots.order[:, start:]], slots.outputs[:, start:]
         predictor, alive = slots.occupied()[0][1].predictor, slots.block.alive
         train = summarize(predictor, torch.cat(slots.losses), sizes, outputs, target)
         minibatches = copy(self.validation)  # which counts those that it has yielded

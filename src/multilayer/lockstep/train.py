@@ -14,6 +14,7 @@ import torch
 from multilayer.composing.job_configs import Job
 from multilayer.core.errors import UserError
 from multilayer.core.files import explain_write_error
+from multilayer.lockstep.compilation import compiling_ahead
 from multilayer.lockstep.member import Member, build_member
 from multilayer.lockstep.plan import StackPlan, describe_stacks, why_not_stackable
 from multilayer.lockstep.progress import SweepProgress
@@ -29,6 +30,7 @@ from multilayer.stacking.compat import (
     freeze_unused_parameters,
     group_compatible,
 )
+from multilayer.stacking.runner import Builds
 from multilayer.training.components import check_components
 from multilayer.training.interrupts import interrupts_deferred, raise_interrupts
 from multilayer.training.runtime import ready_memory
@@ -102,7 +104,7 @@ def train_jobs(plan: StackPlan, progress: SweepProgress, hooks: Hooks) -> None:
     of an epoch; its network is built then.
     """
     waiting = deque(plan.jobs)
-    with interrupts_deferred(), ready_memory():
+    with interrupts_deferred(), ready_memory(), compiling_ahead(plan) as ahead:
         while waiting:
             built = _build_next(waiting, plan, plan.n_slots, progress, hooks)
             if not built:
@@ -118,7 +120,7 @@ def train_jobs(plan: StackPlan, progress: SweepProgress, hooks: Hooks) -> None:
                 except CannotStackError as error:
                     hooks.alone([member.job for member in members], str(error))
                     continue
-                _StackTraining(members, waiting, plan, progress, hooks).run()
+                _StackTraining(members, waiting, plan, progress, hooks, ahead).run()
 
 
 def _build_next(
@@ -159,6 +161,7 @@ class _StackTraining:
     Attributes:
         members: those that it begins with.
         waiting: jobs that take the slots of members that end.
+        ahead: what is being compiled for such a stack.
         begun: those whose run folder was begun, which will all have an outcome.
         outcomes: how members have ended.
         told: members of which it was told how they ended.
@@ -171,6 +174,7 @@ class _StackTraining:
     plan: StackPlan
     progress: SweepProgress
     hooks: Hooks
+    ahead: Builds
     begun: list[Member] = field(default_factory=list)
     outcomes: dict[Member, Outcome] = field(default_factory=dict)
     told: set[Member] = field(default_factory=set)
@@ -237,6 +241,7 @@ class _StackTraining:
             compile_mode=config["compile"],
             threads=config["num_threads"],
             n_epochs_waiting=sum(job.config["trainer"]["max_epochs"] for job in self.waiting),
+            ahead=self.ahead,
             say=self.progress.say,
         )
         self._end_before_epoch(stack)

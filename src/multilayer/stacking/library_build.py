@@ -51,7 +51,7 @@ _VERSION = 2
 class LibraryBuild:
     """The library of a graph: from its file, or made by another process while this one goes on.
 
-    That process ends when this one does, however it ends.
+    It is begun by `start`. That process ends when this one does, however it ends.
 
     Args:
         graph: operations on tensors of the CPU alone; it may change inputs in place.
@@ -60,6 +60,7 @@ class LibraryBuild:
         n_at_once: how many calls may run at the same time.
 
     Attributes:
+        path: its file, which has a name for all that the library depends on.
         process: the one that makes it; None where there is a file.
 
     Raises:
@@ -79,15 +80,21 @@ class LibraryBuild:
         self.path = _cache_folder() / f"{_key(graph, inputs)}.so"
         self._needs_python = self.path.with_suffix(".python")
         self._load = partial(StepLibrary, self.path, inputs, outputs, constants, n_at_once)
+        self._start = partial(_start_compiling, graph, [*inputs, *outputs], len(inputs))
         self._library: StepLibrary | None = None
         self.process: Popen[str] | None = None
+
+    def start(self) -> None:
+        """Load the library from its file, or begin to make it; nothing if that was done."""
+        if self._library is not None or self.process is not None:
+            return
         if self.path.exists():
             try:
                 self._library = self._load()
             except OSError:  # it is damaged
                 self.path.unlink()
         if self._library is None and not self._needs_python.exists():
-            self.process = _start_compiling(graph, [*inputs, *outputs], len(inputs))
+            self.process = self._start()
 
     def is_running(self) -> bool:
         """Whether the library is being made."""

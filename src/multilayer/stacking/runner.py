@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -45,6 +46,8 @@ much memory for each, and products of larger matrices divide well among threads.
 
 Shape = tuple[int, ...]
 Run = Callable[..., Sequence[Tensor]]
+Builds = dict[Path, LibraryBuild]
+"""Libraries that are being made, by their files."""
 
 
 class StepRunner:
@@ -55,6 +58,7 @@ class StepRunner:
         choice: true or false to compile or not, or "auto".
         threads: how many CPU threads, or "auto".
         device: where the blocks are.
+        ahead: what is being compiled for such a stack already. It is taken from there if it fits.
         say: tells the user of a compilation, which takes some seconds.
 
     Attributes:
@@ -70,11 +74,13 @@ class StepRunner:
         choice: bool | str,
         threads: int | str,
         device: torch.device,
+        ahead: Builds | None = None,
         say: Callable[[str], None] = log.info,
     ) -> None:
         self.step = step
         self.choice = choice
         self.device = device
+        self.ahead: Builds = {} if ahead is None else ahead
         self.say = say
         self.threads = threads
         self.workers = Workers(step, 1, 1)
@@ -162,6 +168,8 @@ class StepRunner:
             if self.device.type == "cpu":
                 n_at_once = n_threads_at_most(self.threads)
                 build = LibraryBuild(graph, example, outputs, n_at_once)
+                build = self.ahead.pop(build.path, build)
+                build.start()
                 self.pending[key] = first, build
                 if build.is_running():
                     self.say(f"{words}; it is used from step {first} on")
@@ -186,6 +194,12 @@ class StepRunner:
             finally:
                 build.close()
                 del self.pending[key]
+
+    def close_ahead(self) -> None:
+        """End what is being compiled ahead and does not fit this stack."""
+        for build in self.ahead.values():
+            build.close()
+        self.ahead.clear()
 
     def close(self) -> None:
         """End what is being compiled."""
