@@ -179,6 +179,21 @@ def test_names_that_are_no_columns_are_reported(key: str) -> None:
     assert error_of(FRAME, **{key: ["y"]}) == f"data.{key}: 'y' is the target"
 
 
+def test_columns_that_are_left_out_for_one_reason_share_a_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A table of images has hundreds; those that the user leaves out are not mentioned."""
+    flat = {f"pixel_{i}": [0] * 4 for i in range(12)}
+    frame = pl.DataFrame({"x": [1.0, 2.0, 3.0, 5.0], **flat, "z": [None] * 4, "y": [0, 1, 0, 1]})
+    with caplog.at_level(logging.WARNING):
+        kinds_of(frame, drop_columns=["pixel_0"])
+    named = ", ".join(f"'pixel_{i}'" for i in range(1, 9))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"f.csv: 11 columns are left out, {named} and 3 more: each has the same value in every row",
+        "f.csv: column 'z' is left out: it has no values",
+    ]
+
+
 def test_a_table_without_a_column_of_use_says_why() -> None:
     """Each column that was left out, and the reason."""
     frame = pl.DataFrame({"p": ["a", "b"], "q": [1, 1], "y": [0, 1]})

@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,18 @@ def test_the_default_run_reads_digits_well(multilayer: Run, tmp_path: Path) -> N
     assert outcome.out.splitlines()[-2:] == [
         f"run folder  {relative}",
         f"look at it  tensorboard --logdir {relative}",
+    ]
+
+
+def test_a_run_says_what_matters_and_nothing_of_lightning_s(tmp_path: Path) -> None:
+    """In a process of its own, where Lightning is imported after the start."""
+    words = [sys.executable, "-m", "multilayer", "train", "data=iris", "trainer.max_epochs=1"]
+    outcome = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = [line for line in outcome.stderr.splitlines() if line[0] not in "┏┃┡│└"]  # the layers
+    assert lines == [
+        "data: 1 of 23 test rows are the same as a training row",
+        "data: train 104, validation 23, test 23 rows; 4 numbers; multiclass, 3 classes",
+        "compile=auto: not compiling, with 2 steps ahead on cpu",
     ]
 
 

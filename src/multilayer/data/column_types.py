@@ -22,7 +22,7 @@ from multilayer.data.numerics import (
     to_float64,
 )
 from multilayer.data.stray_strings import check_stray_strings, possibly_missing_warning
-from multilayer.data.table import DROPPED, GROUPED, Columns
+from multilayer.data.table import DROPPED, GROUPED, Columns, left_out_warnings
 from multilayer.data.table_files import Origin
 from multilayer.data.table_io import Schema
 from multilayer.data.text_format import (
@@ -279,7 +279,6 @@ class ColumnTypeInference:
                 reason = _reason_to_drop(column, is_declared=is_declared)
             if reason:
                 dropped[label] = reason
-                _warn(name, f"column {label!r} is left out: {reason}")
                 continue
             what = f"column {label!r}"
             leave_out = f"leave it out with {as_override('data.drop_columns', [label])}"
@@ -296,7 +295,9 @@ class ColumnTypeInference:
             if is_target:
                 todo = f"{leave_out} if it is not known where predictions are to be made"
                 _warn(name, f"{what} equals the target; {todo}")
-        _warn(name, possibly_missing_warning(unchecked))
+        new = {each: why for each, why in dropped.items() if each not in self.dropped}
+        for said in (*left_out_warnings(new), possibly_missing_warning(unchecked)):
+            _warn(name, said)
         return categories, dropped
 
     def _check_words(self, column: pl.Series, origin: Origin) -> None:

@@ -214,6 +214,24 @@ class Table:
         return digest.hexdigest()
 
 
+def left_out_warnings(reasons: Mapping[str, str]) -> list[str]:
+    """A line for each reason why columns are left out, by the columns' names.
+
+    >>> why = "it has no values"
+    >>> left_out_warnings({"a": why, "b": why, "c": "it has the same value in every row"})[0]
+    "2 columns are left out, 'a', 'b': each has no values"
+    """
+    lines = []
+    for reason in dict.fromkeys(reasons.values()):
+        labels = [label for label, why in reasons.items() if why == reason]
+        if len(labels) == 1:
+            lines.append(f"column {labels[0]!r} is left out: {reason}")
+        else:
+            each = reason.replace("it has", "each has", 1)
+            lines.append(f"{len(labels):,} columns are left out, {quoted(labels)}: {each}")
+    return lines
+
+
 def blocks(matrix: Tensor | Floats, n_values: int = _BLOCK_VALUES) -> Iterator[slice]:
     """The rows of a matrix in blocks of about `n_values` values; at least one block.
 

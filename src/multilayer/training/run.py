@@ -38,7 +38,7 @@ from multilayer.training.lightning_adapter import lightning_callbacks, unwrapped
 from multilayer.training.module import MODULE_OF_TASK, SupervisedModule
 from multilayer.training.resume import Resumed, command_to_go_on, open_resumed
 from multilayer.training.resume_state import load_resumed
-from multilayer.training.runtime import compile_if_worthwhile
+from multilayer.training.runtime import compile_if_worthwhile, quiet_lightning
 from multilayer.training.steps import planned_steps
 from multilayer.training.trackers import runs_ended
 
@@ -132,6 +132,7 @@ def train(
         UserError: The config, the data or the checkpoint to resume from is wrong; nothing was
             written yet.
     """
+    quiet_lightning()  # again: importing Lightning has made it talkative
     training = _load_and_build(config, folder, overrides, quiet=quiet)
     log.info(f"data: {training.data.describe()}")
     with runs_ended(training.trainer.loggers), _recorded(training):
