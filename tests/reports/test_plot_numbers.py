@@ -152,8 +152,8 @@ def test_the_scale_is_a_log_one_over_more_than_a_factor_of_ten() -> None:
     assert isinstance(scale([1.0, 20.0, 40.0], 1).norm, LogNorm)
     assert not isinstance(scale([0.0, 20.0, 40.0], 1).norm, LogNorm)
     assert not isinstance(scale([4.0, 20.0, 40.0], 1).norm, LogNorm)
-    assert scale([1.0], 1).cmap == "cividis_r"
-    assert scale([1.0], -1).cmap == "cividis"
+    assert scale([1.0], 1).cmap == "viridis_r"
+    assert scale([1.0], -1).cmap == "viridis"
 
 
 def test_the_ticks_of_a_scale_say_where_it_was_cut() -> None:
@@ -206,8 +206,8 @@ def test_curves_are_shown_to_twice_as_far_from_the_best_as_they_began(
     _limit(axes, [sign * each for each in curves], sign)
     low, high = axes.get_ylim()
     assert (low, high) == pytest.approx((shown[0] - 0.06, shown[1] + 0.06))
-    _count_beyond(axes, [sign * each for each in curves])
-    assert axes.get_title(loc="left") == "1 of 4 curves ends beyond the axis"
+    words = _count_beyond(axes, [sign * each for each in curves])
+    assert words == "1 of 4 lines ends beyond the axis"
     _limit(new_axes(), [np.array([NAN])], sign)  # nothing to show
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import LineCollection, PathCollection, PolyCollection
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import TRAIN, VALIDATION
@@ -110,7 +110,7 @@ def test_a_hyperparameter_has_one_colour_in_all_figures(tmp_path: Path) -> None:
     marks = {each.get_label(): each.get_color() for each in by_rate.get_lines()}
     bars = [each.lines[0].get_color() for each in by_rate.containers]
     assert [of_curves[f"optimizer {name}"] for name in ("adam", "sgd")] == bars
-    assert [marks[name] for name in ("adam", "sgd")] == bars
+    assert [marks[f"optimizer {name}"] for name in ("adam", "sgd")] == bars
 
 
 def test_two_hyperparameters_are_a_heat_map_with_its_holes(tmp_path: Path) -> None:
@@ -165,14 +165,34 @@ def test_three_hyperparameters_are_parallel_coordinates(tmp_path: Path) -> None:
     assert {"2.4", "3"} <= {text.get_text() for text in axes.texts}  # of the metric
 
 
-def test_every_run_has_a_curve_and_the_divergent_a_cross(tmp_path: Path) -> None:
-    """The best run is black; the cross is where the loss was no longer a number."""
+def test_every_config_has_a_curve_and_the_divergent_a_cross(tmp_path: Path) -> None:
+    """The median of its runs; the best is black; the cross is where the loss was no number."""
     write_pairs(tmp_path)
     (axes,) = drawn(tmp_path, "learning_curves.png").axes
-    (lines,) = [each for each in axes.collections if isinstance(each, LineCollection)]
-    assert len(lines.get_segments()) == 12
-    assert line(axes, "best (run 6)")[1] == pytest.approx([2.0, 0.502, 0.502])
+    curves = [each for each in axes.get_lines() if len(np.asarray(each.get_xdata())) == 3]
+    assert len(curves) == 6  # of 6 configs one diverged at once, and the best is drawn again
+    assert line(axes, "best")[1] == pytest.approx([2.0, 0.552, 0.552])
     assert line(axes, "diverged (2)")[0] == [2, 2]
+    bands = [each for each in axes.collections if isinstance(each, PolyCollection)]
+    assert len(bands) == 7
+    assert axes.get_title(loc="left") == "medians of runs, with their middle half as bands"
+
+
+def test_many_configs_share_the_lines_of_what_matters_most(tmp_path: Path) -> None:
+    """One for each value; an early end counts with its last value; a bar says what colours are."""
+    number = 0
+    for lr in (0.001, 0.01, 0.1):
+        for width in range(8, 20):
+            curve = [4.0, 10 * lr, 10 * lr, 10 * lr + width / 100][: 3 + (width > 12)]
+            values = {"optimizer__lr": lr, "model__d_hidden": width}
+            write_run(tmp_path / str(number), curve[-1], curve=curve, **values)
+            number += 1
+    axes, bar = drawn(tmp_path, "learning_curves.png").axes
+    curves = [each for each in axes.get_lines() if each.get_label() != "best"]
+    ends = sorted(float(np.asarray(each.get_ydata())[-1]) for each in curves)
+    assert ends == pytest.approx([10 * lr + 0.135 for lr in (0.001, 0.01, 0.1)])
+    assert [tick.get_text() for tick in bar.get_yticklabels()] == ["0.001", "0.01", "0.1"]
+    assert bar.get_ylabel() == "learning rate"
 
 
 @pytest.mark.parametrize(("end", "name"), [(1.5, "turning point"), (1.0, "best")])
@@ -208,9 +228,10 @@ def test_diverged_runs_do_not_stretch_the_axis(tmp_path: Path) -> None:
     write_run(tmp_path / "1", 1.0, curve=[1.2], optimizer__lr=0.2)
     exploded = [5.0, float("nan")]
     write_run(tmp_path / "2", status="diverged", curve=exploded, optimizer__lr=1.0)
-    (axes,) = drawn(tmp_path, "learning_curves.png").axes
+    axes = drawn(tmp_path, "learning_curves.png").axes[0]
     assert axes.get_ylim()[1] < 2.5
-    assert dots(axes) == [(1.0, 1.2)]
+    (own,) = [each for each in axes.get_lines() if list(np.asarray(each.get_ydata())) == [1.2]]
+    assert own.get_marker() == "o"
 
 
 @pytest.mark.parametrize(("worst", "is_cut"), [(3.0, False), (90.0, True)])
@@ -284,10 +305,10 @@ def test_a_config_with_a_diverged_run_has_no_colour_in_the_heat_map(tmp_path: Pa
 
 def test_curves_that_leave_the_picture_are_counted(tmp_path: Path) -> None:
     """They would be missing otherwise, and nobody would know."""
-    for seed, end in enumerate([0.5, 0.6, 0.7, 900.0]):
-        write_run(tmp_path / str(seed), end, curve=[1.0, 0.9, end], seed=seed)
-    (axes,) = drawn(tmp_path, "learning_curves.png").axes
-    assert axes.get_title(loc="left") == "1 of 4 curves ends beyond the axis"
+    for number, end in enumerate([0.5, 0.6, 0.7, 900.0]):
+        write_run(tmp_path / str(number), end, curve=[1.0, 0.9, end], model__dropout=number / 10)
+    axes = drawn(tmp_path, "learning_curves.png").axes[0]
+    assert axes.get_title(loc="left") == "1 of 4 lines ends beyond the axis"
 
 
 def test_crosses_of_a_rate_at_which_all_diverged_are_within_the_axes(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ TRAIN, VALIDATION, MARK = BLUE, ORANGE, BLACK
 PALETTE = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK)
 """Colours of choices that have no order."""
 
-COLOUR_MAP = "cividis"
-"""The colour map of numbers; it reads the same for colour-blind readers."""
+COLOUR_MAP = "viridis"
+"""The colour map of numbers; its order is seen by colour-blind readers too, and in grey."""
 
 _STYLE: Any = {  # a dict, whose keys matplotlib lists one by one in its types
     "font.size": 12,

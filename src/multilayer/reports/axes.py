@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize, to_hex
+from matplotlib.colors import BoundaryNorm, ListedColormap, LogNorm, Normalize, to_hex
 from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, MaxNLocator
 
 from multilayer.plotting.style import COLOUR_MAP, GREY, MARK, PALETTE, TRAIN, VALIDATION, shortened
@@ -106,10 +106,10 @@ def scale_hyperparameter(axes: Axes, swept: Hyperparameter, which: str = "x") ->
                 label.set(rotation=30, ha="right")
 
 
-def add_legend(axes: Axes, *handles_and_names: Any, title: str | None = None) -> None:
+def add_legend(axes: Axes, *handles_and_names: Any) -> None:
     """A legend to the right of the axes, where it covers nothing."""
     corner: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
-    axes.legend(*handles_and_names, title=title, fontsize=11, **corner)
+    axes.legend(*handles_and_names, fontsize=11, **corner)
 
 
 def spaced(values: Sequence[Value], most: int = MAX_TICKS) -> list[Value]:
@@ -171,6 +171,21 @@ class Colours:
     def are_few(self) -> bool:
         """Whether each value has a colour that one tells apart."""
         return len(self.of_value) <= _MAX_COLOURS
+
+    def add_bar(self, axes: Axes) -> None:
+        """Draw the colours of a number next to the axes, with some of its values."""
+        swept = self.hyperparameter
+        assert swept is not None, "there are colours"
+        edges = np.arange(len(self.of_value) + 1) - 0.5
+        colours = ListedColormap(list(self.of_value.values()))
+        shown = ScalarMappable(BoundaryNorm(edges, colours.N), colours)
+        bar = axes.figure.colorbar(shown, ax=axes, spacing="uniform")
+        values = list(self.of_value)
+        ticks = spaced(values)
+        bar.set_ticks([values.index(value) for value in ticks])
+        bar.set_ticklabels([tick_text(value) for value in ticks])
+        bar.ax.minorticks_off()
+        bar.set_label(label_of(swept))
 
     @property
     def legend(self) -> dict[str, str]:

@@ -28,6 +28,8 @@ from multilayer.reports.sweep import Sweep
 _LINE = "#404040"
 """Colour of a line that is for all configs together."""
 
+_BARS = "best config at a value:\nmean, 95 % interval"
+
 _CUT = 5
 """The axis is cut where all runs would need this many times the range of the better ones."""
 
@@ -43,7 +45,7 @@ def draw_hyperparameter(
 
     The colours are those of the values of this or another hyperparameter.
     """
-    figure = new_figure()
+    figure = new_figure(8.0)  # with room for the legend
     axes = figure.add_subplot()
     own = colours.hyperparameter
     other = own if own != swept else None
@@ -54,11 +56,12 @@ def draw_hyperparameter(
             for value, colour in colours.of_value.items()
         }
     lines: list[float] = []
+    axes.plot([], [], "o", color=_LINE, alpha=0.5, markersize=4, lw=0, label="one run")
     for colour, here in groups.items():
         lines += _draw_best_at_values(axes, swept, here, colour)
     if other:
         for name, colour in colours.legend.items():
-            axes.plot([], [], "o", color=colour, label=name)
+            axes.plot([], [], "o", color=colour, label=f"{label_of(other)} {name}")
     scale_hyperparameter(axes, swept)
     points = np.array(list(_dots(swept, configs)))  # (N, 2)
     if len(points):
@@ -68,7 +71,7 @@ def draw_hyperparameter(
     _mark_diverged(axes, swept, configs, colours if other and colours.are_few else None)
     axes.set_ylabel(metric_label(sweep.metric))
     if axes.get_legend_handles_labels()[1]:
-        add_legend(axes, title=label_of(other) if other else None)
+        add_legend(axes)
     return figure
 
 
@@ -90,8 +93,6 @@ def _draw_dots(
         look = {"s": 30, "clip_on": False, "transform": axes.get_xaxis_transform()}
         look |= {"marker": "^" if sign > 0 else "v", "label": "beyond the axis"}
         axes.scatter(far, np.full(len(far), height), c=shades[~within], **look)
-    bars = "; with bars: best config there" if lines else ""
-    axes.set_title(f"dots: runs{bars}", loc="left", fontsize=11, pad=18)  # above crosses
 
 
 def _end_of_axis(scores: NDArray[np.float64], lines: Sequence[float], sign: int) -> float:
@@ -144,7 +145,9 @@ def _draw_best_at_values(
     high = [each.mean if each.high is None else each.high for each in stats]
     look: Any = {"markersize": 5, "capsize": 3, "elinewidth": 1.5}
     marks = "o-" if swept.is_number else "D"
-    axes.errorbar(x, y, yerr=np.abs([y - low, high - y]), color=colour, fmt=marks, **look)
+    is_explained = _BARS in axes.get_legend_handles_labels()[1]
+    look |= {"color": colour, "label": None if is_explained else _BARS}
+    axes.errorbar(x, y, yerr=np.abs([y - low, high - y]), fmt=marks, **look)
     return [*y, *low, *high]
 
 

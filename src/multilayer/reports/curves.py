@@ -1,17 +1,27 @@
-"""Figures of learning curves: all runs of a sweep, and the best one's training and validation."""
+"""Figures of learning curves: the configs of a sweep, and the best run's two splits."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from multilayer.plotting import plot_learning_curves
-from multilayer.plotting.style import GREY, MARK, TRAIN, VALIDATION, new_figure, shortened, styled
+from multilayer.plotting.style import (
+    GREY,
+    MARK,
+    OVER_LINES,
+    TRAIN,
+    VALIDATION,
+    new_figure,
+    shortened,
+    styled,
+)
 from multilayer.reports.axes import (
     MAX_LETTERS,
     Colours,
@@ -21,51 +31,168 @@ from multilayer.reports.axes import (
     scale_metric,
 )
 from multilayer.reports.configs import ConfigResult, Configs
+from multilayer.reports.hyperparameters import Hyperparameter
 from multilayer.reports.runs import Curves, SweepRun
 from multilayer.reports.sweep import Sweep
+
+_MOST_LINES = 30
+"""Configs of which each has a line."""
+
+_MOST_BANDS = 12
+"""Lines that have a band for the spread of their runs: more would hide each other."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """Some runs as one line: the quartiles of the metric at each epoch.
+
+    Attributes:
+        colour: of the line.
+        runs: how many it stands for.
+        epoch, low, middle, high: `(n_epochs,)`.
+    """
+
+    colour: str
+    runs: int
+    epoch: NDArray[np.float64]
+    low: NDArray[np.float64]
+    middle: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, curves: Sequence[Curves], metric: str, colour: str) -> "_Line":
+        """The line of some runs; it ends where fewer than half of them go on.
+
+        A run that has ended counts with its last value: without it the line would jump.
+        """
+        epochs = np.unique(np.concatenate([own["epoch"] for own in curves]))
+        table = np.full((len(curves), len(epochs)), np.nan)
+        for row, own in zip(table, curves, strict=True):
+            row[np.searchsorted(epochs, own["epoch"])] = own[metric]
+            row[epochs > own["epoch"][-1]] = own[metric][-1]
+        table[~np.isfinite(table)] = np.nan
+        n_there = np.sum([epochs <= own["epoch"][-1] for own in curves], axis=0)
+        kept = (2 * n_there >= len(curves)) & np.isfinite(table).any(axis=0)
+        low, middle, high = np.empty((3, 0))
+        if kept.any():
+            low, middle, high = np.nanquantile(table[:, kept], [0.25, 0.5, 0.75], axis=0)
+        return cls(colour, len(curves), epochs[kept].astype(float), low, middle, high)
+
+    def draw(self, axes: Axes, *, has_band: bool, is_best: bool = False) -> None:
+        """Draw the median, and the middle half of the runs as a band."""
+        colour, width, order = (MARK, 3.0, 4) if is_best else (self.colour, 1.5, 3)
+        marker = "o" if len(self.epoch) == 1 else ""  # which would be no line
+        label = "best" if is_best else None
+        look: Any = {"lw": width, "marker": marker, "color": colour, "zorder": order}
+        axes.plot(self.epoch, self.middle, label=label, **look)
+        if has_band and self.runs > 1:
+            axes.fill_between(self.epoch, self.low, self.high, color=colour, alpha=0.15, lw=0)
 
 
 @styled
 def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Figure:
-    """The metric of every run by epoch; the best run in black, a cross where one diverged."""
+    """The metric by epoch, a line for each config: the median of its runs, the best in black.
+
+    Of more than `_MOST_LINES` configs there is a line for each value of a hyperparameter, or of
+    ranges of them. A cross is where a run diverged.
+    """
     figure = new_figure()
     axes = figure.add_subplot()
     metric, curves = sweep.metric, sweep.curves
-    each = [(c, run, curves[run.name]) for c in configs for run in c.runs if run.name in curves]
-    paths = [np.column_stack([own["epoch"], own[metric]]) for _, _, own in each]
-    shades = [colours.of(config) for config, _, _ in each]
-    faint = max(0.08, min(0.6, 30 / len(each)))
-    axes.add_collection(
-        LineCollection(paths, colors=shades, linewidths=1, alpha=faint, rasterized=True)
-    )
-    single = [i for i, path in enumerate(paths) if len(path) == 1]  # which would be no line
-    if single:
-        x, y = np.concatenate([paths[i] for i in single]).T
-        axes.scatter(x, y, c=[shades[i] for i in single], s=20, alpha=0.6)
-    ends = [_last_finite_epoch(own, metric) for _, run, own in each if run.status == "diverged"]
+    known = [config for config in configs if any(run.name in curves for run in config.runs)]
+    if len(known) > _MOST_LINES:
+        colours = Colours.choose(_most_telling(sweep.hyperparameters, known))
+    groups = _groups(known, colours)
+    lines = [_line_of(group, sweep, colour) for colour, group in groups]
+    has_bands = len(lines) <= _MOST_BANDS
+    for line in lines:
+        line.draw(axes, has_band=has_bands)
+    stable = [
+        line.middle for line, (_, group) in zip(lines, groups, strict=True) if _is_stable(group)
+    ]
+    bests: list[NDArray[np.float64]] = []
+    if configs[0].is_valid and configs[0] in known:
+        best = _line_of([configs[0]], sweep, MARK)
+        best.draw(axes, has_band=has_bands, is_best=True)
+        bests = [best.middle]
+    runs = [run for config in known for run in config.runs if run.name in curves]
+    ends = [_last_finite_epoch(curves[run.name], metric) for run in runs if _diverged(run)]
     if ends:
         top, label = axes.get_xaxis_transform(), f"diverged ({len(ends)})"
         heights = [0.98] * len(ends)
         axes.plot(ends, heights, "x", transform=top, color=MARK, clip_on=False, label=label)
-    best = best_run(sweep, configs)
-    if best and best.name in curves:
-        own, label = curves[best.name], f"best (run {shortened(best.name, MAX_LETTERS)})"
-        marker = "o" if len(own["epoch"]) == 1 else ""  # which would be no line
-        axes.plot(own["epoch"], own[metric], marker=marker, color=MARK, label=label)
-    stable = [own[metric] for _, run, own in each if run.status != "diverged"]
-    _limit(axes, stable, sweep.sign)
-    _count_beyond(axes, stable)
-    axes.set_xlim(left=0.5, right=max(float(own["epoch"][-1]) for _, _, own in each) + 0.5)
+    _limit(axes, [*stable, *bests], sweep.sign)
+    beyond = _count_beyond(axes, stable)
+    words = None
+    if any(line.runs > 1 for line in lines):
+        words = "medians of runs" + ", with their middle half as bands" * has_bands
+    axes.set_title("\n".join(filter(None, [words, beyond])), loc="left", fontsize=11)
+    axes.set_xlim(left=0.5, right=max(float(curves[run.name]["epoch"][-1]) for run in runs) + 0.5)
     axes.set(xlabel="epoch", ylabel=metric_label(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _explain(axes, colours)
+    return figure
+
+
+def _most_telling(hyperparameters: Sequence[Hyperparameter], configs: Configs) -> list[Any]:
+    """The hyperparameter that explains most of the configs' ranks; they come best first."""
+
+    def between(swept: Hyperparameter) -> float:
+        found = 0.0
+        for values in swept.bins().values():
+            ranks = [i for i, config in enumerate(configs) if config.values[swept.key] in values]
+            mean = sum(ranks) / max(1, len(ranks))
+            found += len(ranks) * (mean - (len(configs) - 1) / 2) ** 2
+        return found
+
+    able = [each for each in hyperparameters if Colours.choose([each]).hyperparameter]
+    return [max(able, key=between)] if able else []
+
+
+def _groups(configs: Configs, colours: Colours) -> list[tuple[str, Configs]]:
+    """Configs that are one line, and its colour."""
+    if len(configs) <= _MOST_LINES:
+        return [(colours.of(config), [config]) for config in configs]
+    swept = colours.hyperparameter
+    if swept is None:
+        return [(GREY, configs)]
+    found: list[tuple[str, Configs]] = []
+    for values in swept.bins().values():
+        here = [config for config in configs if config.values[swept.key] in values]
+        found += [(colours.of_value[values[len(values) // 2]], here)] if here else []
+    return found
+
+
+def _line_of(group: Configs, sweep: Sweep, colour: str) -> _Line:
+    """The line of some configs: of their runs that did not diverge, if there are any."""
+    known = [run for config in group for run in config.runs if run.name in sweep.curves]
+    stable = [run for run in known if not _diverged(run)]
+    return _Line.of([sweep.curves[run.name] for run in stable or known], sweep.metric, colour)
+
+
+def _is_stable(group: Configs) -> bool:
+    """Whether any of the runs of configs did not diverge."""
+    return any(not _diverged(run) for config in group for run in config.runs)
+
+
+def _diverged(run: SweepRun) -> bool:
+    """Whether a run diverged."""
+    return run.status == "diverged"
+
+
+def _explain(axes: Axes, colours: Colours) -> None:
+    """Say what the colours are: a bar for a number, a legend for a choice."""
     handles, names = axes.get_legend_handles_labels()
-    shown = {"other runs": GREY}
-    if colours.hyperparameter:
-        label = label_of(colours.hyperparameter)
-        shown = {f"{label} {name}": colour for name, colour in colours.legend.items()}
+    swept = colours.hyperparameter
+    if swept is not None and swept.is_number:
+        colours.add_bar(axes)
+        axes.legend(handles, names, fontsize=11, **OVER_LINES)
+        return
+    shown = {"others": GREY}
+    if swept is not None:
+        shown = {f"{label_of(swept)} {name}": colour for name, colour in colours.legend.items()}
     handles += [Line2D([], [], color=colour) for colour in shown.values()]
     add_legend(axes, handles, [*names, *shown])
-    return figure
 
 
 def _last_finite_epoch(curves: Curves, metric: str) -> float:
@@ -94,14 +221,12 @@ def _limit(axes: Axes, values: Sequence[NDArray[np.float64]], sign: int) -> None
     scale_metric(axes, joined[np.abs(joined - best) <= 2 * abs(start - best)])
 
 
-def _count_beyond(axes: Axes, values: Sequence[NDArray[np.float64]]) -> None:
-    """Say how many of the curves end outside of the picture."""
+def _count_beyond(axes: Axes, values: Sequence[NDArray[np.float64]]) -> str | None:
+    """How many of the lines end outside of the picture, in words; None if none does."""
     low, high = axes.get_ylim()
     ends = [own[-1] for each in values if len(own := each[np.isfinite(each)])]
     n = sum(not low <= end <= high for end in ends)
-    if n:
-        title = f"{n} of {len(ends)} curves end{'s' if n == 1 else ''} beyond the axis"
-        axes.set_title(title, loc="left", fontsize=11)
+    return f"{n} of {len(ends)} lines end{'s' if n == 1 else ''} beyond the axis" if n else None
 
 
 @styled

@@ -170,7 +170,10 @@ def _figures(sweep: Sweep, configs: Configs) -> Iterator[tuple[str, str, Figure]
         caption = f"{metric} by all hyperparameters: each line a config, the best in black"
         yield "parallel_coordinates.png", caption, draw_parallel(sweep, configs)
     if sweep.curves:
-        caption = "of every run by epoch, the best in black, crosses where runs diverged"
+        caption = (
+            "by epoch: the median of the runs of each config, or, of many configs, of those that "
+            "share a value; the best config in black, crosses where runs diverged"
+        )
         figure = draw_learning_curves(sweep, configs, colours)
         yield "learning_curves.png", f"{metric} {caption}", figure
     best = best_run(sweep, configs)
