@@ -21,7 +21,7 @@ from time import perf_counter
 import numpy as np
 from measuring import config_of, measure, show, versions
 
-from multilayer.reports.configs import rank_configs
+from multilayer.reports.by_data import parts_of
 from multilayer.reports.report import draw_all
 from multilayer.reports.runs import read_curves
 from multilayer.reports.sweep import open_sweep
@@ -125,7 +125,7 @@ def main() -> None:
         if not folder.exists():
             make_sweep(folder)
         sweep = open_sweep(folder)
-        configs = rank_configs(sweep)
+        ready = parts_of(sweep)
         names = ["train/loss", "validation/loss"]
         parts = {
             "multilayer report, in s": lambda: seconds(lambda: command(folder)),
@@ -133,7 +133,7 @@ def main() -> None:
             "  of which: curves": lambda: seconds(
                 lambda: [read_curves(run.folder.history_file, names) for run in sweep.runs]
             ),
-            "  of which: figures": lambda: seconds(lambda: draw_all(sweep, configs)),
+            "  of which: figures": lambda: seconds(lambda: draw_all(ready)),
         }
         show(measure(arguments.repeats, parts), digits=2)
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from multilayer.plotting.style import TRAIN, VALIDATION
 from multilayer.reports.axes import Colours
+from multilayer.reports.by_data import parts_of
 from multilayer.reports.by_hyperparameter import draw_hyperparameter
 from multilayer.reports.configs import ConfigResult, rank_configs
 from multilayer.reports.hyperparameters import Hyperparameter
@@ -278,10 +279,12 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     for name in ("metric_by_seed.png", "mine.png"):
         (tmp_path / "figures" / name).write_bytes(b"")
-    sweep, configs = opened(tmp_path)
-    (picture,) = draw_all(sweep, configs)
-    assert picture == "metric_by_optimizer.lr.png"
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {picture, "mine.png"}
+    (tmp_path / "figures" / "data_iris-0").mkdir()
+    (tmp_path / "figures" / "data_iris-0" / "learning_curves.png").write_bytes(b"")
+    (captions,) = draw_all(parts_of(open_sweep(tmp_path)))
+    assert list(captions) == ["figures/metric_by_optimizer.lr.png"]
+    found = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert found == {"metric_by_optimizer.lr.png", "mine.png"}
 
 
 def test_a_cross_has_the_colour_of_what_diverged(tmp_path: Path) -> None:

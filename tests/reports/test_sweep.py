@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from multilayer.core.errors import UserError
+from multilayer.reports.by_data import parts_of
 from multilayer.reports.configs import _command_of
 from multilayer.reports.markdown import _state_lines
 from multilayer.reports.sweep import find_sweep, open_sweep
@@ -37,18 +38,6 @@ def test_the_loss_decides_if_the_user_says_so(tmp_path: Path) -> None:
     sweep = open_sweep(tmp_path, "validation/loss")
     assert (sweep.metric, sweep.mode) == ("validation/loss", "min")
     assert "not comparable" in sweep.warnings[0]
-
-
-def test_of_different_data_no_metric_is_comparable(tmp_path: Path) -> None:
-    """By the key, or by what the data are; seeds and folds are no other data."""
-    for number, name in enumerate(("iris", "wine")):
-        write_run(tmp_path / "key" / str(number), 0.5, data__name=name)
-        about = {"data_fingerprint": name}
-        write_run(tmp_path / "print" / str(number), 0.5, manifest=about, experiment=name)
-        write_run(tmp_path / "fold" / str(number), 0.5, data__fold=number, optimizer__lr=0.1)
-    assert "of different data" in open_sweep(tmp_path / "key").warnings[0]
-    assert "of different data" in open_sweep(tmp_path / "print").warnings[0]
-    assert open_sweep(tmp_path / "fold").warnings == []
 
 
 def test_a_sweep_without_a_run_yet_says_so(tmp_path: Path) -> None:
@@ -128,7 +117,7 @@ def test_a_run_that_is_done_without_a_number_is_named(metrics: str | None, tmp_p
     else:
         (tmp_path / "1" / "metrics.json").write_text(metrics)
     sweep, configs = opened(tmp_path)
-    assert "done, but without validation/loss: 1 (run 1)" in _state_lines(sweep)
+    assert "done, but without validation/loss: 1 (run 1)" in _state_lines(sweep, parts_of(sweep))
     assert {each.values["optimizer.lr"]: each.mean for each in configs} == {
         0.1: 0.5,
         1.0: pytest.approx(0.65),

@@ -12,6 +12,7 @@ from rich.table import Table
 from multilayer.core.text import sanitize
 from multilayer.plotting.style import TURN
 from multilayer.reports import findings as thresholds
+from multilayer.reports.by_data import Part
 from multilayer.reports.configs import (
     N_RESAMPLES,
     ConfigResult,
@@ -21,7 +22,7 @@ from multilayer.reports.configs import (
     format_number,
     format_range,
 )
-from multilayer.reports.effects import EQUIVALENT, Finding
+from multilayer.reports.effects import EQUIVALENT
 from multilayer.reports.hyperparameters import EDGE, format_value
 from multilayer.reports.runs import SPLITS, STATUSES, SweepRun
 from multilayer.reports.sweep import Sweep
@@ -52,41 +53,68 @@ _SPECIAL = re.compile(
 )
 
 
-def to_markdown(
-    sweep: Sweep, configs: Configs, verdict: str, findings: list[Finding], captions: dict[str, str]
-) -> str:
-    """The whole report; configs come best first, and `captions` are those of the figures."""
-    figures = (
-        f"![{name.removesuffix('.png')}](figures/{name})\n\n*{_escape(caption)}.*"
-        for name, caption in captions.items()
-    )
-    bullets = (f"- **{_escape(title)}**: {_escape(text)}." for title, text in findings)
-    parts = [
+_DIFFERENT_DATA = "the runs are of different data, and those of each are compared by themselves"
+
+
+def to_markdown(sweep: Sweep, parts: Sequence[Part], captions: Sequence[dict[str, str]]) -> str:
+    """The whole report; `captions` are those of each part's figures, by their paths."""
+    texts = [
         f"# Sweep {_escape(sanitize(sweep.folder.resolve().name))}",
         "**The sweep is still running: all below is of the runs so far.**" * bool(sweep.running),
-        _lines(_state_lines(sweep)),
-        *(f"**Caution: {_escape(warning)}.**" for warning in sweep.warnings),
+        _lines(_state_lines(sweep, parts)),
+        *(f"**Caution: {_escape(warning)}.**" for warning in _warnings(sweep, parts)),
         *_what_varied(sweep),
-        *_best_config(sweep, configs, verdict),
+    ]
+    for part, own in zip(parts, captions, strict=True):
+        found = _part(part, own)
+        if part.name:
+            deeper = [f"#{text}" if text.startswith("##") else text for text in found]
+            found = [f"## {_escape(part.name)}", *deeper]
+        texts += found
+    texts += [*_bad_ends(sweep), _how_computed(sweep)]
+    return "\n\n".join(filter(None, texts)) + "\n"
+
+
+def _warnings(sweep: Sweep, parts: Sequence[Part]) -> list[str]:
+    """What a reader must know before any ranking."""
+    return [_DIFFERENT_DATA] * (len(parts) > 1) + sweep.warnings
+
+
+def _part(part: Part, captions: dict[str, str]) -> list[str]:
+    """What is said of runs that can be compared; of each figure by its path."""
+    figures = (
+        f"![{Path(path).stem}]({path})\n\n*{_escape(caption)}.*"
+        for path, caption in captions.items()
+    )
+    bullets = (f"- **{_escape(title)}**: {_escape(text)}." for title, text in part.findings)
+    return [
+        *_best_config(part.sweep, part.configs, part.verdict),
         *_section("Findings", bullets, "\n"),
         *_section("Figures", figures),
-        *_configs(sweep, configs),
-        *_metrics(sweep, configs),
-        *_bad_ends(sweep),
-        _how_computed(sweep),
+        *_configs(part.sweep, part.configs),
+        *_metrics(part.sweep, part.configs),
     ]
-    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def print_summary(
-    sweep: Sweep, configs: Configs, verdict: str, findings: Sequence[Finding]
-) -> None:
+def print_summary(sweep: Sweep, parts: Sequence[Part]) -> None:
     """Print the best configs, the command for the best, and the findings."""
     out = console()
     if sweep.running:
         out.print("the sweep is still running: these are the runs so far", style="bold")
-    for warning in sweep.warnings:
+    for warning in _warnings(sweep, parts):
         out.print(f"caution: {warning}", style="bold red")
+    state = _state_lines(sweep, parts)
+    for part in parts:
+        if part.name:
+            out.print(f"\n{part.name}", style="bold")
+        _print_part(part, state if len(parts) == 1 else [])
+    for line in state if len(parts) > 1 else ():
+        out.print(line)
+
+
+def _print_part(part: Part, state: Sequence[str]) -> None:
+    """Print what is said of runs that can be compared; `state` follows the table."""
+    out, sweep, configs = console(), part.sweep, part.configs
     more = len(configs) - _MAX_PRINTED
     caption = f"and {more} more, in configs.csv" if more > 0 else None
     table = Table(*_config_header(sweep), header_style="bold", caption=caption)
@@ -94,15 +122,15 @@ def print_summary(
         style = "green" if rank == 1 and config.is_valid else None
         table.add_row(*_config_cells(rank, config), style=style)
     out.print(table)
-    for line in _stack_lines(sweep) + _state_lines(sweep):
+    for line in [*_stack_lines(sweep), *state]:
         out.print(line)
     command = best_command(configs, sweep)
     if command:
         out.print(f"\nbest     {command}", style="bold")
-    out.print(verdict)
-    if findings:
+    out.print(part.verdict)
+    if part.findings:
         out.print()
-    for finding in findings:
+    for finding in part.findings:
         out.print(f"- {finding.title}: {finding.text}")
 
 
@@ -144,7 +172,7 @@ def _first_line(text: str, limit: int = 160) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _state_lines(sweep: Sweep) -> list[str]:
+def _state_lines(sweep: Sweep, parts: Sequence[Part]) -> list[str]:
     """The numbers of runs by status, and the names of those that are not done."""
     named = {
         status: [run.name for run in sweep.runs if run.status == status] for status in STATUSES
@@ -153,7 +181,8 @@ def _state_lines(sweep: Sweep) -> list[str]:
     counts = ", ".join(f"{len(runs)} {status}" for status, runs in named.items() if runs)
     lines = [f"{len(sweep.runs) + len(sweep.broken)} runs{planned}: {counts}"]
     done, _ = named.pop("done"), named.pop("running")
-    without_score = {run.name for run in sweep.runs if run.metric(sweep.metric) is None}
+    compared = [(run, part.sweep.metric) for part in parts for run in part.sweep.runs]
+    without_score = {run.name for run, metric in compared if run.metric(metric) is None}
     named[f"done, but without {sweep.metric}"] = [name for name in done if name in without_score]
     without_curves = [name for name in done if name not in sweep.curves]
     named["done, but without history.csv, thus no curves"] = without_curves

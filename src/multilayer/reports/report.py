@@ -4,7 +4,8 @@ import os
 import re
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -13,19 +14,18 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from multilayer.core.errors import UserError
-from multilayer.core.files import whole_file, write_text
+from multilayer.core.files import whole_file, write_error, write_text
 from multilayer.plotting.style import save_figure
 from multilayer.reports.axes import Colours
+from multilayer.reports.by_data import Part, parts_of
 from multilayer.reports.by_hyperparameter import draw_hyperparameter
-from multilayer.reports.configs import ConfigResult, Configs, rank_configs
+from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.curves import best_run, draw_learning_curves, draw_training_and_validation
-from multilayer.reports.findings import find
 from multilayer.reports.heat_map import draw_heat_map
 from multilayer.reports.hyperparameters import SEED_KEYS, as_column, format_value
 from multilayer.reports.markdown import print_summary, to_markdown
 from multilayer.reports.parallel_coordinates import draw_parallel
 from multilayer.reports.runs import varied
-from multilayer.reports.significance import compare, verdict
 from multilayer.reports.sweep import Sweep, find_sweep, open_sweep
 from multilayer.runs.console import console
 
@@ -59,29 +59,27 @@ def report(config: dict[str, Any]) -> Path:
         UserError: It is no sweep folder, no run has the metric, or the report cannot be written.
     """
     folder = find_sweep(config["sweep"])
-    if (folder / "figures").is_symlink():  # files that are links are replaced themselves
-        raise UserError(
-            f"{folder / 'figures'} is a link: the report is written inside the sweep's folder "
-            f"alone; remove it: {shlex.join(['rm', str(folder / 'figures')])}"
-        )
     sweep = open_sweep(folder, config["metric"])
-    configs = rank_configs(sweep)
-    comparisons = compare(configs, sweep.sign)
-    text = verdict(sweep, configs, comparisons)
-    findings = find(sweep, configs, comparisons)
+    parts = parts_of(sweep)
+    for each in {folder / "figures", *(_figures_folder(part) for part in parts)}:
+        if each.is_symlink():  # files that are links are replaced themselves
+            raise UserError(
+                f"{each} is a link: the report is written inside the sweep's folder alone; "
+                f"remove it: {shlex.join(['rm', str(each)])}"
+            )
     path = folder / "report.md"
     try:
-        _write_tables(sweep, configs)
-        pictures = draw_all(sweep, configs)
-        write_text(path, to_markdown(sweep, configs, text, findings, pictures))
+        _write_tables(sweep, parts)
+        pictures = draw_all(parts)
+        write_text(path, to_markdown(sweep, parts, pictures))
     except UserError as error:
         raise UserError(f"sweep={folder}: the report cannot be written: {error}") from error
-    print_summary(sweep, configs, text, findings)
+    print_summary(sweep, parts)
     console().print(f"\nreport   {os.path.relpath(path)}")
     return path
 
 
-def _write_tables(sweep: Sweep, configs: Configs) -> None:
+def _write_tables(sweep: Sweep, parts: Sequence[Part]) -> None:
     """Write `runs.csv`, `runs.parquet` and `configs.csv`; each appears whole or not at all.
 
     Raises:
@@ -89,7 +87,11 @@ def _write_tables(sweep: Sweep, configs: Configs) -> None:
     """
     runs = _runs_table(sweep)
     pooled = pl.DataFrame(
-        [_config_row(rank, each, sweep) for rank, each in enumerate(configs, start=1)],
+        [
+            ({"of": part.name} if part.name else {}) | _config_row(rank, each, part.sweep)
+            for part in parts
+            for rank, each in enumerate(part.configs, start=1)
+        ],
         infer_schema_length=None,
     )
     for name, table in (("runs.csv", runs), ("runs.parquet", runs), ("configs.csv", pooled)):
@@ -126,31 +128,54 @@ def _config_row(rank: int, config: ConfigResult, sweep: Sweep) -> dict[str, Any]
     return row
 
 
-def draw_all(sweep: Sweep, configs: Configs) -> dict[str, str]:
+def draw_all(parts: Sequence[Part]) -> list[dict[str, str]]:
     """Draw what there is to draw, and remove what is left of an earlier report.
 
     Returns:
-        The caption of each figure, by the name of its file in `figures/`.
+        For each part the caption of each figure, by the path of its file in the sweep's folder.
 
     Raises:
         UserError: A figure cannot be written.
     """
-    folder = sweep.folder / "figures"
-    captions = {}
+    sweep = parts[0].sweep.folder
+    found = []
+    try:  # those of a part are in a folder within it
+        (sweep / "figures").mkdir(exist_ok=True)
+    except OSError as error:
+        raise write_error(error, sweep / "figures") from error
     with warnings.catch_warnings():
         for message in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message)
-        for name, caption, figure in _figures(sweep, configs):
-            engine = figure.get_layout_engine()
-            if engine:  # let the parts make room for each other, once: saving would do it twice
-                engine.execute(figure)
-            figure.set_layout_engine(None)
-            save_figure(figure, folder / name)
-            captions[name] = caption
-    for path in {path for pattern in _FIGURES for path in folder.glob(pattern)}:
-        if path.name not in captions:
-            path.unlink()
-    return captions
+        for part in parts:
+            captions = {}
+            for name, caption, figure in _figures(part.sweep, part.configs):
+                engine = figure.get_layout_engine()
+                if engine:  # let the parts make room for each other, once: saving does it twice
+                    engine.execute(figure)
+                figure.set_layout_engine(None)
+                path = _figures_folder(part) / name
+                save_figure(figure, path)
+                captions[path.relative_to(sweep).as_posix()] = caption
+            found.append(captions)
+    drawn = {sweep / name for captions in found for name in captions}
+    folders = [sweep / "figures", *_folders_in(sweep / "figures")]
+    for path in {path for each in folders for name in _FIGURES for path in each.glob(name)} - drawn:
+        path.unlink()
+    for each in folders[::-1]:
+        with suppress(OSError):  # it is not empty
+            each.rmdir()
+    return found
+
+
+def _figures_folder(part: Part) -> Path:
+    """The folder of the figures of a part."""
+    folder = part.sweep.folder / "figures"
+    return folder / _file_name(part.name) if part.name else folder
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, without links."""
+    return [path for path in folder.glob("*") if path.is_dir() and not path.is_symlink()]
 
 
 def _figures(sweep: Sweep, configs: Configs) -> Iterator[tuple[str, str, Figure]]:
@@ -189,5 +214,5 @@ def _file_name(key: str) -> str:
     >>> _file_name("optimizer.lr"), _file_name("../a")
     ('optimizer.lr', '.._a-7bd30558')
     """
-    plain = re.sub("[^A-Za-z0-9_.]", "_", key)[:100]
+    plain = re.sub("[^A-Za-z0-9_.=]", "_", key)[:100]
     return plain if plain == key else f"{plain}-{crc32(key.encode()):08x}"

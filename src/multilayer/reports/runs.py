@@ -16,7 +16,14 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import load_yaml, read_small, refusing
 from multilayer.core.renamed import current_key, with_current_names
 from multilayer.core.text import sanitize_data
-from multilayer.reports.hyperparameters import LARGEST, Value, as_value, is_number
+from multilayer.reports.hyperparameters import (
+    LARGEST,
+    SEED_KEYS,
+    Value,
+    as_value,
+    format_value,
+    is_number,
+)
 from multilayer.runs.folder import RunFolder
 
 STATUSES = ("done", "running", "diverged", "failed", "interrupted")
@@ -37,6 +44,11 @@ _MAX_HISTORY = 2**25
 
 _MAX_EPOCH = 10**9
 
+_DATA_KEYS = (
+    *("data", "data.name", "data.target"),
+    *("data.path", "data.train_path", "data.validation_path", "data.test_path"),
+)
+"""What says of which data a run is."""
 
 Curves = dict[str, NDArray[Any]]
 """Metrics by epoch, `(E,)` each; NaN where one was not measured or not finite. `epoch` has the
@@ -298,3 +310,33 @@ def _raw_value(run: SweepRun, key: str) -> Any:
     """The config's value at a dotted key; where that is a whole group, the name of the choice."""
     value = run.config_value(key)
     return run.overrides.get(key) if value is None or isinstance(value, dict) else value
+
+
+def group_by_data(runs: Sequence[SweepRun]) -> dict[str, list[SweepRun]]:
+    """The runs by the data that they are of, which are named as overrides do.
+
+    Data of one name are told apart by their fingerprint, unless another of their keys varied: what
+    leaves out a column, say, leaves the rows and the target as they are.
+    """
+    varying = varied(runs)
+    keys = [key for key in _DATA_KEYS if key in varying]
+    others = [key for key in varying if key.startswith("data.")]
+    is_explained = any(key not in (*_DATA_KEYS, *SEED_KEYS) for key in others)
+    groups: dict[str, list[SweepRun]] = {}
+    versions: dict[str, list[str]] = {}
+    for run in runs:
+        name = " ".join(f"{key}={format_value(run.value(key))}" for key in keys or _known(run))
+        fingerprint = run.manifest.get("data_fingerprint")
+        if isinstance(fingerprint, str) and not is_explained:  # else it failed before it read them
+            seen = versions.setdefault(name, [])
+            if fingerprint not in seen:
+                seen.append(fingerprint)
+            n = seen.index(fingerprint)
+            name += f" (version {n + 1})" if n else ""
+        groups.setdefault(name, []).append(run)
+    return groups
+
+
+def _known(run: SweepRun) -> list[str]:
+    """The keys that name the data of a run."""
+    return [key for key in _DATA_KEYS[1:] if run.config_value(key) is not None]

@@ -83,19 +83,23 @@ def print_sweep(sweep: Path) -> None:
 
 
 def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":
-    """A row for each run: the overrides in which it differs, status, metrics; the best is green."""
+    """A row for each run: what varied, status, metrics; the best for each data set is green."""
     from rich.table import Table
 
+    from multilayer.reports.runs import group_by_data
     from multilayer.runs.console import format_number
 
-    values = [run.metric(monitor) for run in runs]
-    known = [value for value in values if value is not None]
-    best = (min if mode == "min" else max)(known, default=None)
+    values = {run.name: run.metric(monitor) for run in runs}
+    bests = set()  # of each data set
+    for own in group_by_data(runs).values():
+        known = [value for run in own if (value := values[run.name]) is not None]
+        best = (min if mode == "min" else max)(known, default=None)
+        bests |= {run.name for run in own if best is not None and values[run.name] == best}
     table = Table("job", "varied", "status", monitor, "test", header_style="bold")
     overrides = [run.manifest["overrides"] for run in runs]
     shared = set.intersection(*map(set, overrides)) if runs[1:] else set()
-    for run, own, value in zip(runs, overrides, values, strict=True):
-        is_best = value is not None and value == best
+    for run, own, value in zip(runs, overrides, values.values(), strict=True):
+        is_best = run.name in bests
         test = run.metrics.get("test", {})
         headline = next((name for name in ("accuracy", "rmse") if name in test), None)
         table.add_row(

@@ -2,12 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
 from pathlib import Path
 from time import time
+from typing import Any
 
 from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.metric_names import MORE_IS_BETTER
@@ -35,8 +36,6 @@ _LEARNING_RATE = "optimizer.lr"
 
 _LOSS_INDEPENDENT = ("validation/accuracy", "validation/rmse")
 """Metrics that mean the same whichever loss was trained: of classification, and of regression."""
-
-_DATA_KEYS = {"data", "data.name", "data.path", "data.target"}
 
 _TIME = re.compile(r"\d\d-\d\d-\d\d(-\d+)?")
 """The name of a single run's folder."""
@@ -147,27 +146,35 @@ def open_sweep(folder: Path, metric: str | None = None) -> Sweep:
     if not runs:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:3])
         raise UserError(f"sweep={folder}: no run can be read ({reasons})")
-    varying = varied(runs)
-    losses = [key for key in varying if key == "loss" or key.startswith("loss.")]
-    metric, mode = _choose_metric(metric, runs, are_comparable=not losses)
-    hyperparameters = [
-        Hyperparameter.from_runs(key, each) for key, each in varying.items() if key not in SEED_KEYS
-    ]
-    # Optimizers have different defaults, and callbacks=lr_sweep finds one for each run.
-    rates = {run.value(_LEARNING_RATE) for run in runs}
     return Sweep(
         folder=folder,
         runs=runs,
         broken=dict(sorted(broken.items())),
         n_planned=count_jobs(folder),
-        metric=metric,
-        mode=mode,
-        hyperparameters=hyperparameters,
-        seed_keys=tuple(key for key in SEED_KEYS if key in varying),
-        derived=(_LEARNING_RATE,) if len(rates) > 1 and _LEARNING_RATE not in varying else (),
-        warnings=list(_comparability_warnings(runs, varying, losses, metric)),
         silent=_silent(folder, runs),
+        **what_is_compared(runs, metric),
     )
+
+
+def what_is_compared(runs: Sequence[SweepRun], metric: str | None) -> dict[str, Any]:
+    """The attributes of a `Sweep` that follow from its runs, and from the metric that is wanted."""
+    varying = varied(runs)
+    losses = [key for key in varying if key == "loss" or key.startswith("loss.")]
+    metric, mode = _choose_metric(metric, runs, are_comparable=not losses)
+    # Optimizers have different defaults, and callbacks=lr_sweep finds one for each run.
+    rates = {run.value(_LEARNING_RATE) for run in runs}
+    return {
+        "metric": metric,
+        "mode": mode,
+        "hyperparameters": [
+            Hyperparameter.from_runs(key, each)
+            for key, each in varying.items()
+            if key not in SEED_KEYS
+        ],
+        "seed_keys": tuple(key for key in SEED_KEYS if key in varying),
+        "derived": (_LEARNING_RATE,) if len(rates) > 1 and _LEARNING_RATE not in varying else (),
+        "warnings": list(_comparability_warnings(losses, metric)),
+    }
 
 
 def _silent(sweep: Path, runs: Sequence[SweepRun]) -> dict[str, float]:
@@ -195,22 +202,14 @@ def _written_at(path: Path) -> float:
         return 0.0
 
 
-def _comparability_warnings(
-    runs: Sequence[SweepRun], keys: Collection[str], losses: Sequence[str], metric: str
-) -> Iterator[str]:
-    """What a reader must know before any ranking of configs.
-
-    `keys` are those that varied, and `losses` those of them that change what a loss means.
-    """
+def _comparability_warnings(losses: Sequence[str], metric: str) -> Iterator[str]:
+    """What a reader must know before any ranking; `losses` varied, which change what a loss is."""
     if losses:
         which = f"{', '.join(losses)} varied, so that the losses of different configs are not"
         if metric.endswith("/loss"):
             yield f"{which} comparable, and yet {metric} ranks them: compare by another metric"
         else:
             yield f"{which} comparable; the configs are ranked by {metric}"
-    fingerprints = {run.manifest.get("data_fingerprint") for run in runs} - {None}
-    if len(fingerprints) > 1 or set(keys) & _DATA_KEYS:
-        yield f"the runs are of different data, between which {metric} is not comparable"
 
 
 def _choose_metric(
