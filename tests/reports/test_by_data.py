@@ -36,7 +36,7 @@ def test_each_data_set_has_its_own_best_config(tmp_path: Path) -> None:
     for name, own in (("iris", iris), ("diabetes", diabetes)):
         assert f"multilayer train data.name={name} optimizer.lr=0.01" in own
         assert "over 3 shared seeds" in own
-        assert f"(figures/data.name={name}-" in own
+        assert f"(figures/data.name={name}/" in own
     assert "rmse" not in iris.partition("### Every metric")[0]
     table = pl.read_csv(tmp_path / "configs.csv")
     assert table["of"].to_list() == ["data.name=iris"] * 2 + ["data.name=diabetes"] * 2
