@@ -51,3 +51,20 @@ def test_of_many_classes_those_with_the_least_area_have_a_curve() -> None:
 def test_there_is_no_curve_of_a_single_class() -> None:
     """Validation rows that are all alike."""
     assert draw_roc(guesses(3)[0], np.zeros(200, int), list("abc"), "epoch 1") is None
+
+
+def test_where_all_curves_are_in_the_corner_it_alone_is_drawn() -> None:
+    """At an area of 0.99 the rest is empty; the title says so, and the axes have their terms."""
+    rng = np.random.default_rng(0)
+    target = np.arange(2000) % 2
+    second = np.clip(0.5 * target + rng.normal(0.25, 0.15, 2000), 0, 1)
+    for spread, side in ((0.0, 0.1), (0.6, 1.0)):
+        mixed = np.clip(second + spread * rng.normal(size=2000), 0, 1)
+        figure = draw_roc(np.stack([1 - mixed, mixed], axis=1), target, ["no", "yes"], "epoch 1")
+        assert figure is not None
+        (axes,) = figure.axes
+        assert axes.get_xlim() == pytest.approx((-0.02 * side, 1.02 * side))
+        assert axes.get_ylim() == pytest.approx((1 - 1.02 * side, 1 + 0.02 * side))
+        assert ("upper left corner" in axes.get_title()) == (side < 1)
+        assert axes.get_xlabel().startswith("false positive rate")
+        assert axes.get_ylabel().startswith("true positive rate")

@@ -50,6 +50,7 @@ def rows(sweep: Path) -> dict[str, tuple[dict[str, Any], dict[str, float], int]]
             key: value.number_value if value.HasField("number_value") else value.string_value
             for key, value in group.hparams.items()
         }
+        assert group.name == session.name.removesuffix("/tensorboard")
         metrics = {each.name.tag: each.value for each in group.metric_values}
         found[session.name.partition("/")[0]] = hparams, metrics, session.status
     return found
@@ -67,13 +68,13 @@ def test_each_run_has_a_row_of_what_varied_and_its_final_metrics(
     sweep = tmp_path / "sweep"
     found = rows(sweep)
     assert [hparams for hparams, _, _ in found.values()] == [
-        {"optimizer.lr": lr, "seed": seed} for lr in (1e-3, 1e-2) for seed in (0, 1)
+        {"optimizer.lr": lr, "seed": str(seed)} for lr in (1e-3, 1e-2) for seed in (0, 1)
     ]
     for job, (_, metrics, status) in found.items():
         final = json.loads((sweep / job / "metrics.json").read_text())
         assert metrics == pytest.approx(
             {
-                f"final/{split}/{name}": final[split][name]
+                f"whole_run/{split}/{name}": final[split][name]
                 for split in ("validation", "test")
                 for name in ("loss", "accuracy")
             }
@@ -81,7 +82,7 @@ def test_each_run_has_a_row_of_what_varied_and_its_final_metrics(
         assert status == api_pb2.STATUS_SUCCESS
     about = ask(Experiment, sweep, api_pb2.GetExperimentRequest())
     assert {info.name for info in about.hparam_infos} == {"optimizer.lr", "seed"}
-    assert about.metric_infos[0].name.tag == "final/validation/loss"
+    assert about.metric_infos[0].name.tag == "whole_run/validation/loss"
 
 
 def test_choices_are_words_and_the_monitored_metric_comes_first(
@@ -95,7 +96,7 @@ def test_choices_are_words_and_the_monitored_metric_comes_first(
     assert outcome.code == 0, outcome.err
     hparams, metrics, _ = rows(tmp_path / "sweep")["2"]
     assert hparams == {"optimizer": "adam", "data.batch_size": "16"}
-    assert next(iter(metrics)) == "final/validation/f1"
+    assert next(iter(metrics)) == "whole_run/validation/f1"
 
 
 def test_runs_that_failed_or_diverged_have_a_row_that_says_so(
@@ -110,7 +111,7 @@ def test_runs_that_failed_or_diverged_have_a_row_that_says_so(
     found = rows(tmp_path / "sweep")
     _, metrics, status = found["0"]
     assert status == api_pb2.STATUS_SUCCESS
-    assert set(metrics) >= {"final/test/loss", "final/test/rmse"}
+    assert set(metrics) >= {"whole_run/test/loss", "whole_run/test/rmse"}
     assert found["1"] == (
         {"optimizer.lr": 0.01, "model.dropout": 1.5},
         {},
@@ -167,6 +168,6 @@ def test_a_row_lacks_what_the_run_does_not_have(tmp_path: Path) -> None:
     write_run(tmp_path / "1", 0.4, logger=logger, seed=1)
     _write_hparams(read_sweep(tmp_path))
     assert [hparams for hparams, _, _ in rows(tmp_path).values()] == [
-        {"seed": 0, "optimizer.momentum": 0.9},
-        {"seed": 1},
+        {"seed": "0", "optimizer.momentum": 0.9},
+        {"seed": "1"},
     ]

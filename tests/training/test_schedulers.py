@@ -43,7 +43,7 @@ def cosine_rates(n_steps, n_warmup, final):
     rise = [(step + 1) / n_warmup for step in range(n_warmup)]
     n_left = n_steps - n_warmup
     fall = [
-        final + (1 - final) * (1 + math.cos(math.pi * (step + 1) / n_left)) / 2
+        final + (1 - final) * (1 + math.cos(math.pi * (step + 1) / (n_left + 1))) / 2
         for step in range(n_left)
     ]
     return [LR * rate for rate in rise + fall]
@@ -61,6 +61,7 @@ def test_cosine_rises_and_falls_as_written(n_steps, warmup, n_warmup, final):
     rates = rates_of(optimizer, scheduler, n_steps)
     assert rates == pytest.approx(cosine_rates(n_steps, n_warmup, final), abs=1e-12)
     assert max(rates) <= LR
+    assert min(rates) > 0
 
 
 @pytest.mark.parametrize(("warmup", "n_warmup"), [(0.07, 7), (0.28, 28)])
@@ -94,7 +95,7 @@ def test_cosine_keeps_its_last_rate_after_the_end():
     rates = rates_of(
         optimizer, cosine(optimizer, n_steps=20, warmup_fraction=0.1, final_fraction=0.2), 50
     )
-    assert rates[19:] == pytest.approx([0.2 * LR] * 31)
+    assert rates[20:] == pytest.approx([0.2 * LR] * 30)
 
 
 @pytest.mark.parametrize(

@@ -54,13 +54,13 @@ def _draw_range_test(axes: Axes, result: RangeTestResult) -> None:
 
 
 def _mark_regimes(axes: Axes, result: LRSweepResult) -> None:
-    """A band with its name for neighbouring rates of the same regime."""
+    """A band for neighbouring rates of the same regime; its name is above the axes."""
     half_step = (result.rates[-1] / result.rates[0]) ** (0.5 / (len(result.rates) - 1))
     for regime, own in result.spans():
         start, end = own[0] / half_step, own[-1] * half_step
         axes.axvspan(start, end, color=_COLORS[regime], alpha=0.15, linewidth=0)
-        name = axes.text(float(np.sqrt(start * end)), 0.96, regime, color=_COLORS[regime])
-        name.set(transform=axes.get_xaxis_transform(), ha="center", va="top")
+        name = axes.text(float(np.sqrt(start * end)), 1.03, regime, color=_COLORS[regime])
+        name.set(transform=axes.get_xaxis_transform(), ha="center", va="bottom")
         name.set_rotation(0 if len(own) > 3 else 90)
     axes.set_xlim(result.rates[0] / half_step, result.rates[-1] * half_step)
 
@@ -68,7 +68,7 @@ def _mark_regimes(axes: Axes, result: LRSweepResult) -> None:
 def _finish(axes: Axes, ylabel: str, lowest: float, highest: float, suggested: float) -> None:
     """Label the axes, limit them to the losses with some room, and mark the suggested rate."""
     label = f"suggested {suggested:.2g}"
-    axes.axvline(suggested, ymax=0.8, color=MARK, linestyle="--", linewidth=1.5, label=label)
+    axes.axvline(suggested, color=MARK, linestyle="--", linewidth=1.5, label=label)
     axes.set(xscale="log", xlabel="learning rate", ylabel=ylabel)
     height = max(highest - lowest, 1e-3 * abs(highest), 1e-9)
     axes.set_ylim(lowest - 0.15 * height, highest + 0.3 * height)

@@ -17,7 +17,8 @@ from multilayer.plotting.style import GREY, PALETTE, new_figure, shortened, styl
 def draw_roc(probabilities: Any, target: Any, classes: Sequence[str], title: str) -> Figure | None:
     """A curve for each class against the others; of many classes, those with the least area.
 
-    Of two classes only the second has one: that of the first is its mirror image.
+    Of two classes only the second has one: that of the first is its mirror image. Where all curves
+    lie in the upper left corner, it alone is drawn.
 
     Args:
         probabilities: `(N, n_classes)`, float32.
@@ -41,9 +42,15 @@ def draw_roc(probabilities: Any, target: Any, classes: Sequence[str], title: str
     for k, colour in zip(sorted(shown), PALETTE, strict=False):
         others, found, _ = roc_curve(positive[:, k], probabilities[:, k])
         axes.plot(others, found, color=colour, label=f"{shortened(classes[k])}  {areas[k]:.3f}")
-    limits = (-0.02, 1.02)
-    axes.set(xlabel="share of the other rows taken for it", ylabel="share of the class found")
-    axes.set(title=title, xlim=limits, ylim=limits)
+    size = _corner(min(areas[k] for k in shown))
+    margin = 0.02 * size
+    axes.set(
+        xlabel="false positive rate: share of the other rows that are taken for it",
+        ylabel="true positive rate: share of the class that is found",
+        title=title if size == 1 else f"{title} (the upper left corner)",
+        xlim=(-margin, size + margin),
+        ylim=(1 - size - margin, 1 + margin),
+    )
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     head = "class, area below"
@@ -51,3 +58,12 @@ def draw_roc(probabilities: Any, target: Any, classes: Sequence[str], title: str
         head = f"{head}\n(the lowest {len(shown)} of {len(known)})"
     axes.legend(title=head, loc="lower right")
     return figure
+
+
+def _corner(least_area: float) -> float:
+    """The side of the corner that is drawn: ten times the share that the worst curve leaves out.
+
+    >>> _corner(0.8), _corner(0.985), _corner(1.0)
+    (1.0, 0.2, 0.05)
+    """
+    return next((size for size in (0.05, 0.1, 0.2, 0.5) if size >= 10 * (1 - least_area)), 1.0)

@@ -32,6 +32,9 @@ _SHOWN = ("loss", "accuracy", "rmse")
 """Final metrics of validation and test that have a column in addition to the one that is monitored:
 the loss and the headline of each task."""
 
+_FINAL = "whole_run"
+"""How their tags begin. TensorBoard sorts charts by tags, and these of one point come last."""
+
 _STATUSES = {"done": 1, "diverged": 2, "failed": 2}
 """TensorBoard's STATUS_SUCCESS and STATUS_FAILURE; what is not here is unknown, 0."""
 
@@ -130,10 +133,13 @@ def _write_hparams(runs: "Sequence[SweepRun]") -> None:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.record_writer import RecordWriter
 
-    from multilayer.reports.hyperparameters import as_column
+    from multilayer.reports.hyperparameters import SEED_KEYS, as_column
     from multilayer.reports.runs import final_metrics, varied
 
     columns = {key: as_column(values) for key, values in varied(runs).items()}
+    for key in SEED_KEYS:  # which are names: TensorBoard writes numbers as 0.0000
+        if key in columns:
+            columns[key] = [each if each is None else str(each) for each in columns[key]]
     others = [f"{split}/{name}" for split in ("validation", "test") for name in _SHOWN]
     measured = final_metrics(runs)
     shown = dict.fromkeys([*(run.config["monitor"] for run in runs), *others])
@@ -145,7 +151,8 @@ def _write_hparams(runs: "Sequence[SweepRun]") -> None:
         values = {key: each[index] for key, each in columns.items() if each[index] is not None}
         started = _seconds_of(run.manifest.get("started"))
         ended = started + (run.stack_seconds or run.seconds or 0.0)
-        start = {"hparams": values, "start_time_secs": started}
+        # Without a group a row is called as its event files' folder, "0/tensorboard".
+        start = {"hparams": values, "start_time_secs": started, "group_name": run.name}
         end = {"status": _STATUSES.get(run.status, 0), "end_time_secs": ended}
         written = [
             Event(file_version="brain.Event:2"),
@@ -157,7 +164,7 @@ def _write_hparams(runs: "Sequence[SweepRun]") -> None:
         for name in names:
             value = run.metric(name)
             if value is not None:
-                scalar = Summary.Value(tag=f"final/{name}", simple_value=value)
+                scalar = Summary.Value(tag=f"{_FINAL}/{name}", simple_value=value)
                 written.append(Event(step=step, summary={"value": [scalar]}))
         with whole_file(run.folder.path / "tensorboard" / HPARAMS_FILE) as file:
             writer = RecordWriter(file)
@@ -203,7 +210,7 @@ def _experiment(columns: Mapping[str, list[Any]], names: Sequence[str]) -> dict[
         else:
             ends = {"min_value": min(known), "max_value": max(known)}
             hparams[-1] |= {"type": "DATA_TYPE_FLOAT64", "domain_interval": ends}
-    metrics = [{"name": {"tag": f"final/{name}"}, "display_name": name} for name in names]
+    metrics = [{"name": {"tag": f"{_FINAL}/{name}"}, "display_name": name} for name in names]
     return {"hparam_infos": hparams, "metric_infos": metrics}
 
 

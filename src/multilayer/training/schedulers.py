@@ -16,13 +16,14 @@ def cosine(
 ) -> LambdaLR:
     """A linear rise to the optimizer's rate, then half a cosine down; one call a step.
 
-    From Loshchilov and Hutter 2017, equation 5, without restarts.
+    From Loshchilov and Hutter 2017, equation 5, without restarts. The cosine reaches its end one
+    step after the last: a step at rate 0 would be for nothing.
 
     Args:
         optimizer: whose rate it moves.
         n_steps: the length of the whole schedule, in optimizer steps.
         warmup_fraction: the share of the steps in which the rate rises.
-        final_fraction: the rate at the end, as a share of the optimizer's.
+        final_fraction: the rate after the last step, as a share of the optimizer's.
 
     >>> import torch
     >>> sgd = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
@@ -33,7 +34,7 @@ def cosine(
     ...     sgd.step()
     ...     scheduler.step()
     >>> rates
-    [0.5, 1.0, 0.962, 0.854, 0.691, 0.5, 0.309, 0.146, 0.038, 0.0, 0.0]
+    [0.5, 1.0, 0.97, 0.883, 0.75, 0.587, 0.413, 0.25, 0.117, 0.03, 0.0]
     """
     if not 0.0 <= warmup_fraction < 1.0:
         raise ValueError(f"warmup_fraction must be at least 0 and below 1, got {warmup_fraction}")
@@ -44,7 +45,7 @@ def cosine(
     def factor(step: int) -> float:
         if step < n_warmup:
             return (step + 1) / n_warmup
-        progress = min(1.0, (step - n_warmup + 1) / max(1, n_steps - n_warmup))
+        progress = min(1.0, (step - n_warmup + 1) / (n_steps - n_warmup + 1))
         return final_fraction + (1 - final_fraction) * (1 + cos(pi * progress)) / 2
 
     return LambdaLR(optimizer, factor)
