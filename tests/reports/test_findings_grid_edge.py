@@ -83,7 +83,7 @@ def test_an_edge_says_which_and_how_near() -> None:
         place: [
             finding.text
             for finding in _at_grid_edge(
-                ConfigResult({"optimizer.lr": swept.values[place], "model.dropout": 0.0}, [], {}),
+                [ConfigResult({"optimizer.lr": swept.values[place], "model.dropout": 0.0}, [], {})],
                 [swept, dropout],
             )
         ]
@@ -127,3 +127,37 @@ def test_an_edge_beyond_which_nothing_lies_is_an_edge(tmp_path: Path) -> None:
         write_run(tmp_path / str(number), depth + rate, **values)
     text = found_in(tmp_path)["edge of the grid"]
     assert text == "the best model.depth=1 is the smallest that was tried, and nothing lies beyond"
+
+
+def test_a_tie_has_no_edge(tmp_path: Path) -> None:
+    """Three epochs limits, of which none was reached: to try more of it is no advice."""
+    for number, limit in enumerate((50, 100, 200)):
+        write_run(tmp_path / "tie" / str(number), 0.25, trainer__max_epochs=limit)
+        write_run(tmp_path / "two" / str(number), [0.25, 0.25, 0.5][number], model__depth=number)
+    found = found_in(tmp_path / "tie")
+    assert "edge of the grid" not in found
+    assert found["changes nothing"].startswith("trainer.max_epochs: with the other")
+    found = found_in(tmp_path / "two")
+    assert not {"edge of the grid", "changes nothing"} & set(found)
+
+
+def test_what_changes_nothing_is_named_next_to_what_does(tmp_path: Path) -> None:
+    """With several seeds too, whose spread does not matter then."""
+    number = 0
+    for lr in (0.01, 0.1, 1.0):
+        for limit in (50, 100):
+            for seed in range(3):
+                loss = abs(lr - 0.1) + 0.01 * seed * lr
+                write_run(
+                    tmp_path / str(number),
+                    loss,
+                    optimizer__lr=lr,
+                    trainer__max_epochs=limit,
+                    seed=seed,
+                )
+                number += 1
+    text = found_in(tmp_path)["changes nothing"]
+    assert text == (
+        "trainer.max_epochs: with the other hyperparameters at their best, all values give the "
+        "same to the last digit"
+    )

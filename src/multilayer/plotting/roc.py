@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 from sklearn.metrics import roc_curve
 
 from multilayer.nn.metrics import auroc
-from multilayer.plotting.style import GREY, PALETTE, new_figure, shortened, styled
+from multilayer.plotting.style import GREY, OVER_LINES, PALETTE, new_figure, shortened, styled
 
 
 @styled
@@ -56,7 +56,7 @@ def draw_roc(probabilities: Any, target: Any, classes: Sequence[str], title: str
     head = "class, area below"
     if len(shown) < len(known) and n > 2:
         head = f"{head}\n(the lowest {len(shown)} of {len(known)})"
-    axes.legend(title=head, loc="lower right")
+    axes.legend(title=head, loc="lower right", **OVER_LINES)
     return figure
 
 

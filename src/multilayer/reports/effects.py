@@ -70,6 +70,11 @@ class _Effect:
         return found if len(found) == len(self.comparisons) else []
 
     @property
+    def changes_nothing(self) -> bool:
+        """Whether the best at each value is as good as the best of all with every seed."""
+        return all(each.worse_by == 0 and not each.std for each in self.known)
+
+    @property
     def difference(self) -> float:
         """The difference between the best value and the worst."""
         return max(each.worse_by or 0.0 for each in self.known)
@@ -113,9 +118,16 @@ def _without_effect(found: Sequence[_Effect], residual: float | None) -> Iterato
     """
     known = [effect for effect in found if effect.known]
     n = min((each.n for effect in known for each in effect.known), default=0)
-    if not known or residual == 0:  # all runs are equal to the digit: there is no bound
-        return
     best = "with the other hyperparameters at their best"
+    same = [effect for effect in known if effect.changes_nothing]
+    if same:
+        keys = ", ".join(effect.key for effect in same)
+        yield Finding(
+            "changes nothing", f"{keys}: {best}, all values give the same to the last digit"
+        )
+    known = [effect for effect in known if effect not in same]
+    if not known or residual == 0:  # runs are equal to the digit: there is no bound
+        return
     if residual is None or n < MIN_SEEDS:
         yield Finding(
             f"what matters cannot be told from {'one seed' if n == 1 else f'{n} seeds'}",

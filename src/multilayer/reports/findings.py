@@ -65,7 +65,7 @@ def find(sweep: Sweep, configs: Configs, comparisons: Sequence[Comparison]) -> l
         return []
     is_clear = bool(comparisons) and comparisons[0].is_clear
     maybe = [
-        *_at_grid_edge(best, sweep.hyperparameters),
+        *_at_grid_edge(configs, sweep.hyperparameters),
         *effect_findings(sweep, configs, is_clear),
         _still_improving(sweep, best),
         _fit_of_best(best, configs),
@@ -74,14 +74,18 @@ def find(sweep: Sweep, configs: Configs, comparisons: Sequence[Comparison]) -> l
     return [finding for finding in maybe if finding]
 
 
-def _at_grid_edge(
-    best: ConfigResult, hyperparameters: Sequence[Hyperparameter]
-) -> Iterator[Finding]:
-    """The numbers of the best config that lie at the end of what was swept, with what to try."""
+def _at_grid_edge(configs: Configs, hyperparameters: Sequence[Hyperparameter]) -> Iterator[Finding]:
+    """The numbers of the best config that lie at the end of what was swept, with what to try.
+
+    There is no end where a config with a value away from it is as good to the last digit.
+    """
+    best = configs[0]
+    ties = [config for config in configs if config.is_valid and config.mean == best.mean]
     for each in hyperparameters:
         value = best.values[each.key]
         side = each.edge_side(value)
-        if side and value != 0:  # where the range ends by itself
+        is_tied = any(each.edge_side(config.values[each.key]) != side for config in ties)
+        if side and value != 0 and not is_tied:  # at 0 the range ends by itself
             end = "smallest" if side < 0 else "largest"
             near = "the" if value in (each.values[0], each.values[-1]) else "near the"
             tries = ",".join(map(format_value, _values_beyond(each, side)))
