@@ -14,6 +14,10 @@ NEEDED = {
 """What the rows must have for a metric to be defined, for those that can be undefined."""
 
 
+STANDARDIZED = "the loss is of the standardized target; mae and rmse are in the target's units"
+"""What is said of a regression, whose loss stands next to an error in units."""
+
+
 def is_undefined(name: str, value: SupportsFloat) -> bool:
     """Whether a metric is not defined for the rows; a loss of NaN has diverged.
 

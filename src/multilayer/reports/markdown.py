@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from multilayer.core.metric_names import STANDARDIZED
 from multilayer.core.text import sanitize
 from multilayer.plotting.style import TURN
 from multilayer.reports import findings as thresholds
@@ -305,6 +306,8 @@ def _config_cells(rank: int, config: ConfigResult) -> list[str]:
 def _metrics(sweep: Sweep, configs: Configs) -> list[str]:
     """Every final metric, a table for each split."""
     parts = ["## Every metric"] if sweep.metric_names else []
+    if any(name.endswith("/rmse") for name in sweep.metric_names):
+        parts.append(f"{STANDARDIZED.capitalize()}.")
     for split in SPLITS:
         own = [name for name in sweep.metric_names if name.startswith(f"{split}/")]
         rows = [

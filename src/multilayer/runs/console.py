@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.table import Column, Table
 
-from multilayer.core.metric_names import NEEDED, is_undefined
+from multilayer.core.metric_names import NEEDED, STANDARDIZED, is_undefined
 from multilayer.core.text import sanitize
 from multilayer.runs.folder import Metrics
 
@@ -125,6 +125,8 @@ def print_metrics(metrics: Metrics) -> None:
     for name in next(iter(metrics.values())):
         table.add_row(name, *(_format_metric(name, values[name]) for values in metrics.values()))
     out.print(table)
+    if any("rmse" in values for values in metrics.values()):
+        out.print(STANDARDIZED)
     for name, needed in NEEDED.items():
         lacking = [
             key for key, values in metrics.items() if is_undefined(name, values.get(name, 0.0))
