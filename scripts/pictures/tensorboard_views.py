@@ -23,7 +23,7 @@ SWEEP = [
 VIEWS = {
     # The runs of seed 0, as measured.
     "scalars": (1180, "#custom_scalars&_smoothingWeight=0&regexInput=%5B012%5D%2F", "Matches (9)"),
-    "hparams": (1500, "#hparams", "5/tensorboard 0.010000 1.0000"),
+    "hparams": (1500, "#hparams", "5 0.010000 1"),
 }
 
 

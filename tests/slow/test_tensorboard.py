@@ -16,7 +16,7 @@ pytestmark = [
     ),
 ]
 
-ROW = r"(\d)\/tensorboard((?: [\d.e-]+){6})"
+ROW = r"(\d)((?: \d[\d.e-]*){6})"
 """A run and its two swept values and four metrics, in Python as in the browser."""
 
 SWEPT = [(lr, seed) for lr in (0.001, 0.01) for seed in (0, 1)]
