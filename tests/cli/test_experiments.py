@@ -97,3 +97,17 @@ def test_dropout_helps_a_network_that_overfits(multilayer: Run, tmp_path: Path) 
     }
     assert all(map(isfinite, losses.values()))
     assert losses["0.5"] < losses["0"]
+
+
+def test_a_large_network_is_better_with_all_that_regularizes(
+    multilayer: Run, tmp_path: Path
+) -> None:
+    """Than without dropout and weight decay; the schedule comes to its end."""
+    manifest, metrics = single(multilayer, tmp_path, "regularized")
+    assert manifest["stop_reason"] == "reached trainer.max_epochs=100"
+    without = ["model.dropout=0", "optimizer.weight_decay=0", "hydra.run.dir=without"]
+    outcome = multilayer("train", "experiment=regularized", *without)
+    assert outcome.code == 0, outcome.err
+    plain = json.loads((tmp_path / "without" / "metrics.json").read_text())
+    assert metrics["test"]["loss"] < 0.8 * plain["test"]["loss"]
+    assert metrics["test"]["accuracy"] > plain["test"]["accuracy"]
