@@ -1,5 +1,7 @@
 """Callbacks of a user's own, some of which go wrong."""
 
+import os
+import signal
 from pathlib import Path
 from time import sleep
 
@@ -21,7 +23,9 @@ class Raises(EpochCallback):
 
 
 class GoesWrongUntilMended(EpochCallback):
-    """Raises, waits or is interrupted at the start of an epoch until there is a file named mended.
+    """Goes wrong at the start of an epoch until there is a file named mended.
+
+    It raises, waits, is interrupted, or kills its process as a fault of memory does.
 
     It never does so if it is whole.
     """
@@ -38,6 +42,8 @@ class GoesWrongUntilMended(EpochCallback):
                 raise RuntimeError("not mended yet")
             if self.how == "interrupts":
                 raise KeyboardInterrupt
+            if self.how == "kills":
+                os.kill(os.getpid(), signal.SIGSEGV)
             sleep(0.05)
 
 

@@ -1,6 +1,7 @@
 """Sweeps whose jobs are trained by processes of this machine."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,9 +32,9 @@ def _in_an_empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
 
-def ledger() -> Ledger:
+def ledger(sweep: str = "sweep") -> Ledger:
     """The sweep's, as it is now."""
-    found = Ledger("sweep")
+    found = Ledger(sweep)
     found.refresh()
     return found
 
@@ -118,6 +119,34 @@ def test_a_worker_that_is_killed_loses_nothing() -> None:
     assert states() == ["done"] * 4
     counts = [job.attempts.count for job in ledger().jobs.values()]
     assert (counts[:2], sorted(counts[2:])) == ([1, 1], [1, 2])
+
+
+def test_a_job_that_its_workers_die_of_has_failed(multilayer: Run) -> None:
+    """At its third death, the last of which is its own; those in its stack come to their ends."""
+    words = [*WAITS[:1], "+callbacks.own.how=kills", "+callbacks.own.whole=true,false", "seed=0,1"]
+    words = [
+        *SWEEP[:-1],
+        "hydra.sweep.dir=its sweep",
+        *BY_TWO[:1],
+        "hydra.launcher.workers=local:1",
+        *words,
+    ]
+    outcome = multilayer(*words)
+    assert outcome.code == 1
+    states = [job.state for job in ledger("its sweep").jobs.values()]
+    assert states == ["done", "done", "failed", "failed"]
+    said = "job 2: its process died 3 times, by SIGSEGV at last; what it printed: "
+    log = outcome.err.partition(said)[2].partition("\n")[0]
+    printed = Path(log).read_text()
+    assert "Fatal Python error: Segmentation fault" in printed
+    assert "tests/lockstep/callbacks.py" in printed
+    table = outcome.out[outcome.out.index("┏") :]
+    assert len(re.findall("│ failed", table)) == 2
+    left = multilayer(*words, "sweep.retry=none")
+    assert "4 jobs: 2 done, 2 failed, left so" in left.out
+    Path("mended").touch()
+    assert multilayer(*words).code == 0
+    assert {job.state for job in ledger("its sweep").jobs.values()} == {"done"}
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])

@@ -69,7 +69,7 @@ def test_workers_of_a_local_cluster(engine: RayEngine, tmp_path: Path, logs: Pat
     wait_for(tmp_path, 2)
     kill_one(tmp_path)
     wait_until(lambda: engine.n_alive() == 1, "one worker")
-    assert engine.last_words().endswith("(exit code -9)")
+    assert engine.last_words().endswith("(SIGKILL)")
     engine.start(WAITS, tmp_path, logs, 1)
     wait_for(tmp_path, 2)
     engine.stop()

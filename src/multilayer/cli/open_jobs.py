@@ -1,6 +1,6 @@
 """Having the launcher train the jobs of a sweep that are open, by whatever it trains them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import sleep
 from typing import Any
 
@@ -10,6 +10,9 @@ from hydra.plugins.launcher import Launcher
 from multilayer.composing.sweep_jobs import Words
 from multilayer.core.text import consecutive
 from multilayer.sweeps import Session
+
+_DEATHS_TO_BE_ALONE = 2
+"""After so many deaths of workers in a stack, which of its jobs they died of is found out."""
 
 _POLL_SECONDS = 2.0
 """How often it is looked how far other processes are with jobs of the sweep."""
@@ -45,10 +48,8 @@ def train_open_jobs(
         for number in [n for n in given if session.was_trained_elsewhere(n)]:
             given.remove(number)
         is_open = [n for n in words_of if by_number[n].is_open and n not in given]
-        # One that may be what its workers died of is no other's hindrance.
-        is_open.sort(key=lambda number: by_number[number].attempts.crashes)
         if is_open and not session.is_over():
-            batch = {n: words_of[n] for n in is_open[:max_batch_size]}
+            batch = {n: words_of[n] for n in _choose(is_open, session, max_batch_size)}
             given |= set(batch)
             prepare(batch)
             yield from _launch(batch, launcher, session)
@@ -56,6 +57,19 @@ def train_open_jobs(
             sleep(_POLL_SECONDS)
         else:
             break
+
+
+def _choose(is_open: Sequence[int], session: Session, max_batch_size: int | None) -> list[int]:
+    """The jobs that are trained next, of those that are open.
+
+    One that may be what its workers died of is no other's hindrance: it comes later, in no stack
+    with those of which fewer have died, and from the second death on in none at all.
+    """
+    n_deaths = {number: len(session.deaths(number)) for number in is_open}
+    session.most_deaths = min(n_deaths.values())
+    first = [number for number in is_open if n_deaths[number] == session.most_deaths]
+    first.sort(key=lambda number: len(session.ledger.jobs[number].attempts.crashed))
+    return first[: 1 if session.most_deaths >= _DEATHS_TO_BE_ALONE else max_batch_size]
 
 
 def _launch(

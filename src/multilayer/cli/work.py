@@ -1,5 +1,6 @@
 """A worker of a sweep: it trains jobs of the sweep's ledger until none is left."""
 
+import faulthandler
 import os
 import shlex
 import signal
@@ -30,6 +31,8 @@ from multilayer.workers.engine import SECONDS_TO_SAVE
 
 _BATCH = 1024
 """How many jobs a worker composes at a time."""
+
+_STDERR = 2
 
 _WATCH_SECONDS = 2.0
 """How often a worker looks whether the process that started it lives."""
@@ -114,7 +117,7 @@ class Work:
         self.n_workers = n_workers
         self.parent = parent
         self.trust = trust
-        session = Session.of(sweep_folder(master.hydra))
+        session = Session.of(sweep_folder(master.hydra), parent)
         assert session is not None, "worker_arguments has found a ledger"
         session.max_failures = max_failures
         self.session = session
@@ -133,6 +136,8 @@ class Work:
         SweepFolder.path = None  # the table is for the process that the user started
         if self.trust:
             sys.path.append(os.getcwd())
+        if self.parent is not None:
+            faulthandler.enable(_STDERR)  # its log then says where it died of a signal
         n_known = -1
         try:
             with self._ending_with_parent():

@@ -263,7 +263,9 @@ def _read_folders(sweep: Path) -> dict[str, SweepRun | str]:
         run = found[name] = read_run(RunFolder(path), name)
         job = jobs.get(path)
         if isinstance(run, SweepRun) and job and run.status == "running" != job.state:
-            run.manifest.update(status="interrupted", stop_reason="its process has ended")
+            reason = job.error or "its process has ended"
+            status = "failed" if job.state == "failed" else "interrupted"
+            run.manifest.update(status=status, stop_reason=reason)
     return dict(sorted(found.items(), key=lambda item: _job_order(item[0])))
 
 

@@ -21,13 +21,19 @@ class WorkerInfo:
         name: Of its file in the ledger.
         host: The machine's name.
         pid: Its number there.
+        parent: The worker whose process has started it; None for one that was started by hand.
+        log: The file that it prints to, on its host; None if that is not known.
         is_alive: Whether it was when the ledger was last read.
+        has_closed: Whether it has said that it ends.
     """
 
     name: str
     host: str = "?"
     pid: int = 0
+    parent: str | None = None
+    log: str | None = None
     is_alive: bool = True
+    has_closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +103,15 @@ class Attempts:
         return "waiting" if self.reopened >= self.count else last.outcome.state
 
     @property
-    def crashes(self) -> int:
-        """How many attempts ended with the death of their worker."""
-        unended = (each for each in self.by_number.values() if each.outcome is None)
-        return sum(not each.worker.is_alive or each is not self.last for each in unended)
+    def crashed(self) -> dict[int, Attempt]:
+        """The attempts, by their numbers, whose workers died without a word."""
+        return {
+            number: each
+            for number, each in self.by_number.items()
+            if each.outcome is None
+            and not each.worker.has_closed
+            and not (each is self.last and each.worker.is_alive)
+        }
 
 
 @dataclass(frozen=True, slots=True)

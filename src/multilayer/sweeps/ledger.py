@@ -282,9 +282,9 @@ class Ledger:
 
     # What workers do ------------------------------------------------------------------------------
 
-    def worker(self, *, beat_seconds: float = BEAT_SECONDS) -> Worker:
-        """A new worker of the sweep, which is this process or a thread of it."""
-        return Worker(self, beat_seconds=beat_seconds)
+    def worker(self, *, beat_seconds: float = BEAT_SECONDS, parent: str | None = None) -> Worker:
+        """A new worker of the sweep, which is this process or a thread of it; see `Worker`."""
+        return Worker(self, beat_seconds=beat_seconds, parent=parent)
 
     def worker_file(self, name: str) -> Path:
         """The file of a worker."""
@@ -333,6 +333,10 @@ class Ledger:
     def is_claimed(self, number: int, attempt: int) -> bool:
         """Whether some worker has claimed an attempt of a job, as of now."""
         return self._claims.is_taken(number, attempt)
+
+    def claimed_at(self, number: int, attempt: int) -> float:
+        """When an attempt was claimed, by the clock of the file system, in seconds since 1970."""
+        return self._claims.path(number, attempt).stat().st_mtime
 
     def note_end(
         self, number: int, attempt: int, outcome: Outcome, worker: WorkerInfo, at: float

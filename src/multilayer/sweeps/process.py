@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,16 @@ def describe_this_process() -> dict[str, Any]:
         "pid": pid,
         "machine": _machine(),
         "started": _started(pid),
+        "log": _printed_to(),
     }
+
+
+def _printed_to() -> str | None:
+    """The file that this process prints to; None if it is none, or the system does not say."""
+    with suppress(OSError):
+        if stat.S_ISREG(os.fstat(1).st_mode):
+            return os.readlink("/proc/self/fd/1")
+    return None
 
 
 @cache

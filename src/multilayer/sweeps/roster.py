@@ -52,7 +52,7 @@ class Roster:
                 if number == 1:
                     self._describe(worker, file.path, line)
                 elif "closed" in line:
-                    worker.is_alive = False
+                    worker.is_alive, worker.has_closed = False, True
                     del self._open[name]
                 else:
                     yield worker, file.path, number, line
@@ -74,6 +74,9 @@ class Roster:
         """Note which process a worker is."""
         try:
             worker.host, worker.pid = str(head["host"]), int(head["pid"])
+            worker.parent, worker.log = (
+                None if head.get(key) is None else str(head[key]) for key in ("parent", "log")
+            )
             self._processes[worker.name] = {key: head[key] for key in ("machine", "pid", "started")}
         except (LookupError, TypeError, ValueError) as error:
             raise damaged(path, 1, "is damaged: not the head of a worker's file") from error

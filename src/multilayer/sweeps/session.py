@@ -10,7 +10,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import refusing
 from multilayer.runs.folder import Result, RunFolder, find_state, objective
 from multilayer.runs.manifest import describe_failure
-from multilayer.sweeps.job import Ending, Outcome
+from multilayer.sweeps.job import Attempt, Ending, Outcome
 from multilayer.sweeps.journal import writing
 from multilayer.sweeps.ledger import Ledger
 from multilayer.sweeps.worker import Worker
@@ -24,23 +24,26 @@ class Session:
 
     Args:
         sweep: The sweep's folder.
+        parent: The worker whose process has started this one; None if it was started by hand.
 
     Attributes:
         ledger: The sweep's.
         worker: This process, as the ledger knows it.
         max_failures: How many jobs of the sweep may fail before no further one is taken.
+        most_deaths: Jobs that more workers have died of are not taken now; see `deaths`.
     """
 
-    def __init__(self, sweep: Path) -> None:
+    def __init__(self, sweep: Path, parent: str | None = None) -> None:
         self.ledger = Ledger(sweep)
-        self.worker: Worker = self.ledger.worker()
+        self.worker: Worker = self.ledger.worker(parent=parent)
         self.max_failures: int | None = None
+        self.most_deaths = 0
 
     @classmethod
-    def of(cls, sweep: Path) -> "Session | None":
+    def of(cls, sweep: Path, parent: str | None = None) -> "Session | None":
         """The session of this process for a sweep; None if the sweep has no ledger."""
         if sweep not in _sessions:
-            session = cls(sweep)
+            session = cls(sweep, parent)
             if not session.ledger.exists():
                 return None
             _sessions[sweep] = session
@@ -70,7 +73,7 @@ class Session:
         for number in numbers:
             if number in self.worker.held:
                 taken.append(number)
-            elif not self.is_over() and self.worker.claim([number]):
+            elif self._may_begin(number) and self.worker.claim([number]):
                 outcome = self._take_over(number, output_subdir)
                 if outcome is None:
                     taken.append(number)
@@ -79,6 +82,32 @@ class Session:
         if ended:
             self.worker.finish(ended)
         return taken
+
+    def _may_begin(self, number: int) -> bool:
+        """Whether a job may begin now, if no other process trains it."""
+        return not self.is_over() and len(self.deaths(number)) <= self.most_deaths
+
+    def deaths(self, number: int) -> dict[int, Attempt]:
+        """The attempts at a job, by their numbers, in which workers of this command died.
+
+        They are those that this process has started, or whose parent is the one of this process.
+        """
+        attempts = self.ledger.jobs[number].attempts
+        if not attempts.by_number:
+            return {}
+        command, crashed = self.worker.info.parent or self.worker.info.name, attempts.crashed
+        return {n: each for n, each in crashed.items() if each.worker.parent == command}
+
+    def has_got_on(self, number: int, attempt: int) -> bool:
+        """Whether a job has written a checkpoint since an attempt at it began.
+
+        Both times are of the clock of the file system.
+        """
+        last = self.folder(number) / "checkpoints" / "last.ckpt"
+        try:
+            return last.stat().st_mtime > self.ledger.claimed_at(number, attempt)
+        except FileNotFoundError:
+            return False
 
     def record(self, outcomes: Mapping[int, Outcome]) -> None:
         """Record how jobs ended that this process has taken."""

@@ -29,19 +29,20 @@ class Worker:
     Args:
         ledger: The sweep's.
         beat_seconds: How often the file is touched.
+        parent: The worker whose process has started this one; None if it was started by hand.
 
     Attributes:
         info: What others see of it.
         held: The jobs that it has claimed and that have not ended, with the number of the attempt.
     """
 
-    def __init__(self, ledger: Ledger, *, beat_seconds: float) -> None:
+    def __init__(self, ledger: Ledger, *, beat_seconds: float, parent: str | None = None) -> None:
         self.ledger = ledger
         self.beat_seconds = beat_seconds
         process = describe_this_process()
-        self.info = WorkerInfo(new_name(), process["host"], process["pid"])
+        self.info = WorkerInfo(new_name(), process["host"], process["pid"], parent, process["log"])
         self.held: dict[int, int] = {}
-        self._head = {"ledger": VERSION, **process, "at": round(time(), 3)}
+        self._head = {"ledger": VERSION, **process, "parent": parent, "at": _now()}
         self._path = ledger.worker_file(self.info.name)
         self._is_begun = False
         self._lock = Lock()
@@ -139,7 +140,7 @@ class Worker:
             self._is_begun = False
             self._thread.join()
             self._append([{"closed": True, "at": _now()}])
-            self.info.is_alive = False
+            self.info.is_alive, self.info.has_closed = False, True
 
     def begin(self) -> None:
         """Begin the file and the thread, once; others see from then on that it is alive.

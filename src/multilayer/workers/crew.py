@@ -17,7 +17,7 @@ from multilayer.core.errors import UserError, print_failure
 from multilayer.core.text import as_override
 from multilayer.runs.config import MASK
 from multilayer.runs.console import RunsProgress, console
-from multilayer.sweeps import Job, Session
+from multilayer.sweeps import Job, Outcome, Session
 from multilayer.sweeps.journal import writing
 from multilayer.sweeps.ledger import DEAD_AFTER
 from multilayer.workers.engine import Engine
@@ -28,6 +28,9 @@ _POLL_SECONDS = 0.5
 _MOST_RESTARTS = 3
 """How often workers that have died are started again without any job having ended in between."""
 
+_MOST_DEATHS = 3
+"""A job is not trained again once so many workers have died of it without getting any further."""
+
 _SECONDS_TO_END = 10.0
 """How long a worker may take to end once there are no jobs left."""
 
@@ -36,7 +39,8 @@ _SECONDS_TO_END = 10.0
 class Crew:
     """The workers of a sweep that this process has started.
 
-    A worker that dies is replaced while there are jobs to train.
+    A worker that dies is replaced while there are jobs to train. A job that workers die of again
+    and again, by a signal of the system's or with their hosts, is recorded as failed.
 
     Args:
         engine: Starts and ends them.
@@ -102,11 +106,14 @@ class Crew:
     def _wait(self, numbers: Sequence[int], logs: Path, progress: RunsProgress) -> None:
         """Start workers as long as there are open jobs, until none is open and none is trained."""
         ledger = self.session.ledger
-        left, n_starts = set(numbers), 0
+        left, n_starts, n_deaths_before = set(numbers), 0, 0
         while True:
             # Before the ledger is read: who has ended has recorded before what it did.
             n_alive = self.engine.n_alive()
             self._refresh()
+            n_deaths = sum(map(self._end_if_deadly, left))
+            if n_deaths > n_deaths_before:  # those are bounded for each job
+                n_starts, n_deaths_before = min(n_starts, 1), n_deaths
             ended = [n for n in left if ledger.jobs[n].outcome and not ledger.jobs[n].is_open]
             if ended:
                 left -= set(ended)
@@ -125,6 +132,27 @@ class Crew:
                 )
                 n_starts += 1
             sleep(_POLL_SECONDS)
+
+    def _end_if_deadly(self, number: int) -> int:
+        """Record a job as failed if workers die of it; returns how many have.
+
+        Where it has got further in between, it may come to its end after all.
+        """
+        deaths = self.session.deaths(number)
+        if len(deaths) < _MOST_DEATHS or not self.session.ledger.jobs[number].is_open:
+            return len(deaths)
+        attempts = sorted(deaths)
+        if not self.session.has_got_on(number, attempts[-_MOST_DEATHS]):
+            last = deaths[attempts[-1]].worker
+            how = last.log and self.engine.how_ended(last.log)
+            log = last.log or self.session.ledger.folder / "logs"
+            error = (
+                f"its process died {len(deaths)} times{f', by {how} at last' if how else ''}; "
+                f"what it printed: {os.path.relpath(log)}"
+            )
+            self.session.worker.claim([number])
+            self.session.record({number: Outcome("failed", error=error)})
+        return len(deaths)
 
     def _refresh(self) -> None:
         """Read the ledger; a shared folder that cannot be read for a moment is no reason to end.

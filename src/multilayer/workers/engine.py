@@ -42,6 +42,16 @@ class Engine(Protocol):
     def last_words(self) -> str:
         """What a worker that failed printed last; empty if none has."""
 
+    def how_ended(self, log: str) -> str:
+        """How a worker ended that failed, in the system's or the engine's words, as `SIGSEGV`.
+
+        Args:
+            log: The file that it printed to.
+
+        Returns:
+            The words; none if that is not known.
+        """
+
     def stop(self) -> None:
         """End all workers: by SIGTERM, after which they save, and those that stay by SIGKILL."""
 

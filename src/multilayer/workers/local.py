@@ -10,6 +10,7 @@ from time import monotonic, sleep
 
 from multilayer.core.errors import UserError
 from multilayer.workers.engine import SECONDS_TO_SAVE
+from multilayer.workers.logs import describe_code
 
 _GPUS = "CUDA_VISIBLE_DEVICES"
 
@@ -80,6 +81,11 @@ class LocalEngine:
             return ""
         lines = failed[-1].log.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {failed[-1].popen.returncode}"
+
+    def how_ended(self, log: str) -> str:
+        """How a worker ended; see `Engine`."""
+        codes = {each.log.name: each.popen.poll() for each in self._started}
+        return describe_code(codes.get(Path(log).name))
 
     def stop(self) -> None:
         """End all workers."""

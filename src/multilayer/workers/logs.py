@@ -1,6 +1,7 @@
-"""What workers print, in files."""
+"""What workers leave: what they print, in files, and how they end."""
 
 from pathlib import Path
+from signal import Signals
 
 
 def last_line(log: Path, *, but: tuple[str, ...] = ()) -> str:
@@ -17,3 +18,17 @@ def last_line(log: Path, *, but: tuple[str, ...] = ()) -> str:
     said = [line.strip() for line in lines if line.strip()]
     own = [line for line in said if not line.startswith(but)] if but else said
     return (own or said or [""])[-1]
+
+
+def describe_code(code: int | None) -> str:
+    """The name of the signal that a process ended by, or its exit code; empty if it has no error.
+
+    >>> describe_code(-11), describe_code(3), describe_code(0), describe_code(None)
+    ('SIGSEGV', 'exit code 3', '', '')
+    """
+    if not code:
+        return ""
+    try:
+        return Signals(-code).name
+    except ValueError:  # not a signal, or one that this system does not name
+        return f"exit code {code}"

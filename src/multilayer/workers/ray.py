@@ -97,6 +97,12 @@ class RayEngine:
                 return f"{last_line(self._logs[worker])} ({how})".strip()
         return ""
 
+    def how_ended(self, log: str) -> str:
+        """How a worker ended; see `Engine`."""
+        names = [each.name for each in self._logs]
+        name = Path(log).name
+        return self._ended.get(names.index(name), "") if name in names else ""
+
     def stop(self) -> None:
         """End all workers, and the cluster if it is local."""
         if self._driver is not None:

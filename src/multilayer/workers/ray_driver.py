@@ -21,6 +21,8 @@ from importlib import import_module
 from time import monotonic, sleep
 from typing import Any
 
+from multilayer.workers.logs import describe_code
+
 _POLL_SECONDS = 0.2
 _MAX_RETRIES = 3
 """How often Ray does the task of a worker again whose node or process was lost; Ray's default."""
@@ -130,7 +132,7 @@ def _tell_ended(ray: Any, running: dict[Any, int], engine: _Engine) -> None:
     for ref in ended:
         try:
             code = ray.get(ref)
-            how = f"exit code {code}" if code else ""
+            how = describe_code(code)
         except ray.exceptions.TaskCancelledError:
             how = ""
         except Exception as error:  # Ray's word for a lost process or node

@@ -125,6 +125,12 @@ class SlurmEngine:
         said = last_line(self._jobs[job_id].paths.stdout, but=_OF_SLURM)
         return f"{said} (Slurm's job {job_id}: {self._states[job_id]})".strip()
 
+    def how_ended(self, log: str) -> str:
+        """How a worker ended, by Slurm's state of it; see `Engine`."""
+        names = {job.paths.stdout.name: job_id for job_id, job in self._jobs.items()}
+        state = self._states.get(names.get(Path(log).name, ""), "")
+        return state if state in _FAILED else ""
+
     def stop(self) -> None:
         """Cancel all workers, and wait until they have ended."""
         end = monotonic() + _SECONDS_TO_SAVE
