@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +17,10 @@ _HINTS_IF_FULL = {
     errno.EFBIG: "; `ulimit -f` says how large a file may be",
 }
 """What to do when a disk accepts no more, by the system's error number."""
+
+CHECKS_BEFORE_WRITING: list[Callable[[Path], None]] = []
+"""Called with the path of each file that is about to be written, or to appear; raise an error, or
+end the process, if this process must not write it. See `multilayer.sweeps.worker`."""
 
 PARTIAL = ".partial."
 """How the names of files begin that are not yet complete."""
@@ -55,12 +59,14 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     # Not named after `path`: TensorBoard reads any name with "tfevents" in it, even a partial file.
     partial = path.with_name(f"{PARTIAL}{os.getpid()}.{path.suffix[1:]}")
     try:
+        _check_before_writing(path)
         path.parent.mkdir(exist_ok=True)
         partial.unlink(missing_ok=True)  # a link of that name would be written through
         with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        _check_before_writing(path)
         (os.replace if replace else _move_if_new)(partial, path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -70,6 +76,12 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):  # its folder may be gone
             partial.unlink(missing_ok=True)
+
+
+def _check_before_writing(path: Path) -> None:
+    """Have it checked whether this process may write a file."""
+    for check in list(CHECKS_BEFORE_WRITING):
+        check(path)
 
 
 def _move_if_new(partial: Path, path: Path) -> None:
@@ -154,6 +166,7 @@ def append_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: It cannot be written.
     """
+    _check_before_writing(path)
     with path.open("r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:

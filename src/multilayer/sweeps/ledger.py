@@ -83,7 +83,8 @@ class Ledger:
 
     Args:
         sweep: The sweep's folder.
-        dead_after: Seconds after which a worker that has not shown that it lives counts as dead.
+        dead_after: Seconds after which a worker that has not shown that it lives counts as dead;
+            the same for all that open the ledger.
 
     Attributes:
         jobs: By their numbers.
@@ -93,6 +94,7 @@ class Ledger:
     def __init__(self, sweep: str | Path, *, dead_after: float = DEAD_AFTER) -> None:
         self.sweep = Path(sweep)
         self.folder = self.sweep / "ledger"
+        self.dead_after = dead_after
         self.jobs: dict[int, Job] = {}
         self.commands: list[Line] = []
         self._claims = Claims(self.folder / "claims")
@@ -296,7 +298,7 @@ class Ledger:
         Raises:
             UserError: When it is called: the worker's file cannot be read.
         """
-        roster = Roster(self.folder, self._roster.dead_after, only=name)
+        roster = Roster(self.folder, self.dead_after, only=name)
 
         def is_alive() -> bool:
             for _ in roster.read():

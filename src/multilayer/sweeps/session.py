@@ -184,6 +184,7 @@ class Session:
         folder = self.folder(number)
         aside = self._aside(number, self.worker.held[number] - 1)
         with writing(folder):
+            self.worker.check(folder)
             aside.parent.mkdir(exist_ok=True)
             folder.rename(aside)
             if output_subdir is not None and (aside / output_subdir).exists():

@@ -6,18 +6,27 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from math import isfinite
+from pathlib import Path
 from threading import Event, Lock, Thread
 from time import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from multilayer.core.errors import UserError
+from multilayer.core.files import CHECKS_BEFORE_WRITING
+from multilayer.core.text import in_numbers
 from multilayer.sweeps.job import Outcome, WorkerInfo
 from multilayer.sweeps.journal import VERSION, append, encode, publish
+from multilayer.sweeps.lease import Lease
 from multilayer.sweeps.process import describe_this_process, new_name
 
 if TYPE_CHECKING:
     from multilayer.sweeps.ledger import Ledger
+
+_STDERR = 2
+
+_RUN_FAILED = 1
+"""The exit code of `multilayer.cli.exit_codes`."""
 
 
 class Worker:
@@ -25,6 +34,9 @@ class Worker:
 
     The file is begun by what is first written to it. From then on a thread touches it every few
     seconds, until the worker is closed: jobs that have not ended then are interrupted.
+
+    If another worker has taken a job of it over, since it was silent for long, the process ends at
+    once, without writing anything more: see `Lease`. All that it held was open to others by then.
 
     Args:
         ledger: The sweep's.
@@ -45,6 +57,7 @@ class Worker:
         self._head = {"ledger": VERSION, **process, "parent": parent, "at": _now()}
         self._path = ledger.worker_file(self.info.name)
         self._is_begun = False
+        self._lease: Lease | None = None
         self._lock = Lock()
         self._end = Event()
         self._thread = Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -117,8 +130,12 @@ class Worker:
 
     def lost(self, attempts: Mapping[int, int] | None = None) -> list[int]:
         """Jobs that it holds and that another worker has taken over; they are not to be gone on."""
-        held = (self.held if attempts is None else attempts).items()
-        return [number for number, attempt in held if self.ledger.is_claimed(number, attempt + 1)]
+        held = dict(self.held if attempts is None else attempts)  # threads may change it
+        return [
+            number
+            for number, attempt in held.items()
+            if self.ledger.is_claimed(number, attempt + 1)
+        ]
 
     def reopen(self, numbers: Iterable[int]) -> None:
         """Let jobs that have ended be done again: by any worker, once.
@@ -138,6 +155,7 @@ class Worker:
         self._end.set()
         if self._is_begun:
             self._is_begun = False
+            CHECKS_BEFORE_WRITING.remove(self.check)
             self._thread.join()
             self._append([{"closed": True, "at": _now()}])
             self.info.is_alive, self.info.has_closed = False, True
@@ -152,6 +170,8 @@ class Worker:
             if not self._is_begun:
                 self.ledger.note_worker(self.info)
                 publish(self._path, encode([self._head]))
+                self._lease = Lease(self._path, self.ledger.dead_after)
+                CHECKS_BEFORE_WRITING.append(self.check)
                 self._thread.start()
                 self._is_begun = True
 
@@ -160,11 +180,40 @@ class Worker:
         with self._lock:
             append(self._path, lines, durable=durable)
 
+    def check(self, path: Path) -> None:
+        """Have the process end if it must not write a file, since a job was taken over.
+
+        Raises:
+            OSError: That cannot be found out.
+        """
+        is_sure = not self.held or (self._lease is not None and self._lease.is_sure())
+        if not is_sure and path.is_relative_to(self.ledger.sweep):
+            self._show_life()
+
     def _beat(self) -> None:
-        """Touch the file until the end; by the clock of its file system, which all hosts share."""
+        """Show until the end that it lives."""
         while not self._end.wait(self.beat_seconds):
             with suppress(OSError):  # what goes on is shown by the next one
-                os.utime(self._path)
+                self._show_life()
+
+    def _show_life(self) -> None:
+        """Touch the file, and have the process end if that comes too late."""
+        assert self._lease is not None, "it has begun"
+        if self._lease.renew() and (lost := self.lost()):
+            self._end_process(lost, self._lease.silent)
+
+    def _end_process(self, lost: Iterable[int], silent: float) -> NoReturn:
+        """End without writing to any run folder; others may have its other jobs at once."""
+        with suppress(UserError):
+            append(self._path, [{"closed": True, "at": _now()}], durable=False)
+        message = (
+            f"multilayer: error: job {in_numbers(lost)} was taken over by another worker, since "
+            f"this process had shown no sign of life for {silent:.0f} s: it ends without writing "
+            "anything more; the same command goes on"
+        )
+        with suppress(OSError):
+            os.write(_STDERR, f"{message}\n".encode())
+        os._exit(_RUN_FAILED)
 
 
 def _now() -> float:
