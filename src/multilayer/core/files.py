@@ -59,14 +59,14 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     # Not named after `path`: TensorBoard reads any name with "tfevents" in it, even a partial file.
     partial = path.with_name(f"{PARTIAL}{os.getpid()}.{path.suffix[1:]}")
     try:
-        _check_before_writing(path)
+        check_before_writing(path)
         path.parent.mkdir(exist_ok=True)
         partial.unlink(missing_ok=True)  # a link of that name would be written through
         with partial.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _check_before_writing(path)
+        check_before_writing(path)
         (os.replace if replace else _move_if_new)(partial, path)
         _sync_folder(path.parent)
     except OSError as error:
@@ -78,7 +78,7 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
             partial.unlink(missing_ok=True)
 
 
-def _check_before_writing(path: Path) -> None:
+def check_before_writing(path: Path) -> None:
     """Have it checked whether this process may write a file."""
     for check in list(CHECKS_BEFORE_WRITING):
         check(path)
@@ -166,7 +166,7 @@ def append_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: It cannot be written.
     """
-    _check_before_writing(path)
+    check_before_writing(path)
     with path.open("r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:

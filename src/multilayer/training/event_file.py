@@ -23,7 +23,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from multilayer.core.files import append_bytes
+from multilayer.core.files import append_bytes, check_before_writing
 from multilayer.runs.folder import HPARAMS_FILE
 
 _PREFIX = "events.out.tfevents."
@@ -110,6 +110,7 @@ class EventFile:
         """Append what was collected to the file; nothing is made again that was removed."""
         with self.lock:
             if not self.exists:
+                check_before_writing(self.path)
                 self.folder.mkdir(exist_ok=True)
                 self.path.open("xb").close()
                 self.exists = True

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from multilayer.core.errors import UserError
+from multilayer.core.files import check_before_writing
 from multilayer.runs.folder import RunFolder
 from multilayer.training.epoch_callback import EpochCallback, Record
 
@@ -70,6 +71,7 @@ class History(EpochCallback):
             for run, rows in zip(self.runs, self.rows, strict=True):
                 run.path.mkdir(parents=True, exist_ok=True)
                 if not rows:
+                    check_before_writing(run.history_file)
                     run.history_file.unlink(missing_ok=True)
             self.write(record)
 
