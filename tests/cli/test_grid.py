@@ -142,6 +142,31 @@ def test_so_many_failures_end_a_sweep(launcher: str, multilayer: Run) -> None:
 
 
 @LAUNCHERS
+def test_failures_of_earlier_commands_do_not_count(launcher: str, multilayer: Run) -> None:
+    """Where they are left so: further ones may fail."""
+    bounded = ["hydra.launcher.max_members=1"] if launcher == "lockstep" else []
+    words = [*SWEEP, f"hydra/launcher={launcher}", *bounded, FAILS[0], "sweep.retry=none"]
+    assert multilayer(*words, "seed=0,1").code == 1
+    outcome = multilayer(*words, "seed=range(5)", "sweep.max_failures=2")
+    assert outcome.code == 1
+    assert states() == ["failed"] * 4 + ["waiting"]
+    assert "sweep.max_failures=2: 1 of 5 jobs" in outcome.out
+    by_hand = multilayer("work", "sweep", "trust=true", "max_failures=1")
+    assert (by_hand.code, states()) == (1, ["failed"] * 5)
+
+
+def test_so_many_failures_end_what_joblib_trains(multilayer: Run, monkeypatch: Any) -> None:
+    """Its processes hear of one another's."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    words = [*SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", FAILS[0], "seed=range(8)"]
+    outcome = multilayer(*words, "sweep.max_failures=1")
+    assert outcome.code == 1
+    assert set(states()[:2]) <= {"failed", "waiting"}
+    assert 1 <= states().count("failed") <= 4
+    assert states()[4:] == ["waiting"] * 4
+
+
+@LAUNCHERS
 def test_what_says_how_a_sweep_goes_on_is_no_part_of_its_runs(
     launcher: str, multilayer: Run
 ) -> None:

@@ -69,10 +69,12 @@ class CachingConfigLoader(ConfigLoaderImpl):
         self.sweep: SweepConfigs | None = None
         self.subdirs: dict[tuple[str, ...], str] = {}
         self.choices: dict[str, list[str]] = {}
+        self.max_failures: int | None = None
+        self.is_elsewhere = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Called where joblib sends the loader to its processes, which compose jobs anew."""
-        return vars(self) | {"sweep": None}
+        return vars(self) | {"sweep": None, "is_elsewhere": True}
 
     @classmethod
     def forget_changes(cls) -> None:
@@ -156,7 +158,8 @@ class CachingConfigLoader(ConfigLoaderImpl):
         """Called by Hydra for each job of a sweep, first by the sweeper and then by the launcher.
 
         By then another sweeper than ours has written the sweep's own file. A job that was in the
-        sweep before has the folder of then, whatever `hydra.sweep.subdir` says now.
+        sweep before has the folder of then, whatever `hydra.sweep.subdir` says now. In a process
+        that a launcher has started the config also says after how many failures no job begins.
         """
         if not self.is_masked:
             mask_sweep_file(Path(master_config.hydra.sweep.dir) / "multirun.yaml")
@@ -168,6 +171,8 @@ class CachingConfigLoader(ConfigLoaderImpl):
         subdir = self.subdirs.get(tuple(sweep_overrides))
         if subdir is not None:
             config.hydra.sweep.subdir = subdir
+        if self.is_elsewhere and "sweep" in config:
+            config.sweep.max_failures = self.max_failures
         return config
 
     def _is_group(self, key: str) -> bool:

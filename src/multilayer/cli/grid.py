@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -75,11 +76,13 @@ class GridSweep:
         self._write_command(jobs.sweep)
         session = Session.of(jobs.sweep)
         assert session is not None, "registering has begun a ledger"
-        session.max_failures = self.options.max_failures
         session.ledger.refresh()
         fates = self._fates(jobs, numbers, session.ledger)
         _print_start(fates.values())
         session.worker.reopen(n for n, fate in fates.items() if fate in (_RETRIED, _REDONE))
+        session.allow_failures(self.options.max_failures)
+        loader: Any = self.context.config_loader
+        loader.max_failures = session.max_failures  # for processes that a launcher starts
         jobs.keep_folders(self.context.config_loader, session.ledger.jobs, numbers)
         words_of = {number: own[index] for index, number in enumerate(numbers)}
         try:
@@ -88,7 +91,7 @@ class GridSweep:
             # A run's own hint would have the sweep's jobs go on from this one.
             interrupt.__notes__ = [_how_to_go_on(session.ledger, numbers)]
             raise
-        _check_ends(session, numbers)
+        _check_ends(session, numbers, self.options.max_failures)
         return returns
 
     def _fates(self, jobs: SweepJobs, numbers: Sequence[int], ledger: Ledger) -> dict[int, str]:
@@ -168,8 +171,13 @@ def _folder_word(sweep: Path) -> str:
     return as_override("hydra.sweep.dir", os.path.relpath(sweep))
 
 
-def _check_ends(session: Session, numbers: Sequence[int]) -> None:
+def _check_ends(session: Session, numbers: Sequence[int], max_failures: int | None) -> None:
     """Raise `JobsFailedError` if jobs have failed, or have not begun.
+
+    Args:
+        session: This process in the ledger.
+        numbers: The jobs of the command.
+        max_failures: How many of them could fail before no further one began.
 
     Raises:
         UserError: The ends of jobs could not be recorded; each has said why.
@@ -182,9 +190,9 @@ def _check_ends(session: Session, numbers: Sequence[int]) -> None:
     states = [session.ledger.jobs[number].state for number in numbers]
     n_open = sum(state in ("waiting", "interrupted") for state in states)
     if n_open and session.is_over():
-        most = f"sweep.max_failures={session.max_failures}"
+        begun = f"{n_open} of {len(numbers)} jobs have not begun"
         console().print(
-            f"sweep: {most}: {n_open} of {len(numbers)} jobs have not begun; "
+            f"sweep: sweep.max_failures={max_failures}: {begun}; "
             f"to go on: the same command with {_folder_word(session.ledger.sweep)}"
         )
     if n_open or "failed" in states:

@@ -61,7 +61,8 @@ def _train_job(config: Any, hydra: Any) -> float | None:
     from multilayer.runs.folder import record_failure
     from multilayer.sweeps import outcome_of
 
-    if os.getpid() != COMMANDS_PID:
+    is_elsewhere = os.getpid() != COMMANDS_PID
+    if is_elsewhere:
         _end_with_parent()
     number, folder = hydra.job.num, Path(hydra.runtime.output_dir)
     values, overrides = to_plain(config), recorded_overrides(hydra)
@@ -69,6 +70,8 @@ def _train_job(config: Any, hydra: Any) -> float | None:
     with _errors_printed(number), _ready_to_train(folder, trusts_working_folder=is_trusted):
         session = _session_of(hydra)
         if session is not None:
+            if is_elsewhere:
+                session.max_failures = config.sweep.max_failures
             if not session.take([number], hydra.output_subdir):
                 return session.ledger.jobs[number].value
             if session.goes_on(number):

@@ -95,7 +95,8 @@ class Work:
         master: The config of the sweep, which has none of its jobs' values.
         launcher: Trains jobs: ours.
         n_workers: How many workers share the jobs.
-        max_failures: How many jobs of the sweep may fail before no further one is taken.
+        max_failures: How many jobs of the sweep may fail before no further one is taken: from now
+            on, or with a parent in all.
         parent: The worker of the process that has started this one, with which it ends.
         trust: Whether the jobs may name any class, place and address; else what a run's config may
             that comes from a stranger.
@@ -119,7 +120,11 @@ class Work:
         self.trust = trust
         session = Session.of(sweep_folder(master.hydra), parent)
         assert session is not None, "worker_arguments has found a ledger"
-        session.max_failures = max_failures
+        if parent is None:
+            session.ledger.refresh()
+            session.allow_failures(max_failures)
+        else:
+            session.max_failures = max_failures
         self.session = session
 
     def run(self) -> None:

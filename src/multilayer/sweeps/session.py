@@ -29,7 +29,8 @@ class Session:
     Attributes:
         ledger: The sweep's.
         worker: This process, as the ledger knows it.
-        max_failures: How many jobs of the sweep may fail before no further one is taken.
+        max_failures: How many jobs of the sweep may have failed before no further one is taken,
+            with those of earlier commands; see `allow_failures`.
         most_deaths: Jobs that more workers have died of are not taken now; see `deaths`.
     """
 
@@ -115,12 +116,17 @@ class Session:
         if new:
             self.worker.finish(new)
 
+    def allow_failures(self, n: int | None) -> None:
+        """Take no further job once n more have failed than had when the ledger was last read."""
+        self.max_failures = None if n is None else n + self._n_failed()
+
     def is_over(self) -> bool:
         """Whether `max_failures` is reached, after which no further job begins."""
-        if self.max_failures is None:
-            return False
-        n_failed = sum(job.state == "failed" for job in self.ledger.jobs.values())
-        return n_failed >= self.max_failures
+        return self.max_failures is not None and self._n_failed() >= self.max_failures
+
+    def _n_failed(self) -> int:
+        """How many jobs of the sweep have failed, and are not to be tried again."""
+        return sum(job.state == "failed" for job in self.ledger.jobs.values())
 
     def trains_elsewhere(self, number: int) -> bool:
         """Whether another process trains a job at the moment."""
