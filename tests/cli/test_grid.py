@@ -1,6 +1,8 @@
 """A sweep that is begun again, extended, interrupted, killed, or told to stop early."""
 
+import errno
 import json
+import math
 import os
 import re
 import subprocess
@@ -16,6 +18,7 @@ from polars.testing import assert_frame_equal
 
 from multilayer.cli import changes
 from multilayer.core.errors import UserError
+from multilayer.core.text import override_word
 from multilayer.lockstep.stack import Stack
 from multilayer.sweeps import Ledger, Worker
 
@@ -40,6 +43,11 @@ def states() -> list[str]:
     ledger = Ledger("sweep")
     ledger.refresh()
     return [ledger.jobs[number].state for number in range(len(ledger.jobs))]
+
+
+def times() -> dict[str, int]:
+    """When the files and folders of the sweep were last written or touched."""
+    return {str(path): path.stat().st_mtime_ns for path in Path("sweep").rglob("*")}
 
 
 def content(*patterns: str) -> dict[str, bytes]:
@@ -179,6 +187,53 @@ def test_what_says_how_a_sweep_goes_on_is_no_part_of_its_runs(
     assert not any("retry" in text or "max_failures" in text for text in texts)
 
 
+def test_the_command_of_a_sweep_is_written_whole_or_not_at_all(
+    multilayer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that is full the earlier one stays, and nothing is left."""
+    words = [*SWEEP, "hydra/launcher=lockstep"]
+    assert multilayer(*words, "seed=0,1").code == 0
+    before, replace = content("*"), os.replace
+
+    def refuse(partial: Path, path: Path) -> None:
+        if path.name == "multirun.yaml":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(partial, path)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    outcome = multilayer(*words, "seed=0,1,2")
+    assert outcome.code == 2
+    assert "multirun.yaml: cannot be written: No space left on device" in outcome.err
+    assert content("*") == before
+
+
+@pytest.mark.parametrize("launcher", ["basic", "lockstep"])
+def test_what_is_said_to_paste_works(launcher: str, multilayer: Run) -> None:
+    """In a shell, whatever the folder is called."""
+    sweep = "a b'c=ß $x"
+    words = [*SWEEP[:-1], f"hydra/launcher={launcher}", FAILS[0], "seed=0,1,2"]
+    words += ["hydra.launcher.max_members=1"] if launcher == "lockstep" else []
+    folder = override_word("hydra.sweep.dir", sweep)
+    outcome = multilayer(*words, folder, "sweep.max_failures=1")
+    assert outcome.code == 1, outcome.err
+    (said,) = re.findall("the same command with (.*)", outcome.out)
+    Path("mended").touch()
+    outcome = multilayer(*words, *arguments(said))
+    assert outcome.code == 0, outcome.err
+    assert "sweep: 3 jobs: 1 failed, to try again, 2 to train" in outcome.out
+    (report,) = re.findall("report  *multilayer (.*)", outcome.out)
+    assert multilayer(*arguments(report)).code == 0
+    (shown,) = re.findall("tensorboard (.*)", outcome.out)
+    assert arguments(shown) == ["--logdir", sweep]
+
+
+def arguments(line: str) -> list[str]:
+    """What a command is given by the words of a line that is pasted into a shell."""
+    command = ["bash", "-c", f"printf '%s\\0' {line}"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return printed.split("\0")[:-1]
+
+
 def test_diverged_jobs_have_ended(multilayer: Run) -> None:
     """They are no failure, and not tried again."""
     words = [*SWEEP, "hydra/launcher=lockstep", "optimizer=sgd", "optimizer.lr=1e30,1e-3"]
@@ -197,8 +252,9 @@ def test_a_dry_run_says_what_would_become_of_each_job(multilayer: Run) -> None:
     assert len(re.findall("to train .* sweep/[012] ", new.out)) == 3
     assert not Path("sweep").exists()
     assert multilayer(*words).code == 1
-    before = content()
+    before, written = content(), times()
     known = multilayer(*words, "seed=0,1", "sweep.dry_run=true")
+    assert times() == written
     assert known.code == 0, known.err
     lines = [line for line in known.out.splitlines() if "whole=" in line]
     assert [re.split(r" *│ *", line)[1] for line in lines] == ["0", "3", "1", "4", "2", "5"]
@@ -401,11 +457,19 @@ def test_what_has_changed_since_is_said_and_done_again(
     """The data by its content, versions and the revision of the code as manifests have them."""
     words = [*SWEEP[:2], f"hydra/launcher={launcher}", "data=table", f"data.path={iris_csv.name}"]
     words += ["data.target=species", "trainer.max_epochs=1", "hydra.sweep.dir=sweep"]
+    older = iris_csv.with_name("older.csv")
+    older.write_text("".join(iris_csv.read_text().splitlines(keepends=True)[:-3]))
+    while time.time() < math.ceil(older.stat().st_mtime):  # manifests count in whole seconds
+        time.sleep(0.05)
     assert multilayer(*words, "seed=0,1").code == 0
     iris_csv.touch()
     same = multilayer(*words, "seed=0,1")
     assert "was trained with" not in same.out
-    iris_csv.write_text("".join(iris_csv.read_text().splitlines(keepends=True)[:-3]))
+    if launcher == "basic":
+        iris_csv.write_text(older.read_text())
+    else:  # nothing but the link is newer than the runs
+        iris_csv.unlink()
+        iris_csv.symlink_to("older.csv")
     before = content("[0-9]/*")
     said = multilayer(*words, "seed=0,1,2")
     assert said.code == 0, said.err

@@ -97,6 +97,26 @@ def test_what_a_stranger_may_not_is_refused(
     assert multilayer("work", "sweep", "trust=true").code == 0
 
 
+@pytest.mark.parametrize("link", ["1", "1/checkpoints"])
+def test_a_link_out_of_the_sweep_is_not_followed(
+    link: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """Unless the sweep is the user's own; that its folder itself is reached by one is fine."""
+    assert multilayer(*SWEEP, "seed=0,1").code == 0
+    reopen()
+    elsewhere = tmp_path / "elsewhere"
+    Path("sweep", link).rename(elsewhere)
+    Path("sweep", link).symlink_to(elsewhere)
+    before = {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")}
+    Path("mine").symlink_to("sweep")
+    outcome = multilayer("work", "mine")
+    assert outcome.code == 2
+    assert f"job 1: {tmp_path / 'mine' / link} is a link to another place" in outcome.err
+    assert {path: path.stat().st_mtime_ns for path in elsewhere.rglob("*")} == before
+    Path("sweep", link).unlink()
+    assert multilayer("work", "mine").code == 0
+
+
 def change_ledger(change: Callable[[list[dict[str, Any]]], None]) -> None:
     """Change the lines in which the sweep's jobs are registered."""
     path = Path("sweep/ledger/jobs/0.jsonl")

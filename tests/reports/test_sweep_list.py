@@ -48,6 +48,15 @@ def test_each_sweep_below_a_folder_has_a_row(multilayer: Run, tmp_path: Path) ->
     assert any("high" in line and "damaged" in line for line in lines)
 
 
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    """They may lead to other people's folders, or back to where they are."""
+    make_sweep(tmp_path / "sweeps" / "own").close()
+    make_sweep(tmp_path / "others" / "one").close()
+    (tmp_path / "sweeps" / "others").symlink_to(tmp_path / "others")
+    (tmp_path / "sweeps" / "again").symlink_to(tmp_path / "sweeps")
+    assert [row.folder.name for row in list_sweeps(tmp_path / "sweeps")] == ["own"]
+
+
 def test_a_folder_without_a_sweep_says_so(multilayer: Run, tmp_path: Path) -> None:
     """So does one that is not there."""
     (tmp_path / "some folder").mkdir()

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from multilayer.core.text import override_word
 from multilayer.sweeps import Ledger
 from multilayer.workers.local import LocalEngine
 
@@ -21,6 +22,7 @@ from ..conftest import Run
 
 SWEEP = ["train", "-m", "data=iris", "trainer.max_epochs=3", "hydra.sweep.dir=sweep"]
 BY_TWO = ["hydra/launcher=lockstep", "hydra.launcher.workers=local:2"]
+ODD = "a b'c=ß $x"
 WAITS = ["+callbacks.own._target_=tests.lockstep.callbacks.GoesWrongUntilMended"]
 WAITS += ["+callbacks.own.how=waits"]
 
@@ -122,18 +124,21 @@ def test_a_worker_that_is_killed_loses_nothing() -> None:
 
 
 def test_a_job_that_its_workers_die_of_has_failed(multilayer: Run) -> None:
-    """At its third death, the last of which is its own; those in its stack come to their ends."""
+    """At its third death, the last of which is its own; those in its stack come to their ends.
+
+    The sweep's folder has an odd name, which the workers find too.
+    """
     words = [*WAITS[:1], "+callbacks.own.how=kills", "+callbacks.own.whole=true,false", "seed=0,1"]
     words = [
         *SWEEP[:-1],
-        "hydra.sweep.dir=its sweep",
+        override_word("hydra.sweep.dir", ODD),
         *BY_TWO[:1],
         "hydra.launcher.workers=local:1",
         *words,
     ]
     outcome = multilayer(*words)
     assert outcome.code == 1
-    states = [job.state for job in ledger("its sweep").jobs.values()]
+    states = [job.state for job in ledger(ODD).jobs.values()]
     assert states == ["done", "done", "failed", "failed"]
     said = "job 2: its process died 3 times, by SIGSEGV at last; what it printed: "
     log = outcome.err.partition(said)[2].partition("\n")[0]
@@ -146,7 +151,7 @@ def test_a_job_that_its_workers_die_of_has_failed(multilayer: Run) -> None:
     assert "4 jobs: 2 done, 2 failed, left so" in left.out
     Path("mended").touch()
     assert multilayer(*words).code == 0
-    assert {job.state for job in ledger("its sweep").jobs.values()} == {"done"}
+    assert {job.state for job in ledger(ODD).jobs.values()} == {"done"}
 
 
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])

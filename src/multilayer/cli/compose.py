@@ -22,6 +22,7 @@ from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 
 from multilayer.composing.sweep_configs import SweepConfigs
+from multilayer.composing.sweep_jobs import keeps_ledger
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import raise_all
 from multilayer.runs.config import MASK, Config, map_values, mask_sweep_file, mask_value
@@ -161,7 +162,7 @@ class CachingConfigLoader(ConfigLoaderImpl):
         sweep before has the folder of then, whatever `hydra.sweep.subdir` says now. In a process
         that a launcher has started the config also says after how many failures no job begins.
         """
-        if not self.is_masked:
+        if not self.is_masked and not keeps_ledger(master_config.hydra):
             mask_sweep_file(Path(master_config.hydra.sweep.dir) / "multirun.yaml")
             self.is_masked = True
         if self.sweep is None or self.sweep.master is not master_config:

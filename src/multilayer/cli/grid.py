@@ -115,7 +115,7 @@ class GridSweep:
 
     def _print_plan(self, jobs: SweepJobs) -> None:
         """Print the jobs of the command, and what would become of each."""
-        ledger = Ledger(jobs.sweep)
+        ledger = Ledger(jobs.sweep, touches=False)
         numbers = ledger.preview(jobs.described)
         fates = self._fates(jobs, numbers, ledger)
         shared = set.intersection(*map(set, jobs.words)) if jobs.words[1:] else set()

@@ -5,7 +5,6 @@ torch takes seconds to import: only the tasks import it, after the checks.
 
 import atexit
 import os
-import shlex
 import sys
 import threading
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from multilayer.core.errors import (
     print_failure,
     unknown_name,
 )
-from multilayer.core.text import as_override
+from multilayer.core.text import override_word
 
 
 def command(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -104,8 +103,8 @@ def _run(command: str, arguments: list[str]) -> int:
     flags = get_args_parser().parse_intermixed_args(arguments)
     given = flags.overrides
     if command in _POSITIONAL and flags.overrides and "=" not in flags.overrides[0]:
-        folder = shlex.split(as_override(_POSITIONAL[command], flags.overrides[0]))
-        flags.overrides = [*folder, *flags.overrides[1:]]
+        folder = override_word(_POSITIONAL[command], flags.overrides[0])
+        flags.overrides = [folder, *flags.overrides[1:]]
     if flags.config_name or flags.config_path:
         raise UserError("--config-name and --config-path are not for multilayer; see --config-dir")
     if flags.help:

@@ -114,11 +114,10 @@ def _end_with_parent() -> None:
 
 def _session_of(hydra: Any) -> "Session | None":
     """What this process does of the sweep of a job; None where its sweeper keeps no ledger."""
-    from multilayer.composing.sweep_jobs import sweep_folder
+    from multilayer.composing.sweep_jobs import keeps_ledger, sweep_folder
     from multilayer.sweeps import Session
 
-    keeps_ledger = str(hydra.sweeper._target_).startswith("hydra_plugins.multilayer_")
-    return Session.of(sweep_folder(hydra)) if keeps_ledger else None
+    return Session.of(sweep_folder(hydra)) if keeps_ledger(hydra) else None
 
 
 def _value(config: dict[str, Any], result: "Result") -> float:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import ceil
-from pathlib import Path
+from pathlib import Path, PurePath
 from threading import Event, Thread
 from time import monotonic
 from typing import Any
@@ -20,7 +20,7 @@ from multilayer.cli.compose import take_value
 from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words, key_of, sweep_folder
 from multilayer.core.errors import JobsFailedError, Terminated, UserError
-from multilayer.core.text import as_override
+from multilayer.core.text import override_word
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import MASK, Config, map_values
 from multilayer.runs.console import console
@@ -83,7 +83,7 @@ _OPTIONS = ("n_workers", "max_failures", "parent", "trust")
 def _word(key: str, value: Any) -> str:
     """An override in Hydra's grammar."""
     if isinstance(value, str | list):
-        return shlex.split(as_override(key, value))[0]
+        return override_word(key, value)
     return f"{key}={'null' if value is None else str(value).lower()}"
 
 
@@ -202,7 +202,8 @@ class Work:
                     "environment and version of multilayer"
                 )
             if not self.trust:
-                _check_untrusted(number, batch[number], described.config)
+                link = _find_link(self.session.ledger.sweep, jobs[number].subdir)
+                _check_untrusted(number, batch[number], described.config, link)
         composed.keep_folders(self.loader, jobs, list(batch))
         n_open = sum(job.is_open for job in jobs.values())
         self.launcher.n_sharing = ceil(self.n_workers * len(batch) / n_open)
@@ -249,11 +250,23 @@ class Work:
             is_over.set()
 
 
-def _check_untrusted(number: int, words: Words, config: Config) -> None:
+def _find_link(sweep: Path, subdir: str) -> Path | None:
+    """A link in the folder of a run, or on the way to it, by which files could lie elsewhere."""
+    path = sweep
+    for part in PurePath(subdir).parts:
+        path /= part
+        if path.is_symlink():
+            return path
+    return next(filter(Path.is_symlink, path.glob("*")), None)
+
+
+def _check_untrusted(number: int, words: Words, config: Config, link: Path | None) -> None:
     """Raise `UserError` if a job names what it may not where its sweep may be a stranger's."""
     from multilayer.training.instantiate import check_trusted_targets
 
     problems = [word for word in words if key_of(word).startswith("hydra")]
+    if link is not None:
+        problems.append(f"{link} is a link to another place")
 
     def look(key: str, value: Any) -> None:
         if value != "???" and take_value(key, value) == "???":

@@ -162,6 +162,11 @@ def trusts_working_folder(hydra: DictConfig) -> bool:
     return bool(hydra.sweeper.get("trust", True))
 
 
+def keeps_ledger(hydra: DictConfig) -> bool:
+    """Whether the sweeper is ours, which keeps a ledger, and writes the sweep's own file itself."""
+    return str(hydra.sweeper._target_).startswith("hydra_plugins.multilayer_")
+
+
 def sweep_folder(hydra: DictConfig) -> Path:
     """The folder of a sweep, from Hydra's node of its config or of a job's."""
     return Path(hydra.runtime.cwd, hydra.sweep.dir)

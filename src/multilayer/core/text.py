@@ -51,12 +51,24 @@ def as_override(key: str, value: str | Sequence[str]) -> str:
     >>> print(as_override("data.target", "1"), as_override("data.decimal", ","))
     "data.target='1'" "data.decimal=','"
     """
+    word = override_word(key, value)
+    return word if isinstance(value, str) and _is_plain(value) else quote_for_shell(word)
+
+
+def override_word(key: str, value: str | Sequence[str]) -> str:
+    """An override as a program is given it, which no shell has read; see `as_override`.
+
+    >>> print(override_word("sweep", "a $b"), override_word("trusted_packages", ["a"]))
+    sweep='a $b' trusted_packages=[a]
+    """
     texts = [value] if isinstance(value, str) else value
-    is_plain = all(re.fullmatch(_UNQUOTED, text, re.ASCII | re.IGNORECASE) for text in texts)
-    listed = ",".join(texts if is_plain else map(_quote_for_hydra, texts))
-    if not isinstance(value, str):
-        return quote_for_shell(f"{key}=[{listed}]")
-    return f"{key}={listed}" if is_plain else quote_for_shell(f"{key}={listed}")
+    listed = ",".join(texts if all(map(_is_plain, texts)) else map(_quote_for_hydra, texts))
+    return f"{key}={listed}" if isinstance(value, str) else f"{key}=[{listed}]"
+
+
+def _is_plain(text: str) -> bool:
+    """Whether neither Hydra nor a shell reads a string as anything else."""
+    return re.fullmatch(_UNQUOTED, text, re.ASCII | re.IGNORECASE) is not None
 
 
 def _quote_for_hydra(text: str) -> str:

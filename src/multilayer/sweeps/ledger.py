@@ -85,13 +85,17 @@ class Ledger:
         sweep: The sweep's folder.
         dead_after: Seconds after which a worker that has not shown that it lives counts as dead;
             the same for all that open the ledger.
+        touches: Whether a file may be touched, if nothing else is written, to learn the time by the
+            file system's clock; else it is this machine's.
 
     Attributes:
         jobs: By their numbers.
         commands: What was noted with jobs that were registered together, in their order.
     """
 
-    def __init__(self, sweep: str | Path, *, dead_after: float = DEAD_AFTER) -> None:
+    def __init__(
+        self, sweep: str | Path, *, dead_after: float = DEAD_AFTER, touches: bool = True
+    ) -> None:
         self.sweep = Path(sweep)
         self.folder = self.sweep / "ledger"
         self.dead_after = dead_after
@@ -101,7 +105,7 @@ class Ledger:
         self._attempts: defaultdict[int, Attempts] = defaultdict(Attempts)
         self._numbers: defaultdict[str, list[int]] = defaultdict(list)
         self._batches: list[Path] = []
-        self._roster = Roster(self.folder, dead_after)
+        self._roster = Roster(self.folder, dead_after, touches=touches)
         self._lock = RLock()
 
     def exists(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from omegaconf import DictConfig
 
 from multilayer.composing.sweep_jobs import describe_command
 from multilayer.core.errors import UserError, print_failure
-from multilayer.core.text import as_override
+from multilayer.core.text import override_word
 from multilayer.runs.config import MASK
 from multilayer.runs.console import RunsProgress, console
 from multilayer.sweeps import Job, Outcome, Session
@@ -62,11 +61,11 @@ class Crew:
         return [
             *(sys.executable, "-m", "multilayer", "work"),
             *(["--config-dir", folder] if folder else []),
-            *shlex.split(as_override("sweep", str(self.session.ledger.sweep.absolute()))),
+            override_word("sweep", str(self.session.ledger.sweep.absolute())),
             f"n_workers={self.engine.n}",
             f"max_failures={'null' if most is None else most}",
             "trust=true",  # what the jobs name comes from this command
-            *shlex.split(as_override("parent", self.session.worker.info.name)),
+            override_word("parent", self.session.worker.info.name),
             *described["hydra"],
             f"hydra.launcher.stack={str(described['stack']).lower()}",
             f"hydra.launcher.max_members={described['max_members'] or 'null'}",
