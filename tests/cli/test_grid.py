@@ -1,59 +1,22 @@
-"""A sweep that is begun again, extended, interrupted, killed, or told to stop early."""
+"""A sweep that is begun again, extended, interrupted or killed."""
 
-import errno
 import json
-import math
 import os
 import re
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
-import torch
 from polars.testing import assert_frame_equal
 
-from multilayer.cli import changes
-from multilayer.core.errors import UserError
-from multilayer.core.text import override_word
 from multilayer.lockstep.stack import Stack
 from multilayer.sweeps import Ledger, Worker
 
 from ..conftest import Run
-
-SWEEP = ["train", "-m", "data=iris", "trainer.max_epochs=2", "hydra.sweep.dir=sweep"]
-
-LAUNCHERS = pytest.mark.parametrize("launcher", ["basic", "lockstep"])
-
-FAILS = ["+callbacks.own._target_=tests.lockstep.callbacks.GoesWrongUntilMended"]
-FAILS += ["+callbacks.own.whole=true,false,true"]
-
-
-def manifest(number: int) -> dict[str, Any]:
-    """Of a job."""
-    found: dict[str, Any] = json.loads(Path(f"sweep/{number}/manifest.json").read_text())
-    return found
-
-
-def states() -> list[str]:
-    """Of all jobs, by the ledger."""
-    ledger = Ledger("sweep")
-    ledger.refresh()
-    return [ledger.jobs[number].state for number in range(len(ledger.jobs))]
-
-
-def times() -> dict[str, int]:
-    """When the files and folders of the sweep were last written or touched."""
-    return {str(path): path.stat().st_mtime_ns for path in Path("sweep").rglob("*")}
-
-
-def content(*patterns: str) -> dict[str, bytes]:
-    """Of the files in the sweep's folder."""
-    paths = [path for each in patterns or ["**/*"] for path in Path("sweep").glob(each)]
-    return {str(path): path.read_bytes() for path in sorted(paths) if path.is_file()}
+from .grid_sweeps import FAILS, LAUNCHERS, SWEEP, content, manifest, states, times
 
 
 @LAUNCHERS
@@ -110,71 +73,6 @@ def test_another_sweep_is_refused_before_anything_is_written(
 
 
 @LAUNCHERS
-def test_failed_jobs_are_tried_again(launcher: str, multilayer: Run) -> None:
-    """Unless they are to be left; what they had written is kept elsewhere."""
-    words = [*SWEEP, f"hydra/launcher={launcher}", *FAILS]
-    outcome = multilayer(*words)
-    assert outcome.code == 1
-    assert "not mended yet" in outcome.err
-    assert f"run folder: {Path('sweep', '1')}" in outcome.err
-    assert "resume=" not in outcome.err
-    assert states() == ["done", "failed", "done"]
-    left = multilayer(*words, "sweep.retry=none")
-    assert left.code == 1
-    assert "sweep: 3 jobs: 2 done, 1 failed, left so" in left.out
-    before = content("0/*", "2/*")
-    Path("mended").touch()
-    mended = multilayer(*words)
-    assert mended.code == 0, mended.err
-    assert "sweep: 3 jobs: 2 done, 1 failed, to try again" in mended.out
-    assert states() == ["done"] * 3
-    assert content("0/*", "2/*") == before
-    assert manifest(1)["status"] == "done"
-    earlier = json.loads(Path("sweep/ledger/attempts/1.1/manifest.json").read_text())
-    assert earlier["status"] == "failed"
-
-
-@LAUNCHERS
-def test_so_many_failures_end_a_sweep(launcher: str, multilayer: Run) -> None:
-    """The jobs that have not begun are the same command's."""
-    bounded = ["hydra.launcher.max_members=1"] if launcher == "lockstep" else []
-    words = [*SWEEP, f"hydra/launcher={launcher}", *bounded, FAILS[0], "seed=0,1,2,3"]
-    outcome = multilayer(*words, "sweep.max_failures=2")
-    assert outcome.code == 1
-    assert states() == ["failed", "failed", "waiting", "waiting"]
-    assert not Path("sweep/2").exists()
-    assert "sweep.max_failures=2: 2 of 4 jobs have not begun; to go on: the same" in outcome.out
-    Path("mended").touch()
-    assert multilayer(*words, "sweep.max_failures=2").code == 0
-    assert states() == ["done"] * 4
-
-
-@LAUNCHERS
-def test_failures_of_earlier_commands_do_not_count(launcher: str, multilayer: Run) -> None:
-    """Where they are left so: further ones may fail."""
-    bounded = ["hydra.launcher.max_members=1"] if launcher == "lockstep" else []
-    words = [*SWEEP, f"hydra/launcher={launcher}", *bounded, FAILS[0], "sweep.retry=none"]
-    assert multilayer(*words, "seed=0,1").code == 1
-    outcome = multilayer(*words, "seed=range(5)", "sweep.max_failures=2")
-    assert outcome.code == 1
-    assert states() == ["failed"] * 4 + ["waiting"]
-    assert "sweep.max_failures=2: 1 of 5 jobs" in outcome.out
-    by_hand = multilayer("work", "sweep", "trust=true", "max_failures=1")
-    assert (by_hand.code, states()) == (1, ["failed"] * 5)
-
-
-def test_so_many_failures_end_what_joblib_trains(multilayer: Run, monkeypatch: Any) -> None:
-    """Its processes hear of one another's."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    words = [*SWEEP, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", FAILS[0], "seed=range(8)"]
-    outcome = multilayer(*words, "sweep.max_failures=1")
-    assert outcome.code == 1
-    assert set(states()[:2]) <= {"failed", "waiting"}
-    assert 1 <= states().count("failed") <= 4
-    assert states()[4:] == ["waiting"] * 4
-
-
-@LAUNCHERS
 def test_what_says_how_a_sweep_goes_on_is_no_part_of_its_runs(
     launcher: str, multilayer: Run
 ) -> None:
@@ -185,53 +83,6 @@ def test_what_says_how_a_sweep_goes_on_is_no_part_of_its_runs(
         text.decode() for name, text in content("0/*").items() if name[-4:] in ("json", "yaml")
     ]
     assert not any("retry" in text or "max_failures" in text for text in texts)
-
-
-def test_the_command_of_a_sweep_is_written_whole_or_not_at_all(
-    multilayer: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a disk that is full the earlier one stays, and nothing is left."""
-    words = [*SWEEP, "hydra/launcher=lockstep"]
-    assert multilayer(*words, "seed=0,1").code == 0
-    before, replace = content("*"), os.replace
-
-    def refuse(partial: Path, path: Path) -> None:
-        if path.name == "multirun.yaml":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(partial, path)
-
-    monkeypatch.setattr(os, "replace", refuse)
-    outcome = multilayer(*words, "seed=0,1,2")
-    assert outcome.code == 2
-    assert "multirun.yaml: cannot be written: No space left on device" in outcome.err
-    assert content("*") == before
-
-
-@pytest.mark.parametrize("launcher", ["basic", "lockstep"])
-def test_what_is_said_to_paste_works(launcher: str, multilayer: Run) -> None:
-    """In a shell, whatever the folder is called."""
-    sweep = "a b'c=ß $x"
-    words = [*SWEEP[:-1], f"hydra/launcher={launcher}", FAILS[0], "seed=0,1,2"]
-    words += ["hydra.launcher.max_members=1"] if launcher == "lockstep" else []
-    folder = override_word("hydra.sweep.dir", sweep)
-    outcome = multilayer(*words, folder, "sweep.max_failures=1")
-    assert outcome.code == 1, outcome.err
-    (said,) = re.findall("the same command with (.*)", outcome.out)
-    Path("mended").touch()
-    outcome = multilayer(*words, *arguments(said))
-    assert outcome.code == 0, outcome.err
-    assert "sweep: 3 jobs: 1 failed, to try again, 2 to train" in outcome.out
-    (report,) = re.findall("report  *multilayer (.*)", outcome.out)
-    assert multilayer(*arguments(report)).code == 0
-    (shown,) = re.findall("tensorboard (.*)", outcome.out)
-    assert arguments(shown) == ["--logdir", sweep]
-
-
-def arguments(line: str) -> list[str]:
-    """What a command is given by the words of a line that is pasted into a shell."""
-    command = ["bash", "-c", f"printf '%s\\0' {line}"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return printed.split("\0")[:-1]
 
 
 def test_diverged_jobs_have_ended(multilayer: Run) -> None:
@@ -337,27 +188,6 @@ def test_an_end_that_was_not_recorded_is_found(
     assert ledger.jobs[0].value == metrics["validation"]["loss"]
 
 
-@LAUNCHERS
-def test_a_ledger_that_cannot_be_written_ends_the_sweep(
-    launcher: str, multilayer: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A full disk, for example: the sweep does not wait for itself, and goes on from there."""
-    words = [*SWEEP, f"hydra/launcher={launcher}", "seed=0,1"]
-
-    def refuse(*_: object) -> None:
-        raise UserError("ledger/workers: No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Worker, "finish", refuse)
-        outcome = multilayer(*words)
-    assert outcome.code in (1, 2)
-    assert "No space left on device" in outcome.err
-    before = content("[0-9]/metrics.json")
-    assert multilayer(*words).code == 0
-    assert states() == ["done"] * 2
-    assert before.items() <= content("[0-9]/metrics.json").items()
-
-
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
@@ -438,7 +268,9 @@ def test_a_killed_sweep_goes_on(launcher: str, tmp_path: Path, multilayer: Run) 
             process.kill()
     assert states() == ["done", "interrupted", "waiting"]
     before = content("0/*")
+    written = times()
     plan = multilayer(*words, "sweep.dry_run=true")
+    assert times() == written  # nor the file that tells the time, to learn who lives
     assert len(re.findall("interrupted, to go on .* sweep/1 ", plan.out)) == 1
     Path("mended").touch()
     outcome = multilayer(*words)
@@ -448,48 +280,3 @@ def test_a_killed_sweep_goes_on(launcher: str, tmp_path: Path, multilayer: Run) 
     assert before.items() <= content("0/*").items()
     left = json.loads(Path("sweep/ledger/attempts/1.1/manifest.json").read_text())
     assert left["status"] == "running"
-
-
-@LAUNCHERS
-def test_what_has_changed_since_is_said_and_done_again(
-    launcher: str, iris_csv: Path, multilayer: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The data by its content, versions and the revision of the code as manifests have them."""
-    words = [*SWEEP[:2], f"hydra/launcher={launcher}", "data=table", f"data.path={iris_csv.name}"]
-    words += ["data.target=species", "trainer.max_epochs=1", "hydra.sweep.dir=sweep"]
-    older = iris_csv.with_name("older.csv")
-    older.write_text("".join(iris_csv.read_text().splitlines(keepends=True)[:-3]))
-    while time.time() < math.ceil(older.stat().st_mtime):  # manifests count in whole seconds
-        time.sleep(0.05)
-    assert multilayer(*words, "seed=0,1").code == 0
-    iris_csv.touch()
-    same = multilayer(*words, "seed=0,1")
-    assert "was trained with" not in same.out
-    if launcher == "basic":
-        iris_csv.write_text(older.read_text())
-    else:  # nothing but the link is newer than the runs
-        iris_csv.unlink()
-        iris_csv.symlink_to("older.csv")
-    before = content("[0-9]/*")
-    said = multilayer(*words, "seed=0,1,2")
-    assert said.code == 0, said.err
-    assert (
-        "sweep: job 0 to 1 was trained with data that has changed since; sweep.redo=changed trains "
-        "such jobs again\nsweep: 3 jobs: 2 done, 1 to train\n"
-    ) in said.out
-    assert before.items() <= content("[0-9]/*").items()
-    redone = multilayer(*words, "seed=0,1,2", "sweep.redo=changed")
-    assert redone.code == 0, redone.err
-    assert "sweep: 3 jobs: 2 changed, to train again, 1 done" in redone.out
-    assert sorted(path.name for path in Path("sweep/ledger/attempts").iterdir()) == ["0.1", "1.1"]
-    assert [sum(manifest(number)["rows"].values()) for number in range(3)] == [147] * 3
-    assert "was trained with" not in multilayer(*words, "seed=0,1,2").out
-    versions = changes.package_versions() | {"torch": "99.0"}
-    monkeypatch.setattr(changes, "package_versions", lambda: versions)
-    monkeypatch.setattr(changes, "git_state", lambda folder: {"revision": "b" * 40, "dirty": True})
-    first = manifest(0) | {"git": {"revision": "a" * 40, "dirty": False}}
-    Path("sweep/0/manifest.json").write_text(json.dumps(first))
-    out = multilayer(*words, "seed=0,1,2", "sweep.dry_run=true", "sweep.redo=changed").out
-    assert f"job 0 to 2 was trained with torch {torch.__version__}, which is 99.0 now\n" in out
-    assert "job 0 was trained with revision aaaaaaaa of your code, which is bbbbbbbb now\n" in out
-    assert out.count("changed, to train again") == 3
