@@ -12,10 +12,12 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from multilayer.core.files import partial_of
 from multilayer.lockstep.stack import Stack
 from multilayer.sweeps import Ledger, Worker
 
 from ..conftest import Run
+from ..core.test_files import ended_process
 from .grid_sweeps import FAILS, LAUNCHERS, SWEEP, content, manifest, states, times
 
 
@@ -178,10 +180,13 @@ def test_an_end_that_was_not_recorded_is_found(
         patch.setattr(Worker, "finish", _interrupt)
         assert multilayer(*words).code == 130
     before = content("[0-9]/*")
+    partial_of(Path("sweep/0/checkpoints/best.ckpt"), ended_process()).touch()
+    partial_of(Path("sweep/multirun.yaml"), ended_process()).touch()
     assert len([name for name in before if "metrics" in name]) == (1 if launcher == "basic" else 2)
     assert multilayer(*words).code == 0
     assert states() == ["done"] * 2
     assert before.items() <= content("[0-9]/*").items()
+    assert not [*Path("sweep").rglob(".partial*")]
     ledger = Ledger("sweep")
     ledger.refresh()
     metrics = json.loads(Path("sweep/0/metrics.json").read_text())

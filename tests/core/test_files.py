@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch
 from multilayer.callbacks import Checkpoint
 from multilayer.cli.exit_codes import signals_raise
 from multilayer.core.errors import UserError
-from multilayer.core.files import append_text, whole_file, write_text
+from multilayer.core.files import PARTIAL, append_text, partial_of, whole_file, write_text
 from multilayer.runs.checkpoint import read_plain
 from multilayer.runs.folder import RunFolder
 from multilayer.training.lightning_adapter import CheckpointFiles
@@ -46,6 +47,28 @@ def no_file_above(n_bytes: int) -> Iterator[None]:
 
 def files_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def ended_process() -> int:
+    """The number of a process that was there."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    return process.pid
+
+
+def test_leftovers_are_removed_and_no_file_that_is_being_written(tmp_path: Path) -> None:
+    """Of a killed process of this host at once, of another host once they are old."""
+    run = RunFolder(tmp_path / "0")
+    (run.path / "checkpoints").mkdir(parents=True)
+    last = run.path / "checkpoints" / "last.ckpt"
+    young, old = (last.with_name(f"{PARTIAL}elsewhere.{pid}.ckpt") for pid in (1, 2))
+    alive, dead = partial_of(last), partial_of(last, ended_process())
+    for each in (young, old, alive, dead, partial_of(run.manifest_file, ended_process())):
+        each.touch()
+    os.utime(old, (1, time.time() - 90))
+    run.write_manifest({"status": "done"})
+    found = {path for path in run.path.rglob("*") if path.is_file()}
+    assert found == {run.manifest_file, young, alive}
 
 
 def test_a_file_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:

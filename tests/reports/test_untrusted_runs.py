@@ -10,10 +10,12 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from multilayer.core.files import partial_of
 from multilayer.reports.planned_jobs import count_jobs
 from multilayer.reports.runs import read_curves
 from multilayer.reports.summary import _write_hparams
 from multilayer.reports.sweep import open_sweep, read_sweep
+from multilayer.runs.folder import HPARAMS_FILE
 
 from ..conftest import Run
 from .fake_sweeps import write_grid, write_noted, write_run
@@ -78,7 +80,7 @@ def test_links_are_replaced_by_what_is_written(
     write_grid(sweep, {0.1: [0.5], 1.0: [0.6]})
     (sweep / "report.md").symlink_to(canary / "secret.txt")
     (sweep / "runs.csv").symlink_to(canary / "new.csv")
-    (sweep / f".partial.{os.getpid()}.parquet").symlink_to(canary / "secret.txt")
+    partial_of(sweep / "runs.parquet").symlink_to(canary / "secret.txt")
     (sweep / "figures").mkdir()
     (sweep / "figures" / "heat_map.png").symlink_to(canary / "heat_map.png")
     (sweep / "figures" / "metric_by_optimizer.lr.png").symlink_to(canary / "secret.txt")
@@ -228,7 +230,7 @@ def test_hparams_are_not_written_through_a_link(tmp_path: Path, canary: Path) ->
     (tmp_path / "sweep" / "0" / "tensorboard").symlink_to(canary)
     own = tmp_path / "sweep" / "1" / "tensorboard"
     own.mkdir()
-    (own / f".partial.{os.getpid()}").symlink_to(canary / "secret.txt")
+    partial_of(own / HPARAMS_FILE).symlink_to(canary / "secret.txt")
     _write_hparams(read_sweep(tmp_path / "sweep"))
     assert state(canary) == before
     assert (own / "events.out.tfevents.9999999999.hparams").is_file()

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from multilayer.core.files import partial_of
+
 from .fake_sweeps import write_noted, write_run
 
 NAMES = [
@@ -238,7 +240,7 @@ def link_output(sweep: Path, canary: Path, rng: random.Random) -> None:
     """What the report writes is a link already, to a file or to where a file would be made."""
     name = rng.choice(["report.md", "runs.csv", "runs.parquet", "configs.csv"])
     target = rng.choice([canary / "secret.txt", canary / "new", canary])
-    partial = f".partial.{os.getpid()}.{name.partition('.')[2]}"  # as `whole_file` calls it
+    partial = partial_of(sweep / name).name
     link(sweep / rng.choice([name, partial]), target)
 
 

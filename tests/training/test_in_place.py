@@ -17,12 +17,14 @@ from torch import Tensor
 from multilayer.callbacks.checkpoint import Checkpoint
 from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
+from multilayer.core.files import partial_of
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import Result, RunFolder, find_state
 from multilayer.training.epoch_callback import Record
 from multilayer.training.module import MulticlassModule
 
 from ..conftest import Run
+from ..core.test_files import ended_process
 from ..trained import config_of, same, train_in, weights_of
 
 WORDS = [
@@ -137,8 +139,8 @@ def test_what_came_after_the_checkpoint_is_gone(behind: Path) -> None:
     (earlier,) = (behind / "tensorboard").iterdir()
     with earlier.open("ab") as file:
         file.write(earlier.read_bytes()[-30:-10])  # killed within a record
-    for partial in (behind / ".partial.7.json", behind / "checkpoints" / ".partial.7.ckpt"):
-        partial.write_text("half")
+    for written in (behind / "a.json", behind / "checkpoints" / "a.ckpt"):
+        partial_of(written, ended_process()).write_text("half")
     go_on(behind, [*WORDS, "trainer.max_epochs=6"])
     assert history_in(behind)["epoch"].to_list() == [1, 2, 3, 4, 5, 6]
     assert len([*(behind / "tensorboard").iterdir()]) == 2

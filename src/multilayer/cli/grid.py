@@ -16,7 +16,7 @@ from multilayer.cli.changes import find_changes
 from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words
 from multilayer.core.errors import JobsFailedError, UserError
-from multilayer.core.files import write_text
+from multilayer.core.files import remove_leftovers, write_text
 from multilayer.core.text import as_override, in_numbers
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import sweep_as_yaml
@@ -135,6 +135,7 @@ class GridSweep:
     def _write_command(self, sweep: Path) -> None:
         """Write the latest command of the sweep, as Hydra's own sweeper does, but whole."""
         write_text(sweep / "multirun.yaml", sweep_as_yaml(self.master))
+        remove_leftovers(sweep, below=False)
 
 
 def _print_start(fates: Collection[str]) -> None:

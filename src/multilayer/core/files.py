@@ -2,8 +2,11 @@
 
 import errno
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,7 +26,10 @@ CHECKS_BEFORE_WRITING: list[Callable[[Path], None]] = []
 end the process, if this process must not write it. See `multilayer.sweeps.worker`."""
 
 PARTIAL = ".partial."
-"""How the names of files begin that are not yet complete."""
+"""How the names of files begin that are not yet complete; host and process follow."""
+
+_LEFT_AFTER = 60.0
+"""Seconds after which a file that another host has not completed counts as left over."""
 
 _HINTS = _HINTS_IF_FULL | {errno.ENOENT: "; its folder was removed"}
 
@@ -56,8 +62,7 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
         UserError: The file cannot be written.
         FileExistsError: `path` exists, and `replace` is false.
     """
-    # Not named after `path`: TensorBoard reads any name with "tfevents" in it, even a partial file.
-    partial = path.with_name(f"{PARTIAL}{os.getpid()}.{path.suffix[1:]}")
+    partial = partial_of(path)
     try:
         check_before_writing(path)
         path.parent.mkdir(exist_ok=True)
@@ -76,6 +81,50 @@ def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):  # its folder may be gone
             partial.unlink(missing_ok=True)
+
+
+def partial_of(path: Path, pid: int | None = None) -> Path:
+    """Where a process of this host writes a file until it is complete.
+
+    Args:
+        path: The file. The name has only its ending: TensorBoard reads any name with "tfevents" in
+            it, even a partial file.
+        pid: The process; None for this one.
+    """
+    return path.with_name(f"{PARTIAL}{_host()}.{pid or os.getpid()}.{path.suffix[1:]}")
+
+
+@cache
+def _host() -> str:
+    """This host's name, as it is in names of files."""
+    return re.sub(r"[^\w-]", "_", socket.gethostname(), flags=re.ASCII)[:64]
+
+
+def remove_leftovers(folder: Path, *, below: bool = True) -> None:
+    """Remove the partial files of processes that were killed, and of no process that writes.
+
+    Args:
+        folder: Where, which was just written to: by the clock of its file system it is known
+            whether another host's file is old.
+        below: Whether also in the folders in it.
+    """
+    found = [*folder.glob(f"{PARTIAL}*"), *(folder.glob(f"*/{PARTIAL}*") if below else ())]
+    for partial in found:
+        with suppress(OSError):
+            if _is_left_over(partial, folder.stat().st_mtime):
+                partial.unlink()
+
+
+def _is_left_over(partial: Path, now: float) -> bool:
+    """Whether nobody writes a partial file any more."""
+    parts = partial.name.removeprefix(PARTIAL).split(".")
+    if parts[0] != _host() or not parts[1:] or not parts[1].isdecimal():
+        return now - partial.lstat().st_mtime > _LEFT_AFTER
+    try:
+        os.kill(int(parts[1]), 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def check_before_writing(path: Path) -> None:

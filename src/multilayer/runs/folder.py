@@ -9,7 +9,6 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
@@ -20,11 +19,11 @@ import yaml
 from multilayer.core.config_problems import has_class
 from multilayer.core.errors import UserError
 from multilayer.core.files import (
-    PARTIAL,
     append_text,
     load_yaml,
     read_small,
     refusing,
+    remove_leftovers,
     whole_file,
     write_text,
 )
@@ -120,8 +119,7 @@ class RunFolder:
     def begin_again(self, manifest: dict[str, Any]) -> None:
         """Begin another attempt at the run in this folder, whose config stays.
 
-        The manifest gets the start of the first attempt, and the number of this one. What earlier
-        attempts left half written is removed.
+        The manifest gets the start of the first attempt, and the number of this one.
 
         Raises:
             UserError: The run has come to its end, or the folder cannot be written.
@@ -131,11 +129,7 @@ class RunFolder:
             before = self.read_manifest()
             n_before = before.get("attempts", 1)
             manifest |= {"started": before["started"], "attempts": n_before + 1}
-        if self.writes:
-            for partial in (*self.path.glob(f"{PARTIAL}*"), *self.path.glob(f"*/{PARTIAL}*")):
-                with suppress(OSError):  # if nothing can be written here, the next line says so
-                    partial.unlink()
-            self.write_manifest(manifest)
+        self.write_manifest(manifest)
 
     def check_is_unfinished(self) -> None:
         """Raise `UserError` if the folder holds a run that came to its end."""
@@ -181,8 +175,13 @@ class RunFolder:
         return renamed
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Write the manifest, replacing an earlier one."""
+        """Write the manifest, replacing an earlier one: where a run begins again, and at its end.
+
+        What killed processes left half written is removed.
+        """
         self.write(self.manifest_file, _to_json(manifest))
+        if self.writes:
+            remove_leftovers(self.path)
 
     def write_metrics(self, metrics: Metrics) -> None:
         """Write the metrics of each split; JSON has no NaN, so what is not finite becomes null."""

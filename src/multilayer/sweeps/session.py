@@ -7,7 +7,7 @@ from math import nan
 from pathlib import Path
 
 from multilayer.core.errors import UserError
-from multilayer.core.files import refusing
+from multilayer.core.files import refusing, remove_leftovers
 from multilayer.runs.folder import Result, RunFolder, find_state, objective
 from multilayer.runs.manifest import describe_failure
 from multilayer.sweeps.job import Attempt, Ending, Outcome
@@ -159,6 +159,7 @@ class Session:
         try:
             left = find_state(folder)
             if left == "finished" and ending == "interrupted":
+                remove_leftovers(folder)
                 return _read_outcome(RunFolder(folder))
         except UserError:  # what is damaged is done again
             left = "unfinished"
