@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 from multilayer.cli import changes
+from multilayer.runs.manifest import git_state
 
 from ..conftest import Run
 from .grid_sweeps import LAUNCHERS, SWEEP, content, manifest
@@ -50,10 +53,51 @@ def test_what_has_changed_since_is_said_and_done_again(
     assert "was trained with" not in multilayer(*words, "seed=0,1,2").out
     versions = changes.package_versions() | {"torch": "99.0"}
     monkeypatch.setattr(changes, "package_versions", lambda: versions)
-    monkeypatch.setattr(changes, "git_state", lambda folder: {"revision": "b" * 40, "dirty": True})
-    first = manifest(0) | {"git": {"revision": "a" * 40, "dirty": False}}
+    git = {"revision": "b" * 40, "dirty": False, "code_changes": None}
+    monkeypatch.setattr(changes, "git_state", lambda folder: git)
+    first = manifest(0) | {"git": git | {"revision": "a" * 40}}
     Path("sweep/0/manifest.json").write_text(json.dumps(first))
     out = multilayer(*words, "seed=0,1,2", "sweep.dry_run=true", "sweep.redo=changed").out
     assert f"job 0 to 2 was trained with torch {torch.__version__}, which is 99.0 now\n" in out
     assert "job 0 was trained with revision aaaaaaaa of your code, which is bbbbbbbb now\n" in out
     assert out.count("changed, to train again") == 3
+
+
+def git(*words: str) -> None:
+    """Run git in the working folder, as somebody."""
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, *words], check=True, capture_output=True)
+    git_state.cache_clear()
+
+
+def test_code_that_is_not_committed_is_code(multilayer: Run) -> None:
+    """Of a job that was trained with it, or before it; what is no code is none."""
+    git("init", "-q")
+    Path("code.py").write_text("a = 1")
+    Path(".gitignore").write_text("sweep\n")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    words = [*SWEEP, "hydra/launcher=lockstep", "seed=0,1", "sweep.redo=changed"]
+
+    def redone() -> str:
+        """What is said of the jobs that are trained again; empty if none is."""
+        git_state.cache_clear()
+        outcome = multilayer(*words)
+        assert outcome.code == 0, outcome.err
+        assert ("2 changed, to train again" in outcome.out) == ("was trained" in outcome.out)
+        said = re.search("trained with (.*)", outcome.out)
+        return said[1] if said else ""
+
+    assert redone() == ""
+    Path("notes.txt").write_text("no code")
+    assert redone() == ""
+    Path("code.py").write_text("a = 2")
+    assert re.fullmatch("your code as revision .* has it, which was changed since", redone())
+    assert redone() == ""
+    Path("new.py").write_text("b = 1")
+    assert redone() == "changes of your code that were not committed, which are others now"
+    Path("new.py").write_text("b = 2")
+    assert redone().endswith("are others now")
+    Path("new.py").unlink()
+    git("checkout", "-q", ".")
+    assert redone().endswith("are gone now")

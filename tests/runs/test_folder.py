@@ -27,6 +27,6 @@ def test_the_revision_and_whether_files_differ_from_it(tmp_path: Path) -> None:
     git("add", "a.txt")
     git("commit", "-m", "first")
     revision = git("rev-parse", "HEAD")
-    assert state() == {"revision": revision, "dirty": False}
+    assert state() == {"revision": revision, "dirty": False, "code_changes": None}
     (tmp_path / "b.txt").write_text("b")
-    assert state() == {"revision": revision, "dirty": True}
+    assert state() == {"revision": revision, "dirty": True, "code_changes": None}

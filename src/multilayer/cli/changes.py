@@ -41,7 +41,7 @@ class _Now:
 
     def __init__(self) -> None:
         self.versions = package_versions()
-        self.revision = (git_state(Path.cwd()) or {}).get("revision")
+        self.git = git_state(Path.cwd())
         self._fingerprints: dict[str, str] = {}
 
     def differences(self, manifest: Any, config: Config) -> list[str]:
@@ -52,11 +52,8 @@ class _Now:
             for name, version in self.versions.items()
             if then.get(name, version) != version
         ]
-        revision = (manifest["git"] or {}).get("revision")
-        if revision and self.revision and revision != self.revision:
-            changes.append(
-                f"revision {revision[:8]} of your code, which is {self.revision[:8]} now"
-            )
+        if manifest["git"] and self.git:
+            changes += _code_differences(manifest["git"], self.git)
         started = datetime.fromisoformat(manifest["started"]).timestamp()
         is_newer = self._written_at(config) >= started
         if is_newer and self._fingerprint(config) != manifest["data_fingerprint"]:
@@ -81,3 +78,17 @@ class _Now:
             data.setup()
             self._fingerprints[key] = data.fingerprint
         return self._fingerprints[key]
+
+
+def _code_differences(then: Any, now: dict[str, Any]) -> list[str]:
+    """How the user's code differs, by its revision and what was not committed of it."""
+    if then["revision"] != now["revision"]:
+        return [f"revision {then['revision'][:8]} of your code, which is {now['revision'][:8]} now"]
+    unknown = "?" if then["dirty"] else None  # of earlier versions
+    before, after = then.get("code_changes", unknown), now["code_changes"]
+    if before == after:
+        return []
+    if before is None:
+        return [f"your code as revision {then['revision'][:8]} has it, which was changed since"]
+    today = "are gone" if after is None else "are others"
+    return [f"changes of your code that were not committed, which {today} now"]

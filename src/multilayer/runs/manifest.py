@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -88,14 +89,47 @@ def config_hash(config: dict[str, Any]) -> str:
 
 @cache
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """The revision checked out in a folder and whether files differ from it; None without git."""
-    # A repository may name a program to run for each `git status`; it may be a stranger's.
-    command = ["git", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch"]
+    """What is checked out in a folder; None without git.
+
+    Returns:
+        The revision; whether files differ from it; and a digest of how the Python files do, None if
+        they do not.
+    """
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603 - the user's own git
+        status = _git(folder, "status", "--porcelain=v2", "--branch").decode(errors="replace")
+        head, *lines = status.splitlines() or ["(initial)"]
+        revision = head.removeprefix("# branch.oid ")
+        if revision == "(initial)":
+            return None
+        is_dirty = any(not line.startswith("# ") for line in lines)
+        changes = _digest_code(folder) if is_dirty else None
     except (OSError, subprocess.CalledProcessError):  # no git here, or no repository
         return None
-    head, *lines = done.stdout.splitlines() or ["(initial)"]
-    revision = head.removeprefix("# branch.oid ")
-    is_dirty = any(not line.startswith("# ") for line in lines)
-    return None if revision == "(initial)" else {"revision": revision, "dirty": is_dirty}
+    return {"revision": revision, "dirty": is_dirty, "code_changes": changes}
+
+
+_MOST_NEW_FILES = 1000
+"""Untracked Python files that are read; where there are more, the repository ignores too little."""
+
+
+def _digest_code(folder: Path) -> str | None:
+    """A digest of how the Python files of a repository differ from its revision, new ones too."""
+    anywhere = ("--", ":(top)*.py")
+    changed = _git(folder, "diff", "--no-ext-diff", "--no-textconv", "HEAD", *anywhere)
+    listed = _git(folder, "ls-files", "-z", "--others", "--exclude-standard", *anywhere)
+    new = sorted(os.fsdecode(name) for name in listed.split(b"\0") if name)[:_MOST_NEW_FILES]
+    if not (changed or new):
+        return None
+    digest = sha256(changed)
+    for name in new:
+        digest.update(os.fsencode(name) + b"\0" + (folder / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _git(folder: Path, *words: str) -> bytes:
+    """What git prints, in a folder.
+
+    A repository may name a program to run for each `git status`; it may be a stranger's.
+    """
+    command = ["git", "-c", "core.fsmonitor=false", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout  # noqa: S603 - the user's own git
