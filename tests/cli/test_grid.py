@@ -135,7 +135,7 @@ def test_an_interrupted_sweep_says_how_it_goes_on(
         outcome = multilayer(*words)
     assert outcome.code == 130
     assert outcome.err.endswith(
-        "multilayer: interrupted\n1 of 3 jobs have not begun; to go on: the same command with "
+        "multilayer: interrupted\n1 of 3 jobs has not begun; to go on: the same command with "
         "hydra.sweep.dir=sweep\n"
     )
     assert states() == ["interrupted", "interrupted", "waiting"]

@@ -41,8 +41,8 @@ def test_what_has_changed_since_is_said_and_done_again(
     said = multilayer(*words, "seed=0,1,2")
     assert said.code == 0, said.err
     assert (
-        "sweep: job 0 to 1 was trained with data that has changed since; sweep.redo=changed trains "
-        "such jobs again\nsweep: 3 jobs: 2 done, 1 to train\n"
+        "sweep: jobs 0 to 1 were trained with data that has changed since; sweep.redo=changed "
+        "trains such jobs again\nsweep: 3 jobs: 2 done, 1 to train\n"
     ) in said.out
     assert before.items() <= content("[0-9]/*").items()
     redone = multilayer(*words, "seed=0,1,2", "sweep.redo=changed")
@@ -58,7 +58,7 @@ def test_what_has_changed_since_is_said_and_done_again(
     first = manifest(0) | {"git": git | {"revision": "a" * 40}}
     Path("sweep/0/manifest.json").write_text(json.dumps(first))
     out = multilayer(*words, "seed=0,1,2", "sweep.dry_run=true", "sweep.redo=changed").out
-    assert f"job 0 to 2 was trained with torch {torch.__version__}, which is 99.0 now\n" in out
+    assert f"jobs 0 to 2 were trained with torch {torch.__version__}, which is 99.0 now\n" in out
     assert "job 0 was trained with revision aaaaaaaa of your code, which is bbbbbbbb now\n" in out
     assert out.count("changed, to train again") == 3
 

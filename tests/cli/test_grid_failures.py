@@ -67,7 +67,7 @@ def test_failures_of_earlier_commands_do_not_count(launcher: str, multilayer: Ru
     outcome = multilayer(*words, "seed=range(5)", "sweep.max_failures=2")
     assert outcome.code == 1
     assert states() == ["failed"] * 4 + ["waiting"]
-    assert "sweep.max_failures=2: 1 of 5 jobs" in outcome.out
+    assert "sweep.max_failures=2: 1 of 5 jobs has not begun" in outcome.out
     by_hand = multilayer("work", "sweep", "trust=true", "max_failures=1")
     assert (by_hand.code, states()) == (1, ["failed"] * 5)
 

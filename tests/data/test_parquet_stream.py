@@ -566,7 +566,7 @@ def test_streamed_jobs_train_alone_in_a_sweep(path: Path, multilayer: Run) -> No
         "data.target=y", "data.stream=true", "trainer.max_epochs=1", "seed=0,1",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
-    assert "job 0 to 1 alone: data.stream=true" in outcome.out + outcome.err
+    assert "jobs 0 to 1 alone: data.stream=true" in outcome.out + outcome.err
 
 
 def test_classes_are_counted_over_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,7 +162,7 @@ def check_trains_alone(multilayer: Run, folder: Path, own: list[str], reason: st
     """Two jobs with these overrides train, and the plan says why not as a stack."""
     outcome = multilayer("train", *QUICK, *own, "seed=0,1")
     assert outcome.code == 0, outcome.err
-    assert f"lockstep: job 0 to 1 alone: {reason}" in outcome.out
+    assert f"lockstep: jobs 0 to 1 alone: {reason}" in outcome.out
     assert [each["status"] for each in manifests(folder)] == ["done"] * 2
     assert all("members" not in each for each in manifests(folder))
 
@@ -231,7 +231,7 @@ def test_a_callback_of_lightnings_has_its_job_train_alone(multilayer: Run, tmp_p
     outcome = multilayer("train", *QUICK, f"+callbacks.own={own},null", "seed=0,1")
     assert outcome.code == 0, outcome.err
     assert "lockstep: 1 stack of 2 runs" in outcome.out
-    words = "lockstep: job 0 to 1 alone: callbacks.own is a callback of Lightning's"
+    words = "lockstep: jobs 0 to 1 alone: callbacks.own is a callback of Lightning's"
     assert words in outcome.out
     assert [each.get("members") for each in manifests(tmp_path)] == [None, None, 2, 2]
     assert "seen" in (tmp_path / "sweep" / "0" / "history.csv").read_text()
@@ -272,7 +272,7 @@ def test_what_hydra_or_lightning_must_do_is_done_alone(
     """By Hydra's own way to run a job, and Lightning's engine."""
     outcome = multilayer("train", *QUICK, *own, "seed=0,1")
     assert outcome.code == 0, outcome.err
-    assert f"lockstep: job 0 to 1 alone: {reason}" in outcome.out
+    assert f"lockstep: jobs 0 to 1 alone: {reason}" in outcome.out
     assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 2
     assert len(list((tmp_path / "sweep").glob("*/.hydra"))) == 2 * ("output_subdir" in reason)
 
@@ -324,7 +324,7 @@ def test_a_stack_that_fails_leaves_the_other_stacks(
     found = manifests(tmp_path)
     assert [each["status"] for each in found] == ["failed", "failed", "done", "done"]
     assert "hydra.launcher.max_members=1" in found[1]["stop_reason"]
-    assert outcome.err.count("job 0 to 1: a stack of 2 does not fit") == 1
+    assert outcome.err.count("jobs 0 to 1: a stack of 2 does not fit") == 1
     assert len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) == 4
 
 

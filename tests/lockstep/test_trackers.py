@@ -54,7 +54,7 @@ def test_each_job_has_its_own_run(words: list[str], multilayer: Run) -> None:
     assert outcome.code == 0, outcome.err
     key = "validation/loss"
     check_tracked({n: [line[key] for line in lines_of(n) if key in line] for n in range(3)})
-    reason = "job 0 to 2 alone: logger.own has one active run a process (tests.lockstep.trackers."
+    reason = "jobs 0 to 2 alone: logger.own has one active run a process (tests.lockstep.trackers."
     assert (f"lockstep: {reason}" in outcome.out) == (words == [LOCKSTEP])
     assert ("1 stack of 3 runs" in outcome.out) == (OWN_RUNS in words)
 

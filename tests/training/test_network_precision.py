@@ -104,7 +104,7 @@ def test_a_sweep_trains_runs_in_bfloat16_alone_and_says_why(multilayer: Run) -> 
     words = ["data=iris", "trainer.max_epochs=1", "trainer.precision=bf16-true", "logger=none"]
     outcome = multilayer("train", "-m", "hydra/launcher=lockstep", *words, "seed=0,1")
     assert outcome.code == 0, outcome.err
-    assert "job 0 to 1 alone: trainer.precision=bf16-true" in outcome.out + outcome.err
+    assert "jobs 0 to 1 alone: trainer.precision=bf16-true" in outcome.out + outcome.err
     for metrics in Path().glob("sweeps/*/*/metrics.json"):
         assert json.loads(metrics.read_text())["test"]["accuracy"] is not None
     alone = multilayer("train", *words, "engine=lockstep")

@@ -186,7 +186,7 @@ def test_a_cluster_that_is_not_there_is_one_error(
 
 def test_gpus_that_are_not_there_are_one_error(local_ray: None, tmp_path: Path) -> None:
     """For which tasks of Ray would wait for ever."""
-    with pytest.raises(UserError, match="the workers need 2 GPUs, of which 0 are here"):
+    with pytest.raises(UserError, match="GPUs that the workers need: 2, and that are here: 0"):
         RayEngine(2, OPTIONS | {"num_gpus": 1}).start(WRITES, tmp_path, tmp_path, 2)
 
 

@@ -17,7 +17,7 @@ from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words
 from multilayer.core.errors import JobsFailedError, UserError
 from multilayer.core.files import remove_leftovers, write_text
-from multilayer.core.text import as_override, in_numbers
+from multilayer.core.text import as_override, counted, name_jobs
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import sweep_as_yaml
 from multilayer.runs.console import console, format_number
@@ -106,7 +106,8 @@ class GridSweep:
         hint = "" if redo else "; sweep.redo=changed trains such jobs again"
         for change, changed in changes.items():
             out = console()
-            out.print(f"sweep: job {in_numbers(sorted(changed))} was trained with {change}{hint}")
+            were = "was" if len(changed) == 1 else "were"
+            out.print(f"sweep: {name_jobs(sorted(changed))} {were} trained with {change}{hint}")
         redone = set[int]().union(*changes.values()) if redo else set[int]()
         return {
             n: _REDONE if n in redone else _fate(ledger.jobs.get(n), self.options.retry)
@@ -143,7 +144,7 @@ def _print_start(fates: Collection[str]) -> None:
     counts = Counter(fates)
     if set(counts) != {_TRAINED}:
         words = ", ".join(f"{count} {fate}" for fate, count in counts.items())
-        console().print(f"sweep: {len(fates)} jobs: {words}")
+        console().print(f"sweep: {counted(len(fates), 'job')}: {words}")
 
 
 def _fate(job: Job | None, retry: str) -> str:
@@ -163,8 +164,17 @@ def _how_to_go_on(ledger: Ledger, numbers: Sequence[int]) -> str:
     """What to do after an interrupt, which a reader of the ledger need not know."""
     ledger.refresh()
     n_open = sum(not ledger.jobs[n].attempts.by_number for n in numbers)
-    begun = f"{n_open} of {len(numbers)} jobs have not begun; " if n_open else ""
+    begun = f"{_not_begun(n_open, len(numbers))}; " if n_open else ""
     return f"{begun}to go on: the same command with {_folder_word(ledger.sweep)}"
+
+
+def _not_begun(n: int, n_jobs: int) -> str:
+    """How many jobs have not begun.
+
+    >>> _not_begun(1, 3)
+    '1 of 3 jobs has not begun'
+    """
+    return f"{n} of {counted(n_jobs, 'job')} {'has' if n == 1 else 'have'} not begun"
 
 
 def _folder_word(sweep: Path) -> str:
@@ -185,15 +195,14 @@ def _check_ends(session: Session, numbers: Sequence[int], max_failures: int | No
     """
     if held := sorted(session.worker.held):
         raise UserError(
-            f"the ledger does not know how job {in_numbers(held)} ended: give the same command "
+            f"the ledger does not know how {name_jobs(held)} ended: give the same command "
             f"again once {session.ledger.folder} can be written"
         )
     states = [session.ledger.jobs[number].state for number in numbers]
     n_open = sum(state in ("waiting", "interrupted") for state in states)
     if n_open and session.is_over():
-        begun = f"{n_open} of {len(numbers)} jobs have not begun"
         console().print(
-            f"sweep: sweep.max_failures={max_failures}: {begun}; "
+            f"sweep: sweep.max_failures={max_failures}: {_not_begun(n_open, len(numbers))}; "
             f"to go on: the same command with {_folder_word(session.ledger.sweep)}"
         )
     if n_open or "failed" in states:

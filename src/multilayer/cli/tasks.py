@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from multilayer.cli.exit_codes import RUN_FAILED, exit_code_of
 from multilayer.core.errors import print_failure, raise_all
+from multilayer.core.text import counted, name_jobs
 from multilayer.training.runtime import gc_paused
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def _predict(config: Any) -> None:
             from multilayer.training.predict import predict
 
         table = predict(to_plain(config))
-    print(f"{table.height} predictions in {config.output}")
+    print(f"{counted(table.height, 'prediction')} in {config.output}")
 
 
 def _report(config: Any) -> None:
@@ -249,7 +250,7 @@ def _errors_printed(job: int | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        print_failure(error, job)
+        print_failure(error, None if job is None else name_jobs([job]))
         if job is None:
             raise SystemExit(exit_code_of(error)) from error
         raise

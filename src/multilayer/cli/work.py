@@ -20,7 +20,7 @@ from multilayer.cli.compose import take_value
 from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words, key_of, sweep_folder
 from multilayer.core.errors import JobsFailedError, Terminated, UserError
-from multilayer.core.text import override_word
+from multilayer.core.text import counted, override_word
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import MASK, Config, map_values
 from multilayer.runs.console import console
@@ -158,7 +158,7 @@ class Work:
         if self.parent is None:
             counts = count_states(self._jobs())
             words = ", ".join(f"{count} {state}" for state, count in counts.items())
-            console().print(f"sweep: {n_known} jobs: {words}")
+            console().print(f"sweep: {counted(n_known, 'job')}: {words}")
             if not counts.keys() <= {"done", "diverged", "pruned"}:
                 raise JobsFailedError
 

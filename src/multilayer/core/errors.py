@@ -75,11 +75,11 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-PRINTED_FIRST: dict[str, int | str | None] = {}
-"""The job of the sweep for which each message was first printed."""
+PRINTED_FIRST: dict[str, str | None] = {}
+"""The jobs of the sweep for which each message was first printed."""
 
 
-def print_failure(error: Exception, job: int | str | None = None) -> None:
+def print_failure(error: Exception, jobs: str | None = None) -> None:
     """Print to standard error why a command or a run failed, and mark the error as printed.
 
     Of a `UserError` it is the message, with each problem and note on its own line; else the
@@ -87,19 +87,19 @@ def print_failure(error: Exception, job: int | str | None = None) -> None:
 
     Args:
         error: what was raised.
-        job: the number of the run in a sweep, or several numbers as text.
+        jobs: the runs of a sweep, as `name_jobs` has them.
     """
     if isinstance(error, UserError):
-        head, of_job = "multilayer: error: ", "" if job is None else f"job {job}: "
-        first = PRINTED_FIRST.setdefault(str(error), job)
-        is_new = job in (None, first)
-        lines = [str(error), *getattr(error, "__notes__", ())] if is_new else [f"as job {first}"]
+        head, of_job = "multilayer: error: ", "" if jobs is None else f"{jobs}: "
+        first = PRINTED_FIRST.setdefault(str(error), jobs)
+        is_new = jobs in (None, first)
+        lines = [str(error), *getattr(error, "__notes__", ())] if is_new else [f"as {first}"]
         text = sanitize(of_job + "\n".join(lines)).replace("\n", "\n" + " " * len(head))
         print(head + text, file=sys.stderr)
     else:
         print(sanitize("".join(traceback.format_exception(error))), end="", file=sys.stderr)
-        if job is not None:
-            print(f"multilayer: job {job} failed", file=sys.stderr)
+        if jobs is not None:
+            print(f"multilayer: {jobs} failed", file=sys.stderr)
     vars(error)["was_printed"] = True
 
 

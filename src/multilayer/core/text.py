@@ -107,3 +107,22 @@ def in_numbers(numbers: Iterable[int]) -> str:
     """
     runs = consecutive(numbers)
     return ", ".join(f"{run[0]} to {run[-1]}" if run[1:] else str(run[0]) for run in runs)
+
+
+def counted(n: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "job"), counted(0, "run"), counted(2, "stack")
+    ('1 job', '0 runs', '2 stacks')
+    """
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def name_jobs(numbers: Iterable[int]) -> str:
+    """The jobs of a sweep, by their numbers.
+
+    >>> name_jobs([3]), name_jobs([0, 1, 5])
+    ('job 3', 'jobs 0 to 1, 5')
+    """
+    listed = list(numbers)
+    return f"job{'s' * (len(listed) != 1)} {in_numbers(listed)}"

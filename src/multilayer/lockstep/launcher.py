@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from multilayer.composing.job_configs import Job, plain_job, refer_to
 from multilayer.composing.sweep_jobs import trusts_working_folder
 from multilayer.core.errors import UserError, first_line, print_failure, raise_all
-from multilayer.core.text import in_numbers
+from multilayer.core.text import name_jobs
 from multilayer.lockstep.plan import Plan, make_plan
 from multilayer.lockstep.progress import SweepProgress
 from multilayer.lockstep.train import Hooks, Outcome, train_jobs
@@ -133,7 +133,7 @@ class Launch:
 
     def refuse(self, number: int, overrides: Sequence[str], error: UserError) -> None:
         """Note a job that has no config."""
-        print_failure(error, number)
+        print_failure(error, name_jobs([number]))
         self.returns[number] = JobReturn(
             overrides=list(overrides), status=JobStatus.FAILED, _return_value=error
         )
@@ -210,7 +210,7 @@ def _print_failures(ended: Sequence[tuple[Job, Outcome]]) -> None:
         folders = [os.path.relpath(job.folder) for job, _ in same]
         first = same[0][1]
         first.add_note(f"run folder: {', '.join(folders[:3])}{', ...' if folders[3:] else ''}")
-        print_failure(first, in_numbers([job.number for job, _ in same]))
+        print_failure(first, name_jobs(job.number for job, _ in same))
         for _, error in same:
             vars(error)["was_printed"] = True
             clear_frames(error.__traceback__)  # which hold the whole stack

@@ -9,7 +9,7 @@ from multilayer.callbacks import LearningRate
 from multilayer.composing.job_configs import Job
 from multilayer.core.device import choose_device, free_memory
 from multilayer.core.errors import raise_all
-from multilayer.core.text import in_numbers
+from multilayer.core.text import counted, name_jobs
 from multilayer.data import Dataset
 from multilayer.data.dataset import overridden_loader
 from multilayer.runs.config import Config
@@ -125,7 +125,7 @@ class Plan:
         lines = []
         for reason in dict.fromkeys(reason for _, reason in self.sequential):
             numbers = [job.number for job, other in self.sequential if other == reason]
-            lines.append(f"lockstep: job {in_numbers(numbers)} alone: {reason}")
+            lines.append(f"lockstep: {name_jobs(numbers)} alone: {reason}")
         return "\n".join(lines)
 
 
@@ -291,4 +291,4 @@ def describe_stacks(sizes: Sequence[int]) -> str:
     n, is_even = len(sizes), len(set(sizes)) == 1
     each = str(sizes[0]) if is_even else ", ".join(map(str, sizes))
     runs = "run" if is_even and sizes[0] == 1 else "runs"
-    return f"{n} stack{'s' * (n > 1)} of {each} {runs}{' each' * (is_even and n > 1)}"
+    return f"{counted(n, 'stack')} of {each} {runs}{' each' * (is_even and n > 1)}"

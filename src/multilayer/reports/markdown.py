@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from multilayer.core.metric_names import STANDARDIZED
-from multilayer.core.text import sanitize
+from multilayer.core.text import counted, sanitize
 from multilayer.plotting.style import TURN
 from multilayer.reports import findings as thresholds
 from multilayer.reports.by_data import Part
@@ -180,7 +180,7 @@ def _state_lines(sweep: Sweep, parts: Sequence[Part]) -> list[str]:
     }
     planned = f" of {sweep.n_planned} planned" if sweep.n_planned else ""
     counts = ", ".join(f"{len(runs)} {status}" for status, runs in named.items() if runs)
-    lines = [f"{len(sweep.runs) + len(sweep.broken)} runs{planned}: {counts}"]
+    lines = [f"{counted(len(sweep.runs) + len(sweep.broken), 'run')}{planned}: {counts}"]
     done, _ = named.pop("done"), named.pop("running")
     compared = [(run, part.sweep.metric) for part in parts for run in part.sweep.runs]
     without_score = {run.name for run, metric in compared if run.metric(metric) is None}

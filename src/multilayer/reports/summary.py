@@ -77,7 +77,7 @@ def print_sweep(sweep: Path) -> None:
         out.print(_sweep_table(runs, config["monitor"], config["mode"]))
     failed = [run.name for run in runs if run.status == "failed"]
     if failed:
-        jobs = f"{len(failed)} of {len(runs)}: job {', '.join(failed)}"
+        jobs = f"{len(failed)} of {len(runs)}: job{'s' * (len(failed) != 1)} {', '.join(failed)}"
         out.print(f"failed        {jobs}", style="red")
     folder = os.path.relpath(sweep)
     out.print(f"sweep folder  {folder}")

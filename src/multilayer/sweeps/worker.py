@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import CHECKS_BEFORE_WRITING
-from multilayer.core.text import in_numbers
+from multilayer.core.text import name_jobs
 from multilayer.sweeps.job import Outcome, WorkerInfo
 from multilayer.sweeps.journal import VERSION, append, encode, publish
 from multilayer.sweeps.lease import Lease
@@ -202,12 +202,13 @@ class Worker:
         if self._lease.renew() and (lost := self.lost()):
             self._end_process(lost, self._lease.silent)
 
-    def _end_process(self, lost: Iterable[int], silent: float) -> NoReturn:
+    def _end_process(self, lost: list[int], silent: float) -> NoReturn:
         """End without writing to any run folder; others may have its other jobs at once."""
         with suppress(UserError):
             append(self._path, [{"closed": True, "at": _now()}], durable=False)
+        were = "was" if len(lost) == 1 else "were"
         message = (
-            f"multilayer: error: job {in_numbers(lost)} was taken over by another worker, since "
+            f"multilayer: error: {name_jobs(lost)} {were} taken over by another worker, since "
             f"this process had shown no sign of life for {silent:.0f} s: it ends without writing "
             "anything more; the same command goes on"
         )

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from multilayer.composing.sweep_jobs import describe_command
 from multilayer.core.errors import UserError, print_failure
-from multilayer.core.text import override_word
+from multilayer.core.text import counted, name_jobs, override_word
 from multilayer.runs.config import MASK
 from multilayer.runs.console import RunsProgress, console
 from multilayer.sweeps import Job, Outcome, Session
@@ -82,7 +82,7 @@ class Crew:
         with writing(logs):
             logs.mkdir(exist_ok=True)
         self.session.worker.begin()  # workers look whether it lives
-        console().print(f"workers: {self.engine.n}, which print to {os.path.relpath(logs)}")
+        console().print(f"{counted(self.engine.n, 'worker')}; logs: {os.path.relpath(logs)}")
         try:
             with RunsProgress(len(numbers)) as progress:
                 self._wait(numbers, logs, progress)
@@ -119,8 +119,7 @@ class Crew:
                 n_starts = min(n_starts, 1)
                 self._report([ledger.jobs[n] for n in sorted(ended)])
             n_open = sum(ledger.jobs[n].is_open for n in left)
-            words = f"{n_alive} worker{'s' * (n_alive != 1)}"
-            progress.show(len(numbers) - len(left), words)
+            progress.show(len(numbers) - len(left), counted(n_alive, "worker"))
             if not left or (self.session.is_over() and n_open == len(left)):
                 return
             if n_alive < min(self.engine.n, n_open) and not self.session.is_over():
@@ -179,7 +178,7 @@ class Crew:
             if job.state == "failed":
                 error = UserError(job.error)
                 error.add_note(f"run folder: {os.path.relpath(self.session.folder(job.number))}")
-                print_failure(error, job.number)
+                print_failure(error, name_jobs([job.number]))
 
     def _died(self, logs: Path) -> str:
         """The message for workers that die again and again."""

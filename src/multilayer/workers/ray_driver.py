@@ -85,7 +85,7 @@ def _connect(settings: dict[str, Any], engine: _Engine) -> Any:
         n_gpus = ray.cluster_resources().get("GPU", 0)
         if settings["is_local"] and settings["n_gpus"] > n_gpus:  # they would wait for ever
             raise ValueError(
-                f"the workers need {settings['n_gpus']:g} GPUs, of which {n_gpus:g} are here"
+                f"GPUs that the workers need: {settings['n_gpus']:g}, and that are here: {n_gpus:g}"
             )
     except Exception as error:  # whatever it is, the user is to see it
         engine.tell({"error": describe_error(error)})
