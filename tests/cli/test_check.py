@@ -39,6 +39,16 @@ WRONG = [
     (["train", "-m", "model.droput=0.1,0.2"], ["model.droput"]),
     (["train", "seed=0,1"], ["seed=0,1", "add -m", 'a list is "seed=[0,1]"']),
     (["train", "-m", "seed=0,1", "--cfg", "job"], ["-m", "--cfg"]),
+    (
+        ["train", "-m", "model.d_hidden=[4],[8]", "hydra.launcher.workers=local:2"],
+        [
+            "hydra.launcher.workers=local:2: add hydra/launcher=lockstep, as in multilayer train "
+            "-m 'model.d_hidden=[4],[8]' hydra.launcher.workers=local:2 hydra/launcher=lockstep"
+        ],
+    ),
+    (["train", "-m", "hydra.launcher.n_jobs=2"], ["hydra.launcher.n_jobs"]),
+    (["train", "hydra/launcher=lockstep"], ["lockstep: this is for a sweep, add -m"]),
+    (["train", "hydra.launcher.stack=false"], ["stack=false: this is for a sweep, add -m"]),
     (["train", "-m", "trainer=ddp", "seed=0,1"], ["trainer.strategy=ddp", "sweep"]),
     (["train", "-m", "trainer.devices=2", "seed=0,1"], ["trainer.devices=2", "sweep"]),
     (["train", "trainer.strategy=ddp_spawn"], ["ddp_spawn", "trainer=ddp"]),

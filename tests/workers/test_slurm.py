@@ -74,7 +74,7 @@ def test_workers_that_are_ended_may_save(
     """By SIGTERM, and those that still wait in the queue never begin."""
     engine.start(WAITS, tmp_path, logs, 3)
     wait_for(tmp_path, 2)
-    assert engine.n_alive() == 3
+    wait_until(lambda: (engine.n_alive(), engine.n_waiting()) == (3, 1), "one in the queue")
     engine.stop()
     assert engine.n_alive() == 0
     assert n_saved(tmp_path) == 2

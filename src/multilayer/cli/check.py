@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from multilayer.core.errors import UserError, did_you_mean, first_line, raise_al
 from multilayer.core.renamed import current_key
 from multilayer.core.schema import sweep_problems
 from multilayer.core.text import as_override, quote_for_shell
-from multilayer.runs.config import Config, problems_with, to_plain
+from multilayer.runs.config import Config, mask_overrides, problems_with, to_plain
 
 
 def check_command_line(
@@ -50,15 +51,17 @@ def check_command_line(
     loader = hydra.config_loader
     parsed = _parse(overrides, loader)
     swept = [override for override in parsed if override.is_sweep_override()]
-    if swept and not sweep:
+    of_sweep = [item for item in parsed if item.key_or_group.startswith("sweep.")]
+    launching = [item for item in parsed if re.match("hydra[./]launcher", item.key_or_group)]
+    for_sweep = [*of_sweep, *launching] if command == "train" else []
+    if (swept or for_sweep) and not sweep:
         # The chosen files may make it a sweep, as those of some experiments do.
         choices = [item for item in parsed if item not in swept and _choices(item, loader)]
         mode = hydra.get_mode(command, [str(item.input_line) for item in choices])
         sweep = mode == RunMode.MULTIRUN
         raise_all([] if sweep else [_several_values(override) for override in swept])
-    of_sweep = [item for item in parsed if item.key_or_group.startswith("sweep.")]
     if not sweep:
-        raise_all([f"{item.input_line}: this is for a sweep, add -m" for item in of_sweep])
+        raise_all([f"{item.input_line}: this is for a sweep, add -m" for item in for_sweep])
         return _check_job(command, parsed, loader)
     several = [
         f"{item.input_line}: one value for the whole sweep" for item in of_sweep if item in swept
@@ -71,8 +74,28 @@ def check_command_line(
         except UserError as error:
             first = first or error
     if first is not None:
+        if "Could not override 'hydra.launcher." in str(first):
+            raise_all(_lacking_launcher(overrides, launching))
         raise first
     return None
+
+
+_OF_LOCKSTEP = re.compile(r"hydra\.launcher\.(max_members|ray|slurm|stack|workers)\b")
+"""The keys of the launcher `lockstep`."""
+
+
+def _lacking_launcher(overrides: Sequence[str], launching: Sequence[Override]) -> list[str]:
+    """The problem with options of a launcher that was not chosen, and the command that chooses it.
+
+    Args:
+        overrides: the words of the command line.
+        launching: those of them that choose a launcher or set its options.
+    """
+    options = [item.input_line for item in launching if _OF_LOCKSTEP.match(item.key_or_group)]
+    if not options:
+        return []
+    words = ["multilayer", "train", "-m", *mask_overrides(overrides), "hydra/launcher=lockstep"]
+    return [f"{options[0]}: add hydra/launcher=lockstep, as in {shlex.join(words)}"]
 
 
 def _parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:

@@ -119,7 +119,8 @@ class Crew:
                 n_starts = min(n_starts, 1)
                 self._report([ledger.jobs[n] for n in sorted(ended)])
             n_open = sum(ledger.jobs[n].is_open for n in left)
-            progress.show(len(numbers) - len(left), counted(n_alive, "worker"))
+            words = describe_workers(n_alive, self.engine.n_waiting(), self.engine.waits)
+            progress.show(len(numbers) - len(left), words)
             if not left or (self.session.is_over() and n_open == len(left)):
                 return
             if n_alive < min(self.engine.n, n_open) and not self.session.is_over():
@@ -187,3 +188,16 @@ class Crew:
         return (
             f"the workers end before they have trained a job{said}\nlogs: {os.path.relpath(logs)}"
         )
+
+
+def describe_workers(n_alive: int, n_waiting: int, where: str) -> str:
+    """How many workers there are, and how many of them do not run yet.
+
+    >>> describe_workers(32, 30, "in Slurm's queue")
+    "2 of 32 workers run, 30 wait in Slurm's queue"
+    """
+    if not n_waiting:
+        return counted(n_alive, "worker")
+    n, wait = n_alive - n_waiting, "waits" if n_waiting == 1 else "wait"
+    run = "runs" if n == 1 else "run"
+    return f"{n} of {counted(n_alive, 'worker')} {run}, {n_waiting} {wait} {where}"

@@ -19,9 +19,11 @@ class Engine(Protocol):
 
     Attributes:
         n: How many workers there are to be.
+        waits: Where workers wait until they may begin, as "in the queue".
     """
 
     n: int
+    waits: str
 
     def start(self, command: Sequence[str], cwd: Path, logs: Path, n: int) -> None:
         """Start workers; again if some have died.
@@ -38,6 +40,9 @@ class Engine(Protocol):
 
     def n_alive(self) -> int:
         """How many of those that were started run, or are to run."""
+
+    def n_waiting(self) -> int:
+        """How many of these wait until they may begin."""
 
     def last_words(self) -> str:
         """What a worker that failed printed last; empty if none has."""

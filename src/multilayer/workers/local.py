@@ -34,6 +34,8 @@ class LocalEngine:
         n: How many workers share the machine.
     """
 
+    waits = "nowhere"
+
     def __init__(self, n: int) -> None:
         self.n = n
         self.n_threads = max(1, _n_cores() // n)
@@ -73,6 +75,10 @@ class LocalEngine:
     def n_alive(self) -> int:
         """How many run."""
         return sum(each.popen.poll() is None for each in self._started)
+
+    def n_waiting(self) -> int:
+        """None: a process begins at once."""
+        return 0
 
     def last_words(self) -> str:
         """What the last worker that failed printed last."""

@@ -44,6 +44,8 @@ class RayEngine:
         UserError: Ray is not installed, or there is no cluster.
     """
 
+    waits = "for room on the Ray cluster"
+
     def __init__(self, n: int, options: Mapping[str, Any], *, timeout: float = 60.0) -> None:
         self.n = n
         self.options = options
@@ -89,6 +91,11 @@ class RayEngine:
                 self._driver.close()
                 self._driver = None
         return len(self._logs) - len(self._ended)
+
+    def n_waiting(self) -> int:
+        """How many wait for a place; one that begins makes its log."""
+        logs = [log for worker, log in enumerate(self._logs) if worker not in self._ended]
+        return sum(not log.exists() for log in logs)
 
     def last_words(self) -> str:
         """What the last worker that failed printed last, and how Ray calls its end."""

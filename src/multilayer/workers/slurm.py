@@ -64,6 +64,8 @@ class SlurmEngine:
         UserError: submitit is not installed, or there is no Slurm.
     """
 
+    waits = "in Slurm's queue"
+
     def __init__(
         self,
         n: int,
@@ -116,6 +118,10 @@ class SlurmEngine:
             self._ask()
             self._asked_at = monotonic()
         return len(self._left(_ENDED | {_HELD}))
+
+    def n_waiting(self) -> int:
+        """How many wait in the queue, as of the last time that Slurm was asked."""
+        return len(self._left(_ENDED | {_HELD, "RUNNING", "COMPLETING"}))
 
     def last_words(self) -> str:
         """What the last worker that failed printed last, and how Slurm calls its end."""
