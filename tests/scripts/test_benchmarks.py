@@ -1,6 +1,8 @@
 """Benchmarks follow when names of the package change."""
 
 import doctest
+import os
+import re
 import runpy
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import torch
 BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 
 
-NAMES = ["finished_sweep", "gpu", "gpu_stacks", "ledger", "lockstep"]
+NAMES = ["finished_sweep", "gpu", "gpu_stacks", "ledger", "ledger_cost", "lockstep"]
 NAMES += ["lr_sweep", "report", "tables", "train"]
 
 
@@ -68,6 +70,18 @@ def test_the_benchmark_on_a_gpu_says_that_there_is_none(
         runpy.run_path(str(BENCHMARKS / "gpu_stacks.py"), run_name="__main__")
     assert end.value.code == 2
     assert "--device cpu" in capsys.readouterr().out
+
+
+def test_the_cost_of_a_ledger_is_measured_in_parts(tmp_path: Path) -> None:
+    """Each takes some time."""
+    command = [sys.executable, str(BENCHMARKS / "ledger_cost.py"), "--small"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert found.returncode == 0, found.stderr
+    for part in ("all jobs composed first", "registered", "claimed", "recorded", "heartbeats"):
+        (line, *_) = [line for line in found.stdout.splitlines() if part in line]
+        assert re.search(r" 0\.000 ", line) is None, line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_benchmark_of_the_ledger_has_each_job_claimed_once(tmp_path: Path) -> None:

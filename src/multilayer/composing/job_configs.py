@@ -89,6 +89,21 @@ class JobKind:
         OmegaConf.copy_cache(self.master, config)  # as Hydra does, for times and the like
 
     @cached_property
+    def sweep_folder(self) -> Path | None:
+        """The sweep's folder, if each job's folder is its number in it; else None."""
+        sweep = node_at(self.config, ["hydra", "sweep"])
+        folder, subdir = (node_at(sweep, [name])._value() for name in ("dir", "subdir"))
+        is_fixed = "${" not in re.sub(r"\$\{now:[^{}]*\}", "", str(folder))
+        is_varied = any(key.startswith("hydra.") for key in self._varied)
+        if subdir != "${hydra.job.num}" or not is_fixed or is_varied or folder == "???":
+            return None
+        return Path(self.master.hydra.sweep.dir).absolute()
+
+    def folder(self, number: int) -> Path | None:
+        """The folder of a job, if it takes no config to know it."""
+        return self.sweep_folder and self.sweep_folder / str(number)
+
+    @cached_property
     def scratch(self) -> DictConfig:
         """The config of one job after the other."""
         return deepcopy(self.config)
@@ -251,7 +266,8 @@ class JobOfKind:
         """The job as plain data; see `plain_job`."""
         scratch = self.kind.scratch
         self.kind.set_values(scratch, self.words)
-        folder = _set_number(scratch, number)
+        refer_to(scratch)
+        folder = _set_number(scratch, number, self.kind.folder(number))
         task = [word.override for word in self.words if not word.override.is_hydra_override()]
         overrides = [str(override.input_line) for override in task]
         if "${" in "".join(overrides):
@@ -302,6 +318,8 @@ def folder_of(config: DictConfig, number: int) -> Path:
     """
     job = JobOfKind.behind(config)
     if job is not None:
+        if (folder := job.kind.folder(number)) is not None:
+            return folder
         job.kind.set_values(job.kind.scratch, job.words)
         return _set_number(job.kind.scratch, number)
     with read_write(config.hydra):
