@@ -112,7 +112,8 @@ class Crew:
             self._refresh()
             n_deaths = sum(map(self._end_if_deadly, left))
             if n_deaths > n_deaths_before:  # those are bounded for each job
-                n_starts, n_deaths_before = min(n_starts, 1), n_deaths
+                n_starts = min(n_starts, 1)
+            n_deaths_before = n_deaths
             ended = [n for n in left if ledger.jobs[n].outcome and not ledger.jobs[n].is_open]
             if ended:
                 left -= set(ended)
