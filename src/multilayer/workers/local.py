@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -13,6 +14,9 @@ from multilayer.workers.engine import SECONDS_TO_SAVE
 from multilayer.workers.logs import describe_code
 
 _GPUS = "CUDA_VISIBLE_DEVICES"
+
+_SECONDS_TO_DIE = 5.0
+"""How long a process that has been found dead may take to end with all of its threads."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,11 @@ class LocalEngine:
 
     def how_ended(self, log: str) -> str:
         """How a worker ended; see `Engine`."""
-        codes = {each.log.name: each.popen.poll() for each in self._started}
-        return describe_code(codes.get(Path(log).name))
+        for each in self._started:
+            if each.log.name == Path(log).name:
+                with suppress(subprocess.TimeoutExpired):  # some threads of it may still end
+                    return describe_code(each.popen.wait(_SECONDS_TO_DIE))
+        return ""
 
     def stop(self) -> None:
         """End all workers."""
