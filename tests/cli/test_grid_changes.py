@@ -84,7 +84,7 @@ def test_code_that_is_not_committed_is_code(multilayer: Run) -> None:
         git_state.cache_clear()
         outcome = multilayer(*words)
         assert outcome.code == 0, outcome.err
-        assert ("2 changed, to train again" in outcome.out) == ("was trained" in outcome.out)
+        assert ("2 changed, to train again" in outcome.out) == ("trained with" in outcome.out)
         said = re.search("trained with (.*)", outcome.out)
         return said[1] if said else ""
 

@@ -47,7 +47,7 @@ def test_jobs_that_do_not_stack_run_in_the_same_sweep(multilayer: Run, tmp_path:
     outcome = multilayer("train", *QUICK, "model.d_hidden=[4],[8]", "trainer.max_steps=-1,3")
     assert outcome.code == 0, outcome.err
     assert "lockstep: 2 stacks of 1 run each" in outcome.out
-    assert "lockstep: job 1, 3 alone: trainer.max_steps=3" in outcome.out
+    assert "lockstep: jobs 1, 3 alone: trainer.max_steps=3" in outcome.out
     assert [each.get("stack") for each in manifests(tmp_path)] == ["sweep/0", None, "sweep/2", None]
     assert [each["status"] for each in manifests(tmp_path)] == ["done"] * 4
 
