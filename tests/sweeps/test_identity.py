@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multilayer.sweeps.compatibility import BatchValues, conflicts
@@ -49,6 +49,9 @@ def reordered(node: Any) -> Any:
     return float(node) if is_exact else node
 
 
+@settings(
+    deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)  # a busy machine is no fault
 @given(CONFIGS, CONFIGS)
 def test_configs_have_the_same_identity_if_and_only_if_they_mean_the_same(a: Any, b: Any) -> None:
     """Whatever is nested in them."""
