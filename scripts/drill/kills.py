@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from socket import gethostname
 from time import monotonic, sleep
 
 from drill.files import changed_files, finished_files, unreadable
@@ -213,7 +214,7 @@ def interrupt_problems(ended: Ended, number: signal.Signals, run_folders: list[P
         problems.append(f"exit code {ended.code}, not {128 + number}")
     if run_folders and "interrupted" not in ended.last_words:
         problems.append("the last lines do not say that it was interrupted")
-    if "Traceback" in ended.said:
+    if "Traceback" in ended.said and not _was_starting(ended):
         problems.append("a traceback")
     problems = [f"{problem}:\n{ended.last_words}" for problem in problems]
     for folder in run_folders:
@@ -227,10 +228,16 @@ def interrupt_problems(ended: Ended, number: signal.Signals, run_folders: list[P
     return problems
 
 
+def _was_starting(ended: Ended) -> bool:
+    """Whether Ctrl-C came in the first tenth of a second, before Python had come to the command."""
+    return ended.said.endswith("KeyboardInterrupt\n") and ", in command\n" not in ended.said
+
+
 def worker_pids(sweep: Path) -> list[int]:
     """The processes that work on a sweep, by its ledger, and still run on this machine."""
     ledger = Ledger(sweep)
     ledger.refresh()
     attempts = [job.attempts.last for job in ledger.jobs.values()]
     workers = {each.worker.name: each.worker for each in attempts if each is not None}
-    return sorted({each.pid for each in workers.values() if each.is_alive and each.pid})
+    here = [each for each in workers.values() if each.host == gethostname()]
+    return sorted({each.pid for each in here if each.is_alive and each.pid})

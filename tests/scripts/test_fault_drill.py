@@ -1,8 +1,10 @@
 """The drill finds nothing where nothing is wrong, and each fault that is planted."""
 
 import json
+import os
 import shutil
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 from drill.disks import forbid_writing, limit_files
 from drill.files import changed_files, finished_files, read_events, unreadable
-from drill.kills import Drill, Row, interrupt_problems
+from drill.kills import Drill, Row, interrupt_problems, worker_pids
 from drill.results import compare_runs, done_attempts, repeated_jobs
 from drill.subjects import Ended, Subject, run
 
@@ -226,6 +228,28 @@ def test_an_interrupt_that_ends_otherwise_is_found(sweep: Path) -> None:
         f"{runs[0]}: its manifest says running",
         f"{runs[1]}: no checkpoint after {manifest['steps']} steps",
     ]
+
+
+@pytest.mark.parametrize(("place", "problems"), [("<module>", 0), ("command", 1)])
+def test_what_python_says_before_the_command_is_no_problem(place: str, problems: int) -> None:
+    """It imports the command for a tenth of a second, in which Ctrl-C gives a traceback."""
+    said = (
+        f'Traceback (most recent call last):\n  File "x", line 1, in {place}\nKeyboardInterrupt\n'
+    )
+    assert len(interrupt_problems(Ended(130, said, 0.1), signal.SIGINT, [])) == problems
+
+
+def test_a_worker_of_another_machine_is_not_killed(sweep: Path) -> None:
+    """Its process has a number that is another program's here."""
+    ledger = Ledger(sweep)
+    ledger.refresh()
+    with ledger.worker() as worker:
+        worker.reopen([0])
+        worker.claim([0])
+        assert worker_pids(sweep) == [os.getpid()]
+        path = ledger.worker_file(worker.info.name)
+        path.write_text(path.read_text().replace(socket.gethostname(), "elsewhere"))
+        assert worker_pids(sweep) == []
 
 
 def test_it_ends_with_1_and_keeps_the_folders(

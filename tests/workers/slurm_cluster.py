@@ -1,4 +1,7 @@
-"""Slurm on this machine: two nodes of one CPU each, all of it below one folder and on loopback."""
+"""Slurm on this machine: two nodes of one CPU each, all of it below one folder and on loopback.
+
+python -m tests.workers.slurm_cluster COMMAND     # as root: run a command with such a Slurm
+"""
 
 import os
 import secrets
@@ -6,6 +9,8 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -202,3 +207,19 @@ def wait_until(condition: Callable[[], object], what: str, *, every: float = 0.0
     while not condition():
         assert time.monotonic() < end, what
         time.sleep(every)
+
+
+def main() -> int:
+    """Run a command with a Slurm that is there for it alone; returns its exit code."""
+    if reason := why_not():
+        sys.exit(reason)
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm-") as folder,
+        running_slurm(Path(folder)) as cluster,
+    ):
+        environment = {**os.environ, "SLURM_CONF": str(cluster.conf)}
+        return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

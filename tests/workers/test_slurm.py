@@ -82,7 +82,7 @@ def test_workers_that_are_ended_may_save(
     assert slurm.ask("squeue", "--noheader") == ""
 
 
-@pytest.mark.parametrize("why", ["time limit", "preempted"])
+@pytest.mark.parametrize("why", ["time limit", "preempted", "preempted after a while"])
 def test_workers_that_slurm_ends_begin_again(
     why: str, engine: SlurmEngine, slurm: SlurmCluster, tmp_path: Path, logs: Path
 ) -> None:
@@ -94,6 +94,8 @@ def test_workers_that_slurm_ends_begin_again(
         jobs = slurm.ask("squeue", "--noheader", "--array", "-o%i").split()
         slurm.ask("scancel", "--signal=TERM", *jobs)
     else:
+        grace = 100 if why == "preempted after a while" else 0
+        slurm.ask("scontrol", "update", "PartitionName=debug", f"GraceTime={grace}")
         slurm.ask("sbatch", "-purgent", "-N2", "-o/dev/null", "--wrap=true")
     wait_until(lambda: not before & set(pids(tmp_path)), "the end of those that ran")
     assert n_saved(tmp_path) == 2
