@@ -1,5 +1,6 @@
 """Workers that Slurm starts, on a cluster of two nodes."""
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,21 @@ def test_a_slurm_that_is_not_there_is_one_error(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="slurm:2: there is no Slurm here: sinfo was not found"):
         SlurmEngine(2, OPTIONS)
+
+
+def test_a_submission_that_is_not_answered_is_one_error(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the controller goes away after it was asked; submitit waits for ever."""
+    pytest.importorskip("submitit")
+    for name, line in {"sinfo": "exit 0", "srun": "exit 0", "sbatch": "exec sleep 60"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(
+        UserError, match=r"^hydra.launcher.workers=slurm:2: sbatch has not answered within 0\.5 s"
+    ):
+        SlurmEngine(2, OPTIONS, timeout=0.5).start(WRITES, tmp_path, logs, 2)
 
 
 def test_submitit_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,8 @@ _POLL_SECONDS = 0.5
 """How often it is looked how far the workers are."""
 
 _MOST_RESTARTS = 3
-"""How often workers that have died are started again without any job having ended in between."""
+"""How often workers that have died are started again without any job having ended in between; those
+that are left then go on without them."""
 
 _MOST_DEATHS = 3
 """A job is not trained again once so many workers have died of it without getting any further."""
@@ -124,12 +125,12 @@ class Crew:
             progress.show(len(numbers) - len(left), words)
             if not left or (self.session.is_over() and n_open == len(left)):
                 return
-            if n_alive < min(self.engine.n, n_open) and not self.session.is_over():
-                if n_starts > _MOST_RESTARTS:
+            n_missing = min(self.engine.n, n_open) - n_alive
+            if n_missing > 0 and not self.session.is_over():
+                if n_starts <= _MOST_RESTARTS:
+                    self._start(n_missing, logs, is_needed=not n_alive)
+                elif not n_alive:
                     raise UserError(self._died(logs))
-                self.engine.start(
-                    self.command, Path.cwd(), logs, min(self.engine.n, n_open) - n_alive
-                )
                 n_starts += 1
             sleep(_POLL_SECONDS)
 
@@ -153,6 +154,19 @@ class Crew:
             self.session.worker.claim([number])
             self.session.record({number: Outcome("failed", error=error)})
         return len(deaths)
+
+    def _start(self, n: int, logs: Path, *, is_needed: bool) -> None:
+        """Start workers; if there are others, which go on with the jobs, it may fail.
+
+        Raises:
+            UserError: There are no others, and none can be started.
+        """
+        try:
+            self.engine.start(self.command, Path.cwd(), logs, n)
+        except UserError as error:
+            if is_needed:
+                raise
+            print_failure(error)
 
     def _refresh(self) -> None:
         """Read the ledger; a shared folder that cannot be read for a moment is no reason to end.

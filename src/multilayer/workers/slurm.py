@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -104,13 +106,32 @@ class SlurmEngine:
             # Only plain strings and a function of Python's are pickled. The worker takes the place
             # of submitit's process, so that a signal of Slurm's reaches it, and once.
             words = [*_environment(self.options["cpus_per_task"]), *command]
-            jobs = executor.map_array(os.execvp, ["env"] * n, [words] * n)
+            jobs = self._answer(lambda: executor.map_array(os.execvp, ["env"] * n, [words] * n))
+        except TimeoutError:
+            raise self._error(f"sbatch has not answered within {self.timeout:g} s") from None
         except (FailedJobError, FailedSubmissionError) as error:
             raise self._error(f"Slurm refuses the workers: {first_line(error)}") from error
         except (AssertionError, NameError, RuntimeError, ValueError) as error:  # of an option
             raise self._error(first_line(error)) from error
         self._jobs |= {job.job_id: job for job in jobs}
         self._states |= dict.fromkeys((job.job_id for job in jobs), "PENDING")
+
+    def _answer(self, submit: Callable[[], list[submitit.Job[Any]]]) -> list[submitit.Job[Any]]:
+        """The jobs that are submitted; submitit waits for `sbatch` without an end.
+
+        Raises:
+            TimeoutError: There is no answer in time.
+        """
+        answer: Future[list[submitit.Job[Any]]] = Future()
+
+        def wait() -> None:
+            try:
+                answer.set_result(submit())
+            except Exception as error:  # it is raised where the answer is waited for
+                answer.set_exception(error)
+
+        Thread(target=wait, name="sbatch", daemon=True).start()
+        return answer.result(self.timeout)
 
     def n_alive(self) -> int:
         """How many run, or wait in the queue."""
