@@ -188,12 +188,14 @@ class Drill:
         row = Row(f"SIGKILL of a worker, {self.subject.name}")
         while row.moments < moments:
             folder = self.new_folder()
+            left = min(_MOST_IN_A_ROW, moments - row.moments)  # workers are not replaced for ever
             with running(self.subject.command(folder), folder.parent) as command:
                 while not command.ends_within(self.random.uniform(0, self.seconds)):
                     pids = [pid for pid in worker_pids(folder) if pid != command.process.pid]
-                    if pids and row.moments < moments:
+                    if pids and left:
                         with suppress(ProcessLookupError):
                             os.kill(self.random.choice(pids), signal.SIGKILL)
+                        left -= 1
                         row.moments += 1
                 row.note(str(folder), end_problems(command.end()))
             self.check_end(row, folder)
