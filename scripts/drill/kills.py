@@ -214,10 +214,11 @@ def interrupt_problems(ended: Ended, number: signal.Signals, run_folders: list[P
         return []
     if ended.code != 128 + number:
         problems.append(f"exit code {ended.code}, not {128 + number}")
-    if run_folders and "interrupted" not in ended.last_words:
-        problems.append("the last lines do not say that it was interrupted")
-    if "Traceback" in ended.said and not _was_starting(ended):
-        problems.append("a traceback")
+    if not _was_starting(ended):
+        if run_folders and "interrupted" not in ended.last_words:
+            problems.append("the last lines do not say that it was interrupted")
+        if "Traceback" in ended.said:
+            problems.append("a traceback")
     problems = [f"{problem}:\n{ended.last_words}" for problem in problems]
     for folder in run_folders:
         with suppress(UserError):  # a damaged manifest is found when all files are read
@@ -231,8 +232,12 @@ def interrupt_problems(ended: Ended, number: signal.Signals, run_folders: list[P
 
 
 def _was_starting(ended: Ended) -> bool:
-    """Whether Ctrl-C came in the first tenth of a second, before Python had come to the command."""
-    return ended.said.endswith("KeyboardInterrupt\n") and ", in command\n" not in ended.said
+    """Whether the signal came before Python had come to the command, which takes some 0.1 s.
+
+    SIGTERM ends Python silently then, and Ctrl-C with a traceback.
+    """
+    is_of_python = ended.said.endswith("KeyboardInterrupt\n") and ", in command\n" not in ended.said
+    return is_of_python or not ended.said
 
 
 def worker_pids(sweep: Path) -> list[int]:

@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 
 
 NAMES = ["finished_sweep", "gpu", "gpu_stacks", "ledger", "ledger_cost", "lockstep"]
-NAMES += ["lr_sweep", "report", "tables", "train"]
+NAMES += ["lr_sweep", "report", "tables", "train", "worker_start"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -230,13 +230,16 @@ def test_an_interrupt_that_ends_otherwise_is_found(sweep: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("place", "problems"), [("<module>", 0), ("command", 1)])
-def test_what_python_says_before_the_command_is_no_problem(place: str, problems: int) -> None:
+@pytest.mark.parametrize(("place", "n_problems"), [("<module>", 0), ("command", 2)])
+def test_what_python_says_before_the_command_is_no_problem(
+    place: str, n_problems: int, sweep: Path
+) -> None:
     """It imports the command for a tenth of a second, in which Ctrl-C gives a traceback."""
-    said = (
-        f'Traceback (most recent call last):\n  File "x", line 1, in {place}\nKeyboardInterrupt\n'
-    )
-    assert len(interrupt_problems(Ended(130, said, 0.1), signal.SIGINT, [])) == problems
+    runs = SWEEP.run_folders(sweep)
+    head = "Traceback (most recent call last):"
+    said = f'{head}\n  File "x", line 1, in {place}\nKeyboardInterrupt\n'
+    assert len(interrupt_problems(Ended(130, said, 0.1), signal.SIGINT, runs)) == n_problems
+    assert interrupt_problems(Ended(143, "", 0.1), signal.SIGTERM, runs) == []
 
 
 def test_a_worker_of_another_machine_is_not_killed(sweep: Path) -> None:

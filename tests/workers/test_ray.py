@@ -184,6 +184,15 @@ def test_a_cluster_that_is_not_there_is_one_error(
             RayEngine(2, OPTIONS, timeout=2).start(WRITES, logs, logs, 2)
 
 
+def test_another_token_is_one_error(
+    ray_cluster: RayCluster, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray says so after 20 s, in the last line of a long message."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with pytest.raises(UserError, match=r"cannot be used: AuthenticationError: .*token"):
+        RayEngine(2, OPTIONS).start(WRITES, logs, logs, 2)
+
+
 def test_gpus_that_are_not_there_are_one_error(local_ray: None, tmp_path: Path) -> None:
     """For which tasks of Ray would wait for ever."""
     with pytest.raises(UserError, match="GPUs that the workers need: 2, and that are here: 0"):

@@ -26,6 +26,7 @@ from multilayer.core.errors import (
     JobsFailedError,
     UserError,
     first_line,
+    interrupt_behind,
     print_failure,
     unknown_name,
 )
@@ -88,11 +89,14 @@ def _code_of(words: list[str]) -> int:
             raise UserError(unknown_name("command", words[0], COMMANDS))
         with signals_raise():
             return _run(words[0], words[1:])
-    except UserError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        interrupt = error if isinstance(error, KeyboardInterrupt) else interrupt_behind(error)
+        if interrupt is not None:
+            print(f"multilayer: {describe_interrupt(interrupt)}", file=sys.stderr)
+            return exit_code_of(interrupt)
+        if not isinstance(error, UserError):
+            raise
         print_failure(error)
-        return exit_code_of(error)
-    except KeyboardInterrupt as error:
-        print(f"multilayer: {describe_interrupt(error)}", file=sys.stderr)
         return exit_code_of(error)
 
 
@@ -163,6 +167,8 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
+        if interrupt_behind(error):
+            raise
         if "was_printed" not in vars(error):  # not a job's
             if isinstance(error, OSError):  # the folder for the run or the sweep
                 raise UserError(str(error)) from error

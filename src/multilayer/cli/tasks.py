@@ -16,7 +16,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from multilayer.cli.exit_codes import RUN_FAILED, exit_code_of
-from multilayer.core.errors import print_failure, raise_all
+from multilayer.core.errors import interrupt_behind, print_failure, raise_all
 from multilayer.core.text import counted, name_jobs
 from multilayer.training.runtime import gc_paused
 
@@ -87,6 +87,8 @@ def _train_job(config: Any, hydra: Any) -> float | None:
             raise_all(problems_with("train", values, in_sweep=True))  # only one job was checked
             result = train(values, folder, overrides, quiet=True)
         except Exception as error:
+            if interrupt := interrupt_behind(error):
+                raise interrupt from None
             # A run's own hint would have the sweep's jobs go on from this one.
             error.__notes__ = [f"run folder: {os.path.relpath(folder, hydra.runtime.cwd)}"]
             if session is not None:
@@ -250,6 +252,8 @@ def _errors_printed(job: int | None = None) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if interrupt := interrupt_behind(error):
+            raise interrupt from None
         print_failure(error, None if job is None else name_jobs([job]))
         if job is None:
             raise SystemExit(exit_code_of(error)) from error
@@ -262,6 +266,8 @@ def _removed_if_empty(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        here = Path.cwd()
         with suppress(OSError):  # one that is not empty, or is gone
             for empty in (folder, folder.parent, folder.parent.parent):
-                empty.rmdir()
+                if empty not in (here, *here.parents):
+                    empty.rmdir()

@@ -29,6 +29,17 @@ class Terminated(KeyboardInterrupt):
         self.signal = Signals(signum)
 
 
+def interrupt_behind(error: BaseException) -> KeyboardInterrupt | None:
+    """The interrupt that an error has taken the place of; None if there was none.
+
+    So it is where a library's `finally` fails, as argparse's does after one.
+    """
+    earlier = error.__cause__ or error.__context__
+    while earlier is not None and not isinstance(earlier, KeyboardInterrupt):
+        error, earlier = earlier, earlier.__cause__ or earlier.__context__
+    return None if earlier is error.__cause__ else earlier  # `from` is meant
+
+
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """A hint at the nearest valid name, at those that begin alike, or else the list of them all.
 

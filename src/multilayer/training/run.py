@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, LearningRateMonitor, ModelSummary, ProgressBar
 from pytorch_lightning.loggers import Logger
 
-from multilayer.core.errors import UserError
+from multilayer.core.errors import UserError, interrupt_behind
 from multilayer.core.files import explain_write_error
 from multilayer.data import Dataset, as_datamodule
 from multilayer.data.split import Split
@@ -249,7 +249,9 @@ def _recorded(training: Training) -> Iterator[None]:
         yield
         run.write_manifest(manifest)
     except BaseException as error:
-        reason = explain_write_error(error, run.path) if isinstance(error, Exception) else error
+        reason = error
+        if isinstance(error, Exception):
+            reason = interrupt_behind(error) or explain_write_error(error, run.path)
         if run.can_be_resumed():
             reason.add_note(f"to go on: {command_to_go_on(run.path, training.config)}")
         with suppress(UserError):  # perhaps the very error that ended the run
@@ -279,17 +281,11 @@ def _fit(training: Training) -> None:
                 weights_only=True,
             )
     except SystemExit as error:
-        raise _interrupt_behind(error) from None
+        raise (interrupt_behind(error) or error) from None  # Lightning makes an exit of it
     finally:
         callbacks = unwrapped_callbacks(trainer)
         apart = sum(getattr(each, "seconds_apart", 0.0) for each in callbacks)
         training.manifest.update(training.describe_fit(perf_counter() - start - apart, n_before))
-
-
-def _interrupt_behind(error: SystemExit) -> BaseException:
-    """The interrupt that Lightning turned into an exit; the exit itself if there is none."""
-    context = error.__context__
-    return context if isinstance(context, KeyboardInterrupt) else error
 
 
 def _evaluate(training: Training) -> Metrics:
