@@ -1,5 +1,6 @@
 """`last.ckpt` and `best.ckpt` are of the last epoch, whichever callback ends the training."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytorch_lightning as pl
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.epoch_callback import EpochCallback, Record
 
+from ..conftest import Run
 from ..trained import same, train_in, weights_of
 
 QUICK = ["data=iris", "data.batch_size=16", "optimizer.lr=0.05", "logger=none"]
@@ -30,6 +32,14 @@ class LightningStops(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.should_stop = trainer.current_epoch == 1
+
+
+class Terminates(EpochCallback):
+    """Has the system end the process at the end of the second epoch, until there is `mended`."""
+
+    def on_epoch_end(self, record: Record) -> None:
+        if record.epoch[0] == 2 and not Path("mended").exists():
+            signal.raise_signal(signal.SIGTERM)
 
 
 OURS = [
@@ -67,3 +77,22 @@ def test_a_run_that_a_later_callback_stops_has_the_checkpoints_of_one_of_so_many
     assert ours["callbacks"]["History"]["columns"]["epoch"] == [*range(1, n_epochs + 1)]
     if stops.startswith("Stops"):
         assert stopped.manifest["stop_reason"] == "that will do"
+
+
+@pytest.mark.parametrize("launcher", ["basic", "lockstep"])
+@pytest.mark.parametrize("n_epochs", [2, 3])
+def test_an_interrupt_after_an_epoch_leaves_the_checkpoints_of_an_undisturbed_run(
+    launcher: str, n_epochs: int, multilayer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after the last epoch; Lightning's checkpoints then had one epoch more."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    words = ["train", "-m", *QUICK, f"hydra/launcher={launcher}", "compile=false", "seed=0,1"]
+    words += [f"trainer.max_epochs={n_epochs}", f"+callbacks.own._target_={__name__}.Terminates"]
+    assert multilayer(*words, "hydra.sweep.dir=sweep").code == 143
+    Path("mended").touch()
+    for folder in ("sweep", "whole"):
+        assert multilayer(*words, f"hydra.sweep.dir={folder}").code == 0
+    for path in sorted(Path("whole").glob("*/checkpoints/*.ckpt")):
+        ours, theirs = read_checkpoint("sweep" / path.relative_to("whole")), read_checkpoint(path)
+        for key in ("epoch", "global_step", "loops"):
+            assert ours.get(key) == theirs.get(key), path

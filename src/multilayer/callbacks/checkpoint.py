@@ -25,7 +25,7 @@ class Checkpoint(EpochCallback):
             written at the end of the training, also where that is an error or Ctrl-C.
     """
 
-    PER_RUN = ("folders", "first_step")
+    PER_RUN = ("folders", "first_step", "is_ended")
 
     keeps_weights = True
     writes_checkpoints = True
@@ -35,6 +35,7 @@ class Checkpoint(EpochCallback):
         self.folders = [Path(folder)]
         self.every_seconds = every_seconds
         self.first_step = np.zeros(1, int)
+        self.is_ended = np.zeros(1, bool)
         self._written = monotonic()
 
     def on_fit_start(self, record: Record) -> None:
@@ -42,6 +43,7 @@ class Checkpoint(EpochCallback):
         for folder in self.folders:
             folder.parent.mkdir(parents=True, exist_ok=True)
         self.first_step = record.step
+        self.is_ended = np.zeros_like(record.step, bool)
 
     def on_epoch_start(self, record: Record) -> None:
         """Note where the epoch begins."""
@@ -58,11 +60,15 @@ class Checkpoint(EpochCallback):
         Not in `on_fit_end`: Lightning cannot go on from a checkpoint that is made there.
         """
         self._write(record, record.is_last | record.agree(self._is_time()))
+        self.is_ended = record.is_last.copy()
 
     def on_failure(self, record: Record, error: BaseException) -> None:
-        """Write what there is, so that nothing is lost."""
+        """Write what there is, so that nothing is lost.
+
+        Not after the last epoch, when all is written: Lightning has counted that one twice by now.
+        """
         if record.n_processes == 1:  # other processes may hang
-            self._write(record, record.step > 0)
+            self._write(record, (record.step > 0) & ~self.is_ended)
 
     def _is_time(self) -> bool:
         """Whether the files are as old as they may be."""
