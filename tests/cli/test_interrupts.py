@@ -119,6 +119,16 @@ def test_an_interrupted_run_has_not_failed(
         assert manifest["status"] == status
 
 
+def test_interrupted_jobs_of_a_stack_have_not_failed(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As their data is read."""
+    monkeypatch.setattr("multilayer.lockstep.plan._read_once", breaks)
+    words = ["-m", "hydra/launcher=lockstep", "hydra.sweep.dir=sweep", "seed=0,1"]
+    assert multilayer(*TRAIN, *words).code == 143
+    assert set(states_of(tmp_path / "sweep").values()) == {"interrupted"}
+
+
 def test_an_error_that_was_raised_for_an_interrupt_stays_one() -> None:
     """As that of a worker whose command has ended, by which Slurm does not begin it again."""
     error = UserError("ended")

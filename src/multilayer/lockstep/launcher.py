@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.composing.job_configs import Job, plain_job, refer_to
 from multilayer.composing.sweep_jobs import trusts_working_folder
-from multilayer.core.errors import UserError, first_line, print_failure, raise_all
+from multilayer.core.errors import UserError, first_line, interrupt_behind, print_failure, raise_all
 from multilayer.core.text import name_jobs
 from multilayer.lockstep.plan import Plan, make_plan
 from multilayer.lockstep.progress import SweepProgress
@@ -158,6 +158,9 @@ class Launch:
         """Say which jobs have failed, leave a folder of each, and record how all ended."""
         if not ended:
             return
+        for _, outcome in ended:
+            if isinstance(outcome, Exception) and (interrupt := interrupt_behind(outcome)):
+                raise interrupt from None
         _print_failures(ended)
         if self.session is not None:
             self.session.record(
