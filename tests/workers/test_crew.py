@@ -21,6 +21,7 @@ class StrangeEngine:
     """
 
     n = 2
+    waits = "nowhere"
 
     def __init__(self, alive: int, *, is_refusing: bool = False) -> None:
         self.alive = alive
@@ -36,6 +37,14 @@ class StrangeEngine:
     def n_alive(self) -> int:
         """As it was said."""
         return self.alive
+
+    def n_waiting(self) -> int:
+        """None waits."""
+        return 0
+
+    def how_ended(self, log: str) -> str:
+        """Nobody knows."""
+        return ""
 
     def last_words(self) -> str:
         """What one has printed."""
