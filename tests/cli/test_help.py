@@ -11,8 +11,11 @@ def test_help_shows_groups_choices_and_keys(multilayer: Run, tmp_path: Path) -> 
     (tmp_path / "mine" / "model" / "my_network.yaml").write_text("_target_: mine.Net\n")
     outcome = multilayer("train", "--help", "--config-dir", "mine")
     assert outcome.code == 0
-    for words in ("optimizer", "adadelta", "my_network", "seed: 0", "-m"):
+    keys = ("optimizer.lr: 0.001", "data.batch_size: 64", "model.d_hidden: [128, 64]")
+    for words in ("optimizer", "adadelta", "my_network", "seed: 0", "-m", *keys):
         assert words in outcome.out
+    assert "@n_features" not in outcome.out
+    assert "one that diverged has ended, and is no failure" in outcome.out
 
 
 def test_help_has_neither_hydras_files_nor_files_to_start_from(multilayer: Run) -> None:

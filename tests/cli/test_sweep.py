@@ -45,6 +45,7 @@ def test_a_broken_job_does_not_stop_the_others(multilayer: Run, tmp_path: Path) 
     assert outcome.code == 1
     assert "Error executing job" not in outcome.err  # with overrides that may hold secrets
     assert "job 1: model.dropout=1.5" in outcome.err
+    assert outcome.err.startswith("multilayer: jobs will fail: model.dropout=1.5: ")
     assert "failed        1 of 3: job 1" in outcome.out
     jobs = manifests(tmp_path)
     assert [job["status"] for job in jobs.values()] == ["done", "failed", "done"]
@@ -103,3 +104,24 @@ def test_flags_may_stand_anywhere(multilayer: Run, tmp_path: Path) -> None:
     outcome = multilayer("train", *QUICK, "seed=0,1", "-m")
     assert outcome.code == 0, outcome.err
     assert len(manifests(tmp_path)) == 2
+
+
+def test_a_sweep_without_a_run_to_look_at_names_its_folder_alone(multilayer: Run) -> None:
+    """TensorBoard and the report would show nothing."""
+    words = ["data=table", "data.path=nowhere.csv", "data.target=y", "seed=0,1"]
+    outcome = multilayer("train", "-m", *words)
+    assert outcome.code == 1
+    assert "failed        2 of 2" in outcome.out
+    assert "sweep folder  sweeps" in outcome.out
+    assert "tensorboard" not in outcome.out
+    assert "multilayer report" not in outcome.out
+
+
+def test_a_value_that_will_fail_is_said_before_any_job_trains(multilayer: Run) -> None:
+    """A fold that does not exist; the plan alone says so, too."""
+    words = ["data.folds=2", "data.fold=0,2", "model.activation=relu,tanh", "optimizer=sgd,adam"]
+    words += ["sweep.dry_run=true"]
+    outcome = multilayer("train", "-m", *QUICK, *words)
+    assert outcome.code == 0, outcome.err
+    said = "multilayer: jobs will fail: data.fold=2: of data.folds=2 the last is 1\n"
+    assert outcome.err == said

@@ -174,7 +174,7 @@ def test_times_are_days(first: object, second: object, days: list[float]) -> Non
 def test_names_that_are_no_columns_are_reported(key: str) -> None:
     """With the nearest one; the target is none of them."""
     assert error_of(FRAME, **{key: ["colur"]}) == (
-        f"f.csv has no column 'colur' for data.{key}: did you mean colour?"
+        f"f.csv has no column 'colur' for data.{key}: did you mean \"data.{key}=[colour]\"?"
     )
     assert error_of(FRAME, **{key: ["y"]}) == f"data.{key}: 'y' is the target"
 

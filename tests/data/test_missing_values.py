@@ -122,7 +122,8 @@ def test_many_missing_values_bring_a_warning(
         table = table_of(path, missing=["NA", "?"])
     assert table.columns.categories == {"c": ["blue", "red"]}
     assert table.features.isnan().sum(0).tolist() == [39, 39, 20]
-    assert "NA" not in caplog.text
+    assert "'NA' in" not in caplog.text
+    assert "say \"data.missing=['NA','?','-']\"" in caplog.text  # which has those of before
 
 
 def test_numbers_may_stand_for_missing_values(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def error_of(frame, target="y", task=None):
 def test_missing_target_column_is_reported():
     """With the key to mend, and the nearest name."""
     message = error_of(pl.DataFrame({"price": [1.0], "size": [2.0]}), target="prise")
-    assert message == "f.csv has no column 'prise' for data.target: did you mean price?"
+    assert message == "f.csv has no column 'prise' for data.target: did you mean data.target=price?"
 
 
 def test_table_without_rows_is_reported():

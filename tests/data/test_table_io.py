@@ -15,6 +15,7 @@ from multilayer.data.table_io import (
     TableFile,
     write_frame,
 )
+from multilayer.data.text_format import TextFormat
 
 FRAME = pl.DataFrame(
     {
@@ -336,12 +337,24 @@ def test_several_files_are_one_table(tmp_path):
         read_frame(tmp_path / "*.parquet")
 
 
+def test_files_with_their_columns_in_another_order_are_one_table(tmp_path):
+    """As `predict` takes them; each value stays with its name, and so in what is as written."""
+    (tmp_path / "a.csv").write_text("x,y,z\n1,a,0.5\n")
+    (tmp_path / "b.csv").write_text("z,x , y\n1.5,2,b\n,3,c\n\n")
+    pl.DataFrame({"y": ["d"], "z": [2.5], "x": [4]}).write_parquet(tmp_path / "c.parquet")
+    found = read_frame(tmp_path / "*.*")
+    assert found.columns == ["x", "y", "z"]
+    assert found.rows() == [(1, "a", 0.5), (2, "b", 1.5), (3, "c", None), (4, "d", 2.5)]
+    written = frames.read_as_written(tmp_path / "[ab].csv", TextFormat())
+    assert written.columns == ["x", "y", "z"]
+    assert written.rows() == [("1", "a", "0.5"), ("2", "b", "1.5"), ("3", "c", None)]
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
         ("x\n1\n", "it lacks 'y'"),
         ("x,y,z\n1,2,3\n", "it has 'z', unlike"),
-        ("y,x\n1,2\n", "it has its columns in another order"),
         ("x,y\n1,2024-05-01\n", "its column 'y' holds Date instead of Int64"),
     ],
 )

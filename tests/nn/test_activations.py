@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from multilayer.nn.mlp import ACTIVATIONS, make_activation
+from multilayer.nn.mlp import ACTIVATIONS, TORCH_ACTIVATIONS, make_activation
 
 Z = np.array([-3.0, -1.0, -0.25, 0.5, 1.0, 4.0])
 
@@ -113,3 +113,30 @@ def test_name_unlike_any_is_told_all():
     with pytest.raises(ValueError, match="choose from") as error:
         make_activation("xyz")
     assert all(name in str(error.value) for name in ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", TORCH_ACTIVATIONS)
+def test_a_class_of_torch_is_an_activation(name):
+    """By its own name, and with torch's defaults: each value by itself."""
+    activation = make_activation(name).eval()
+    assert type(activation) is getattr(torch.nn, name)
+    z = torch.tensor([[-2.0, -0.1], [0.3, 4.0]])
+    by_itself = torch.stack([activation(value.reshape(1)) for value in z.reshape(-1)])
+    torch.testing.assert_close(activation(z), by_itself.reshape(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Softmax", "several values together"),
+        ("GLU", "several values together"),
+        ("Threshold", "no default arguments"),
+        ("hardswish", r"did you mean Hardswish\?"),
+        ("swish", r"did you mean silu\?"),
+        ("xyz", "or a class of torch.nn such as Hardswish"),
+    ],
+)
+def test_what_torch_has_and_is_no_activation_is_refused(name, message):
+    """It would mix the units of a layer, or cannot be made."""
+    with pytest.raises(ValueError, match=message):
+        make_activation(name)

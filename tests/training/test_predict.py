@@ -1,7 +1,10 @@
 """Predictions for tables: the columns, the formats, and what is refused."""
 
+import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -298,3 +301,35 @@ def test_a_table_that_does_not_fit_is_one_error(
     for words in expected:
         assert words in outcome.err
     assert set(tmp_path.iterdir()) == before
+
+
+def test_a_table_comes_and_goes_through_pipes(finished_run: Path, tmp_path: Path) -> None:
+    """`-` is CSV from the standard input, and to the output, where nothing else is printed."""
+    iris = load_iris()
+    frame = pl.DataFrame(iris.data, schema=list(iris.feature_names))
+    frame = frame.with_columns(target=pl.Series([iris.target_names[i] for i in iris.target]))
+    command = [sys.executable, "-m", "multilayer"]
+
+    def piped(*words: str, given: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, words[0], f"run={finished_run}", *words[1:]],
+            input=given,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    given = frame.drop("target").write_csv()
+    done = piped("predict", "input=-", "output=-", given=given)
+    assert (done.returncode, done.stderr) == (0, "150 predictions in the standard output\n")
+    predicted = pl.read_csv(io.StringIO(done.stdout))
+    assert predicted.columns[:4] == list(iris.feature_names)
+    assert predicted.height == 150
+    evaluated = piped("evaluate", "data.path=-", given=frame.write_csv())
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "150 rows of the standard input" in evaluated.stdout
+    wrong = piped("predict", "input=-", "output=-", given="a,b\n1,2\n")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "multilayer: error: stdin" in wrong.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -3,29 +3,42 @@
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from multilayer.cli.choice_keys import fit_to_choices
 from multilayer.cli.compose import make_hydra
-from multilayer.core.config_folder import choices_with
+from multilayer.cli.search_path import existing_folder, folders_of, search_path_in
+from multilayer.cli.suggestions import (
+    bad_choice,
+    flag_problem,
+    not_an_override,
+    quoted_word,
+    several_values,
+    unknown_key,
+)
+from multilayer.composing.overrides import parse_override
+from multilayer.composing.sweep_jobs import Words
 from multilayer.core.config_problems import has_class
-from multilayer.core.errors import UserError, did_you_mean, first_line, raise_all
-from multilayer.core.renamed import current_key
-from multilayer.core.schema import sweep_problems
-from multilayer.core.text import as_override, quote_for_shell
-from multilayer.runs.config import Config, mask_overrides, problems_with, to_plain
+from multilayer.core.errors import UserError, first_line, raise_all
+from multilayer.core.text import sanitize
+from multilayer.core.value_problems import sweep_problems
+from multilayer.runs.config import Config, dotted_keys, mask_overrides, problems_with, to_plain
 
 
 def check_command_line(
@@ -47,9 +60,11 @@ def check_command_line(
     Raises:
         UserError: with every problem found.
     """
-    hydra = make_hydra(_search_path(_parse(overrides), config_dir))
+    _parse(command, overrides, in_sweep=sweep)
+    folder = None if config_dir is None else existing_folder("--config-dir ", config_dir)
+    hydra = make_hydra(search_path_in(overrides), folder)
     loader = hydra.config_loader
-    parsed = _parse(overrides, loader)
+    parsed = _parse(command, overrides, loader)
     swept = [override for override in parsed if override.is_sweep_override()]
     of_sweep = [item for item in parsed if item.key_or_group.startswith("sweep.")]
     launching = [item for item in parsed if re.match("hydra[./]launcher", item.key_or_group)]
@@ -59,20 +74,25 @@ def check_command_line(
         choices = [item for item in parsed if item not in swept and _choices(item, loader)]
         mode = hydra.get_mode(command, [str(item.input_line) for item in choices])
         sweep = mode == RunMode.MULTIRUN
-        raise_all([] if sweep else [_several_values(override) for override in swept])
+        single = [] if sweep else swept
+        raise_all([several_values(item, is_group=bool(_choices(item, loader))) for item in single])
     if not sweep:
         raise_all([f"{item.input_line}: this is for a sweep, add -m" for item in for_sweep])
         return _check_job(command, parsed, loader)
     several = [
         f"{item.input_line}: one value for the whole sweep" for item in of_sweep if item in swept
     ]
-    raise_all(several + [problem for item in swept for problem in _bad_choices(item, loader)])
+    raise_all(several + [bad for item in swept for bad in _bad_choices(command, item, loader)])
     first = None
-    for job in _jobs(parsed):
+    for job in _jobs(command, parsed, loader):
         try:
-            return _check_job(command, job, loader, in_sweep=True)
+            config = _check_job(command, job, loader, in_sweep=True)
         except UserError as error:
             first = first or error
+            continue
+        values = [item for item in swept if not _choices(item, loader)]
+        _say_what_will_fail(command, config, values)
+        return config
     if first is not None:
         if "Could not override 'hydra.launcher." in str(first):
             raise_all(_lacking_launcher(overrides, launching))
@@ -98,7 +118,56 @@ def _lacking_launcher(overrides: Sequence[str], launching: Sequence[Override]) -
     return [f"{options[0]}: add hydra/launcher=lockstep, as in {shlex.join(words)}"]
 
 
-def _parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list[Override]:
+def refuse_flag(command: str, flag: str, value: str) -> NoReturn:
+    """Raise `UserError` for a flag that does not exist.
+
+    Args:
+        command: `train`, for example.
+        flag: the flag, perhaps with a value after a `=`.
+        value: the word that follows it, if that may be its value.
+    """
+    config = make_hydra([]).config_loader.load_configuration(command, [], RunMode.RUN)
+    keys = set(dotted_keys(OmegaConf.to_container(config, resolve=False)))
+    raise UserError(flag_problem(command, flag, value, keys))
+
+
+def _say_what_will_fail(command: str, config: Config, swept: Sequence[Override]) -> None:
+    """Say which swept values no job can have; their jobs fail, but perhaps after hours of others.
+
+    Args:
+        command: `train`, for example.
+        config: of a valid job.
+        swept: the overrides with several values.
+    """
+    for key, text in _listed_values(swept):
+        *groups, name = key.split(".")
+        changed = deepcopy(config)
+        node: Any = changed
+        for group in groups:
+            node = node.get(group) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or name not in node:
+            continue
+        node[name] = parse_override(f"{key}={text}").value()
+        for problem in problems_with(command, changed, in_sweep=True, written={key: text}):
+            print(sanitize(f"multilayer: jobs will fail: {problem}"), file=sys.stderr)
+
+
+def _listed_values(swept: Sequence[Override]) -> Iterator[tuple[str, str]]:
+    """The keys of a sweep with each of their values, where these are listed and are plain."""
+    for item in swept:
+        if item.value_type == ValueType.SIMPLE_CHOICE_SWEEP:
+            for text in item.sweep_string_iterator():
+                if "${" not in text:
+                    yield item.key_or_group, text
+
+
+def _parse(
+    command: str,
+    overrides: Sequence[str],
+    loader: ConfigLoader | None = None,
+    *,
+    in_sweep: bool = False,
+) -> list[Override]:
     """Parse overrides in Hydra's grammar, in which `glob(*)` asks the loader for choices."""
     parser = OverridesParser.create(config_loader=loader)
     parsed, problems = [], []
@@ -106,47 +175,30 @@ def _parse(overrides: Sequence[str], loader: ConfigLoader | None = None) -> list
         try:
             parsed += parser.parse_overrides([text])
         except HydraException as error:
-            problems.append(f"{text}: not of the form key=value ({first_line(error)}){_hint(text)}")
+            quoted = quoted_word(text, in_sweep=in_sweep)
+            if quoted is not None:
+                problems.append(f"{text}: not to be read without quotes; write {quoted}")
+            else:
+                why = f" ({first_line(error)})" if "=" in text else ""
+                problems.append(not_an_override(command, text) + why)
     raise_all(problems)
     return parsed
 
 
-def _hint(text: str) -> str:
-    """How to write a punctuation mark for Hydra: a shell removes one pair of quotes.
-
-    >>> print(_hint("data.decimal=,"))
-    ; a mark is written in quotes twice: "data.decimal=','"
-    """
-    mark = re.fullmatch(r"([\w.]+)=([^\w'\"]{1,2})", text)
-    return f"; a mark is written in quotes twice: {as_override(*mark.groups())}" if mark else ""
-
-
-def _search_path(parsed: Sequence[Override], config_dir: str | None) -> list[str]:
-    """The folders with further choices that the command line names."""
-    named = [item.value() for item in parsed if item.key_or_group == "hydra.searchpath"]
-    folders = [str(each) for each in named[0]] if named and isinstance(named[0], list) else []
-    if config_dir is None:
-        return folders
-    if not Path(config_dir).is_dir():
-        raise UserError(f"--config-dir {config_dir}: no such folder")
-    return [f"file://{Path(config_dir).resolve()}", *folders]
-
-
-def _several_values(override: Override) -> str:
-    """The problem with several values where one is expected."""
-    key, values = override.get_key_element(), override.get_value_string()
-    as_list = quote_for_shell(f"{key}=[{values}]")
-    return f"{key}={values}: several values are a sweep, add -m; a list is {as_list}"
-
-
-def _jobs(parsed: Sequence[Override]) -> Iterator[list[Override]]:
+def _jobs(
+    command: str, parsed: Sequence[Override], loader: ConfigLoader
+) -> Iterator[list[Override]]:
     """The overrides of each job of a sweep, in the order of Hydra's own sweeper.
 
     Nothing where a value is only known to a sweeper that searches.
     """
-    if not any(override.is_interval_sweep() for override in parsed):
-        (jobs,) = BasicSweeper.split_arguments(list(parsed), max_batch_size=None)
-        yield from map(_parse, jobs)
+    if any(override.is_interval_sweep() for override in parsed):
+        return
+    jobs: Sequence[Words]
+    (jobs,) = BasicSweeper.split_arguments(list(parsed), max_batch_size=None)
+    with suppress(HydraException):  # a choice that is none, as the check of each job says
+        jobs, _ = fit_to_choices(loader, command, jobs)
+    yield from (_parse(command, job) for job in jobs)
 
 
 def _check_job(
@@ -158,7 +210,7 @@ def _check_job(
     names made of it lack them here, and have them in the run. `${hydra:job.num}` is that of a first
     job.
     """
-    bad = [(f"{item.key_or_group}.", _bad_choices(item, loader)) for item in parsed]
+    bad = [(f"{item.key_or_group}.", _bad_choices(command, item, loader)) for item in parsed]
     groups = tuple(key for key, problems in bad if problems)
     right = [item for item in parsed if not f"{item.key_or_group}.".startswith(groups)]
     start = "resume" if command == "train" else ""
@@ -171,7 +223,7 @@ def _check_job(
             config.hydra.runtime.output_dir = os.getcwd()
             HydraConfig.instance().set_config(config)
             del config["hydra"]
-        keys = set(_dotted_keys(OmegaConf.to_container(config, resolve=False)))
+        keys = set(dotted_keys(OmegaConf.to_container(config, resolve=False)))
         if OmegaConf.is_config(config.get("sweep")):
             keys.remove("sweep")  # which was the name of a group
         unknown = [item for item in changes if not _adds(item) and item.key_or_group not in keys]
@@ -187,8 +239,8 @@ def _check_job(
         HydraConfig.instance().cfg = None
     raise_all(
         [problem for _, problems in bad for problem in problems]
-        + [_unknown_key(item.key_or_group, keys, loader) for item in unknown]
-        + problems_with(command, values, in_sweep=in_sweep)
+        + [unknown_key(command, item, keys, _own_folders(loader)) for item in unknown]
+        + problems_with(command, values, in_sweep=in_sweep, written=_written(changes))
         + (sweep_problems(OmegaConf.to_container(of_sweep)) if of_sweep is not None else [])
     )
     if has_class(values.get("callbacks"), ".LearningRateSweep") and values["resume"] is None:
@@ -202,6 +254,13 @@ def _choices(override: Override, loader: ConfigLoader) -> list[str]:
     """The choices of the group from which an override chooses; none if it does not."""
     choices: list[str] = loader.get_group_options(override.key_or_group)
     return choices
+
+
+def _own_folders(loader: ConfigLoader) -> list[Path]:
+    """The folders of the user's own choices."""
+    entries = loader.get_search_path().get_path()
+    own = [item.path for item in entries if item.provider in ("command-line", "hydra.searchpath")]
+    return folders_of(own)
 
 
 def _changes_key(override: Override, loader: ConfigLoader) -> bool:
@@ -218,45 +277,23 @@ def _adds(override: Override) -> bool:
     return bool(override.is_add() or override.is_force_add())
 
 
-def _bad_choices(override: Override, loader: ConfigLoader) -> list[str]:
+def _written(changes: Sequence[Override]) -> dict[str, str]:
+    """The values that overrides set, as they are written, by their keys."""
+    set_ = [item for item in changes if not item.is_delete()]
+    return {item.key_or_group: item.get_value_string() for item in set_}
+
+
+def _bad_choices(command: str, override: Override, loader: ConfigLoader) -> list[str]:
     """The problems with the names that an override, or a sweep, chooses from a group."""
     options = _choices(override, loader)
     if not options or override.is_interval_sweep():
         return []
     values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+    if command != "train" and not override.is_hydra_override():
+        options = []
     return [
-        f"{override.key_or_group}={'null' if name is None else name}: no such choice, "
-        f"{did_you_mean(str(name), options)}"
+        bad_choice(command, override, name, options)
         for value in values
         for name in (value if isinstance(value, list) else [value])
         if str(getattr(name, "text", name)) not in options
     ]
-
-
-def _unknown_key(key: str, keys: set[str], loader: ConfigLoader) -> str:
-    """The problem with a key, and where such a key would fit."""
-    current = current_key(key)
-    if current != key and (current in keys or loader.get_group_options(current)):
-        return f"{key}: renamed to {current}"
-    group, _, name = current.rpartition(".")
-    owners = choices_with(group, name)
-    if owners:
-        return f"{key}: not a key here; {', '.join(owners)} {'have' if owners[1:] else 'has'} it"
-    deeper = sorted(known for known in keys if known.endswith(f".{key}"))
-    if deeper:
-        return f"{key}: unknown key, did you mean {deeper[0]}?"
-    siblings = [known for known in keys if group and known.rpartition(".")[0] == group]
-    top = [known for known in keys if "." not in known]
-    return f"{key}: unknown key, {did_you_mean(key, siblings or top)}"
-
-
-def _dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
-    """Every key of nested dicts, as an override writes it.
-
-    >>> list(_dotted_keys({"a": {"b": 1}}))
-    ['a', 'a.b']
-    """
-    if isinstance(node, dict):
-        for key, value in node.items():
-            yield f"{prefix}{key}"
-            yield from _dotted_keys(value, f"{prefix}{key}.")

@@ -5,26 +5,29 @@ launcher, `--cfg job`, and the check of a command line. No torch here.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache, partial
 from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.types import RunMode
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 
+from multilayer.cli.search_path import folders_of
 from multilayer.composing.sweep_configs import SweepConfigs
 from multilayer.composing.sweep_jobs import keeps_ledger
 from multilayer.core.config_folder import conf_dir
-from multilayer.core.errors import raise_all
+from multilayer.core.errors import UserError, raise_all
 from multilayer.runs.config import MASK, Config, map_values, mask_sweep_file, mask_value
 from multilayer.runs.folder import find_last
 
@@ -34,19 +37,26 @@ _TRUSTED_REFERENCES = ('${oc.env:MLFLOW_TRACKING_URI,"sqlite:///mlflow.db"}',)
 """The references to the environment in our own config files."""
 
 
-def make_hydra(search_path: Sequence[str]) -> Hydra:
+def make_hydra(search_path: Sequence[str], config_dir: Path | None = None) -> Hydra:
     """What composes configs of our groups, and after them those of other folders.
 
     Args:
-        search_path: as in `hydra.searchpath`, which Hydra itself searches only within one
-            composition: the choices of a group would not include theirs.
+        search_path: as in `hydra.searchpath`.
+        config_dir: the folder of `--config-dir`.
     """
     path = create_config_search_path(str(conf_dir()))
-    for each in search_path:
-        path.prepend("command-line", each, anchor=SearchPathQuery(provider="schema"))
+    if config_dir is not None:
+        _add(path, "command-line", [f"file://{config_dir}"])
+    _add(path, "hydra.searchpath", search_path)
     setbase("1.3")
     CachingConfigLoader.forget_changes()
     return Hydra("multilayer", CachingConfigLoader(path))
+
+
+def _add(path: ConfigSearchPath, provider: str, entries: Sequence[str]) -> None:
+    """Add entries to a search path, as Hydra adds the folder of `--config-dir`."""
+    for each in entries:
+        path.prepend(provider, each, anchor=SearchPathQuery(provider="schema"))
 
 
 class CachingConfigLoader(ConfigLoaderImpl):
@@ -59,12 +69,19 @@ class CachingConfigLoader(ConfigLoaderImpl):
     until its config is looked at.
 
     Where `resume` names a run, the config starts from that run's own.
+
+    Attributes:
+        further: What `hydra.searchpath` names on the command line that Hydra runs. Hydra itself
+            searches it only within one composition: the choices of a group would not include
+            theirs.
     """
 
+    further: ClassVar[Sequence[str]] = ()
     _bases: ClassVar[dict[tuple[str, ...], DictConfig]] = {}
     _stamp: ClassVar[list[tuple[Path, int]]] = []
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        _add(config_search_path, "hydra.searchpath", self.further)
         super().__init__(config_search_path)
         self.is_masked = False
         self.sweep: SweepConfigs | None = None
@@ -102,6 +119,14 @@ class CachingConfigLoader(ConfigLoaderImpl):
         rest = [str(override.input_line) for override in parsed if override not in changes]
         config = self._resumed(deepcopy(self._base(config_name, rest, run_mode)), parsed)
         single = [override for override in changes if not override.is_sweep_override()]
+        if run_mode == RunMode.MULTIRUN:  # other choices of the sweep may have the key
+            single = [
+                item
+                for item in single
+                if item.is_hydra_override()
+                or item.type != OverrideType.CHANGE
+                or _has(config, item.key_or_group)
+            ]
         self._apply_overrides_to_config(single, config)
         of_task = [override for override in parsed if not override.is_hydra_override()]
         of_hydra = [override for override in parsed if override.is_hydra_override()]
@@ -121,15 +146,35 @@ class CachingConfigLoader(ConfigLoaderImpl):
         """What Hydra composes of choices, once."""
         key = (str(self.get_search_path()), str(config_name), *choices)
         if key not in self._bases:
-            self._bases[key] = super()._load_configuration_impl(
-                config_name, choices, run_mode, validate_sweep_overrides=False
-            )
+            with self._files_are_read():
+                self._bases[key] = super()._load_configuration_impl(
+                    config_name, choices, run_mode, validate_sweep_overrides=False
+                )
         return self._bases[key]
+
+    @contextmanager
+    def _files_are_read(self) -> Iterator[None]:
+        """Raise `UserError` where a config file is no YAML, with its name and line."""
+        try:
+            yield
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            assert mark is not None, "the parser knows where it is"
+            place = f"{os.path.relpath(mark.name)}, line {mark.line + 1}, column {mark.column + 1}"
+            raise UserError(f"{place}: not YAML: {error.problem}") from error
+        except UnicodeDecodeError as error:
+            entries = [each.path for each in self.get_search_path().get_path()]
+            files = [file for each in folders_of(entries) for file in each.rglob("*.yaml")]
+            names = [os.path.relpath(file) for file in files if error.object in file.read_bytes()]
+            raise UserError(f"{', '.join(names)}: not text in UTF-8") from error
+
+    def _process_config_searchpath(self, *arguments: Any) -> None:
+        """Called by Hydra; its entries are in the search path from the beginning."""
 
     def _changes_key(self, override: Override) -> bool:
         """Whether an override sets, adds or deletes a key of the composed config."""
         is_read_early = override.key_or_group in ("hydra.searchpath", "hydra.job.env_copy")
-        return not is_read_early and not self._is_group(override.key_or_group)
+        return not is_read_early and not self.is_group(override.key_or_group)
 
     def get_group_options(self, group_name: str, *arguments: Any, **named: Any) -> list[str]:
         """The choices of a group; a file such as `_base` is only for other files to start from."""
@@ -167,7 +212,7 @@ class CachingConfigLoader(ConfigLoaderImpl):
             self.is_masked = True
         if self.sweep is None or self.sweep.master is not master_config:
             compose = partial(super().load_sweep_config, master_config)
-            self.sweep = SweepConfigs(master_config, compose, self._is_group)
+            self.sweep = SweepConfigs(master_config, compose, self.is_group)
         config = self.sweep.config(sweep_overrides)
         subdir = self.subdirs.get(tuple(sweep_overrides))
         if subdir is not None:
@@ -176,9 +221,17 @@ class CachingConfigLoader(ConfigLoaderImpl):
             config.sweep.max_failures = self.max_failures
         return config
 
-    def _is_group(self, key: str) -> bool:
+    def is_group(self, key: str) -> bool:
         """Whether an override of a key makes a choice from a group."""
         return bool(self.get_group_options(key))
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    """Whether a config has a dotted key, if only without a value."""
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    # A list is left to Hydra.
+    return name in list(node) if isinstance(node, DictConfig) else node is not None
 
 
 def _is_ours(config: DictConfig) -> bool:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from multilayer.cli.changes import find_changes
+from multilayer.cli.choice_keys import fit_to_choices
 from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words
 from multilayer.core.errors import JobsFailedError, UserError
@@ -20,7 +21,7 @@ from multilayer.core.files import remove_leftovers, write_text
 from multilayer.core.text import as_override, counted, name_jobs
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import sweep_as_yaml
-from multilayer.runs.console import console, format_number
+from multilayer.runs.console import console, format_number, print_table
 from multilayer.sweeps import Job, Ledger, Session
 
 _FINISHED = ("done", "diverged")
@@ -66,8 +67,12 @@ class GridSweep:
             JobsFailedError: Jobs have failed, or have not begun since too many had failed.
         """
         SweepFolder.path = None  # an earlier sweep's, until this one is accepted
-        own = [[word for word in each if not word.startswith("sweep.")] for each in words]
-        jobs = SweepJobs.compose(self.context.config_loader, self.master, own)
+        given = [[word for word in each if not word.startswith("sweep.")] for each in words]
+        loader: Any = self.context.config_loader
+        own, notes = fit_to_choices(loader, self.master.hydra.job.config_name, given)
+        jobs = SweepJobs.compose(loader, self.master, own)
+        for note in notes:
+            console().print(f"sweep: {note}")
         if self.options.dry_run:
             self._print_plan(jobs)
             return []
@@ -81,7 +86,6 @@ class GridSweep:
         _print_start(fates.values())
         session.worker.reopen(n for n, fate in fates.items() if fate in (_RETRIED, _REDONE))
         session.allow_failures(self.options.max_failures)
-        loader: Any = self.context.config_loader
         loader.max_failures = session.max_failures  # for processes that a launcher starts
         jobs.keep_folders(self.context.config_loader, session.ledger.jobs, numbers)
         words_of = {number: own[index] for index, number in enumerate(numbers)}
@@ -131,7 +135,7 @@ class GridSweep:
                 format_number(job.value) if job else "-",
                 os.path.relpath(jobs.sweep / subdir),
             )
-        console().print(table)
+        print_table(console(), table)
 
     def _write_command(self, sweep: Path) -> None:
         """Write the latest command of the sweep, as Hydra's own sweeper does, but whole."""

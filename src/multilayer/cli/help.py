@@ -1,5 +1,7 @@
 """What `--help` prints: read off the config files, in milliseconds."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from multilayer.cli import exit_codes
@@ -32,6 +34,7 @@ _EXAMPLES = {
     "predict": """\
   multilayer predict run=RUN input=new.csv output=predictions.csv
   multilayer predict run=RUN input=new.parquet output=predictions.parquet keep_input_columns=false
+  zcat new.csv.gz | multilayer predict run=RUN input=- output=- > predictions.csv
 """,
     "report": """\
   multilayer report sweep=sweeps/2026-01-31_12-00-00-000000
@@ -62,23 +65,32 @@ def usage() -> str:
     return "\n".join([head, "", *lines, "", foot])
 
 
-def help_of(command: str, config_dir: str | None = None) -> str:
-    """What a command does, its keys, its groups with their choices, and examples."""
+def help_of(command: str, own_folders: Sequence[Path] = ()) -> str:
+    """What a command does, its keys, its groups with their choices, and examples.
+
+    Args:
+        command: `train`, for example.
+        own_folders: Those with the user's own choices.
+    """
     parts = [
         f"multilayer {command}: {COMMANDS[command]}\n",
         f"usage: multilayer {command} {'[GROUP=CHOICE] ' * (command == 'train')}[KEY=VALUE] ...\n",
         f"Examples:\n{_EXAMPLES[command]}",
     ]
     if command == "train":
-        parts.append("Groups and their choices:\n" + _groups(config_dir))
+        parts.append("Groups and their choices:\n" + _groups(own_folders))
+        parts.append(
+            "Keys of the default choices, as model.dropout=0.3; --cfg job shows those of others:\n"
+            + _keys_of_defaults()
+        )
     parts.append("Keys, with their defaults:\n" + _keys(command))
     parts += ["Flags:\n" + _FLAGS, "Exit codes:\n" + exit_codes.MEANINGS]
     return "\n".join(parts)
 
 
-def _groups(config_dir: str | None) -> str:
-    """A line for each config group, with the choices of the user's own folder among ours."""
-    folders = [conf_dir(), *([Path(config_dir)] if config_dir else [])]
+def _groups(own_folders: Sequence[Path]) -> str:
+    """A line for each config group, with the choices of the user's own folders among ours."""
+    folders = [conf_dir(), *own_folders]
     choices: dict[str, set[str]] = {}
     for path in (path for folder in folders for path in folder.glob("*/[!_]*.yaml")):
         choices.setdefault(path.parent.name, set()).add(path.stem)
@@ -87,6 +99,21 @@ def _groups(config_dir: str | None) -> str:
         for group, names in sorted(choices.items())
         if group != "hydra"
     )
+
+
+def _keys_of_defaults() -> str:
+    """The keys that the default choices of the groups have, as their files explain them.
+
+    Classes, and values that are filled in when an object is built, are left out.
+    """
+    root = (conf_dir() / "train.yaml").read_text().partition("\n\n")[0]
+    lines = []
+    for group, choice in re.findall(r"^  - (\w+): (\w+)$", root, re.MULTILINE):
+        files = [conf_dir() / group / f"{name}.yaml" for name in ("_base", choice)]
+        for text in (file.read_text() for file in files if file.is_file() and group != "hydra"):
+            keys = re.findall(r"^([a-z]\w*): *(\S.*)$", text, re.MULTILINE)
+            lines += [f"  {group}.{key}: {rest}\n" for key, rest in keys if '"@' not in rest]
+    return "".join(dict.fromkeys(lines))
 
 
 def _keys(command: str) -> str:

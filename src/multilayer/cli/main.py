@@ -4,7 +4,9 @@ torch takes seconds to import: only the tasks import it, after the checks.
 """
 
 import atexit
+import logging
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Sequence
@@ -55,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code, one of `multilayer.cli.exit_codes`."""
     # Figures go to files. Jupyter exports a backend that only its own kernel knows.
     os.environ["MPLBACKEND"] = "agg"
+    # On a machine's first run it would say that it has listed the fonts.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     # Waiting threads sleep. Busy waiting takes cores from the very threads that are waited for if
     # the machine has other work: a step took up to 18 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -86,7 +90,7 @@ def _code_of(words: list[str]) -> int:
         return DONE
     try:
         if words[0] not in COMMANDS:
-            raise UserError(unknown_name("command", words[0], COMMANDS))
+            raise UserError(_no_command(words))
         with signals_raise():
             return _run(words[0], words[1:])
     except (Exception, KeyboardInterrupt) as error:
@@ -100,11 +104,17 @@ def _code_of(words: list[str]) -> int:
         return exit_code_of(error)
 
 
+def _no_command(words: Sequence[str]) -> str:
+    """The message for a command line that does not begin with a command."""
+    if "=" in words[0] or words[0].startswith("-"):
+        line = shlex.join(["multilayer", "train", *words])
+        return f"{words[0]}: no command; did you mean {line}?"
+    return unknown_name("command", words[0], COMMANDS)
+
+
 def _run(command: str, arguments: list[str]) -> int:
     """Check the command line, then let Hydra compose the config and start the task."""
-    from hydra._internal.utils import get_args_parser  # Hydra has no public way to its own flags
-
-    flags = get_args_parser().parse_intermixed_args(arguments)
+    flags = _flags_in(command, arguments)
     given = flags.overrides
     if command in _POSITIONAL and flags.overrides and "=" not in flags.overrides[0]:
         folder = override_word(_POSITIONAL[command], flags.overrides[0])
@@ -112,8 +122,14 @@ def _run(command: str, arguments: list[str]) -> int:
     if flags.config_name or flags.config_path:
         raise UserError("--config-name and --config-path are not for multilayer; see --config-dir")
     if flags.help:
-        print(help_of(command, flags.config_dir), end="")
+        from multilayer.cli.search_path import folders_of, search_path_in
+
+        named = [f"file://{flags.config_dir}"] if flags.config_dir else []
+        own_folders = folders_of([*named, *search_path_in(flags.overrides)])
+        print(help_of(command, own_folders), end="")
         return DONE
+    if flags.multirun and command != "train":
+        raise UserError(f"-m is for multilayer train: {command} has one run, or one sweep, a time")
     if flags.multirun and (flags.cfg or flags.run):
         raise UserError("-m goes with neither --cfg nor --run: they are for a single run")
     if not (flags.hydra_help or flags.shell_completion or flags.info):
@@ -133,6 +149,25 @@ def _run(command: str, arguments: list[str]) -> int:
     return _start_hydra(command, options + flags.overrides)
 
 
+def _flags_in(command: str, arguments: list[str]) -> Any:
+    """Hydra's flags among the words of a command line, and the words that are none."""
+    from hydra._internal.utils import get_args_parser  # Hydra has no public way to its own flags
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(message)
+
+    parser: Any = get_args_parser()
+    parser.error = refuse  # which would print its usage and exit
+    flags, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        from multilayer.cli.check import refuse_flag
+
+        following = arguments[arguments.index(unknown[0]) + 1 :][:1]
+        values = [word for word in following if "=" not in word and not word.startswith("-")]
+        refuse_flag(command, unknown[0], " ".join(values))
+    return flags
+
+
 _POSITIONAL = {"sweeps": "folder", "work": "sweep"}
 """The keys that may be left out before a command's first word."""
 
@@ -144,10 +179,12 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     from hydra.errors import HydraException
 
     from multilayer.cli.compose import CachingConfigLoader
+    from multilayer.cli.search_path import search_path_in
     from multilayer.core.config_folder import conf_dir
     from multilayer.reports.summary import SweepFolder, print_sweep
     from multilayer.sweeps import close_sessions
 
+    CachingConfigLoader.further = search_path_in(arguments)
     # Hydra has no public setting for the loader of its configs.
     hydra._internal.hydra.ConfigLoaderImpl = CachingConfigLoader  # type: ignore[attr-defined]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
@@ -178,6 +215,7 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
             return exit_code_of(error)
         return RUN_FAILED
     finally:
+        CachingConfigLoader.further = ()
         close_sessions()
         if SweepFolder.path is not None:
             print_sweep(SweepFolder.path)

@@ -16,6 +16,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from multilayer.cli.exit_codes import RUN_FAILED, exit_code_of
+from multilayer.cli.pipes import STREAM, files_for_streams
 from multilayer.core.errors import interrupt_behind, print_failure, raise_all
 from multilayer.core.text import counted, name_jobs
 from multilayer.training.runtime import gc_paused
@@ -45,8 +46,8 @@ def _train(config: Any) -> float | None:
     from multilayer.runs.console import print_run
 
     sys.argv[1:1] = ["train"]  # Lightning starts DDP's other processes with it
-    folder, values = Path(hydra.runtime.output_dir), to_plain(config)
-    with _errors_printed(), _ready_to_train(folder):
+    folder, values = Path(hydra.runtime.output_dir), _from_start(to_plain(config), hydra)
+    with _errors_printed(), _ready_to_train(folder, hydra.runtime.cwd):
         result = train(values, folder, recorded_overrides(hydra))
     print_run(folder, result.manifest, result.metrics)
     if result.manifest["status"] == "diverged":
@@ -66,9 +67,9 @@ def _train_job(config: Any, hydra: Any) -> float | None:
     if is_elsewhere:
         _end_with_parent()
     number, folder = hydra.job.num, Path(hydra.runtime.output_dir)
-    values, overrides = to_plain(config), recorded_overrides(hydra)
-    is_trusted = trusts_working_folder(hydra)
-    with _errors_printed(number), _ready_to_train(folder, trusts_working_folder=is_trusted):
+    values, overrides = _from_start(to_plain(config), hydra), recorded_overrides(hydra)
+    own_modules = hydra.runtime.cwd if trusts_working_folder(hydra) else None
+    with _errors_printed(number), _ready_to_train(folder, own_modules):
         session = _session_of(hydra)
         if session is not None:
             if is_elsewhere:
@@ -102,6 +103,23 @@ def _train_job(config: Any, hydra: Any) -> float | None:
     return _value(values, result)
 
 
+def _from_start(values: dict[str, Any], hydra: Any) -> dict[str, Any]:
+    """A config whose paths start from where the command was started, if a run's folder is entered.
+
+    Args:
+        values: The config, as plain data.
+        hydra: Hydra's own node.
+    """
+    if not hydra.job.chdir:
+        return values
+    from multilayer.runs.config import with_absolute_paths
+
+    resume = values["resume"]
+    at = hydra.runtime.cwd
+    resumed = None if resume is None else os.path.abspath(os.path.join(at, resume))
+    return with_absolute_paths(values, at) | {"resume": resumed}
+
+
 @cache  # once in a process
 def _end_with_parent() -> None:
     """End this process, which a launcher such as joblib has started, once its parent has ended."""
@@ -131,10 +149,15 @@ def _value(config: dict[str, Any], result: "Result") -> float:
 
 
 @contextmanager
-def _ready_to_train(folder: Path, *, trusts_working_folder: bool = True) -> Iterator[None]:
-    """What any training needs; a folder that stays empty is removed."""
-    if trusts_working_folder:
-        sys.path.append(os.getcwd())  # where a project's own networks and data are
+def _ready_to_train(folder: Path, own_modules: str | None) -> Iterator[None]:
+    """What any training needs; a folder that stays empty is removed.
+
+    Args:
+        folder: The run folder.
+        own_modules: The folder with a project's own networks and data; None if it is not trusted.
+    """
+    if own_modules is not None:
+        sys.path.append(own_modules)
     with _removed_if_empty(folder):
         with gc_paused():
             from multilayer.training.runtime import quiet_lightning
@@ -179,14 +202,18 @@ def _evaluate(config: Any) -> None:
     from multilayer.runs.console import print_metrics
     from multilayer.runs.folder import find_checkpoint
 
-    with _errors_printed():
+    values = to_plain(config)
+    with files_for_streams(values["data"]["path"]) as (path, _), _errors_printed():
         find_checkpoint(config.run)
         _trust_working_folder(config)
         with gc_paused():
             from multilayer.training.evaluate import evaluate
 
-        evaluation = evaluate(to_plain(config))
-    print_metrics({evaluation.rows: evaluation.metrics})
+        evaluation = evaluate(values | {"data": {"path": path}})
+    rows = evaluation.rows
+    if values["data"]["path"] == STREAM:
+        rows = rows.replace(f"rows of {path}", "rows of the standard input")
+    print_metrics({rows: evaluation.metrics})
 
 
 def _predict(config: Any) -> None:
@@ -195,16 +222,22 @@ def _predict(config: Any) -> None:
     from multilayer.runs.config import to_plain
     from multilayer.runs.folder import find_checkpoint
 
-    with _errors_printed():
+    values = to_plain(config)
+    with files_for_streams(config.input, config.output) as (source, output), _errors_printed():
         find_checkpoint(config.run)
-        check_input(config.input)
-        check_output(config.output)
+        check_input(source)
+        check_output(output)
         _trust_working_folder(config)
         with gc_paused():
             from multilayer.training.predict import predict
 
-        table = predict(to_plain(config))
-    print(f"{counted(table.height, 'prediction')} in {config.output}")
+        table = predict(values | {"input": source, "output": output})
+    is_file = config.output != STREAM
+    where = config.output if is_file else "the standard output"
+    print(
+        f"{counted(table.height, 'prediction')} in {where}",
+        file=sys.stdout if is_file else sys.stderr,
+    )
 
 
 def _report(config: Any) -> None:

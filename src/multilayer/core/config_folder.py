@@ -1,5 +1,6 @@
 """conf/: where it is, and which of its choices have a key."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -12,16 +13,25 @@ def conf_dir() -> Path:
     return installed if installed.is_dir() else package.parents[1] / "conf"
 
 
-def choices_with(node: str, name: str) -> list[str]:
+def choices_with(node: str, name: str, further: Sequence[Path] = ()) -> list[str]:
     """The choices of a group whose file has a key `name` in a node: `optimizer=sgd` for `momentum`.
+
+    Args:
+        node: The group, or a dotted key in it.
+        name: The last part of the key.
+        further: Folders of the user's own choices.
 
     >>> choices_with("optimizer", "nesterov"), choices_with("scheduler.scheduler", "step_size")
     (['optimizer=sgd'], ['scheduler=step'])
     """
     group, *path = node.split(".")
     choices = []
-    for file in sorted((conf_dir() / group).glob("[!_]*.yaml")) if group else ():
-        content = yaml.safe_load(file.read_text())
+    folders = [folder / group for folder in (conf_dir(), *further)] if group else []
+    for file in (file for folder in folders for file in sorted(folder.glob("[!_]*.yaml"))):
+        try:
+            content = yaml.safe_load(file.read_text())
+        except (yaml.YAMLError, UnicodeDecodeError):  # which is said where it is chosen
+            continue
         for key in path:
             content = content.get(key) if isinstance(content, dict) else None
         if isinstance(content, dict) and name in content:

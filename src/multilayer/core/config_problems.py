@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from multilayer.core.device import free_memory
-from multilayer.core.schema import type_problems
+from multilayer.core.metric_names import LESS_IS_BETTER, MORE_IS_BETTER
+from multilayer.core.value_problems import type_problems
 
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 """Files that exist on a machine whose GPU has its own memory."""
@@ -17,9 +19,22 @@ _EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 """The extra that installs a logger's package, by the name of Lightning's class."""
 
 
-def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False) -> list[str]:
-    """The problems with the values of a composed config, one line each, except those of "???"."""
-    problems = type_problems(command, config)
+def problems_in(
+    command: str,
+    config: dict[str, Any],
+    *,
+    in_sweep: bool = False,
+    written: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """The problems with the values of a composed config, one line each, except those of "???".
+
+    Args:
+        command: `train`, for example.
+        config: The config, as plain data.
+        in_sweep: Whether it is that of a job of a sweep.
+        written: The values on the command line as they were written there, by their keys.
+    """
+    problems = type_problems(command, config, written)
     if problems:
         return problems
     if command != "train":
@@ -27,6 +42,8 @@ def problems_in(command: str, config: dict[str, Any], *, in_sweep: bool = False)
     return [
         *_missing_extras(config.get("logger") or {}),
         *_missing_path(config["data"]),
+        *_fold_problems(config["data"]),
+        *_mode_problems(config["monitor"], config["mode"]),
         *_hidden_size_problems(config),
         *_process_problems(config["trainer"], in_sweep),
     ]
@@ -49,6 +66,24 @@ def _missing_path(data: dict[str, Any]) -> list[str]:
     if "train_path" in data and data["path"] is None and data["train_path"] is None:
         return ["data.path: missing, give it as data.path=VALUE"]
     return []
+
+
+def _fold_problems(data: dict[str, Any]) -> list[str]:
+    """The problem with a fold that does not exist."""
+    n_folds, fold = data.get("folds"), data.get("fold", 0)
+    if n_folds is None or fold < n_folds:
+        return []
+    return [f"data.fold={fold}: of data.folds={n_folds} the last is {n_folds - 1}"]
+
+
+def _mode_problems(monitor: str, mode: str) -> list[str]:
+    """The problem with a mode that would choose the worst epoch, for the metrics known here."""
+    name = monitor.rpartition("/")[2]
+    more_is_better = name in MORE_IS_BETTER
+    if (not more_is_better and name not in LESS_IS_BETTER) or more_is_better == (mode == "max"):
+        return []
+    which, right = ("more", "max") if more_is_better else ("less", "min")
+    return [f"mode={mode}: of {monitor} {which} is better; use mode={right}"]
 
 
 def _process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from signal import Signals
 
-from multilayer.core.text import sanitize
+from multilayer.core.text import as_override, sanitize
 
 
 class UserError(ValueError):
@@ -52,10 +52,36 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """
     names = sorted(choices)
     begun = [each for each in names if each.startswith(name)]
-    if len(begun) > 1:
-        return f"choose from {', '.join(begun)}"
+    near = nearest(name, names)
+    if near is not None:
+        return f"did you mean {near}?"
+    return f"choose from {', '.join(begun or names)}"
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The valid name that was likely meant; None where there is none, or several begin alike."""
+    names = sorted(choices)
+    begun = [each for each in names if each.startswith(name)]
     near = begun or get_close_matches(name, names, n=1)
-    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
+    return near[0] if len(near) == 1 else None
+
+
+def nearest_override(
+    key: str, name: str, choices: Iterable[str], given: Sequence[str] | None
+) -> str:
+    """A hint at the override that was likely meant, or at all valid names.
+
+    Args:
+        key: The override's.
+        name: What is not one of `choices`.
+        choices: The valid names.
+        given: The names that the override lists; None where it has one name.
+    """
+    near = nearest(name, choices)
+    if near is None:
+        return did_you_mean(name, choices)
+    words = near if given is None else [near if each == name else each for each in given]
+    return f"did you mean {as_override(key, words)}?"
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
@@ -78,12 +104,15 @@ def quoted(names: Sequence[str], limit: int = 8) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of a library's message, or else the name of its type.
+    """The first line of a library's message, or of its cause's, or else the name of its type.
 
     >>> first_line(KeyError())
     'KeyError'
     """
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    line = str(error).strip().partition("\n")[0]
+    if not line and isinstance(error.__cause__, Exception):
+        return first_line(error.__cause__)
+    return line or type(error).__name__
 
 
 PRINTED_FIRST: dict[str, str | None] = {}

@@ -45,6 +45,15 @@ _MOST_CHARACTERS = 10_000
 """The longest scalar of YAML; an integer of a million digits would take hours to parse."""
 
 
+def said_path(path: Path) -> str:
+    """A path as messages have it: from the working folder; absolute where it is that folder.
+
+    With `hydra.job.chdir=true` a run's folder is the working folder while it trains.
+    """
+    relative = os.path.relpath(path)
+    return str(path.absolute()) if relative == os.curdir else relative
+
+
 @contextmanager
 def whole_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     """A binary file to write to, which becomes `path` once it is complete and on the disk.

@@ -4,7 +4,10 @@ from math import isnan
 from typing import SupportsFloat
 
 MORE_IS_BETTER = ("accuracy", "f1", "auroc", "r2")
-"""The metrics whose larger values are better; of the loss and the others, smaller ones are."""
+"""The metrics whose larger values are better."""
+
+LESS_IS_BETTER = ("loss", "calibration_error", "mae", "rmse")
+"""The others, and the loss."""
 
 NEEDED = {
     "auroc": "it needs rows of two classes",

@@ -13,32 +13,34 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationError,
     WrapValidator,
 )
 from pydantic_core import CoreSchema, core_schema
 
-from multilayer.core.errors import did_you_mean
-from multilayer.core.renamed import current_key
-from multilayer.core.text import as_override
-
 _MOST_THREADS = 1024
 """The most threads that torch is given; a hundred thousand would end the process silently."""
 
-_TAGS = ("<own>", "<other>")
-"""What pydantic adds to the place of an error in a type with alternatives."""
+OWN, OTHER = "<own>", "<other"
+"""How the names begin that pydantic adds to the place of an error in a type with alternatives."""
 
 
 @dataclass(frozen=True)
 class _Or:
-    """Another type for values of a Python type, which alone decides what their error says."""
+    """Another type for values of a Python type, which alone decides what their error says.
+
+    Attributes:
+        python_type: The type of the values.
+        other: What is valid of them.
+        own: The type of valid values that are not of this Python type, in words for the error.
+    """
 
     python_type: type
     other: Any
+    own: str = ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         """Called by pydantic."""
-        own, other = _TAGS
+        own, other = OWN, f"{OTHER}{self.own}"
         return core_schema.tagged_union_schema(
             {own: handler(source), other: handler.generate_schema(self.other)},
             discriminator=lambda value: other if isinstance(value, self.python_type) else own,
@@ -49,17 +51,25 @@ _Fraction = Annotated[float, Field(ge=0, lt=1)]
 _OpenFraction = Annotated[float, Field(gt=0, lt=1)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 
+_Finite = Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]
+
 Threads = Annotated[int, Field(ge=1, le=_MOST_THREADS)]
-_ThreadsOrAuto = Annotated[Threads, _Or(str, Literal["auto"])]
+_ThreadsOrAuto = Annotated[Threads, _Or(str, Literal["auto"], "a whole number")]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _Epochs = Annotated[
     PositiveInt,
     WrapValidator(lambda n, check: n if n == -1 and isinstance(n, int) else check(n)),
 ]
-_DeviceCount = Annotated[PositiveInt, _Or(str, Literal["auto"]), _Or(list, list[NonNegativeInt])]
+_DeviceCount = Annotated[
+    PositiveInt,
+    _Or(str, Literal["auto"], "a whole number"),
+    _Or(list, list[NonNegativeInt]),
+]
 _RateOrRates = Annotated[_Fraction, _Or(list, list[_Fraction])]
-_BatchSize = Annotated[PositiveInt, _Or(str, Literal["full"])]
-_ClassWeights = Annotated[list[NonNegativeFloat], _Or(str, Literal["balanced"])]
+_BatchSize = Annotated[PositiveInt, _Or(str, Literal["full"], "a whole number")]
+_ClassWeights = Annotated[
+    list[NonNegativeFloat], _Or(str, Literal["balanced"], "a list of numbers")
+]
 _Limit = Annotated[float, Field(gt=0, le=1), _Or(int, PositiveInt)]
 
 
@@ -123,9 +133,9 @@ class _Loss(_Component):
 class _Optimizer(_Component):
     """`optimizer=...`."""
 
-    lr: NonNegativeFloat = 0.0
-    weight_decay: NonNegativeFloat = 0.0
-    momentum: NonNegativeFloat = 0.0
+    lr: _Finite = 0.0
+    weight_decay: _Finite = 0.0
+    momentum: _Finite = 0.0
     dampening: float = 0.0
     nesterov: bool = False
     betas: Annotated[list[_Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
@@ -150,14 +160,14 @@ class _Schedule(_Component):
     pct_start: _Fraction = 0.3
 
 
-class _Scheduler(BaseModel, extra="forbid"):
+class Scheduler(BaseModel, extra="forbid"):
     """`scheduler=...`, in the shape of Lightning's `lr_scheduler` of `configure_optimizers`."""
 
     interval: Literal["epoch", "step"]
     scheduler: _Schedule
 
 
-class _Trainer(_Component):
+class Trainer(_Component):
     """`trainer=...`."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
@@ -201,11 +211,11 @@ class Components(BaseModel):
     model: _Model
     loss: _Loss
     optimizer: _Optimizer
-    scheduler: _Scheduler
-    trainer: _Trainer
+    scheduler: Scheduler
+    trainer: Trainer
 
 
-class _Train(Components, extra="forbid"):
+class Train(Components, extra="forbid"):
     """The config of `multilayer train`, as those of other commands without other keys."""
 
     callbacks: dict[str, _Callback | None] = {}
@@ -275,71 +285,18 @@ class _Sweep(BaseModel, extra="forbid"):
     dry_run: bool
 
 
-class _WithSweep(BaseModel):
+class WithSweep(BaseModel):
     """The node of a composed config."""
 
     sweep: _Sweep
 
 
-_SCHEMAS: dict[str, type[BaseModel]] = {
-    "train": _Train,
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "train": Train,
     "evaluate": _Evaluate,
     "predict": _Predict,
     "report": _Report,
     "sweeps": _Sweeps,
     "work": _Work,
 }
-
-
-def type_problems(command: str, config: dict[str, Any]) -> list[str]:
-    """The values of a composed config that are of a wrong type or out of range, one line each.
-
-    Those that are missing, "???", are left out.
-    """
-    try:
-        _SCHEMAS[command].model_validate(config, strict=True)
-    except ValidationError as error:
-        return [format_problem(each) for each in error.errors() if each["input"] != "???"]
-    return []
-
-
-def sweep_problems(node: Any) -> list[str]:
-    """The problems with the values of `sweep`, one line each."""
-    try:
-        _WithSweep.model_validate({"sweep": node}, strict=True)
-    except ValidationError as error:
-        return [format_problem(each) for each in error.errors()]
-    return []
-
-
-_MOST_CHARACTERS = 200
-"""The length at which a value is cut in a message."""
-
-
-def format_problem(problem: Any) -> str:
-    """One problem that pydantic found, as `key=value: what was expected`."""
-    keys = [str(part) for part in problem["loc"] if part not in _TAGS]
-    if problem["type"] == "extra_forbidden":
-        key = ".".join(keys)
-        if current_key(key) != key:
-            return f"{key}: renamed to {current_key(key)}"
-        known = _Scheduler.model_fields if keys[1:] else _Train.model_fields
-        return f"{key}: unknown key, {did_you_mean(keys[-1], known)}"
-    if problem["type"] == "missing":
-        return f"{'.'.join(keys)}: it cannot be left out"
-    expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
-    expected = expected.partition(" or instance of ")[0]
-    value = "null" if problem["input"] is None else str(problem["input"])
-    shown = value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}..."
-    return f"{'.'.join(keys)}={shown}: {expected}{_as_name(problem)}"
-
-
-def _as_name(problem: Any) -> str:
-    """A hint for a column whose name Hydra reads as another type, such as a number."""
-    section, *keys = problem["loc"]
-    value = str(problem["input"])
-    if section != "data" or problem["type"] != "string_type" or problem["input"] is None:
-        return ""
-    name = value.lower() if isinstance(problem["input"], bool) else value
-    word = as_override(f"data.{keys[0]}", [name] if keys[1:] else name)
-    return f"; a name like it goes in quotes: {word}"
+"""Of each command's config."""

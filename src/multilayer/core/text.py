@@ -62,7 +62,7 @@ def override_word(key: str, value: str | Sequence[str]) -> str:
     sweep='a $b' trusted_packages=[a]
     """
     texts = [value] if isinstance(value, str) else value
-    listed = ",".join(texts if all(map(_is_plain, texts)) else map(_quote_for_hydra, texts))
+    listed = ",".join(texts if all(map(_is_plain, texts)) else map(quote_for_hydra, texts))
     return f"{key}={listed}" if isinstance(value, str) else f"{key}=[{listed}]"
 
 
@@ -71,7 +71,25 @@ def _is_plain(text: str) -> bool:
     return re.fullmatch(_UNQUOTED, text, re.ASCII | re.IGNORECASE) is not None
 
 
-def _quote_for_hydra(text: str) -> str:
+def split_list(text: str) -> list[str]:
+    """The items of a list as it is written on a command line, without their quotes.
+
+    >>> split_list("[a b,'c,d',1e3]")
+    ['a b', 'c,d', '1e3']
+    """
+    items = re.findall(
+        r"""\s*('[^']*'|"[^"]*"|[^,]+)\s*(?:,|$)""", text.removeprefix("[").removesuffix("]")
+    )
+    return [without_quotes(item.strip()) for item in items]
+
+
+def without_quotes(text: str) -> str:
+    """A text without the pair of quotes around it, if there is one."""
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if is_quoted else text
+
+
+def quote_for_hydra(text: str) -> str:
     """A string that Hydra reads literally."""
     doubled = re.sub(r"(\\*)(?='|$)", r"\1\1", text.replace("${", r"\${"))
     return "'" + doubled.replace("'", r"\'") + "'"

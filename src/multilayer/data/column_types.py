@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from multilayer.core.errors import UserError, did_you_mean
+from multilayer.core.errors import UserError, nearest_override
 from multilayer.core.renamed import current_key
 from multilayer.core.text import as_override
 from multilayer.data.numerics import (
@@ -25,6 +25,7 @@ from multilayer.data.stray_strings import check_stray_strings, possibly_missing_
 from multilayer.data.table import DROPPED, GROUPED, Columns, left_out_warnings
 from multilayer.data.table_files import Origin
 from multilayer.data.table_io import Schema
+from multilayer.data.target_copies import numbers_equal, words_equal
 from multilayer.data.text_format import (
     ANY_NUMBER,
     WORDS,
@@ -44,9 +45,6 @@ MAX_INTEGER_CLASSES = 20
 
 _NO_VALUES = "it has no values"
 _ONE_VALUE = "it has the same value in every row"
-
-_FIRST_ROWS = 1000
-"""Two columns are compared in these rows before they are compared as a whole."""
 
 _SAMPLE_ROWS = 128
 """Rows of each batch, at least, from which it is judged whether float32 holds a column."""
@@ -157,7 +155,8 @@ class ColumnTypeInference:
         }
         for key, label in ((key, each) for key, labels in named.items() for each in labels):
             if label not in self.schema:
-                hint = did_you_mean(label, self.schema)
+                given = None if key in ("target", "group_column") else named[key]
+                hint = nearest_override(f"data.{key}", label, self.schema, given)
                 raise UserError(f"{self.name} has no column {label!r} for data.{key}: {hint}")
             if label == self.target and key != "target":
                 raise UserError(f"data.{key}: {label!r} is the target")
@@ -186,7 +185,7 @@ class ColumnTypeInference:
                 f"{self.name}: data.categorical_columns: {label!r} holds durations, not labels"
             )
         if not (is_number(dtype) or dtype in (*WORDS, pl.Null)):
-            leave_out = f"; leave it out with {as_override('data.drop_columns', [label])}"
+            leave_out = f"; leave it out with {self._drop_word(label)}"
             raise UserError(
                 f"{self.name}: column {label!r} holds {dtype}, where one value a row is needed"
                 + leave_out * (label != self.target)
@@ -272,7 +271,9 @@ class ColumnTypeInference:
             else:
                 column = frame[label]
                 if label not in settled and column.dtype in WORDS:
-                    otherwise = as_override("data.categorical_columns", [label])
+                    otherwise = as_override(
+                        "data.categorical_columns", [*self.categorical_columns, label]
+                    )
                     said = check_stray_strings(column, self.text, origin, otherwise=otherwise)
                 _warn(name, said)
                 is_declared = label in self.categorical_columns
@@ -281,14 +282,14 @@ class ColumnTypeInference:
                 dropped[label] = reason
                 continue
             what = f"column {label!r}"
-            leave_out = f"leave it out with {as_override('data.drop_columns', [label])}"
+            leave_out = f"leave it out with {self._drop_word(label)}"
             if label in numbers:
-                is_target = _numbers_equal(numbers[label], frame[self.target])
+                is_target = numbers_equal(numbers[label], frame[self.target])
                 if self.numbers[label].are_row_numbers():
                     todo = f"if it is a row number, {leave_out}"
                     _warn(name, f"{what} has another number in every row; {todo}")
             else:
-                is_target = _words_equal(column, frame[self.target])
+                is_target = words_equal(column, frame[self.target])
                 categories[label] = _sorted_labels(column)
                 if said is None and label not in settled:
                     unchecked[label] = categories[label]
@@ -296,16 +297,20 @@ class ColumnTypeInference:
                 todo = f"{leave_out} if it is not known where predictions are to be made"
                 _warn(name, f"{what} equals the target; {todo}")
         new = {each: why for each, why in dropped.items() if each not in self.dropped}
-        for said in (*left_out_warnings(new), possibly_missing_warning(unchecked)):
+        for said in (*left_out_warnings(new), possibly_missing_warning(unchecked, self.text)):
             _warn(name, said)
         return categories, dropped
+
+    def _drop_word(self, label: str) -> str:
+        """The override that leaves out a further column."""
+        return as_override("data.drop_columns", [*self.drop_columns, label])
 
     def _check_words(self, column: pl.Series, origin: Origin) -> None:
         """Look for stray strings and missing values among the words of the target or the group."""
         if column.dtype not in WORDS or column.name in self.known_words:
             return
         labels = column.unique().cast(pl.String).drop_nulls().to_list()
-        may_be_missing = possibly_missing_warning({column.name: labels})
+        may_be_missing = possibly_missing_warning({column.name: labels}, self.text)
         # A few numbers among words are classes, unless a word may hide a missing value.
         may_be_classes = (
             self.task is None
@@ -377,24 +382,3 @@ def _reason_to_drop(column: pl.Series, *, is_declared: bool) -> str | None:
     if column.dtype in WORDS and n_values == len(column) and not is_declared:
         return "it has another word in every row"
     return None
-
-
-def _numbers_equal(values: Floats, target: pl.Series) -> bool:
-    """Whether a column `(N,)` is the target; most differ in the first rows."""
-    if not (target.dtype == pl.String or target.dtype.is_numeric() or target.dtype == pl.Boolean):
-        return False
-    for part in (slice(_FIRST_ROWS), slice(None)):
-        expected = target[part].cast(pl.Float64, strict=False).to_numpy()
-        if not np.array_equal(values[part], expected.astype(values.dtype)):
-            return False
-    return True
-
-
-def _words_equal(column: pl.Series, target: pl.Series) -> bool:
-    """Whether a column of words is the target; durations and other times are not compared."""
-    if not (target.dtype in WORDS or target.dtype.is_numeric() or target.dtype == pl.Boolean):
-        return False
-    return all(
-        column[part].cast(pl.String).equals(target[part].cast(pl.String))
-        for part in (slice(_FIRST_ROWS), slice(None))
-    )

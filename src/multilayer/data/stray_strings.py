@@ -59,7 +59,7 @@ def check_stray_strings(
         return (
             f"column {column.name!r} is taken for words: of its values {stray.share:.0%} are "
             f"{stray.kind}, the others {quoted(stray.words, 3)}; if these stand for missing "
-            f"values, say {as_override('data.missing', stray.words[:3])}"
+            f"values, say {text.also_missing(stray.words[:3])}"
         )
     raise origin.error(
         stray.row,
@@ -93,10 +93,10 @@ def raise_stray_string(column: pl.Series, kind: str, origin: Origin, what: str) 
     raise origin.error(first, said, f"{among}; {todo}")
 
 
-def possibly_missing_warning(labels: Mapping[str, Sequence[str]]) -> str | None:
+def possibly_missing_warning(labels: Mapping[str, Sequence[str]], text: TextFormat) -> str | None:
     """A warning about labels, by column, that may stand for missing values; None if none does.
 
-    >>> print(possibly_missing_warning({"name": ["Nadia", "NA", "none"], "size": ["big"]}))
+    >>> print(possibly_missing_warning({"name": ["Nadia", "NA", "none"]}, TextFormat()))
     'NA', 'none' in 'name' count as labels; if they stand for missing values, say \
 "data.missing=[NA,none]"
     """
@@ -107,7 +107,7 @@ def possibly_missing_warning(labels: Mapping[str, Sequence[str]]) -> str | None:
     columns, words = (list(dict.fromkeys(each)) for each in zip(*found, strict=True))
     return (
         f"{quoted(words)} in {quoted(columns)} count as labels; if they stand for missing "
-        f"values, say {as_override('data.missing', words)}"
+        f"values, say {text.also_missing(words)}"
     )
 
 
@@ -159,7 +159,7 @@ def _remedy(stray: _StrayString, text: TextFormat) -> str:
     word, are_numbers = stray.word, stray.kind == "numbers"
     patterns = [kind.pattern for name, kind in KINDS.items() if (name == "numbers") == are_numbers]
     if not any(re.match(pattern, word) for pattern in patterns):
-        return f"if it stands for a missing value, say {as_override('data.missing', [word])}"
+        return f"if it stands for a missing value, say {text.also_missing([word])}"
     between = rf"(?<=\d){MARKS}(?=\d)|[.,]"
     marks = [" " if mark.isspace() else mark for mark in re.findall(between, word)]
     parts = re.split(between, word)

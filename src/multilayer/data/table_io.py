@@ -149,7 +149,7 @@ class TableFile:
             for batch in text.checked_rows(batches) if text else batches:
                 floats = batch.select(cs.float()) if text else pl.DataFrame()
                 self.with_nan.update(each.name for each in floats if _has_nan(each))
-                yield self.typed(batch)
+                yield self.typed(batch[list(self.schema)])  # in the order of the first file
 
     def _with_types_of(self, file: Path, schema: Schema) -> Schema:
         """The schema that holds for another file too."""
@@ -270,8 +270,10 @@ def read_as_written(path: str | Path, text: TextFormat) -> pl.DataFrame:
                 parts.append(pl.concat(own.checked_rows(rows.collect_batches())))
             else:
                 parts.append(table.rows(file).collect())
-    for part in parts[1:]:
-        part.columns = parts[0].columns  # which may differ in the spaces around them
+    names = {plain_name(name): name for name in parts[0].columns}
+    for index, part in enumerate(parts[1:], 1):  # the order may differ, and spaces around names
+        part.columns = [names[plain_name(name)] for name in part.columns]
+        parts[index] = part[parts[0].columns]
     try:
         return pl.concat(parts, how="vertical_relaxed")
     except pl.exceptions.SchemaError:  # a column is text in one file alone
@@ -319,7 +321,7 @@ def _difference(first: Schema, other: Schema) -> str | None:
     more = [name for name in other if name not in first]
     if more:
         return f"it has {quoted(more)}"
-    return None if list(first) == list(other) else "it has its columns in another order"
+    return None
 
 
 def _common(first: pl.DataType, other: pl.DataType, *, or_words: bool) -> pl.DataType | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import polars as pl
 
+from multilayer.core.text import as_override
 from multilayer.data.missing_values import is_spelled_missing
 
 _DATE = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -139,6 +140,14 @@ class TextFormat:
             usual = ["null", "NULL", "Null"] if value is None else ["nan", "NaN", "NAN"]
             words += usual if value is None or is_nan else [str(value)]
         return words
+
+    def also_missing(self, words: Sequence[str]) -> str:
+        """The override by which further words stand for a missing value.
+
+        >>> print(TextFormat(missing=("NA",)).also_missing(["-"]))
+        "data.missing=['NA','-']"
+        """
+        return as_override("data.missing", [*dict.fromkeys([*self.missing_words, *words])])
 
     @property
     def missing_numbers(self) -> list[float]:

@@ -1,11 +1,13 @@
 """Networks: the perceptron, the dense layer, the MLP built from them, and their activations."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
+from torch.nn.modules import activation as torch_activations
 
-from multilayer.core.errors import unknown_name
+from multilayer.core.errors import did_you_mean, unknown_name
 from multilayer.nn.initialization import Initialization, initialize_
 
 Normalization = Literal["batch", "layer"]
@@ -25,20 +27,50 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 """The activation functions, by name."""
 
+_NOT_ELEMENTWISE = ("GLU", "LogSoftmax", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin")
+_NEEDS_ARGUMENTS = ("Threshold",)
+_ALSO_CALLED = {"linear": "identity", "logistic": "sigmoid", "none": "identity", "swish": "silu"}
+
+TORCH_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    name: getattr(torch_activations, name)
+    for name in torch_activations.__all__
+    if name not in (*_NOT_ELEMENTWISE, *_NEEDS_ARGUMENTS)
+}
+"""The classes of `torch.nn` that are used with torch's defaults, by their names."""
+
 
 def make_activation(name: str) -> nn.Module:
     """The elementwise activation called `name`: any shape in, the same shape out.
 
+    Args:
+        name: One of `ACTIVATIONS` or `TORCH_ACTIVATIONS`.
+
     Raises:
-        ValueError: The name is not in `ACTIVATIONS`.
+        ValueError: It is neither.
 
     >>> import torch
     >>> make_activation("relu")(torch.tensor([-1.0, 2.0]))
     tensor([0., 2.])
     """
-    if name not in ACTIVATIONS:
-        raise ValueError(unknown_name("activation", name, ACTIVATIONS))
-    return ACTIVATIONS[name]()
+    made = ACTIVATIONS.get(name) or TORCH_ACTIVATIONS.get(name)
+    if made is not None:
+        return made()
+    if name in _NOT_ELEMENTWISE:
+        raise ValueError(f"unknown activation {name!r}: torch's acts on several values together")
+    if name in _NEEDS_ARGUMENTS:
+        raise ValueError(f"unknown activation {name!r}: torch's has no default arguments")
+    raise ValueError(_unknown_activation(name))
+
+
+def _unknown_activation(name: str) -> str:
+    """The message, with the nearest name in any case; or else with ours."""
+    known = [*ACTIVATIONS, *TORCH_ACTIVATIONS]
+    same = [each for each in known if each.lower() == name.lower().replace("_", "")]
+    other = [_ALSO_CALLED[name.lower()]] if name.lower() in _ALSO_CALLED else []
+    near = same or other or get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else did_you_mean(name, ACTIVATIONS)
+    more = "" if near else ", or a class of torch.nn such as Hardswish"
+    return f"unknown activation {name!r}: {hint}{more}"
 
 
 class DenseLayer(nn.Module):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from multilayer.core.config_problems import has_class
 from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value, is_number
+from multilayer.reports.planned_jobs import words_of_folders
 from multilayer.reports.runs import SweepRun
 from multilayer.reports.sweep import Seed, Sweep
 
@@ -236,7 +237,7 @@ def _command_of(config: ConfigResult, sweep: Sweep) -> str:
         overrides += [f"{key}={value}" for key, value in found if _is_one_number(value)]
     if sweep.starts_by_itself:
         overrides.append("hydra.mode=RUN")
-    return shlex.join(["multilayer", "train", *overrides])
+    return shlex.join(["multilayer", "train", *words_of_folders(sweep.folder), *overrides])
 
 
 def _is_one_number(text: str) -> bool:

@@ -1,5 +1,6 @@
 """The jobs that a sweep has been planned with, by its ledger or by the command that Hydra noted."""
 
+import os
 from contextlib import suppress
 from decimal import Decimal
 from math import ceil, prod
@@ -35,6 +36,18 @@ def hydra_settings(sweep: Path) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError):
         return {}
     return settings if isinstance(settings, dict) else {}
+
+
+def words_of_folders(sweep: Path) -> list[str]:
+    """The words of a sweep's command that name folders with the user's own choices."""
+    settings = hydra_settings(sweep)
+    try:
+        sources, words = settings["runtime"]["config_sources"], settings["overrides"]["hydra"]
+        given = [str(each["path"]) for each in sources if each["provider"] == "command-line"]
+        flags = ["--config-dir", os.path.relpath(given[0])] if given else []
+        return [*flags, *(word for word in words if word.startswith("hydra.searchpath="))]
+    except (LookupError, TypeError, AttributeError):
+        return []
 
 
 def count_jobs(sweep: Path) -> int | None:

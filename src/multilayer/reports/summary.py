@@ -61,7 +61,7 @@ def print_sweep(sweep: Path) -> None:
     """
     from multilayer.reports.runs import problem
     from multilayer.reports.sweep import read_sweep
-    from multilayer.runs.console import console
+    from multilayer.runs.console import console, print_table
 
     runs = read_sweep(sweep)
     if not runs:
@@ -74,13 +74,15 @@ def print_sweep(sweep: Path) -> None:
     out = console()
     if readable:
         config = readable[0].config
-        out.print(_sweep_table(runs, config["monitor"], config["mode"]))
+        print_table(out, _sweep_table(runs, config["monitor"], config["mode"]))
     failed = [run.name for run in runs if run.status == "failed"]
     if failed:
         jobs = f"{len(failed)} of {len(runs)}: job{'s' * (len(failed) != 1)} {', '.join(failed)}"
         out.print(f"failed        {jobs}", style="red")
     folder = os.path.relpath(sweep)
     out.print(f"sweep folder  {folder}")
+    if len(failed) == len(runs):  # there is nothing to look at
+        return
     out.print(f"look at it    tensorboard --logdir {shlex.quote(folder)}")
     out.print(f"report        multilayer report {as_override('sweep', folder)}")
 

@@ -258,7 +258,8 @@ def _read_folders(sweep: Path) -> dict[str, SweepRun | str]:
     found: dict[str, SweepRun | str] = {}
     jobs = {sweep / job.subdir: job for job in read_jobs(sweep)}
     for path in begun:
-        own = path.name if n_of_name[path.name] == 1 else f"{path.parent.name}/{path.name}"
+        is_number = _is_job_number(path.name) and n_of_name[path.name] == 1
+        own = path.name if is_number else path.relative_to(sweep).as_posix()
         name = sanitize(own, keep="")
         run = found[name] = read_run(RunFolder(path), name)
         job = jobs.get(path)
@@ -272,12 +273,28 @@ def _read_folders(sweep: Path) -> dict[str, SweepRun | str]:
 def _run_files(sweep: Path, name: str = "manifest.json") -> list[Path]:
     """The files of one name in the run folders of a sweep.
 
-    The folders may lie one level deeper, as with `hydra.sweep.subdir='group/${hydra.job.num}'`.
+    The folders may lie deeper, and at different depths, as with
+    `hydra.sweep.subdir='${hydra.job.override_dirname}'` where a value is a path.
     """
-    found = list(sweep.glob(f"*/{name}"))
-    if not found and (sweep / "multirun.yaml").is_file():
-        found = list(sweep.glob(f"*/*/{name}"))
-    return found
+    is_deep = (sweep / "multirun.yaml").is_file()
+    return [file for each in _run_folders(sweep, is_deep) if (file := each / name).is_file()]
+
+
+def _run_folders(folder: Path, is_deep: bool) -> Iterator[Path]:
+    """The run folders in a folder, or also deeper; there is none within a run or another sweep."""
+    for path in _folders_in(folder):
+        if any((path / name).is_file() for name in ("manifest.json", "config.yaml")):
+            yield path
+        elif is_deep and not path.is_symlink() and not (path / "multirun.yaml").exists():
+            yield from _run_folders(path, is_deep)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder; none in one that cannot be read, or is removed meanwhile."""
+    try:
+        return [path for path in folder.iterdir() if path.is_dir()]
+    except OSError:
+        return []
 
 
 def _job_order(name: str) -> tuple[int, str]:

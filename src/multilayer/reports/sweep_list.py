@@ -10,12 +10,16 @@ from time import time
 from rich.table import Table
 
 from multilayer.core.errors import UserError
-from multilayer.runs.console import console, format_number
+from multilayer.runs.console import console, format_number, print_table
 from multilayer.sweeps import Job, Ledger
 from multilayer.sweeps.job import State, count_states
 
 _SHOWN: tuple[State, ...] = ("done", "running", "failed", "diverged", "interrupted", "waiting")
 """The states that have a column."""
+
+
+_DEFAULT_FOLDER = "sweeps"
+"""That of `conf/sweeps.yaml`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ def list_sweeps(folder: Path) -> list[SweepRow]:
         UserError: There is no such folder.
     """
     if not folder.is_dir():
+        if str(folder) == _DEFAULT_FOLDER:
+            raise UserError(f"there is no folder {folder} here; name one: multilayer sweeps FOLDER")
         raise UserError(f"folder={folder}: no such folder")
     return [_read(each) for each in sorted(_find(folder))]
 
@@ -58,7 +64,7 @@ def print_sweeps(rows: Sequence[SweepRow]) -> None:
             table.add_row(os.path.relpath(row.folder), *counts, best, _ago(row.last))
     out = console()
     if table.rows:
-        out.print(table)
+        print_table(out, table)
     for row in rows:
         if row.problem is not None:
             out.print(row.problem, style="red")

@@ -25,7 +25,8 @@ from torch import Tensor
 from multilayer.core.errors import UserError
 from multilayer.core.files import refusing, whole_file
 from multilayer.core.renamed import with_current_names
-from multilayer.core.schema import Components, Threads, format_problem
+from multilayer.core.schema import Components, Threads
+from multilayer.core.value_problems import format_problem
 from multilayer.data.table import Columns
 
 _MOST_DEPTH = 50

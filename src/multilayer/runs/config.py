@@ -8,10 +8,11 @@ keys that are named like secrets are masked.
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -90,8 +91,14 @@ def to_plain(config: DictConfig) -> Config:
         raise UserError(first_line(error)) from error
 
 
-def problems_with(command: str, config: Config, *, in_sweep: bool = False) -> list[str]:
-    """The missing and the wrong values of a command's config, one line each."""
+def problems_with(
+    command: str,
+    config: Config,
+    *,
+    in_sweep: bool = False,
+    written: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """The missing and the wrong values of a command's config, one line each; see `problems_in`."""
     missing: list[str] = []
 
     def expand(key: str, value: Any) -> Any:
@@ -101,7 +108,7 @@ def problems_with(command: str, config: Config, *, in_sweep: bool = False) -> li
 
     text = repr(config)  # in most configs there is nothing to expand
     expanded = map_values(config, expand) if "???" in text or "${" in text else config
-    wrong = problems_in(command, expanded, in_sweep=in_sweep)
+    wrong = problems_in(command, expanded, in_sweep=in_sweep, written=written)
     is_resumed = config.get("resume") is not None
     why = "; no secrets, references and places elsewhere are taken from a run" * is_resumed
     return [f"{key}: missing, give it as {key}=VALUE{why}" for key in sorted(missing)] + wrong
@@ -117,6 +124,18 @@ def map_values(node: Any, change: Callable[[str, Any], Any], key: str = "") -> A
     if isinstance(node, list):
         return [map_values(value, change, f"{key}[{i}]") for i, value in enumerate(node)]
     return change(key, node)
+
+
+def dotted_keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Every key of nested dicts, as an override writes it.
+
+    >>> list(dotted_keys({"a": {"b": 1}}))
+    ['a', 'a.b']
+    """
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{prefix}{key}"
+            yield from dotted_keys(value, f"{prefix}{key}.")
 
 
 def _keep_env_references(config: DictConfig, resolved: Config) -> Config:
@@ -272,16 +291,21 @@ def sweep_as_yaml(config: Any) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(masked))
 
 
-def with_absolute_paths(config: dict[str, Any]) -> dict[str, Any]:
-    """The config with absolute paths of the data's files, so that they are found from anywhere."""
+def with_absolute_paths(config: dict[str, Any], folder: str | Path = "") -> dict[str, Any]:
+    """The config with absolute paths of the data's files, so that they are found from anywhere.
+
+    Args:
+        config: Of a run.
+        folder: The one that relative paths start from; the working folder if not given.
+    """
     data = config["data"]
     names = ("path", "train_path", "validation_path", "test_path")
-    paths = {name: _absolute(data[name]) for name in names if data.get(name)}
+    paths = {name: _absolute(data[name], folder) for name in names if data.get(name)}
     return config | {"data": data | paths}
 
 
-def _absolute(path: str) -> str:
+def _absolute(path: str, folder: str | Path) -> str:
     """A path made absolute; one that refers to the environment for that stays as it is."""
     if Path(expand_env("data.path", path)).is_absolute() and expand_env("", path) != path:
         return path
-    return os.path.abspath(path)
+    return os.path.abspath(os.path.join(folder, path))

@@ -1,6 +1,7 @@
 """What is printed: a progress bar, and what a run did in a few lines when it ends."""
 
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,9 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.segment import Segment
 from rich.table import Column, Table
 
+from multilayer.core.files import said_path
 from multilayer.core.metric_names import NEEDED, STANDARDIZED, is_undefined
 from multilayer.core.text import sanitize
 from multilayer.runs.folder import Metrics
+
+_ANY_WIDTH = 10_000
+"""More characters than a table needs."""
 
 SECONDS_BETWEEN_LINES = 10.0
 """How often a line says how far a training is, where there is no terminal for a bar."""
@@ -112,10 +117,30 @@ def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
     out.print(f"ended       {manifest['stop_reason']}")
     if manifest["status"] == "diverged":
         out.print("diverged    the loss is not finite: try a smaller optimizer.lr", style="red")
-    run = os.path.relpath(folder)
+    run = said_path(folder)
     out.print(f"run folder  {run}")
+    for profile in sorted(folder.glob("*profile*.txt")):
+        out.print(f"profile     {os.path.join(run, profile.name)}")
     if (folder / "tensorboard").is_dir():
-        out.print(f"look at it  tensorboard --logdir {run}")
+        out.print(f"look at it  tensorboard --logdir {shlex.quote(run)}")
+
+
+def print_table(out: Console, table: Table) -> None:
+    """Print a table; where a terminal is too narrow for its words and numbers, a line for each.
+
+    rich would cut them. The first column then has the headings.
+    """
+    any_width = out.options.update(max_width=_ANY_WIDTH)
+    if out.measure(table, options=any_width).minimum <= out.width:
+        out.print(table)
+        return
+    headings, *columns = table.columns
+    for index, heading in enumerate(headings.cells):
+        out.print(f"{headings.header} {heading}".strip())
+        for column in columns:
+            cell = [*column.cells][index]
+            if cell:
+                out.print(f"  {column.header}  {cell}")
 
 
 def print_metrics(metrics: Metrics) -> None:
@@ -124,7 +149,7 @@ def print_metrics(metrics: Metrics) -> None:
     table = Table("", *metrics, header_style="bold")
     for name in next(iter(metrics.values())):
         table.add_row(name, *(_format_metric(name, values[name]) for values in metrics.values()))
-    out.print(table)
+    print_table(out, table)
     if any("rmse" in values for values in metrics.values()):
         out.print(STANDARDIZED)
     for name, needed in NEEDED.items():

@@ -1,6 +1,7 @@
 """Instantiating the object that a config node's `_target_` names, and which may be named."""
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
@@ -97,7 +98,17 @@ def instantiate(
         raise UserError(f"{key}: {error}") from error
     except (*_REFUSALS, *if_imported(_LIGHTNINGS_REFUSAL)) as error:
         # torch adds a stack of C++ in many lines.
-        raise UserError(f"{key}: {first_line(error)}") from error
+        raise UserError(f"{_key_of(key, node, error)}: {first_line(error)}") from error
+
+
+def _key_of(key: str, node: Node, error: Exception) -> str:
+    """The key that an error of a constructor is about: an argument with an unknown name, or all.
+
+    >>> _key_of("model", {"activation": "rely"}, ValueError("unknown activation 'rely'"))
+    'model.activation'
+    """
+    named = re.match(r"unknown (\w+) ", first_line(error))
+    return f"{key}.{named[1]}" if named and named[1] in node else key
 
 
 def _build(key: str, node: Any, values: Mapping[str, Any]) -> Any:

@@ -1,7 +1,6 @@
 """Resuming a run: what its checkpoint holds, what may change, and whether anything is left."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -10,7 +9,7 @@ from typing import Any
 
 from multilayer.core.config_problems import has_class
 from multilayer.core.errors import UserError
-from multilayer.core.files import refusing
+from multilayer.core.files import refusing, said_path
 from multilayer.core.text import as_override
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
@@ -222,7 +221,7 @@ def config_to_go_on(config: Config, folder: Path) -> Config:
 
 def command_to_go_on(folder: Path, config: Config) -> str:
     """The command that resumes an interrupted run."""
-    words = ["multilayer train", as_override("resume", os.path.relpath(folder))]
+    words = ["multilayer train", as_override("resume", said_path(folder))]
     if packages := untrusted_packages(config):
         words.append(as_override("trusted_packages", packages))
     return " ".join(words)

@@ -1,0 +1,40 @@
+"""`-` for the standard input and output of `predict` and `evaluate`, as CSV."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+STREAM = "-"
+"""The name of the standard input, or output."""
+
+
+@contextmanager
+def files_for_streams(source: str | None, output: str | None = None) -> Iterator[list[Any]]:
+    """Files in place of the standard input and output, which are read several times.
+
+    Args:
+        source: The file to read; `-` for the standard input, which is copied first.
+        output: The file to write; `-` for the standard output, to which it is copied in the end.
+
+    Yields:
+        The names of the files; None for one that was None.
+    """
+    if STREAM not in (source, output):
+        yield [source, output]
+        return
+    with TemporaryDirectory(prefix="multilayer-") as folder:
+        read = str(Path(folder, "stdin.csv")) if source == STREAM else source
+        written = str(Path(folder, "stdout.csv")) if output == STREAM else output
+        if source == STREAM:
+            with Path(folder, "stdin.csv").open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        yield [read, written]
+        if output == STREAM:
+            sys.stdout.flush()
+            with Path(folder, "stdout.csv").open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()

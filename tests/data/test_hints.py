@@ -1,0 +1,80 @@
+"""What a message advises is pasted as it stands, and mends tables with odd column names, too."""
+
+import csv
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from multilayer.cli.check import check_command_line
+from multilayer.core.errors import UserError
+from multilayer.core.text import as_override
+from multilayer.training.components import make_data
+
+NAMES = ["", "c,d", "a=b", " y", "größe (cm)", "it's", "1e3", "null", "[x]"]
+HINT = r'(?:"data\.[^"]*"|data\.\w+=[\w./-]+)'
+
+
+def pasted(words: str) -> list[str]:
+    """What a shell makes of words; no other program has to."""
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {words}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == shlex.split(words)
+    return done.stdout.splitlines()
+
+
+def set_up(words: list[str]) -> str | None:
+    """The message of a table that cannot be used; None if it can."""
+    try:
+        config = check_command_line("train", ["data=table", *words])
+        assert config is not None
+        make_data(config).setup()
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def write_table(path: Path, columns: dict[str, list[object]]) -> None:
+    """A CSV file in which all is quoted that may have to be."""
+    lines = [columns, *zip(*columns.values(), strict=True)]
+    with path.open("w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_NONNUMERIC).writerows(lines)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hints_about_odd_columns_are_followed_until_the_table_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Each adds to what the one before has said: the values of its list stay."""
+    monkeypatch.chdir(tmp_path)
+    numbers: list[object] = [value / 7 for value in range(60)]
+    first = [*numbers[:7], "oops", *numbers[8:]]
+    second = [*numbers[:9], "hm", *numbers[10:]]
+    target: list[object] = [row % 2 for row in range(60)]
+    write_table(Path("t.csv"), {name: first, f"{name}2": second, "target": target})
+    words, n_hints = ["data.path=t.csv", "data.target=target"], 0
+    while message := set_up(words):
+        (hint, *_) = re.findall(HINT, message) or pytest.fail(message)
+        words = [*words, *pasted(hint)]
+        n_hints += 1
+        assert n_hints <= 2, message
+    assert n_hints == 2
+    assert "oops" in words[-1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_target_that_is_misspelt_is_named_by_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The nearest column, as the command line takes it."""
+    monkeypatch.chdir(tmp_path)
+    own = f"{name.strip()} of all"
+    write_table(Path("t.csv"), {"number": [*range(60)], own: [row % 2 for row in range(60)]})
+    wrong = pasted(as_override("data.target", own[:-1]))
+    message = set_up(["data.path=t.csv", *wrong])
+    assert message is not None
+    (hint,) = re.findall(rf"did you mean ({HINT})\?", message)
+    assert set_up(["data.path=t.csv", *pasted(hint)]) is None
