@@ -19,8 +19,8 @@ from multilayer.runs.folder import RunFolder, find_state
 from multilayer.sweeps import Ledger
 
 _MOST_IN_A_ROW = 2
-"""Disturbances of a training; then it may come to its end. A job of which three workers in a row die
-is taken for the cause."""
+"""Disturbances of a training; then it may come to its end. A job has failed at the third worker
+that dies of it."""
 
 _PATIENCE = 90.0
 """Seconds within which processes end whose parent is gone: they look for it now and then."""
