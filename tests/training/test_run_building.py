@@ -25,7 +25,9 @@ from .test_components import FLATS, fitted_to_flats
 
 def test_a_module_has_what_its_config_says_and_what_rebuilds_it() -> None:
     """The task decides the class; the config, the columns and the fingerprint travel along."""
-    config = config_of("loss=huber", "data=diabetes", "scheduler=cosine", "monitor=validation/r2")
+    config = config_of(
+        "loss=huber", "data=diabetes", "scheduler=cosine", "monitor=validation/r2", "mode=max"
+    )
     preprocessing = fitted_to_flats()
     data: Any = SimpleNamespace(
         columns=FLATS,

@@ -191,7 +191,7 @@ def test_plateau_reduces_the_rate_after_patience(mode, better, worse):
     """More than `patience` epochs without improvement multiply the rate by `factor`, once."""
     optimizer, scheduler = scheduled(
         "plateau",
-        f"mode={mode}",
+        f"scheduler.scheduler.mode={mode}",
         "scheduler.scheduler.patience=2",
         "scheduler.scheduler.factor=0.1",
     )

@@ -43,7 +43,7 @@ def problems_in(
         *_missing_extras(config.get("logger") or {}),
         *_missing_path(config["data"]),
         *_fold_problems(config["data"]),
-        *_mode_problems(config["monitor"], config["mode"]),
+        *([] if config["resume"] else _mode_problems(config["monitor"], config["mode"])),
         *_hidden_size_problems(config),
         *_process_problems(config["trainer"], in_sweep),
     ]
