@@ -24,7 +24,14 @@ import torch
 from multilayer.callbacks import Checkpoint
 from multilayer.cli.exit_codes import signals_raise
 from multilayer.core.errors import UserError
-from multilayer.core.files import PARTIAL, append_text, partial_of, whole_file, write_text
+from multilayer.core.files import (
+    PARTIAL,
+    append_text,
+    partial_of,
+    remove_leftovers,
+    whole_file,
+    write_text,
+)
 from multilayer.runs.checkpoint import read_plain
 from multilayer.runs.folder import RunFolder
 from multilayer.training.lightning_adapter import CheckpointFiles
@@ -506,3 +513,18 @@ def test_a_run_killed_before_its_first_checkpoint_says_so(
         outcome = multilayer("evaluate", "run=run")
         assert outcome.code == 2
         assert "manifest.json is damaged" in outcome.err
+
+
+def test_what_is_named_otherwise_or_lies_behind_a_link_is_no_leftover(tmp_path: Path) -> None:
+    """However old; it is the user's."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run" / "link").symlink_to(tmp_path / "elsewhere")
+    names = ["run/.partial.draft", "run/.partial.host.99999999999999999999.csv"]
+    names += ["elsewhere/.partial.host.1.csv"]
+    for name in (*names, "run/.partial.host.1.csv"):
+        (tmp_path / name).write_text("words")
+        os.utime(tmp_path / name, (0, 0))
+    remove_leftovers(tmp_path / "run")
+    assert all((tmp_path / name).exists() for name in names)
+    assert not (tmp_path / "run" / ".partial.host.1.csv").exists()

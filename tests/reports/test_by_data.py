@@ -1,5 +1,7 @@
 """Sweeps over data sets: there is no best one across them."""
 
+import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +11,7 @@ from multilayer.reports.runs import group_by_data
 from multilayer.reports.summary import _sweep_table
 from multilayer.reports.sweep import open_sweep
 
+from ..conftest import Run
 from .fake_sweeps import write_run
 
 
@@ -76,5 +79,33 @@ def test_data_are_told_apart_by_their_key_and_by_what_they_are(tmp_path: Path) -
         for each in ("key", "file", "fold", "ablation")
     }
     assert groups["key"] == ["data.name=iris", "data.name=wine"]
-    assert groups["file"] == ["", " (version 2)"]
+    assert groups["file"] == ["data", "data (version 2)"]
     assert len(groups["fold"]) == len(groups["ablation"]) == 1
+
+
+def test_a_file_that_changed_is_other_data_whatever_else_varied(tmp_path: Path) -> None:
+    """A batch size does not change what is read; of the columns that are left out each is apart."""
+    for number, (size, version) in enumerate([(16, "a"), (32, "a"), (64, "b"), (8, "b")]):
+        about = {"data_fingerprint": version}
+        values = {"data__batch_size": size, "data__drop_columns": "x"}
+        write_run(tmp_path / "sizes" / str(number), 0.5, manifest=about, **values)
+        values = {"data__drop_columns": ["x", "z"][number % 2], "optimizer__lr": size}
+        about = {"data_fingerprint": version + str(number % 2)}
+        write_run(tmp_path / "columns" / str(number), 0.5, manifest=about, **values)
+    for name in ("sizes", "columns"):
+        groups = group_by_data(open_sweep(tmp_path / name).runs)
+        assert [len(each) for each in groups.values()] == [2, 2]
+
+
+def test_runs_of_earlier_attempts_and_of_others_are_no_runs_of_a_sweep(
+    multilayer: Run, tmp_path: Path
+) -> None:
+    """What a ledger has set aside, and a run that somebody has put below."""
+    words = ["train", "-m", "data=iris", "trainer.max_epochs=1", "hydra.sweep.dir=s", "seed=0,1"]
+    assert multilayer(*words).code == 0
+    manifest = tmp_path / "s" / "0" / "manifest.json"
+    manifest.write_text(re.sub('"torch": "[^"]*"', '"torch": "1.0"', manifest.read_text()))
+    assert multilayer(*words, "sweep.redo=changed").code == 0
+    assert [*(tmp_path / "s" / "ledger").rglob("manifest.json")]
+    shutil.copytree(tmp_path / "s" / "1", tmp_path / "s" / "final" / "best")
+    assert [run.name for run in open_sweep(tmp_path / "s").runs] == ["0", "1"]

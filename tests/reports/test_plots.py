@@ -279,12 +279,13 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     for name in ("metric_by_seed.png", "mine.png"):
         (tmp_path / "figures" / name).write_bytes(b"")
-    (tmp_path / "figures" / "data_iris-0").mkdir()
-    (tmp_path / "figures" / "data_iris-0" / "learning_curves.png").write_bytes(b"")
+    for folder in ("data=iris", "2026-first-draft"):  # the second is the user's
+        (tmp_path / "figures" / folder).mkdir()
+        (tmp_path / "figures" / folder / "learning_curves.png").write_bytes(b"")
     (captions,) = draw_all(parts_of(open_sweep(tmp_path)))
     assert list(captions) == ["figures/metric_by_optimizer.lr.png"]
     found = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert found == {"metric_by_optimizer.lr.png", "mine.png"}
+    assert found == {"metric_by_optimizer.lr.png", "mine.png", "2026-first-draft"}
 
 
 def test_a_cross_has_the_colour_of_what_diverged(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ end the process, if this process must not write it. See `multilayer.sweeps.worke
 PARTIAL = ".partial."
 """How the names of files begin that are not yet complete; host and process follow."""
 
+_OF_A_PROCESS = re.compile(r"\.partial\.((?P<host>[\w-]+)\.)?(?P<pid>\d{1,9})\.\w*", re.ASCII)
+"""What `partial_of` names, with the host and, by earlier versions, without it."""
+
 _LEFT_AFTER = 60.0
 """Seconds after which a file that another host has not completed counts as left over."""
 
@@ -117,20 +120,20 @@ def remove_leftovers(folder: Path, *, below: bool = True) -> None:
             whether another host's file is old.
         below: Whether also in the folders in it.
     """
-    found = [*folder.glob(f"{PARTIAL}*"), *(folder.glob(f"*/{PARTIAL}*") if below else ())]
-    for partial in found:
+    folders = [folder, *(path for path in folder.glob("*/") if below and not path.is_symlink())]
+    for partial in [path for each in folders for path in each.glob(f"{PARTIAL}*")]:
+        name = _OF_A_PROCESS.fullmatch(partial.name)
         with suppress(OSError):
-            if _is_left_over(partial, folder.stat().st_mtime):
+            if name and _is_left_over(partial, name["host"], int(name["pid"]), folder):
                 partial.unlink()
 
 
-def _is_left_over(partial: Path, now: float) -> bool:
+def _is_left_over(partial: Path, host: str | None, pid: int, folder: Path) -> bool:
     """Whether nobody writes a partial file any more."""
-    parts = partial.name.removeprefix(PARTIAL).split(".")
-    if parts[0] != _host() or not parts[1:] or not parts[1].isdecimal():
-        return now - partial.lstat().st_mtime > _LEFT_AFTER
+    if host != _host():
+        return folder.stat().st_mtime - partial.lstat().st_mtime > _LEFT_AFTER
     try:
-        os.kill(int(parts[1]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     return False

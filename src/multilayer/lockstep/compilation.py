@@ -21,6 +21,7 @@ from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.runner import Builds, StepRunner
 from multilayer.stacking.step import Step
 from multilayer.training.components import make_predictor, optimizer_class
+from multilayer.training.instantiate import target_nodes
 from multilayer.training.runtime import autocast_of
 
 if TYPE_CHECKING:
@@ -47,23 +48,33 @@ def compiling_ahead(plan: StackPlan) -> Iterator[Builds]:
     """
     builds: Builds = {}
     try:
-        if len(plan.jobs) > 1:
+        if len(plan.jobs) > 1 and _is_ours(plan.jobs[0].config):
             with suppress(Exception):  # what is wrong is said when the members are built
-                builds = _begin(plan)
+                _begin(plan, builds)
         yield builds
     finally:
         for build in builds.values():
             build.close()
 
 
-def _begin(plan: StackPlan) -> Builds:
+def _is_ours(config: Config) -> bool:
+    """Whether a step may be compiled, and is of a network that is not the user's own.
+
+    What such a network does while it is built, or called, is to happen to a job that has begun.
+    """
+    nodes = [node for key in ("model", "loss") for _, node in target_nodes(key, config[key])]
+    is_known = all(node["_target_"].startswith(("multilayer.", "torch.")) for node in nodes)
+    return is_known and config["compile"] is not False
+
+
+def _begin(plan: StackPlan, builds: Builds) -> None:
     """Begin to compile the step of a block of members like those of the first jobs."""
     jobs = plan.jobs[: plan.n_slots]
     config = _config_like_all([as_begun(job.config, job.folder) for job in jobs])
     trainer = config["trainer"]
     device = choose_device(trainer["accelerator"])
     if device.type != "cpu":
-        return {}
+        return
     predictor = make_predictor(config, plan.data)
     freeze_unused_parameters([predictor], plan.data)
     optimizer = Schedule(config, n_steps=1).optimizer
@@ -77,17 +88,19 @@ def _begin(plan: StackPlan) -> Builds:
     size = runner.block_size(len(jobs))
     block = make_block(model, [predictor] * size, [0] * size, stacked, [group] * size)
     n_epochs = [job.config["trainer"]["max_epochs"] for job in plan.jobs]
-    with autocast_of(str(trainer["precision"]), device):
-        _prepare(
-            runner,
-            block,
-            training_rows(plan.data, trainer, device, predictor.dtype),
-            n_epochs=max(n_epochs),
-            n_epochs_left=max(n_epochs),
-            n_epochs_waiting=sum(n_epochs[len(jobs) :]),
-            n_blocks=ceil(len(jobs) / size),
-        )
-    return {build.path: build for _, build in runner.pending.values()}
+    try:
+        with autocast_of(str(trainer["precision"]), device):
+            _prepare(
+                runner,
+                block,
+                training_rows(plan.data, trainer, device, predictor.dtype),
+                n_epochs=max(n_epochs),
+                n_epochs_left=max(n_epochs),
+                n_epochs_waiting=sum(n_epochs[len(jobs) :]),
+                n_blocks=ceil(len(jobs) / size),
+            )
+    finally:
+        builds |= {build.path: build for _, build in runner.pending.values()}
 
 
 def _nothing(words: str) -> None:

@@ -36,6 +36,9 @@ _KNOWN_WARNINGS = ("constrained_layout not applied", "Glyph .* missing from font
 """About names that are very long or of another script: the figure is drawn all the same, and who
 reads the terminal can do nothing about them."""
 
+_PART = re.compile(r"data\S*(=\S*|-[0-9a-f]{8})")
+"""How the folders of parts are called; see `_file_name`."""
+
 _FIGURES = (
     "metric_by_*.png",
     "heat_map.png",
@@ -174,8 +177,9 @@ def _figures_folder(part: Part) -> Path:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, without links."""
-    return [path for path in folder.glob("*") if path.is_dir() and not path.is_symlink()]
+    """The folders of parts in `figures/`, without links: all other folders are the user's."""
+    own = [path for path in folder.glob("data*") if _PART.fullmatch(path.name)]
+    return [path for path in own if path.is_dir() and not path.is_symlink()]
 
 
 def _figures(sweep: Sweep, configs: Configs) -> Iterator[tuple[str, str, Figure]]:

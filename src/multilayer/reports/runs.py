@@ -18,7 +18,6 @@ from multilayer.core.renamed import current_key, with_current_names
 from multilayer.core.text import sanitize_data
 from multilayer.reports.hyperparameters import (
     LARGEST,
-    SEED_KEYS,
     Value,
     as_value,
     format_value,
@@ -49,6 +48,15 @@ _DATA_KEYS = (
     *("data.path", "data.train_path", "data.validation_path", "data.test_path"),
 )
 """What says of which data a run is."""
+
+_READING_KEYS = tuple(
+    f"data.{name}"
+    for name in (
+        *("drop_columns", "categorical_columns", "group_column"),
+        *("missing", "decimal", "thousands", "stream"),
+    )
+)
+"""What changes how data is read, and so its fingerprint."""
 
 Curves = dict[str, NDArray[Any]]
 """Metrics by epoch, `(E,)` each; NaN where one was not measured or not finite. `epoch` has the
@@ -315,20 +323,20 @@ def _raw_value(run: SweepRun, key: str) -> Any:
 def group_by_data(runs: Sequence[SweepRun]) -> dict[str, list[SweepRun]]:
     """The runs by the data that they are of, which are named as overrides do.
 
-    Data of one name are told apart by their fingerprint, unless another of their keys varied: what
+    Data of one name are told apart by their fingerprint, where they are read in the same way: what
     leaves out a column, say, leaves the rows and the target as they are.
     """
     varying = varied(runs)
     keys = [key for key in _DATA_KEYS if key in varying]
-    others = [key for key in varying if key.startswith("data.")]
-    is_explained = any(key not in (*_DATA_KEYS, *SEED_KEYS) for key in others)
+    read_by = [key for key in _READING_KEYS if key in varying]
     groups: dict[str, list[SweepRun]] = {}
-    versions: dict[str, list[str]] = {}
+    versions: dict[tuple[Value, ...], list[str]] = {}
     for run in runs:
-        name = " ".join(f"{key}={format_value(run.value(key))}" for key in keys or _known(run))
+        words = [f"{key}={format_value(run.value(key))}" for key in keys or _known(run)]
+        name = " ".join(words) or "data"
         fingerprint = run.manifest.get("data_fingerprint")
-        if isinstance(fingerprint, str) and not is_explained:  # else it failed before it read them
-            seen = versions.setdefault(name, [])
+        if isinstance(fingerprint, str):  # else it failed before it read them
+            seen = versions.setdefault((name, *(run.value(key) for key in read_by)), [])
             if fingerprint not in seen:
                 seen.append(fingerprint)
             n = seen.index(fingerprint)

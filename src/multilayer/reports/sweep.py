@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, islice
@@ -36,6 +36,9 @@ _LEARNING_RATE = "optimizer.lr"
 
 _LOSS_INDEPENDENT = ("validation/accuracy", "validation/rmse")
 """Metrics that mean the same whichever loss was trained: of classification, and of regression."""
+
+_RUN_FILES = ("manifest.json", "config.yaml")
+"""Files of which one is in each run folder, finished or not."""
 
 _TIME = re.compile(r"\d\d-\d\d-\d\d(-\d+)?")
 """The name of a single run's folder."""
@@ -252,11 +255,10 @@ def _read_folders(sweep: Path) -> dict[str, SweepRun | str]:
 
     Where folders share a name, their parent's is put before it.
     """
-    files = [file for name in ("manifest.json", "config.yaml") for file in _run_files(sweep, name)]
-    begun = sorted({file.parent for file in files})
+    jobs = {sweep / job.subdir: job for job in read_jobs(sweep)}
+    begun = sorted(_run_folders(sweep, jobs))
     n_of_name = Counter(path.name for path in begun)
     found: dict[str, SweepRun | str] = {}
-    jobs = {sweep / job.subdir: job for job in read_jobs(sweep)}
     for path in begun:
         is_number = _is_job_number(path.name) and n_of_name[path.name] == 1
         own = path.name if is_number else path.relative_to(sweep).as_posix()
@@ -270,23 +272,32 @@ def _read_folders(sweep: Path) -> dict[str, SweepRun | str]:
     return dict(sorted(found.items(), key=lambda item: _job_order(item[0])))
 
 
-def _run_files(sweep: Path, name: str = "manifest.json") -> list[Path]:
-    """The files of one name in the run folders of a sweep.
+def _run_folders(sweep: Path, jobs: Collection[Path]) -> list[Path]:
+    """The run folders of a sweep.
 
-    The folders may lie deeper, and at different depths, as with
+    They may lie deeper, and at different depths, as with
     `hydra.sweep.subdir='${hydra.job.override_dirname}'` where a value is a path.
+
+    Args:
+        sweep: The sweep.
+        jobs: The folders of the jobs in its ledger; others that lie deeper are no runs of it.
     """
     is_deep = (sweep / "multirun.yaml").is_file()
-    return [file for each in _run_folders(sweep, is_deep) if (file := each / name).is_file()]
+    found = []
+    for path in _folders_in(sweep):
+        if path.name != "ledger":  # which keeps what earlier attempts have left
+            below = _runs_from(path, is_deep)
+            found += [each for each in below if each == path or not jobs or each in jobs]
+    return found
 
 
-def _run_folders(folder: Path, is_deep: bool) -> Iterator[Path]:
-    """The run folders in a folder, or also deeper; there is none within a run or another sweep."""
-    for path in _folders_in(folder):
-        if any((path / name).is_file() for name in ("manifest.json", "config.yaml")):
-            yield path
-        elif is_deep and not path.is_symlink() and not (path / "multirun.yaml").exists():
-            yield from _run_folders(path, is_deep)
+def _runs_from(path: Path, is_deep: bool) -> Iterator[Path]:
+    """A folder if a run is in it, or else those in it; none is within a run or another sweep."""
+    if any((path / name).is_file() for name in _RUN_FILES):
+        yield path
+    elif is_deep and not path.is_symlink() and not (path / "multirun.yaml").exists():
+        for each in _folders_in(path):
+            yield from _runs_from(each, is_deep)
 
 
 def _folders_in(folder: Path) -> list[Path]:
@@ -321,7 +332,7 @@ def find_sweep(sweep: str | Path) -> Path:
     if not path.is_dir():
         what = " is a file: expected the folder of a sweep" if path.exists() else ": no such folder"
         raise UserError(f"sweep={sweep}{what}")
-    if (path / "multirun.yaml").is_file() and not _run_files(path):
+    if (path / "multirun.yaml").is_file() and not _with_manifests(path):
         planned = count_jobs(path)
         of_all = f" of {planned}" if planned else ""
         raise UserError(f"sweep={sweep}: 0{of_all} runs have begun")
@@ -329,6 +340,12 @@ def find_sweep(sweep: str | Path) -> Path:
     if reason:
         raise UserError(f"sweep={sweep} is not a sweep folder: {reason}")
     return path
+
+
+def _with_manifests(sweep: Path) -> list[Path]:
+    """The run folders of a sweep that have a manifest."""
+    jobs = {sweep / job.subdir for job in read_jobs(sweep)}
+    return [each for each in _run_folders(sweep, jobs) if (each / "manifest.json").is_file()]
 
 
 def _nearby_sweep(path: Path) -> str:
@@ -350,7 +367,7 @@ def _why_no_sweep(path: Path) -> str | None:
     """
     if (path / "multirun.yaml").is_file():
         return None
-    names = [file.parent.name for file in _run_files(path)]
+    names = [each.name for each in _with_manifests(path)]
     if not names:
         return f"expected folders with manifest.json in it{_nearby_sweep(path)}"
     if all(_TIME.fullmatch(name) for name in names):
