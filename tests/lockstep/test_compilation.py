@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from multilayer.composing.job_configs import Job
+from multilayer.lockstep.compilation import compiling_ahead
 from multilayer.lockstep.member import build_member
 from multilayer.lockstep.plan import make_plan
 from multilayer.lockstep.stack import Stack
@@ -186,3 +187,19 @@ def test_what_was_begun_for_another_step_ends(
     train_stacked(jobs(SHARED, OWN))
     assert compiled == COMPILED
     assert len(ended) == len({*ended}) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "is_begun"),
+    [({}, True), ({"compile": False}, False), ({"model": {"_target_": "mine.Net"}}, False)],
+)
+def test_what_a_network_of_ones_own_does_happens_to_a_job_that_has_begun(
+    jobs: MakeJobs, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], is_begun: bool
+) -> None:
+    """It may end the process: nothing of it is built ahead, nor where nothing is compiled."""
+    begun: list[Any] = []
+    monkeypatch.setattr("multilayer.lockstep.compilation._begin", lambda *_: begun.append(change))
+    (plan,) = make_plan(jobs(SHARED, OWN)).stacks
+    own = [replace(job, config=job.config | change) for job in plan.jobs]
+    with compiling_ahead(replace(plan, jobs=own)):
+        assert bool(begun) == is_begun

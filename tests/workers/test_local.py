@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,8 +148,10 @@ def test_a_job_that_its_workers_die_of_has_failed(multilayer: Run) -> None:
     assert "tests/lockstep/callbacks.py" in printed
     table = outcome.out[outcome.out.index("┏") :]
     assert len(re.findall("│ failed", table)) == 2
+    shutil.rmtree(Path(ODD) / "2")  # as if its process had died before it wrote anything
     left = multilayer(*words, "sweep.retry=none")
     assert "4 jobs: 2 done, 2 failed, left so" in left.out
+    assert "failed        2 of 4: jobs 3, 2" in left.out
     Path("mended").touch()
     assert multilayer(*words).code == 0
     assert {job.state for job in ledger(ODD).jobs.values()} == {"done"}

@@ -129,7 +129,9 @@ def _run(command: str, arguments: list[str]) -> int:
         print(help_of(command, own_folders), end="")
         return DONE
     if flags.multirun and command != "train":
-        raise UserError(f"-m is for multilayer train: {command} has one run, or one sweep, a time")
+        raise UserError(
+            f"-m is for multilayer train: give multilayer {command} once for each run or sweep"
+        )
     if flags.multirun and (flags.cfg or flags.run):
         raise UserError("-m goes with neither --cfg nor --run: they are for a single run")
     if not (flags.hydra_help or flags.shell_completion or flags.info):

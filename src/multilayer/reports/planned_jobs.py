@@ -1,6 +1,5 @@
 """The jobs that a sweep has been planned with, by its ledger or by the command that Hydra noted."""
 
-import os
 from contextlib import suppress
 from decimal import Decimal
 from math import ceil, prod
@@ -44,7 +43,7 @@ def words_of_folders(sweep: Path) -> list[str]:
     try:
         sources, words = settings["runtime"]["config_sources"], settings["overrides"]["hydra"]
         given = [str(each["path"]) for each in sources if each["provider"] == "command-line"]
-        flags = ["--config-dir", os.path.relpath(given[0])] if given else []
+        flags = ["--config-dir", given[0]] if given else []
         return [*flags, *(word for word in words if word.startswith("hydra.searchpath="))]
     except (LookupError, TypeError, AttributeError):
         return []

@@ -76,8 +76,11 @@ def print_sweep(sweep: Path) -> None:
         config = readable[0].config
         print_table(out, _sweep_table(runs, config["monitor"], config["mode"]))
     failed = [run.name for run in runs if run.status == "failed"]
-    if failed:
-        jobs = f"{len(failed)} of {len(runs)}: job{'s' * (len(failed) != 1)} {', '.join(failed)}"
+    lost = _failed_without_folder(sweep)
+    if failed or lost:
+        names = [*failed, *lost]
+        n = len(runs) + len(lost)
+        jobs = f"{len(names)} of {n}: job{'s' * (len(names) != 1)} {', '.join(names)}"
         out.print(f"failed        {jobs}", style="red")
     folder = os.path.relpath(sweep)
     out.print(f"sweep folder  {folder}")
@@ -85,6 +88,14 @@ def print_sweep(sweep: Path) -> None:
         return
     out.print(f"look at it    tensorboard --logdir {shlex.quote(folder)}")
     out.print(f"report        multilayer report {as_override('sweep', folder)}")
+
+
+def _failed_without_folder(sweep: Path) -> list[str]:
+    """The jobs that have failed, by the ledger, before they wrote anything."""
+    from multilayer.reports.planned_jobs import read_jobs
+
+    jobs = [job for job in read_jobs(sweep) if job.state == "failed"]
+    return [str(job.number) for job in jobs if not (sweep / job.subdir).exists()]
 
 
 def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":

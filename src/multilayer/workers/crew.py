@@ -193,7 +193,9 @@ class Crew:
         for job in ended:
             if job.state == "failed":
                 error = UserError(job.error)
-                error.add_note(f"run folder: {os.path.relpath(self.session.folder(job.number))}")
+                folder = self.session.folder(job.number)
+                if folder.exists():  # else its process died before it wrote anything
+                    error.add_note(f"run folder: {os.path.relpath(folder)}")
                 print_failure(error, name_jobs([job.number]))
 
     def _died(self, logs: Path) -> str:
