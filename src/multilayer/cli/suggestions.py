@@ -65,6 +65,8 @@ def quoted_word(text: str, *, in_sweep: bool = False) -> str | None:
     "data.target='y (kg)'" "data.decimal=','"
     >>> print(quoted_word("data.drop_columns=[a=b,c]"))
     "data.drop_columns=['a=b','c']"
+    >>> print(quoted_word("data.drop_columns=x;y"))
+    "data.drop_columns=['x;y']"
 
     Args:
         text: The word.
@@ -82,7 +84,9 @@ def quoted_word(text: str, *, in_sweep: bool = False) -> str | None:
     if in_sweep and len(parts) > 1 and all(parts):
         values = ",".join(quote_for_hydra(_bare(part)) for part in parts)
         return quote_for_shell(f"{key}={values}")
-    return as_override(key, _bare(value))
+    value = _bare(value)
+    is_list = takes(key, [value]) and not takes(key, value)
+    return as_override(key, [value] if is_list else value)
 
 
 def _bare(value: str) -> str:
