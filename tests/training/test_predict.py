@@ -331,5 +331,17 @@ def test_a_table_comes_and_goes_through_pipes(finished_run: Path, tmp_path: Path
     assert "150 rows of the standard input" in evaluated.stdout
     wrong = piped("predict", "input=-", "output=-", given="a,b\n1,2\n")
     assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "multilayer: error: stdin" in wrong.stderr
+    assert "multilayer: error: the standard input" in wrong.stderr
+    assert "stdin.csv" not in wrong.stderr
+    shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command, "predict", f"run={finished_run}"]
+    closed = subprocess.run(
+        [*shell, "input=-", "output=-"],
+        input=given,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    message = "the standard output is closed; name a file instead"
+    assert (closed.returncode, closed.stderr) == (2, f"multilayer: error: {message}\n")
     assert list(tmp_path.iterdir()) == []

@@ -49,7 +49,8 @@ def command(arguments: Sequence[str] | None = None) -> NoReturn:
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # nobody reads it, or it is closed
-            stream.flush()
+            if stream is not None:  # closed from the start
+                stream.flush()
     os._exit(code)
 
 
@@ -65,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _code_of(words)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed from the start
+            sys.stdout.flush()
     except BrokenPipeError:  # `| head` has read enough; Python would complain at its own end too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE

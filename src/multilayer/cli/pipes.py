@@ -8,6 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from multilayer.core.errors import UserError
+from multilayer.core.files import said_path
+
 STREAM = "-"
 """The name of the standard input, or output."""
 
@@ -22,7 +25,16 @@ def files_for_streams(source: str | None, output: str | None = None) -> Iterator
 
     Yields:
         The names of the files; None for one that was None.
+
+    Raises:
+        UserError: A stream that is named is closed.
     """
+    for name, stream, words in (
+        (source, sys.stdin, "the standard input"),
+        (output, sys.stdout, "the standard output"),
+    ):
+        if name == STREAM and stream is None:
+            raise UserError(f"{words} is closed; name a file instead")
     if STREAM not in (source, output):
         yield [source, output]
         return
@@ -38,3 +50,22 @@ def files_for_streams(source: str | None, output: str | None = None) -> Iterator
             with Path(folder, "stdout.csv").open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
+
+
+@contextmanager
+def standard_input_named(source: str | None, read: str | None) -> Iterator[None]:
+    """Errors that say "the standard input" rather than the file that is read in its place.
+
+    Args:
+        source: The file that the user named.
+        read: The one that `files_for_streams` has for it.
+    """
+    try:
+        yield
+    except UserError as error:
+        if source == STREAM and read is not None:
+            text = str(error)
+            for name in (read, said_path(Path(read)), Path(read).name):
+                text = text.replace(name, "the standard input")
+            error.args = (text,)
+        raise

@@ -16,7 +16,7 @@ from time import sleep
 from typing import TYPE_CHECKING, Any
 
 from multilayer.cli.exit_codes import RUN_FAILED, exit_code_of
-from multilayer.cli.pipes import STREAM, files_for_streams
+from multilayer.cli.pipes import STREAM, files_for_streams, standard_input_named
 from multilayer.core.errors import interrupt_behind, print_failure, raise_all
 from multilayer.core.text import counted, name_jobs
 from multilayer.training.runtime import gc_paused
@@ -203,7 +203,12 @@ def _evaluate(config: Any) -> None:
     from multilayer.runs.folder import find_checkpoint
 
     values = to_plain(config)
-    with files_for_streams(values["data"]["path"]) as (path, _), _errors_printed():
+    given = values["data"]["path"]
+    with (
+        files_for_streams(given) as (path, _),
+        _errors_printed(),
+        standard_input_named(given, path),
+    ):
         find_checkpoint(config.run)
         _trust_working_folder(config)
         with gc_paused():
@@ -211,7 +216,7 @@ def _evaluate(config: Any) -> None:
 
         evaluation = evaluate(values | {"data": {"path": path}})
     rows = evaluation.rows
-    if values["data"]["path"] == STREAM:
+    if given == STREAM:
         rows = rows.replace(f"rows of {path}", "rows of the standard input")
     print_metrics({rows: evaluation.metrics})
 
@@ -223,7 +228,11 @@ def _predict(config: Any) -> None:
     from multilayer.runs.folder import find_checkpoint
 
     values = to_plain(config)
-    with files_for_streams(config.input, config.output) as (source, output), _errors_printed():
+    with (
+        files_for_streams(config.input, config.output) as (source, output),
+        _errors_printed(),
+        standard_input_named(config.input, source),
+    ):
         find_checkpoint(config.run)
         check_input(source)
         check_output(output)

@@ -13,6 +13,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
+from stat import S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, Any
 
 from multilayer.core.errors import Terminated, UserError
@@ -111,19 +112,41 @@ def git_state(folder: Path) -> dict[str, Any] | None:
 _MOST_NEW_FILES = 1000
 """Untracked Python files that are read; where there are more, the repository ignores too little."""
 
+_MOST_BYTES = 8 * 2**20
+"""What is read of each Python file."""
+
 
 def _digest_code(folder: Path) -> str | None:
-    """A digest of how the Python files of a repository differ from its revision, new ones too."""
-    anywhere = ("--", ":(top)*.py")
-    changed = _git(folder, "diff", "--no-ext-diff", "--no-textconv", "HEAD", *anywhere)
-    listed = _git(folder, "ls-files", "-z", "--others", "--exclude-standard", *anywhere)
-    new = sorted(os.fsdecode(name) for name in listed.split(b"\0") if name)[:_MOST_NEW_FILES]
-    if not (changed or new):
+    """A digest of the Python files that differ from the repository's revision, new ones too."""
+    top = Path(os.fsdecode(_git(folder, "rev-parse", "--show-toplevel").removesuffix(b"\n")))
+    changed = _git(top, "diff", "--no-ext-diff", "--name-only", "-z", "HEAD", "--", "*.py")
+    new = _git(top, "ls-files", "-z", "--others", "--exclude-standard", "--", "*.py")
+    names = {*_names(changed), *_names(new)[:_MOST_NEW_FILES]}
+    if not names:
         return None
-    digest = sha256(changed)
-    for name in new:
-        digest.update(os.fsencode(name) + b"\0" + (folder / name).read_bytes())
+    digest = sha256()
+    for name in sorted(names):
+        digest.update(name + b"\0" + sha256(_content(top / os.fsdecode(name))).digest())
     return digest.hexdigest()[:16]
+
+
+def _names(listed: bytes) -> list[bytes]:
+    """The names that git lists with `-z`, sorted."""
+    return sorted(filter(None, listed.split(b"\0")))
+
+
+def _content(file: Path) -> bytes:
+    """What a digest has of a file: of a link where it points to, of a pipe or a device nothing."""
+    try:
+        mode = file.lstat().st_mode
+        if S_ISLNK(mode):
+            return b"link " + os.fsencode(file.readlink())
+        if not S_ISREG(mode):
+            return b"special"
+        with file.open("rb") as opened:
+            return b"file " + opened.read(_MOST_BYTES)
+    except OSError as error:  # deleted, or not readable
+        return b"none " + type(error).__name__.encode()
 
 
 def _git(folder: Path, *words: str) -> bytes:

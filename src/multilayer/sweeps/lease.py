@@ -10,6 +10,7 @@ is one that stands still between that look and the end of the call that writes.
 import os
 import time
 from pathlib import Path
+from threading import Lock
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that goes on while the machine sleeps; Linux's other one stops."""
@@ -36,6 +37,7 @@ class Lease:
         self._dead_after = dead_after
         self._sure_until = _now() + dead_after / 2
         self._in_doubt_until = 0.0
+        self._lock = Lock()
 
     def is_sure(self) -> bool:
         """Whether nobody can have taken its jobs over yet."""
@@ -50,14 +52,15 @@ class Lease:
         Raises:
             OSError: The file cannot be touched.
         """
-        now, before = _now(), self.file.stat().st_mtime
-        os.utime(self.file)
-        silent = self.file.stat().st_mtime - before
-        if silent > self._dead_after / 2:
-            self.silent, self._in_doubt_until = silent, now + self._dead_after
-        is_in_doubt = now < self._in_doubt_until
-        self._sure_until = now + (_SECONDS_IN_DOUBT if is_in_doubt else self._dead_after / 2)
-        return is_in_doubt
+        with self._lock:  # a thread that finds the file just touched knows what the other found
+            now, before = _now(), self.file.stat().st_mtime
+            os.utime(self.file)
+            silent = self.file.stat().st_mtime - before
+            if silent > self._dead_after / 2:
+                self.silent, self._in_doubt_until = silent, now + self._dead_after
+            is_in_doubt = now < self._in_doubt_until
+            self._sure_until = now + (_SECONDS_IN_DOUBT if is_in_doubt else self._dead_after / 2)
+            return is_in_doubt
 
 
 def _now() -> float:

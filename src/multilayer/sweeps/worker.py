@@ -187,7 +187,9 @@ class Worker:
             OSError: That cannot be found out.
         """
         is_sure = not self.held or (self._lease is not None and self._lease.is_sure())
-        if not is_sure and path.is_relative_to(self.ledger.sweep):
+        if not is_sure and Path(os.path.abspath(path)).is_relative_to(
+            os.path.abspath(self.ledger.sweep)  # which may have `..` in it
+        ):
             self._show_life()
 
     def _beat(self) -> None:

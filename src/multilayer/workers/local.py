@@ -11,7 +11,7 @@ from time import monotonic, sleep
 
 from multilayer.core.errors import UserError
 from multilayer.workers.engine import SECONDS_TO_SAVE
-from multilayer.workers.logs import describe_code
+from multilayer.workers.logs import describe_code, last_line
 
 _GPUS = "CUDA_VISIBLE_DEVICES"
 
@@ -89,8 +89,7 @@ class LocalEngine:
         failed = [each for each in self._started if each.popen.poll()]
         if not failed:
             return ""
-        lines = failed[-1].log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {failed[-1].popen.returncode}"
+        return last_line(failed[-1].log) or f"exit code {failed[-1].popen.returncode}"
 
     def how_ended(self, log: str) -> str:
         """How a worker ended; see `Engine`."""

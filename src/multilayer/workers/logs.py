@@ -3,9 +3,12 @@
 from pathlib import Path
 from signal import Signals
 
+_FATAL = "Fatal Python error:"
+"""How the line begins that says which signal ended Python; where it was then follows, at length."""
+
 
 def last_line(log: Path, *, but: tuple[str, ...] = ()) -> str:
-    """The last line of a file that is not empty.
+    """The last line of a file that is not empty; what killed it, where Python says so.
 
     Args:
         log: The file; none is like an empty one.
@@ -17,7 +20,8 @@ def last_line(log: Path, *, but: tuple[str, ...] = ()) -> str:
         return ""
     said = [line.strip() for line in lines if line.strip()]
     own = [line for line in said if not line.startswith(but)] if but else said
-    return (own or said or [""])[-1]
+    fatal = [line for line in said if line.startswith(_FATAL)]
+    return (fatal or own or said or [""])[-1]
 
 
 def describe_code(code: int | None) -> str:
