@@ -44,7 +44,7 @@ def test_the_default_run_reads_digits_well(multilayer: Run, tmp_path: Path) -> N
 
 
 def test_a_run_says_what_matters_and_nothing_of_lightning_s(tmp_path: Path) -> None:
-    """In a process of its own, where Lightning is imported after the start."""
+    """In another process, where Lightning is imported after the start."""
     words = [sys.executable, "-m", "multilayer", "train", "data=iris", "trainer.max_epochs=1"]
     outcome = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = [line for line in outcome.stderr.splitlines() if line[0] not in "┏┃┡│└"]  # the layers

@@ -12,7 +12,7 @@ from multilayer.core.text import consecutive
 from multilayer.sweeps import Session
 
 _DEATHS_TO_BE_ALONE = 2
-"""After so many deaths of workers in a stack, which of its jobs they died of is found out."""
+"""Deaths of workers in a stack after which it is found out which of its jobs they died of."""
 
 _POLL_SECONDS = 2.0
 """How often it is looked how far other processes are with jobs of the sweep."""

@@ -29,7 +29,7 @@ _MOST_RESTARTS = 3
 that are left then go on without them."""
 
 _MOST_DEATHS = 3
-"""A job is not trained again once so many workers have died of it without getting any further."""
+"""Workers that die of a job without getting any further, after which it is not trained again."""
 
 _SECONDS_TO_END = 10.0
 """How long a worker may take to end once there are no jobs left."""
