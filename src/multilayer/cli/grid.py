@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from multilayer.cli.changes import find_changes
 from multilayer.cli.choice_keys import fit_to_choices
 from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import SweepJobs, Words
-from multilayer.core.errors import JobsFailedError, UserError
+from multilayer.core.errors import JobsFailedError, RefusedError, UserError
 from multilayer.core.files import remove_leftovers, write_text
 from multilayer.core.text import as_override, counted, name_jobs
 from multilayer.reports.summary import SweepFolder
@@ -26,6 +27,9 @@ from multilayer.sweeps import Job, Ledger, Session
 
 _FINISHED = ("done", "diverged")
 """The states of jobs that have a value, if only NaN."""
+
+_COMMAND = "multirun.yaml"
+"""The file of the latest command of a sweep."""
 
 _TRAINED = "to train"
 _RETRIED = "failed, to try again"
@@ -64,6 +68,7 @@ class GridSweep:
         Raises:
             UserError: It is another sweep than that of the folder, a job has no config, or the
                 folder cannot be written; nothing has begun.
+            RefusedError: No worker can be started; the folder is as it was.
             JobsFailedError: Jobs have failed, or have not begun since too many had failed.
         """
         SweepFolder.path = None  # an earlier sweep's, until this one is accepted
@@ -76,7 +81,10 @@ class GridSweep:
         if self.options.dry_run:
             self._print_plan(jobs)
             return []
-        numbers = jobs.register(Ledger(jobs.sweep))
+        ledger = Ledger(jobs.sweep)
+        is_new = not (ledger.exists() or (jobs.sweep / _COMMAND).exists())
+        missing = [each for each in (jobs.sweep, *jobs.sweep.parents) if not each.exists()]
+        numbers = jobs.register(ledger)
         SweepFolder.path = jobs.sweep
         self._write_command(jobs.sweep)
         session = Session.of(jobs.sweep)
@@ -91,6 +99,10 @@ class GridSweep:
         words_of = {number: own[index] for index, number in enumerate(numbers)}
         try:
             returns = list(train_open_jobs(words_of, self.launcher, session, self.max_batch_size))
+        except RefusedError:
+            if is_new:
+                _withdraw(session, missing)
+            raise
         except KeyboardInterrupt as interrupt:
             # A run's own hint would have the sweep's jobs go on from this one.
             interrupt.__notes__ = [_how_to_go_on(session.ledger, numbers)]
@@ -139,8 +151,24 @@ class GridSweep:
 
     def _write_command(self, sweep: Path) -> None:
         """Write the latest command of the sweep, as Hydra's own sweeper does, but whole."""
-        write_text(sweep / "multirun.yaml", sweep_as_yaml(self.master))
+        write_text(sweep / _COMMAND, sweep_as_yaml(self.master))
         remove_leftovers(sweep, below=False)
+
+
+def _withdraw(session: Session, missing: Sequence[Path]) -> None:
+    """Leave nothing behind of a sweep that no other command has to do with.
+
+    Args:
+        session: This process in the ledger, which is new.
+        missing: The sweep's folder and those above it, as far as they were not there before.
+    """
+    sweep = session.ledger.sweep
+    with suppress(OSError):  # what cannot be removed stays, and is a sweep that has not begun
+        if session.withdraw():
+            SweepFolder.path = None
+            (sweep / _COMMAND).unlink()
+            for folder in missing:
+                folder.rmdir()
 
 
 def _print_start(fates: Collection[str]) -> None:

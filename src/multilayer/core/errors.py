@@ -14,6 +14,10 @@ class UserError(ValueError):
     """The user's input is wrong: the command prints only the message and exits with code 2."""
 
 
+class RefusedError(UserError):
+    """What was to train the jobs of a sweep refuses them: none has begun."""
+
+
 class JobsFailedError(Exception):
     """Jobs of a sweep have failed, each of which has said why."""
 

@@ -5,8 +5,9 @@
     ledger/claims/000/7.1      the claim on the first attempt of job 7
     ledger/clock               what a reader touches to learn the file system's time
 
-Nothing in it is changed or removed: files are created exclusively, and lines appended to a file by
-the one process whose it is. Neither needs a lock, which shared folders of clusters do not have.
+Nothing in it is changed, or removed once a job has begun: files are created exclusively, and lines
+appended to a file by the one process whose it is. Neither needs a lock, which shared folders of
+clusters do not have.
 """
 
 from collections import Counter, defaultdict

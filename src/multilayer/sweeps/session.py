@@ -1,6 +1,7 @@
 """What this process does of a sweep: the jobs that it takes, and what it records of them."""
 
 import atexit
+import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from math import nan
@@ -49,6 +50,31 @@ class Session:
                 return None
             _sessions[sweep] = session
         return _sessions[sweep]
+
+    def withdraw(self) -> bool:
+        """Remove the ledger, unless other jobs or processes have come to it by now.
+
+        It is moved aside first: what another process is about to write there gives an error
+        instead of getting lost.
+
+        Returns:
+            Whether it is removed.
+
+        Raises:
+            OSError: It cannot be moved or removed.
+        """
+        self.worker.close()
+        _sessions.pop(self.ledger.sweep, None)
+        folder = self.ledger.folder
+        aside = folder.with_name(f".ledger.{self.worker.info.name}")
+        folder.rename(aside)
+        own = {Path("jobs/0.jsonl"), Path(f"workers/{self.worker.info.name}.jsonl")}
+        found = (path for name in ("jobs", "workers", "claims") for path in (aside / name).iterdir())
+        if is_own := {path.relative_to(aside) for path in found} <= own:
+            shutil.rmtree(aside)
+        else:
+            aside.rename(folder)
+        return is_own
 
     def take(self, numbers: Iterable[int], output_subdir: str | None = None) -> list[int]:
         """Take jobs, to train them now.

@@ -12,7 +12,7 @@ from time import monotonic, sleep
 from omegaconf import DictConfig
 
 from multilayer.composing.sweep_jobs import describe_command
-from multilayer.core.errors import UserError, print_failure
+from multilayer.core.errors import RefusedError, UserError, print_failure
 from multilayer.core.text import counted, name_jobs, override_word
 from multilayer.runs.config import MASK
 from multilayer.runs.console import RunsProgress, console
@@ -52,6 +52,7 @@ class Crew:
     master: DictConfig
     session: Session
     _read_at: float = field(default_factory=monotonic)
+    _has_started: bool = False
 
     @property
     def command(self) -> list[str]:
@@ -76,7 +77,8 @@ class Crew:
         """Wait until the workers have ended jobs, by their numbers, and end the workers.
 
         Raises:
-            UserError: The workers cannot be started, or die again and again.
+            RefusedError: No worker can be started.
+            UserError: The workers die again and again.
         """
         self._check(numbers)
         logs = self.session.ledger.folder / "logs"
@@ -92,13 +94,13 @@ class Crew:
             self.engine.stop()
 
     def _check(self, numbers: Sequence[int]) -> None:
-        """Raise `UserError` if jobs have secrets, which the ledger does not tell the workers."""
+        """Raise `RefusedError` if jobs have secrets, which the ledger does not tell the workers."""
         words = [(f"job {n}: ", self.session.ledger.jobs[n].overrides) for n in numbers]
         words.append(("", describe_command(self.master)["hydra"]))
         for whose, overrides in words:
             for word in overrides:
                 if MASK in word:
-                    raise UserError(
+                    raise RefusedError(
                         f"{whose}{word}: the ledger records no secrets, so that workers do not "
                         "know it: give it as a reference to the environment, '${oc.env:NAME}'"
                     )
@@ -159,14 +161,20 @@ class Crew:
         """Start workers; if there are others, which go on with the jobs, it may fail.
 
         Raises:
+            RefusedError: None can be started, and none has been before.
             UserError: There are no others, and none can be started.
         """
         try:
             self.engine.start(self.command, Path.cwd(), logs, n)
         except UserError as error:
-            if is_needed:
+            if not is_needed:
+                print_failure(error)
+            elif self._has_started:
                 raise
-            print_failure(error)
+            else:
+                raise RefusedError(str(error)) from error
+        else:
+            self._has_started = True
 
     def _refresh(self) -> None:
         """Read the ledger; a shared folder that cannot be read for a moment is no reason to end.
