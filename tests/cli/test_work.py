@@ -117,6 +117,25 @@ def test_a_link_out_of_the_sweep_is_not_followed(
     assert multilayer("work", "mine").code == 0
 
 
+@pytest.mark.parametrize("link", ["", "workers", "claims", "claims/000", "clock", "attempts"])
+def test_a_ledger_that_lies_elsewhere_is_not_written_to(
+    link: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """What would be added to it could be added to anything of the user's."""
+    assert multilayer(*SWEEP, "seed=0,1").code == 0
+    reopen()
+    place, elsewhere = Path("sweep/ledger", link), tmp_path / "elsewhere"
+    place.touch() if link == "clock" else place.mkdir(exist_ok=True)
+    place.rename(elsewhere)
+    place.symlink_to(elsewhere)
+    before = {path: path.stat().st_mtime_ns for path in [elsewhere, *elsewhere.rglob("*")]}
+    outcome = multilayer("work", "sweep")
+    assert outcome.code == 2
+    assert f"{place.absolute()} is a link to another place: this is not done" in outcome.err
+    assert {path: path.stat().st_mtime_ns for path in [elsewhere, *elsewhere.rglob("*")]} == before
+    assert multilayer("work", "sweep", "trust=true").code == 0
+
+
 def change_ledger(change: Callable[[list[dict[str, Any]]], None]) -> None:
     """Change the lines in which the sweep's jobs are registered."""
     path = Path("sweep/ledger/jobs/0.jsonl")

@@ -186,8 +186,10 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     from multilayer.cli.search_path import search_path_in
     from multilayer.core.config_folder import conf_dir
     from multilayer.reports.summary import SweepFolder, print_sweep
+    from multilayer.runs import manifest
     from multilayer.sweeps import close_sessions
 
+    manifest.CONFIG_DIR = _flags_in(command, arguments).config_dir
     CachingConfigLoader.further = search_path_in(arguments)
     # Hydra has no public setting for the loader of its configs.
     hydra._internal.hydra.ConfigLoaderImpl = CachingConfigLoader  # type: ignore[attr-defined]

@@ -57,7 +57,8 @@ def _train(config: Any) -> float | None:
 
 def _train_job(config: Any, hydra: Any) -> float | None:
     """A job of a sweep; None if it is not to begin any more, or another process trains it."""
-    from multilayer.composing.sweep_jobs import trusts_working_folder
+    from multilayer.composing.sweep_jobs import config_dir_of, trusts_working_folder
+    from multilayer.runs import manifest
     from multilayer.runs.config import problems_with, recorded_overrides, to_plain
     from multilayer.runs.console import print_job
     from multilayer.runs.folder import record_failure
@@ -66,6 +67,7 @@ def _train_job(config: Any, hydra: Any) -> float | None:
     is_elsewhere = os.getpid() != COMMANDS_PID
     if is_elsewhere:
         _end_with_parent()
+        manifest.CONFIG_DIR = config_dir_of(hydra)
     number, folder = hydra.job.num, Path(hydra.runtime.output_dir)
     values, overrides = _from_start(to_plain(config), hydra), recorded_overrides(hydra)
     own_modules = hydra.runtime.cwd if trusts_working_folder(hydra) else None

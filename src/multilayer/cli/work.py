@@ -47,11 +47,13 @@ def worker_arguments(config: Config, hydra: Sequence[str], config_dir: str | Non
         config_dir: The folder of `--config-dir`; None for the one of the sweep's command.
 
     Raises:
-        UserError: The folder has no ledger, or it cannot be read.
+        UserError: The folder has no ledger, it cannot be read, or it leads to another place.
     """
     ledger = Ledger(Path(config["sweep"]).absolute())
     if not ledger.exists():
         raise UserError(f"sweep={config['sweep']}: there is no sweep with a ledger")
+    if not config["trust"]:
+        _check_links(ledger.folder)
     ledger.refresh()
     unknown: dict[str, Any] = {
         "folder": "",
@@ -250,6 +252,20 @@ class Work:
             is_over.set()
 
 
+def _check_links(ledger: Path) -> None:
+    """Raise `UserError` if anything in a ledger lies elsewhere; its files are only added to."""
+    paths = (ledger, *ledger.glob("*"), *ledger.glob("claims/*"))
+    if link := next(filter(Path.is_symlink, paths), None):
+        raise UserError(f"{_LINK.format(link)}{_NOT_DONE}")
+
+
+_LINK = "{} is a link to another place"
+
+_NOT_DONE = (
+    ": this is not done for a sweep that may be a stranger's; if it is yours, add trust=true"
+)
+
+
 def _find_link(sweep: Path, subdir: str) -> Path | None:
     """A link in the folder of a run, or on the way to it, by which files could lie elsewhere."""
     path = sweep
@@ -266,7 +282,7 @@ def _check_untrusted(number: int, words: Words, config: Config, link: Path | Non
 
     problems = [word for word in words if key_of(word).startswith("hydra")]
     if link is not None:
-        problems.append(f"{link} is a link to another place")
+        problems.append(_LINK.format(link))
 
     def look(key: str, value: Any) -> None:
         if value != "???" and take_value(key, value) == "???":
@@ -278,7 +294,4 @@ def _check_untrusted(number: int, words: Words, config: Config, link: Path | Non
     except UserError as error:
         problems.append(str(error).partition(";")[0])
     if problems:
-        raise UserError(
-            f"job {number}: {problems[0]}: this is not done for a sweep that may be a stranger's; "
-            "if it is yours, add trust=true"
-        )
+        raise UserError(f"job {number}: {problems[0]}{_NOT_DONE}")

@@ -127,18 +127,22 @@ def describe_command(master: DictConfig) -> dict[str, Any]:
         The working folder; the folder of `--config-dir`, or None; Hydra's own overrides, without
         secrets; whether jobs train in stacks, and the most members of one. As plain data.
     """
-    sources = master.hydra.runtime.config_sources
-    given = [each.path for each in sources if each.provider == "command-line"]
     launcher = master.hydra.launcher
     is_ours = "stack" in launcher
     overrides: Any = OmegaConf.to_container(master.hydra.overrides.hydra, resolve=False)
     return {
         "folder": master.hydra.runtime.cwd,
-        "config_dir": given[0] if given else None,
+        "config_dir": config_dir_of(master.hydra),
         "hydra": mask_overrides([word for word in overrides if _is_kept(word)]),
         "stack": bool(is_ours and launcher.stack),
         "max_members": launcher.max_members if is_ours else None,
     }
+
+
+def config_dir_of(hydra: DictConfig) -> str | None:
+    """The folder of `--config-dir`."""
+    sources = hydra.runtime.config_sources
+    return next((each.path for each in sources if each.provider == "command-line"), None)
 
 
 def _is_kept(word: str) -> bool:

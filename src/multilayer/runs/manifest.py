@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from multilayer.data import Dataset
 
+CONFIG_DIR: str | None = None
+"""The folder of `--config-dir`, as the command line of this process names it."""
 
 _PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
@@ -43,8 +45,9 @@ def start_manifest(
         device: where it trains; None if it does not.
     """
     overrides = mask_overrides(overrides)
+    options = [] if CONFIG_DIR is None else ["--config-dir", CONFIG_DIR]
     return {
-        "command": shlex.join(["multilayer", "train", *overrides]),
+        "command": shlex.join(["multilayer", "train", *options, *overrides]),
         "overrides": overrides,
         "seed": config["seed"],
         "git": git_state(Path.cwd()),

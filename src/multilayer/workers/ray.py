@@ -46,7 +46,7 @@ class RayEngine:
 
     waits = "for room on the Ray cluster"
 
-    def __init__(self, n: int, options: Mapping[str, Any], *, timeout: float = 60.0) -> None:
+    def __init__(self, n: int, options: Mapping[str, Any], *, timeout: float = 50.0) -> None:
         self.n = n
         self.options = options
         self.timeout = timeout

@@ -73,7 +73,7 @@ class SlurmEngine:
         n: int,
         options: Mapping[str, Any],
         *,
-        timeout: float = 60.0,
+        timeout: float = 50.0,
         poll_seconds: float = 5.0,
     ) -> None:
         self.n = n
