@@ -207,9 +207,10 @@ class CachingConfigLoader(ConfigLoaderImpl):
         sweep before has the folder of then, whatever `hydra.sweep.subdir` says now. In a process
         that a launcher has started the config also says after how many failures no job begins.
         """
-        if not self.is_masked and not keeps_ledger(master_config.hydra):
-            mask_sweep_file(Path(master_config.hydra.sweep.dir) / "multirun.yaml")
+        if not self.is_masked:
             self.is_masked = True
+            if not keeps_ledger(master_config.hydra):
+                mask_sweep_file(Path(master_config.hydra.sweep.dir) / "multirun.yaml")
         if self.sweep is None or self.sweep.master is not master_config:
             compose = partial(super().load_sweep_config, master_config)
             self.sweep = SweepConfigs(master_config, compose, self.is_group)

@@ -71,22 +71,36 @@ class JobKind:
 
     def __init__(self, config: DictConfig, words: Sequence[Word], master: DictConfig) -> None:
         self.config = config
+        self.words = words
         self.master = master
+        self._words_of_scratch = words
         self._varied = [word.key for word in words if word.is_plain]
         self._names: Any = OmegaConf.to_container(config.hydra.job.config.override_dirname)
 
-    def set_values(self, config: DictConfig, words: Sequence[Word]) -> None:
-        """Make a config of this kind that of a job."""
+    def set_values(self, config: DictConfig, words: Sequence[Word], before: Sequence[Word]) -> None:
+        """Make a config of this kind that of a job.
+
+        Args:
+            config: The config.
+            words: The overrides of the job.
+            before: Those of the job whose config it is.
+        """
         of_task = [word.override for word in words if not word.override.is_hydra_override()]
         task = node_at(config, ["hydra", "overrides", "task"])
         for node, override in zip(task._content, of_task, strict=True):
             node._set_value(override.input_line)
         dirname = get_overrides_dirname(overrides=of_task, **self._names)
         node_at(config, ["hydra", "job", "override_dirname"])._set_value(dirname)
-        for word in words:
-            if word.is_plain:
+        for word, old in zip(words, before, strict=True):
+            if word.is_plain and word is not old:
                 node_at(config, word.key.split("."))._set_value(word.override.value())
         OmegaConf.copy_cache(self.master, config)  # as Hydra does, for times and the like
+
+    def scratch_of(self, words: Sequence[Word]) -> DictConfig:
+        """The scratch config, as that of a job."""
+        self.set_values(self.scratch, words, self._words_of_scratch)
+        self._words_of_scratch = words
+        return self.scratch
 
     @cached_property
     def sweep_folder(self) -> Path | None:
@@ -259,13 +273,12 @@ class JobOfKind:
     def make(self) -> DictConfig:
         """The config as Hydra composes it."""
         config = deepcopy(self.kind.config)
-        self.kind.set_values(config, self.words)
+        self.kind.set_values(config, self.words, self.kind.words)
         return config
 
     def to_plain(self, number: int) -> Job:
         """The job as plain data; see `plain_job`."""
-        scratch = self.kind.scratch
-        self.kind.set_values(scratch, self.words)
+        scratch = self.kind.scratch_of(self.words)
         refer_to(scratch)
         folder = _set_number(scratch, number, self.kind.folder(number))
         task = [word.override for word in self.words if not word.override.is_hydra_override()]
@@ -320,8 +333,7 @@ def folder_of(config: DictConfig, number: int) -> Path:
     if job is not None:
         if (folder := job.kind.folder(number)) is not None:
             return folder
-        job.kind.set_values(job.kind.scratch, job.words)
-        return _set_number(job.kind.scratch, number)
+        return _set_number(job.kind.scratch_of(job.words), number)
     with read_write(config.hydra):
         return _set_number(config, number)
 

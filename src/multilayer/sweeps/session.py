@@ -68,9 +68,11 @@ class Session:
         folder = self.ledger.folder
         aside = folder.with_name(f".ledger.{self.worker.info.name}")
         folder.rename(aside)
-        own = {Path("jobs/0.jsonl"), Path(f"workers/{self.worker.info.name}.jsonl")}
-        found = (path for name in ("jobs", "workers", "claims") for path in (aside / name).iterdir())
-        if is_own := {path.relative_to(aside) for path in found} <= own:
+        found = {
+            path for name in ("jobs", "workers", "claims") for path in (aside / name).iterdir()
+        }
+        own = {aside / "jobs" / "0.jsonl", aside / "workers" / f"{self.worker.info.name}.jsonl"}
+        if is_own := found <= own:
             shutil.rmtree(aside)
         else:
             aside.rename(folder)
