@@ -213,9 +213,9 @@ def interrupt_problems(ended: Ended, number: signal.Signals, run_folders: list[P
     problems = []
     if ended.code == 0:  # it came to its end before it got the signal
         return []
-    if ended.code != 128 + number:
-        problems.append(f"exit code {ended.code}, not {128 + number}")
     if not _was_starting(ended):
+        if ended.code != 128 + number:
+            problems.append(f"exit code {ended.code}, not {128 + number}")
         if run_folders and "interrupted" not in ended.last_words:
             problems.append("the last lines do not say that it was interrupted")
         if "Traceback" in ended.said:
@@ -235,7 +235,8 @@ def interrupt_problems(ended: Ended, number: signal.Signals, run_folders: list[P
 def _was_starting(ended: Ended) -> bool:
     """Whether the signal came before Python had come to the command, which takes some 0.1 s.
 
-    SIGTERM ends Python silently then, and Ctrl-C with a traceback.
+    SIGTERM ends Python silently then, and Ctrl-C with a traceback, and with exit code 1 as long as
+    Python has not come to the module that it is to run.
     """
     is_of_python = ended.said.endswith("KeyboardInterrupt\n") and ", in command\n" not in ended.said
     return is_of_python or not ended.said

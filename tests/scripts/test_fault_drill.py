@@ -230,15 +230,18 @@ def test_an_interrupt_that_ends_otherwise_is_found(sweep: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("place", "n_problems"), [("<module>", 0), ("command", 2)])
+@pytest.mark.parametrize(
+    ("place", "code", "n_problems"),
+    [("<module>", 130, 0), ("_find_and_load", 1, 0), ("command", 130, 2), ("command", 1, 3)],
+)
 def test_what_python_says_before_the_command_is_no_problem(
-    place: str, n_problems: int, sweep: Path
+    place: str, code: int, n_problems: int, sweep: Path
 ) -> None:
     """It imports the command for a tenth of a second, in which Ctrl-C gives a traceback."""
     runs = SWEEP.run_folders(sweep)
     head = "Traceback (most recent call last):"
     said = f'{head}\n  File "x", line 1, in {place}\nKeyboardInterrupt\n'
-    assert len(interrupt_problems(Ended(130, said, 0.1), signal.SIGINT, runs)) == n_problems
+    assert len(interrupt_problems(Ended(code, said, 0.1), signal.SIGINT, runs)) == n_problems
     assert interrupt_problems(Ended(143, "", 0.1), signal.SIGTERM, runs) == []
 
 
