@@ -10,6 +10,7 @@ import pytest
 from rich.table import Table
 
 from multilayer.runs.console import console, print_metrics, print_run, print_table
+from multilayer.runs.folder import Result
 
 
 def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +65,8 @@ def test_where_a_run_and_its_profile_are_can_be_pasted(
     (folder / "tensorboard").mkdir(parents=True)
     (folder / "fit-profile.txt").touch()
     manifest: dict[str, Any] = {"best_epoch": 1, "stop_reason": "done", "status": "done"}
-    print_run(folder, manifest, {"test": {"loss": 0.5}})
+    manifest["refit"] = False
+    print_run(folder, Result({"test": {"loss": 0.5}}, manifest))
     out = capsys.readouterr().out
     (command,) = [line for line in out.splitlines() if "tensorboard" in line]
     assert shlex.split(command)[-1] == "my run"

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from threading import Thread
 from time import sleep
@@ -49,8 +49,8 @@ def _train(config: Any) -> float | None:
     folder, values = Path(hydra.runtime.output_dir), _from_start(to_plain(config), hydra)
     with _errors_printed(), _ready_to_train(folder, hydra.runtime.cwd):
         result = train(values, folder, recorded_overrides(hydra))
-    print_run(folder, result.manifest, result.metrics)
-    if result.manifest["status"] == "diverged":
+    print_run(folder, result)
+    if "diverged" in [each.manifest["status"] for each in (result, result.refit) if each]:
         raise SystemExit(RUN_FAILED)
     return _value(values, result)
 
@@ -177,6 +177,8 @@ def train(
 ) -> "Result":
     """Train one run as a plain config says, by its engine, and leave its run folder.
 
+    With `refit=true` its refit is trained too.
+
     Args:
         config: the composed config.
         folder: the run folder.
@@ -194,8 +196,10 @@ def train(
             from multilayer.lockstep.train import train_stack_of_one as train_run
         else:
             from multilayer.training.run import train as train_run
+        from multilayer.training.refit import train_with_refit
 
-    return train_run(config, folder, overrides, quiet=quiet)
+    whole = partial(train_with_refit, train_run) if config["refit"] is True else train_run
+    return whole(config, folder, overrides, quiet=quiet)
 
 
 def _evaluate(config: Any) -> None:

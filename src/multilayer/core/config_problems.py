@@ -15,6 +15,9 @@ _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 """Files that exist on a machine whose GPU has its own memory."""
 
 
+_FINDERS = ("LearningRateFinder", "BatchSizeFinder")
+"""Callbacks of Lightning's that search before a fit."""
+
 _EXTRAS = {"MLFlowLogger": "mlflow", "WandbLogger": "wandb"}
 """The extra that installs a logger's package, by the name of Lightning's class."""
 
@@ -46,6 +49,7 @@ def problems_in(
         *([] if config["resume"] else _mode_problems(config["monitor"], config["mode"])),
         *_hidden_size_problems(config),
         *_process_problems(config["trainer"], in_sweep),
+        *_refit_problems(config),
     ]
 
 
@@ -99,6 +103,31 @@ def _process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:
             "a sweep; train such runs one by one, or each with trainer.devices=1"
         ]
     return []
+
+
+def _refit_problems(config: Mapping[str, Any]) -> list[str]:
+    """Why a run cannot have a refit, if it is to have one."""
+    refit, trainer = config["refit"], config["trainer"]
+    if type(refit) is int:  # as a refit has it that is resumed
+        return [] if config["resume"] else [f"refit={refit}: must be true or false"]
+    if not refit:
+        return []
+    schedule = config["scheduler"]["scheduler"]["_target_"]
+    reasons = {
+        "the epochs are those of the best one, which callbacks.best_weights finds; add "
+        "callbacks=checkpoint": not has_class(config["callbacks"], ".BestWeights"),
+        f"trainer.max_steps={trainer['max_steps']} would be another number of epochs, since they "
+        "have more rows; give trainer.max_epochs instead": trainer["max_steps"] != -1,
+        "data.stream=true keeps the validation rows apart from those that it reads again and "
+        "again; leave one of them out": config["data"].get("stream", False),
+        "scheduler=plateau follows the validation, of which a refit has none; choose another "
+        "schedule": schedule.endswith(".ReduceLROnPlateau"),
+        "it trains in one process; give trainer.devices=1": trainer["devices"] != 1
+        or not str(trainer["strategy"]).startswith(("auto", "single")),
+        "what Lightning's LearningRateFinder or BatchSizeFinder finds is not taken over; give it "
+        "by hand": any(has_class(config["callbacks"], f".{name}") for name in _FINDERS),
+    }
+    return [f"refit=true: {reason}" for reason, holds in reasons.items() if holds]
 
 
 def _hidden_size_problems(config: Mapping[str, Any]) -> list[str]:

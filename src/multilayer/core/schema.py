@@ -60,6 +60,11 @@ _Epochs = Annotated[
     PositiveInt,
     WrapValidator(lambda n, check: n if n == -1 and isinstance(n, int) else check(n)),
 ]
+_Refit = Annotated[
+    bool,
+    # The epochs, in the config of a refit itself.
+    WrapValidator(lambda n, check: n if type(n) is int and n > 0 else check(n)),
+]
 _DeviceCount = Annotated[
     PositiveInt,
     _Or(str, Literal["auto"], "a whole number"),
@@ -226,6 +231,7 @@ class Train(Components, extra="forbid"):
     num_threads: _ThreadsOrAuto
     monitor: str
     mode: Literal["min", "max"]
+    refit: _Refit
     resume: str | None
     trusted_packages: list[str]
 

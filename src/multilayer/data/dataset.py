@@ -23,7 +23,7 @@ from multilayer.data.batches import (
 )
 from multilayer.data.parquet_stream import ParquetStream, StreamedMinibatches
 from multilayer.data.preprocessing import NumericScaling, Preprocessing
-from multilayer.data.split import Split, SplitRule, split_rows, split_warnings
+from multilayer.data.split import Split, SplitRule, join_validation, split_rows, split_warnings
 from multilayer.data.table import UNLIKE_TRAINING, Columns, Table
 from multilayer.nn.losses import Task
 
@@ -59,6 +59,8 @@ class Dataset(ABC):
 
     Attributes:
         known_columns: The columns in a training that is resumed or evaluated.
+        joins_validation: Whether the validation rows are training rows too, so that none are left
+            to validate with; see `multilayer.training.refit`.
         rank: The number of this process among those that train together.
         n_ranks: How many they are; each trains on its share of the rows.
         task: Known before anything is read, or None if the target decides.
@@ -75,6 +77,7 @@ class Dataset(ABC):
     """
 
     known_columns: Columns | None = None
+    joins_validation: bool = False
     rank: int = 0
     n_ranks: int = 1
     task: Task | None = None
@@ -157,7 +160,8 @@ class Dataset(ABC):
         self.fingerprint = table.fingerprint(self.stream.version if self.stream else "")
         self.missing_summary = table.missing_summary()
         rows = split_rows(table, self.split_rule)
-        self.rows = rows | {"train": rows["train"][: self.max_train_rows]}
+        rows["train"] = rows["train"][: self.max_train_rows]
+        self.rows = join_validation(rows) if self.joins_validation else rows
         for line in split_warnings(table, self.rows, is_sample=self.stream is not None):
             log.warning(f"data: {line}")
         fitted = self.fitted_preprocessing

@@ -90,6 +90,15 @@ def split_rows(table: Table, rule: SplitRule) -> dict[Split, Tensor]:
     return {split: torch.from_numpy(parts[split]) for split in get_args(Split)}
 
 
+def join_validation(rows: Mapping[Split, Tensor]) -> dict[Split, Tensor]:
+    """The splits with the validation rows among the training rows; the test rows are the same."""
+    return {
+        "train": torch.cat([rows["train"], rows["validation"]]),
+        "validation": rows["validation"][:0],
+        "test": rows["test"],
+    }
+
+
 def check_class_counts(target: str, counts: Mapping[str, int], n_parts: int, parts: str) -> None:
     """Check that no class has fewer rows than there are splits, or folds.
 
@@ -121,8 +130,9 @@ def split_warnings(table: Table, rows: Mapping[Split, Tensor], *, is_sample: boo
     """
     missing = []
     for split, numbers in rows.items():
-        present = set(table.target[numbers].tolist()) if table.columns.classes else set()
-        labels = [label for k, label in enumerate(table.columns.classes) if k not in present]
+        classes = table.columns.classes if len(numbers) else []
+        present = set(table.target[numbers].tolist()) if classes else set()
+        labels = [label for k, label in enumerate(classes) if k not in present]
         missing += [f"no {split} row is of class {quoted(labels, 5)}"] if labels else []
     if missing:
         yield "; ".join(missing)

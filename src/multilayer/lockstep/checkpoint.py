@@ -201,7 +201,7 @@ def _fit_loop(progress: _Progress, loader: dict[str, int]) -> dict[str, Any]:
         "epoch_loop.val_loop.state_dict": {},
         # A new epoch sets the total to 0, and leaves the rest as it was.
         "epoch_loop.val_loop.batch_progress": _counts(validated * ended, validated)
-        | {"is_last_batch": whole > 0},
+        | {"is_last_batch": validated > 0},
         "epoch_progress": epochs,
     }
 

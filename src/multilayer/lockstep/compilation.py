@@ -23,6 +23,7 @@ from multilayer.stacking.step import Step
 from multilayer.training.components import make_predictor, optimizer_class
 from multilayer.training.instantiate import target_nodes
 from multilayer.training.runtime import autocast_of
+from multilayer.training.steps import epochs_to_train
 
 if TYPE_CHECKING:
     from multilayer.lockstep.stack import Stack
@@ -87,7 +88,7 @@ def _begin(plan: StackPlan, builds: Builds) -> None:
     )
     size = runner.block_size(len(jobs))
     block = make_block(model, [predictor] * size, [0] * size, stacked, [group] * size)
-    n_epochs = [job.config["trainer"]["max_epochs"] for job in plan.jobs]
+    n_epochs = [epochs_to_train(job.config) for job in plan.jobs]
     try:
         with autocast_of(str(trainer["precision"]), device):
             _prepare(

@@ -36,7 +36,7 @@ def evaluate_members(
             minibatches = data.minibatches(split, block.alive.device)
             values = evaluate_block(step, block, minibatches, first.predictor)
             columns = {name: value.tolist() for name, value in values.items()}
-            for i, (_, member) in enumerate(some):
+            for i, (_, member) in enumerate(some if columns else ()):
                 found[member][split] = {name: own[i] for name, own in columns.items()}
 
     left = {member for member in members if not member.failure}
@@ -49,7 +49,7 @@ def evaluate_block(
 ) -> dict[str, Tensor]:
     """The loss and metrics of a block over rows that its members share, `(K,)` each.
 
-    The predictor may be any member's.
+    The predictor may be any member's. Where there are no rows, there are no metrics.
     """
     losses, outputs, targets = [], [], []
     for features, target in minibatches:
@@ -57,6 +57,8 @@ def evaluate_block(
         losses.append(loss)
         outputs.append(output)
         targets.append(target)
+    if not losses:
+        return {}
     sizes = [len(target) for target in targets]
     whole = torch.cat(targets).expand(len(block), -1)
     return summarize(predictor, torch.stack(losses), sizes, torch.cat(outputs, dim=1), whole)

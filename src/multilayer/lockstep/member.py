@@ -14,7 +14,7 @@ from multilayer.data import Dataset, Minibatches
 from multilayer.lockstep.plan import TENSORBOARD, is_shown_for_all
 from multilayer.lockstep.restore import restore
 from multilayer.lockstep.schedule import Schedule
-from multilayer.runs.config import with_absolute_paths
+from multilayer.runs.config import is_refit, with_absolute_paths
 from multilayer.runs.folder import Metrics, Result, RunFolder, goes_on
 from multilayer.runs.manifest import start_manifest
 from multilayer.stacking.dropout import key_generator
@@ -24,8 +24,9 @@ from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.event_file import EventFile
 from multilayer.training.history import History
 from multilayer.training.predictor import Predictor
+from multilayer.training.refit import check_same_data
 from multilayer.training.resume import Resumed, open_resumed
-from multilayer.training.steps import planned_steps
+from multilayer.training.steps import epochs_to_train, planned_steps
 
 _RUN_FOLDER = ("@run_folder", "run_folder")
 """What a config calls it now, and what earlier ones called it."""
@@ -140,7 +141,8 @@ class Member:
 
     def result(self, metrics: Metrics) -> Result:
         """How the run ended, with the manifest's entries about that."""
-        reason = self.stop_reason or f"reached trainer.max_epochs={self.max_epochs}"
+        limit = "refit" if is_refit(self.config) else "trainer.max_epochs"
+        reason = self.stop_reason or f"reached {limit}={self.max_epochs}"
         if self.has_diverged and not reason.startswith("diverged"):
             reason = f"diverged: the loss was not finite after step {self.step}"
         is_finite = not self.has_diverged and isfinite(metrics["train"]["loss"])
@@ -174,6 +176,7 @@ def build_member(job: Job, data: Dataset) -> Member:
     device = choose_device(config["trainer"]["accelerator"])
     n_steps = planned_steps(config["trainer"], len(own.train_minibatches()))
     check_training(config, callbacks, own, n_steps)
+    check_same_data(config, run, own)
     predictor = make_predictor(config, own)
     member = Member(
         job,
@@ -186,7 +189,7 @@ def build_member(job: Job, data: Dataset) -> Member:
         loggers,
         start_manifest(config, job.overrides, own, device),
         n_steps=n_steps,
-        max_epochs=config["trainer"]["max_epochs"],
+        max_epochs=epochs_to_train(config),
         min_epochs=config["trainer"]["min_epochs"] or 0,
     )
     if resumed is not None:

@@ -326,7 +326,7 @@ class Stack:
         for schedule in dict.fromkeys(member.schedule for member in self.members()):
             schedule.end_epoch()
         self._measure()
-        for group in self.groups:
+        for group in self.groups if self.n_validation_batches else ():
             group.call(self, "on_validation_end")
         for member in self.members():
             if member.schedule.moves == "metric" and member.failure is None:

@@ -34,6 +34,7 @@ from multilayer.stacking.runner import Builds
 from multilayer.training.components import check_components
 from multilayer.training.interrupts import interrupts_deferred, raise_interrupts
 from multilayer.training.runtime import ready_memory
+from multilayer.training.steps import epochs_to_train
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +241,7 @@ class _StackTraining:
             name=first,
             compile_mode=config["compile"],
             threads=config["num_threads"],
-            n_epochs_waiting=sum(job.config["trainer"]["max_epochs"] for job in self.waiting),
+            n_epochs_waiting=sum(epochs_to_train(job.config) for job in self.waiting),
             ahead=self.ahead,
             say=self.progress.say,
         )

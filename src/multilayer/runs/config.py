@@ -68,6 +68,15 @@ _SECRET_IN_BRACES = re.compile(
 )
 
 
+def is_refit(config: Config) -> bool:
+    """Whether a config is that of a refit, which has the number of its epochs there.
+
+    >>> is_refit({"refit": 12}), is_refit({"refit": True}), is_refit({})
+    (True, False, False)
+    """
+    return type(config.get("refit")) is int  # configs of earlier versions have no such key
+
+
 def to_plain(config: DictConfig) -> Config:
     """The config as plain data, every reference resolved, without what is no run's: Hydra, sweep.
 

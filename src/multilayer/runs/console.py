@@ -16,8 +16,8 @@ from rich.table import Column, Table
 
 from multilayer.core.files import said_path
 from multilayer.core.metric_names import NEEDED, STANDARDIZED, is_undefined
-from multilayer.core.text import sanitize
-from multilayer.runs.folder import Metrics
+from multilayer.core.text import as_override, counted, sanitize
+from multilayer.runs.folder import Metrics, Result, RunFolder
 
 _ANY_WIDTH = 10_000
 """More characters than a table needs."""
@@ -107,9 +107,13 @@ class RunsProgress:
             self._last_line = monotonic()
 
 
-def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
-    """Print the metrics of a run, how it ended, where it is, and how to look at it."""
-    print_metrics(metrics)
+def print_run(folder: Path, result: Result) -> None:
+    """Print the metrics of a run, how it ended, where it is, and how to look at it.
+
+    The metrics of its refit's test rows stand next to its own.
+    """
+    refit, manifest = result.refit, result.manifest
+    print_metrics(result.metrics | ({"test of refit": refit.metrics["test"]} if refit else {}))
     out = console()
     best = manifest["best_epoch"]
     if best is not None:
@@ -123,6 +127,24 @@ def print_run(folder: Path, manifest: dict[str, Any], metrics: Metrics) -> None:
         out.print(f"profile     {os.path.join(run, profile.name)}")
     if (folder / "tensorboard").is_dir():
         out.print(f"look at it  tensorboard --logdir {shlex.quote(run)}")
+    if manifest["refit"] is True:
+        _print_refit(out, folder, result)
+
+
+def _print_refit(out: Console, folder: Path, result: Result) -> None:
+    """Print what the refit of a run was trained on, and how to use it, or why there is none."""
+    if result.refit is None:
+        why = "the run diverged" if result.manifest["best_epoch"] else "there is no best epoch"
+        out.print(f"refit       none, since {why}")
+        return
+    n_epochs, rows = result.manifest["best_epoch"], result.refit.manifest["rows"]["train"]
+    epochs = counted(n_epochs, "epoch")
+    out.print(f"refit       {epochs} on {rows:,} rows, those of training and validation")
+    if result.refit.manifest["status"] == "diverged":
+        out.print("            it diverged: use the run itself", style="red")
+        return
+    word = as_override("run", said_path(RunFolder(folder).refit))
+    out.print(f"use it      multilayer predict {word} input=FILE output=FILE")
 
 
 def print_table(out: Console, table: Table) -> None:

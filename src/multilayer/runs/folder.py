@@ -30,7 +30,12 @@ from multilayer.core.files import (
 from multilayer.core.renamed import with_current_names
 from multilayer.core.text import as_override
 from multilayer.runs.config import Config, mask_config
-from multilayer.runs.manifest import config_hash, describe_failure, start_manifest
+from multilayer.runs.manifest import (
+    config_hash,
+    describe_failure,
+    has_refit,
+    start_manifest,
+)
 
 if TYPE_CHECKING:
     pass
@@ -57,10 +62,12 @@ class Result:
     Attributes:
         metrics: by split and name, of the weights that are kept.
         manifest: the run's manifest.
+        refit: how its refit ended; None if it has none.
     """
 
     metrics: Metrics
     manifest: dict[str, Any]
+    refit: Result | None = None
 
 
 def objective(monitor: str, metrics: Metrics) -> float:
@@ -72,7 +79,8 @@ def objective(monitor: str, metrics: Metrics) -> float:
 class RunFolder:
     """The files that describe a run; each appears whole or not at all.
 
-    config.yaml, manifest.json, history.csv, metrics.json, checkpoints/, tensorboard/, figures/
+    config.yaml, manifest.json, history.csv, metrics.json, checkpoints/, tensorboard/, figures/,
+    and refit/, which is a run folder too
 
     Args:
         path: the folder.
@@ -80,6 +88,7 @@ class RunFolder:
     Attributes:
         writes: whether this process writes the files; false in all but one of several processes
             that train the same run.
+        refit: the folder of the run's refit.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -89,6 +98,7 @@ class RunFolder:
         self.manifest_file = self.path / "manifest.json"
         self.history_file = self.path / "history.csv"
         self.metrics_file = self.path / "metrics.json"
+        self.refit = self.path / "refit"
 
     def placeholders(self) -> dict[str, str]:
         """The values of a config's placeholders for folders."""
@@ -227,9 +237,25 @@ class RunFolder:
         """
         return _read_json(self.metrics_file) if self.metrics_file.exists() else {}
 
+    def read_result(self) -> Result:
+        """How the run ended, by its files.
+
+        Raises:
+            UserError: One of them cannot be read, or is damaged.
+        """
+        manifest, metrics = self.read_manifest(), self.read_metrics()
+        with refusing(self.metrics_file, "is damaged", LookupError, TypeError, AttributeError):
+            known = {
+                split: {name: nan if value is None else value for name, value in values.items()}
+                for split, values in metrics.items()
+            }
+        return Result(known, manifest)
+
 
 def find_state(folder: str | Path) -> State:
     """What a folder holds, by its manifest and checkpoints.
+
+    A run that is followed by its refit has come to its end when that has.
 
     Raises:
         UserError: The manifest is damaged.
@@ -238,8 +264,11 @@ def find_state(folder: str | Path) -> State:
     if not run.manifest_file.exists():
         return "none"
     with refusing(run.manifest_file, "is damaged", LookupError, TypeError):
-        if run.read_manifest()["status"] in ("done", "diverged"):
-            return "finished"
+        manifest = run.read_manifest()
+        has_ended = manifest["status"] in ("done", "diverged")
+        is_followed = has_refit(manifest)
+    if has_ended and not (is_followed and find_state(run.refit) != "finished"):
+        return "finished"
     return "resumable" if run.can_be_resumed() else "unfinished"
 
 

@@ -50,6 +50,7 @@ def start_manifest(
         "command": shlex.join(["multilayer", "train", *options, *overrides]),
         "overrides": overrides,
         "seed": config["seed"],
+        "refit": config["refit"],
         "git": git_state(Path.cwd()),
         "versions": package_versions(),
         "device": device and _describe_device(device),
@@ -62,6 +63,11 @@ def start_manifest(
         "status": "running",
         "stop_reason": None,
     }
+
+
+def has_refit(manifest: dict[str, Any]) -> bool:
+    """Whether a run that has ended is followed by its refit, by its manifest."""
+    return manifest["status"] == "done" and bool(manifest.get("refit") and manifest["best_epoch"])
 
 
 def _describe_device(device: torch.device) -> str:

@@ -94,6 +94,8 @@ def values_that_matter(config: Config) -> Values:
         config = with_absolute_paths(config)
     if config.get("resume") is not None:
         config = config | {"resume": str(Path(config["resume"]).absolute())}
+    if config.get("refit") is False:  # sweeps of earlier versions have no such key
+        config = {key: value for key, value in config.items() if key != "refit"}
     if config.get("callbacks"):
         config = config | {"callbacks": _callbacks_that_matter(config["callbacks"])}
     return dict(_leaves(config, ""))

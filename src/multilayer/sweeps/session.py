@@ -4,7 +4,6 @@ import atexit
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from math import nan
 from pathlib import Path
 
 from multilayer.core.errors import UserError
@@ -132,11 +131,13 @@ class Session:
 
         Both times are of the clock of the file system.
         """
-        last = self.folder(number) / "checkpoints" / "last.ckpt"
-        try:
-            return last.stat().st_mtime > self.ledger.claimed_at(number, attempt)
-        except FileNotFoundError:
-            return False
+        run = RunFolder(self.folder(number))
+        times = [
+            last.stat().st_mtime
+            for folder in (run.path, run.refit)
+            if (last := folder / "checkpoints" / "last.ckpt").exists()
+        ]
+        return max(times, default=0.0) > self.ledger.claimed_at(number, attempt)
 
     def record(self, outcomes: Mapping[int, Outcome]) -> None:
         """Record how jobs ended that this process has taken."""
@@ -233,13 +234,9 @@ def _read_outcome(run: RunFolder) -> Outcome:
     Raises:
         UserError: A file is damaged.
     """
-    manifest, metrics = run.read_manifest(), run.read_metrics()
-    with refusing(run.metrics_file, "is damaged", LookupError, TypeError, AttributeError):
-        known = {
-            split: {name: nan if value is None else value for name, value in values.items()}
-            for split, values in metrics.items()
-        }
-        return outcome_of(run.read_config()["monitor"], Result(known, manifest))
+    result = run.read_result()
+    with refusing(run.config_file, "is damaged", LookupError, TypeError):
+        return outcome_of(run.read_config()["monitor"], result)
 
 
 def outcome_of(monitor: str, ended: Result | Exception) -> Outcome:

@@ -12,6 +12,7 @@ from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
 from multilayer.data import Dataset
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
+from multilayer.runs.config import is_refit
 from multilayer.training.instantiate import if_imported
 from multilayer.training.steps import limited_batches, steps_per_epoch
 
@@ -32,8 +33,11 @@ def check_training(
             or no metric decides which epoch is best.
     """
     check_averaging(callbacks)
-    _check_validations(config, callbacks, data, n_steps)
-    _check_monitor(config["monitor"], config["mode"], data)
+    if is_refit(config):
+        _check_without_validation(callbacks)
+    else:
+        _check_validations(config, callbacks, data, n_steps)
+        _check_monitor(config["monitor"], config["mode"], data)
 
 
 def _check_validations(
@@ -52,12 +56,7 @@ def _check_validations(
         )
     every = limits["check_val_every_n_epoch"]
     n_epochs = n_steps / steps_per_epoch(limits, n_batches)
-    theirs = if_imported("pytorch_lightning.callbacks.EarlyStopping")
-    waiting = [
-        type(each).__name__
-        for each in callbacks
-        if isinstance(each, theirs) or getattr(each, "waits_for_validation", False)
-    ]
+    waiting = _waiting(callbacks)
     if config["scheduler"]["scheduler"]["_target_"].endswith("ReduceLROnPlateau"):
         waiting.append("scheduler=plateau")
     if waiting and every > 1 and n_epochs < every:
@@ -66,6 +65,25 @@ def _check_validations(
             f"never validated, and {', '.join(waiting)} would wait for it; give "
             f"{max(1, int(n_epochs))} at most, or train longer"
         )
+
+
+def _check_without_validation(callbacks: Sequence[Any]) -> None:
+    """Check that no callback of a refit relies on a validation."""
+    if waiting := _waiting(callbacks):
+        raise UserError(
+            f"callbacks: a refit has no validation rows, and {', '.join(waiting)} would wait for "
+            "their metrics; leave that out"
+        )
+
+
+def _waiting(callbacks: Sequence[Any]) -> list[str]:
+    """The names of the callbacks that do nothing before the first validation."""
+    theirs = if_imported("pytorch_lightning.callbacks.EarlyStopping")
+    return [
+        type(each).__name__
+        for each in callbacks
+        if isinstance(each, theirs) or getattr(each, "waits_for_validation", False)
+    ]
 
 
 def _check_monitor(monitor: str, mode: str, data: Dataset) -> None:

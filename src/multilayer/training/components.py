@@ -20,7 +20,7 @@ from multilayer.data.batches import BatchIterator
 from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import Task, loss_for_task
-from multilayer.runs.config import Config, mask_config
+from multilayer.runs.config import Config, is_refit, mask_config
 from multilayer.training.arguments import argument_problems
 from multilayer.training.checks import call_factory, check_trainable
 from multilayer.training.instantiate import instantiate
@@ -103,6 +103,7 @@ def make_data(
     """
     data: Dataset = instantiate("data", config["data"], preprocessing=preprocessing)
     data.known_columns = known
+    data.joins_validation = is_refit(config)
     return data
 
 

@@ -13,6 +13,7 @@ from multilayer.data.split import Split
 from multilayer.data.table_builder import encode_table
 from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat
+from multilayer.runs.config import is_refit
 from multilayer.training.components import make_data
 from multilayer.training.loaded_run import LoadedRun, load_named
 
@@ -50,6 +51,8 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
 
 def _split_of(loaded: LoadedRun, split: Split, device: torch.device) -> Minibatches:
     """The rows of one split of the run's own data, read again."""
+    if is_refit(loaded.config) and split == "validation":
+        raise UserError("split=validation: a refit has been trained on these rows; it has none")
     data = make_data(loaded.config, loaded.preprocessing, loaded.columns)
     try:
         data.setup()

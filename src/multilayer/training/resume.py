@@ -13,7 +13,7 @@ from multilayer.core.files import refusing, said_path
 from multilayer.core.text import as_override
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
-from multilayer.runs.config import Config, mask_config
+from multilayer.runs.config import Config, is_refit, mask_config
 from multilayer.runs.folder import find_last, goes_on
 from multilayer.training.instantiate import (
     check_trusted_targets,
@@ -24,7 +24,7 @@ from multilayer.training.instantiate import (
 _MAY_CHANGE = (
     "optimizer.", "scheduler", "trainer.", "callbacks.", "logger.", "compile", "num_threads",
     "engine", "resume", "trusted_packages", "data.batch_size", "data.shuffle_seed", "data.path",
-    "data.train_path", "data.validation_path", "data.test_path",
+    "data.train_path", "data.validation_path", "data.test_path", "refit",
 )  # fmt: skip
 """The keys, or beginnings of keys, that may change in a resumed run.
 
@@ -125,6 +125,9 @@ def open_resumed(config: Config, folder: str | Path) -> tuple[Resumed, Config]:
         stopping = resumed.checkpoint["callbacks"].get("EarlyStopping", {})
         has_ended = bool(limits) or stopping.get("reason") is not None
         resumed, limits = replace(resumed, has_ended=has_ended), []
+    if limits and config["refit"] is True and Path(config["resume"]).is_dir():
+        word = as_override("hydra.run.dir", config["resume"])
+        limits.append(f"refit=true: for the refit of that run alone, add {word}")
     problems = [*_forbidden_changes(resumed, config), *limits]
     if problems:
         raise UserError("\n".join(problems))
@@ -254,6 +257,9 @@ def config_changes(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, 
 
 def _forbidden_changes(resumed: Resumed, config: Config) -> Iterator[str]:
     """One line for each change of the config that a resumed run cannot have."""
+    if is_refit(resumed.before) != is_refit(config):
+        word = "is" if is_refit(resumed.before) else "is not"
+        yield f"refit={_format_value(config['refit'])}: {resumed.path} {word} that of a refit"
     for key, before, now in config_changes(resumed.before, mask_config(config)):
         reason = _why_forbidden(key, before, now, resumed, config)
         if reason:
@@ -303,6 +309,7 @@ def _reached_limits(resumed: Resumed, config: Config) -> Iterator[str]:
     limits = [
         ("trainer.max_epochs", trainer["max_epochs"], resumed.n_epochs, "epochs"),
         ("trainer.max_steps", trainer["max_steps"], resumed.n_steps, "steps"),
+        ("refit", config["refit"] if is_refit(config) else 0, resumed.n_epochs, "epochs"),
     ]
     if resumed.n_epochs >= (trainer["min_epochs"] or 0):
         n = resumed.n_without_improvement

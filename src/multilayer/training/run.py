@@ -18,7 +18,7 @@ from multilayer.core.errors import UserError, interrupt_behind
 from multilayer.core.files import explain_write_error
 from multilayer.data import Dataset, as_datamodule
 from multilayer.data.split import Split
-from multilayer.runs.config import Config, with_absolute_paths
+from multilayer.runs.config import Config, is_refit, with_absolute_paths
 from multilayer.runs.folder import Metrics, Result, RunFolder, goes_on
 from multilayer.runs.manifest import describe_failure, start_manifest
 from multilayer.training.checks import check_training
@@ -36,10 +36,11 @@ from multilayer.training.instantiate import instantiate
 from multilayer.training.interrupts import interrupts_deferred
 from multilayer.training.lightning_adapter import lightning_callbacks, unwrapped_callbacks
 from multilayer.training.module import MODULE_OF_TASK, SupervisedModule
+from multilayer.training.refit import check_same_data
 from multilayer.training.resume import Resumed, command_to_go_on, open_resumed
 from multilayer.training.resume_state import load_resumed
 from multilayer.training.runtime import compile_if_worthwhile, quiet_lightning
-from multilayer.training.steps import planned_steps
+from multilayer.training.steps import epochs_to_train, planned_steps
 from multilayer.training.trackers import runs_ended
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,8 @@ class Training:
         if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
             return f"reached trainer.max_steps={trainer.max_steps}"
         if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= trainer.max_epochs:
-            return f"reached trainer.max_epochs={trainer.max_epochs}"
+            limit = "refit" if is_refit(self.config) else "trainer.max_epochs"
+            return f"reached {limit}={trainer.max_epochs}"
         is_late = any(map(_time_is_over, trainer.callbacks))  # type: ignore[attr-defined]
         return "reached the time limit" if is_late else "stopped by a callback"
 
@@ -181,6 +183,7 @@ def prepare(
     n_done = resumed.n_done if resumed else (0, 0)
     n_steps = planned_steps(config["trainer"], len(data.train_minibatches()), *n_done)
     check_training(config, unwrapped_callbacks(trainer), data, n_steps)
+    check_same_data(config, run, data)
     module = _make_module(config, data, n_steps)
     device = trainer.strategy.root_device
     manifest = start_manifest(config, overrides, data, device)
@@ -199,7 +202,7 @@ def _make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.
     callbacks = lightning_callbacks(*callbacks, History(folder=run.path))
     trainer: pl.Trainer = instantiate(
         "trainer",
-        config["trainer"],
+        config["trainer"] | (_limits_of_refit(config) if is_refit(config) else {}),
         values,
         logger=loggers,
         callbacks=callbacks,
@@ -211,6 +214,12 @@ def _make_trainer(config: Config, run: RunFolder, *, quiet: bool = False) -> pl.
         use_distributed_sampler=False,
     )
     return trainer
+
+
+def _limits_of_refit(config: Config) -> dict[str, Any]:
+    """The arguments of a Trainer by which a refit trains its epochs and no more, unvalidated."""
+    n_epochs = epochs_to_train(config)
+    return {"max_epochs": n_epochs, "min_epochs": None, "max_time": None, "limit_val_batches": 0}
 
 
 def _make_module(config: Config, data: Dataset, n_steps: int) -> SupervisedModule:
@@ -292,4 +301,5 @@ def _evaluate(training: Training) -> Metrics:
     """The loss and metrics of each split, of the weights that the training has ended with."""
     data, device = training.data, training.trainer.strategy.root_device
     module = training.module.to(device)
-    return {split: module.evaluate(data.minibatches(split, device)) for split in get_args(Split)}
+    splits = [split for split in get_args(Split) if len(data.rows[split])]
+    return {split: module.evaluate(data.minibatches(split, device)) for split in splits}

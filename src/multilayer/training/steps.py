@@ -3,6 +3,7 @@
 from typing import Any
 
 from multilayer.core.errors import UserError
+from multilayer.runs.config import Config, is_refit
 
 
 def limited_batches(
@@ -24,6 +25,12 @@ def steps_per_epoch(trainer: dict[str, Any], n_batches: int) -> int:
     """The optimizer steps of an epoch with `n_batches` minibatches."""
     n_accumulated: int = trainer["accumulate_grad_batches"]
     return -(-limited_batches(trainer, n_batches) // n_accumulated)
+
+
+def epochs_to_train(config: Config) -> int:
+    """The epochs of a whole training that is not stopped: of a refit, fewer than are planned."""
+    n_planned: int = config["trainer"]["max_epochs"]
+    return min(config["refit"], n_planned) if is_refit(config) else n_planned
 
 
 def planned_steps(
