@@ -20,7 +20,8 @@ from multilayer.core.errors import UserError, first_line, interrupt_behind, prin
 from multilayer.core.text import name_jobs
 from multilayer.lockstep.plan import Plan, make_plan
 from multilayer.lockstep.progress import SweepProgress
-from multilayer.lockstep.train import Hooks, Outcome, train_jobs
+from multilayer.lockstep.refits import train_jobs_and_refits
+from multilayer.lockstep.train import Hooks, Outcome
 from multilayer.runs.config import problems_with
 from multilayer.runs.console import console
 from multilayer.runs.folder import Result, objective, record_failure
@@ -98,7 +99,7 @@ class Launch:
 
             hooks = Hooks(self.end, leave_alone, say, self.take, self.begin, self.written)
             for stack in plan.stacks:
-                train_jobs(stack, progress, hooks)
+                train_jobs_and_refits(stack, progress, hooks)
 
     def check(self, number: int, overrides: Sequence[str]) -> Job | None:
         """A job that can be trained; None for another one, which is then said and noted."""

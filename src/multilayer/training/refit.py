@@ -59,12 +59,12 @@ def train_with_refit(
         UserError: The config, the data, or a folder to go on from is wrong.
     """
     run = RunFolder(folder)
-    if is_trained(config, run):
-        _, config = open_resumed(config, folder)
-        first = run.read_result()
+    trained = read_trained(config, run)
+    if trained is not None:
+        config, first = trained
     else:
         first = train(config, folder, overrides, quiet=quiet)
-    if not has_refit(first.manifest | {"refit": True}):
+    if not is_due(first):
         return first
     n_epochs = first.manifest["best_epoch"]
     log.info(f"refit: training and validation rows, for {n_epochs} epochs")
@@ -73,13 +73,31 @@ def train_with_refit(
     return replace(first, refit=refit)
 
 
-def is_trained(config: Config, run: RunFolder) -> bool:
-    """Whether a config goes on with a run in its folder of which only the refit is left."""
-    if config["refit"] is not True or not goes_on(config, run.path):
-        return False
-    is_there = find_state(run.path) != "none"
-    is_due = is_there and has_refit(run.read_manifest() | {"refit": True})
-    return is_due and find_state(run.refit) != "finished"
+def is_due(result: Result) -> bool:
+    """Whether a run that is to have a refit has come to an end that gives it one."""
+    return has_refit(result.manifest | {"refit": True})
+
+
+def read_trained(config: Config, run: RunFolder) -> tuple[Config, Result] | None:
+    """What is known of a run of which only the refit is left.
+
+    Args:
+        config: of the run, as it was composed.
+        run: its folder.
+
+    Returns:
+        The config without what was for its own training alone, and how that ended; None where the
+        config does not go on with such a run in its folder.
+
+    Raises:
+        UserError: The config is another one than it was, or the folder is damaged.
+    """
+    if not goes_on(config, run.path) or find_state(run.path) == "none":
+        return None
+    result = run.read_result()
+    if not is_due(result) or find_state(run.refit) == "finished":
+        return None
+    return open_resumed(config, run.path)[1], result
 
 
 def config_of_refit(config: Config, run: RunFolder) -> Config:
@@ -93,6 +111,8 @@ def config_of_refit(config: Config, run: RunFolder) -> Config:
     if has_class(callbacks, ".LearningRateSweep"):
         lr = run.read_config()["optimizer"]["lr"]  # which it has found
         config = config | {"optimizer": config["optimizer"] | {"lr": lr}}
+    if goes_on(config, run.path):  # which may trust more than the run needs
+        config = config | {"trusted_packages": run.read_config()["trusted_packages"]}
     refit = config | {
         "callbacks": {name: node for name, node in callbacks.items() if not _waits(name, node)},
         "refit": run.read_manifest()["best_epoch"],
