@@ -191,7 +191,7 @@ class Minibatches(BatchIterator):
 
     def _minibatches(self, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.order().to(self.features.device)
-        for rows in torch.split(order, self.batch_size)[start:]:
+        for rows in torch.split(order, self.batch_size)[start : len(self)]:  # no rows are one part
             # Four times as fast as `features[rows]`.
             features = self.features.index_select(0, rows)
             if self.is_raw and self.preprocessing is not None:

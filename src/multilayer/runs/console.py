@@ -127,14 +127,15 @@ def print_run(folder: Path, result: Result) -> None:
         out.print(f"profile     {os.path.join(run, profile.name)}")
     if (folder / "tensorboard").is_dir():
         out.print(f"look at it  tensorboard --logdir {shlex.quote(run)}")
-    if manifest["refit"] is True:
+    if refit or manifest.get("refit") is True:  # earlier versions did not note it
         _print_refit(out, folder, result)
 
 
 def _print_refit(out: Console, folder: Path, result: Result) -> None:
     """Print what the refit of a run was trained on, and how to use it, or why there is none."""
     if result.refit is None:
-        why = "the run diverged" if result.manifest["best_epoch"] else "there is no best epoch"
+        has_diverged = result.manifest["status"] == "diverged"
+        why = "the run diverged" if has_diverged else "there is no best epoch"
         out.print(f"refit       none, since {why}")
         return
     n_epochs, rows = result.manifest["best_epoch"], result.refit.manifest["rows"]["train"]
