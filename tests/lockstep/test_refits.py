@@ -166,6 +166,14 @@ def test_each_run_of_a_sweep_has_its_refit(
     assert outcome.code == 0, outcome.err
     assert [each["status"] for each in refits_in(tmp_path / "sweep")] == ["done"] * 2
     assert outcome.out.count("│ done") == 2
+    assert "test of refit" in outcome.out
+    for path in sorted((tmp_path / "sweep").glob("[0-9]*")):
+        accuracies = [
+            json.loads((each / "metrics.json").read_text())["test"]["accuracy"]
+            for each in (path, path / "refit")
+        ]
+        (row,) = [line for line in outcome.out.splitlines() if line.startswith(f"│ {path.name} ")]
+        assert [f"accuracy {value:.6g}" in row for value in accuracies] == [True, True]
     assert set(states_of(tmp_path / "sweep").values()) == {"done"}
     assert multilayer("report", "sweep=sweep").code == 0
     report = (tmp_path / "sweep/report.md").read_text()

@@ -83,6 +83,20 @@ def test_what_has_no_part_in_the_result_has_none_in_the_identity(other: list[str
     assert identity(config) == identity(config_of("data=iris"))
 
 
+def test_sweeps_of_before_there_were_refits_go_on() -> None:
+    """Without a refit a job is what it was; with one it is another."""
+    config = config_of("data=iris")
+    before = {key: value for key, value in config.items() if key != "refit"}
+    assert identity(config) == identity(before)
+    old, now, with_refit = (
+        BatchValues.of([values_that_matter(each)])
+        for each in (before, config, config_of("data=iris", "refit=true"))
+    )
+    assert conflicts([old], now) == []
+    assert conflicts([old], with_refit) == ["refit=true: the jobs of this sweep have refit=false"]
+    assert conflicts([with_refit], now) == ["refit=false: the jobs of this sweep have refit=true"]
+
+
 def test_the_threads_of_a_learning_rate_sweep_have_no_part_in_it() -> None:
     """It takes their number from the config's."""
     words = ["data=iris", "callbacks=lr_sweep"]
@@ -103,6 +117,7 @@ def test_the_threads_of_a_learning_rate_sweep_have_no_part_in_it() -> None:
         ["trainer.precision=bf16-mixed"],
         ["monitor=validation/accuracy", "mode=max"],
         ["trainer.limit_train_batches=1"],
+        ["refit=true"],
     ],
 )
 def test_what_decides_the_result_decides_the_identity(other: list[str]) -> None:

@@ -111,22 +111,41 @@ def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":
         known = [value for run in own if (value := values[run.name]) is not None]
         best = (min if mode == "min" else max)(known, default=None)
         bests |= {run.name for run in own if best is not None and values[run.name] == best}
-    table = Table("job", "varied", "status", monitor, "test", header_style="bold")
+    has_refits = any(run.manifest.get("refit") is True for run in runs)
+    columns = "test", *(["test of refit"] if has_refits else [])
+    table = Table("job", "varied", "status", monitor, *columns, header_style="bold")
     overrides = [run.manifest["overrides"] for run in runs]
     shared = set.intersection(*map(set, overrides)) if runs[1:] else set()
     for run, own, value in zip(runs, overrides, values.values(), strict=True):
         is_best = run.name in bests
-        test = run.metrics.get("test", {})
-        headline = next((name for name in ("accuracy", "rmse") if name in test), None)
+        tested = [_headline(run), *([_headline_of_refit(run)] if has_refits else [])]
         table.add_row(
             run.name,
             " ".join(override for override in own if override not in shared),
             run.status,
             format_number(value) + (" *" if is_best else ""),
-            f"{headline} {format_number(test[headline])}" if headline else "",
+            *tested,
             style="green" if is_best else None,
         )
     return table
+
+
+def _headline(run: "SweepRun") -> str:
+    """The accuracy of a run's test rows, or in regression their error; empty if it has neither."""
+    from multilayer.runs.console import format_number
+
+    test = run.metrics.get("test", {})
+    name = next((name for name in ("accuracy", "rmse") if name in test), None)
+    return f"{name} {format_number(test[name])}" if name else ""
+
+
+def _headline_of_refit(run: "SweepRun") -> str:
+    """The same of its refit, as far as that can be read."""
+    from multilayer.reports.runs import read_run
+    from multilayer.runs.folder import RunFolder
+
+    refit = read_run(RunFolder(run.folder.refit), run.name)
+    return "" if isinstance(refit, str) else _headline(refit)
 
 
 def _write_hparams(runs: "Sequence[SweepRun]") -> None:

@@ -10,6 +10,9 @@ from multilayer.sweeps.identity import Values
 _ABSENT = "none"
 """Stands for the value of a key that a config does not have."""
 
+_LEFT_OUT = {"refit": False}
+"""Values that `identity.values_that_matter` leaves out."""
+
 
 @dataclass(frozen=True)
 class BatchValues:
@@ -81,9 +84,11 @@ def _distinct(batches: Iterable[BatchValues], keys: Iterable[str]) -> defaultdic
         varied = {key for own in batch.own for key in own}
         for key in keys:
             if key in varied:
-                found[key] |= {_as_text(own.get(key, _ABSENT)) for own in batch.own}
+                found[key] |= {
+                    _as_text(own.get(key, _LEFT_OUT.get(key, _ABSENT))) for own in batch.own
+                }
             else:
-                found[key].add(_as_text(batch.shared.get(key, _ABSENT)))
+                found[key].add(_as_text(batch.shared.get(key, _LEFT_OUT.get(key, _ABSENT))))
     return found
 
 
