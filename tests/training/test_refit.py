@@ -362,6 +362,23 @@ def test_it_takes_the_learning_rate_that_was_found(tmp_path: Path) -> None:
     assert "lr_sweep" not in configs[1]["callbacks"]
 
 
+class Divides(BuiltinDataset):
+    """Chooses the rows of each split itself."""
+
+    def setup(self, stage: str | None = None) -> None:
+        super().setup(stage)
+        self.rows["validation"] = self.rows["train"][:9]
+
+
+def test_data_that_keep_validation_rows_apart_are_refused(tmp_path: Path) -> None:
+    """The refit would leave them out without a word; the run is whole."""
+    own = f"data._target_={__name__}.Divides"
+    with pytest.raises(UserError, match="Divides divides the rows itself"):
+        train_in(tmp_path / "run", "data=iris", own, "trainer.max_epochs=1", "refit=true")
+    assert manifest_in(tmp_path / "run")["status"] == "done"
+    assert not (tmp_path / "run/refit").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -34,7 +34,7 @@ def check_training(
     """
     check_averaging(callbacks)
     if is_refit(config):
-        _check_without_validation(callbacks)
+        _check_without_validation(callbacks, data)
     else:
         _check_validations(config, callbacks, data, n_steps)
         _check_monitor(config["monitor"], config["mode"], data)
@@ -67,8 +67,13 @@ def _check_validations(
         )
 
 
-def _check_without_validation(callbacks: Sequence[Any]) -> None:
-    """Check that no callback of a refit relies on a validation."""
+def _check_without_validation(callbacks: Sequence[Any], data: Dataset) -> None:
+    """Check that a refit trains on all rows but the test rows, and no callback needs others."""
+    if len(data.rows["validation"]):
+        raise UserError(
+            f"refit=true: {type(data).__name__} divides the rows itself and keeps validation rows "
+            "apart; have it look at joins_validation, or use Dataset's own setup"
+        )
     if waiting := _waiting(callbacks):
         raise UserError(
             f"callbacks: a refit has no validation rows, and {', '.join(waiting)} would wait for "
