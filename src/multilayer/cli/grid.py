@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,12 @@ class GridSweep:
         if self.options.dry_run:
             self._print_plan(jobs)
             return []
-        ledger = Ledger(jobs.sweep)
-        is_new = not (ledger.exists() or (jobs.sweep / _COMMAND).exists())
-        missing = [each for each in (jobs.sweep, *jobs.sweep.parents) if not each.exists()]
-        numbers = jobs.register(ledger)
+        with _leaving_nothing_if_refused(jobs.sweep):
+            return self._train(jobs, own)
+
+    def _train(self, jobs: SweepJobs, words: Sequence[Words]) -> list[JobReturn]:
+        """Register the jobs of the command, and train those that are open; see `run`."""
+        numbers = jobs.register(Ledger(jobs.sweep))
         SweepFolder.path = jobs.sweep
         self._write_command(jobs.sweep)
         session = Session.of(jobs.sweep)
@@ -94,15 +96,12 @@ class GridSweep:
         _print_start(fates.values())
         session.worker.reopen(n for n, fate in fates.items() if fate in (_RETRIED, _REDONE))
         session.allow_failures(self.options.max_failures)
+        loader: Any = self.context.config_loader
         loader.max_failures = session.max_failures  # for processes that a launcher starts
-        jobs.keep_folders(self.context.config_loader, session.ledger.jobs, numbers)
-        words_of = {number: own[index] for index, number in enumerate(numbers)}
+        jobs.keep_folders(loader, session.ledger.jobs, numbers)
+        words_of = {number: words[index] for index, number in enumerate(numbers)}
         try:
             returns = list(train_open_jobs(words_of, self.launcher, session, self.max_batch_size))
-        except RefusedError:
-            if is_new:
-                _withdraw(session, missing)
-            raise
         except KeyboardInterrupt as interrupt:
             # A run's own hint would have the sweep's jobs go on from this one.
             interrupt.__notes__ = [_how_to_go_on(session.ledger, numbers)]
@@ -155,20 +154,22 @@ class GridSweep:
         remove_leftovers(sweep, below=False)
 
 
-def _withdraw(session: Session, missing: Sequence[Path]) -> None:
-    """Leave nothing behind of a sweep that no other command has to do with.
-
-    Args:
-        session: This process in the ledger, which is new.
-        missing: The sweep's folder and those above it, as far as they were not there before.
-    """
-    sweep = session.ledger.sweep
-    with suppress(OSError):  # what cannot be removed stays, and is a sweep that has not begun
-        if session.withdraw():
-            SweepFolder.path = None
-            (sweep / _COMMAND).unlink()
-            for folder in missing:
-                folder.rmdir()
+@contextmanager
+def _leaving_nothing_if_refused(sweep: Path) -> Iterator[None]:
+    """Remove a new sweep, and the folders made for it, if its jobs are refused; see `run`."""
+    is_new = not (Ledger(sweep).exists() or (sweep / _COMMAND).exists())
+    missing = [each for each in (sweep, *sweep.parents) if not each.exists()]
+    try:
+        yield
+    except RefusedError:
+        session = Session.of(sweep)
+        with suppress(OSError):  # what cannot be removed stays, and is a sweep that has not begun
+            if is_new and session is not None and session.withdraw():
+                SweepFolder.path = None
+                (sweep / _COMMAND).unlink()
+                for folder in missing:
+                    folder.rmdir()
+        raise
 
 
 def _print_start(fates: Collection[str]) -> None:

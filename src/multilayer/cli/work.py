@@ -18,7 +18,13 @@ from omegaconf import DictConfig
 
 from multilayer.cli.compose import take_value
 from multilayer.cli.open_jobs import train_open_jobs
-from multilayer.composing.sweep_jobs import SweepJobs, Words, key_of, sweep_folder
+from multilayer.composing.sweep_jobs import (
+    SweepJobs,
+    Words,
+    key_of,
+    launcher_words,
+    sweep_folder,
+)
 from multilayer.core.errors import JobsFailedError, Terminated, UserError
 from multilayer.core.text import counted, override_word
 from multilayer.reports.summary import SweepFolder
@@ -67,12 +73,12 @@ def worker_arguments(config: Config, hydra: Sequence[str], config_dir: str | Non
     folder = config_dir or trusted["config_dir"]
     words = [
         "hydra/launcher=lockstep",
-        *(_word(f"hydra.launcher.{key}", command[key]) for key in ("stack", "max_members")),
+        *launcher_words(command),
         *trusted["hydra"],
         *hydra,
         "hydra/sweeper=ledger",
-        *(_word(f"hydra.sweeper.{key}", config[key]) for key in _OPTIONS),
-        _word("hydra.sweep.dir", str(ledger.sweep)),
+        *(override_word(f"hydra.sweeper.{key}", config[key]) for key in _OPTIONS),
+        override_word("hydra.sweep.dir", str(ledger.sweep)),
     ]
     last = {key_of(word): word for word in words}
     return ["-m", *(["--config-dir", folder] if folder else []), *last.values()]
@@ -80,13 +86,6 @@ def worker_arguments(config: Config, hydra: Sequence[str], config_dir: str | Non
 
 _OPTIONS = ("n_workers", "max_failures", "parent", "trust")
 """The keys of `conf/work.yaml` that the sweeper is given."""
-
-
-def _word(key: str, value: Any) -> str:
-    """An override in Hydra's grammar."""
-    if isinstance(value, str | list):
-        return override_word(key, value)
-    return f"{key}={'null' if value is None else str(value).lower()}"
 
 
 class Work:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.composing.job_configs import folder_of, plain_job
 from multilayer.core.errors import UserError, first_line, raise_all
+from multilayer.core.text import override_word
 from multilayer.runs.config import mask_overrides
 from multilayer.sweeps import Job, Ledger, NewJob
 
@@ -117,6 +118,10 @@ _OF_THE_SWEEP = ("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.swe
 """Hydra's keys that say who trains the jobs, and not how they are composed."""
 
 
+_OF_LAUNCHER = ("stack", "max_members")
+"""The options of our launcher that hold for workers, too."""
+
+
 def describe_command(master: DictConfig) -> dict[str, Any]:
     """What a worker needs to know of a sweep's command to compose its jobs and train them.
 
@@ -137,6 +142,11 @@ def describe_command(master: DictConfig) -> dict[str, Any]:
         "stack": bool(is_ours and launcher.stack),
         "max_members": launcher.max_members if is_ours else None,
     }
+
+
+def launcher_words(command: Mapping[str, Any]) -> list[str]:
+    """The overrides by which the launcher of a worker trains as that of a command described."""
+    return [override_word(f"hydra.launcher.{key}", command[key]) for key in _OF_LAUNCHER]
 
 
 def config_dir_of(hydra: DictConfig) -> str | None:

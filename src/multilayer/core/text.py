@@ -1,5 +1,6 @@
 """Text that is safe to show in a terminal, and values that can be pasted into a command line."""
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -55,12 +56,16 @@ def as_override(key: str, value: str | Sequence[str]) -> str:
     return word if isinstance(value, str) and _is_plain(value) else quote_for_shell(word)
 
 
-def override_word(key: str, value: str | Sequence[str]) -> str:
+def override_word(key: str, value: str | Sequence[str] | float | None) -> str:
     """An override as a program is given it, which no shell has read; see `as_override`.
 
     >>> print(override_word("sweep", "a $b"), override_word("trusted_packages", ["a"]))
     sweep='a $b' trusted_packages=[a]
+    >>> print(override_word("n", 3), override_word("stack", True), override_word("limit", None))
+    n=3 stack=true limit=null
     """
+    if not isinstance(value, Sequence):
+        return f"{key}={json.dumps(value)}"
     texts = [value] if isinstance(value, str) else value
     listed = ",".join(texts if all(map(_is_plain, texts)) else map(quote_for_hydra, texts))
     return f"{key}={listed}" if isinstance(value, str) else f"{key}=[{listed}]"

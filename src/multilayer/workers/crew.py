@@ -11,7 +11,7 @@ from time import monotonic, sleep
 
 from omegaconf import DictConfig
 
-from multilayer.composing.sweep_jobs import describe_command
+from multilayer.composing.sweep_jobs import describe_command, launcher_words
 from multilayer.core.errors import RefusedError, UserError, print_failure
 from multilayer.core.text import counted, name_jobs, override_word
 from multilayer.runs.config import MASK
@@ -59,18 +59,16 @@ class Crew:
         """What each worker runs."""
         described = describe_command(self.master)
         folder = described["config_dir"]
-        most = self.session.max_failures
         return [
             *(sys.executable, "-m", "multilayer", "work"),
             *(["--config-dir", folder] if folder else []),
             override_word("sweep", str(self.session.ledger.sweep.absolute())),
-            f"n_workers={self.engine.n}",
-            f"max_failures={'null' if most is None else most}",
+            override_word("n_workers", self.engine.n),
+            override_word("max_failures", self.session.max_failures),
             "trust=true",  # what the jobs name comes from this command
             override_word("parent", self.session.worker.info.name),
             *described["hydra"],
-            f"hydra.launcher.stack={str(described['stack']).lower()}",
-            f"hydra.launcher.max_members={described['max_members'] or 'null'}",
+            *launcher_words(described),
         ]
 
     def train(self, numbers: Sequence[int]) -> None:

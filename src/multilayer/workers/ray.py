@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import select
 import shutil
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 
 from multilayer.core.errors import UserError
 from multilayer.workers.logs import last_line
+from multilayer.workers.ray_driver import PipeReader
 
 _OBJECT_STORE_BYTES = 80 * 2**20
 """Of a local cluster; workers put nothing there, and Ray takes no fewer than 75 MiB."""
@@ -187,6 +187,9 @@ class _Driver:
         settings: As it reads them.
         environment: Its variables.
         log: The file for what it and Ray print.
+
+    Attributes:
+        read: Returns the lines that it has written; see `PipeReader.read`.
     """
 
     def __init__(self, settings: dict[str, Any], environment: dict[str, str], log: Path) -> None:
@@ -205,7 +208,7 @@ class _Driver:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._answers = self._process.stdin, self._process.stdout
-        self._rest = b""
+        self.read = PipeReader(self._answers.fileno()).read
 
     def ask(self, request: dict[str, Any]) -> None:
         """Ask it to start a worker; if it has ended, `has_ended` says so."""
@@ -222,14 +225,6 @@ class _Driver:
             if self.has_ended():
                 return {}
         return None
-
-    def read(self, seconds: float = 0) -> list[dict[str, Any]]:
-        """The lines that have come, or come within some seconds."""
-        if not select.select([self._answers], [], [], seconds)[0]:
-            return []
-        content = os.read(self._answers.fileno(), 2**20)
-        *lines, self._rest = (self._rest + content).split(b"\n")
-        return [json.loads(line) for line in lines]
 
     def has_ended(self) -> bool:
         """Whether it has."""

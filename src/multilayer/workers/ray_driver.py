@@ -21,40 +21,49 @@ from importlib import import_module
 from time import monotonic, sleep
 from typing import Any
 
+from multilayer.workers.engine import SECONDS_TO_SAVE
 from multilayer.workers.logs import describe_code
 
 _POLL_SECONDS = 0.2
 _MAX_RETRIES = 3
 """How often Ray does the task of a worker again whose node or process was lost; Ray's default."""
 
-_SECONDS_TO_SAVE = 60.0
-"""How long a worker may take to save what it trains."""
-
 _PR_SET_PDEATHSIG = 1
 """Of prctl(2): the signal that a process gets when its parent dies."""
 
 
-class _Engine:
-    """The process that asks for workers, by pipes.
+class PipeReader:
+    """Reads lines of JSON that another process writes to a pipe.
+
+    Args:
+        descriptor: The pipe's.
 
     Attributes:
-        is_over: Whether it asks for nothing more.
+        is_over: Whether there is nothing more to read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, descriptor: int) -> None:
         self.is_over = False
+        self._descriptor = descriptor
         self._rest = b""
-        self._answers = os.dup(1)
-        os.dup2(2, 1)  # what Ray prints is for the log
 
-    def read(self, seconds: float) -> list[dict[str, Any]]:
-        """What it has asked for, or asks for within some seconds."""
-        if not select.select([0], [], [], seconds)[0]:
+    def read(self, seconds: float = 0) -> list[dict[str, Any]]:
+        """The lines that have come, or come within some seconds."""
+        if not select.select([self._descriptor], [], [], seconds)[0]:
             return []
-        content = os.read(0, 2**20)
+        content = os.read(self._descriptor, 2**20)
         self.is_over = not content
         *lines, self._rest = (self._rest + content).split(b"\n")
         return [json.loads(line) for line in lines]
+
+
+class _Engine(PipeReader):
+    """The process that asks for workers, by pipes."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self._answers = os.dup(1)
+        os.dup2(2, 1)  # what Ray prints is for the log
 
     def tell(self, line: dict[str, Any]) -> None:
         """Tell it something, if it is still there."""
@@ -111,12 +120,12 @@ def _serve(ray: Any, resources: dict[str, float], engine: _Engine) -> None:
     running: dict[Any, int] = {}
     while not engine.is_over:
         for request in engine.read(_POLL_SECONDS):
-            ref = task.remote(request["command"], request["cwd"], request["log"], _SECONDS_TO_SAVE)
+            ref = task.remote(request["command"], request["cwd"], request["log"], SECONDS_TO_SAVE)
             running[ref] = request["worker"]
         _tell_ended(ray, running, engine)
     for ref in running:
         ray.cancel(ref)
-    end = monotonic() + _SECONDS_TO_SAVE
+    end = monotonic() + SECONDS_TO_SAVE
     while running and monotonic() < end:
         _tell_ended(ray, running, engine)
         sleep(_POLL_SECONDS)

@@ -13,6 +13,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from multilayer.core.errors import UserError, first_line
+from multilayer.workers.engine import SECONDS_TO_SAVE
 from multilayer.workers.logs import last_line
 
 if TYPE_CHECKING:
@@ -42,10 +43,6 @@ and neither is one that Slurm has put back into the queue itself."""
 
 _OF_SLURM = ("srun: ", "slurmstepd", "submitit ")
 """How lines begin that Slurm and submitit add to what a worker prints."""
-
-_SECONDS_TO_SAVE = 60.0
-"""How long workers that were cancelled are waited for; Slurm kills them after KillWait, half of it
-by default."""
 
 
 class SlurmEngine:
@@ -160,7 +157,9 @@ class SlurmEngine:
 
     def stop(self) -> None:
         """Cancel all workers, and wait until they have ended."""
-        end = monotonic() + _SECONDS_TO_SAVE
+        end = (
+            monotonic() + SECONDS_TO_SAVE
+        )  # Slurm kills them after KillWait, half of it by default
         self._ask()
         while self._left(_ENDED) and monotonic() < end:
             if left := self._left(_ENDED | {"COMPLETING"}):
