@@ -132,7 +132,7 @@ def _waits(name: str, node: Mapping[str, Any] | None) -> bool:
         return False
     kind = resolve_target(f"callbacks.{name}", node["_target_"])
     waits = "monitor" in node or getattr(kind, "waits_for_validation", False)
-    return waits or node["_target_"].endswith(_WITHOUT_REFIT)
+    return waits or node["_target_"].rpartition(".")[2] in _WITHOUT_REFIT
 
 
 def check_same_data(config: Config, run: RunFolder, data: Dataset) -> None:
