@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import (
     accuracy_score,
     f1_score,
+    log_loss,
     mean_absolute_error,
     r2_score,
     roc_auc_score,
@@ -31,6 +32,7 @@ from multilayer.nn.metrics import (
     HEADLINE,
     METRICS,
     _f1,
+    cross_entropy,
     is_defined,
     metrics_of,
 )
@@ -121,6 +123,21 @@ def test_multiclass_calibration_compares_confidence_with_accuracy(n_classes):
     values = computed("multiclass", p, y)
     expected = calibration_error(p.max(1), p.argmax(1) == y)
     assert values["calibration_error"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2, 5])
+def test_cross_entropy_is_scikit_learn_s_log_loss(n_outputs):
+    generator = torch.Generator().manual_seed(0)
+    n_classes = max(2, n_outputs)
+    outputs = 3 * torch.randn(3, 50, n_outputs, generator=generator, dtype=torch.float64)
+    outputs = outputs.squeeze(2)
+    target = torch.randint(n_classes, (3, 50), generator=generator)
+    probabilities = outputs.sigmoid() if n_outputs == 1 else outputs.softmax(dim=-1)
+    found = cross_entropy(outputs, target)
+    for k in range(3):
+        wanted = log_loss(target[k], probabilities[k].numpy(), labels=range(n_classes))
+        assert found[k].item() == pytest.approx(wanted, rel=1e-12)
+        assert cross_entropy(outputs[k], target[k]).item() == pytest.approx(wanted, rel=1e-12)
 
 
 def test_a_class_that_is_never_seen_does_not_count_against_f1():

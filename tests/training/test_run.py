@@ -1,5 +1,6 @@
 """A run from its config to its folder: trained, saved, loaded, evaluated and resumed for real."""
 
+import csv
 import json
 import math
 import subprocess
@@ -317,6 +318,19 @@ def test_the_best_epoch_can_be_chosen_by_accuracy(tmp_path: Path) -> None:
     assert result.manifest["best_epoch"] == values.index(max(values)) + 1
     with pytest.raises(UserError, match="more is better"):
         train_in(tmp_path / "refused", *QUICK, "monitor=validation/accuracy")
+
+
+def test_the_best_epoch_can_be_chosen_by_the_plain_cross_entropy(tmp_path: Path) -> None:
+    """Which is there where the loss is smoothed or weighted: else it is the loss."""
+    choose = [*QUICK, "monitor=validation/cross_entropy"]
+    result = train_in(tmp_path / "run", *choose, "loss.class_weights=balanced")
+    rows = csv.DictReader((tmp_path / "run" / "history.csv").open())
+    values = [float(row["validation/cross_entropy"]) for row in rows]
+    assert result.manifest["best_epoch"] == values.index(min(values)) + 1
+    assert result.metrics["test"]["cross_entropy"] != result.metrics["test"]["loss"]
+    plain = ["loss.label_smoothing=0", "loss.class_weights=null"]
+    with pytest.raises(UserError, match="monitor=validation/cross_entropy: no such metric"):
+        train_in(tmp_path / "refused", *choose, *plain)
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(

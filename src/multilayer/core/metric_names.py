@@ -3,10 +3,13 @@
 from math import isnan
 from typing import SupportsFloat
 
+CROSS_ENTROPY = "cross_entropy"
+"""Reported next to a loss that is smoothed or weighted; a plain one is the same."""
+
 MORE_IS_BETTER = ("accuracy", "f1", "auroc", "r2")
 """The metrics whose larger values are better."""
 
-LESS_IS_BETTER = ("loss", "calibration_error", "mae", "rmse")
+LESS_IS_BETTER = ("loss", CROSS_ENTROPY, "calibration_error", "mae", "rmse")
 """The others, and the loss."""
 
 NEEDED = {

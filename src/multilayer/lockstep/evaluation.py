@@ -1,17 +1,17 @@
 """The loss and metrics of members, all of a block at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import get_args
 
 import torch
 from torch import Tensor
 
+from multilayer.core.metric_names import CROSS_ENTROPY
 from multilayer.data import Dataset, Minibatches
 from multilayer.data.split import Split
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.slots import BlockSlots
-from multilayer.nn.losses import total_weight
-from multilayer.nn.metrics import metrics_of
+from multilayer.nn.losses import is_plain, total_weight
 from multilayer.runs.folder import Metrics
 from multilayer.stacking.block import Block
 from multilayer.stacking.step import Step
@@ -31,13 +31,15 @@ def evaluate_members(
 
     def evaluate(step: Step, slots: BlockSlots) -> None:
         some = [(k, each) for k, each in slots.occupied() if each in found and not each.failure]
-        block, first = slots.block.only([k for k, _ in some]), some[0][1]
+        block = slots.block.only([k for k, _ in some])
+        predictor = predictor_of_all([each for _, each in some])
         for split in get_args(Split):
             minibatches = data.minibatches(split, block.alive.device)
-            values = evaluate_block(step, block, minibatches, first.predictor)
+            values = evaluate_block(step, block, minibatches, predictor)
             columns = {name: value.tolist() for name, value in values.items()}
-            for i, (_, member) in enumerate(some if columns else ()):
-                found[member][split] = {name: own[i] for name, own in columns.items()}
+            for rows, names in with_same_metrics([each for _, each in some], columns):
+                for i in rows:
+                    found[some[i][1]][split] = {name: columns[name][i] for name in names}
 
     left = {member for member in members if not member.failure}
     workers.for_each_block(evaluate, [each for each in blocks if left.intersection(each.members)])
@@ -49,7 +51,7 @@ def evaluate_block(
 ) -> dict[str, Tensor]:
     """The loss and metrics of a block over rows that its members share, `(K,)` each.
 
-    The predictor may be any member's. Where there are no rows, there are no metrics.
+    The predictor is that of `predictor_of_all`. Where there are no rows, there are no metrics.
     """
     losses, outputs, targets = [], [], []
     for features, target in minibatches:
@@ -70,7 +72,7 @@ def summarize(
     """The loss and every metric, `(K,)` each.
 
     Args:
-        predictor: of any member.
+        predictor: that of `predictor_of_all`.
         losses: `(n_minibatches, K)`, over minibatches of `sizes` rows.
         sizes: the rows of each.
         outputs: `(K, N, ...)`.
@@ -78,6 +80,21 @@ def summarize(
     """
     parts = target.split_with_sizes(list(sizes), dim=1)
     weights = torch.stack([total_weight(predictor.loss, part) for part in parts])
-    wide = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-    metrics = metrics_of(predictor.task, predictor.predictions(wide), predictor.targets(target))
+    metrics = predictor.metrics_of_outputs(outputs, target)
     return {"loss": weighted_mean(losses, weights), **metrics}
+
+
+def predictor_of_all(members: Sequence[Member]) -> Predictor:
+    """A member's that has all metrics which any of them has."""
+    predictors = [each.predictor for each in members]
+    return next((each for each in predictors if not is_plain(each.loss)), predictors[0])
+
+
+def with_same_metrics(
+    members: Sequence[Member], names: Iterable[str]
+) -> Iterator[tuple[list[int], list[str]]]:
+    """Places of members with the names that they have: of a plain loss no cross entropy."""
+    for plain in (True, False) if names else ():
+        rows = [i for i, each in enumerate(members) if is_plain(each.predictor.loss) is plain]
+        if rows:
+            yield rows, [name for name in names if not (plain and name.endswith(CROSS_ENTROPY))]

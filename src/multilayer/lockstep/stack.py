@@ -12,7 +12,13 @@ from torch import Tensor
 from multilayer.core.device import choose_device
 from multilayer.lockstep.callback_group import CallbackGroup, merged
 from multilayer.lockstep.compilation import compile_in_time, n_steps_done
-from multilayer.lockstep.evaluation import evaluate_block, evaluate_members, summarize
+from multilayer.lockstep.evaluation import (
+    evaluate_block,
+    evaluate_members,
+    predictor_of_all,
+    summarize,
+    with_same_metrics,
+)
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.restore import restore_epoch, restore_slot
 from multilayer.lockstep.rows import training_rows
@@ -358,7 +364,9 @@ class Stack:
             members = [member for _, member in slots.occupied()]
             last = np.array([(member.epoch + 1) * self.n_batches - 1 for member in members])
             values = {name: each.double().cpu().numpy()[ks] for name, each in found.items()}
-            self.log_scalars(members, values, last)
+            for rows, names in with_same_metrics(members, values):
+                own = {name: values[name][rows] for name in names}
+                self.log_scalars([members[i] for i in rows], own, last[rows])
 
     def log_scalars(
         self, members: Sequence[Member], values: Mapping[str, Values], steps: Values
@@ -380,7 +388,8 @@ class Stack:
         sizes = [*rows, self.n_rows - sum(rows)][self.n_unmeasured : self.n_batches]
         start = self.n_unmeasured * self.batch_size
         target, outputs = self.rows.target[slots.order[:, start:]], slots.outputs[:, start:]
-        predictor, alive = slots.occupied()[0][1].predictor, slots.block.alive
+        predictor = predictor_of_all([member for _, member in slots.occupied()])
+        alive = slots.block.alive
         train = summarize(predictor, torch.cat(slots.losses), sizes, outputs, target)
         minibatches = copy(self.validation)  # which counts those that it has yielded
         with autocast_of(self.precision, self.device):

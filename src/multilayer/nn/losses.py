@@ -191,6 +191,16 @@ def total_weight(loss: nn.Module, target: Tensor) -> Tensor:
     return loss.weight[target.long()].sum(dim=-1)
 
 
+def is_plain(loss: Any) -> bool:
+    """Whether a loss is no cross entropy with label smoothing or class weights.
+
+    Of those that are, `metrics.cross_entropy` is reported too.
+    """
+    if not isinstance(loss, nn.CrossEntropyLoss | BinaryCrossEntropy):
+        return True
+    return loss.label_smoothing == 0 and loss.weight is None
+
+
 def _check_label_smoothing(label_smoothing: float) -> float:
     """The same number, if it is one that smooths."""
     if not 0.0 <= label_smoothing < 1.0:

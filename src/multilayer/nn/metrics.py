@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from multilayer.nn.losses import Task
 
@@ -66,6 +67,27 @@ def is_defined(name: str, task: Task, target: Tensor, n_classes: int) -> bool:
     is_multiclass = task == "multiclass"
     perfect = torch.nn.functional.one_hot(target, n_classes) if is_multiclass else target
     return not bool(metrics_of(task, perfect.float(), target)[name].isnan())
+
+
+@torch.no_grad()
+def cross_entropy(outputs: Tensor, target: Tensor) -> Tensor:
+    """The cross entropy of classes, neither smoothed nor weighted, as a scalar or `(K,)`.
+
+    Args:
+        outputs: logits `(B,)` of class 1, or `(B, n_classes)`; of K networks with K as the first
+            dimension.
+        target: class indices `(B,)` or `(K, B)`.
+
+    >>> cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 3]))
+    tensor(1.3863)
+    """
+    if outputs.ndim == target.ndim:
+        each = F.binary_cross_entropy_with_logits(
+            outputs, target.to(outputs.dtype), reduction="none"
+        )
+    else:
+        each = F.cross_entropy(outputs.flatten(0, -2), target.flatten(), reduction="none")
+    return each.view(target.shape).mean(dim=-1)
 
 
 def _binary_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from multilayer.core.errors import UserError, did_you_mean
-from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
+from multilayer.core.metric_names import CROSS_ENTROPY, MORE_IS_BETTER, NEEDED
 from multilayer.data import Dataset
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
@@ -37,7 +37,7 @@ def check_training(
         _check_without_validation(callbacks, data)
     else:
         _check_validations(config, callbacks, data, n_steps)
-        _check_monitor(config["monitor"], config["mode"], data)
+        _check_monitor(config, data)
 
 
 def _check_validations(
@@ -91,10 +91,12 @@ def _waiting(callbacks: Sequence[Any]) -> list[str]:
     ]
 
 
-def _check_monitor(monitor: str, mode: str, data: Dataset) -> None:
+def _check_monitor(config: dict[str, Any], data: Dataset) -> None:
     """Raise `UserError` for a metric that cannot decide which epoch is best, as `SPLIT/NAME`."""
-    task = data.columns.task
+    task, monitor, mode = data.columns.task, config["monitor"], config["mode"]
     names = ("loss", *METRICS[task])
+    if task != "regression" and any(map(config["loss"].get, ("label_smoothing", "class_weights"))):
+        names = (*names, CROSS_ENTROPY)
     logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
     if monitor not in logged:
         raise UserError(f"monitor={monitor}: no such metric, {did_you_mean(monitor, logged)}")

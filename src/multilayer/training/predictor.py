@@ -10,16 +10,18 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from multilayer.core.errors import UserError, first_line
+from multilayer.core.metric_names import CROSS_ENTROPY
 from multilayer.data.batches import Minibatch
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.nn.losses import (
     AutoLoss,
     Task,
     check_outputs,
+    is_plain,
     loss_for_task,
     total_weight,
 )
-from multilayer.nn.metrics import metrics_of
+from multilayer.nn.metrics import cross_entropy, metrics_of
 from multilayer.training.epoch_outputs import EpochOutputs
 
 Batch = tuple[Tensor, Tensor]
@@ -189,11 +191,22 @@ class Predictor(nn.Module):
     @torch.no_grad()
     def summarize(self, epoch: EpochOutputs) -> dict[str, Tensor]:
         """The loss and every metric over an epoch, as scalars on the device."""
-        outputs = _at_least_float32(torch.cat(epoch.outputs))
-        target = torch.cat(epoch.targets)
-        check_outputs(self.task, outputs, target, values=True)
-        predictions, target = self.predictions(outputs), self.targets(target)
-        return {"loss": epoch.mean_loss(), **metrics_of(self.task, predictions, target)}
+        outputs, target = torch.cat(epoch.outputs), torch.cat(epoch.targets)
+        check_outputs(self.task, _at_least_float32(outputs), target, values=True)
+        return {"loss": epoch.mean_loss(), **self.metrics_of_outputs(outputs, target)}
+
+    def metrics_of_outputs(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Every metric as a scalar, or `(K,)` of K networks.
+
+        Where the loss is smoothed or weighted, the plain cross entropy is one of them.
+
+        Args:
+            outputs: of the network, `(B, ...)` or `(K, B, ...)`.
+            target: of its minibatches, `(B,)` or `(K, B)`.
+        """
+        outputs = _at_least_float32(outputs)
+        plain = {} if is_plain(self.loss) else {CROSS_ENTROPY: cross_entropy(outputs, target)}
+        return plain | metrics_of(self.task, self.predictions(outputs), self.targets(target))
 
     @torch.no_grad()
     def evaluate(self, minibatches: Iterable[Batch]) -> dict[str, float]:
