@@ -3,9 +3,11 @@
 python scripts/benchmarks/defaults.py [--parts rates batches ...] [--sets digits adult ...]
 
 All built-in sets and the tables of `real_tables.py`, 5 seeds each, trained by sweeps in lockstep. A
-number is the mean over the seeds of the test rows' accuracy, of R2 in regression, both in percent,
-of the epoch with the smallest validation loss; in brackets their standard deviation. The sweeps are
-kept in `--folder`: the same command goes on with what is not done.
+number is the mean over the seeds, each with a split of its own, of the test rows' accuracy, in
+regression of R2, both in percent, of the epoch with the smallest validation loss; in brackets their
+standard deviation. Candidates are compared with the old defaults, split by split: the mean
+difference, with its standard error. The sweeps are kept in `--folder`: the same command goes on
+with what is not done.
 """
 
 import argparse
@@ -13,13 +15,16 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measuring import config_of, versions
 from real_tables import TABLES, fetch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from multilayer.data import Dataset
@@ -27,55 +32,42 @@ from multilayer.training.components import make_data
 
 BUILT_IN = ("wine", "iris", "diabetes", "breast_cancer", "digits")
 
-OLD = ("optimizer=adam", "scheduler=constant", "loss.label_smoothing=0.05", "data.batch_size=64")
-"""The defaults until 0.1, with a patience of 10; the loss of regression has no smoothing."""
-
-PLAIN = ("optimizer=adamw", "loss.label_smoothing=0", "data.batch_size=64")
-COSINE = (*PLAIN, "scheduler=cosine", "optimizer.weight_decay=0.1")
 PATIENCE = "callbacks.early_stopping.patience"
-FIXED = ("logger=none", "compile=false")
+SMOOTHING = "loss.label_smoothing"
+OLD = ["optimizer=adam", "scheduler=constant", f"{SMOOTHING}=0.05", f"{PATIENCE}=10"]
+"""The defaults until 0.1; the loss of regression has no smoothing."""
+
+DECAYED = ["optimizer=adamw", "optimizer.weight_decay=0.1", f"{SMOOTHING}=0.05", f"{PATIENCE}=1000"]
+COSINE = [*DECAYED, "scheduler=cosine"]
+CHOSEN = [*COSINE, "optimizer.lr=0.003"]
+FIXED = ["data.split_seed=${seed}", "logger=none", "compile=false"]
 
 PARTS: dict[str, list[list[str]]] = {
-    "old": [[*OLD, f"{PATIENCE}=10"]],
+    "old": [OLD],
     "rates": [
-        [
-            *PLAIN,
-            "scheduler=constant",
-            "optimizer.lr=0.001,0.003,0.01",
-            "optimizer.weight_decay=0,0.1",
-            f"{PATIENCE}=10,1000",
-        ],
-        [
-            *PLAIN,
-            "scheduler=cosine",
-            "optimizer.lr=0.001,0.003,0.01,0.03",
-            "optimizer.weight_decay=0,0.01,0.1",
-            f"{PATIENCE}=1000",
-        ],
+        [*DECAYED, "scheduler=constant", "optimizer.lr=0.001,0.003,0.01"],
+        [*COSINE, "optimizer.lr=0.001,0.003,0.01,0.03"],
     ],
-    "patience": [[*COSINE, "optimizer.lr=0.003,0.01", f"{PATIENCE}=10,20,30"]],
+    "decay": [[*CHOSEN, "optimizer.weight_decay=0,0.01,0.3"]],
+    "smoothing": [[*CHOSEN, f"{SMOOTHING}=0,0.1"]],
+    "patience": [[*CHOSEN, f"{PATIENCE}=10,20"]],
     "batches": [
-        [*COSINE, f"data.batch_size={size}", "optimizer.lr=0.003,0.01,0.03", f"{PATIENCE}=1000"]
+        [*CHOSEN, "optimizer.lr=0.003,0.01", f"data.batch_size={size}"]
         for size in (32, 128, 256, 1024)
     ],
-    "smoothing": [
-        [*COSINE, "optimizer.lr=0.003,0.01", "loss.label_smoothing=0.05,0.1", f"{PATIENCE}=1000"]
-    ],
     "plr": [
-        [
-            *COSINE,
-            "model=mlp_plr",
-            f"model.frequency_scale={scale}",
-            f"model.d_embedding={width}",
-            "optimizer.lr=0.003,0.01",
-            f"{PATIENCE}=1000",
-        ]
-        for scale in (0.01, 0.1, 1)
+        [*CHOSEN, "model=mlp_plr", "model.frequency_scale=0.01,0.1,1", f"model.d_embedding={width}"]
         for width in (8, 24)
     ],
     "new": [[]],
 }
-"""Sweeps of each part; the seeds come on top."""
+"""Sweeps of each part; the seeds come on top. A later override of a key takes the place of one."""
+
+_AS_THEY_ARE = ("old", "new", "peers")
+"""Parts whose scores are shown; of others it is the difference from the old defaults'."""
+
+WITHOUT_PLR = ("digits", "mnist_5k")
+"""Pixels: hundreds of numbers, which would be embedded each."""
 
 Scores = dict[str, dict[str, list[float]]]
 """By what was swept and by data set, a score for each seed."""
@@ -90,23 +82,23 @@ def words_of(folder: Path, names: Sequence[str]) -> dict[str, list[str]]:
     return {name: found[name] for name in names}
 
 
-def train(folder: Path, words: Sequence[str], n_seeds: int) -> dict[str, list[float]]:
-    """Train a sweep, or what is not done of it; returns the scores, by what was swept."""
-    seeds = f"seed=range({n_seeds})"
+def train(
+    folder: Path, words: Sequence[str], swept: Collection[str], n_seeds: int
+) -> dict[str, list[float]]:
+    """Train a sweep, or what is not done of it; returns the scores, by the values of some keys."""
     command = [sys.executable, "-m", "multilayer", "train", "-m", "hydra/launcher=lockstep"]
-    command += [*words, seeds, *FIXED, f"hydra.sweep.dir={folder}"]
+    command += [*words, f"seed=range({n_seeds})", *FIXED, f"hydra.sweep.dir={folder}"]
     folder.parent.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     scores: dict[str, list[float]] = {}
-    values = {key_of(word): word for word in words}
     for run in sorted(folder.glob("[0-9]*"), key=lambda path: int(path.name)):
         manifest = json.loads((run / "manifest.json").read_text())
         metrics = json.loads((run / "metrics.json").read_text())["test"]
         score = metrics["r2"] if "r2" in metrics else metrics["accuracy"]
-        swept = [word for word in manifest["overrides"] if "," in values.get(key_of(word), "")]
-        scores.setdefault(in_short(swept), []).append(100 * score)
+        own = [word for word in manifest["overrides"] if key_of(word) in swept]
+        scores.setdefault(in_short(own), []).append(100 * score)
     return scores
 
 
@@ -129,55 +121,55 @@ def peers(words: Sequence[str], n_seeds: int) -> dict[str, list[float]]:
 
     Its networks get what ours get, its trees raw values and codes of categories.
     """
-    config = config_of(*words)
-    data: Dataset = make_data(config)
-    data.setup()
-    is_regression = data.columns.task == "regression"
-    raw, target = data.load(), data.targets.numpy()
-    kinds = [name in data.columns.categories for name in data.columns.features]
-    mlp, trees = (
-        (MLPRegressor, HistGradientBoostingRegressor)
-        if is_regression
-        else (MLPClassifier, HistGradientBoostingClassifier)
-    )
-    models = {
-        mlp.__name__: (lambda seed: mlp(random_state=seed), data.features.numpy()),
-        f"{mlp.__name__}, early_stopping": (
-            lambda seed: mlp(random_state=seed, early_stopping=True),
-            data.features.numpy(),
-        ),
-        trees.__name__: (
-            lambda seed: trees(random_state=seed, categorical_features=kinds),
-            np.asarray(raw.features, dtype=np.float64),
-        ),
-    }
-    fit_rows = np.concatenate([data.rows[split].numpy() for split in ("train", "validation")])
-    test = data.rows["test"].numpy()
     found: dict[str, list[float]] = {}
-    for name, (make, features) in models.items():
-        key = name.replace("Classifier", "").replace("Regressor", "")
-        for seed in range(n_seeds):
-            model = make(seed).fit(features[fit_rows], target[fit_rows])
-            found.setdefault(key, []).append(100 * model.score(features[test], target[test]))
+    for seed in range(n_seeds):
+        data: Dataset = make_data(config_of(*words, f"data.split_seed={seed}"))
+        data.setup()
+        raw, scaled, target = data.load().features, data.features.numpy(), data.targets.numpy()
+        raw = np.asarray(raw, dtype=np.float64)
+        kinds = [name in data.columns.categories for name in data.columns.features]
+        is_regression = data.columns.task == "regression"
+        mlp: Any = MLPRegressor if is_regression else MLPClassifier
+        trees: Any = (
+            HistGradientBoostingRegressor if is_regression else HistGradientBoostingClassifier
+        )
+        models = {
+            "MLP": (mlp(random_state=seed), scaled),
+            "MLP, early_stopping": (mlp(random_state=seed, early_stopping=True), scaled),
+            "HistGradientBoosting": (trees(random_state=seed, categorical_features=kinds), raw),
+        }
+        fitted = np.concatenate([data.rows[split].numpy() for split in ("train", "validation")])
+        test = data.rows["test"].numpy()
+        for name, (model, features) in models.items():
+            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+                model.fit(features[fitted], target[fitted])
+            score = model.score(features[test], target[test])
+            found.setdefault(name, []).append(100 * score)
     return found
 
 
-def show(title: str, scores: Scores, sets: Sequence[str]) -> None:
-    """A table in Markdown: a line for each candidate, a column for each data set."""
+def show(title: str, scores: Scores, sets: Sequence[str], old: dict[str, list[float]]) -> None:
+    """A table in Markdown: a line for each candidate, a column for each data set.
+
+    Args:
+        title: of the table.
+        scores: of the candidates.
+        sets: the data sets.
+        old: the scores of the old defaults, whose differences are shown; if empty, the scores are.
+    """
     print(f"\n### {title}\n\n| | {' | '.join(sets)} | mean |")
     print(f"| {' | '.join(['---'] * (len(sets) + 2))} |")
     for name, own in scores.items():
-        cells = [_cell(own.get(each)) for each in sets]
-        means = [statistics.fmean(own[each]) for each in sets if own.get(each)]
-        print(f"| {name or 'as it is'} | {' | '.join(cells)} | {statistics.fmean(means):.2f} |")
-    sys.stdout.flush()
+        values = {each: np.array(own[each]) - np.array(old.get(each, 0)) for each in own}
+        cells = [_cell(values[each], is_difference=bool(old)) for each in sets if each in values]
+        mean = statistics.fmean(each.mean() for each in values.values())
+        print(f"| {name or 'as it is'} | {' | '.join(cells)} | {mean:.2f} |", flush=True)
 
 
-def _cell(scores: list[float] | None) -> str:
-    """The mean with the standard deviation."""
-    if not scores:
-        return ""
-    return f"{statistics.fmean(scores):.1f} ({statistics.stdev(scores):.1f})"
+def _cell(values: Any, *, is_difference: bool) -> str:
+    """The mean, with the standard deviation, or of differences with their standard error."""
+    spread = values.std(ddof=1) / (len(values) ** 0.5 if is_difference else 1)
+    return f"{values.mean():{'+' if is_difference else ''}.1f} ({spread:.1f})"
 
 
 def main() -> None:
@@ -192,22 +184,25 @@ def main() -> None:
     given = parser.parse_args()
     print(versions("torch", "scikit-learn"), flush=True)
     words = words_of(given.folder, given.sets)
-    for part in given.parts:
+    old: dict[str, list[float]] = {}
+    for part in dict.fromkeys(["old", *given.parts]):
         scores: Scores = {}
         for name, own in words.items():
             if part == "peers":
-                found = peers(own, given.seeds)
+                for key, values in peers(own, given.seeds).items():
+                    scores.setdefault(key, {})[name] = values
+            sweeps = [] if part == "plr" and name in WITHOUT_PLR else PARTS.get(part, [])
+            for i, sweep in enumerate(sweeps):
+                folder = given.folder / part / f"{name}-{i}"
+                by_key = {key_of(word): word for word in [*own, *sweep]}
+                swept = {key_of(word) for word in sweep if word not in CHOSEN}
+                found = train(folder, [*by_key.values()], swept, given.seeds)
                 for key, values in found.items():
                     scores.setdefault(key, {})[name] = values
-            for i, sweep in enumerate(PARTS.get(part, [])):
-                folder = given.folder / part / f"{name}-{i}"
-                label = in_short(
-                    [each for each in sweep if "," not in each and each not in COSINE[:3]]
-                )
-                for key, values in train(folder, [*own, *sweep], given.seeds).items():
-                    scores.setdefault(f"{label} {key}".strip(), {})[name] = values
             print(f"{part}: {name} is done", file=sys.stderr, flush=True)
-        show(part, scores, given.sets)
+        show(part, scores, given.sets, {} if part in _AS_THEY_ARE else old)
+        if part == "old":
+            (old,) = scores.values()
 
 
 if __name__ == "__main__":

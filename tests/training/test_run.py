@@ -324,7 +324,8 @@ def test_the_best_epoch_can_be_chosen_by_the_plain_cross_entropy(tmp_path: Path)
     """Which is there where the loss is smoothed or weighted: else it is the loss."""
     choose = [*QUICK, "monitor=validation/cross_entropy"]
     result = train_in(tmp_path / "run", *choose, "loss.class_weights=balanced")
-    rows = csv.DictReader((tmp_path / "run" / "history.csv").open())
+    with (tmp_path / "run" / "history.csv").open() as table:
+        rows = [*csv.DictReader(table)]
     values = [float(row["validation/cross_entropy"]) for row in rows]
     assert result.manifest["best_epoch"] == values.index(min(values)) + 1
     assert result.metrics["test"]["cross_entropy"] != result.metrics["test"]["loss"]
