@@ -71,7 +71,7 @@ _DeviceCount = Annotated[
     _Or(list, list[NonNegativeInt]),
 ]
 _RateOrRates = Annotated[_Fraction, _Or(list, list[_Fraction])]
-_BatchSize = Annotated[PositiveInt, _Or(str, Literal["full"], "a whole number")]
+_BatchSize = Annotated[PositiveInt, _Or(str, Literal["full", "auto"], "a whole number")]
 _ClassWeights = Annotated[
     list[NonNegativeFloat], _Or(str, Literal["balanced"], "a list of numbers")
 ]

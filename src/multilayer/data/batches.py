@@ -15,9 +15,22 @@ from multilayer.data.numerics import is_rounded
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Table, blocks
 
-BatchSize = int | Literal["full"]
+BatchSize = int | Literal["full", "auto"]
+"""Rows per minibatch, all of them, or `auto_batch_size`."""
 
 _Item = TypeVar("_Item")
+
+
+def auto_batch_size(n_rows: int) -> int:
+    """The rows of a minibatch that suit a number of training rows.
+
+    Large tables gain nothing from more steps in an epoch, and larger steps are faster; the numbers
+    come from docs/benchmarks.md.
+
+    >>> [auto_batch_size(n_rows) for n_rows in (100, 9_999, 10_000, 1_000_000)]
+    [64, 64, 256, 1024]
+    """
+    return 64 if n_rows < 10_000 else 256 if n_rows < 100_000 else 1024
 
 
 class Minibatch(NamedTuple):
@@ -170,7 +183,7 @@ class Minibatches(BatchIterator):
         features: Tensor,
         target: Tensor,
         *,
-        batch_size: BatchSize,
+        batch_size: int | Literal["full"],
         rows: Tensor | None = None,
         sampler: EpochShuffle | None = None,
         device: torch.device | None = None,

@@ -18,6 +18,7 @@ from multilayer.data.batches import (
     EpochShuffle,
     Minibatch,
     Minibatches,
+    auto_batch_size,
     preprocess_table,
     preprocess_target,
 )
@@ -44,7 +45,8 @@ class Dataset(ABC):
     """A data set: subclass it and write `load`.
 
     Args:
-        batch_size: Rows per minibatch; 1 for one sample at a time, "full" for all training rows.
+        batch_size: Rows per minibatch; 1 for one sample at a time, "full" for all training rows,
+            "auto" for a number that suits them, which takes its place once they are read.
         split_seed: Decides the split, and nothing else does.
         validation_fraction: Of all rows.
         test_fraction: Of all rows.
@@ -91,7 +93,7 @@ class Dataset(ABC):
     def __init__(
         self,
         *,
-        batch_size: BatchSize = 64,
+        batch_size: BatchSize = "auto",
         split_seed: int = 0,
         validation_fraction: float = 0.15,
         test_fraction: float = 0.15,
@@ -105,8 +107,8 @@ class Dataset(ABC):
         preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()  # Lightning's, of a data set that is a `DataModule` too
-        if batch_size != "full" and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1 or full, got {batch_size}")
+        if isinstance(batch_size, int) and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, full or auto, got {batch_size}")
         smallest = min(validation_fraction, test_fraction)
         if not (smallest > 0 and validation_fraction + test_fraction < 1):
             raise ValueError(
@@ -176,6 +178,8 @@ class Dataset(ABC):
             self.targets = preprocess_target(self.preprocessing, table)
             # The module's own moves to the network's device, and changes its precision.
             self.batch_preprocessing = deepcopy(self.preprocessing)
+        if self.batch_size == "auto":
+            self.batch_size = auto_batch_size(self.count_rows()["train"])
 
     def _fit_preprocessing(self, table: Table) -> Preprocessing:
         """A preprocessing fitted on the training rows of a table."""

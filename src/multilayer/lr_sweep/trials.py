@@ -91,8 +91,7 @@ class TrialSpec:
         if data.batch_preprocessing is not None or features.device.type != device.type:
             features, target = data.split_tensors("train", _MAX_ROWS_SAMPLED)
             rows = torch.arange(len(target))
-        batch_size = len(rows) if data.batch_size == "full" else min(data.batch_size, len(rows))
-        batch_size *= record.n_processes
+        batch_size = min(data.train_minibatches().batch_size, len(rows)) * record.n_processes
         n_minibatches = ceil(len(rows) / batch_size)
         splits: tuple[Split, Split] = ("train", "validation")
         scored = [data.split_tensors(split, _MAX_ROWS_SCORED) for split in splits]

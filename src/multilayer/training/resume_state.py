@@ -155,8 +155,9 @@ def _planned_schedule(config: dict[str, Any], training: "Training", resumed: Res
         UserError: It ends before that.
     """
     rows = training.data.train_minibatches()
-    size = config["data"].get("batch_size", rows.batch_size)
-    n_batches = ceil(rows.n_rows / (rows.n_rows if size == "full" else size))
+    sizes = {"full": rows.n_rows, "auto": rows.batch_size}
+    size = config["data"].get("batch_size", "auto")
+    n_batches = ceil(rows.n_rows / sizes.get(size, size))
     n_steps = planned_steps(config["trainer"], n_batches, *resumed.n_done)
     optimizer = make_optimizer(config)(training.module.network.parameters())
     schedule = make_scheduler(config, n_steps=n_steps)(optimizer)
