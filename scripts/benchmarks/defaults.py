@@ -34,7 +34,13 @@ BUILT_IN = ("wine", "iris", "diabetes", "breast_cancer", "digits")
 
 PATIENCE = "callbacks.early_stopping.patience"
 SMOOTHING = "loss.label_smoothing"
-OLD = ["optimizer=adam", "scheduler=constant", f"{SMOOTHING}=0.05", f"{PATIENCE}=10"]
+OLD = [
+    "optimizer=adam",
+    "scheduler=constant",
+    "data.batch_size=64",
+    f"{SMOOTHING}=0.05",
+    f"{PATIENCE}=10",
+]
 """The defaults until 0.1; the loss of regression has no smoothing."""
 
 DECAYED = ["optimizer=adamw", "optimizer.weight_decay=0.1", f"{SMOOTHING}=0.05", f"{PATIENCE}=1000"]
