@@ -1,6 +1,6 @@
 """The loss and metrics of members, all of a block at once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import get_args
 
 import torch
@@ -91,7 +91,7 @@ def predictor_of_all(members: Sequence[Member]) -> Predictor:
 
 
 def with_same_metrics(
-    members: Sequence[Member], names: Iterable[str]
+    members: Sequence[Member], names: Collection[str]
 ) -> Iterator[tuple[list[int], list[str]]]:
     """Places of members with the names that they have: of a plain loss no cross entropy."""
     for plain in (True, False) if names else ():
