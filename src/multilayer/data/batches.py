@@ -27,10 +27,10 @@ def auto_batch_size(n_rows: int) -> int:
     Large tables gain nothing from more steps in an epoch, and larger steps are faster; the numbers
     come from docs/benchmarks.md.
 
-    >>> [auto_batch_size(n_rows) for n_rows in (100, 9_999, 10_000, 1_000_000)]
+    >>> [auto_batch_size(n_rows) for n_rows in (100, 19_999, 20_000, 1_000_000)]
     [64, 64, 256, 1024]
     """
-    return 64 if n_rows < 10_000 else 256 if n_rows < 100_000 else 1024
+    return 64 if n_rows < 20_000 else 256 if n_rows < 200_000 else 1024
 
 
 class Minibatch(NamedTuple):
