@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from multilayer.data import BuiltinDataset
+from multilayer.data import BuiltinDataset, PassClassDataset, Table
 
 ELSEWHERE = torch.device("meta")  # stands for a GPU; what is there has a shape and no values
 
@@ -35,6 +37,38 @@ def test_a_table_too_large_for_the_device_stays(monkeypatch: pytest.MonkeyPatch)
     minibatches = data.train_minibatches(ELSEWHERE)
     assert minibatches.features is data.features
     assert {x.device for x, _ in minibatches} == {ELSEWHERE}
+
+
+class Students(PassClassDataset):
+    """The first students again and again."""
+
+    def __init__(self, n_rows: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.n_rows = n_rows
+
+    def load(self) -> Table:
+        table = super().load()
+        rows = torch.arange(self.n_rows) % len(table.target)
+        return replace(table, features=table.features[rows], target=table.target[rows])
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "validation", "size"), [(27_776, 0.15, 64), (27_778, 0.15, 256), (27_778, 0.4, 256)]
+)
+def test_large_tables_have_larger_minibatches(n_rows: int, validation: float, size: int) -> None:
+    """By the rows that are not tested, however these are shared out."""
+    data = Students(n_rows, validation_fraction=validation, test_fraction=0.1)
+    assert data.batch_size == "auto"
+    data.setup()
+    n_known = len(data.rows["train"]) + len(data.rows["validation"])
+    assert (n_known >= 25_000) == (size == 256)
+    assert data.batch_size == data.train_minibatches().batch_size == size
+
+
+def test_a_number_of_rows_per_minibatch_stays() -> None:
+    data = Students(30_000, batch_size=8)
+    data.setup()
+    assert data.train_minibatches().batch_size == 8
 
 
 def test_a_data_set_needs_torch_alone() -> None:

@@ -179,7 +179,8 @@ class Dataset(ABC):
             # The module's own moves to the network's device, and changes its precision.
             self.batch_preprocessing = deepcopy(self.preprocessing)
         if self.batch_size == "auto":
-            self.batch_size = auto_batch_size(self.count_rows()["train"])
+            n_rows = self.count_rows()
+            self.batch_size = auto_batch_size(n_rows["train"] + n_rows["validation"])
 
     def _fit_preprocessing(self, table: Table) -> Preprocessing:
         """A preprocessing fitted on the training rows of a table."""
