@@ -147,7 +147,7 @@ class StopAfterTwo(pl.Callback):
 
 def test_each_job_of_a_stack_finds_its_own_rate(multilayer: Run, tmp_path: Path) -> None:
     """As it does alone."""
-    words = [*QUICK, "callbacks=[default,lr_sweep]", *SMALL]
+    words = [*QUICK, "callbacks=[default,lr_sweep]", "scheduler=constant", *SMALL]
     outcome = multilayer("train", "-m", "hydra/launcher=lockstep", *words, "seed=0,1")
     assert outcome.code == 0, outcome.err
     assert "1 stack of 2 runs" in outcome.out

@@ -73,7 +73,7 @@ def test_a_short_training_is_the_beginning_of_the_run(tmp_path: Path, more: list
     """Its validation losses after each epoch are those that the run logs with this rate."""
     spec, module = spec_of(tmp_path / "prepared", *more)
     found = stacked_losses(spec, module, 1)
-    config = config_of(*QUICK, *more, f"optimizer.lr={RATES[1]}")
+    config = config_of(*QUICK, *more, "scheduler=constant", f"optimizer.lr={RATES[1]}")
     train(config, tmp_path / "run", quiet=True)
     logged = polars.read_csv(tmp_path / "run" / "csv" / "metrics.csv")
     expected = logged["validation/loss"].drop_nulls().to_numpy()

@@ -120,7 +120,8 @@ class _StackedSmoothing(StackedLayer):
     @classmethod
     def take_over(cls, layer: nn.Module, layers: Sequence[Any]) -> None:
         """Make a cross entropy one of these."""
-        smoothing = torch.tensor([own.label_smoothing for own in layers])
+        numbers = [own.label_smoothing for own in layers]
+        smoothing = torch.tensor(numbers, dtype=torch.float64)  # until the network's is known
         del layer.label_smoothing
         layer.register_buffer("label_smoothing", smoothing)
         super().take_over(layer, layers)
@@ -151,7 +152,8 @@ class StackedCrossEntropy(_StackedSmoothing, CrossEntropy):
         classes = torch.arange(n_classes, device=target.device).unsqueeze(1)
         # In here (K, n_classes, B): across a few classes torch's softmax is far slower.
         hot = (target.unsqueeze(1) == classes).to(logits.dtype)
-        wanted = hot + self.label_smoothing[:, None, None] * (1 / n_classes - hot)
+        smoothing = self.label_smoothing.to(logits.dtype)[:, None, None]
+        wanted = hot + smoothing * (1 / n_classes - hot)
         if self.weight is None:
             return wanted, target.shape[1]
         weight = self.weight.unsqueeze(2)  # (K, n_classes, 1)
@@ -163,7 +165,7 @@ class _StackedBinaryCrossEntropy(_StackedSmoothing, BinaryCrossEntropy):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Map logits and targets `(K, B)` to the mean losses `(K,)`, weighted as torch's."""
-        smoothing = self.label_smoothing.unsqueeze(1)
+        smoothing = self.label_smoothing.to(logits.dtype).unsqueeze(1)
         wanted = target.to(logits.dtype) * (1 - smoothing) + smoothing / 2
         if self.weight is None:
             return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)

@@ -44,6 +44,8 @@ class StackedModel(nn.Module):
         conversions = STACKED_LAYERS if self.is_stacked else LAYER_CONVERSIONS
         self.network = _shared_module(networks, conversions)
         self.loss = _shared_module(losses, STACKED_LOSSES)
+        if type(self.loss) in STACKED_LOSSES.values():
+            self.loss.to(torch.promote_types(modules[0].dtype, torch.float32))
         self._dropouts = [each for each in self.modules() if isinstance(each, HashedDropout)]
         self._places = {name: _places(getattr(self, name), name) for name in _PARTS}
 
