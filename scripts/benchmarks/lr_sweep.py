@@ -130,7 +130,13 @@ def train_all(
 
 def run_case(name: str, optimizer: str, n_seeds: int, records: dict[str, Record]) -> None:
     """One data set and optimizer: the grid, then what each method's rates lead to."""
-    words = [f"data={name}", f"optimizer={optimizer}", "logger=none", "trainer=cpu"]
+    words = [
+        f"data={name}",
+        f"optimizer={optimizer}",
+        "scheduler=constant",
+        "logger=none",
+        "trainer=cpu",
+    ]
     seeds = list(range(n_seeds))
     data = make_data(config_of(*words))
     data.setup()

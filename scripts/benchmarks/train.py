@@ -32,7 +32,7 @@ from multilayer.cli.tasks import train
 from multilayer.training.components import make_data, make_loss, make_network
 from multilayer.training.runtime import quiet_lightning
 
-CONFIG = config_of()
+CONFIG = config_of("optimizer=adam", "scheduler=constant", "callbacks.early_stopping.patience=10")
 N_EPOCHS = CONFIG["trainer"]["max_epochs"]
 
 
@@ -42,7 +42,7 @@ def adam(parameters: Any) -> torch.optim.Optimizer:
 
 
 def fused_adam(parameters: Any) -> torch.optim.Optimizer:
-    """The Adam of a default training: all weights in one pass."""
+    """The Adam of `multilayer train`: all weights in one pass."""
     return torch.optim.Adam(parameters, fused=True)
 
 
@@ -96,7 +96,7 @@ def usual_rate(data: Dataset) -> float:
 
 
 def default_rate() -> float:
-    """`multilayer train` as it comes, by the steps and seconds that its manifest tells."""
+    """`multilayer train`, by the steps and seconds that its manifest tells."""
     with tempfile.TemporaryDirectory() as folder, unseen():
         manifest = train(CONFIG, Path(folder) / "run").manifest
     return manifest["steps"] / manifest["fit_seconds"]
