@@ -102,7 +102,7 @@ def test_splits_and_fingerprint_of_a_table(multilayer: Run, golden: Golden) -> N
     then = json.loads((GOLDEN / "table" / "manifest.json").read_text())
     changes = " ".join((Path(__file__).parents[1] / "CHANGELOG.md").read_text().split())
     assert " ".join(DEFAULTS_OF_THEN) in changes
-    words = [*then["overrides"], *DEFAULTS_OF_THEN]
+    words = [*DEFAULTS_OF_THEN, *then["overrides"]]
     assert multilayer("train", *words, "hydra.run.dir=now").code == 0
     now = json.loads(Path("now/manifest.json").read_text())
     assert now["data_fingerprint"] == then["data_fingerprint"]
