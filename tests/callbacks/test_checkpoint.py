@@ -62,6 +62,7 @@ def test_a_run_that_a_later_callback_stops_has_the_checkpoints_of_one_of_so_many
 ) -> None:
     """A stop takes effect at the end of its epoch, also where it comes before the first step."""
     words = [*QUICK, f"engine={engine}", "callbacks.progress=null", "trainer.min_epochs=null"]
+    words.append("scheduler=constant")  # another one would follow the number of epochs
     own = f"+callbacks.stops={{_target_:{__name__}.{stops}}}"
     stopped = train_in(tmp_path / "stopped", *words, own)
     whole = train_in(tmp_path / "whole", *words, f"trainer.max_epochs={n_epochs}")

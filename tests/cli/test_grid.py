@@ -51,7 +51,7 @@ def test_a_sweep_is_extended(launcher: str, multilayer: Run) -> None:
     assert all(f"shuffle_seed: {number}" in text for number, text in enumerate(configs))
     fewer = multilayer(*words, "seed=7")
     assert (fewer.code, states()) == (0, ["done"] * 4)
-    swept = multilayer(*words, "seed=7", "optimizer.lr=1e-3,1e-2")  # which was fixed until now
+    swept = multilayer(*words, "seed=7", "optimizer.lr=3e-3,1e-2")  # which was fixed until now
     assert "sweep: 2 jobs: 1 done, 1 to train" in swept.out
     assert manifest(4)["overrides"][-2:] == ["seed=7", "optimizer.lr=0.01"]
 
@@ -68,7 +68,7 @@ def test_another_sweep_is_refused_before_anything_is_written(
     assert outcome.code == 2
     head = f"{Path('sweep').absolute()} holds another sweep: choose another folder, as "
     assert outcome.err.startswith(f"multilayer: error: {head}hydra.sweep.dir=FOLDER\n")
-    assert "optimizer.lr=0.5: the jobs of this sweep have optimizer.lr=0.001" in outcome.err
+    assert "optimizer.lr=0.5: the jobs of this sweep have optimizer.lr=0.003" in outcome.err
     assert "data.name=wine: the jobs of this sweep have data.name=iris" in outcome.err
     assert "done" not in outcome.out
     assert content() == before

@@ -11,7 +11,7 @@ def test_help_shows_groups_choices_and_keys(multilayer: Run, tmp_path: Path) -> 
     (tmp_path / "mine" / "model" / "my_network.yaml").write_text("_target_: mine.Net\n")
     outcome = multilayer("train", "--help", "--config-dir", "mine")
     assert outcome.code == 0
-    keys = ("optimizer.lr: 0.001", "data.batch_size: 64", "model.d_hidden: [128, 64]")
+    keys = ("optimizer.lr: 0.003", "data.batch_size: auto", "model.d_hidden: [128, 64]")
     for words in ("optimizer", "adadelta", "my_network", "seed: 0", "-m", *keys):
         assert words in outcome.out
     assert "@n_features" not in outcome.out

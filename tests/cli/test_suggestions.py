@@ -97,7 +97,7 @@ MEANT = [
     ("x.csv", "a file is data=table data.path=x.csv data.target=COLUMN"),
     ("data=x.csv", "a file is data=table data.path=x.csv data.target=COLUMN"),
     ("data=mnist", "data=idx data.path=FOLDER"),
-    ("data.batch_size=all", "must be 'full' or a whole number"),
+    ("data.batch_size=all", "must be 'full', 'auto' or a whole number"),
     ("num_threads=x", "must be 'auto' or a whole number"),
     ("trainer.devices=x", "must be 'auto' or a whole number"),
     ("data.folds=none", "nothing is data.folds=null"),

@@ -14,9 +14,11 @@ def full_batch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {}
     for name, own in {
         "sgd": ["optimizer=sgd", "optimizer.momentum=0.9"],
-        "adam": ["optimizer.lr=0.01"],
+        "adam": ["optimizer=adam", "optimizer.lr=0.01"],
+        "default": ["optimizer.lr=0.01"],
     }.items():
         folders[name] = tmp_path_factory.mktemp(name) / "run"
-        words = [*SMALL, *own, "data.batch_size=full", "trainer.max_epochs=3"]
+        words = [*SMALL, *own, "scheduler=constant", "data.batch_size=full"]
+        words.append("trainer.max_epochs=3")
         train_in(folders[name], *words)
     return folders

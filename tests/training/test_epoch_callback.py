@@ -63,7 +63,7 @@ def test_the_callback_of_the_docs_does_in_a_stack_what_it_does_alone(jobs: MakeJ
 @pytest.mark.usefixtures("my_package")
 def test_a_resumed_run_has_the_state_of_the_callback(tmp_path: Path) -> None:
     """It ends as the one that went through."""
-    words = [*QUICK, MINE % 1e3, "optimizer.lr=0.05", "logger=none"]
+    words = [*QUICK, MINE % 1e3, "optimizer.lr=0.05", "scheduler=constant", "logger=none"]
     whole = train_in(tmp_path / "whole", *words)
     train_in(tmp_path / "half", *words, "trainer.max_epochs=4")
     state = read_checkpoint(tmp_path / "half" / "checkpoints" / "last.ckpt")["callbacks"]

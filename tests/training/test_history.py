@@ -89,7 +89,7 @@ def test_each_member_of_a_stack_has_its_own(jobs: MakeJobs) -> None:
 @pytest.mark.parametrize("callbacks", ["default", "checkpoint"])
 def test_a_resumed_run_has_the_rows_of_before(tmp_path: Path, callbacks: str) -> None:
     """Except for the seconds, they are those of a run that went through."""
-    words = [*QUICK, f"callbacks={callbacks}", "logger=none"]
+    words = [*QUICK, f"callbacks={callbacks}", "scheduler=constant", "logger=none"]
     train_in(tmp_path / "whole", *words)
     train_in(tmp_path / "half", *words, "trainer.max_epochs=2")
     train_in(tmp_path / "resumed", *words, f"resume={tmp_path / 'half'}")

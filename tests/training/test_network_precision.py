@@ -122,6 +122,7 @@ def test_such_a_run_is_resumed_to_the_same_end(
         f"trainer.precision={precision}",
         "callbacks=[default,figures,diagnostics]",
         "trainer=cpu",
+        "scheduler=constant",
     ]
     whole = train_in(tmp_path / "whole", *words, "trainer.max_epochs=4").metrics
     train_in(tmp_path / "half", *words, "trainer.max_epochs=2")

@@ -161,8 +161,17 @@ def minimised(factory, n_steps):
 
 def test_every_optimizer_has_its_rule():
     """A new file in conf/optimizer needs its update rule here."""
-    assert {path.stem for path in (conf_dir() / "optimizer").glob("*.yaml")} == set(RULES)
+    files = {path.stem for path in (conf_dir() / "optimizer").glob("*.yaml")}
+    assert files == {*RULES, "default"}
     assert {name for name, _ in CASES} == set(RULES)
+
+
+def test_the_default_is_adamw_with_its_own_numbers():
+    """All but the rate and the weight decay is as in the file of AdamW."""
+    default, adamw = (config_of(f"optimizer={name}")["optimizer"] for name in ("default", "adamw"))
+    own = {name: value for name, value in default.items() if value != adamw[name]}
+    assert own == {"lr": 0.003, "weight_decay": 0.1}
+    assert default.keys() == adamw.keys()
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES)

@@ -30,7 +30,8 @@ from ..trained import config_of, same, train_in, weights_of
 
 WORDS = [
     "data=iris", "data.batch_size=16", "model.d_hidden=[8]", "model.dropout=0.3", "seed=3",
-    "loss=cross_entropy", "optimizer.lr=0.02", "scheduler=cosine", "trainer.max_epochs=12",
+    "loss=cross_entropy", "optimizer=adam", "optimizer.lr=0.02", "scheduler=cosine",
+    "trainer.max_epochs=12",
     "callbacks.early_stopping.patience=2", "callbacks.early_stopping.min_delta=0.5",
     "compile=false",
 ]  # fmt: skip

@@ -144,8 +144,8 @@ def test_all_that_cannot_change_is_told_at_once(
 def test_a_choice_changes_what_sets_it_apart(full_batch: dict[str, Path], tmp_path: Path) -> None:
     """What the run said otherwise of the same class stays: its rate, its patience, its length."""
     run = tmp_path / "run"
-    shutil.copytree(full_batch["adam"], run)
-    words = ["optimizer=adam", "trainer=cpu", "data=iris", "callbacks=[default,learning_curves]"]
+    shutil.copytree(full_batch["default"], run)
+    words = ["optimizer=default", "trainer=cpu", "data=iris", "callbacks=[default,learning_curves]"]
     config = check_command_line("train", [f"resume={run}", *words])
     before = config_in(run)
     curves = config_of("callbacks=learning_curves")["callbacks"]

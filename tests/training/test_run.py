@@ -370,7 +370,8 @@ def test_full_batch_gradient_descent_is_the_lectures_algorithm(tmp_path: Path) -
     from multilayer.training.components import make_data
 
     overrides = ["data=diabetes", "model=perceptron", "data.batch_size=full", "optimizer=sgd"]
-    config = config_of(*overrides, "trainer.max_epochs=3", "optimizer.lr=0.1", "callbacks=none")
+    overrides += ["scheduler=constant", "optimizer.lr=0.1", "trainer.max_epochs=3"]
+    config = config_of(*overrides, "callbacks=none")
     config["callbacks"] = config_of("callbacks=checkpoint")["callbacks"]
     train(config, tmp_path, quiet=True)
     data = make_data(config)

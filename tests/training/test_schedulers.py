@@ -243,5 +243,5 @@ def test_plateau_follows_the_metric_that_is_monitored(tmp_path, every):
         schedule.step(accuracy)
         rates.append(optimizer.param_groups[0]["lr"])
     assert rates[-1] < 0.01
-    found = [rate for _, rate in curves["lr-Adam"]]
+    found = [rate for _, rate in curves["lr-AdamW"]]
     assert found == pytest.approx([rates[epoch // every] for epoch in range(10)])

@@ -99,7 +99,8 @@ def format_problem(problem: Any, written: Mapping[str, str] = MappingProxyType({
     if key == "data.target" and isinstance(problem["input"], list):
         expected = several_targets(problem["input"])
     others = [tag.removeprefix(OTHER) for tag in tags if tag.startswith(OTHER)]
-    alternative = "".join(f" or {type_}" for type_ in others if type_)
+    if alternative := "".join(f" or {type_}" for type_ in others if type_):
+        expected = expected.replace("' or '", "', '")
     value = "null" if problem["input"] is None else str(problem["input"])
     value = written.get(key, value)
     shown = value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}..."
