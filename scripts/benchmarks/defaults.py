@@ -155,7 +155,7 @@ def peers(words: Sequence[str], n_seeds: int) -> dict[str, list[float]]:
 
 
 def show(title: str, scores: Scores, sets: Sequence[str], old: dict[str, list[float]]) -> None:
-    """A table in Markdown: a line for each candidate, a column for each data set.
+    """A table in Markdown: a line for each data set, a column for each candidate.
 
     Args:
         title: of the table.
@@ -163,17 +163,26 @@ def show(title: str, scores: Scores, sets: Sequence[str], old: dict[str, list[fl
         sets: the data sets.
         old: the scores of the old defaults, whose differences are shown; if empty, the scores are.
     """
-    print(f"\n### {title}\n\n| | {' | '.join(sets)} | mean |")
-    print(f"| {' | '.join(['---'] * (len(sets) + 2))} |")
-    for name, own in scores.items():
-        values = {each: np.array(own[each]) - np.array(old.get(each, 0)) for each in own}
-        cells = [_cell(values[each], is_difference=bool(old)) for each in sets if each in values]
-        mean = statistics.fmean(each.mean() for each in values.values())
-        print(f"| {name or 'as it is'} | {' | '.join(cells)} | {mean:.2f} |", flush=True)
+    print(f"\n### {title}\n\n| | {' | '.join(name or 'as it is' for name in scores)} |")
+    print(f"| {' | '.join(['---'] * (len(scores) + 1))} |")
+    sign = "+" if old else ""
+    means: dict[str, list[float]] = {name: [] for name in scores}
+    for each in sets:
+        cells = []
+        for name, own in scores.items():
+            values = np.array(own.get(each, [])) - np.array(old.get(each, 0))
+            cells.append(_cell(values, is_difference=bool(old)))
+            if len(values):
+                means[name].append(values.mean())
+        print(f"| {each} | {' | '.join(cells)} |")
+    cells = [f"{statistics.fmean(own):{sign}.2f}" for own in means.values()]
+    print(f"| mean | {' | '.join(cells)} |", flush=True)
 
 
 def _cell(values: Any, *, is_difference: bool) -> str:
     """The mean, with the standard deviation, or of differences with their standard error."""
+    if not len(values):
+        return ""
     spread = values.std(ddof=1) / (len(values) ** 0.5 if is_difference else 1)
     return f"{values.mean():{'+' if is_difference else ''}.1f} ({spread:.1f})"
 
