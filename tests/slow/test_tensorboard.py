@@ -35,7 +35,7 @@ def test_a_browser_shows_the_scalars_and_a_row_for_each_run(
     runs = [f"{job}/tensorboard" for job in range(4)]
     with serving(sweep) as address, browsing() as page:
         open_page(page, f"{address}#timeseries")
-        wait_for(page, *runs, "train 5 cards", "validation 5 cards", "lr-Adam")
+        wait_for(page, *runs, "train 6 cards", "validation 6 cards", "lr-AdamW")
 
         open_page(page, f"{address}#custom_scalars")
         splits = ("train", "validation", "turning_point")
