@@ -58,7 +58,11 @@ CASES = {
     "model._target_=tests.lockstep.networks.Channels": OWN,
     "model._target_=tests.lockstep.networks.Bounded": OWN,
     "model._target_=tests.lockstep.networks.Hooked": OWN,
-    "+optimizer.decoupled_weight_decay=true": ["data=iris", "optimizer.weight_decay=1"],
+    "+optimizer.decoupled_weight_decay=true": [
+        "data=iris",
+        "optimizer=adam",
+        "optimizer.weight_decay=1",
+    ],
     "data.batch_size=full": ["data=iris"],
     "scheduler=cosine": ["data=iris"],
     "scheduler=step": ["data=iris", "scheduler.scheduler.step_size=1"],

@@ -14,6 +14,7 @@ from multilayer.stacking.runner import StepRunner
 from .conftest import MakeJobs, train_stacked
 
 SHARED = ["data=iris", "optimizer=sgd", "trainer.max_epochs=12", "data.batch_size=16"]
+SHARED += ["scheduler=constant"]
 CHANNELS = ["model=sequential", "~model._args_", "+model.dropout=0.2"]
 CHANNELS += ["+model.n_features=n_features", "+model.n_outputs=n_outputs"]
 CHANNELS += ["model._target_=tests.lockstep.networks.Channels"]

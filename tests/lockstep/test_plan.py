@@ -59,7 +59,8 @@ def test_jobs_of_other_shapes_are_stacks_of_their_own(own: list[str], jobs: Make
         one, other = train_plan(stack)
         assert isinstance(one, Result)
         assert isinstance(other, Result)
-        assert one.metrics == other.metrics
+        for split, metrics in one.metrics.items():  # the same but for rounding, by their places
+            assert metrics == pytest.approx(other.metrics[split], rel=1e-5)
         assert one.manifest["status"] == "done"
         assert one.manifest["members"] == 2
         assert one.manifest["steps"] > 0
