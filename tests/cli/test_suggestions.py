@@ -104,7 +104,30 @@ MEANT = [
     ("~logger", "did you mean logger=none?"),
     ("~scheduler", "did you mean scheduler=constant?"),
     ("scheduler=none", "did you mean constant?"),
+    ("device=cuda", "did you mean trainer=gpu?"),
+    ("trainer=cuda", "did you mean gpu?"),
+    ("model.d_hidden=128", 'a list is "model.d_hidden=[128]"'),
+    ("refit=yes", "must be true or false"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [("train", "resume"), ("evaluate", "run"), ("predict", "run"), ("report", "sweep")],
+)
+def test_a_folder_goes_with_its_key(
+    command: str, key: str, multilayer: Run, tmp_path: Path
+) -> None:
+    """As most programs take it without."""
+    (tmp_path / "my run").mkdir()
+    outcome = multilayer(command, "my run")
+    assert outcome.code == 2
+    assert f"did you mean \"{key}='my run'\"?" in outcome.err
+
+
+def test_a_single_value_of_a_list_is_shown_as_one() -> None:
+    message = problem(*TABLE, "data.target=y", "data.missing=?")
+    assert message.endswith("must be a valid list; a list is \"data.missing=['?']\"")
 
 
 @pytest.mark.parametrize(("word", "meant"), MEANT)

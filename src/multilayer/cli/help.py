@@ -18,7 +18,7 @@ COMMANDS = {
 
 _EXAMPLES = {
     "train": """\
-  multilayer train                                    digits, a multilayer perceptron, Adam
+  multilayer train                                    digits, a multilayer perceptron, AdamW
   multilayer train data=breast_cancer optimizer=sgd optimizer.lr=0.1
   multilayer train 'model.d_hidden=[256,128]' model.dropout=0.3 data.batch_size=full
   multilayer train data=table data.path=my.csv data.target=price

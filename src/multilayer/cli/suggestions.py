@@ -55,6 +55,13 @@ _NOTHING = ("none", "null", "false", "off")
 _WITHOUT = {"scheduler": "constant"}
 """The choice that leaves out what a group configures, where it is not called `none`."""
 
+_CHOICES = {("trainer", "cuda"): "gpu"}
+"""Choices that other programs call otherwise."""
+
+_FOLDERS = {"train": "resume", "evaluate": "run", "predict": "run", "report": "sweep"}
+_FOLDERS["work"] = "sweep"
+"""The key of a command that takes a folder of ours."""
+
 _TABLE = re.compile(r".*(/.*|\.(csv|tsv|txt|parquet|arrow|feather|gz|zst))", re.IGNORECASE)
 
 
@@ -131,6 +138,8 @@ def bad_choice(command: str, override: Override, name: object, options: Collecti
         return f"data={word}: no such choice; a file is {_of_file(word)}"
     if group == "data" and "mnist" in word.lower():
         return f"data={word}: no such choice; a folder of its files is data=idx data.path=FOLDER"
+    if (group, word) in _CHOICES:
+        return f"{group}={word}: no such choice, did you mean {_CHOICES[group, word]}?"
     return f"{group}={word}: no such choice, {did_you_mean(word, options)}"
 
 
@@ -141,8 +150,11 @@ def _of_file(path: str) -> str:
 
 def not_an_override(command: str, text: str) -> str:
     """What to do about a word without `=`."""
+    problem = f"{text}: not of the form key=value"
+    if command in _FOLDERS and Path(text).is_dir():
+        return f"{problem}, did you mean {as_override(_FOLDERS[command], text)}?"
     is_file = command == "train" and _TABLE.fullmatch(text) is not None
-    return f"{text}: not of the form key=value" + f"; a file is {_of_file(text)}" * is_file
+    return problem + f"; a file is {_of_file(text)}" * is_file
 
 
 def unknown_key(command: str, override: Override, keys: set[str], folders: Sequence[Path]) -> str:
@@ -204,6 +216,7 @@ def _other_word(command: str, key: str, value: str) -> str | None:
     if command == "train" and key in _WIDTHS:
         return '"model.d_hidden=[128,64]"'
     known = _WORDS.get(command, {}).get(key)
+    value = _CHOICES.get((known or "", value), value)
     return None if known is None else f"{known}={value or 'VALUE'}"
 
 

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from multilayer.core.errors import did_you_mean
 from multilayer.core.renamed import current_key
 from multilayer.core.schema import OTHER, OWN, SCHEMAS, Scheduler, Train, WithSweep
-from multilayer.core.text import as_override, split_list
+from multilayer.core.text import as_override, quote_for_shell, split_list
 
 
 def type_problems(
@@ -96,6 +96,8 @@ def format_problem(problem: Any, written: Mapping[str, str] = MappingProxyType({
         return f"{key}: it cannot be left out"
     expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
     expected = expected.partition(" or instance of ")[0]
+    if problem["type"].startswith("bool_"):
+        expected = "must be true or false"
     if key == "data.target" and isinstance(problem["input"], list):
         expected = several_targets(problem["input"])
     others = [tag.removeprefix(OTHER) for tag in tags if tag.startswith(OTHER)]
@@ -105,6 +107,11 @@ def format_problem(problem: Any, written: Mapping[str, str] = MappingProxyType({
     value = written.get(key, value)
     shown = value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}..."
     hint = _as_name(problem, keys, value, written) or _as_null(key, value)
+    if problem["type"] == "list_type" and not hint and problem["input"] is not None:
+        given = problem["input"]
+        is_text = isinstance(given, str)
+        word = as_override(key, [given]) if is_text else quote_for_shell(f"{key}=[{value}]")
+        hint = f"; a list is {word}"
     return f"{key}={shown}: {expected}{alternative}{hint}"
 
 
