@@ -178,6 +178,10 @@ class Dataset(ABC):
             self.targets = preprocess_target(self.preprocessing, table)
             # The module's own moves to the network's device, and changes its precision.
             self.batch_preprocessing = deepcopy(self.preprocessing)
+        self._choose_batch_size()
+
+    def _choose_batch_size(self) -> None:
+        """Put a number in the place of "auto"."""
         if self.batch_size == "auto":
             n_rows = self.count_rows()
             self.batch_size = auto_batch_size(n_rows["train"] + n_rows["validation"])
@@ -231,6 +235,7 @@ class Dataset(ABC):
 
     def train_minibatches(self, device: torch.device | None = None) -> BatchIterator:
         """This process's share of the training rows, in an order that changes each epoch."""
+        self._choose_batch_size()  # a `setup` of one's own may have read the rows
         options: dict[str, Any] = {"batch_size": self.batch_size, "device": device}
         if self.stream is not None:
             if self.batch_size == "full":
