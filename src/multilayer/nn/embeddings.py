@@ -107,7 +107,7 @@ class PLRMLP(MLP):
         n_numbers: int,
         d_embedding: int = 24,
         n_frequencies: int = 48,
-        frequency_scale: float = 0.1,
+        frequency_scale: float = 0.01,
         lite: bool = False,
         **mlp: Any,
     ) -> None:
