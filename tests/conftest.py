@@ -66,6 +66,11 @@ def multilayer(
             code = main()
         except SystemExit as exit_:
             code = int(exit_.code or 0)
+        if "hydra/launcher=joblib" in arguments:
+            # Its processes outlive a command, and stay in the folder of the test that began them.
+            from joblib.externals.loky import get_reusable_executor
+
+            get_reusable_executor().shutdown(wait=True)
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)
 

@@ -3,7 +3,7 @@
 python scripts/benchmarks/defaults.py [--parts rates batches ...] [--sets digits adult ...]
 
 All built-in sets and the tables of `real_tables.py`, 5 seeds each, trained by sweeps in lockstep. A
-number is the mean over the seeds, each with a split of its own, of the test rows' accuracy, in
+number is the mean over the seeds, each with its own split, of the test rows' accuracy, in
 regression of R2, both in percent, of the epoch with the smallest validation loss; in brackets their
 standard deviation. Candidates are compared with the old defaults, split by split: the mean
 difference, with its standard error. The sweeps are kept in `--folder`: the same command goes on

@@ -59,7 +59,7 @@ def test_jobs_of_other_shapes_are_stacks_of_their_own(own: list[str], jobs: Make
         one, other = train_plan(stack)
         assert isinstance(one, Result)
         assert isinstance(other, Result)
-        for split, metrics in one.metrics.items():  # the same but for rounding, by their places
+        for split, metrics in one.metrics.items():  # up to rounding, which depends on their places
             assert metrics == pytest.approx(other.metrics[split], rel=1e-5)
         assert one.manifest["status"] == "done"
         assert one.manifest["members"] == 2

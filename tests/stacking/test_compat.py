@@ -15,7 +15,7 @@ from multilayer.stacking.compat import compare
 from multilayer.stacking.runner import StepRunner
 
 class Module(torch.nn.Module):
-    device = torch.device("cpu")
+    device, dtype = torch.device("cpu"), torch.float32
     def __init__(self):
         super().__init__()
         self.network, self.loss = MLP(4, 3, normalization="batch", dropout=0.5), CrossEntropy()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy, deepcopy
+from copy import copy
 from time import perf_counter
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from multilayer.core.device import choose_device
 from multilayer.lockstep.callback_group import CallbackGroup, merged
 from multilayer.lockstep.compilation import compile_in_time, n_steps_done
+from multilayer.lockstep.dropout import has_its_dropout, pattern_of
 from multilayer.lockstep.evaluation import (
     evaluate_block,
     evaluate_members,
@@ -29,8 +30,6 @@ from multilayer.lockstep.writer import Writer
 from multilayer.runs.folder import Metrics
 from multilayer.stacking.block import Block, make_block
 from multilayer.stacking.chunks import chunk_rows, epoch_chunks, in_blocks
-from multilayer.stacking.dropout import HashedDropout
-from multilayer.stacking.layers import LAYER_CONVERSIONS
 from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import stack_optimizer
 from multilayer.stacking.runner import Builds, StepRunner
@@ -38,14 +37,9 @@ from multilayer.stacking.step import Step
 from multilayer.training.epoch_callback import Values
 from multilayer.training.instantiate import resolve_target
 from multilayer.training.interrupts import raise_interrupts
-from multilayer.training.predictor import Predictor
 from multilayer.training.runtime import autocast_of
 
 log = logging.getLogger(__name__)
-
-_DROPOUTS = tuple(
-    kind for kind, other in LAYER_CONVERSIONS.items() if issubclass(other, HashedDropout)
-)
 
 
 class Stack:
@@ -105,7 +99,7 @@ class Stack:
         self.groups: list[CallbackGroup] = []
 
         self.model = StackedModel([each.predictor.to(self.device) for each in members])
-        self.pattern = _pattern_of(self.model, first.predictor)
+        self.pattern = pattern_of(self.model, first.predictor)
         kind = resolve_target("optimizer", first.config["optimizer"]["_target_"])
         self.optimizer = stack_optimizer(kind, [each.schedule.group for each in members])
         self.clips = bool(trainer["gradient_clip_val"])
@@ -177,12 +171,8 @@ class Stack:
 
         That is a term of the optimizer, or a layer of dropout.
         """
-        group, layers = member.schedule.group, dict(member.predictor.named_modules())
-        needed = [group.get(name, 0) for name in self.optimizer.unused_terms]
-        for name, layer in self.pattern.named_modules():
-            if isinstance(layer, _DROPOUTS) and not layer.p:
-                needed.append(getattr(layers.get(name), "p", 0))
-        return not any(needed)
+        needed = [member.schedule.group.get(name, 0) for name in self.optimizer.unused_terms]
+        return not any(needed) and has_its_dropout(self.pattern, member.predictor)
 
     def _begin(self, members: Sequence[Member]) -> None:
         """Call the first hook of members that have got their slots."""
@@ -398,12 +388,3 @@ class Stack:
             f"validation/{name}": value.where(alive, torch.nan)
             for name, value in validation.items()
         }
-
-
-def _pattern_of(model: StackedModel, first: Predictor) -> Predictor:
-    """A copy of a member's that has dropout where the stack has: next to it others have it too."""
-    pattern = deepcopy(first)
-    for name, layer in pattern.named_modules():
-        if isinstance(layer, _DROPOUTS):
-            vars(layer)["p"] = 0.5 * isinstance(model.get_submodule(name), HashedDropout)
-    return pattern
