@@ -115,6 +115,7 @@ def test_a_worker_that_is_killed_loses_nothing() -> None:
     words = ["+callbacks.own.whole=true,false", "hydra.launcher.stack=false", "seed=0,1"]
     with running(*SWEEP, *BY_TWO, *WAITS, *words) as parent:
         wait_for(lambda: states() == ["done"] * 2 + ["running"] * 2)
+        wait_for(lambda: len(pids()) == 2)
         os.kill(min(pids()), signal.SIGKILL)
         wait_for(lambda: "interrupted" in states())
         Path("mended").touch()
