@@ -4,7 +4,7 @@ from math import isnan
 from typing import SupportsFloat
 
 CROSS_ENTROPY = "cross_entropy"
-"""Reported next to a loss that is smoothed or weighted; a plain one is the same."""
+"""The loss of classes without label smoothing and class weights, whatever is trained on."""
 
 MORE_IS_BETTER = ("accuracy", "f1", "auroc", "r2")
 """The metrics whose larger values are better."""

@@ -1,12 +1,11 @@
 """The loss and metrics of members, all of a block at once."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from multilayer.core.metric_names import CROSS_ENTROPY
 from multilayer.data import Dataset, Minibatches
 from multilayer.data.split import Split
 from multilayer.lockstep.member import Member
@@ -36,10 +35,9 @@ def evaluate_members(
         for split in get_args(Split):
             minibatches = data.minibatches(split, block.alive.device)
             values = evaluate_block(step, block, minibatches, predictor)
-            columns = {name: value.tolist() for name, value in values.items()}
-            for rows, names in with_same_metrics([each for _, each in some], columns):
-                for i in rows:
-                    found[some[i][1]][split] = {name: columns[name][i] for name in names}
+            for name, value in values.items():
+                for (_, member), number in zip(some, value.tolist(), strict=True):
+                    found[member].setdefault(split, {})[name] = number
 
     left = {member for member in members if not member.failure}
     workers.for_each_block(evaluate, [each for each in blocks if left.intersection(each.members)])
@@ -80,21 +78,11 @@ def summarize(
     """
     parts = target.split_with_sizes(list(sizes), dim=1)
     weights = torch.stack([total_weight(predictor.loss, part) for part in parts])
-    metrics = predictor.metrics_of_outputs(outputs, target)
-    return {"loss": weighted_mean(losses, weights), **metrics}
+    loss = weighted_mean(losses, weights)
+    return {"loss": loss, **predictor.metrics_of_outputs(outputs, target, loss)}
 
 
 def predictor_of_all(members: Sequence[Member]) -> Predictor:
-    """A member's that has all metrics which any of them has."""
+    """A member's, whose metrics are right for all: it takes no loss for a plain one that is not."""
     predictors = [each.predictor for each in members]
     return next((each for each in predictors if not is_plain(each.loss)), predictors[0])
-
-
-def with_same_metrics(
-    members: Sequence[Member], names: Collection[str]
-) -> Iterator[tuple[list[int], list[str]]]:
-    """Places of members with the names that they have: of a plain loss no cross entropy."""
-    for plain in (True, False) if names else ():
-        rows = [i for i, each in enumerate(members) if is_plain(each.predictor.loss) is plain]
-        if rows:
-            yield rows, [name for name in names if not (plain and name.endswith(CROSS_ENTROPY))]

@@ -18,7 +18,6 @@ from multilayer.lockstep.evaluation import (
     evaluate_members,
     predictor_of_all,
     summarize,
-    with_same_metrics,
 )
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.restore import restore_epoch, restore_slot
@@ -354,9 +353,7 @@ class Stack:
             members = [member for _, member in slots.occupied()]
             last = np.array([(member.epoch + 1) * self.n_batches - 1 for member in members])
             values = {name: each.double().cpu().numpy()[ks] for name, each in found.items()}
-            for rows, names in with_same_metrics(members, values):
-                own = {name: values[name][rows] for name in names}
-                self.log_scalars([members[i] for i in rows], own, last[rows])
+            self.log_scalars(members, values, last)
 
     def log_scalars(
         self, members: Sequence[Member], values: Mapping[str, Values], steps: Values

@@ -192,13 +192,9 @@ def total_weight(loss: nn.Module, target: Tensor) -> Tensor:
 
 
 def is_plain(loss: Any) -> bool:
-    """Whether a loss is no cross entropy with label smoothing or class weights.
-
-    Of those that are, `metrics.cross_entropy` is reported too.
-    """
-    if not isinstance(loss, nn.CrossEntropyLoss | BinaryCrossEntropy):
-        return True
-    return loss.label_smoothing == 0 and loss.weight is None
+    """Whether a loss is the cross entropy without label smoothing and class weights."""
+    is_cross_entropy = isinstance(loss, nn.CrossEntropyLoss | BinaryCrossEntropy)
+    return is_cross_entropy and loss.label_smoothing == 0 and loss.weight is None
 
 
 def _check_label_smoothing(label_smoothing: float) -> float:

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
+from multilayer.core.metric_names import CROSS_ENTROPY
 from multilayer.nn.losses import Task
 
 METRICS: dict[Task, tuple[str, ...]] = {
-    "binary": ("accuracy", "auroc", "calibration_error", "f1"),
-    "multiclass": ("accuracy", "auroc", "calibration_error", "f1"),
+    "binary": (CROSS_ENTROPY, "accuracy", "auroc", "calibration_error", "f1"),
+    "multiclass": (CROSS_ENTROPY, "accuracy", "auroc", "calibration_error", "f1"),
     "regression": ("mae", "r2", "rmse"),
 }
-"""The names of each task's metrics."""
+"""The names of each task's metrics, as they are reported after the loss."""
 
 HEADLINE: dict[Task, str] = {"binary": "accuracy", "multiclass": "accuracy", "regression": "rmse"}
 """The one metric of each task that is shown next to the loss where there is little room."""
@@ -29,9 +30,10 @@ N_BINS = 15
 
 @torch.no_grad()
 def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Each metric of a task, as a scalar on the device of the predictions, or `(K,)` of K networks.
+    """Each metric of predictions, as a scalar on their device, or `(K,)` of K networks.
 
-    A metric that is not defined for the rows is NaN; see `metric_names.NEEDED`. In a multiclass
+    All of the task's but `cross_entropy`, which is worked out from logits. A metric that is not
+    defined for the rows is NaN; see `metric_names.NEEDED`. In a multiclass
     task F1 and AUROC are means over the classes, and accuracy is over the rows. The expected
     calibration error has 15 bins (Guo et al. 2017): of the probability of class 1 in a binary task,
     of the most probable class in a multiclass one.

@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from multilayer.core.errors import UserError, did_you_mean
-from multilayer.core.metric_names import CROSS_ENTROPY, MORE_IS_BETTER, NEEDED
+from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
 from multilayer.data import Dataset
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
@@ -94,10 +94,9 @@ def _waiting(callbacks: Sequence[Any]) -> list[str]:
 def _check_monitor(config: dict[str, Any], data: Dataset) -> None:
     """Raise `UserError` for a metric that cannot decide which epoch is best, as `SPLIT/NAME`."""
     task, monitor, mode = data.columns.task, config["monitor"], config["mode"]
-    names = ("loss", *METRICS[task])
-    if task != "regression" and any(map(config["loss"].get, ("label_smoothing", "class_weights"))):
-        names = (*names, CROSS_ENTROPY)
-    logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
+    logged = [
+        f"{split}/{name}" for split in ("train", "validation") for name in ("loss", *METRICS[task])
+    ]
     if monitor not in logged:
         raise UserError(f"monitor={monitor}: no such metric, {did_you_mean(monitor, logged)}")
     more_is_better = monitor.rpartition("/")[2] in MORE_IS_BETTER

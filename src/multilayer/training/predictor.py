@@ -193,20 +193,25 @@ class Predictor(nn.Module):
         """The loss and every metric over an epoch, as scalars on the device."""
         outputs, target = torch.cat(epoch.outputs), torch.cat(epoch.targets)
         check_outputs(self.task, _at_least_float32(outputs), target, values=True)
-        return {"loss": epoch.mean_loss(), **self.metrics_of_outputs(outputs, target)}
+        loss = epoch.mean_loss()
+        return {"loss": loss, **self.metrics_of_outputs(outputs, target, loss)}
 
-    def metrics_of_outputs(self, outputs: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Every metric as a scalar, or `(K,)` of K networks.
-
-        Where the loss is smoothed or weighted, the plain cross entropy is one of them.
+    def metrics_of_outputs(
+        self, outputs: Tensor, target: Tensor, loss: Tensor
+    ) -> dict[str, Tensor]:
+        """Every metric of the task as a scalar, or `(K,)` of K networks.
 
         Args:
             outputs: of the network, `(B, ...)` or `(K, B, ...)`.
             target: of its minibatches, `(B,)` or `(K, B)`.
+            loss: over the same rows, which a plain cross entropy is not worked out twice for.
         """
         outputs = _at_least_float32(outputs)
-        plain = {} if is_plain(self.loss) else {CROSS_ENTROPY: cross_entropy(outputs, target)}
-        return plain | metrics_of(self.task, self.predictions(outputs), self.targets(target))
+        metrics = metrics_of(self.task, self.predictions(outputs), self.targets(target))
+        if self.task == "regression":
+            return metrics
+        plain = loss if is_plain(self.loss) else cross_entropy(outputs, target)
+        return {CROSS_ENTROPY: plain, **metrics}
 
     @torch.no_grad()
     def evaluate(self, minibatches: Iterable[Batch]) -> dict[str, float]:
