@@ -5,14 +5,14 @@ from typing import Any
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class LedgerSweeper(Sweeper):
     """`hydra/sweeper=ledger`: the jobs of a sweep's ledger; see `multilayer.cli.work`."""
 
-    def __init__(self, **options: Any) -> None:
-        self.options = options
+    def __init__(self, **_: Any) -> None:
+        """Hydra gives the options with references resolved once too often."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -28,4 +28,6 @@ class LedgerSweeper(Sweeper):
         """Called by Hydra; the ledger knows what came of each job."""
         from multilayer.cli.work import Work
 
-        Work(self.context, self.config, self.launcher, **self.options).run()
+        options: Any = OmegaConf.to_container(self.config.hydra.sweeper, resolve=True)
+        del options["_target_"]
+        Work(self.context, self.config, self.launcher, **options).run()

@@ -80,7 +80,7 @@ class LockstepLauncher(Launcher):
         if self.workers is not None and session is not None:
             from multilayer.workers.crew import Crew
 
-            Crew(self.engine, self.config, session).train(list(job_overrides))
+            Crew(self.engine, self.config, session).train(job_overrides)
             return []  # whose processes they were has told Hydra's callbacks
         with gc_paused():
             from multilayer.lockstep.launcher import Launch

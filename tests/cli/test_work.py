@@ -183,6 +183,36 @@ def test_a_job_that_is_another_one_here_is_refused(
     assert states() == ["waiting"] * 2
 
 
+def test_a_sweep_goes_on_with_the_old_values_of_defaults_that_have_changed(
+    multilayer: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With workers of its command as well as one that is started by hand."""
+    default = Path("conf/experiment/mine.yaml")
+    default.parent.mkdir(parents=True)
+    text = "# @package _global_\ntrainer: {{max_epochs: {}}}\n"
+    default.write_text(text.format(2))
+    sweep = ["train", "-m", "--config-dir=conf", "data=iris", "experiment=mine", "seed=0,1"]
+    sweep += ["hydra.sweep.dir=sweep", "hydra/launcher=lockstep"]
+    assert multilayer(*sweep).code == 0
+    metrics = [Path(f"sweep/{number}/metrics.json").read_text() for number in range(2)]
+    default.write_text(text.format(3))
+
+    reopen()
+    refused = multilayer("work", "--config-dir=conf", "sweep", "trust=true")
+    assert (refused.code, states()) == (2, ["waiting"] * 2)
+    assert "\"overrides=['KEY=VALUE']\"" in refused.err
+    words = "overrides=['trainer.max_epochs=2']"
+    outcome = multilayer("work", "--config-dir=conf", "sweep", "trust=true", words)
+    assert (outcome.code, states()) == (0, ["done"] * 2), outcome.err
+
+    reopen()
+    monkeypatch.setenv("EPOCHS", "2")
+    words = "trainer.max_epochs='${oc.decode:${oc.env:EPOCHS}}'"
+    outcome = multilayer(*sweep, words, "hydra.launcher.workers=local:2")
+    assert (outcome.code, states()) == (0, ["done"] * 2), outcome.err
+    assert [Path(f"sweep/{n}/metrics.json").read_text() for n in range(2)] == metrics
+
+
 def test_a_folder_without_a_ledger_is_refused(multilayer: Run, tmp_path: Path) -> None:
     """Nothing is written there."""
     outcome = multilayer("work", "nowhere")

@@ -84,7 +84,7 @@ def worker_arguments(config: Config, hydra: Sequence[str], config_dir: str | Non
     return ["-m", *(["--config-dir", folder] if folder else []), *last.values()]
 
 
-_OPTIONS = ("n_workers", "max_failures", "parent", "trust")
+_OPTIONS = ("n_workers", "max_failures", "parent", "trust", "overrides")
 """The keys of `conf/work.yaml` that the sweeper is given."""
 
 
@@ -101,6 +101,7 @@ class Work:
         parent: The worker of the process that has started this one, with which it ends.
         trust: Whether the jobs may name any class, place and address; else what a run's config may
             that comes from a stranger.
+        overrides: For every job, besides those that it has.
     """
 
     def __init__(
@@ -112,6 +113,7 @@ class Work:
         max_failures: int | None,
         parent: str | None,
         trust: bool,
+        overrides: Sequence[str],
     ) -> None:
         self.loader: Any = context.config_loader
         self.master = master
@@ -119,6 +121,7 @@ class Work:
         self.n_workers = n_workers
         self.parent = parent
         self.trust = trust
+        self.overrides = overrides
         session = Session.of(sweep_folder(master.hydra), parent)
         assert session is not None, "worker_arguments has found a ledger"
         if parent is None:
@@ -177,12 +180,16 @@ class Work:
         if len(numbers) > _BATCH:
             first = hash(self.session.worker.info.name) % len(numbers)
             numbers = [*numbers[first:], *numbers[:first]]
-        words_of = {n: self.session.ledger.jobs[n].overrides for n in numbers}
+        words_of = {n: self._words(self.session.ledger.jobs[n].overrides) for n in numbers}
         waits = self.parent is None
         for _ in train_open_jobs(
             words_of, self.launcher, self.session, _BATCH, prepare=self._prepare, waits=waits
         ):
             pass
+
+    def _words(self, recorded: Words) -> Words:
+        """The overrides of a job, with those for every one."""
+        return [*recorded, *(word for word in self.overrides if word not in recorded)]
 
     def _prepare(self, batch: Mapping[int, Words]) -> None:
         """Check jobs that are trained next, and how many workers share them."""
@@ -199,8 +206,9 @@ class Work:
             if identity(described.config) != jobs[number].identity:
                 raise UserError(
                     f"job {number}: its config is another one here than where the sweep was begun: "
-                    f"run this in the same folder ({begun_in}), with the same config files, "
-                    "environment and version of multilayer"
+                    f"run this in the same folder ({begun_in}), with the same config files and "
+                    "environment; old values of defaults that have changed since are given as "
+                    "\"overrides=['KEY=VALUE']\" (CHANGELOG.md has those of multilayer)"
                 )
             if not self.trust:
                 link = _find_link(self.session.ledger.sweep, jobs[number].subdir)

@@ -279,6 +279,7 @@ class _Work(BaseModel, extra="forbid"):
     n_workers: PositiveInt
     max_failures: PositiveInt | None
     trust: bool
+    overrides: list[str]
     parent: str | None
 
 

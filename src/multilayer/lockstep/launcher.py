@@ -163,14 +163,15 @@ class Launch:
             if isinstance(outcome, Exception) and (interrupt := interrupt_behind(outcome)):
                 raise interrupt from None
         _print_failures(ended)
-        if self.session is not None:
-            self.session.record(
-                {job.number: outcome_of(job.config["monitor"], each) for job, each in ended}
-            )
         for job, outcome in ended:
             if isinstance(outcome, Exception) and job.number not in self.begun:
                 self.begin(job)
                 record_failure(job.folder, job.config, job.overrides, outcome)
+        if self.session is not None:  # who waits for it finds the folder then
+            self.session.record(
+                {job.number: outcome_of(job.config["monitor"], each) for job, each in ended}
+            )
+        for job, outcome in ended:
             self.note(job, outcome)
 
     def note(self, job: Job, outcome: Outcome) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from multilayer.composing.sweep_jobs import describe_command, launcher_words
 from multilayer.core.errors import RefusedError, UserError, print_failure
 from multilayer.core.text import counted, name_jobs, override_word
-from multilayer.runs.config import MASK
+from multilayer.runs.config import MASK, mask_overrides
 from multilayer.runs.console import RunsProgress, console
 from multilayer.sweeps import Job, Outcome, Session
 from multilayer.sweeps.journal import writing
@@ -51,6 +51,7 @@ class Crew:
     engine: Engine
     master: DictConfig
     session: Session
+    _overrides: list[str] = field(default_factory=list)
     _read_at: float = field(default_factory=monotonic)
     _has_started: bool = False
 
@@ -67,17 +68,23 @@ class Crew:
             override_word("max_failures", self.session.max_failures),
             "trust=true",  # what the jobs name comes from this command
             override_word("parent", self.session.worker.info.name),
+            override_word("overrides", self._overrides),
             *described["hydra"],
             *launcher_words(described),
         ]
 
-    def train(self, numbers: Sequence[int]) -> None:
-        """Wait until the workers have ended jobs, by their numbers, and end the workers.
+    def train(self, words_of: Mapping[int, Sequence[str]]) -> None:
+        """Wait until the workers have ended jobs, and end the workers.
+
+        Args:
+            words_of: The overrides of the jobs, by their numbers.
 
         Raises:
             RefusedError: No worker can be started.
             UserError: The workers die again and again.
         """
+        numbers = list(words_of)
+        self._overrides = self._unrecorded(words_of)
         self._check(numbers)
         logs = self.session.ledger.folder / "logs"
         with writing(logs):
@@ -91,10 +98,20 @@ class Crew:
         finally:
             self.engine.stop()
 
+    def _unrecorded(self, words_of: Mapping[int, Sequence[str]]) -> list[str]:
+        """The words of all jobs that the ledger does not have for each.
+
+        A job of before comes out the same by other words, where defaults have changed since.
+        """
+        jobs = self.session.ledger.jobs
+        masked = [mask_overrides(words) for words in words_of.values()]
+        shared = [word for word in masked[0] if all(word in words for words in masked)]
+        return [word for word in shared if any(word not in jobs[n].overrides for n in words_of)]
+
     def _check(self, numbers: Sequence[int]) -> None:
         """Raise `RefusedError` if jobs have secrets, which the ledger does not tell the workers."""
         words = [(f"job {n}: ", self.session.ledger.jobs[n].overrides) for n in numbers]
-        words.append(("", describe_command(self.master)["hydra"]))
+        words.append(("", [*self._overrides, *describe_command(self.master)["hydra"]]))
         for whose, overrides in words:
             for word in overrides:
                 if MASK in word:
