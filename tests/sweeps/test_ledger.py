@@ -79,7 +79,8 @@ def test_another_sweep_is_refused_before_anything_is_written(tmp_path: Path) -> 
     with pytest.raises(UserError) as raised:
         ledger.register(others)
     assert str(raised.value) == (
-        f"{tmp_path} holds another sweep: choose another folder, as hydra.sweep.dir=FOLDER\n"
+        f"{tmp_path} holds another sweep: choose another folder, as hydra.sweep.dir=FOLDER, "
+        "or go on with that one by the values of its jobs\n"
         "data.name=digits: the jobs of this sweep have data.name=iris\n"
         "width=2: the jobs of this sweep have width=1"
     )

@@ -289,6 +289,9 @@ def test_an_interrupted_refit_names_the_command_that_goes_on(
     outcome = multilayer(*command[1:])
     assert outcome.code == 2
     assert "holds a run that came to its end" in outcome.err
+    outcome = multilayer("train", "resume=run")
+    assert outcome.code == 2
+    assert f"refit=true: {Path('run/refit')} is the refit of that run already" in outcome.err
 
 
 def test_a_finished_run_can_be_given_a_refit(

@@ -24,8 +24,9 @@ _Item = TypeVar("_Item")
 def auto_batch_size(n_rows: int) -> int:
     """The rows of a minibatch that suit a number of rows, those of training and validation.
 
-    Large tables gain nothing from more steps in an epoch, and larger steps are faster; the numbers
-    come from docs/benchmarks.md. A refit, which trains on both splits, has the size of its run.
+    Large tables gain nothing from more steps in an epoch, and larger steps are faster:
+    docs/benchmarks.md measures that for 256 rows. A refit, which trains on both splits, has the
+    size of its run.
 
     >>> [auto_batch_size(n_rows) for n_rows in (100, 24_999, 25_000, 1_000_000)]
     [64, 64, 256, 1024]

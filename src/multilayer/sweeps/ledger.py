@@ -185,8 +185,10 @@ class Ledger:
             seen[identity] += 1
         if new:
             problems = conflicts(self._read_values(), BatchValues.of(jobs.values))
-            hint = "choose another folder, as hydra.sweep.dir=FOLDER"
-            head = f"{self.sweep} holds another sweep: {hint}"
+            head = (
+                f"{self.sweep} holds another sweep: choose another folder, as "
+                "hydra.sweep.dir=FOLDER, or go on with that one by the values of its jobs"
+            )
             raise_all([head, *problems] if problems else [])
         return numbers, new
 

@@ -14,7 +14,7 @@ from multilayer.core.text import as_override
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.config import Config, is_refit, mask_config
-from multilayer.runs.folder import find_last, goes_on
+from multilayer.runs.folder import RunFolder, find_last, find_state, goes_on
 from multilayer.training.instantiate import (
     check_trusted_targets,
     target_nodes,
@@ -126,13 +126,20 @@ def open_resumed(config: Config, folder: str | Path) -> tuple[Resumed, Config]:
         has_ended = bool(limits) or stopping.get("reason") is not None
         resumed, limits = replace(resumed, has_ended=has_ended), []
     if limits and config["refit"] is True and Path(config["resume"]).is_dir():
-        word = as_override("hydra.run.dir", config["resume"])
-        limits.append(f"refit=true: for the refit of that run alone, add {word}")
+        limits.append(f"refit=true: {_how_to_refit(config['resume'])}")
     problems = [*_forbidden_changes(resumed, config), *limits]
     if problems:
         raise UserError("\n".join(problems))
     kept = {name: node for name, node in config["callbacks"].items() if not _is_search(node)}
     return resumed, config | {"callbacks": kept}
+
+
+def _how_to_refit(run: str) -> str:
+    """What to do for the refit of a run that has come to its end."""
+    refit = RunFolder(run).refit
+    if find_state(refit) == "finished":
+        return f"{refit} is the refit of that run already"
+    return f"for the refit of that run alone, add {as_override('hydra.run.dir', run)}"
 
 
 def read_resumed(path: Path) -> Resumed:

@@ -111,7 +111,7 @@ class Crew:
     def _check(self, numbers: Sequence[int]) -> None:
         """Raise `RefusedError` if jobs have secrets, which the ledger does not tell the workers."""
         words = [(f"job {n}: ", self.session.ledger.jobs[n].overrides) for n in numbers]
-        words.append(("", [*self._overrides, *describe_command(self.master)["hydra"]]))
+        words.append(("", (*self._overrides, *describe_command(self.master)["hydra"])))
         for whose, overrides in words:
             for word in overrides:
                 if MASK in word:

@@ -157,9 +157,7 @@ class SlurmEngine:
 
     def stop(self) -> None:
         """Cancel all workers, and wait until they have ended."""
-        end = (
-            monotonic() + SECONDS_TO_SAVE
-        )  # Slurm kills them after KillWait, half of it by default
+        end = monotonic() + SECONDS_TO_SAVE  # Slurm's KillWait is half of it by default
         self._ask()
         while self._left(_ENDED) and monotonic() < end:
             if left := self._left(_ENDED | {"COMPLETING"}):
