@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -23,10 +23,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.cli.choice_keys import fit_to_choices
 from multilayer.cli.compose import make_hydra
+from multilayer.cli.problems import (
+    Problem,
+    WrongWordsError,
+    joined_around_equals,
+    raise_problems,
+    with_whole_command,
+    without_problems,
+)
 from multilayer.cli.search_path import existing_folder, folders_of, search_path_in
 from multilayer.cli.suggestions import (
     bad_choice,
-    flag_problem,
     not_an_override,
     quoted_word,
     several_values,
@@ -60,11 +67,68 @@ def check_command_line(
     Raises:
         UserError: with every problem found.
     """
-    _parse(command, overrides, in_sweep=sweep)
+    words, known = joined_around_equals(overrides)
+    try:
+        if not known:
+            return _check(command, words, config_dir, sweep)
+    except WrongWordsError as error:
+        known = list(error.problems)
+    refuse_words(command, words, known, config_dir=config_dir, sweep=sweep)
+
+
+def refuse_words(
+    command: str,
+    given: Sequence[str],
+    problems: Sequence[Problem],
+    *,
+    config_dir: str | None,
+    sweep: bool,
+) -> NoReturn:
+    """Raise `UserError` for words of a command line, and for what else is wrong with it.
+
+    Args:
+        command: `train`, for example.
+        given: the words of the command line without flags that exist.
+        problems: what is known to be wrong with some of them.
+        config_dir: a folder with the user's own choices.
+        sweep: whether they are those of a sweep.
+    """
+    flags = [*(["-m"] if sweep else []), *(["--config-dir", config_dir] if config_dir else [])]
+    words = without_problems(given, problems)
+    further = _problems_of(command, words, config_dir, sweep)
+    raise UserError(with_whole_command(command, flags, given, [*problems, *further]))
+
+
+def _problems_of(
+    command: str, words: Sequence[str], config_dir: str | None, sweep: bool
+) -> list[Problem]:
+    """What is wrong with words."""
+    try:
+        _check(command, words, config_dir, sweep)
+    except WrongWordsError as error:
+        return list(error.problems)
+    except UserError as error:
+        return list(map(Problem, str(error).splitlines()))
+    return []
+
+
+def _check(
+    command: str, overrides: Sequence[str], config_dir: str | None, sweep: bool
+) -> Config | None:
+    """Compose what the overrides ask for, and check it; see `check_command_line`.
+
+    Raises:
+        WrongWordsError: If some words were meant otherwise, perhaps with other problems.
+        UserError: With other problems alone.
+    """
+    _, unreadable = _parse(command, overrides, in_sweep=sweep)
+    if unreadable:
+        words = without_problems(overrides, unreadable)
+        raise WrongWordsError([*unreadable, *_problems_of(command, words, config_dir, sweep)])
     folder = None if config_dir is None else existing_folder("--config-dir ", config_dir)
     hydra = make_hydra(search_path_in(overrides), folder)
     loader = hydra.config_loader
-    parsed = _parse(command, overrides, loader)
+    parsed, _ = _parse(command, overrides, loader)
     swept = [override for override in parsed if override.is_sweep_override()]
     of_sweep = [item for item in parsed if item.key_or_group.startswith("sweep.")]
     launching = [item for item in parsed if re.match("hydra[./]launcher", item.key_or_group)]
@@ -76,17 +140,20 @@ def check_command_line(
         sweep = mode == RunMode.MULTIRUN
         single = [] if sweep else swept
         raise_all([several_values(item, is_group=bool(_choices(item, loader))) for item in single])
+    written = _written(parsed)
     if not sweep:
         raise_all([f"{item.input_line}: this is for a sweep, add -m" for item in for_sweep])
-        return _check_job(command, parsed, loader)
+        return _check_job(command, parsed, loader, written)
     several = [
-        f"{item.input_line}: one value for the whole sweep" for item in of_sweep if item in swept
+        Problem(f"{item.input_line}: one value for the whole sweep")
+        for item in of_sweep
+        if item in swept
     ]
-    raise_all(several + [bad for item in swept for bad in _bad_choices(command, item, loader)])
+    raise_problems(several + [bad for item in swept for bad in _bad_choices(command, item, loader)])
     first = None
     for job in _jobs(command, parsed, loader):
         try:
-            config = _check_job(command, job, loader, in_sweep=True)
+            config = _check_job(command, job, loader, written, in_sweep=True)
         except UserError as error:
             first = first or error
             continue
@@ -116,19 +183,6 @@ def _lacking_launcher(overrides: Sequence[str], launching: Sequence[Override]) -
         return []
     words = ["multilayer", "train", "-m", *mask_overrides(overrides), "hydra/launcher=lockstep"]
     return [f"{options[0]}: add hydra/launcher=lockstep, as in {shlex.join(words)}"]
-
-
-def refuse_flag(command: str, flag: str, value: str) -> NoReturn:
-    """Raise `UserError` for a flag that does not exist.
-
-    Args:
-        command: `train`, for example.
-        flag: the flag, perhaps with a value after a `=`.
-        value: the word that follows it, if that may be its value.
-    """
-    config = make_hydra([]).config_loader.load_configuration(command, [], RunMode.RUN)
-    keys = set(dotted_keys(OmegaConf.to_container(config, resolve=False)))
-    raise UserError(flag_problem(command, flag, value, keys))
 
 
 def _say_what_will_fail(command: str, config: Config, swept: Sequence[Override]) -> None:
@@ -167,22 +221,36 @@ def _parse(
     loader: ConfigLoader | None = None,
     *,
     in_sweep: bool = False,
-) -> list[Override]:
-    """Parse overrides in Hydra's grammar, in which `glob(*)` asks the loader for choices."""
+) -> tuple[list[Override], list[Problem]]:
+    """Parse overrides in Hydra's grammar, in which `glob(*)` asks the loader for choices.
+
+    Returns:
+        Those that can be parsed, and the problems with the others.
+    """
     parser = OverridesParser.create(config_loader=loader)
-    parsed, problems = [], []
+    parsed: list[Override] = []
+    problems: list[Problem] = []
     for text in overrides:
         try:
             parsed += parser.parse_overrides([text])
         except HydraException as error:
             quoted = quoted_word(text, in_sweep=in_sweep)
             if quoted is not None:
-                problems.append(f"{text}: not to be read without quotes; write {quoted}")
+                said = f"{text}: not to be read without quotes; write {quoted}"
+                problems.append(Problem(said, text, shlex.split(quoted)))
+            elif "=" in text:
+                problems.append(Problem(_unreadable(text, error), text))
             else:
-                why = f" ({first_line(error)})" if "=" in text else ""
-                problems.append(not_an_override(command, text) + why)
-    raise_all(problems)
-    return parsed
+                problems.append(not_an_override(command, text))
+    return parsed, problems
+
+
+def _unreadable(text: str, error: HydraException) -> str:
+    """The problem with an override that Hydra's grammar cannot read, even with quotes."""
+    key = text.partition("=")[0].lstrip("+~")
+    if not key.isascii():
+        return f"{key}: unknown key; only values may have such letters"
+    return f"{text}: not of the form key=value ({first_line(error)})"
 
 
 def _jobs(
@@ -198,17 +266,29 @@ def _jobs(
     (jobs,) = BasicSweeper.split_arguments(list(parsed), max_batch_size=None)
     with suppress(HydraException):  # a choice that is none, as the check of each job says
         jobs, _ = fit_to_choices(loader, command, jobs)
-    yield from (_parse(command, job) for job in jobs)
+    yield from (_parse(command, job)[0] for job in jobs)
 
 
 def _check_job(
-    command: str, parsed: Sequence[Override], loader: ConfigLoader, *, in_sweep: bool = False
+    command: str,
+    parsed: Sequence[Override],
+    loader: ConfigLoader,
+    written: Mapping[str, str],
+    *,
+    in_sweep: bool = False,
 ) -> Config:
     """The plain config of one job, checked for choices, keys, missing values, types and ranges.
 
     Values are set after the composition, which is done once; `${hydra:overrides.task}` and the
     names made of it lack them here, and have them in the run. `${hydra:job.num}` is that of a first
     job.
+
+    Args:
+        command: `train`, for example.
+        parsed: the overrides of the job.
+        loader: composes the config.
+        written: the values on the command line, in a sweep perhaps several, by their keys.
+        in_sweep: whether it is a job of a sweep.
     """
     bad = [(f"{item.key_or_group}.", _bad_choices(command, item, loader)) for item in parsed]
     groups = tuple(key for key, problems in bad if problems)
@@ -237,11 +317,14 @@ def _check_job(
         raise UserError(first_line(error) + hint) from error
     finally:
         HydraConfig.instance().cfg = None
-    raise_all(
+    own = _own_folders(loader)
+    in_words = problems_with(command, values, in_sweep=in_sweep, written=_written(changes))
+    if of_sweep is not None:
+        in_words += sweep_problems(OmegaConf.to_container(of_sweep))
+    raise_problems(
         [problem for _, problems in bad for problem in problems]
-        + [unknown_key(command, item, keys, _own_folders(loader)) for item in unknown]
-        + problems_with(command, values, in_sweep=in_sweep, written=_written(changes))
-        + (sweep_problems(OmegaConf.to_container(of_sweep)) if of_sweep is not None else [])
+        + [unknown_key(command, item, written, keys, own) for item in unknown]
+        + list(map(Problem, in_words))
     )
     if has_class(values.get("callbacks"), ".LearningRateSweep") and values["resume"] is None:
         rates = [item.input_line for item in right if item.key_or_group == "optimizer.lr"]
@@ -283,7 +366,7 @@ def _written(changes: Sequence[Override]) -> dict[str, str]:
     return {item.key_or_group: item.get_value_string() for item in set_}
 
 
-def _bad_choices(command: str, override: Override, loader: ConfigLoader) -> list[str]:
+def _bad_choices(command: str, override: Override, loader: ConfigLoader) -> list[Problem]:
     """The problems with the names that an override, or a sweep, chooses from a group."""
     options = _choices(override, loader)
     if not options or override.is_interval_sweep():

@@ -164,11 +164,9 @@ def _flags_in(command: str, arguments: list[str]) -> Any:
     parser.error = refuse  # which would print its usage and exit
     flags, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
-        from multilayer.cli.check import refuse_flag
+        from multilayer.cli.flags import refuse_flags
 
-        following = arguments[arguments.index(unknown[0]) + 1 :][:1]
-        values = [word for word in following if "=" not in word and not word.startswith("-")]
-        refuse_flag(command, unknown[0], " ".join(values))
+        refuse_flags(command, arguments, unknown, flags)
     return flags
 
 

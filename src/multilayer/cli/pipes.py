@@ -9,30 +9,35 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from multilayer.core.errors import UserError
-from multilayer.core.files import said_path
+from multilayer.core.files import names_stream, said_path
 
 STREAM = "-"
 """The name of the standard input, or output."""
 
 
 @contextmanager
-def files_for_streams(source: str | None, output: str | None = None) -> Iterator[list[Any]]:
+def files_for_streams(
+    source: str | None, output: str | None = None, *, key: str = "input"
+) -> Iterator[list[Any]]:
     """Files in place of the standard input and output, which are read several times.
 
     Args:
         source: The file to read; `-` for the standard input, which is copied first.
         output: The file to write; `-` for the standard output, to which it is copied in the end.
+        key: The one that names the file to read.
 
     Yields:
         The names of the files; None for one that was None.
 
     Raises:
-        UserError: A stream that is named is closed.
+        UserError: A stream that is named is closed, or it has another name than `-`.
     """
-    for name, stream, words in (
-        (source, sys.stdin, "the standard input"),
-        (output, sys.stdout, "the standard output"),
+    for name, stream, words, own in (
+        (source, sys.stdin, "the standard input", key),
+        (output, sys.stdout, "the standard output", "output"),
     ):
+        if name not in (None, STREAM) and names_stream(name):
+            raise UserError(f"{own}={name}: not a file; {own}={STREAM} is {words}, as CSV")
         if name == STREAM and stream is None:
             raise UserError(f"{words} is closed; name a file instead")
     if STREAM not in (source, output):

@@ -1,7 +1,8 @@
 """What a wrong word of the command line was meant to be, as a word that can be pasted."""
 
 import re
-from collections.abc import Collection, Sequence
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -9,17 +10,20 @@ from pathlib import Path
 import yaml
 from hydra.core.override_parser.types import Override, ValueType
 
+from multilayer.cli.problems import Problem, for_shell
 from multilayer.core.config_folder import choices_with, conf_dir
-from multilayer.core.errors import did_you_mean
+from multilayer.core.errors import did_you_mean, nearest
 from multilayer.core.renamed import current_key
 from multilayer.core.text import (
     as_override,
+    override_word,
     quote_for_hydra,
     quote_for_shell,
     split_list,
     without_quotes,
 )
 from multilayer.core.value_problems import commands_with, several_targets, takes
+from multilayer.runs.config import mask_overrides
 
 _ASSIGNMENT = re.compile(r"(\+{0,2}[\w./@-]+)=(.*)", re.DOTALL | re.ASCII)
 
@@ -57,6 +61,9 @@ _WITHOUT = {"scheduler": "constant"}
 
 _CHOICES = {("trainer", "cuda"): "gpu"}
 """Choices that other programs call otherwise."""
+
+_ENDINGS = ("csv", "file", "parquet", "tabular", "tsv")
+"""What a table is called, too, where its choice is meant."""
 
 _FOLDERS = {"train": "resume", "evaluate": "run", "predict": "run", "report": "sweep"}
 _FOLDERS["work"] = "sweep"
@@ -121,76 +128,128 @@ def several_values(override: Override, *, is_group: bool) -> str:
     )
 
 
-def bad_choice(command: str, override: Override, name: object, options: Collection[str]) -> str:
+def bad_choice(command: str, override: Override, name: object, options: Collection[str]) -> Problem:
     """The problem with a choice of a group that does not exist."""
     group, word = override.key_or_group, "null" if name is None else str(name)
+    given = str(override.input_line)
     if command != "train" and not override.is_hydra_override():
-        hint = _other_word(command, group, word)
-        meant = f"did you mean {hint}?" if hint else "the run has its own"
-        return f"{group}={word}: no choice of {command}, {meant}"
+        meant = _other_words(command, group, word)
+        hint = f"did you mean {for_shell(meant)}?" if meant else "the run has its own"
+        return Problem(f"{group}={word}: no choice of {command}, {hint}", given, meant)
     without = "none" if "none" in options else _WITHOUT.get(group)
     if override.is_delete():
         problem = f"~{group}: a group cannot be left out"
-        return f"{problem}, did you mean {group}={without}?" if without else problem
-    if word.lower() in _NOTHING and without:
-        return f"{group}={word}: no such choice, did you mean {without}?"
+        if not without:
+            return Problem(problem)
+        meant = [f"{group}={without}"]
+        return Problem(f"{problem}, did you mean {meant[0]}?", given, meant)
+    problem = f"{group}={word}: no such choice"
+    if group == "data" and word.lower() in _ENDINGS:
+        hint = f"a file is {for_shell(_of_file('FILE'))}"
+        return Problem(f"{problem}; {hint}", given, ["data=table"])
     if group == "data" and _TABLE.fullmatch(word):
-        return f"data={word}: no such choice; a file is {_of_file(word)}"
+        meant = _of_file(word)
+        return Problem(f"{problem}; a file is {for_shell(meant)}", given, meant)
     if group == "data" and "mnist" in word.lower():
-        return f"data={word}: no such choice; a folder of its files is data=idx data.path=FOLDER"
-    if (group, word) in _CHOICES:
-        return f"{group}={word}: no such choice, did you mean {_CHOICES[group, word]}?"
-    return f"{group}={word}: no such choice, {did_you_mean(word, options)}"
+        hint = "a folder of its files is data=idx data.path=FOLDER"
+        return Problem(f"{problem}; {hint}", given)
+    near = without if word.lower() in _NOTHING else None
+    near = near or _CHOICES.get((group, word)) or nearest(word, options)
+    if near is None:
+        return Problem(f"{problem}, {did_you_mean(word, options)}", given)
+    is_alone = not (override.is_sweep_override() or isinstance(override.value(), list))
+    meant = [f"{group}={near}"] if is_alone else []
+    return Problem(f"{problem}, did you mean {near}?", given, meant)
 
 
-def _of_file(path: str) -> str:
+def _of_file(path: str) -> list[str]:
     """The words that name a table to train on."""
-    return f"data=table {as_override('data.path', path)} data.target=COLUMN"
+    return ["data=table", override_word("data.path", path), "data.target=COLUMN"]
 
 
-def not_an_override(command: str, text: str) -> str:
+def not_an_override(command: str, text: str) -> Problem:
     """What to do about a word without `=`."""
     problem = f"{text}: not of the form key=value"
-    if command in _FOLDERS and Path(text).is_dir():
-        return f"{problem}, did you mean {as_override(_FOLDERS[command], text)}?"
+    if command in _FOLDERS and (command != "train" or Path(text).is_dir()):
+        word = as_override(_FOLDERS[command], text)
+        return Problem(f"{problem}, did you mean {word}?", text, shlex.split(word))
+    groups = groups_with(text) if command == "train" else []
+    if groups:
+        meant = [f"{groups[0]}={text}"]
+        return Problem(f"{problem}, did you mean {meant[0]}?", text, meant)
     is_file = command == "train" and _TABLE.fullmatch(text) is not None
-    return problem + f"; a file is {_of_file(text)}" * is_file
+    return Problem(problem + f"; a file is {for_shell(_of_file(text))}" * is_file, text)
 
 
-def unknown_key(command: str, override: Override, keys: set[str], folders: Sequence[Path]) -> str:
+def groups_with(choice: str) -> list[str]:
+    """The group of a training that has a choice of this name, if it is the only one."""
+    if re.fullmatch(r"[a-z]\w*", choice, re.ASCII) is None:
+        return []
+    groups = [path.parent.name for path in conf_dir().glob(f"*/{choice}.yaml")]
+    return groups if len(groups) == 1 else []
+
+
+def unknown_key(
+    command: str,
+    override: Override,
+    written: Mapping[str, str],
+    keys: set[str],
+    folders: Sequence[Path],
+) -> Problem:
     """The problem with a key, and where such a key would fit.
 
     Args:
         command: `train`, for example.
         override: What sets the key.
+        written: The values on the command line, in a sweep perhaps several, by their keys.
         keys: The keys of the composed config.
         folders: The folders of the user's own choices.
     """
     key, is_training = override.key_or_group, command == "train"
+    value = written.get(key, "")
+    given = f"{override.get_key_element()}={value}"
     current = current_key(key)
     group, _, name = current.rpartition(".")
     owners = choices_with(group, name, folders) if is_training else []
     if current != key and (current in keys or (conf_dir() / current).is_dir()):
-        return f"{key}: renamed to {current}"
+        return Problem(f"{key}: renamed to {current}", given, [f"{current}={value}"])
     if owners:
-        return f"{key}: not a key here; {', '.join(owners)} {'have' if owners[1:] else 'has'} it"
-    meant = meant_word(command, key, override.get_value_string(), keys)
-    if meant is None:
+        has = "have" if owners[1:] else "has"
+        return Problem(f"{key}: not a key here; {', '.join(owners)} {has} it", given)
+    if override.is_delete():
+        near = nearest(key, keys)
+        hint = f"did you mean ~{near}?" if near else did_you_mean(key, _at_top(keys))
+        return Problem(f"~{key}: unknown key, {hint}", given)
+    meant = meant_words(command, key, value, keys)
+    if not meant:
         siblings = [known for known in keys if group and known.rpartition(".")[0] == group]
-        return f"{key}: unknown key, {did_you_mean(key, siblings or _at_top(keys))}"
+        return Problem(f"{key}: unknown key, {did_you_mean(key, siblings or _at_top(keys))}", given)
     others = [other for other in commands_with(key) if not is_training]
     where = f" It is multilayer {others[0]} that has {key}." if others else ""
-    return f"{key}: unknown key, did you mean {meant}?{where}"
+    shown = for_shell(mask_overrides(meant))
+    return Problem(f"{key}: unknown key, did you mean {shown}?{where}", given, meant)
 
 
-def meant_word(command: str, key: str, value: str, keys: set[str]) -> str | None:
-    """The word, or at least the key, that was meant by an unknown key; None if nothing is near."""
-    deeper = sorted(known for known in keys if known.endswith(f".{key}"))
-    found = _other_word(command, key, value) or next(iter(deeper), None)
-    if found is not None or "." in key:
-        return found
-    if command == "train" and key in _FILES:
-        return _of_file("FILE" if key == "target" or not value else value)
+def meant_words(command: str, key: str, value: str, keys: set[str]) -> list[str]:
+    """The words that were meant by an unknown key with a value; none if nothing is near."""
+    found = _other_words(command, key, value)
+    if not found and command == "train" and key in _FILES:
+        found = _of_file("FILE" if key == "target" or not value else without_quotes(value))
+        found[-1] = f"data.target={value}" if key == "target" and value else found[-1]
+    near = _near_key(command, key, keys)
+    return found or ([] if near is None else [f"{near}={value or 'VALUE'}"])
+
+
+def _near_key(command: str, key: str, keys: set[str]) -> str | None:
+    """The key that was likely meant by one that does not exist."""
+    group = key.rpartition(".")[0]
+    if group:
+        deeper = [known for known in keys if known.endswith(f".{key}")]
+        siblings = [known for known in keys if known.rpartition(".")[0] == group]
+        return next(iter(sorted(deeper)), None) or nearest(key, siblings)
+    deeper = [known for known in keys if known.endswith(f".{key}")]
+    if deeper:
+        return min(deeper)
     near = get_close_matches(key, _at_top(keys), n=1)
     if near:
         return near[0]
@@ -200,24 +259,14 @@ def meant_word(command: str, key: str, value: str, keys: set[str]) -> str | None
     return next((last[each] for each in get_close_matches(key, last, n=1, cutoff=0.8)), None)
 
 
-def flag_problem(command: str, flag: str, value: str, keys: set[str]) -> str:
-    """The problem with a flag that does not exist; other programs have flags for settings."""
-    name, _, own = flag.lstrip("-").partition("=")
-    key, value = name.replace("-", "_"), own or value
-    meant = f"{key}={value or 'VALUE'}" if key in keys else meant_word(command, key, value, keys)
-    if meant in keys:
-        meant = f"{meant}={value or 'VALUE'}"
-    hint = f"did you mean {meant}?" if meant else f"multilayer {command} --help lists them"
-    return f"{flag}: no such flag; a setting is KEY=VALUE, without dashes: {hint}"
-
-
-def _other_word(command: str, key: str, value: str) -> str | None:
-    """The word for a key that other programs call so."""
+def _other_words(command: str, key: str, value: str) -> list[str]:
+    """The words for a key that other programs call so."""
     if command == "train" and key in _WIDTHS:
-        return '"model.d_hidden=[128,64]"'
+        widths = value.strip("[]()") or "128,64"
+        return [f"model.d_hidden=[{widths}]"]
     known = _WORDS.get(command, {}).get(key)
     value = _CHOICES.get((known or "", value), value)
-    return None if known is None else f"{known}={value or 'VALUE'}"
+    return [] if known is None else [f"{known}={value or 'VALUE'}"]
 
 
 def _at_top(keys: set[str]) -> list[str]:

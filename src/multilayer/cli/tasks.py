@@ -211,7 +211,7 @@ def _evaluate(config: Any) -> None:
     values = to_plain(config)
     given = values["data"]["path"]
     with (
-        files_for_streams(given) as (path, _),
+        files_for_streams(given, key="data.path") as (path, _),
         _errors_printed(),
         standard_input_named(given, path),
     ):

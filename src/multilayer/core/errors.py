@@ -1,6 +1,7 @@
 """Errors that the user can fix, interrupts, and how messages are worded and printed."""
 
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
@@ -59,7 +60,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     near = nearest(name, names)
     if near is not None:
         return f"did you mean {near}?"
-    return f"choose from {', '.join(begun or names)}"
+    return f"choose from {listed(begun or names)}"
 
 
 def nearest(name: str, choices: Iterable[str]) -> str | None:
@@ -71,21 +72,49 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
 
 
 def nearest_override(
-    key: str, name: str, choices: Iterable[str], given: Sequence[str] | None
+    key: str, given: Sequence[str], choices: Iterable[str], *, is_list: bool
 ) -> str:
     """A hint at the override that was likely meant, or at all valid names.
 
+    A name with a comma is several where it is not in quotes: those of a list are joined again.
+
     Args:
         key: The override's.
-        name: What is not one of `choices`.
+        given: Its names, some of which are not among `choices`; one if it is no list.
         choices: The valid names.
-        given: The names that the override lists; None where it has one name.
+        is_list: Whether the key takes a list.
+
+    >>> print(nearest_override("drop", ["id", "c", "d"], ["c,d", "id"], is_list=True))
+    did you mean "drop=['id','c,d']"?
+    >>> print(nearest_override("target", ["x"], ["", "c,d"], is_list=False))
+    choose from '', 'c,d'
     """
-    near = nearest(name, choices)
-    if near is None:
-        return did_you_mean(name, choices)
-    words = near if given is None else [near if each == name else each for each in given]
+    valid, meant = list(choices), []
+    rest = list(given)
+    while rest:
+        n = _n_joined(rest, valid)
+        name = next((each for each in valid if n > 1 and _parts(each) == rest[:n]), rest[0])
+        near = name if name in valid else nearest(name, valid)
+        if near is None:
+            return did_you_mean(name, valid)
+        meant.append(near)
+        rest = rest[n:]
+    words = list(dict.fromkeys(meant)) if is_list else meant[0]
     return f"did you mean {as_override(key, words)}?"
+
+
+def _n_joined(names: Sequence[str], valid: Sequence[str]) -> int:
+    """How many names at the beginning are one that has commas; 1 if it is one by itself."""
+    for n in range(len(names), 1, -1):
+        is_split = any(name not in valid for name in names[:n])
+        if is_split and any(_parts(each) == list(names[:n]) for each in valid):
+            return n
+    return 1
+
+
+def _parts(name: str) -> list[str]:
+    """What a list has of a name with commas that is not in quotes."""
+    return [part.strip() for part in name.split(",")]
 
 
 def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
@@ -95,6 +124,18 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
     "unknown activation 'rely': did you mean relu?"
     """
     return f"unknown {kind} {name!r}: {did_you_mean(name, choices)}"
+
+
+def listed(names: Sequence[str], limit: int = 40) -> str:
+    """The first names, separated by commas; all in quotes if one of them could be taken for more.
+
+    >>> listed(["a", "b/c"]), listed(["a", "b, c"])
+    ('a, b/c', "'a', 'b, c'")
+    """
+    if all(re.fullmatch(r"[^\s,'\"]+", name) for name in names):
+        more = f" and {len(names) - limit} more" if len(names) > limit else ""
+        return ", ".join(names[:limit]) + more
+    return quoted(names, limit)
 
 
 def quoted(names: Sequence[str], limit: int = 8) -> str:

@@ -48,6 +48,16 @@ _MOST_CHARACTERS = 10_000
 """The longest scalar of YAML; an integer of a million digits would take hours to parse."""
 
 
+def names_stream(path: str | Path) -> bool:
+    """Whether a path is that of a pipe, or of a standard stream.
+
+    >>> names_stream("-"), names_stream("/dev/stdin"), names_stream("my.csv")
+    (True, True, False)
+    """
+    is_named = re.fullmatch(r"-|/dev/std(in|out)|(/dev|/proc/self)/fd/\d+", str(path))
+    return is_named is not None or Path(path).is_fifo()
+
+
 def said_path(path: Path) -> str:
     """A path as messages have it: from the working folder; absolute where it is that folder.
 

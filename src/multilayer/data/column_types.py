@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from multilayer.core.errors import UserError, nearest_override
+from multilayer.core.errors import UserError, nearest_override, quoted, raise_all
 from multilayer.core.renamed import current_key
 from multilayer.core.text import as_override
 from multilayer.data.numerics import (
@@ -153,13 +153,8 @@ class ColumnTypeInference:
             "drop_columns": self.drop_columns,
             "group_column": grouping,
         }
-        for key, label in ((key, each) for key, labels in named.items() for each in labels):
-            if label not in self.schema:
-                given = None if key in ("target", "group_column") else named[key]
-                hint = nearest_override(f"data.{key}", label, self.schema, given)
-                raise UserError(f"{self.name} has no column {label!r} for data.{key}: {hint}")
-            if label == self.target and key != "target":
-                raise UserError(f"data.{key}: {label!r} is the target")
+        problems = [self._name_problem(key, names) for key, names in named.items()]
+        raise_all([problem for problem in problems if problem])
         self.dropped = dict.fromkeys(self.drop_columns, DROPPED) | dict.fromkeys(grouping, GROUPED)
         self.known_words: Sequence[str] = ()
         if self.known:
@@ -176,6 +171,18 @@ class ColumnTypeInference:
         self.others = [label for label in self.features if label not in self.numbers]
         self.is_beyond_float32 = False
         self.said_of_digits: dict[str, str] = {}
+
+    def _name_problem(self, key: str, names: Sequence[str]) -> str:
+        """What is wrong with the columns that a key of `data` names; empty if nothing is."""
+        lacking = [name for name in names if name not in self.schema]
+        if lacking:
+            is_list = key not in ("target", "group_column")
+            hint = nearest_override(f"data.{key}", names, self.schema, is_list=is_list)
+            columns = f"column{'s' * (len(lacking) > 1)} {quoted(lacking)}"
+            return f"{self.name} has no {columns} for data.{key}: {hint}"
+        if key != "target" and self.target in names:
+            return f"data.{key}: {self.target!r} is the target"
+        return ""
 
     def _check_scalar(self, label: str) -> None:
         """Raise `UserError` for a column of lists, for example."""
@@ -275,7 +282,7 @@ class ColumnTypeInference:
                         "data.categorical_columns", [*self.categorical_columns, label]
                     )
                     said = check_stray_strings(column, self.text, origin, otherwise=otherwise)
-                _warn(name, said)
+                self._advise(name, said)
                 is_declared = label in self.categorical_columns
                 reason = _reason_to_drop(column, is_declared=is_declared)
             if reason:
@@ -287,7 +294,7 @@ class ColumnTypeInference:
                 is_target = numbers_equal(numbers[label], frame[self.target])
                 if self.numbers[label].are_row_numbers():
                     todo = f"if it is a row number, {leave_out}"
-                    _warn(name, f"{what} has another number in every row; {todo}")
+                    self._advise(name, f"{what} has another number in every row; {todo}")
             else:
                 is_target = words_equal(column, frame[self.target])
                 categories[label] = _sorted_labels(column)
@@ -295,11 +302,16 @@ class ColumnTypeInference:
                     unchecked[label] = categories[label]
             if is_target:
                 todo = f"{leave_out} if it is not known where predictions are to be made"
-                _warn(name, f"{what} equals the target; {todo}")
+                self._advise(name, f"{what} equals the target; {todo}")
         new = {each: why for each, why in dropped.items() if each not in self.dropped}
         for said in (*left_out_warnings(new), possibly_missing_warning(unchecked, self.text)):
-            _warn(name, said)
+            self._advise(name, said)
         return categories, dropped
+
+    def _advise(self, name: str, said: str | None) -> None:
+        """Log what can be done about a column, unless it is settled by an earlier training."""
+        if said and self.known is None:
+            log.warning(f"{name}: {said}")
 
     def _drop_word(self, label: str) -> str:
         """The override that leaves out a further column."""
@@ -322,13 +334,7 @@ class ColumnTypeInference:
         if is_target and self.task in (None, "regression") and not may_be_classes:
             otherwise = "data.task=multiclass"
             said = check_stray_strings(column, self.text, origin, otherwise=otherwise) or said
-        _warn(self.name, said)
-
-
-def _warn(name: str, said: str | None) -> None:
-    """Log a warning about a table, if there is one."""
-    if said:
-        log.warning(f"{name}: {said}")
+        self._advise(self.name, said)
 
 
 def _sample(values: Float64s) -> Float64s:

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from multilayer.core.errors import UserError, first_line, quoted
+from multilayer.core.errors import UserError, first_line
+from multilayer.core.files import names_stream
+from multilayer.core.text import in_numbers
 from multilayer.data.text_format import plain_name
 
 _WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
@@ -98,6 +100,8 @@ def check_input(path: str | Path) -> list[Path]:
         if not files:
             raise UserError(f"{path}: no file matches this path")
     for file in files:
+        if names_stream(file):
+            raise UserError(f"{file}: not a file; it is read more than once: save it as one first")
         if not file.is_file():
             raise UserError(f"{file}: {'not a file' if file.exists() else 'no such file'}")
         _check_ending(file, _READABLE)
@@ -187,8 +191,7 @@ class TextFile:
                 f"its columns are separated by {' and '.join(others.values())}; they must be "
                 f"by {_SEPARATOR_NAMES[self.separator]}, and 0.5 written with a point{comma}"
             )
-        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-        return f"several columns are called {quoted(twice)}" if twice else None
+        return name_fault(names)
 
     def checked_rows(self, batches: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """The rows that polars read from a file, of a text file without the blank lines at its end.
@@ -305,6 +308,22 @@ class TextFile:
             raise_if_empty=False,
             glob=False,
         ).fill_null("")
+
+
+def name_fault(names: Sequence[str]) -> str | None:
+    """Which columns have the same name, by their places; None if each has another one.
+
+    >>> name_fault(["x", "", "y", ""])
+    "several columns are called '' (columns 2, 4)"
+    """
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names, start=1):
+        places.setdefault(name, []).append(place)
+    twice = [(name, in_numbers(own)) for name, own in places.items() if own[1:]]
+    if not twice:
+        return None
+    said = ", ".join(f"{name!r} (columns {own})" for name, own in twice[:8])
+    return f"several columns are called {said}" + f" and {len(twice) - 8} more" * bool(twice[8:])
 
 
 def _find_misfit(

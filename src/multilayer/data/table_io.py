@@ -20,6 +20,7 @@ from multilayer.data.table_files import (
     check_input,
     check_output,
     explaining,
+    name_fault,
 )
 from multilayer.data.text_format import (
     Roles,
@@ -211,6 +212,9 @@ class TableFile:
         text = self.texts[file]
         if text is None:
             scan = pl.scan_parquet if file.suffix.lower() == ".parquet" else pl.scan_ipc
+            names = [plain_name(name) for name in scan(file, glob=False).collect_schema()]
+            if fault := name_fault(names):
+                raise UserError(f"{file}: {fault}")
             return scan(file, glob=False).rename(plain_name)
         if fault := text.header_fault():
             raise UserError(f"{file}: {fault}")
