@@ -12,8 +12,8 @@ from ..conftest import Run
 WRONG = [
     (["train", "optimizer=adm"], ["optimizer=adm", "did you mean adam?"]),
     (["train", "callbacks=[default,chekpoint]"], ["callbacks=chekpoint", "checkpoint?"]),
-    (["train", "model.droput=0.1"], ["model.droput", "did you mean model.dropout?"]),
-    (["train", "lr=0.1"], ["lr", "did you mean optimizer.lr?"]),
+    (["train", "model.droput=0.1"], ["model.droput", "did you mean model.dropout=0.1?"]),
+    (["train", "lr=0.1"], ["lr", "did you mean optimizer.lr=0.1?"]),
     (["train", "optimizer.lr=fast"], ["optimizer.lr=fast", "number"]),
     (["train", "optimizer.momentum=0.9"], ["optimizer.momentum", "optimizer=sgd"]),
     (["train", "model.dropout=1.5"], ["model.dropout=1.5", "less than 1"]),
@@ -82,7 +82,7 @@ WRONG = [
     (["report"], ["sweep", "missing"]),
     (["report", "sweep=nowhere"], ["sweep=nowhere", "no such folder"]),
     (["report", "sweep=."], ["sweep=.", "not a sweep folder", "manifest.json"]),
-    (["report", "swep=."], ["swep", "did you mean sweep?"]),
+    (["report", "swep=."], ["swep", "did you mean sweep=.?"]),
     (["trian"], ["trian", "did you mean train?"]),
     # Names of earlier versions.
     (["train", "threads=2"], ["threads: renamed to num_threads"]),

@@ -47,7 +47,7 @@ def test_a_key_that_no_choice_has_is_a_mistake(multilayer: Run) -> None:
     """As in a single run; and a single run has to have the key."""
     wrong = multilayer(*QUICK, "optimizer=sgd,adam", "optimizer.momentun=0.9")
     assert (wrong.code, wrong.out) == (2, "")
-    assert "did you mean optimizer.momentum?" in wrong.err
+    assert "did you mean optimizer.momentum=0.9?" in wrong.err
     alone = multilayer(*QUICK, "optimizer=adam", "optimizer.momentum=0.9", "seed=0,1")
     assert alone.code == 2
     assert "optimizer=sgd have it" in alone.err

@@ -90,9 +90,13 @@ def test_several_targets_are_several_runs(written: str) -> None:
 MEANT = [
     ("epochs=5", "did you mean trainer.max_epochs=5?"),
     ("learning_rate=0.1", "did you mean optimizer.lr=0.1?"),
-    ("hidden_size=64", 'did you mean "model.d_hidden=[128,64]"?'),
-    ("droput=0.1", "did you mean model.dropout?"),
-    ("max_member=3", "did you mean hydra.launcher.max_members?"),
+    ("hidden_size=64", 'did you mean "model.d_hidden=[64]"?'),
+    ("droput=0.1", "did you mean model.dropout=0.1?"),
+    ("max_member=3", "did you mean hydra.launcher.max_members=3?"),
+    ("data=csv", "a file is data=table data.path=FILE data.target=COLUMN"),
+    ("iris", "did you mean data=iris?"),
+    ("~trainer.max_epoch", "did you mean ~trainer.max_epochs?"),
+    ("größe=1", "größe: unknown key; only values may have such letters"),
     ("path=x.csv", "did you mean data=table data.path=x.csv data.target=COLUMN?"),
     ("x.csv", "a file is data=table data.path=x.csv data.target=COLUMN"),
     ("data=x.csv", "a file is data=table data.path=x.csv data.target=COLUMN"),
@@ -134,6 +138,51 @@ def test_a_single_value_of_a_list_is_shown_as_one() -> None:
 def test_what_was_meant_is_named(word: str, meant: str) -> None:
     """As other programs call it, or as it is nearly called."""
     assert problem(word).endswith(meant)
+
+
+WHOLE = [
+    ("epochs=5 lr=0.1", "trainer.max_epochs=5 optimizer.lr=0.1"),
+    ("--epochs=5 --lr 0.1", "trainer.max_epochs=5 optimizer.lr=0.1"),
+    ("--refit --hidden 64,32 seed=1", "refit=true 'model.d_hidden=[64,32]' seed=1"),
+    ("-m --lr 0.1,0.2 optimizer=adm", "-m optimizer.lr=0.1,0.2 optimizer=adam"),
+    ("-m lr=0.1,0.2 epochs=5", "-m optimizer.lr=0.1,0.2 trainer.max_epochs=5"),
+    ("--seed 3 --data irs", "seed=3 data=iris"),
+    ("--iris --gpu", "data=iris trainer=gpu"),
+    ("iris epochs=3", "data=iris trainer.max_epochs=3"),
+    ("optimizer.lr = 0.1 epochs= 5", "optimizer.lr=0.1 trainer.max_epochs=5"),
+    ("path=my.csv target=y", "data=table data.path=my.csv data.target=y"),
+    ("data=my.csv data.target=y lr=1", "data=table data.path=my.csv data.target=y optimizer.lr=1"),
+    (
+        "--path my.csv --target 'y (kg)'",
+        "data=table data.path=my.csv \"data.target='y (kg)'\"",
+    ),
+    (
+        "data=table data.path=my.csv 'data.target=größe' lr=1",
+        "data=table data.path=my.csv \"data.target='größe'\" optimizer.lr=1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "meant"), WHOLE)
+def test_of_several_wrong_words_the_whole_command_is_said(
+    multilayer: Run, given: str, meant: str
+) -> None:
+    """All are named, each with its value, and what is to be pasted is a command without any."""
+    outcome = multilayer("train", *pasted(given))
+    assert outcome.code == 2
+    (line,) = re.findall("the whole command: multilayer train (.*)", outcome.err)
+    assert pasted(line) == pasted(meant)
+    words = [word for word in pasted(line) if word != "-m"]
+    assert check_command_line("train", words, sweep="-m" in pasted(line)) is not None
+
+
+def test_what_nobody_can_guess_leaves_the_command_to_the_user(multilayer: Run) -> None:
+    """And all is named still, once."""
+    message = multilayer("train", "--epochs=5", "--nothing", "optimizer=adm", "seed=x").err
+    assert "the whole command" not in message
+    for part in ("trainer.max_epochs=5", "--nothing: no such flag", "mean adam?", "seed=x: must"):
+        assert message.count(part) == 1
+    assert "VALUE" not in multilayer("train", "--lr", "seed=x").err.partition("lr=VALUE")[2]
 
 
 @pytest.mark.parametrize("word", ["seed=range(3)", "seed=0,1", "optimizer=adam,sgd"])

@@ -65,6 +65,54 @@ def test_hints_about_odd_columns_are_followed_until_the_table_is_read(
     assert "oops" in words[-1]
 
 
+@pytest.mark.parametrize("key", ["drop_columns", "categorical_columns"])
+@pytest.mark.parametrize(
+    ("columns", "given", "meant"),
+    [
+        (["id", "c,d"], "[id,c,d]", ["id", "c,d"]),
+        (["id", "c, d", "c"], "[c,d,id]", ["c, d", "id"]),
+        (["a", "b,c", "c,d,e"], "[a,c,d,e,b,c]", ["a", "c,d,e", "b,c"]),
+        (["colour", "height"], "[colur,heigt]", ["colour", "height"]),
+    ],
+)
+def test_names_with_commas_in_a_list_are_joined_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+    columns: list[str],
+    given: str,
+    meant: list[str],
+) -> None:
+    """The shell takes quotes away that Hydra needs; one hint mends all names of the list."""
+    monkeypatch.chdir(tmp_path)
+    numbers = {name: [row % (n + 3) / 7 for row in range(60)] for n, name in enumerate(columns)}
+    write_table(Path("t.csv"), {**numbers, "z": [*range(60)], "y": [row % 2 for row in range(60)]})
+    words = ["data.path=t.csv", "data.target=y"]
+    message = set_up([*words, f"data.{key}={given}"])
+    assert message is not None
+    (hint,) = re.findall(rf"did you mean ({HINT})\?", message)
+    config = check_command_line("train", ["data=table", *words, *pasted(hint)])
+    assert config is not None
+    assert config["data"][key] == meant
+    assert set_up([*words, *pasted(hint)]) is None
+
+
+def test_names_that_could_be_two_are_in_quotes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All keys with a wrong name are in one message; where none is near, all columns are."""
+    monkeypatch.chdir(tmp_path)
+    rows = [row % 2 for row in range(60)]
+    write_table(Path("t.csv"), {"c,d": [*range(60)], "": [*range(60)], "y": [*rows]})
+    names = ["data.group_column=nix", "data.drop_columns=[who,knows]"]
+    message = set_up(["data.path=t.csv", "data.target=y", *names])
+    assert message is not None
+    of_list, of_group = message.splitlines()
+    assert of_list.startswith("t.csv has no columns 'who', 'knows' for data.drop_columns: ")
+    assert of_group.startswith("t.csv has no column 'nix' for data.group_column: ")
+    assert of_group.endswith("choose from '', 'c,d', 'y'")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_target_that_is_misspelt_is_named_by_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -195,6 +195,20 @@ def test_empty_file_cannot_be_read(tmp_path, ending):
         read_frame(path)
 
 
+def test_columns_of_one_name_are_named_with_their_places(tmp_path):
+    """In files that are no text, too: blanks around a name do not count."""
+    pl.DataFrame({"x": [1], "y": [2], " x": [3]}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"several columns are called 'x' \(columns 1, 3\)"):
+        read_frame(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_a_stream_is_no_file(name):
+    """It could be read once only."""
+    with pytest.raises(UserError, match="it is read more than once: save it as one first"):
+        read_frame(name)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
 def test_truncated_file_cannot_be_read(tmp_path, ending, share):
@@ -238,10 +252,11 @@ def test_text_is_no_binary_table(tmp_path, ending):
         (b"a,b\n1,2\n1,2,3\n", "row 2 has 3 values, the header has 2 names"),
         (b"a,b,c\n1,2,3\n4,5\n", "row 2 has 2 values, the header has 3 names"),
         (b"a,b\n1,2\n\n3,4\n", "row 2 is blank"),
-        (b'a,b\n1,"x\ny"\n3\n', "row 2 has 1 values, the header has 2 names"),
+        (b'a,b\n1,"x\ny"\n3\n', "row 2 has 1 value, the header has 2 names"),
         (b"a,b\n1,x\n1,\xff\xfe\n", "row 2 is not UTF-8; save the file as UTF-8"),
-        (b"a,b,a\n1,2,3\n", "several columns are called 'a'"),
-        (b"a, a\n1,2\n", "several columns are called 'a'"),
+        (b"a,b,a\n1,2,3\n", r"several columns are called 'a' \(columns 1, 3\)"),
+        (b"a, a\n1,2\n", r"several columns are called 'a' \(columns 1 to 2\)"),
+        (b"a,,b, ,b\n1,2,3,4,5\n", r"called '' \(columns 2, 4\), 'b' \(columns 3, 5\)"),
         ("a,b\n1,2\n".encode("utf-16"), "not UTF-8; save the file as UTF-8"),
         (b'a,b\n1,"x\n2,3\n', "."),
     ],
@@ -263,7 +278,7 @@ def test_a_replacement_character_is_a_character(tmp_path, ending):
     path.write_bytes(packed("a,b\ufffd\n\ufffd,x\ny,\n".encode(), ending))
     assert read_frame(path).rows() == [("\ufffd", "x"), ("y", None)]
     path.write_bytes(packed("a,b\ufffd\n\ufffd,x\ny\n".encode(), ending))
-    with pytest.raises(UserError, match="row 2 has 1 values, the header has 2 names"):
+    with pytest.raises(UserError, match="row 2 has 1 value, the header has 2 names"):
         read_frame(path)
     path.write_bytes(packed("a,b\n\ufffd,x\n".encode() + b"y,\xff\n", ending))
     with pytest.raises(UserError, match="is not UTF-8; save the file as UTF-8"):

@@ -309,7 +309,7 @@ def test_another_device_is_compiled_for_without_timing(monkeypatch: pytest.Monke
     assert configs == [{"deterministic": True}]
     assert [*runner.compiled] == [(3, 6)]
     assert not compiler.examples
-    assert said == ["compiling the step of 3 members, for 1 steps ahead"]
+    assert said == ["compiling the step of 3 members, for 1 step ahead"]
 
 
 @pytest.mark.parametrize("choice", [True, "auto"])
@@ -361,7 +361,7 @@ def test_it_is_said_why_nothing_was_compiled(monkeypatch: pytest.MonkeyPatch) ->
     assert not said
     assert runner.skip_reason() == (
         "not compiled: too few steps for it to pay;"
-        " with compile=true it pays from the second such sweep on"
+        " if you run more sweeps like this one, compile=true is faster from the second on"
     )
     assert runner_of(choice=False).skip_reason() == "not compiled: compile=false"
     monkeypatch.setattr("multilayer.stacking.runner.can_compile", lambda device: False)

@@ -64,6 +64,23 @@ def test_evaluate_on_a_file(multilayer: Run, tmp_path: Path, iris_csv: Path) -> 
     assert float(printed(outcome.out)["accuracy"]) == pytest.approx(expected, abs=1e-5)
 
 
+def test_one_row_is_a_row_and_what_can_no_longer_be_followed_is_not_advised(
+    multilayer: Run, tmp_path: Path
+) -> None:
+    """The columns are those of the training, where the same was said."""
+    rows = [f"{row},{row % 7},{int(row % 7 > 3)}" for row in range(60)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,x,y", *rows]) + "\n")
+    (tmp_path / "one.csv").write_text(f"id,x,y\n{rows[0]}\n")
+    words = ["data=table", "data.path=t.csv", "data.target=y", "trainer.max_epochs=1"]
+    trained = multilayer("train", *words, "hydra.run.dir=r")
+    assert "column 'id' has another number in every row" in trained.err
+    for source in ([], ["data.path=one.csv"]):
+        outcome = multilayer("evaluate", "run=r", *source)
+        assert outcome.code == 0, outcome.err
+        assert "drop_columns" not in outcome.err
+    assert "1 row of one.csv" in outcome.out
+
+
 def test_data_that_changed_since_the_training_is_told(
     multilayer: Run, tmp_path: Path, iris_csv: Path
 ) -> None:

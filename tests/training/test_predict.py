@@ -333,6 +333,13 @@ def test_a_table_comes_and_goes_through_pipes(finished_run: Path, tmp_path: Path
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "multilayer: error: the standard input" in wrong.stderr
     assert "stdin.csv" not in wrong.stderr
+    for word, stream in (("input=/dev/stdin", "input"), ("output=/dev/stdout", "output")):
+        named = {"input": "input=-", "output": "output=-"} | {stream: word}
+        other = piped("predict", *named.values(), given=given)
+        assert other.returncode == 2
+        assert f"{word}: not a file; {stream}=- is the standard {stream}, as CSV" in other.stderr
+    other = piped("evaluate", "data.path=/dev/fd/0", given=given)
+    assert "data.path=- is the standard input, as CSV" in other.stderr
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command, "predict", f"run={finished_run}"]
     closed = subprocess.run(
         [*shell, "input=-", "output=-"],

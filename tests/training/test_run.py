@@ -50,7 +50,7 @@ def test_a_run_says_what_matters_and_nothing_of_lightning_s(tmp_path: Path) -> N
     outcome = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = [line for line in outcome.stderr.splitlines() if line[0] not in "┏┃┡│└"]  # the layers
     assert lines == [
-        "data: 1 of 23 test rows are the same as a training row",
+        "data: 1 of 23 test rows is the same as a training row",
         "data: train 104, validation 23, test 23 rows; 4 numbers; multiclass, 3 classes",
         "compile=auto: not compiling, with 2 steps ahead on cpu",
     ]

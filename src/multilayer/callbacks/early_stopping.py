@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from multilayer.callbacks.best_weights import FollowsMetric
+from multilayer.core.text import counted
 from multilayer.training.epoch_callback import Record
 
 
@@ -65,9 +66,9 @@ class EarlyStopping(FollowsMetric):
                 if self.best_epoch[k]
                 else "was not a finite number"
             )
-            n_epochs = record.epoch[k] - self.best_epoch[k]
+            epochs = counted(int(record.epoch[k] - self.best_epoch[k]), "epoch")
             if self.reasons[k] is None:
-                self.reasons[k] = f"early stopping: {self.monitor} {so_far} for {n_epochs} epochs"
+                self.reasons[k] = f"early stopping: {self.monitor} {so_far} for {epochs}"
             record.stop(str(self.reasons[k]), k=int(k))
 
     def _stop_diverged(self, record: Record) -> None:

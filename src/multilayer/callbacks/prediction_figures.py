@@ -11,6 +11,7 @@ from torch import Tensor
 
 from multilayer import plotting
 from multilayer.callbacks.best_weights import BestWeights
+from multilayer.core.text import counted
 from multilayer.data import Dataset
 from multilayer.data.dataset import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
@@ -101,7 +102,7 @@ def _figures_of(module: Predictor, data: Dataset, n_rows: int, when: str) -> dic
     predictions = _predict(module, features)
     if not np.isfinite(predictions).all():
         return {}
-    title, columns = f"{when}: {len(target):,} validation rows", data.columns
+    title, columns = f"{when}: {counted(len(target), 'validation row')}", data.columns
     if module.task == "regression":
         true = module.targets(target.to(module.device)).cpu().numpy()
         return {"predicted": plotting.draw_predicted(predictions, true, columns.target, title)}

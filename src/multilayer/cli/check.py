@@ -67,13 +67,14 @@ def check_command_line(
     Raises:
         UserError: with every problem found.
     """
-    words, known = joined_around_equals(overrides)
+    words, joined = joined_around_equals(overrides)
+    if joined:
+        refuse_words(command, words, joined, config_dir=config_dir, sweep=sweep)
     try:
-        if not known:
-            return _check(command, words, config_dir, sweep)
+        return _check(command, overrides, config_dir, sweep)
     except WrongWordsError as error:
-        known = list(error.problems)
-    refuse_words(command, words, known, config_dir=config_dir, sweep=sweep)
+        flags = _flags(config_dir, sweep)
+        raise UserError(with_whole_command(command, flags, overrides, error.problems)) from error
 
 
 def refuse_words(
@@ -93,10 +94,14 @@ def refuse_words(
         config_dir: a folder with the user's own choices.
         sweep: whether they are those of a sweep.
     """
-    flags = [*(["-m"] if sweep else []), *(["--config-dir", config_dir] if config_dir else [])]
     words = without_problems(given, problems)
-    further = _problems_of(command, words, config_dir, sweep)
-    raise UserError(with_whole_command(command, flags, given, [*problems, *further]))
+    every = [*problems, *_problems_of(command, words, config_dir, sweep)]
+    raise UserError(with_whole_command(command, _flags(config_dir, sweep), given, every))
+
+
+def _flags(config_dir: str | None, sweep: bool) -> list[str]:
+    """The flags of a command line of which these are known."""
+    return ["-m"] * sweep + (["--config-dir", config_dir] if config_dir else [])
 
 
 def _problems_of(

@@ -223,7 +223,7 @@ def _evaluate(config: Any) -> None:
         evaluation = evaluate(values | {"data": {"path": path}})
     rows = evaluation.rows
     if given == STREAM:
-        rows = rows.replace(f"rows of {path}", "rows of the standard input")
+        rows = rows.replace(f" of {path}", " of the standard input")
     print_metrics({rows: evaluation.metrics})
 
 

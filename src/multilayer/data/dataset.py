@@ -12,6 +12,7 @@ from torch import Tensor
 
 from multilayer.core.device import free_memory
 from multilayer.core.errors import UserError
+from multilayer.core.text import counted
 from multilayer.data.batches import (
     BatchIterator,
     BatchSize,
@@ -119,8 +120,8 @@ class Dataset(ABC):
             if not isinstance(seed, int) or not 0 <= seed < 2**32:
                 raise ValueError(f"{name} must be an integer from 0 to 2**32 - 1, got {seed}")
         if folds is not None and not (folds >= 2 and 0 <= fold < folds):
-            counted = f"got fold {fold} of {folds} folds"
-            raise ValueError(f"folds must be at least 2 and are counted from 0, {counted}")
+            given = f"got fold {fold} of folds={folds}"
+            raise ValueError(f"folds must be at least 2 and are counted from 0, {given}")
         if max_train_rows is not None and max_train_rows < 1:
             raise ValueError(f"max_train_rows must be at least 1 or None, got {max_train_rows}")
         self.batch_size = batch_size
@@ -195,8 +196,9 @@ class Dataset(ABC):
         categories = table.columns.categories.items()
         for (label, labels), n in zip(categories, fitted.n_encoded_labels, strict=True):
             if n == 0:
+                own = counted(len(labels), "label")
                 log.warning(
-                    f"column {label!r}: none of its {len(labels):,} labels has data.min_frequency="
+                    f"column {label!r}: none of its {own} has data.min_frequency="
                     f"{fitted.min_frequency} training rows; all count as one, which says nothing"
                 )
         return fitted

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from multilayer.core.errors import UserError
+from multilayer.core.text import counted
 from multilayer.data.dataset import Dataset
 from multilayer.data.table import Columns, Table, concat_splits
 from multilayer.nn.losses import Task
@@ -43,7 +44,9 @@ class IdxDataset(Dataset):
         images, labels = _read_pair(self.path, _TRAINING)
         known = torch.unique(labels)
         if len(known) < 2:
-            raise UserError(f"{self.path}: the labels have {len(known)} class, needs at least 2")
+            raise UserError(
+                f"{self.path}: the labels have {counted(len(known), 'class')}, needs at least 2"
+            )
         names = [f"pixel_{i}" for i in range(images.shape[1])]
         task: Task = "binary" if len(known) == 2 else "multiclass"
         columns = Columns(names, "label", task, [str(label) for label in known.tolist()])
@@ -53,7 +56,9 @@ class IdxDataset(Dataset):
         images, labels = _read_pair(self.path, _TEST)
         problem = ""
         if images.shape[1] != len(names):
-            problem = f"images of {images.shape[1]} pixels, the training's have {len(names)}"
+            problem = (
+                f"images of {counted(images.shape[1], 'pixel')}, the training's have {len(names)}"
+            )
         for row in (~torch.isin(labels, known)).nonzero().flatten().tolist()[:1]:
             problem = f"label {int(labels[row])} of image {row + 1} is in no training row"
         if problem:
@@ -78,7 +83,7 @@ def _read_pair(folder: Path, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
     if labels.shape != images.shape[:1]:
         raise UserError(
             f"{folder / names[1]}: has the shape {tuple(labels.shape)}, expected one label for "
-            f"each of {len(images)} images"
+            f"each of {counted(len(images), 'image')}"
         )
     return images.float().flatten(1), labels.long()
 

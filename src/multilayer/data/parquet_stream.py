@@ -18,6 +18,7 @@ from rich.progress import track
 from torch import Tensor
 
 from multilayer.core.errors import UserError
+from multilayer.core.text import counted
 from multilayer.data.batches import (
     BatchIterator,
     EpochShuffle,
@@ -151,8 +152,9 @@ class ParquetStream:
         shares = np.diff(self.bounds, append=1)
         for code, split in ((_VALIDATION, "validation"), (_TEST, "test"), (_SAMPLE, "training")):
             if shares[code - 1] > 0 and code not in found:
+                of_all = f"of {counted(len(found), 'row')}"
                 raise UserError(
-                    f"{builder.types.name}: of {len(found)} rows none is left to be a {split} row; "
+                    f"{builder.types.name}: {of_all} none is left to be a {split} row; "
                     "data.stream=true is for larger tables"
                 )
         validation, test = ((found == code).nonzero().flatten() for code in (_VALIDATION, _TEST))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from multilayer.core.errors import UserError, quoted
+from multilayer.core.text import counted
 from multilayer.data.table import Split as Split
 from multilayer.data.table import Table
 
@@ -83,7 +84,7 @@ def split_rows(table: Table, rule: SplitRule) -> dict[Split, Tensor]:
             rule = replace(rule, folds=None)  # the test rows alone are a fold
     except ValueError as error:
         raise UserError(
-            f"cannot divide {n_rows} rows into training, validation "
+            f"cannot divide {counted(n_rows, 'row')} into training, validation "
             f"({rule.validation_fraction:g}) and test rows ({rule.test_fraction:g}): {error}"
         ) from error
     parts["train"] = rest
@@ -115,7 +116,7 @@ def check_class_counts(target: str, counts: Mapping[str, int], n_parts: int, par
     n = counts.get(rarest, n_parts)
     if n < n_parts:
         raise UserError(
-            f"class {rarest!r} of column {target!r} has {n} row{'s' * (n != 1)}, fewer than the "
+            f"class {rarest!r} of column {target!r} has {counted(n, 'row')}, fewer than the "
             f"{n_parts} {parts}; leave it out, or merge it with another class"
         )
 
@@ -138,13 +139,15 @@ def split_warnings(table: Table, rows: Mapping[Split, Tensor], *, is_sample: boo
         yield "; ".join(missing)
     if is_sample:
         return
-    hashes, shared = table.row_hashes(), []
+    hashes, shared, n_shared = table.row_hashes(), [], 0
     train = hashes[rows["train"].numpy()].implode()
     for split in ("validation", "test"):
         n = int(hashes[rows[split].numpy()].is_in(train).sum())
-        shared += [f"{n:,} of {len(rows[split]):,} {split}"] if n else []
+        n_shared += n
+        shared += [f"{n:,} of {counted(len(rows[split]), f'{split} row')}"] if n else []
     if shared:
-        yield f"{' and '.join(shared)} rows are the same as a training row"
+        are = "is" if n_shared == 1 else "are"
+        yield f"{' and '.join(shared)} {are} the same as a training row"
 
 
 def _check_group_count(n_groups: int, folds: int | None) -> None:
@@ -153,7 +156,7 @@ def _check_group_count(n_groups: int, folds: int | None) -> None:
     if n_groups < needed:
         advice = f"give data.folds={n_groups}, or " if n_groups >= 3 else ""
         raise UserError(
-            f"data.group_column has {n_groups} different value{'s' * (n_groups != 1)}, fewer than "
+            f"data.group_column has {counted(n_groups, 'different value')}, fewer than "
             f"the {needed} {parts} that must not share one; {advice}leave out data.group_column"
         )
 
@@ -161,7 +164,7 @@ def _check_group_count(n_groups: int, folds: int | None) -> None:
 def _check_part_size(n_rows: int, n_classes: int = 1) -> None:
     """Raise `ValueError` if a split would have too few rows, fewer than classes."""
     if n_rows < n_classes:
-        rows = f"{max(0, n_rows)} row{'s' * (n_rows != 1)}"
+        rows = counted(max(0, n_rows), "row")
         raise ValueError(
             f"a split would have {rows}" + f", fewer than the {n_classes} classes" * (n_classes > 1)
         )
@@ -190,13 +193,14 @@ def _divide(
             raise ValueError("a class has only one row left for two splits")
         stay, part = _split_off(len(rows), strata, n_part, rule.seed)
         return rows[stay], rows[part]
-    n_units, units = len(rows), "rows"
+    n_units, units = len(rows), counted(len(rows), "row")
     if groups is not None:
-        n_units, units = len(np.unique(groups)), "values of data.group_column"
+        n_units = len(np.unique(groups))
+        units = f"{counted(n_units, 'value')} of data.group_column"
     # Rows of one group stay together: as many folds as bring a fold near to the fraction.
     n_folds = rule.folds or max(2, min(n_units, round(len(rows) / n_part)))
     if n_units < n_folds:
-        raise ValueError(f"{n_units} {units} cannot be divided into {n_folds} folds")
+        raise ValueError(f"{units} cannot be divided into {n_folds} folds")
     if min(counts) < n_folds:
         raise ValueError(f"{n_folds} folds need as many rows of each class")
     from sklearn import model_selection  # which takes half a second

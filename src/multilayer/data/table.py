@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from multilayer.core.errors import UserError, quoted
+from multilayer.core.text import counted
 from multilayer.data.numerics import Floats, is_rounded
 from multilayer.data.table_files import Origin
 from multilayer.data.text_format import Role, Roles, TextFormat, plain_name
@@ -130,10 +131,11 @@ class Columns:
         kinds = []
         n = len(self.features) - len(self.categories)
         if n:
-            kinds.append(f"{n} number{'s' * (n > 1)}")
+            kinds.append(counted(n, "number"))
         if self.categories:
             each = [
-                f"{name!r} of {len(own):,} labels" + (f", {n:,} told apart" * (n < len(own)))
+                f"{name!r} of {counted(len(own), 'label')}"
+                + (f", {n:,} told apart" * (n < len(own)))
                 for (name, own), n in zip(self.categories.items(), n_encoded_labels, strict=True)
             ]
             listed = ", ".join(each[:8]) + (f" and {len(each) - 8} more" if each[8:] else "")
@@ -191,7 +193,7 @@ class Table:
         matrix = self.features.numpy()
         counts = sum(np.isnan(matrix[rows]).sum(axis=0) for rows in blocks(matrix)).tolist()
         gaps = [name for name, n in zip(self.columns.features, counts, strict=True) if n]
-        return f"{sum(counts):,} values missing in {quoted(gaps)}" if gaps else ""
+        return f"{counted(sum(counts), 'value')} missing in {quoted(gaps)}" if gaps else ""
 
     def row_hashes(self) -> pl.Series:
         """A hash of each row, equal for equal rows; missing values are equal to each other."""

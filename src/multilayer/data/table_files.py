@@ -16,7 +16,7 @@ import polars as pl
 
 from multilayer.core.errors import UserError, first_line
 from multilayer.core.files import names_stream
-from multilayer.core.text import in_numbers
+from multilayer.core.text import counted, in_numbers
 from multilayer.data.text_format import plain_name
 
 _WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
@@ -310,6 +310,11 @@ class TextFile:
         ).fill_null("")
 
 
+def _against(n_values: int, width: int) -> str:
+    """How a row differs from the header."""
+    return f"has {counted(n_values, 'value')}, the header has {counted(width, 'name')}"
+
+
 def name_fault(names: Sequence[str]) -> str | None:
     """Which columns have the same name, by their places; None if each has another one.
 
@@ -344,7 +349,7 @@ def _find_misfit(
             elif not was_decoded and any(_UNDECODABLE in value for value in row):
                 return number, f"row {number} is not UTF-8; save the file as UTF-8"
             elif len(row) != width:
-                return number, f"row {number} has {len(row)} values, the header has {width} names"
+                return number, f"row {number} {_against(len(row), width)}"
     except csv.Error:
         return number + 1, None
     return 0, None

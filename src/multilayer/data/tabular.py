@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from multilayer.core.errors import UserError, quoted
+from multilayer.core.text import counted
 from multilayer.data.batches import prefetch
 from multilayer.data.dataset import Dataset
 from multilayer.data.parquet_stream import ParquetStream
@@ -197,8 +198,8 @@ def _warn_of_unknown_labels(column: pl.Series, labels: Sequence[str], name: str)
     near = [word for word in unknown if word.lstrip("0") in bare]
     said = f"{name}: column {column.name!r} holds "
     if unknown and len(unknown) == len(found):
-        said += f"{quoted(unknown, 3)}, none of which is among the {len(labels)} labels of the "
-        log.warning(f"{said}training: {quoted(labels, 3)}")
+        known = f"{counted(len(labels), 'label')} of the training: {quoted(labels, 3)}"
+        log.warning(f"{said}{quoted(unknown, 3)}, none of which is among the {known}")
     elif near:
         label = bare[near[0].lstrip("0")]
         log.warning(f"{said}{near[0]!r}, which is not the label {label!r} of the training")

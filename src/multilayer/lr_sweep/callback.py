@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from multilayer.core.errors import UserError
 from multilayer.core.files import write_text
+from multilayer.core.text import counted
 from multilayer.data.dataset import overridden_loader
 from multilayer.lr_sweep.analysis import LearningRateResult, analyze_ramps, analyze_sweep
 from multilayer.lr_sweep.plot import draw
@@ -157,7 +158,8 @@ class LearningRateSweep(EpochCallback):
             spec, n_rates = replace(spec, n_steps=_RANGE_TEST_STEPS), _RANGE_TEST_STEPS
         rates: list[float] = np.geomspace(self.min_lr, self.max_lr, n_rates).tolist()
         n_trials = self.n_seeds * (n_rates if is_sweep else 1)
-        log.info(f"lr_sweep: {n_trials} short trainings of {spec.n_steps} steps each")
+        each, steps = " each" * (n_trials > 1), counted(spec.n_steps, "step")
+        log.info(f"lr_sweep: {counted(n_trials, 'short training')} of {steps}{each}")
         result: LearningRateResult
         console = Console(stderr=True, markup=False)
         progress = progress_bar("learning rates", console, shown=record.shows_progress)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from multilayer.core.text import counted
 from multilayer.lr_sweep.analysis import LearningRateResult, LRSweepResult, RangeTestResult
 from multilayer.plotting.style import BLUE, GREEN, GREY, MARK, ORANGE, TRAIN, new_figure, styled
 
@@ -47,7 +48,7 @@ def _draw_sweep(axes: Axes, result: LRSweepResult) -> None:
 def _draw_range_test(axes: Axes, result: RangeTestResult) -> None:
     """The losses of range tests against the learning rate of the step, and their moving average."""
     axes.plot(result.rates, result.losses.T, ".", color=GREY, markersize=3)
-    label = f"moving average,\n{len(result.losses)} seeds"
+    label = f"moving average,\n{counted(len(result.losses), 'seed')}"
     axes.plot(result.rates, result.smoothed, color=TRAIN, label=label)
     lowest, highest = result.smoothed.min(), result.smoothed[0]
     _finish(axes, "training loss of a minibatch", lowest, highest, result.suggested)

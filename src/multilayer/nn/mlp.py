@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules import activation as torch_activations
 
 from multilayer.core.errors import did_you_mean, unknown_name
+from multilayer.core.text import counted
 from multilayer.nn.initialization import Initialization, initialize_
 
 Normalization = Literal["batch", "layer"]
@@ -195,7 +196,8 @@ class MLP(nn.Sequential):
             dropout = [dropout] * len(d_hidden)
         if len(dropout) != len(d_hidden):
             raise ValueError(
-                f"dropout must be one rate, or one for each of the {len(d_hidden)} hidden layers, "
+                f"dropout must be one rate, or one for each of "
+                f"{counted(len(d_hidden), 'hidden layer')}, "
                 f"got {list(dropout)}"
             )
         # Checked here too, so that a wrong name is found even without hidden layers.

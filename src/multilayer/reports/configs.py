@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilayer.core.config_problems import has_class
+from multilayer.core.text import counted
 from multilayer.reports.hyperparameters import Hyperparameter, Value, format_value, is_number
 from multilayer.reports.planned_jobs import words_of_folders
 from multilayer.reports.runs import SweepRun
@@ -141,7 +142,9 @@ class ConfigResult:
             return ", ".join(f"{n} of {n_runs} {name}" for name, n in sorted(counts.items()))
         (status,) = counts
         is_short = status == "done" and not self.is_complete
-        return status + (f", {len(self.scores)} of {self.n_expected} seeds" if is_short else "")
+        return status + (
+            f", {len(self.scores)} of {counted(self.n_expected, 'seed')}" if is_short else ""
+        )
 
     def position(self, swept: Hyperparameter) -> float:
         """Where it is on the axis of a hyperparameter."""

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from multilayer.core.text import counted
 from multilayer.plotting import plot_learning_curves
 from multilayer.plotting.style import (
     GREY,
@@ -226,7 +227,7 @@ def _count_beyond(axes: Axes, values: Sequence[NDArray[np.float64]]) -> str | No
     low, high = axes.get_ylim()
     ends = [own[-1] for each in values if len(own := each[np.isfinite(each)])]
     n = sum(not low <= end <= high for end in ends)
-    return f"{n} of {len(ends)} lines end{'s' if n == 1 else ''} beyond the axis" if n else None
+    return f"{n} of {counted(len(ends), 'line')} end{'s' * (n == 1)} beyond the axis" if n else None
 
 
 @styled

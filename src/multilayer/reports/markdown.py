@@ -208,7 +208,7 @@ def _names(runs: Sequence[str], n: int | None = None) -> str:
     """
     n, shown = n or len(runs), runs[:_MAX_NAMES]
     more = f" and {n - len(shown)} more" if n > len(shown) else ""
-    return f"{n} (run{'s' if n > 1 else ''} {', '.join(shown)}{more})"
+    return f"{n} (run{'s' * (n != 1)} {', '.join(shown)}{more})"
 
 
 def _what_varied(sweep: Sweep) -> list[str]:

@@ -11,6 +11,7 @@ from math import sqrt
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
+from multilayer.core.text import counted
 from multilayer.reports.configs import CONFIDENCE, ConfigResult, Configs, format_number
 from multilayer.reports.hyperparameters import format_value
 from multilayer.reports.sweep import Sweep
@@ -152,12 +153,12 @@ def _test_result(sweep: Sweep, second: Comparison, comparisons: Sequence[Compari
         f"It is {head} from {other}: the second is worse by {format_number(second.worse_by)} "
         f"(uncorrected 95 % interval {format_number(second.low)} to {format_number(second.high)}) "
         f"over {second.n} shared {seed}s, paired t-test p = {second.adjusted:.2g} after Holm's "
-        f"correction for {m} comparison{'s' if m > 1 else ''}."
+        f"correction for {counted(m, 'comparison')}."
     )
     if second.is_clear:
         return text
     unclear = [each for each in comparisons if not each.is_clear]
-    text += f" {len(unclear)} of {m} other configs cannot be told from the best"
+    text += f" {len(unclear)} of {counted(m, 'other config')} cannot be told from the best"
     always = sum(each.is_always_worse for each in unclear)
     if always:
         which = "each" if always == len(unclear) else f"{always} of them"

@@ -12,7 +12,7 @@ from typing import Any
 
 from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.metric_names import MORE_IS_BETTER
-from multilayer.core.text import sanitize
+from multilayer.core.text import counted, sanitize
 from multilayer.reports.hyperparameters import SEED_KEYS, Hyperparameter, Value
 from multilayer.reports.planned_jobs import count_jobs, hydra_settings, read_jobs
 from multilayer.reports.runs import (
@@ -334,8 +334,8 @@ def find_sweep(sweep: str | Path) -> Path:
         raise UserError(f"sweep={sweep}{what}")
     if (path / "multirun.yaml").is_file() and not _with_manifests(path):
         planned = count_jobs(path)
-        of_all = f" of {planned}" if planned else ""
-        raise UserError(f"sweep={sweep}: 0{of_all} runs have begun")
+        none = f"none of {counted(planned, 'run')} has" if planned else "no run has"
+        raise UserError(f"sweep={sweep}: {none} begun")
     reason = _why_no_sweep(path)
     if reason:
         raise UserError(f"sweep={sweep} is not a sweep folder: {reason}")
@@ -369,7 +369,7 @@ def _why_no_sweep(path: Path) -> str | None:
         return None
     names = [each.name for each in _with_manifests(path)]
     if not names:
-        return f"expected folders with manifest.json in it{_nearby_sweep(path)}"
+        return f"expected folders of runs, each with a manifest.json{_nearby_sweep(path)}"
     if all(_TIME.fullmatch(name) for name in names):
         return f"its runs ({len(names)}) are single ones of a day, which nobody meant to compare"
     others = [each for each in path.iterdir() if each.is_dir() and each.name != "figures"]

@@ -26,6 +26,7 @@ from multilayer.core.errors import UserError
 from multilayer.core.files import refusing, whole_file
 from multilayer.core.renamed import with_current_names
 from multilayer.core.schema import Components, Threads
+from multilayer.core.text import counted
 from multilayer.core.value_problems import format_problem
 from multilayer.data.table import Columns
 
@@ -133,7 +134,7 @@ def _read_columns(value: Any) -> Columns:
         raise ValueError("categories must be some of the features")
     n = len(columns.classes)
     if not {"regression": n == 0, "binary": n == 2, "multiclass": n >= 2}[columns.task]:
-        raise ValueError(f"{n} classes do not fit the task {columns.task}")
+        raise ValueError(f"{counted(n, 'class')} cannot be of the task {columns.task}")
     return columns
 
 

@@ -50,18 +50,18 @@ def console() -> Console:
     )
 
 
-def progress_bar(counted: str, console: Console, *, shown: bool = True) -> Progress:
+def progress_bar(what: str, console: Console, *, shown: bool = True) -> Progress:
     """A bar that counts something, with the time left and a few `words`, for terminals alone.
 
     An epoch of a small network takes milliseconds: rich draws ten times a second at most.
     """
     whole = Column(no_wrap=True)  # where it is narrow, the words are cut and not the bar
     return Progress(
-        TextColumn(counted, table_column=whole),
+        TextColumn(what, table_column=whole),
         MofNCompleteColumn(table_column=whole),
         BarColumn(bar_width=10, table_column=Column(min_width=10)),
         TimeRemainingColumn(table_column=whole),
-        TextColumn("left", table_column=whole),
+        TextColumn("left ", table_column=whole),
         TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True)),
         console=console,
         disable=not (shown and console.is_terminal),
@@ -102,7 +102,7 @@ class RunsProgress:
         self._bar.update(self._task, completed=n_ended + begun, total=self.n_runs, words=words)
         is_due = monotonic() - self._last_line > SECONDS_BETWEEN_LINES
         if self.shown and is_due and not self.console.is_terminal:
-            line = f"{n_ended} of {self.n_runs} runs ended  {words}"
+            line = f"{n_ended} of {counted(self.n_runs, 'run')} ended  {words}"
             self.console.print(line, soft_wrap=True)
             self._last_line = monotonic()
 
@@ -140,7 +140,7 @@ def _print_refit(out: Console, folder: Path, result: Result) -> None:
         return
     n_epochs, rows = result.manifest["best_epoch"], result.refit.manifest["rows"]["train"]
     epochs = counted(n_epochs, "epoch")
-    out.print(f"refit       {epochs} on {rows:,} rows, those of training and validation")
+    out.print(f"refit       {epochs} on {counted(rows, 'row')}, those of training and validation")
     if result.refit.manifest["status"] == "diverged":
         out.print("            it diverged: use the run itself", style="red")
         return

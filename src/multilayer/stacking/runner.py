@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from multilayer.core.errors import first_line
+from multilayer.core.text import counted
 from multilayer.stacking.block import Block
 from multilayer.stacking.library_build import LibraryBuild
 from multilayer.stacking.step import Step
@@ -160,7 +161,8 @@ class StepRunner:
         minibatch = take_rows(features, rows), take_rows(target, rows)
         numbers = block.weights.new_zeros(len(self.step.coefficient_names), n_members)
         keys = new((n_members, 2), dtype=torch.int32)
-        words = f"compiling the step of {n_members} members, for {n_steps_left:,} steps ahead"
+        words = f"compiling the step of {counted(n_members, 'member')}, "
+        words += f"for {counted(n_steps_left, 'step')} ahead"
         with self._going_on_without():
             out = torch.empty_like(block.weights)
             example = [*block.tensors(), out, *minibatch, numbers, keys]
@@ -279,8 +281,8 @@ class StepRunner:
         if self.pending:
             return "not compiled: the training ended before its compiled steps"
         return (
-            "not compiled: too few steps for it to pay;"
-            " with compile=true it pays from the second such sweep on"
+            "not compiled: too few steps for it to pay; if you run more sweeps like this one, "
+            "compile=true is faster from the second on"
         )
 
     @contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 
 from multilayer.core.errors import UserError, raise_all
 from multilayer.core.files import refusing
+from multilayer.core.text import counted
 from multilayer.runs.config import Config, mask_overrides
 from multilayer.sweeps.claims import Claims
 from multilayer.sweeps.compatibility import BatchValues, conflicts
@@ -376,7 +377,9 @@ def _read_batch(path: Path) -> list[Line]:
     except (LookupError, TypeError) as error:
         raise damaged(path, 1, "is damaged: not the head of a list of jobs") from error
     if count != len(lines) - 1 or not content.endswith(b"\n"):
-        raise damaged(path, len(lines), f"is damaged: the last of {count} jobs is missing")
+        raise damaged(
+            path, len(lines), f"is damaged: the last of {counted(count, 'job')} is missing"
+        )
     return lines
 
 

@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
+from multilayer.core.text import counted
 from multilayer.data import Dataset
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
@@ -52,7 +53,8 @@ def _check_validations(
     interval, n_limited = limits.get("val_check_interval"), limited_batches(limits, n_batches)
     if isinstance(interval, int) and interval > n_limited:
         raise UserError(
-            f"trainer.val_check_interval={interval}: an epoch has only {n_limited} minibatches"
+            f"trainer.val_check_interval={interval}: an epoch has only "
+            f"{counted(n_limited, 'minibatch')}"
         )
     every = limits["check_val_every_n_epoch"]
     n_epochs = n_steps / steps_per_epoch(limits, n_batches)
@@ -61,8 +63,9 @@ def _check_validations(
         waiting.append("scheduler=plateau")
     if waiting and every > 1 and n_epochs < every:
         raise UserError(
-            f"trainer.check_val_every_n_epoch={every}: a training of {n_epochs:.4g} epochs is "
-            f"never validated, and {', '.join(waiting)} would wait for it; give "
+            f"trainer.check_val_every_n_epoch={every}: a training of {n_epochs:.4g} "
+            f"epoch{'s' * (n_epochs != 1)} is never validated, and {', '.join(waiting)} would "
+            "wait for it; give "
             f"{max(1, int(n_epochs))} at most, or train longer"
         )
 
@@ -108,8 +111,8 @@ def _check_monitor(config: dict[str, Any], data: Dataset) -> None:
     target = data.targets[data.rows[cast(Split, split)]]
     if name in NEEDED and not is_defined(name, task, target, len(data.columns.classes)):
         raise UserError(
-            f"monitor={monitor}: it is not defined for the {len(target)} {split} rows, since "
-            f"{NEEDED[name]}; use monitor={split}/loss mode=min"
+            f"monitor={monitor}: it is not defined for the {counted(len(target), f'{split} row')}, "
+            f"since {NEEDED[name]}; use monitor={split}/loss mode=min"
         )
 
 

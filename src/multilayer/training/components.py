@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from multilayer.core.config_problems import size_problems
 from multilayer.core.device import accelerator_problem, choose_device, free_memory
 from multilayer.core.errors import UserError, raise_all
+from multilayer.core.text import counted
 from multilayer.data import Dataset, Preprocessing
 from multilayer.data.batches import BatchIterator
 from multilayer.data.table import Columns
@@ -154,15 +155,17 @@ def _check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
         with torch.no_grad():
             output = network.eval()(torch.zeros(2, n_features))
     except (RuntimeError, TypeError) as error:
-        raise UserError(f"model: it does not take {n_features} features: {error}") from error
+        raise UserError(
+            f"model: it does not take {counted(n_features, 'feature')}: {error}"
+        ) from error
     network.train(training)
     if not isinstance(output, Tensor):
         raise UserError(f"model: it must give a tensor, got a {type(output).__name__}")
     shape = tuple(output.shape)
     if shape != (2, n_outputs) and (shape, n_outputs) != ((2,), 1):
         raise UserError(
-            f"model: it must give {n_outputs} outputs a row for the task {columns.task}, "
-            f"2 rows gave the shape {shape}"
+            f"model: it must give {counted(n_outputs, 'output')} a row for the task "
+            f"{columns.task}, 2 rows gave the shape {shape}"
         )
 
 
@@ -314,8 +317,9 @@ def _check_batch_normalization(network: nn.Module, minibatches: BatchIterator) -
     n_rows, batch_size = minibatches.n_rows, minibatches.batch_size
     if normalizes and (batch_size == 1 or n_rows % batch_size == 1):
         raise UserError(
-            f"data.batch_size={batch_size}: of {n_rows} rows a minibatch has only one, and batch "
-            "normalization needs 2; choose another size, or model.normalization=layer"
+            f"data.batch_size={batch_size}: of {counted(n_rows, 'row')} a minibatch has only "
+            "one, and batch normalization needs 2; choose another size, or "
+            "model.normalization=layer"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from multilayer.core.errors import UserError, first_line
+from multilayer.core.text import counted
 from multilayer.data.batches import Minibatches, preprocess_table
 from multilayer.data.dataset import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
@@ -41,12 +42,12 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
     path = config["data"]["path"]
     if path is None:
         minibatches = _split_of(loaded, config["split"], device)
-        source = f"{config['split']} rows"
+        row, where = f"{config['split']} row", ""
     else:
         minibatches = _rows_of_file(loaded, path, device)
-        source = f"rows of {path}"
+        row, where = "row", f" of {path}"
     metrics = loaded.predictor.to(device).evaluate(minibatches)
-    return Evaluation(metrics, f"{minibatches.n_rows} {source}")
+    return Evaluation(metrics, counted(minibatches.n_rows, row) + where)
 
 
 def _split_of(loaded: LoadedRun, split: Split, device: torch.device) -> Minibatches:

@@ -16,7 +16,7 @@ from typing import Any
 from multilayer.core.config_problems import has_class
 from multilayer.core.errors import UserError
 from multilayer.core.files import said_path
-from multilayer.core.text import as_override
+from multilayer.core.text import as_override, counted
 from multilayer.data import Dataset
 from multilayer.runs.config import Config, is_refit
 from multilayer.runs.folder import Result, RunFolder, find_state, goes_on
@@ -67,7 +67,7 @@ def train_with_refit(
     if not is_due(first):
         return first
     n_epochs = first.manifest["best_epoch"]
-    log.info(f"refit: training and validation rows, for {n_epochs} epochs")
+    log.info(f"refit: training and validation rows, for {counted(n_epochs, 'epoch')}")
     with _explained(run, config):
         refit = train(config_of_refit(config, run), run.refit, overrides, quiet=True)
     return replace(first, refit=refit)

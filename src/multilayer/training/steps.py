@@ -3,6 +3,7 @@
 from typing import Any
 
 from multilayer.core.errors import UserError
+from multilayer.core.text import counted
 from multilayer.runs.config import Config, is_refit
 
 
@@ -17,7 +18,7 @@ def limited_batches(
     limit = trainer[key]
     n_limited = min(n_batches, limit) if isinstance(limit, int) else int(n_batches * limit)
     if n_limited == 0:
-        raise UserError(f"trainer.{key}={limit}: none of {n_batches} minibatches")
+        raise UserError(f"trainer.{key}={limit}: none of {counted(n_batches, 'minibatch')}")
     return n_limited
 
 
