@@ -268,7 +268,7 @@ def test_an_interruption_within_an_epoch_loses_no_minibatch(
             ["trainer.check_val_every_n_epoch=4", "callbacks=none", "scheduler=plateau"],
             "and scheduler=plateau would wait",
         ),
-        (["trainer.limit_val_batches=0.001"], r"limit_val_batches=0\.001: none of 1 minibatches"),
+        (["trainer.limit_val_batches=0.001"], r"limit_val_batches=0\.001: none of 1 minibatch$"),
         (
             ["+trainer.val_check_interval=3"],
             "val_check_interval=3: .* has only 2 minib",

@@ -139,7 +139,7 @@ def counted(n: int, noun: str) -> str:
     ('1 job', '0 runs', '2 classes', '12,345 epochs')
     """
     plural = "es" if noun.endswith(("s", "tch")) else "s"
-    return f"{n:,} {noun}{plural * (n != 1)}"
+    return f"{n:{',' if n > 9999 else ''}} {noun}{plural * (n != 1)}"
 
 
 def name_jobs(numbers: Iterable[int]) -> str:
