@@ -198,9 +198,8 @@ def compile_if_worthwhile(
     if choice == "auto":
         choice = n_steps >= _STEPS_WORTH_COMPILING and can_compile(device)
         verb = "compiling" if choice else "not compiling"
-        log.info(
-            f"compile=auto: {verb}, with {n_steps:,} step{'s' * (n_steps != 1)} ahead on {device.type}"
-        )
+        steps = f"{n_steps:,} step{'s' * (n_steps != 1)}"
+        log.info(f"compile=auto: {verb}, with {steps} ahead on {device.type}")
     if choice:
         network.compile(options=None if device.type == "cpu" else WITHOUT_TIMING)
     return bool(choice)
