@@ -128,4 +128,6 @@ def _read(table: RealTable, wheels: Path) -> pl.DataFrame:
     if "decile_score" in frame.columns:  # the rest of compas says what happened later, or names
         frame = frame.select(each for each in frame.columns if each in _COMPAS_KEPT)
     text = [name for name, kind in frame.schema.items() if kind == pl.String]
-    return frame.with_columns(pl.col(text).str.strip_chars()).drop_nulls(table.target)
+    frame = frame.with_columns(pl.col(text).str.strip_chars()).drop_nulls(table.target)
+    # Numbers with blanks around them were read as text.
+    return pl.read_csv(frame.write_csv().encode(), infer_schema_length=None)

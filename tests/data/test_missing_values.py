@@ -171,3 +171,28 @@ def test_not_a_number_is_reported_wherever_it_is(
         table = table_of(written(numbers_with("nan", row), tmp_path, "csv"))
     assert table.features[:, 0].isnan().sum() == 1
     assert "'nan' in column 'x' counts as a missing value" in caplog.text
+
+
+def test_numbers_that_a_typed_file_has_as_text_are_said_to_be_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until they are declared to be; two labels may be either."""
+    frame = pl.DataFrame(
+        {
+            "weight": [f"{77.5 + row % 30}" for row in range(60)],
+            "flag": ["0", "1"] * 30,
+            "code": ["1a", "2", "30"] * 20,
+            "x": [row / 7 for row in range(60)],
+            "y": ["yes", "no", "perhaps"] * 20,
+        }
+    )
+    path = written(frame, tmp_path, "parquet")
+    with caplog.at_level(logging.WARNING):
+        table = table_of(path, categorical_columns=["code"])
+    assert len(table.columns.categories["weight"]) == 30
+    assert "'weight': numbers that are text in the file count as labels" in caplog.text
+    assert '"data.categorical_columns=[code,weight]"' in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        table_of(path, categorical_columns=["code", "weight"])
+    assert "count as labels" not in caplog.text

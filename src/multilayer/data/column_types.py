@@ -21,7 +21,11 @@ from multilayer.data.numerics import (
     lost_digits,
     to_float64,
 )
-from multilayer.data.stray_strings import check_stray_strings, possibly_missing_warning
+from multilayer.data.stray_strings import (
+    check_stray_strings,
+    numbers_warning,
+    possibly_missing_warning,
+)
 from multilayer.data.table import DROPPED, GROUPED, Columns, left_out_warnings
 from multilayer.data.table_files import Origin
 from multilayer.data.table_io import Schema
@@ -304,7 +308,9 @@ class ColumnTypeInference:
                 todo = f"{leave_out} if it is not known where predictions are to be made"
                 self._advise(name, f"{what} equals the target; {todo}")
         new = {each: why for each, why in dropped.items() if each not in self.dropped}
-        for said in (*left_out_warnings(new), possibly_missing_warning(unchecked, self.text)):
+        may_be_missing = possibly_missing_warning(unchecked, self.text)
+        are_numbers = numbers_warning(unchecked, self.categorical_columns)
+        for said in (*left_out_warnings(new), may_be_missing, are_numbers):
             self._advise(name, said)
         return categories, dropped
 

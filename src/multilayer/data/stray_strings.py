@@ -10,7 +10,10 @@ from multilayer.core.errors import quoted
 from multilayer.core.text import as_override
 from multilayer.data.missing_values import PLACEHOLDERS, SPELLED_MISSING, is_spelled_missing
 from multilayer.data.table_files import Origin
-from multilayer.data.text_format import KINDS, MARKS, TextFormat
+from multilayer.data.text_format import ANY_NUMBER, KINDS, MARKS, TextFormat
+
+_FEW = 2
+"""Labels of a column that might as well be read as numbers."""
 
 _MAJORITY = 0.5
 """Where this fraction of a column's text is numbers or dates, the rest is a mistake."""
@@ -108,6 +111,33 @@ def possibly_missing_warning(labels: Mapping[str, Sequence[str]], text: TextForm
     return (
         f"{quoted(words)} in {quoted(columns)} count as labels; if they stand for missing "
         f"values, say {text.also_missing(words)}"
+    )
+
+
+def numbers_warning(
+    labels: Mapping[str, Sequence[str]], categorical_columns: Sequence[str]
+) -> str | None:
+    """A warning about labels, by column, that are numbers in a typed file; None if none are.
+
+    Args:
+        labels: The distinct labels of each column that is not declared a category.
+        categorical_columns: Those that are.
+
+    >>> print(numbers_warning({"zip": ["0100", "7300", "810"], "name": ["Nadia"]}, []))
+    'zip': numbers that are text in the file count as labels: if they are quantities, have the \
+file hold numbers; if not, say "data.categorical_columns=[zip]"
+    """
+    found = [
+        name
+        for name, own in labels.items()
+        if len(own) > _FEW and all(re.fullmatch(ANY_NUMBER, each) for each in own)
+    ]
+    if not found:
+        return None
+    settled = as_override("data.categorical_columns", [*categorical_columns, *found])
+    return (
+        f"{quoted(found)}: numbers that are text in the file count as labels: if they are "
+        f"quantities, have the file hold numbers; if not, say {settled}"
     )
 
 
