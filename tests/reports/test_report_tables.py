@@ -8,7 +8,7 @@ import pytest
 
 from multilayer.reports.configs import SeedStats
 from multilayer.reports.hyperparameters import as_column
-from multilayer.reports.report import _config_row, _runs_table
+from multilayer.reports.report import _config_row, _runs_table, report
 
 from .fake_sweeps import opened, write_run
 
@@ -92,3 +92,32 @@ def test_a_column_is_of_one_kind(values: list[Any], kept: list[Any]) -> None:
     found = as_column(values)
     assert found == kept
     assert [type(each) for each in found] == [type(each) for each in kept]
+
+
+@pytest.mark.parametrize(
+    ("losses", "legend"),
+    [
+        ([0.5, 0.6, 0.4], "mean ± standard deviation over n seeds [95 % interval of the mean]"),
+        ([0.5, 0.6], "mean ± standard deviation over n seeds [it takes 3 seeds]"),
+        ([0.5], None),
+    ],
+)
+@pytest.mark.parametrize("columns", ["50", "140"])
+def test_what_follows_the_means_is_said_below_the_table(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    losses: list[float | None],
+    legend: str | None,
+    columns: str,
+) -> None:
+    """Where the table has it; however narrow the terminal is, no name is cut."""
+    monkeypatch.setenv("COLUMNS", columns)
+    write_metrics(tmp_path / "s", {1.0: losses, 0.1: losses})
+    report({"sweep": str(tmp_path / "s"), "metric": None})
+    out = capsys.readouterr().out
+    assert ("±" in out) == (legend is not None)
+    assert out.count(f"validation/loss: {legend}") == (legend is not None)
+    table = out.partition("validation/loss: mean")[0].partition("time of")[0]
+    assert "…" not in table
+    assert "optimizer.lr" in table

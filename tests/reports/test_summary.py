@@ -56,6 +56,41 @@ def rows(sweep: Path) -> dict[str, tuple[dict[str, Any], dict[str, float], int]]
     return found
 
 
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_the_table_is_as_wide_as_columns_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    columns: str,
+) -> None:
+    """Also where it is no terminal; names and numbers of metrics stay whole."""
+    monkeypatch.setenv("COLUMNS", columns)
+    for number, lr in enumerate((0.001, 0.01)):
+        metrics = {"test": {"accuracy": 0.869565}}
+        values: Any = {"optimizer__weight_decay": 0.1 * number, "seed": number}
+        write_run(tmp_path / f"s/{number}", 0.123456, metrics=metrics, optimizer__lr=lr, **values)
+    print_sweep(tmp_path / "s")
+    out = capsys.readouterr().out.partition("sweep folder")[0]
+    assert max(map(len, out.splitlines())) <= int(columns)
+    for words in ("validation/loss", "0.123456", "accuracy 0.869565", "optimizer.lr=0.001"):
+        assert words in out
+
+
+def test_a_run_that_has_not_ended_has_the_value_of_its_last_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its history, if it has validated at all; it is not the best one by it."""
+    write_run(tmp_path / "s/0", 0.5, seed=0)
+    write_run(tmp_path / "s/1", status="interrupted", curve=[0.9, 0.25, float("nan")], seed=1)
+    write_run(tmp_path / "s/2", status="interrupted", seed=2)
+    write_run(tmp_path / "s/3", status="diverged", curve=[0.9], seed=3)
+    print_sweep(tmp_path / "s")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "seed=" in line]
+    cells = [[cell.strip() for cell in line.split("│")[3:5]] for line in lines]
+    interrupted = [["interrupted", "0.25 in epoch 2"], ["interrupted", "-"]]
+    assert cells == [["done", "0.5 *"], *interrupted, ["diverged", "-"]]
+
+
 @pytest.mark.parametrize("launcher", ["basic", "lockstep"])
 def test_each_run_has_a_row_of_what_varied_and_its_final_metrics(
     launcher: str, multilayer: Run, tmp_path: Path

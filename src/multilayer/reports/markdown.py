@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from multilayer.core.errors import listed
 from multilayer.core.metric_names import STANDARDIZED
 from multilayer.core.text import counted, sanitize
 from multilayer.plotting.style import TURN
@@ -27,7 +28,7 @@ from multilayer.reports.effects import EQUIVALENT
 from multilayer.reports.hyperparameters import EDGE, format_value
 from multilayer.reports.runs import SPLITS, STATUSES, SweepRun
 from multilayer.reports.sweep import Sweep
-from multilayer.runs.console import console
+from multilayer.runs.console import console, print_table
 
 _MAX_NAMES = 20
 """Names of runs in a line."""
@@ -117,13 +118,14 @@ def _print_part(part: Part, state: Sequence[str]) -> None:
     """Print what is said of runs that can be compared; `state` follows the table."""
     out, sweep, configs = console(), part.sweep, part.configs
     more = len(configs) - _MAX_PRINTED
-    caption = f"and {more} more, in configs.csv" if more > 0 else None
-    table = Table(*_config_header(sweep), header_style="bold", caption=caption)
+    table = Table(*_config_header(sweep), header_style="bold")
     for rank, config in enumerate(configs[:_MAX_PRINTED], start=1):
         style = "green" if rank == 1 and config.is_valid else None
         table.add_row(*_config_cells(rank, config), style=style)
-    out.print(table)
-    for line in [*_stack_lines(sweep), *state]:
+    print_table(out, table)
+    if more > 0:
+        out.print(f"and {more} more, in configs.csv")
+    for line in [*_legend(sweep, configs), *_stack_lines(sweep), *state]:
         out.print(line)
     command = best_command(configs, sweep)
     if command:
@@ -208,7 +210,7 @@ def _names(runs: Sequence[str], n: int | None = None) -> str:
     """
     n, shown = n or len(runs), runs[:_MAX_NAMES]
     more = f" and {n - len(shown)} more" if n > len(shown) else ""
-    return f"{n} (run{'s' * (n != 1)} {', '.join(shown)}{more})"
+    return f"{n} (run{'s' * (n != 1)} {listed(shown)}{more})"
 
 
 def _what_varied(sweep: Sweep) -> list[str]:
@@ -269,6 +271,17 @@ def _configs(sweep: Sweep, configs: Configs) -> list[str]:
         "each run."
     )
     return ["## Configs", about, _table(_config_header(sweep), rows), _lines(_stack_lines(sweep))]
+
+
+def _legend(sweep: Sweep, configs: Configs) -> list[str]:
+    """What the numbers after the means in the table of configs are, if there are any."""
+    scores = [config.score for config in configs[:_MAX_PRINTED]]
+    n_seeds = [score.n for score in scores if score and score.std is not None]
+    if not n_seeds:
+        return []
+    seeds = f"{sweep.seed_word}s"
+    interval = " [95 % interval of the mean]" if max(n_seeds) > 2 else f" [it takes 3 {seeds}]"
+    return [f"{sweep.metric}: mean ± standard deviation over n {seeds}{interval}"]
 
 
 def _stack_lines(sweep: Sweep) -> list[str]:

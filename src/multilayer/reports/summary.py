@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from multilayer.core.errors import UserError
+from multilayer.core.errors import UserError, listed
 from multilayer.core.files import whole_file
 from multilayer.core.text import as_override
 from multilayer.runs.folder import HPARAMS_FILE
@@ -80,7 +80,7 @@ def print_sweep(sweep: Path) -> None:
     if failed or lost:
         names = [*failed, *lost]
         n = len(runs) + len(lost)
-        jobs = f"{len(names)} of {n}: job{'s' * (len(names) != 1)} {', '.join(names)}"
+        jobs = f"{len(names)} of {n}: job{'s' * (len(names) != 1)} {listed(names)}"
         out.print(f"failed        {jobs}", style="red")
     folder = os.path.relpath(sweep)
     out.print(f"sweep folder  {folder}")
@@ -103,7 +103,6 @@ def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":
     from rich.table import Table
 
     from multilayer.reports.runs import group_by_data
-    from multilayer.runs.console import format_number
 
     values = {run.name: run.metric(monitor) for run in runs}
     bests = set()  # of each data set
@@ -116,18 +115,36 @@ def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":
     table = Table("job", "varied", "status", monitor, *columns, header_style="bold")
     overrides = [run.manifest["overrides"] for run in runs]
     shared = set.intersection(*map(set, overrides)) if runs[1:] else set()
-    for run, own, value in zip(runs, overrides, values.values(), strict=True):
+    for run, own in zip(runs, overrides, strict=True):
         is_best = run.name in bests
         tested = [_headline(run), *([_headline_of_refit(run)] if has_refits else [])]
         table.add_row(
             run.name,
             " ".join(override for override in own if override not in shared),
             run.status,
-            format_number(value) + (" *" if is_best else ""),
+            _value_cell(run, monitor, is_best=is_best),
             *tested,
             style="green" if is_best else None,
         )
     return table
+
+
+def _value_cell(run: "SweepRun", monitor: str, *, is_best: bool) -> str:
+    """The final value of a metric; of a run that has not come to its end that of its last epoch."""
+    import numpy as np
+
+    from multilayer.reports.runs import read_curves
+    from multilayer.runs.console import format_number
+
+    final = run.metric(monitor)
+    if final is not None or run.status not in ("interrupted", "running"):
+        return format_number(final) + " *" * is_best
+    curves = read_curves(run.folder.path / "history.csv", [monitor]) or {monitor: np.array([])}
+    known = np.flatnonzero(np.isfinite(curves[monitor]))
+    if not known.size:
+        return "-"
+    value, epoch = (curves[name][known[-1]] for name in (monitor, "epoch"))
+    return f"{format_number(float(value))} in epoch {epoch}"
 
 
 def _headline(run: "SweepRun") -> str:

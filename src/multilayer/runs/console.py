@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import wrap
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -41,10 +42,11 @@ class _SanitizingConsole(Console):
 def console() -> Console:
     """A console for standard output; wide if that is not a terminal, so that logs keep whole lines.
 
-    Of several processes that train the same run, only the first prints.
+    `COLUMNS` says how wide it is, as for other programs. Of several processes that train the same
+    run, only the first prints.
     """
     quiet = os.environ.get("LOCAL_RANK", "0") != "0"
-    width = None if sys.stdout.isatty() else 140
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
     return _SanitizingConsole(
         width=width, highlight=False, markup=False, emoji=False, quiet=quiet, soft_wrap=True
     )
@@ -163,7 +165,15 @@ def print_table(out: Console, table: Table) -> None:
         for column in columns:
             cell = [*column.cells][index]
             if cell:
-                out.print(f"  {column.header}  {cell}")
+                out.print(_wrapped(f"  {column.header}  {cell}", out.width))
+
+
+def _wrapped(line: str, width: int) -> str:
+    """A line whose words go on in further lines, indented; none is cut."""
+    lines = wrap(
+        line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(lines)
 
 
 def print_metrics(metrics: Metrics) -> None:
