@@ -75,6 +75,34 @@ def test_another_sweep_is_refused_before_anything_is_written(
 
 
 @LAUNCHERS
+def test_a_run_that_a_callback_prunes_is_not_trained_again(launcher: str, multilayer: Run) -> None:
+    """It is no failure, and has its value; tables and the report say what became of it."""
+    words = [
+        *SWEEP,
+        f"hydra/launcher={launcher}",
+        "trainer.max_epochs=3",
+        "+callbacks.own.after=0,1",
+    ]
+    words += ["+callbacks.own._target_=tests.lockstep.callbacks.Prunes"]
+    for command in (words, words, ["work", "sweep", "trust=true"]):
+        outcome = multilayer(*command)
+        assert outcome.code == 0, outcome.err
+    assert "1 done, 1 pruned" in outcome.out
+    ledger = Ledger("sweep")
+    ledger.refresh()
+    assert [(job.state, job.attempts.count) for job in ledger.jobs.values()] == [
+        ("done", 1),
+        ("pruned", 1),
+    ]
+    metrics = json.loads(Path("sweep/1/metrics.json").read_text())
+    assert ledger.jobs[1].value == pytest.approx(metrics["validation"]["loss"])
+    assert [manifest(1)[name] for name in ("status", "stop_reason")] == ["pruned", "hopeless"]
+    assert "pruned" in multilayer("sweeps", ".").out
+    assert multilayer("report", "sweep=sweep").code == 0
+    assert "2 runs of 2 planned: 1 done, 1 pruned" in Path("sweep/report.md").read_text()
+
+
+@LAUNCHERS
 def test_what_says_how_a_sweep_goes_on_is_no_part_of_its_runs(
     launcher: str, multilayer: Run
 ) -> None:

@@ -81,6 +81,22 @@ class Looks(EpochCallback):
         )
 
 
+class Prunes(EpochCallback):
+    """Ends a run after an epoch as not worth going on; never where that is 0."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_epoch_end(self, record: Record) -> None:
+        """After that many."""
+        if record.epoch[0] == self.after:
+            record.stop("hopeless")
+
+    def manifest_entries(self, k: int = 0) -> dict[str, str]:
+        """The status of the run."""
+        return {"status": "pruned"} if self.after else {}
+
+
 class OfLightning(pl.Callback):
     """Sees the end of an epoch."""
 

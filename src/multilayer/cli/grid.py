@@ -23,10 +23,8 @@ from multilayer.core.text import as_override, counted, name_jobs
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import sweep_as_yaml
 from multilayer.runs.console import console, format_number, print_table
+from multilayer.runs.manifest import ENDED
 from multilayer.sweeps import Job, Ledger, Session
-
-_FINISHED = ("done", "diverged")
-"""The states of jobs that have a value, if only NaN."""
 
 _COMMAND = "multirun.yaml"
 """The file of the latest command of a sweep."""
@@ -112,7 +110,7 @@ class GridSweep:
     def _fates(self, jobs: SweepJobs, numbers: Sequence[int], ledger: Ledger) -> dict[int, str]:
         """What this command does with each job, after saying what has changed since it ended."""
         index_of = {number: index for index, number in enumerate(numbers)}
-        ended = [n for n in numbers if n in ledger.jobs and ledger.jobs[n].state in _FINISHED]
+        ended = [n for n in numbers if n in ledger.jobs and ledger.jobs[n].state in ENDED]
         changes = find_changes(
             {n: ledger.sweep / ledger.jobs[n].subdir for n in ended},
             {n: jobs.described[index_of[n]].config for n in ended},

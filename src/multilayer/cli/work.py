@@ -30,6 +30,7 @@ from multilayer.core.text import counted, override_word
 from multilayer.reports.summary import SweepFolder
 from multilayer.runs.config import MASK, Config, map_values
 from multilayer.runs.console import console
+from multilayer.runs.manifest import ENDED
 from multilayer.sweeps import Ledger, Session, identity
 from multilayer.sweeps.job import count_states
 from multilayer.sweeps.ledger import DEAD_AFTER
@@ -163,7 +164,7 @@ class Work:
             counts = count_states(self._jobs())
             words = ", ".join(f"{count} {state}" for state, count in counts.items())
             console().print(f"sweep: {counted(n_known, 'job')}: {words}")
-            if not counts.keys() <= {"done", "diverged", "pruned"}:
+            if not counts.keys() <= {*ENDED}:
                 raise JobsFailedError
 
     def _jobs(self) -> Mapping[int, Any]:

@@ -146,7 +146,8 @@ class Member:
         if self.has_diverged and not reason.startswith("diverged"):
             reason = f"diverged: the loss was not finite after step {self.step}"
         is_finite = not self.has_diverged and isfinite(metrics["train"]["loss"])
-        status = "done" if is_finite and self.manifest["status"] == "running" else "diverged"
+        status = self.manifest["status"] if is_finite else "diverged"
+        status = "done" if status == "running" else status
         self.manifest |= {"status": status, "stop_reason": reason}
         return Result(metrics, self.manifest)
 

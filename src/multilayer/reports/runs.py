@@ -25,7 +25,7 @@ from multilayer.reports.hyperparameters import (
 )
 from multilayer.runs.folder import RunFolder
 
-STATUSES = ("done", "running", "diverged", "failed", "interrupted")
+STATUSES = ("done", "running", "diverged", "pruned", "failed", "interrupted")
 """The statuses of a run, in the order in which they are counted."""
 
 _NUMBERS = ("best_epoch", "fit_seconds", "members", "stack_seconds", "steps")

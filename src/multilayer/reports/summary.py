@@ -35,7 +35,7 @@ the loss and the headline of each task."""
 _FINAL = "whole_run"
 """How their tags begin. TensorBoard sorts charts by tags, and these of one point come last."""
 
-_STATUSES = {"done": 1, "diverged": 2, "failed": 2}
+_STATUSES = {"done": 1, "pruned": 1, "diverged": 2, "failed": 2}
 """TensorBoard's STATUS_SUCCESS and STATUS_FAILURE; what is not here is unknown, 0."""
 
 _N_THREADS = 4

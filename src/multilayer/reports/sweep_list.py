@@ -15,7 +15,7 @@ from multilayer.sweeps import Job, Ledger
 from multilayer.sweeps.job import State, count_states
 
 _SHOWN: tuple[State, ...] = ("done", "running", "failed", "diverged", "interrupted", "waiting")
-"""The states that have a column."""
+"""The states that have a column; `pruned` has one where there are such jobs."""
 
 
 _DEFAULT_FOLDER = "sweeps"
@@ -56,10 +56,12 @@ def list_sweeps(folder: Path) -> list[SweepRow]:
 
 def print_sweeps(rows: Sequence[SweepRow]) -> None:
     """Print a row for each sweep, and which ledgers cannot be read."""
-    table = Table("sweep", *_SHOWN, "best", "last", header_style="bold")
+    has_pruned = any(row.counts.get("pruned") for row in rows)
+    shown = (*_SHOWN, "pruned") if has_pruned else _SHOWN
+    table = Table("sweep", *shown, "best", "last", header_style="bold")
     for row in rows:
         if row.problem is None:
-            counts = [str(row.counts.get(state) or "") for state in _SHOWN]
+            counts = [str(row.counts.get(state) or "") for state in shown]
             best = f"{format_number(row.best.value)} (job {row.best.number})" if row.best else ""
             table.add_row(os.path.relpath(row.folder), *counts, best, _ago(row.last))
     out = console()

@@ -136,8 +136,9 @@ def print_run(folder: Path, result: Result) -> None:
 def _print_refit(out: Console, folder: Path, result: Result) -> None:
     """Print what the refit of a run was trained on, and how to use it, or why there is none."""
     if result.refit is None:
-        has_diverged = result.manifest["status"] == "diverged"
-        why = "the run diverged" if has_diverged else "there is no best epoch"
+        status = result.manifest["status"]
+        why = {"diverged": "the run diverged", "pruned": "the run was pruned"}.get(status)
+        why = why or "there is no best epoch"
         out.print(f"refit       none, since {why}")
         return
     n_epochs, rows = result.manifest["best_epoch"], result.refit.manifest["rows"]["train"]

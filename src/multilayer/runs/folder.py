@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -31,14 +31,12 @@ from multilayer.core.renamed import with_current_names
 from multilayer.core.text import as_override
 from multilayer.runs.config import Config, mask_config
 from multilayer.runs.manifest import (
+    ENDED,
     config_hash,
     describe_failure,
     has_refit,
     start_manifest,
 )
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -265,7 +263,7 @@ def find_state(folder: str | Path) -> State:
         return "none"
     with refusing(run.manifest_file, "is damaged", LookupError, TypeError):
         manifest = run.read_manifest()
-        has_ended = manifest["status"] in ("done", "diverged")
+        has_ended = manifest["status"] in ENDED
         is_followed = has_refit(manifest)
     if has_ended and not (is_followed and find_state(run.refit) != "finished"):
         return "finished"
@@ -337,7 +335,7 @@ def _why_no_checkpoint(run: RunFolder) -> str:
             "it still trains, or was killed before its first checkpoint, which is written after "
             "callbacks.checkpoint.every_seconds"
         )
-    if status in ("done", "diverged"):
+    if status in ENDED:
         return "they were removed: it came to its end, and was trained with callbacks=checkpoint"
     return f"it ended before its first checkpoint ({reason})"
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 CONFIG_DIR: str | None = None
 """The folder of `--config-dir`, as the command line of this process names it."""
 
+ENDED = ("done", "diverged", "pruned")
+"""The statuses of a run that came to its end. Callbacks say which that is, if it is not done, by
+`status` in their `manifest_entries`; pruned is one that was not worth going on."""
+
 _PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
 
