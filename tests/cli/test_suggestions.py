@@ -176,6 +176,17 @@ def test_of_several_wrong_words_the_whole_command_is_said(
     assert check_command_line("train", words, sweep="-m" in pasted(line)) is not None
 
 
+def test_words_without_keys_are_named_by_what_they_are(multilayer: Run, tmp_path: Path) -> None:
+    """A run, the table that is there, and the one that is to be written."""
+    (tmp_path / "my.csv").write_text("x\n1\n")
+    message = multilayer("predict", "r", "my.csv", "out.csv").err
+    assert "the whole command: multilayer predict run=r input=my.csv output=out.csv\n" in message
+    message = multilayer("evaluate", "runs/r", "my.csv").err
+    assert "the whole command: multilayer evaluate run=runs/r data.path=my.csv\n" in message
+    assert "lr: not of the form key=value" in multilayer("train", "lr", "0.1").err
+    assert "did you mean trainer.max_epochs=VALUE?" in multilayer("train", "epochs", "5").err
+
+
 def test_what_nobody_can_guess_leaves_the_command_to_the_user(multilayer: Run) -> None:
     """And all is named still, once."""
     message = multilayer("train", "--epochs=5", "--nothing", "optimizer=adm", "seed=x").err

@@ -170,15 +170,31 @@ def _of_file(path: str) -> list[str]:
 def not_an_override(command: str, text: str) -> Problem:
     """What to do about a word without `=`."""
     problem = f"{text}: not of the form key=value"
+    key = _key_of_file(command, text)
     if command in _FOLDERS and (command != "train" or Path(text).is_dir()):
-        word = as_override(_FOLDERS[command], text)
+        key = key or _FOLDERS[command]
+    if key is not None:
+        word = as_override(key, text)
         return Problem(f"{problem}, did you mean {word}?", text, shlex.split(word))
     groups = groups_with(text) if command == "train" else []
     if groups:
         meant = [f"{groups[0]}={text}"]
         return Problem(f"{problem}, did you mean {meant[0]}?", text, meant)
+    known = _WORDS.get(command, {}).get(text)
+    if known:
+        return Problem(f"{problem}, did you mean {known}=VALUE?", text, [f"{known}=VALUE"])
     is_file = command == "train" and _TABLE.fullmatch(text) is not None
     return Problem(problem + f"; a file is {for_shell(_of_file(text))}" * is_file, text)
+
+
+def _key_of_file(command: str, text: str) -> str | None:
+    """The key that takes a table which a command is given by its name alone, if one does."""
+    is_table = _TABLE.fullmatch(Path(text).name) is not None
+    if command not in ("evaluate", "predict") or Path(text).is_dir() or not is_table:
+        return None
+    if command == "evaluate":
+        return "data.path"
+    return "input" if Path(text).exists() else "output"
 
 
 def groups_with(choice: str) -> list[str]:
