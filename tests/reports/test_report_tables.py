@@ -98,7 +98,10 @@ def test_a_column_is_of_one_kind(values: list[Any], kept: list[Any]) -> None:
     ("losses", "legend"),
     [
         ([0.5, 0.6, 0.4], "mean ± standard deviation over n seeds [95 % interval of the mean]"),
-        ([0.5, 0.6], "mean ± standard deviation over n seeds [it takes 3 seeds]"),
+        (
+            [0.5, 0.6],
+            "mean ± standard deviation over n seeds [95 % interval of the mean, from 3 seeds on]",
+        ),
         ([0.5], None),
     ],
 )

@@ -51,6 +51,17 @@ def test_the_numbers_of_the_verdict_are_those_of_the_test(tmp_path: Path) -> Non
     assert f"p = {adjusted:.2g} after Holm's correction for 2 comparisons." in text
 
 
+def test_what_is_the_same_needs_no_test(tmp_path: Path) -> None:
+    """A difference of 0 from 0 to 0 with p = 1 says it less well."""
+    same = [0.1, 0.2, 0.3]
+    write_grid(tmp_path, {1.0: list(same), 2.0: list(same), 3.0: [0.9, 0.5, 0.7]})
+    assert said(tmp_path) == (
+        "It is the same to the last digit as the second (optimizer.lr=2) with each of 3 shared "
+        "seeds: take either. 2 of 2 other configs cannot be told from the best, though 1 of them "
+        "did worse with every seed."
+    )
+
+
 def test_one_comparison_is_no_several(tmp_path: Path) -> None:
     """And what is clear needs no advice."""
     write_grid(tmp_path, {0.1: [0.1, 0.11, 0.12], 1.0: [0.9, 0.92, 0.91]})
@@ -84,9 +95,7 @@ def test_who_did_worse_with_every_seed_is_counted(tmp_path: Path) -> None:
     text = said(tmp_path / "some")
     assert "2 of 2 other configs cannot be told from the best, though 1 of them did worse" in text
     text = said(tmp_path / "each")
-    assert (
-        "1 of 1 other configs cannot be told from the best, though each did worse with ev" in text
-    )
+    assert "1 of 1 other config cannot be told from the best, though each did worse with ev" in text
     assert "though" not in said(tmp_path / "none")
 
 

@@ -19,6 +19,7 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as Experiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as SessionGroups
 
+from multilayer.reports.report import report
 from multilayer.reports.summary import _write_hparams, print_sweep
 from multilayer.reports.sweep import read_sweep
 from multilayer.runs.folder import HPARAMS_FILE
@@ -89,6 +90,22 @@ def test_a_run_that_has_not_ended_has_the_value_of_its_last_epoch(
     cells = [[cell.strip() for cell in line.split("│")[3:5]] for line in lines]
     interrupted = [["interrupted", "0.25 in epoch 2"], ["interrupted", "-"]]
     assert cells == [["done", "0.5 *"], *interrupted, ["diverged", "-"]]
+
+
+@pytest.mark.parametrize("name", ["rmse", "accuracy"])
+def test_a_loss_of_another_unit_than_the_errors_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """In the table of a sweep, and in that of its report."""
+    for seed in range(2):
+        write_run(tmp_path / f"s/{seed}", 0.5, metrics={"test": {name: 0.9}}, seed=seed)
+    for show in (
+        lambda: print_sweep(tmp_path / "s"),
+        lambda: report({"sweep": str(tmp_path / "s"), "metric": None}),
+    ):
+        show()
+        said = "the loss is of the standardized target" in capsys.readouterr().out
+        assert said == (name == "rmse")
 
 
 @pytest.mark.parametrize("launcher", ["basic", "lockstep"])

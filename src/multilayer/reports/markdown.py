@@ -274,14 +274,20 @@ def _configs(sweep: Sweep, configs: Configs) -> list[str]:
 
 
 def _legend(sweep: Sweep, configs: Configs) -> list[str]:
-    """What the numbers after the means in the table of configs are, if there are any."""
+    """What the numbers in the table of configs are, as far as it has them."""
     scores = [config.score for config in configs[:_MAX_PRINTED]]
     n_seeds = [score.n for score in scores if score and score.std is not None]
-    if not n_seeds:
-        return []
-    seeds = f"{sweep.seed_word}s"
-    interval = " [95 % interval of the mean]" if max(n_seeds) > 2 else f" [it takes 3 {seeds}]"
-    return [f"{sweep.metric}: mean ± standard deviation over n {seeds}{interval}"]
+    lines = []
+    if n_seeds:
+        seeds = f"{sweep.seed_word}s"
+        interval = "95 % interval of the mean" + f", from 3 {seeds} on" * (min(n_seeds) < 3)
+        lines.append(f"{sweep.metric}: mean ± standard deviation over n {seeds} [{interval}]")
+    return lines + [STANDARDIZED] * _has_units(sweep)
+
+
+def _has_units(sweep: Sweep) -> bool:
+    """Whether it is a regression, whose errors are in the units of the target."""
+    return any(name.endswith("/rmse") for name in sweep.metric_names)
 
 
 def _stack_lines(sweep: Sweep) -> list[str]:
@@ -319,7 +325,7 @@ def _config_cells(rank: int, config: ConfigResult) -> list[str]:
 def _metrics(sweep: Sweep, configs: Configs) -> list[str]:
     """Every final metric, a table for each split."""
     parts = ["## Every metric"] if sweep.metric_names else []
-    if any(name.endswith("/rmse") for name in sweep.metric_names):
+    if _has_units(sweep):
         parts.append(f"{STANDARDIZED.capitalize()}.")
     for split in SPLITS:
         own = [name for name in sweep.metric_names if name.startswith(f"{split}/")]

@@ -155,6 +155,9 @@ def _test_result(sweep: Sweep, second: Comparison, comparisons: Sequence[Compari
         f"over {second.n} shared {seed}s, paired t-test p = {second.adjusted:.2g} after Holm's "
         f"correction for {counted(m, 'comparison')}."
     )
+    if not second.worse_by and not second.std:
+        with_each = f"with each of {second.n} shared {seed}s"
+        text = f"It is the same to the last digit as {other} {with_each}: take either."
     if second.is_clear:
         return text
     unclear = [each for each in comparisons if not each.is_clear]

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from multilayer.core.errors import UserError, listed
 from multilayer.core.files import whole_file
+from multilayer.core.metric_names import STANDARDIZED
 from multilayer.core.text import as_override
 from multilayer.runs.folder import HPARAMS_FILE
 
@@ -75,6 +76,8 @@ def print_sweep(sweep: Path) -> None:
     if readable:
         config = readable[0].config
         print_table(out, _sweep_table(runs, config["monitor"], config["mode"]))
+        if any("rmse" in run.metrics.get("test", {}) for run in runs):
+            out.print(STANDARDIZED)
     failed = [run.name for run in runs if run.status == "failed"]
     lost = _failed_without_folder(sweep)
     if failed or lost:
