@@ -1,6 +1,5 @@
 """Kills and interrupts at random moments, and going on by the same command until it is done."""
 
-import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,14 +10,14 @@ from socket import gethostname
 from time import monotonic, sleep
 
 from drill.files import changed_files, finished_files, unreadable
-from drill.results import compare_runs, done_attempts, repeated_jobs
+from drill.results import compare_runs, done_attempts, not_done_once, repeated_jobs
 from drill.subjects import Ended, Running, Subject, run, running
 
 from multilayer.core.errors import UserError
 from multilayer.runs.folder import RunFolder, find_state
 from multilayer.sweeps import Ledger
 
-_MOST_IN_A_ROW = 2
+MOST_IN_A_ROW = 2
 """Disturbances of a training; then it may come to its end. A job has failed at the third worker
 that dies of it."""
 
@@ -33,7 +32,9 @@ class Row:
     Attributes:
         what: What was done to what.
         moments: How often.
+        n_done: How many jobs of a sweep were done at each of them.
         resumed: How often it was gone on with.
+        compared: How many trainings were compared with the undisturbed one.
         problems: What was wrong, a line each.
         largest: The largest difference from the undisturbed numbers.
         skipped: Why it could not be tried; empty if it was.
@@ -42,7 +43,9 @@ class Row:
 
     what: str
     moments: int = 0
+    n_done: list[int] = field(default_factory=list)
     resumed: int = 0
+    compared: int = 0
     problems: list[str] = field(default_factory=list)
     largest: float = 0.0
     skipped: str = ""
@@ -54,10 +57,10 @@ class Row:
             return f"{len(self.problems)} PROBLEMS"
         if self.skipped:
             return f"skipped: {self.skipped}"
-        if not self.moments:
-            return "not tried"
         if self.unchanged:
             return "refused, nothing changed"
+        if not self.compared:
+            return "not tried"
         return f"equal to {self.largest:.0e}" if self.largest else "equal to the bit"
 
     def note(self, where: str, problems: list[str]) -> None:
@@ -87,13 +90,13 @@ class Drill:
         self._n_folders = 0
 
     def train_undisturbed(self) -> None:
-        """Train what the others are compared with.
+        """Train what the others are compared with, by one process.
 
         Raises:
             RuntimeError: That fails.
         """
         self.whole.parent.mkdir(parents=True)
-        ended = run(self.subject.command(self.whole), self.whole.parent)
+        ended = run(self.subject.in_one_process.command(self.whole), self.whole.parent)
         if ended.code != 0:
             raise RuntimeError(f"{self.subject.name}, undisturbed:\n{ended.last_words}")
         self.seconds = ended.seconds
@@ -123,7 +126,7 @@ class Drill:
         command.send(signal.SIGKILL)
         command.process.wait()
         deadline = monotonic() + _PATIENCE
-        while self.subject.has_workers and (pids := worker_pids(folder)):
+        while self.subject.workers and (pids := worker_pids(folder)):
             if monotonic() > deadline:
                 return [f"its processes {pids} still run after {_PATIENCE:g} s"]
             sleep(0.2)
@@ -135,7 +138,7 @@ class Drill:
         """Disturb trainings as often as that, each until it is done."""
         while row.moments < moments:
             folder = self.new_folder()
-            self._disturb_one(row, min(_MOST_IN_A_ROW, moments - row.moments), folder, disturb)
+            self._disturb_one(row, min(MOST_IN_A_ROW, moments - row.moments), folder, disturb)
             self.check_end(row, folder)
         return row
 
@@ -151,6 +154,8 @@ class Drill:
                 if is_disturbed := n < most and not command.ends_within(moment):
                     row.moments += 1
                     row.note(f"{folder}, {moment:.2f} s", disturb(command, folder))
+                    if self.subject.is_sweep:
+                        row.n_done.append(len(done_attempts(folder)))
                 else:
                     row.note(str(folder), end_problems(command.end()))
             row.note(str(folder), self._check_between(folder, finished, done))
@@ -181,26 +186,10 @@ class Drill:
         runs, expected = (self.subject.run_folders(each) for each in (folder, self.whole))
         is_exact = self.subject.is_exact
         problems, largest = compare_runs(runs, expected, is_exact=is_exact, curves=curves)
+        row.compared += 1
         row.largest = max(row.largest, largest)
-        row.note(str(folder), problems + unreadable(folder, has_ended=True))
-
-    def kill_workers(self, moments: int) -> Row:
-        """Kill processes that the command has started: it comes to its end nevertheless."""
-        row = Row(f"SIGKILL of a worker, {self.subject.name}")
-        while row.moments < moments:
-            folder = self.new_folder()
-            left = min(_MOST_IN_A_ROW, moments - row.moments)  # workers are not replaced for ever
-            with running(self.subject.command(folder), folder.parent) as command:
-                while not command.ends_within(self.random.uniform(0, self.seconds)):
-                    pids = [pid for pid in worker_pids(folder) if pid != command.process.pid]
-                    if pids and left:
-                        with suppress(ProcessLookupError):
-                            os.kill(self.random.choice(pids), signal.SIGKILL)
-                        left -= 1
-                        row.moments += 1
-                row.note(str(folder), end_problems(command.end()))
-            self.check_end(row, folder)
-        return row
+        problems += not_done_once(folder) + unreadable(folder, has_ended=True)
+        row.note(str(folder), problems)
 
 
 def end_problems(ended: Ended) -> list[str]:

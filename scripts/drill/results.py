@@ -84,7 +84,8 @@ def compare_runs(
         found: Their folders.
         expected: Those of the undisturbed runs.
         is_exact: Whether rounding is a difference.
-        curves: Whether TensorBoard's are compared, which a full disk cuts short.
+        curves: Whether the names of files, and TensorBoard's curves, are compared: a full disk cuts
+            these short.
 
     Returns:
         The differences, and the largest one between numbers.
@@ -122,6 +123,13 @@ def _results_of(folder: Path, curves: bool) -> Iterator[tuple[str, Any]]:
         yield "config.yaml", path.read_text()
     if curves:
         yield "tensorboard", _curves(folder / "tensorboard")
+        yield "files", _file_names(folder)
+
+
+def _file_names(folder: Path) -> dict[str, str]:
+    """The names of its files; TensorBoard's, which have times in theirs, under one name."""
+    names = [str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    return {name.partition(".out.tfevents")[0]: "is there" for name in sorted(names)}
 
 
 def _curves(folder: Path) -> dict[str, list[float]]:
@@ -157,3 +165,19 @@ def repeated_jobs(before: Mapping[int, int], now: Mapping[int, int]) -> list[str
         for number, count in before.items()
         if now.get(number) != count
     ]
+
+
+def not_done_once(sweep: Path) -> list[str]:
+    """Jobs of a sweep's ledger that did not come to their ends exactly once, a line for each."""
+    if not (sweep / "ledger" / "jobs").is_dir():
+        return []
+    ledger = Ledger(sweep)
+    ledger.refresh()
+    counts = {
+        number: sum(
+            each.outcome is not None and each.outcome.state in ("done", "diverged")
+            for each in job.attempts.by_number.values()
+        )
+        for number, job in ledger.jobs.items()
+    }
+    return [f"job {n} came to its end {count} times" for n, count in counts.items() if count != 1]

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
@@ -13,14 +13,19 @@ from multilayer.runs.folder import find_state
 _SHARED = (
     "data=iris",
     "data.batch_size=16",
-    "model.d_hidden=[16,16]",
     "scheduler=cosine",
     "num_threads=1",
     "compile=false",
-    "callbacks.checkpoint.every_seconds=0.1",
     "callbacks.early_stopping.patience=40",
 )
+
+_SMALL = (*_SHARED, "model.d_hidden=[16,16]", "callbacks.checkpoint.every_seconds=0.1")
 """Files are written many times a second, so that kills meet them."""
+
+_MANY = (*_SHARED, "model.d_hidden=[16]", "callbacks.checkpoint.every_seconds=2")
+"""Of sweeps with many runs."""
+
+_RATES = "optimizer.lr=1e-3,3e-3,1e-2,3e-2"
 
 _DROPOUT = "model.dropout=0.2"
 
@@ -37,14 +42,23 @@ class Subject:
         words: The command line, without the folder; that of a sweep ends with its seeds.
         is_sweep: Whether it is a sweep, which goes on by the same command.
         is_exact: Whether it ends with the bits of the undisturbed one, or else to rounding.
-        has_workers: Whether the command starts other processes, which do the work.
+        workers: What the command has do the work, as `hydra.launcher.workers`; empty if it does it.
+        alone: The command line by which one process does the work; empty if that is `words`.
+        has_refit: Whether it is a run that is followed by its refit.
     """
 
     name: str
     words: tuple[str, ...]
     is_sweep: bool
     is_exact: bool
-    has_workers: bool = False
+    workers: str = ""
+    alone: tuple[str, ...] = ()
+    has_refit: bool = False
+
+    @property
+    def in_one_process(self) -> "Subject":
+        """The same training, by one process."""
+        return replace(self, words=self.alone or self.words, workers="", alone=())
 
     def command(self, folder: Path) -> tuple[str, ...]:
         """The words that begin it in a folder, or go on with it."""
@@ -52,47 +66,64 @@ class Subject:
             return (*self.words, f"hydra.sweep.dir={folder}")
         if find_state(folder) == "none":
             return (*self.words, f"hydra.run.dir={folder}")
-        return (f"resume={folder}", f"hydra.run.dir={folder}")
+        refit = ("refit=true",) if self.has_refit else ()
+        return (f"resume={folder}", f"hydra.run.dir={folder}", *refit)
 
     def run_folders(self, folder: Path) -> list[Path]:
         """The folders of its runs that have begun."""
-        found = folder.glob("[0-9]*/manifest.json") if self.is_sweep else [folder / "manifest.json"]
+        names = ["manifest.json", "refit/manifest.json"]
+        found = (
+            folder.glob("[0-9]*/manifest.json") if self.is_sweep else map(folder.joinpath, names)
+        )
         return sorted(path.parent for path in found if path.exists())
 
 
-def make_subjects(engines: list[str]) -> list[Subject]:
+def make_subjects(engines: list[str], n_runs: int | None) -> list[Subject]:
     """All subjects.
 
     Args:
         engines: Who trains the sweeps: "one" for the process of the command, or what
             `hydra.launcher.workers` is to say.
+        n_runs: How many runs a sweep has, in fours; None for few that are disturbed most often.
     """
-    sweeps = [subject for engine in engines for subject in _sweeps(engine)]
-    single = (*_SHARED, _DROPOUT, "trainer.max_epochs=200")
+    sweeps = [subject for engine in engines for subject in _sweeps(engine, n_runs)]
+    single = (*_SMALL, _DROPOUT, "trainer.max_epochs=200")
     # It goes on under Lightning, whose masks of dropout are others.
-    stack_of_one = (*_SHARED, "engine=lockstep", "trainer.max_epochs=600")
+    stack_of_one = (*_SMALL, "engine=lockstep", "trainer.max_epochs=600")
+    followed = (*single, "refit=true")
     return [
         *sweeps,
         Subject("single run", single, is_sweep=False, is_exact=True),
         Subject("single run, engine=lockstep", stack_of_one, is_sweep=False, is_exact=False),
+        Subject("single run, refit=true", followed, is_sweep=False, is_exact=True, has_refit=True),
     ]
 
 
-def _sweeps(engine: str) -> Iterator[Subject]:
+def _sweeps(engine: str, n_runs: int | None) -> Iterator[Subject]:
     """A sweep that is stacked, and one whose runs train one by one."""
-    stack = (*_SHARED, _DROPOUT, "trainer.max_epochs=600", "seed=0,1,2,3")
-    runs = (*_SHARED, _DROPOUT, "trainer.max_epochs=60", "seed=0,1,2")
-    stacked = ["-m", "hydra/launcher=lockstep"]
-    name, alone = "", ["-m"]
-    if has_workers := engine != "one":
-        name = f", {engine}"
-        stacked.append(f"hydra.launcher.workers={engine}")
-        alone = [*stacked, "hydra.launcher.stack=false"]
-    for what, words, is_exact in (
-        ("stacked sweep", (*stacked, *stack), False),
-        ("sweep one by one", (*alone, *runs), True),
+    stack = (*_SMALL, "trainer.max_epochs=600", "seed=0,1,2,3")
+    runs = (*_SMALL, "trainer.max_epochs=60", "seed=0,1,2")
+    lockstep = ("hydra/launcher=lockstep",)
+    stacked = lockstep
+    if n_runs is not None:
+        seeds = "seed=" + ",".join(map(str, range(n_runs // 4)))
+        stack = (*_MANY, "trainer.max_epochs=100", _RATES, seeds)
+        runs = (*_MANY, "trainer.max_epochs=20", _RATES, seeds)
+        stacked = (*lockstep, f"hydra.launcher.max_members={max(1, n_runs // 8)}")
+    workers = () if engine == "one" else (f"hydra.launcher.workers={engine}",)
+    alone = (*lockstep, *workers, "hydra.launcher.stack=false") if workers else ()
+    for name, by_one, by_engine, words in (
+        ("stacked sweep", stacked, (*stacked, *workers), stack),
+        ("sweep one by one", (), alone, runs),
     ):
-        yield Subject(what + name, words, True, is_exact, has_workers)
+        yield Subject(
+            f"{name}, {engine}" if workers else name,
+            ("-m", *by_engine, _DROPOUT, *words),
+            is_sweep=True,
+            is_exact=not by_one,
+            workers=engine if workers else "",
+            alone=("-m", *by_one, _DROPOUT, *words),
+        )
 
 
 @dataclass

@@ -6,9 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-
-from .ray_cluster import RayCluster, running_ray
-from .slurm_cluster import SlurmCluster, running_slurm, why_not
+from drill.ray_cluster import RayCluster, running_ray
+from drill.slurm_cluster import SlurmCluster, running_slurm, why_not
 
 
 def _needs(package: str) -> None:
@@ -43,7 +42,7 @@ def ray_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
         tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
         running_ray(Path(folder)) as cluster,
     ):
-        for name, value in {**cluster.environment, "RAY_ADDRESS": cluster.address}.items():
+        for name, value in cluster.environment.items():
             monkeypatch.setenv(name, value)
         yield cluster
 

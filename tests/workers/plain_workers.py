@@ -5,7 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
-from .slurm_cluster import wait_until
+from drill.slurm_cluster import wait_until
 
 WRITES = [
     sys.executable,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from drill.slurm_cluster import SlurmCluster, wait_until
 from polars.testing import assert_frame_equal
 
 from ..conftest import Run
 from .plain_workers import is_running
-from .slurm_cluster import SlurmCluster, wait_until
 from .test_local import SWEEP, WAITS, ledger, pids, running, states
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ def losing_a_node(
     """An engine with a cluster of two nodes, and what kills one of them."""
     if request.param == "slurm":
         slurm = request.getfixturevalue("slurm")
-        return "slurm", lambda: slurm.without_node("n2")
+        return "slurm", slurm.without_node
     cluster = request.getfixturevalue("ray_cluster")
 
     @contextmanager

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from drill.ray_cluster import RayCluster
+from drill.slurm_cluster import free_ports, wait_until
 
 from multilayer.core.errors import UserError
 from multilayer.workers.ray import RayEngine
 
 from .plain_workers import FAILS, WAITS, WRITES, is_running, kill_one, n_saved, pids, wait_for
-from .ray_cluster import RayCluster
-from .slurm_cluster import free_ports, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drill.slurm_cluster import SlurmCluster, wait_until
 
 from multilayer.core.errors import UserError
 from multilayer.workers.slurm import SlurmEngine
 
 from .plain_workers import FAILS, WAITS, WRITES, kill_one, n_saved, pids, wait_for
-from .slurm_cluster import SlurmCluster, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -112,7 +112,7 @@ def test_the_worker_of_a_node_that_is_lost_begins_again(
     """It waits in the queue until there is another node."""
     engine.start(WAITS, tmp_path, logs, 2)
     wait_for(tmp_path, 2)
-    with slurm.without_node("n2"):
+    with slurm.without_node():
         wait_for(tmp_path, 1)
         assert engine.n_alive() == 2
         left = pids(tmp_path)

@@ -1,6 +1,6 @@
 """Slurm on this machine: two nodes of one CPU each, all of it below one folder and on loopback.
 
-python -m tests.workers.slurm_cluster COMMAND     # as root: run a command with such a Slurm
+python scripts/drill/slurm_cluster.py COMMAND    # as root: run a command with such a Slurm
 """
 
 import os
@@ -71,13 +71,18 @@ class SlurmCluster:
     nodes: dict[str, subprocess.Popen[bytes]]
 
     @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which commands find it."""
+        return {"SLURM_CONF": str(self.conf)}
+
+    @property
     def conf(self) -> Path:
         """The file for the variable SLURM_CONF."""
         return self.folder / "slurm.conf"
 
     def ask(self, *words: str) -> str:
         """What a command of Slurm's prints."""
-        environment = {**os.environ, "SLURM_CONF": str(self.conf)}
+        environment = os.environ | self.environment
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
@@ -85,20 +90,32 @@ class SlurmCluster:
         """Start a node, or start it again."""
         self.nodes[name] = self.start("slurmd", "-D", "-N", name, "-f", str(self.conf))
 
-    @contextmanager
-    def without_node(self, name: str) -> Iterator[None]:
-        """A node is killed with everything that runs on it; it comes back afterwards."""
-        self.nodes[name].kill()
-        self.nodes[name].wait()
-        tasks = _processes_of(name)
+    def tasks(self) -> list[int]:
+        """The processes of jobs on the second node."""
+        return _processes_of("n2")
+
+    def lose_node(self) -> None:
+        """Kill the second node, with everything that runs on it."""
+        self.nodes["n2"].kill()
+        self.nodes["n2"].wait()
+        tasks = self.tasks()
         stepds = {parent for parent in map(_parent, tasks) if _name(parent) == "slurmstepd"}
         for pid in [*stepds, *tasks]:  # those first that would tell of the others' end
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.ask("scontrol", "update", f"NodeName={name}", "State=DOWN", "Reason=killed")
-        yield
-        self.start_node(name)
+        self.ask("scontrol", "update", "NodeName=n2", "State=DOWN", "Reason=killed")
+
+    def bring_node_back(self) -> None:
+        """Start the second node again, and wait until nothing runs on both."""
+        self.start_node("n2")
         self.wait_for_nodes()
+
+    @contextmanager
+    def without_node(self) -> Iterator[None]:
+        """The second node is killed; it comes back afterwards."""
+        self.lose_node()
+        yield
+        self.bring_node_back()
 
     def wait_for_begin(self, condition: Callable[[], bool]) -> None:
         """Wait until jobs that are back in the queue have begun; Slurm delays them for minutes.
@@ -217,7 +234,7 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="slurm-") as folder,
         running_slurm(Path(folder)) as cluster,
     ):
-        environment = {**os.environ, "SLURM_CONF": str(cluster.conf)}
+        environment = os.environ | cluster.environment
         return subprocess.run(sys.argv[1:], env=environment, check=False).returncode
 
 
