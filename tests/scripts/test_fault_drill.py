@@ -6,7 +6,9 @@ import shutil
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import fault_drill
 import pytest
@@ -14,10 +16,12 @@ import torch
 from drill.disks import forbid_writing, limit_files
 from drill.files import changed_files, finished_files, read_events, unreadable
 from drill.kills import Drill, Row, interrupt_problems, worker_pids
-from drill.results import compare_runs, done_attempts, repeated_jobs
-from drill.subjects import Ended, Subject, run
+from drill.results import compare_runs, done_attempts, not_done_once, repeated_jobs
+from drill.subjects import Ended, Subject, make_subjects, run
+from drill.workers import kill_nodes, kill_workers, train_by_workers
 
 from multilayer.sweeps import Ledger, Outcome
+from multilayer.sweeps.job import Attempt
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +51,77 @@ def test_a_killed_sweep_ends_as_the_undisturbed_one(drill: Drill) -> None:
     assert row.result().startswith("equal to")
 
 
+@dataclass
+class OneNode:
+    """A node with one of two workers, on this machine."""
+
+    drill: Drill
+    said: list[str] = field(default_factory=list)
+    environment: ClassVar[dict[str, str]] = {}
+
+    def tasks(self) -> list[int]:
+        """One of the workers of the sweep that is trained now."""
+        folder = max(self.drill.folder.glob("[0-9]*/train"), key=lambda path: int(path.parent.name))
+        (command,) = {attempt.worker.parent for attempt in attempts(folder)}
+        return [each.worker.pid for each in attempts(folder) if each.worker.name != command][:1]
+
+    def lose_node(self) -> None:
+        """Kill it."""
+        os.kill(self.tasks()[0], signal.SIGKILL)
+        self.said.append("lost")
+
+    def bring_node_back(self) -> None:
+        """Note that it is asked for."""
+        self.said.append("back")
+
+
+def attempts(sweep: Path) -> list[Attempt]:
+    """Of all jobs of a sweep, those that were not recorded as ended."""
+    ledger = Ledger(sweep)
+    ledger.refresh()
+    tried = [each for job in ledger.jobs.values() for each in job.attempts.by_number.values()]
+    return [each for each in tried if each.outcome is None]
+
+
+def test_workers_that_are_killed_are_no_loss(tmp_path: Path) -> None:
+    """By a real SIGKILL; the rest of the sweep is as one process gives it."""
+    (subject,) = [each for each in make_subjects(["local:2"], 4) if "one by one" in each.name]
+    drill = Drill(subject, tmp_path, seed=0)
+    drill.train_undisturbed()
+    undisturbed, killed = train_by_workers(drill), kill_workers(drill, 1)
+    node = OneNode(drill)
+    lost = kill_nodes(drill, 1, node)
+    assert [row.problems for row in (undisturbed, killed, lost)] == [[], [], []]
+    assert [row.result() for row in (undisturbed, killed, lost)] == ["equal to the bit"] * 3
+    assert [row.moments for row in (undisturbed, killed, lost)] == [0, 1, 1]
+    assert node.said == ["lost", "back"]
+
+
+def test_a_sweep_of_many_runs_is_the_same_for_all_engines() -> None:
+    """One process trains the same jobs, in stacks of the same size."""
+    words = {}
+    for subject in make_subjects(["one", "ray:2"], 256)[:4]:
+        (seeds,) = [word for word in subject.words if word.startswith("seed=")]
+        assert seeds.count(",") == 63
+        assert ("hydra.launcher.workers=ray:2" in subject.words) is bool(subject.workers)
+        words[subject.name] = subject.in_one_process.words
+    assert words["stacked sweep"] == words["stacked sweep, ray:2"]
+    assert "hydra.launcher.max_members=32" in words["stacked sweep"]
+    assert words["sweep one by one"] == words["sweep one by one, ray:2"]
+
+
+def test_a_refit_goes_on_with_its_run(tmp_path: Path) -> None:
+    """By the command that the run prints; both are compared."""
+    subject, folder = make_subjects(["one"], None)[-1], tmp_path / "train"
+    (folder / "refit").mkdir(parents=True)
+    manifest = {"status": "done", "refit": True, "best_epoch": 3}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "refit" / "manifest.json").write_text('{"status": "interrupted", "refit": 3}')
+    assert subject.run_folders(folder) == [folder, folder / "refit"]
+    words = (f"resume={folder}", f"hydra.run.dir={folder}", "refit=true")
+    assert subject.command(folder) == words
+
+
 def test_an_interrupt_leaves_checkpoints(drill: Drill) -> None:
     """By a real SIGTERM."""
     row = drill.interrupt(1, signal.SIGTERM)
@@ -65,7 +140,8 @@ def test_nothing_is_wrong_with_what_was_not_touched(drill: Drill, sweep: Path) -
     assert unreadable(sweep, has_ended=True) == []
     row = Row("")
     drill.check_end(row, sweep)
-    assert (row.problems, row.result()) == ([], "not tried")
+    assert (row.problems, row.result()) == ([], "equal to the bit")
+    assert Row("").result() == "not tried"
 
 
 def change_weight(path: Path) -> None:
@@ -160,6 +236,7 @@ def swap_epochs(path: Path) -> None:
         ("1/config.yaml", lambda path: path.write_text("seed: 3"), "1 config.yaml: 'seed: 3'"),
         ("1/tensorboard", shutil.rmtree, "1 tensorboard"),
         ("1/manifest.json", Path.unlink, "the runs are ['0'], and undisturbed ['0', '1']"),
+        ("1/more.txt", Path.touch, "1 files more.txt: 'is there', and undisturbed None"),
     ],
 )
 def test_a_result_that_differs_is_found(
@@ -208,6 +285,7 @@ def test_a_finished_job_that_is_trained_again_is_found(sweep: Path) -> None:
         "job 0 was done in attempt 1, and now in attempt 2",
         "job 1 was done in attempt 1, and now is not",
     ]
+    assert not_done_once(sweep) == ["job 0 came to its end 2 times"]
 
 
 def test_an_interrupt_that_ends_otherwise_is_found(sweep: Path) -> None:
@@ -263,7 +341,8 @@ def test_it_ends_with_1_and_keeps_the_folders(
 ) -> None:
     """If anything is wrong; otherwise with 0."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    rows = [Row("SIGKILL", 1, 1), Row("full disk", 1, 1, ["it burns"]), Row("other", skipped="why")]
+    rows = [Row("SIGKILL", moments=1), Row("full disk", problems=["it burns"])]
+    rows.append(Row("other", skipped="why"))
     monkeypatch.setattr(fault_drill, "drill_subject", lambda *_: iter(rows))
     assert fault_drill.main(["--only", "one by one"]) == 1
     printed = capsys.readouterr().out
@@ -290,4 +369,4 @@ def test_a_drill_that_cannot_begin_is_a_problem(
     ended = Ended(1, "no such choice", 1.0)
     monkeypatch.setattr("drill.kills.run", lambda *_: ended)
     assert fault_drill.main(["--only", "single"]) == 1
-    assert capsys.readouterr().out.count("no such choice") == 2
+    assert capsys.readouterr().out.count("no such choice") == 3
