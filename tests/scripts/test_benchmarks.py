@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).parents[2] / "scripts" / "benchmarks"
 
 
 NAMES = ["finished_sweep", "gpu", "gpu_stacks", "ledger", "ledger_cost", "lockstep"]
-NAMES += ["lr_sweep", "report", "tables", "train", "worker_start"]
+NAMES += ["lr_sweep", "report", "sweep_readers", "tables", "train", "worker_start"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,6 +81,19 @@ def test_the_cost_of_a_ledger_is_measured_in_parts(tmp_path: Path) -> None:
     for part in ("all jobs composed first", "registered", "claimed", "recorded", "heartbeats"):
         (line, *_) = [line for line in found.stdout.splitlines() if part in line]
         assert re.search(r" 0\.000 ", line) is None, line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_readers_of_a_sweep_are_measured(tmp_path: Path) -> None:
+    """Each takes some processor time, and TensorBoard's server has all runs."""
+    command = [sys.executable, str(BENCHMARKS / "sweep_readers.py"), "--small"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert found.returncode == 0, found.stderr
+    _, _, shown = found.stdout.partition("seconds of processor time")
+    lines = [line for line in shown.splitlines() if "(" in line]
+    assert len(lines) == 12
+    assert not [line for line in lines if re.search(r" 0\.00 ", line)]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -153,6 +153,24 @@ def test_workers_of_a_cluster_that_is_joined(
     assert pids(tmp_path) == []
 
 
+def test_a_node_that_comes_back_has_a_worker_again(
+    joined: RayEngine, ray_cluster: RayCluster, tmp_path: Path, logs: Path
+) -> None:
+    """By Ray, for the task that was lost with the node."""
+    joined.start(WAITS, tmp_path, logs, 2)
+    wait_for(tmp_path, 2)
+    before = set(pids(tmp_path))
+    ray_cluster.lose_node()
+    assert ray_cluster.tasks() == []
+    wait_for(tmp_path, 1)
+    (left,) = pids(tmp_path)
+    ray_cluster.bring_node_back()
+    wait_for(tmp_path, 2)
+    (new,) = set(pids(tmp_path)) - {left}
+    assert new not in before
+    assert new in ray_cluster.tasks()
+
+
 def test_a_cluster_that_goes_away_is_noticed(
     joined: RayEngine, ray_cluster: RayCluster, tmp_path: Path, logs: Path
 ) -> None:

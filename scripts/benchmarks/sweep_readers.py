@@ -1,0 +1,148 @@
+"""A sweep of many runs, looked at by TensorBoard, and by what replaces it.
+
+python scripts/benchmarks/sweep_readers.py [--runs 10000] [--epochs 30] [--rounds 3] [--sweep DIR]
+
+A lockstep sweep of small networks is trained, or one that is there is read. Then each reader is a
+process in turn: TensorBoard's server, on loopback, until all runs have their curves, with and
+without its fast reader of event files; its event multiplexer; `multilayer report` and `multilayer
+sweeps`; and all `history.csv` as one table of polars. Shown are seconds, seconds of processor time,
+and the most memory that a process had. `--small` is for tests.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from time import perf_counter, sleep
+from urllib.request import urlopen
+
+from finished_sweep import SWEEP
+from measuring import measure, show, versions
+from sweeps import process_seconds
+
+Usage = tuple[float, float, float]
+"""Seconds, seconds of processor time, and GB of memory."""
+
+_BY_MULTIPLEXER = """
+import sys
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+multiplexer = EventMultiplexer()
+multiplexer.AddRunsFromDirectory(sys.argv[1])
+multiplexer.Reload()
+"""
+
+_BY_POLARS = """
+import sys
+import polars as pl
+table = pl.read_csv(sys.argv[1] + "/*/history.csv", include_file_paths="run")
+assert table["run"].n_unique() > 1
+"""
+
+
+def watch(words: Sequence[str]) -> Usage:
+    """Run a process of Python to its end."""
+    begun = perf_counter()
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, words
+    seconds = perf_counter() - begun
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
+
+
+def watch_server(sweep: Path, n_runs: int, *options: str) -> Usage:
+    """Run TensorBoard until its page would show curves of all runs."""
+    begun = perf_counter()
+    with _server(sweep, *options) as (process, address):
+        while True:
+            with urlopen(f"{address}/data/plugin/scalars/tags") as answer:  # noqa: S310 - loopback
+                if len(json.load(answer)) >= n_runs:
+                    break
+            sleep(1.0)
+        seconds = perf_counter() - begun
+        usages = [_usage_of(pid) for pid in (process.pid, *_children(process.pid))]
+    return seconds, sum(cpu for cpu, _ in usages), sum(memory for _, memory in usages)
+
+
+@contextmanager
+def _server(sweep: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """TensorBoard on loopback, and its address."""
+    words = (sys.executable, "-m", "tensorboard.main", "--logdir", str(sweep))
+    words += ("--host", "127.0.0.1", "--port", "0", *options)
+    with (
+        tempfile.TemporaryDirectory() as own,  # it leaves a note there of where it runs
+        subprocess.Popen(
+            words, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": own}
+        ) as process,
+    ):
+        assert process.stderr is not None
+        try:
+            found = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stderr)
+            yield process, next(each[0] for each in found if each)
+        finally:
+            process.terminate()
+
+
+def _children(pid: int) -> list[int]:
+    """The processes that one has started: TensorBoard's fast reader is one."""
+    paths = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in paths for child in path.read_text().split()]
+
+
+def _usage_of(pid: int) -> tuple[float, float]:
+    """Seconds of processor time so far, and the most GB of memory."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])  # of the user's and of the system's
+    status = Path(f"/proc/{pid}/status").read_text()
+    kilobytes = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert kilobytes is not None
+    return ticks / os.sysconf("SC_CLK_TCK"), int(kilobytes[1]) / 2**20
+
+
+def measure_readers(sweep: Path, n_runs: int, rounds: int) -> None:
+    """Print what each reader takes."""
+    of_command = ("-m", "multilayer")
+    parts: dict[str, Callable[[], Usage]] = {
+        "TensorBoard's server": partial(watch_server, sweep, n_runs),
+        "the same, --load_fast=false": partial(watch_server, sweep, n_runs, "--load_fast=false"),
+        "TensorBoard's event multiplexer": partial(watch, ("-c", _BY_MULTIPLEXER, str(sweep))),
+        "multilayer report": partial(watch, (*of_command, "report", f"sweep={sweep}")),
+        "multilayer sweeps": partial(watch, (*of_command, "sweeps", str(sweep.parent))),
+        "history.csv as one table": partial(watch, ("-c", _BY_POLARS, str(sweep))),
+    }
+    found = measure(rounds, parts)
+    for index, what in enumerate(("seconds", "seconds of processor time", "GB of memory")):
+        print(f"\n{what}")
+        show({name: [each[index] for each in usages] for name, usages in found.items()}, 2)
+
+
+def main() -> None:
+    """Train, if that is asked for, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sweep", type=Path, help="of that many runs, which is read")
+    parser.add_argument("--small", action="store_true", help="4 runs of 2 epochs, in one round")
+    arguments = parser.parse_args()
+    if arguments.small:
+        arguments.runs, arguments.epochs, arguments.rounds = 4, 2, 1
+    print(versions("multilayer", "tensorboard", "tensorboard-data-server", "polars"))
+    with tempfile.TemporaryDirectory() as temporary:
+        sweep = arguments.sweep
+        if sweep is None:
+            sweep = Path(temporary) / "sweep"
+            words = (f"seed=range({arguments.runs})", f"trainer.max_epochs={arguments.epochs}")
+            process_seconds(*SWEEP, *words, f"hydra.sweep.dir={sweep}")
+        measure_readers(sweep.absolute(), arguments.runs, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()
