@@ -1,18 +1,20 @@
 """A sweep of many runs, looked at by TensorBoard, and by what replaces it.
 
-python scripts/benchmarks/sweep_readers.py [--runs 10000] [--epochs 30] [--rounds 3] [--sweep DIR]
+python scripts/benchmarks/sweep_readers.py [--runs 1000] [--copies 10] [--epochs 30] [--rounds 3]
 
-A lockstep sweep of small networks is trained, or one that is there is read. Then each reader is a
-process in turn: TensorBoard's server, on loopback, until all runs have their curves, with and
-without its fast reader of event files; its event multiplexer; `multilayer report` and `multilayer
-sweeps`; and all `history.csv` as one table of polars. Shown are seconds, seconds of processor time,
-and the most memory that a process had. `--small` is for tests.
+A lockstep sweep of small networks is trained, and copied into one of ten times as many runs, each
+in its folder, with its seed and in the ledger. Then each reader is a process in turn: TensorBoard's
+server, on loopback, until all runs have their curves, with and without its fast reader of event
+files; its event multiplexer; `multilayer report` and `multilayer sweeps`; and all `history.csv` as
+one table of polars. Shown are seconds, seconds of processor time, and the most memory that it had.
+`--small` is for tests.
 """
 
 import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +28,9 @@ from urllib.request import urlopen
 from finished_sweep import SWEEP
 from measuring import measure, show, versions
 from sweeps import process_seconds
+
+from multilayer.runs.folder import RunFolder
+from multilayer.sweeps import Ledger, NewJob
 
 Usage = tuple[float, float, float]
 """Seconds, seconds of processor time, and GB of memory."""
@@ -44,6 +49,27 @@ import polars as pl
 table = pl.read_csv(sys.argv[1] + "/*/history.csv", include_file_paths="run")
 assert table["run"].n_unique() > 1
 """
+
+
+def copy_sweep(one: Path, sweep: Path, n_copies: int) -> None:
+    """Copy the runs of a sweep, with other seeds, until there are several times as many."""
+    ledger, copied = Ledger(one), Ledger(sweep)
+    ledger.refresh()
+    n, runs = len(ledger.jobs), []
+    for seed in range(n * n_copies):
+        folder = sweep / str(seed)
+        shutil.copytree(one / str(seed % n), folder)
+        run = RunFolder(folder)
+        config = run.read_config() | {"seed": seed}
+        run.write_config(config)
+        run.write_manifest(run.read_manifest() | {"seed": seed, "overrides": [f"seed={seed}"]})
+        runs.append(NewJob(config, [f"seed={seed}"]))
+    shutil.copy(one / "multirun.yaml", sweep)
+    copied.register(runs, command=ledger.commands[-1])
+    with copied.worker() as worker:
+        worker.claim(copied.jobs)
+        outcomes = {number: ledger.jobs[number % n].outcome for number in copied.jobs}
+        worker.finish({number: each for number, each in outcomes.items() if each})
 
 
 def watch(words: Sequence[str]) -> Usage:
@@ -124,24 +150,23 @@ def measure_readers(sweep: Path, n_runs: int, rounds: int) -> None:
 
 
 def main() -> None:
-    """Train, if that is asked for, and measure."""
+    """Train, copy and measure."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=1000, help="that are trained")
+    parser.add_argument("--copies", type=int, default=10, help="of each that are looked at")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sweep", type=Path, help="of that many runs, which is read")
-    parser.add_argument("--small", action="store_true", help="4 runs of 2 epochs, in one round")
+    parser.add_argument("--small", action="store_true", help="2 runs of 2 epochs, in one round")
     arguments = parser.parse_args()
     if arguments.small:
-        arguments.runs, arguments.epochs, arguments.rounds = 4, 2, 1
+        arguments.runs, arguments.copies, arguments.epochs, arguments.rounds = 2, 2, 2, 1
     print(versions("multilayer", "tensorboard", "tensorboard-data-server", "polars"))
     with tempfile.TemporaryDirectory() as temporary:
-        sweep = arguments.sweep
-        if sweep is None:
-            sweep = Path(temporary) / "sweep"
-            words = (f"seed=range({arguments.runs})", f"trainer.max_epochs={arguments.epochs}")
-            process_seconds(*SWEEP, *words, f"hydra.sweep.dir={sweep}")
-        measure_readers(sweep.absolute(), arguments.runs, arguments.rounds)
+        one, sweep = Path(temporary) / "one", Path(temporary) / "sweeps" / "sweep"
+        words = (f"seed=range({arguments.runs})", f"trainer.max_epochs={arguments.epochs}")
+        process_seconds(*SWEEP, *words, f"hydra.sweep.dir={one}")
+        copy_sweep(one, sweep, arguments.copies)
+        measure_readers(sweep, arguments.runs * arguments.copies, arguments.rounds)
 
 
 if __name__ == "__main__":

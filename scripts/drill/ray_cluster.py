@@ -103,6 +103,7 @@ def running_ray(folder: Path) -> Iterator[RayCluster]:
         "RAY_TMPDIR": str(folder),
         "PYTHONPATH": str(Path(__file__).parents[2]),  # where workers find the classes of the tests
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # it listens on loopback alone
+        "RAY_worker_niceness": "0",  # by default other work of a busy machine goes first
     }
     with (
         (folder / "log").open("w") as log,
