@@ -113,6 +113,17 @@ def test_names_that_could_be_two_are_in_quotes(
     assert of_group.endswith("choose from '', 'c,d', 'y'")
 
 
+def test_a_name_in_another_case_is_the_one_that_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short it is."""
+    monkeypatch.chdir(tmp_path)
+    write_table(Path("t.csv"), {"x": [*range(60)], "y": [row % 2 for row in range(60)]})
+    message = set_up(["data.path=t.csv", "data.target=Y"])
+    assert message is not None
+    assert message.endswith("did you mean data.target=y?")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_target_that_is_misspelt_is_named_by_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

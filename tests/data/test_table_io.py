@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 
 import polars as pl
 import pytest
@@ -200,6 +201,15 @@ def test_columns_of_one_name_are_named_with_their_places(tmp_path):
     pl.DataFrame({"x": [1], "y": [2], " x": [3]}).write_parquet(tmp_path / "a.parquet")
     with pytest.raises(UserError, match=r"several columns are called 'x' \(columns 1, 3\)"):
         read_frame(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["my.CSV", "my2.csv", "mycsv"])
+def test_a_file_of_nearly_the_same_name_is_named(tmp_path, name):
+    """As it is written from where the command runs."""
+    (tmp_path / "my.csv").write_text("a\n1\n")
+    near = re.escape(f"{tmp_path / name}: no such file, did you mean {tmp_path / 'my.csv'}?")
+    with pytest.raises(UserError, match=near):
+        read_frame(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])

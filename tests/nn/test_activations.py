@@ -133,6 +133,7 @@ def test_a_class_of_torch_is_an_activation(name):
         ("Threshold", "no default arguments"),
         ("hardswish", r"did you mean Hardswish\?"),
         ("swish", r"did you mean silu\?"),
+        ("torch.nn.Hardswish", r"did you mean Hardswish\?"),
         ("xyz", "or a class of torch.nn such as Hardswish"),
     ],
 )

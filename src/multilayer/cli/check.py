@@ -319,6 +319,8 @@ def _check_job(
     except (HydraException, OmegaConfBaseException) as error:
         is_there = "An item is already at" in str(error)
         hint = " Leave out the +, or write ++." if is_there else ""
+        if "Multiple values for" in str(error):
+            hint = " Leave out the +."
         raise UserError(first_line(error) + hint) from error
     finally:
         HydraConfig.instance().cfg = None

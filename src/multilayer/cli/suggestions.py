@@ -170,6 +170,8 @@ def _of_file(path: str) -> list[str]:
 def not_an_override(command: str, text: str) -> Problem:
     """What to do about a word without `=`."""
     problem = f"{text}: not of the form key=value"
+    if text == "help":
+        return Problem(f"{problem}, did you mean multilayer {command} --help?", text)
     key = _key_of_file(command, text)
     if command in _FOLDERS and (command != "train" or Path(text).is_dir()):
         key = key or _FOLDERS[command]

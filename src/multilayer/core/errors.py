@@ -50,8 +50,8 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
     >>> did_you_mean("adm", ["sgd", "adam"])
     'did you mean adam?'
-    >>> did_you_mean("x", ["sgd", "adam"])
-    'choose from adam, sgd'
+    >>> did_you_mean("x", ["sgd", "adam"]), did_you_mean("X", ["x", "y"])
+    ('choose from adam, sgd', 'did you mean x?')
     >>> did_you_mean("validation/acc", ["validation/auroc", "validation/accuracy"])
     'did you mean validation/accuracy?'
     """
@@ -66,8 +66,9 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 def nearest(name: str, choices: Iterable[str]) -> str | None:
     """The valid name that was likely meant; None where there is none, or several begin alike."""
     names = sorted(choices)
+    alike = [each for each in names if each.lower() == name.lower()]
     begun = [each for each in names if each.startswith(name)]
-    near = begun or get_close_matches(name, names, n=1)
+    near = alike or begun or get_close_matches(name, names, n=1)
     return near[0] if len(near) == 1 else None
 
 

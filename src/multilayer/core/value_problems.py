@@ -96,6 +96,9 @@ def format_problem(problem: Any, written: Mapping[str, str] = MappingProxyType({
         return f"{key}: it cannot be left out"
     expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
     expected = expected.partition(" or instance of ")[0]
+    if problem["type"] in ("too_short", "too_long"):
+        context = problem["ctx"]
+        expected = f"must have {context.get('min_length', context.get('max_length'))} values"
     if problem["type"].startswith("bool_"):
         expected = "must be true or false"
     if key == "data.target" and isinstance(problem["input"], list):
@@ -111,7 +114,7 @@ def format_problem(problem: Any, written: Mapping[str, str] = MappingProxyType({
         given = problem["input"]
         is_text = isinstance(given, str)
         word = as_override(key, [given]) if is_text else quote_for_shell(f"{key}=[{value}]")
-        hint = f"; a list is {word}"
+        hint = f"; a list is {word}" if takes(key, [given]) else ""
     return f"{key}={shown}: {expected}{alternative}{hint}"
 
 

@@ -4,7 +4,7 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from multilayer.core.errors import UserError, first_line
+from multilayer.core.errors import UserError, first_line, nearest
 from multilayer.core.files import names_stream
 from multilayer.core.text import counted, in_numbers
 from multilayer.data.text_format import plain_name
@@ -103,9 +103,19 @@ def check_input(path: str | Path) -> list[Path]:
         if names_stream(file):
             raise UserError(f"{file}: not a file; it is read more than once: save it as one first")
         if not file.is_file():
-            raise UserError(f"{file}: {'not a file' if file.exists() else 'no such file'}")
+            raise UserError(f"{file}: {'not a file' if file.exists() else _no_such_file(file)}")
         _check_ending(file, _READABLE)
     return files
+
+
+def _no_such_file(path: Path) -> str:
+    """That there is no file, and which one there is whose name is nearly the same."""
+    folder = path.parent
+    names: list[str] = []
+    with suppress(OSError):  # there is no folder either, or it cannot be read
+        names = os.listdir(folder)
+    near = nearest(path.name, names)
+    return "no such file" + (f", did you mean {folder / near}?" if near else "")
 
 
 def check_output(path: str | Path, *, inputs: Sequence[Path] = ()) -> Path:

@@ -16,7 +16,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.composing.job_configs import Job, plain_job, refer_to
 from multilayer.composing.sweep_jobs import trusts_working_folder
-from multilayer.core.errors import UserError, first_line, interrupt_behind, print_failure, raise_all
+from multilayer.core.errors import (
+    UserError,
+    first_line,
+    interrupt_behind,
+    listed,
+    print_failure,
+    raise_all,
+)
 from multilayer.core.text import name_jobs
 from multilayer.lockstep.plan import Plan, make_plan
 from multilayer.lockstep.progress import SweepProgress
@@ -214,7 +221,7 @@ def _print_failures(ended: Sequence[tuple[Job, Outcome]]) -> None:
         same = [(job, error) for job, error in failures if _message_of(error) == message]
         folders = [os.path.relpath(job.folder) for job, _ in same]
         first = same[0][1]
-        first.add_note(f"run folder: {', '.join(folders[:3])}{', ...' if folders[3:] else ''}")
+        first.add_note(f"run folder: {listed(folders, 3)}")
         print_failure(first, name_jobs(job.number for job, _ in same))
         for _, error in same:
             vars(error)["was_printed"] = True

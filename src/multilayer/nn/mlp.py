@@ -66,7 +66,8 @@ def make_activation(name: str) -> nn.Module:
 def _unknown_activation(name: str) -> str:
     """The message, with the nearest name in any case; or else with ours."""
     known = [*ACTIVATIONS, *TORCH_ACTIVATIONS]
-    same = [each for each in known if each.lower() == name.lower().replace("_", "")]
+    own = name.rpartition(".")[2].lower()  # of `torch.nn.ReLU`, for example
+    same = [each for each in known if each.lower() in (own, own.replace("_", ""))]
     other = [_ALSO_CALLED[name.lower()]] if name.lower() in _ALSO_CALLED else []
     near = same or other or get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else did_you_mean(name, ACTIVATIONS)
