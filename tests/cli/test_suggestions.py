@@ -98,7 +98,7 @@ MEANT = [
     ("optimizer.betas=[0.9]", "must have 2 values"),
     ("optimizer.betas=0.9", "must be a valid list"),
     ("help", "did you mean multilayer train --help?"),
-    ("+debug=profile", "Leave out the +."),
+    ("+debug=profile", "+debug: it has a choice already; leave out the +"),
     ("~trainer.max_epoch", "did you mean ~trainer.max_epochs?"),
     ("größe=1", "größe: unknown key; only values may have such letters"),
     ("path=x.csv", "did you mean data=table data.path=x.csv data.target=COLUMN?"),

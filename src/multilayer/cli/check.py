@@ -319,8 +319,8 @@ def _check_job(
     except (HydraException, OmegaConfBaseException) as error:
         is_there = "An item is already at" in str(error)
         hint = " Leave out the +, or write ++." if is_there else ""
-        if "Multiple values for" in str(error):
-            hint = " Leave out the +."
+        if twice := re.match(r"Multiple values for ([\w/]+)\.", str(error)):
+            raise UserError(f"+{twice[1]}: it has a choice already; leave out the +") from error
         raise UserError(first_line(error) + hint) from error
     finally:
         HydraConfig.instance().cfg = None
