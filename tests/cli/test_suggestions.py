@@ -95,6 +95,8 @@ MEANT = [
     ("max_member=3", "did you mean hydra.launcher.max_members=3?"),
     ("data=csv", "a file is data=table data.path=FILE data.target=COLUMN"),
     ("iris", "did you mean data=iris?"),
+    ("optimizer.learning_rate=0.1", "did you mean optimizer.lr=0.1?"),
+    ("model.layers=3", 'did you mean "model.d_hidden=[3]"?'),
     ("optimizer.betas=[0.9]", "must have 2 values"),
     ("optimizer.betas=0.9", "must be a valid list"),
     ("help", "did you mean multilayer train --help?"),

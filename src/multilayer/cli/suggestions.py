@@ -260,14 +260,16 @@ def meant_words(command: str, key: str, value: str, keys: set[str]) -> list[str]
 
 def _near_key(command: str, key: str, keys: set[str]) -> str | None:
     """The key that was likely meant by one that does not exist."""
-    group = key.rpartition(".")[0]
-    if group:
-        deeper = [known for known in keys if known.endswith(f".{key}")]
-        siblings = [known for known in keys if known.rpartition(".")[0] == group]
-        return next(iter(sorted(deeper)), None) or nearest(key, siblings)
     deeper = [known for known in keys if known.endswith(f".{key}")]
     if deeper:
         return min(deeper)
+    group, _, name = key.rpartition(".")
+    if group:
+        siblings = {each.rpartition(".")[2]: each for each in keys if each.startswith(f"{group}.")}
+        other = _WORDS.get(command, {}).get(name)
+        near_one = nearest(name, siblings)
+        found = siblings[near_one] if near_one else None
+        return other if other in siblings.values() else found
     near = get_close_matches(key, _at_top(keys), n=1)
     if near:
         return near[0]
@@ -279,7 +281,7 @@ def _near_key(command: str, key: str, keys: set[str]) -> str | None:
 
 def _other_words(command: str, key: str, value: str) -> list[str]:
     """The words for a key that other programs call so."""
-    if command == "train" and key in _WIDTHS:
+    if command == "train" and key.removeprefix("model.") in _WIDTHS:
         widths = value.strip("[]()") or "128,64"
         return [f"model.d_hidden=[{widths}]"]
     known = _WORDS.get(command, {}).get(key)
