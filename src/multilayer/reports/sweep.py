@@ -334,8 +334,8 @@ def find_sweep(sweep: str | Path) -> Path:
         raise UserError(f"sweep={sweep}{what}")
     if (path / "multirun.yaml").is_file() and not _with_manifests(path):
         planned = count_jobs(path)
-        none = f"none of {counted(planned, 'run')} has" if planned else "no run has"
-        raise UserError(f"sweep={sweep}: {none} begun")
+        none = f"0 of {counted(planned, 'run')}" if planned else "0 runs"
+        raise UserError(f"sweep={sweep}: {none} {'has' if planned == 1 else 'have'} begun")
     reason = _why_no_sweep(path)
     if reason:
         raise UserError(f"sweep={sweep} is not a sweep folder: {reason}")
