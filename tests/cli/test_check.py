@@ -111,6 +111,7 @@ WRONG_WITH_TORCH = [
         ["callbacks.lr_sweep.share", "renamed to callbacks.lr_sweep.fraction"],
     ),
     (["train", "+model.widht=3"], ["model.widht", "multilayer.nn.MLP"]),
+    (["train", "model.dropout=${rate}"], ["model.dropout: Interpolation key 'rate' not found"]),
     (["train", "model.activation=rely"], ["model.activation: ", "did you mean relu?"]),
     (["train", "model.dropout=[0.1]"], ["dropout", "2 hidden layers"]),
     (["train", "optimizer=sgd", "optimizer.nesterov=true"], ["Nesterov", "momentum"]),

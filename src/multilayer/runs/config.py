@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from multilayer.core.config_problems import problems_in
@@ -97,7 +97,9 @@ def to_plain(config: DictConfig) -> Config:
         plain: Config = with_current_names(kept, rename_keys=False)
         return plain
     except OmegaConfBaseException as error:
-        raise UserError(first_line(error)) from error
+        is_missing = isinstance(error, InterpolationKeyError)
+        where = f"{error.full_key}: " if is_missing else ""
+        raise UserError(where + first_line(error)) from error
 
 
 def problems_with(
