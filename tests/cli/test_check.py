@@ -123,7 +123,7 @@ WRONG_WITH_TORCH = [
     ),
     (
         ["train", "data.batch_size=1256", "model.normalization=batch"],
-        ["data.batch_size=1256", "1257 rows"],
+        ["data.batch_size=1256", "1,257 rows"],
     ),
     (["train", "model._target_=multilayer.NLP"], ["multilayer.NLP"]),
     (["train", "trainer.max_epochs=-1"], ["max_epochs=-1"]),

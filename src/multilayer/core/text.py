@@ -135,11 +135,11 @@ def in_numbers(numbers: Iterable[int]) -> str:
 def counted(n: int, noun: str) -> str:
     """A number of things.
 
-    >>> counted(1, "job"), counted(0, "run"), counted(2, "class"), counted(12345, "epoch")
-    ('1 job', '0 runs', '2 classes', '12,345 epochs')
+    >>> counted(1, "job"), counted(0, "run"), counted(2, "class"), counted(1234, "epoch")
+    ('1 job', '0 runs', '2 classes', '1,234 epochs')
     """
     plural = "es" if noun.endswith(("s", "tch")) else "s"
-    return f"{n:{',' if n > 9999 else ''}} {noun}{plural * (n != 1)}"
+    return f"{n:,} {noun}{plural * (n != 1)}"
 
 
 def name_jobs(numbers: Iterable[int]) -> str:
