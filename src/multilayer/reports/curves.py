@@ -131,7 +131,7 @@ def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Fi
     axes.set_xlim(left=0.5, right=max(float(curves[run.name]["epoch"][-1]) for run in runs) + 0.5)
     axes.set(xlabel="epoch", ylabel=metric_label(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _explain(axes, colours)
+    _explain(axes, colours, sweep.sign)
     return figure
 
 
@@ -181,13 +181,16 @@ def _diverged(run: SweepRun) -> bool:
     return run.status == "diverged"
 
 
-def _explain(axes: Axes, colours: Colours) -> None:
+def _explain(axes: Axes, colours: Colours, sign: int) -> None:
     """Say what the colours are: a bar for a number, a legend for a choice."""
     handles, names = axes.get_legend_handles_labels()
     swept = colours.hyperparameter
     if swept is not None and swept.is_number:
         colours.add_bar(axes)
-        axes.legend(handles, names, fontsize=11, **OVER_LINES)
+        look = OVER_LINES | {
+            "loc": "upper right" if sign > 0 else "lower right"
+        }  # where no line ends
+        axes.legend(handles, names, fontsize=11, **look)
         return
     shown = {"others": GREY}
     if swept is not None:
