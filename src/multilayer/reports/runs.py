@@ -324,7 +324,7 @@ def group_by_data(runs: Sequence[SweepRun]) -> dict[str, list[SweepRun]]:
     """The runs by the data that they are of, which are named as overrides do.
 
     Data of one name are told apart by their fingerprint, where they are read in the same way: what
-    leaves out a column, say, leaves the rows and the target as they are.
+    leaves out a column leaves the rows and the target as they are.
     """
     varying = varied(runs)
     keys = [key for key in _DATA_KEYS if key in varying]
