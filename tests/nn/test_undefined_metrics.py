@@ -8,6 +8,8 @@ import polars as pl
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from multilayer.core.text import counted
+
 from ..conftest import Run, only_folder
 
 N = 120
@@ -75,7 +77,10 @@ def test_a_run_says_what_is_undefined(
     assert again.code == 0, again.err
     assert "nan" not in again.out
     for name in undefined:
-        assert f"{name} is not defined for {len(rest)} rows of held.csv: it needs" in again.out
+        assert (
+            f"{name} is not defined for {counted(len(rest), 'row')} of held.csv: it needs"
+            in again.out
+        )
 
 
 @pytest.mark.parametrize("engine", ["lightning", "lockstep"])
@@ -96,9 +101,7 @@ def test_an_undefined_metric_chooses_no_best_epoch(
     words = training(target, "data.validation_path=held.csv", f"engine={engine}")
     outcome = multilayer(*words, f"monitor=validation/{metric}", f"mode={mode}")
     assert outcome.code == 2
-    assert (
-        f"monitor=validation/{metric}: it is not defined for the 1 validation rows" in outcome.err
-    )
+    assert f"monitor=validation/{metric}: it is not defined for the 1 validation row" in outcome.err
     assert "use monitor=validation/loss mode=min" in outcome.err
     assert not list(tmp_path.glob("runs/*/*"))
     assert multilayer(*words, "monitor=validation/loss", "mode=min").code == 0
