@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from multilayer.reports.sweep_list import list_sweeps
 from multilayer.sweeps import Ledger, NewJob, Outcome, Worker
 
@@ -22,7 +24,9 @@ def make_sweep(folder: Path, *outcomes: Outcome, n_more: int = 0, mode: str = "m
     return worker
 
 
-def test_each_sweep_below_a_folder_has_a_row(multilayer: Run, tmp_path: Path) -> None:
+def test_each_sweep_below_a_folder_has_a_row(
+    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With its jobs by state, and the best by its own mode; one that is damaged says so."""
     ended = [Outcome("done", 0.5), Outcome("done", 0.25), Outcome("diverged", float("nan"))]
     low = make_sweep(tmp_path / "sweeps" / "a" / "low", *ended, Outcome("failed"), n_more=2)
@@ -38,6 +42,7 @@ def test_each_sweep_below_a_folder_has_a_row(multilayer: Run, tmp_path: Path) ->
         assert rows[1].counts == {"done": 2, "diverged": 1, "interrupted": 1}
         assert [row.best and row.best.number for row in rows] == [1, 0]
     os.truncate(tmp_path / "sweeps" / "high" / "ledger" / "jobs" / "0.jsonl", 40)
+    monkeypatch.setenv("COLUMNS", "120")
     outcome = multilayer("sweeps")
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()

@@ -14,8 +14,10 @@ from multilayer.runs.console import console, format_number, print_table
 from multilayer.sweeps import Job, Ledger
 from multilayer.sweeps.job import State, count_states
 
-_SHOWN: tuple[State, ...] = ("done", "running", "failed", "diverged", "interrupted", "waiting")
-"""The states that have a column; `pruned` has one where there are such jobs."""
+_STATES: tuple[State, ...] = (
+    *("done", "running", "failed", "diverged", "pruned", "interrupted", "waiting"),
+)
+"""The states, each with a column where there are such jobs."""
 
 
 _DEFAULT_FOLDER = "sweeps"
@@ -56,8 +58,7 @@ def list_sweeps(folder: Path) -> list[SweepRow]:
 
 def print_sweeps(rows: Sequence[SweepRow]) -> None:
     """Print a row for each sweep, and which ledgers cannot be read."""
-    has_pruned = any(row.counts.get("pruned") for row in rows)
-    shown = (*_SHOWN, "pruned") if has_pruned else _SHOWN
+    shown = [state for state in _STATES if any(row.counts.get(state) for row in rows)]
     table = Table("sweep", *shown, "best", "last", header_style="bold")
     for row in rows:
         if row.problem is None:
