@@ -147,7 +147,7 @@ def test_checking_the_shape_leaves_the_mode(training: bool) -> None:
     [
         (
             nn.Linear(6, 2),
-            r"1 outputs a row for the task regression, 2 rows gave the shape \(2, 2\)",
+            r"1 output a row for the task regression, 2 rows gave the shape \(2, 2\)",
         ),
         (nn.Sequential(nn.Linear(6, 1), nn.Flatten(0), nn.Flatten(0)), None),  # (B,) is (B, 1)
         (nn.Linear(5, 1), "does not take 6 features"),
