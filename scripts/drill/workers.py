@@ -55,6 +55,10 @@ def running_cluster(engine: str) -> Iterator[Cluster | None]:
             yield None
 
 
+_MOST_TRIES = 5
+"""Of sweeps in which no worker ran on the node that is to be lost."""
+
+
 def train_by_workers(drill: Drill) -> Row:
     """Train undisturbed, which gives what one process gives; how long it takes is the drill's."""
     row = Row(f"undisturbed, {drill.subject.name}")
@@ -76,7 +80,10 @@ def kill_workers(drill: Drill, moments: int) -> Row:
         return True
 
     while row.moments < moments:  # workers are not replaced for ever
+        n_before = row.moments
         _disturb(row, drill, kill, min(MOST_IN_A_ROW, moments - row.moments))
+        if row.moments == n_before and row.problems:
+            break  # it cannot be disturbed
     return row
 
 
@@ -89,11 +96,17 @@ def kill_nodes(drill: Drill, moments: int, cluster: Cluster) -> Row:
             cluster.lose_node()
         return is_there
 
+    n_tries = 0
     while row.moments < moments:
         n_before = row.moments
         _disturb(row, drill, kill, 1)
         if row.moments > n_before:
             cluster.bring_node_back()
+            continue
+        n_tries += 1
+        if row.problems or n_tries == _MOST_TRIES:
+            row.note(drill.subject.name, ["no worker ran on the node that is to be lost"])
+            break
     return row
 
 

@@ -97,7 +97,9 @@ def test_a_run_that_a_callback_prunes_is_not_trained_again(launcher: str, multil
     metrics = json.loads(Path("sweep/1/metrics.json").read_text())
     assert ledger.jobs[1].value == pytest.approx(metrics["validation"]["loss"])
     assert [manifest(1)[name] for name in ("status", "stop_reason")] == ["pruned", "hopeless"]
-    assert "pruned" in multilayer("sweeps", ".").out
+    sweeps = multilayer("sweeps", ".").out
+    assert "pruned" in sweeps
+    assert "(job 0)" in sweeps  # the best, however good the other is
     assert multilayer("report", "sweep=sweep").code == 0
     assert "2 runs of 2 planned: 1 done, 1 pruned" in Path("sweep/report.md").read_text()
 

@@ -74,7 +74,13 @@ def plain_loader(*tensors: Tensor) -> Loader:
 def expected_metrics(module: SupervisedModule, rows: tuple[Tensor, Tensor]) -> dict[str, float]:
     """The metrics of the predictions for raw rows, in the units of the target."""
     with torch.no_grad():
-        found = metrics_of(module.task, module.eval()(rows[0]), rows[1])
+        predictions, target = module.eval()(rows[0]), rows[1]
+        found = metrics_of(module.task, predictions, target)
+    if module.task != "regression":
+        both = (
+            predictions if predictions.ndim == 2 else torch.stack([1 - predictions, predictions], 1)
+        )
+        found["cross_entropy"] = -both[range(len(target)), target.long()].log().mean()
     return {name: float(value) for name, value in found.items()}
 
 

@@ -126,7 +126,7 @@ def test_a_network_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("model", "message"),
     [
         ({"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 1}, "2 features"),
-        ({"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 5}, "1 outputs a row"),
+        ({"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 5}, "1 output a row"),
     ],
 )
 def test_a_network_of_the_wrong_shape_is_told(

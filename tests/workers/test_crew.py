@@ -79,7 +79,7 @@ def train(session: Session, engine: StrangeEngine, monkeypatch: pytest.MonkeyPat
                 engine.alive = 0
 
         monkeypatch.setattr("multilayer.workers.crew.sleep", poll)
-        Crew(engine, None, session).train([0, 1])  # type: ignore[arg-type]
+        Crew(engine, None, session).train({0: [], 1: []})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("is_refusing", [False, True])

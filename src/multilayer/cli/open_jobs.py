@@ -24,7 +24,7 @@ def train_open_jobs(
     session: Session,
     max_batch_size: int | None,
     *,
-    prepare: Callable[[Mapping[int, Words]], None] = lambda _: None,
+    prepare: Callable[[dict[int, Words]], None] = lambda _: None,
     waits: bool = True,
 ) -> Iterator[JobReturn]:
     """Have open jobs trained, and wait for those that other processes train.
@@ -34,7 +34,7 @@ def train_open_jobs(
         launcher: Trains them: ours, or one of Hydra's.
         session: This process in the ledger of the sweep.
         max_batch_size: How many jobs the launcher is given at a time; None for all.
-        prepare: Called with the jobs that the launcher is given next.
+        prepare: Called with the jobs that the launcher is given next, whose words it may change.
         waits: Whether jobs that other processes train are waited for: they are open again if
             those processes die.
 

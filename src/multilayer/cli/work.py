@@ -102,7 +102,7 @@ class Work:
         parent: The worker of the process that has started this one, with which it ends.
         trust: Whether the jobs may name any class, place and address; else what a run's config may
             that comes from a stranger.
-        overrides: For every job, besides those that it has.
+        overrides: Further ones for a job that comes out otherwise than it was registered.
     """
 
     def __init__(
@@ -181,19 +181,18 @@ class Work:
         if len(numbers) > _BATCH:
             first = hash(self.session.worker.info.name) % len(numbers)
             numbers = [*numbers[first:], *numbers[:first]]
-        words_of = {n: self._words(self.session.ledger.jobs[n].overrides) for n in numbers}
+        words_of = {n: self.session.ledger.jobs[n].overrides for n in numbers}
         waits = self.parent is None
         for _ in train_open_jobs(
             words_of, self.launcher, self.session, _BATCH, prepare=self._prepare, waits=waits
         ):
             pass
 
-    def _words(self, recorded: Words) -> Words:
-        """The overrides of a job, with those for every one."""
-        return [*recorded, *(word for word in self.overrides if word not in recorded)]
+    def _prepare(self, batch: dict[int, Words]) -> None:
+        """Check jobs that are trained next, and how many workers share them.
 
-    def _prepare(self, batch: Mapping[int, Words]) -> None:
-        """Check jobs that are trained next, and how many workers share them."""
+        A job that comes out otherwise than it was registered is given the further overrides.
+        """
         jobs = self.session.ledger.jobs
         for number, words in batch.items():
             if any(MASK in word for word in words):
@@ -203,6 +202,16 @@ class Work:
                 )
         begun_in = self.session.ledger.commands[-1].get("folder")
         composed = SweepJobs.compose(self.loader, self.master, list(batch.values()))
+        changed = [
+            (number, words)
+            for (number, words), described in zip(batch.items(), composed.described, strict=True)
+            if identity(described.config) != jobs[number].identity
+        ]
+        if changed and self.overrides:
+            for number, words in changed:
+                further = [word for word in self.overrides if word not in words]
+                batch[number] = [*words, *further]
+            composed = SweepJobs.compose(self.loader, self.master, list(batch.values()))
         for number, described in zip(batch, composed.described, strict=True):
             if identity(described.config) != jobs[number].identity:
                 raise UserError(

@@ -110,9 +110,10 @@ def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":
     values = {run.name: run.metric(monitor) for run in runs}
     bests = set()  # of each data set
     for own in group_by_data(runs).values():
-        known = [value for run in own if (value := values[run.name]) is not None]
+        able = [run for run in own if run.status != "pruned"]
+        known = [value for run in able if (value := values[run.name]) is not None]
         best = (min if mode == "min" else max)(known, default=None)
-        bests |= {run.name for run in own if best is not None and values[run.name] == best}
+        bests |= {run.name for run in able if best is not None and values[run.name] == best}
     has_refits = any(run.manifest.get("refit") is True for run in runs)
     columns = "test", *(["test of refit"] if has_refits else [])
     table = Table("job", "varied", "status", monitor, *columns, header_style="bold")

@@ -90,7 +90,11 @@ def _read(folder: Path) -> SweepRow:
         ledger.refresh()
     except UserError as error:
         return SweepRow(folder, problem=str(error))
-    ended = [job for job in ledger.jobs.values() if job.value is not None and isfinite(job.value)]
+    ended = [
+        job
+        for job in ledger.jobs.values()
+        if job.state != "pruned" and job.value is not None and isfinite(job.value)
+    ]
     # The first command says by what the sweep's jobs are judged.
     sign = -1 if ledger.commands and ledger.commands[0].get("mode") == "max" else 1
     attempts = [each for job in ledger.jobs.values() for each in job.attempts.by_number.values()]

@@ -46,7 +46,8 @@ def console() -> Console:
     run, only the first prints.
     """
     quiet = os.environ.get("LOCAL_RANK", "0") != "0"
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 140
+    given = os.environ.get("COLUMNS", "").strip("0").isdigit()
+    width = None if sys.stdout.isatty() or given else 140
     return _SanitizingConsole(
         width=width, highlight=False, markup=False, emoji=False, quiet=quiet, soft_wrap=True
     )
@@ -172,7 +173,11 @@ def print_table(out: Console, table: Table) -> None:
 def _wrapped(line: str, width: int) -> str:
     """A line whose words go on in further lines, indented; none is cut."""
     lines = wrap(
-        line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+        line,
+        max(width, 20),
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
     return "\n".join(lines)
 
