@@ -58,6 +58,7 @@ def multilayer(
     monkeypatch.setattr(logging.root, "handlers", list(logging.root.handlers))
     logging.getLogger("multilayer").setLevel(logging.NOTSET)  # which a sweep raises, for its end
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # of the terminal that the tests run in
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # undone after the test; the command sets it
 
     def run(*arguments: str) -> Outcome:

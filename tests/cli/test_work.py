@@ -213,6 +213,17 @@ def test_a_sweep_goes_on_with_the_old_values_of_defaults_that_have_changed(
     assert [Path(f"sweep/{n}/metrics.json").read_text() for n in range(2)] == metrics
 
 
+def test_words_of_a_command_are_not_those_of_other_jobs(multilayer: Run) -> None:
+    """A part of an extended sweep, by other words than its jobs were registered with."""
+    sweep = [*SWEEP, "hydra/launcher=lockstep"]
+    assert multilayer(*sweep, "seed=0,1").code == 0
+    assert multilayer(*sweep, "seed=0,1", "optimizer.lr=0.003,0.01").code == 0
+    reopen()
+    part = ["seed=0,1", "optimizer.lr=0.003", "hydra.launcher.workers=local:1"]
+    outcome = multilayer(*sweep, *part)
+    assert (outcome.code, states()) == (0, ["done"] * 4), outcome.err
+
+
 def test_a_folder_without_a_ledger_is_refused(multilayer: Run, tmp_path: Path) -> None:
     """Nothing is written there."""
     outcome = multilayer("work", "nowhere")

@@ -143,7 +143,7 @@ def test_training_evaluation_and_prediction_read_alike(multilayer: Run, tmp_path
     words += ["data.decimal=','", "data.thousands=.", "hydra.run.dir=run"]
     outcome = multilayer("train", *words, "trainer.max_epochs=40", "optimizer.lr=0.05")
     assert outcome.code == 0, outcome.err
-    assert "1 values missing in 'x'" in outcome.err + outcome.out
+    assert "1 value missing in 'x'" in outcome.err + outcome.out
     outcome = multilayer("evaluate", "run=run", "data.path=t.tsv")
     assert float(printed(outcome.out)["accuracy"]) > 0.95, outcome.err
     assert multilayer("evaluate", "run=run").code == 0

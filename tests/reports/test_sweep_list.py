@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from multilayer.reports.sweep_list import list_sweeps
 from multilayer.sweeps import Ledger, NewJob, Outcome, Worker
 
@@ -24,9 +22,7 @@ def make_sweep(folder: Path, *outcomes: Outcome, n_more: int = 0, mode: str = "m
     return worker
 
 
-def test_each_sweep_below_a_folder_has_a_row(
-    multilayer: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_sweep_below_a_folder_has_a_row(multilayer: Run, tmp_path: Path) -> None:
     """With its jobs by state, and the best by its own mode; one that is damaged says so."""
     ended = [Outcome("done", 0.5), Outcome("done", 0.25), Outcome("diverged", float("nan"))]
     low = make_sweep(tmp_path / "sweeps" / "a" / "low", *ended, Outcome("failed"), n_more=2)
@@ -42,7 +38,6 @@ def test_each_sweep_below_a_folder_has_a_row(
         assert rows[1].counts == {"done": 2, "diverged": 1, "interrupted": 1}
         assert [row.best and row.best.number for row in rows] == [1, 0]
     os.truncate(tmp_path / "sweeps" / "high" / "ledger" / "jobs" / "0.jsonl", 40)
-    monkeypatch.setenv("COLUMNS", "120")
     outcome = multilayer("sweeps")
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()

@@ -232,7 +232,7 @@ def test_every_row_of_a_long_file_is_predicted_and_evaluated(
     question = ["predict", f"run={finished_run}", "keep_input_columns=false"]
     assert multilayer(*question, "input=flowers.parquet", "output=short.csv").code == 0
     outcome = multilayer(*question, "input=long.parquet", "output=long.csv")
-    assert f"{150 * n} predictions" in outcome.out
+    assert f"{150 * n:,} predictions" in outcome.out
     short, found = pl.read_csv("short.csv"), pl.read_csv("long.csv")
     assert_frame_equal(found, pl.concat([short] * n), abs_tol=1e-6)
     outcome = multilayer("evaluate", f"run={finished_run}", "data.path=long.parquet")
