@@ -52,7 +52,18 @@ _WORDS = {
 }
 """What other programs call a key of a command."""
 
-_WIDTHS = ("hidden", "hidden_layers", "hidden_size", "hidden_sizes", "layers", "n_hidden")
+_WIDTHS = (
+    "hidden",
+    "hidden_layers",
+    "hidden_size",
+    "hidden_sizes",
+    "layers",
+    "n_hidden",
+    "n_layers",
+)
+_COUNTS = tuple("123456789")
+"""Too few units for a layer: they are a number of layers."""
+
 _FILES = ("csv", "file", "input", "path", "target")
 
 _NOTHING = ("none", "null", "false", "off")
@@ -283,6 +294,8 @@ def _other_words(command: str, key: str, value: str) -> list[str]:
     """The words for a key that other programs call so."""
     if command == "train" and key.removeprefix("model.") in _WIDTHS:
         widths = value.strip("[]()") or "128,64"
+        if widths in _COUNTS:
+            widths = ",".join(["128"] * int(widths))
         return [f"model.d_hidden=[{widths}]"]
     known = _WORDS.get(command, {}).get(key)
     value = _CHOICES.get((known or "", value), value)
