@@ -176,3 +176,22 @@ def test_the_shell_completes_a_line(
     assert all(word.startswith(line.rpartition(" ")[2]) for word in completed)
     monkeypatch.delenv("COMP_LINE")
     assert "complete -o" in multilayer("-sc", "install=bash").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "data=table", f"data.path={'a' * 300}.csv", "data.target=y"],
+        ["evaluate", f"run={'a' * 300}"],
+        ["report", f"sweep={'a' * 300}"],
+        ["train", "data=iris", f"hydra.run.dir={'a' * 300}"],
+        ["train", "-m", "data=iris", "seed=0,1", f"hydra.sweep.dir={'a' * 300}"],
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused(words: list[str], multilayer: Run) -> None:
+    """With one message, and nothing is written."""
+    outcome = multilayer(*words)
+    assert outcome.code == 2
+    assert "too long" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list(Path().iterdir())

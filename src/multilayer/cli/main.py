@@ -29,6 +29,7 @@ from multilayer.core.errors import (
     UserError,
     first_line,
     interrupt_behind,
+    of_user,
     print_failure,
     unknown_name,
 )
@@ -95,7 +96,8 @@ def _code_of(words: list[str]) -> int:
             raise UserError(_no_command(words))
         with signals_raise():
             return _run(words[0], words[1:])
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as raised:
+        error = of_user(raised) if isinstance(raised, Exception) else raised
         interrupt = error if isinstance(error, KeyboardInterrupt) else interrupt_behind(error)
         if interrupt is not None:
             print(f"multilayer: {describe_interrupt(interrupt)}", file=sys.stderr)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from multilayer.cli.exit_codes import RUN_FAILED, exit_code_of
 from multilayer.cli.pipes import STREAM, files_for_streams, standard_input_named
-from multilayer.core.errors import interrupt_behind, print_failure, raise_all
+from multilayer.core.errors import interrupt_behind, of_user, print_failure, raise_all
 from multilayer.core.text import counted, name_jobs
 from multilayer.training.runtime import gc_paused
 
@@ -299,12 +299,15 @@ def _errors_printed(job: int | None = None) -> Iterator[None]:
     """Print an error at once; then exit, or in a sweep leave the failed job to Hydra."""
     try:
         yield
-    except Exception as error:
-        if interrupt := interrupt_behind(error):
+    except Exception as raised:
+        if interrupt := interrupt_behind(raised):
             raise interrupt from None
+        error = of_user(raised)
         print_failure(error, None if job is None else name_jobs([job]))
         if job is None:
-            raise SystemExit(exit_code_of(error)) from error
+            raise SystemExit(exit_code_of(error)) from raised
+        if error is not raised:
+            raise error from raised
         raise
 
 

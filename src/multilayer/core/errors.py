@@ -1,11 +1,13 @@
 """Errors that the user can fix, interrupts, and how messages are worded and printed."""
 
 import logging
+import os
 import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from errno import ENAMETOOLONG
 from signal import Signals
 
 from multilayer.core.text import as_override, sanitize
@@ -163,6 +165,14 @@ def first_line(error: Exception) -> str:
 
 PRINTED_FIRST: dict[str, str | None] = {}
 """The jobs of the sweep for which each message was first printed."""
+
+
+def of_user(error: Exception) -> Exception:
+    """A `UserError` for a name that is too long for a file; any other error as it is."""
+    if not isinstance(error, OSError) or error.errno != ENAMETOOLONG:
+        return error
+    name = os.path.basename(os.fsdecode(error.filename))
+    return UserError(f"{name[:40]}...: a name of {len(name)} letters is too long for a file")
 
 
 def print_failure(error: Exception, jobs: str | None = None) -> None:
