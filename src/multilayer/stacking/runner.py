@@ -162,7 +162,7 @@ class StepRunner:
         numbers = block.weights.new_zeros(len(self.step.coefficient_names), n_members)
         keys = new((n_members, 2), dtype=torch.int32)
         words = f"compiling the step of {counted(n_members, 'member')}, "
-        words += f"for {n_steps_left:,} step{'s' * (n_steps_left != 1)} ahead"
+        words += f"for {counted(n_steps_left, 'step')} ahead"
         with self._going_on_without():
             out = torch.empty_like(block.weights)
             example = [*block.tensors(), out, *minibatch, numbers, keys]

@@ -21,6 +21,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from multilayer.core.text import counted
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -198,8 +200,7 @@ def compile_if_worthwhile(
     if choice == "auto":
         choice = n_steps >= _STEPS_WORTH_COMPILING and can_compile(device)
         verb = "compiling" if choice else "not compiling"
-        steps = f"{n_steps:,} step{'s' * (n_steps != 1)}"
-        log.info(f"compile=auto: {verb}, with {steps} ahead on {device.type}")
+        log.info(f"compile=auto: {verb}, with {counted(n_steps, 'step')} ahead on {device.type}")
     if choice:
         network.compile(options=None if device.type == "cpu" else WITHOUT_TIMING)
     return bool(choice)
