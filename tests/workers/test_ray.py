@@ -135,15 +135,22 @@ time.sleep(300)
     wait_until(lambda: processes_of(token) == [], "the end of the cluster")
 
 
+def lose_one_of_two(engine: RayEngine, cluster: RayCluster, folder: Path, logs: Path) -> set[int]:
+    """Start two workers, and kill the node of one; returns the processes that they were."""
+    engine.start(WAITS, folder, logs, 2)
+    wait_for(folder, 2)
+    before = set(pids(folder))
+    cluster.lose_node()
+    assert cluster.tasks() == []
+    wait_for(folder, 1)
+    return before
+
+
 def test_workers_of_a_cluster_that_is_joined(
     joined: RayEngine, ray_cluster: RayCluster, tmp_path: Path, logs: Path
 ) -> None:
     """That of a lost node begins again on the other one, by Ray, as soon as there is room."""
-    joined.start(WAITS, tmp_path, logs, 2)
-    wait_for(tmp_path, 2)
-    before = set(pids(tmp_path))
-    ray_cluster.lose_node()
-    wait_for(tmp_path, 1)
+    before = lose_one_of_two(joined, ray_cluster, tmp_path, logs)
     assert joined.n_alive() == 2
     (left,) = pids(tmp_path)
     os.kill(left, signal.SIGKILL)
@@ -157,12 +164,7 @@ def test_a_node_that_comes_back_has_a_worker_again(
     joined: RayEngine, ray_cluster: RayCluster, tmp_path: Path, logs: Path
 ) -> None:
     """By Ray, for the task that was lost with the node."""
-    joined.start(WAITS, tmp_path, logs, 2)
-    wait_for(tmp_path, 2)
-    before = set(pids(tmp_path))
-    ray_cluster.lose_node()
-    assert ray_cluster.tasks() == []
-    wait_for(tmp_path, 1)
+    before = lose_one_of_two(joined, ray_cluster, tmp_path, logs)
     (left,) = pids(tmp_path)
     ray_cluster.bring_node_back()
     wait_for(tmp_path, 2)

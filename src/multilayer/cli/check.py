@@ -325,13 +325,13 @@ def _check_job(
     finally:
         HydraConfig.instance().cfg = None
     own = _own_folders(loader)
-    in_words = problems_with(command, values, in_sweep=in_sweep, written=_written(changes))
+    messages = problems_with(command, values, in_sweep=in_sweep, written=_written(changes))
     if of_sweep is not None:
-        in_words += sweep_problems(OmegaConf.to_container(of_sweep))
+        messages += sweep_problems(OmegaConf.to_container(of_sweep))
     raise_problems(
         [problem for _, problems in bad for problem in problems]
         + [unknown_key(command, item, written, keys, own) for item in unknown]
-        + list(map(Problem, in_words))
+        + list(map(Problem, messages))
     )
     if has_class(values.get("callbacks"), ".LearningRateSweep") and values["resume"] is None:
         rates = [item.input_line for item in right if item.key_or_group == "optimizer.lr"]

@@ -61,7 +61,7 @@ def for_shell(words: Sequence[str]) -> str:
 def with_whole_command(
     command: str, flags: Sequence[str], words: Sequence[str], problems: Sequence[Problem]
 ) -> str:
-    """The text of all problems, and of several, if each is mended, the command that was meant.
+    """The text of all problems; if each of several has an answer, the whole command comes last.
 
     Args:
         command: `train`, for example.

@@ -17,7 +17,10 @@ from multilayer.sweeps.job import State, count_states
 _STATES: tuple[State, ...] = (
     *("done", "running", "failed", "diverged", "pruned", "interrupted", "waiting"),
 )
-"""The states, each with a column where there are such jobs."""
+"""The states in the order of their columns."""
+
+_ALWAYS = ("done", "running", "failed")
+"""Those that have a column even where there are no such jobs."""
 
 
 _DEFAULT_FOLDER = "sweeps"
@@ -58,7 +61,8 @@ def list_sweeps(folder: Path) -> list[SweepRow]:
 
 def print_sweeps(rows: Sequence[SweepRow]) -> None:
     """Print a row for each sweep, and which ledgers cannot be read."""
-    shown = [state for state in _STATES if any(row.counts.get(state) for row in rows)]
+    found = {state for row in rows for state in row.counts if row.counts[state]}
+    shown = [state for state in _STATES if state in found.union(_ALWAYS)]
     table = Table("sweep", *shown, "best", "last", header_style="bold")
     for row in rows:
         if row.problem is None:
