@@ -39,7 +39,9 @@ def at_once(start: Callable[[], Sequence[subprocess.Popen[str]]], go: Path) -> l
     return printed
 
 
-def start_python(program: str, *arguments: object) -> subprocess.Popen[str]:
+def start_python(
+    program: str, *arguments: object, stderr: int | None = None
+) -> subprocess.Popen[str]:
     """A process that runs a program; `go` is its first argument, which it waits for."""
     head = """
 import sys, time
@@ -54,5 +56,6 @@ def wait():
     return subprocess.Popen(
         [sys.executable, "-c", head + program, *map(str, arguments)],
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
     )

@@ -74,7 +74,7 @@ def test_outcomes_are_read_back(tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path, 6)
     with ledger.worker() as worker:
         worker.claim(range(6))
-        assert worker.finish(outcomes) == [0, 1, 2, 3, 4]
+        worker.finish(outcomes)
         assert worker.held == {5: 1}
         found = Ledger(tmp_path)
         found.refresh()
@@ -218,24 +218,40 @@ def test_one_of_several_takes_over_from_a_dead_worker(tmp_path: Path) -> None:
         each.communicate(timeout=60)
 
 
+RECORDS = """
+ledger = Ledger(folder)
+ledger.refresh()
+worker = ledger.worker(beat_seconds=600)
+worker.claim([0, 1])
+print(worker.info.name, flush=True)
+wait()
+worker.finish({number: Outcome("failed", error="the folder holds a run") for number in [1, 0]})
+"""
+
+
 def test_who_was_taken_for_dead_records_nothing(tmp_path: Path) -> None:
-    """Its jobs are another's; it can learn that before it ends."""
-    ledger = ledger_of(tmp_path, 2)
-    worker = ledger.worker(beat_seconds=600)
-    worker.claim([0, 1])
-    make_foreign(tmp_path, worker.info.name)
-    os.utime(tmp_path / "ledger" / "workers" / f"{worker.info.name}.jsonl", (1, time.time() - 99))
-    other = Ledger(tmp_path)
+    """One of its jobs is another's: it ends, and others may have the rest at once."""
+    folder = tmp_path / "s"
+    ledger_of(folder, 2)
+    process = start_python(RECORDS, tmp_path / "go", folder, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    name = process.stdout.readline().strip()
+    make_foreign(folder, name)
+    os.utime(folder / "ledger" / "workers" / f"{name}.jsonl", (1, time.time() - 99))
+    other = Ledger(folder)
     other.refresh()
     assert other.jobs[0].state == "interrupted"
     with other.worker() as heir:
         assert heir.claim([0]) == [0]
-        assert worker.lost() == [0]
-        assert worker.finish({0: Outcome("done", 1.0), 1: Outcome("done", 2.0)}) == [1]
+        (tmp_path / "go").touch()
+        _, printed = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "job 0 was taken over by another worker, since this process had shown" in printed
+        assert "no sign of life for 99 s" in printed or "no sign of life for 100 s" in printed
         heir.finish({0: Outcome("done", 3.0)})
-    worker.close()
-    ledger.refresh()
-    assert [job.value for job in ledger.jobs.values()] == [3.0, 2.0]
+    other.refresh()
+    assert [job.value for job in other.jobs.values()] == [3.0, None]
+    assert [job.state for job in other.jobs.values()] == ["done", "interrupted"]
 
 
 @pytest.mark.parametrize("content", ["", "somebody\n", None])

@@ -16,10 +16,11 @@ from ..sweeps.ledgers import ledger_of, start_python, states_of
 from ..sweeps.test_claims import make_foreign
 from .test_local import SWEEP, WAITS, pids, wait_for
 
-IS_SOON_IN_DOUBT = """
+NO_HEARTBEAT = """
 import sys
 from multilayer.sweeps import Ledger
 Ledger.__init__.__kwdefaults__["dead_after"] = 2.0
+Ledger.worker.__kwdefaults__["beat_seconds"] = 600.0
 from multilayer.cli.main import command
 command(sys.argv[1:])
 """
@@ -87,10 +88,10 @@ def test_who_has_lost_nothing_goes_on(tmp_path: Path) -> None:
 def test_what_another_trains_by_now_is_left_alone(
     launcher: str, tmp_path: Path, multilayer: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every file is as the other has left it."""
+    """Every file is as the other has left it, also if it had not written to the folder yet."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     words = [*SWEEP, f"hydra/launcher={launcher}", *WAITS, "seed=0,1"]
-    command = [sys.executable, "-c", IS_SOON_IN_DOUBT, *words]
+    command = [sys.executable, "-c", NO_HEARTBEAT, *words]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True) as process:
         try:
@@ -105,6 +106,6 @@ def test_what_another_trains_by_now_is_left_alone(
             out, _ = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 1
+    assert process.returncode == 1, out
     assert "taken over by another worker, since this process had shown no sign of life for" in out
     assert {path: path.read_bytes() for path in Path("sweep").glob("[01]/**/*.*")} == left

@@ -169,6 +169,8 @@ class Launch:
         for _, outcome in ended:
             if isinstance(outcome, Exception) and (interrupt := interrupt_behind(outcome)):
                 raise interrupt from None
+        if self.session is not None:
+            self.session.worker.end_if_lost()  # a job may have failed of that
         _print_failures(ended)
         for job, outcome in ended:
             if isinstance(outcome, Exception) and job.number not in self.begun:

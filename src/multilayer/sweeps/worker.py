@@ -103,37 +103,38 @@ class Worker:
             self._append([{"claimed": [*map(list, got.items())], "at": _now()}])
         return list(got)
 
-    def finish(self, outcomes: Mapping[int, Outcome]) -> list[int]:
-        """Record how jobs ended.
+    def finish(self, outcomes: Mapping[int, Outcome]) -> None:
+        """Record how jobs ended, unless one was taken over: see `end_if_lost`.
 
         Args:
             outcomes: By the numbers of jobs that it holds.
 
-        Returns:
-            Those that were recorded. Others were taken over, since this worker had not shown for
-            long that it lives, and belong to another worker now.
-
         Raises:
             UserError: The ledger cannot be written.
         """
-        attempts = {number: self.held[number] for number in outcomes}
-        lost = set(self.lost(attempts))
-        kept = [number for number in outcomes if number not in lost]
-        if kept:
-            lines = [_ended(number, attempts[number], outcomes[number]) for number in kept]
-            self._append(lines, durable=True)
-        for number, attempt in attempts.items():
+        self.end_if_lost()
+        ended = [(number, self.held[number], each) for number, each in outcomes.items()]
+        self._append([_ended(*each) for each in ended], durable=True)
+        for number, attempt, outcome in ended:
             del self.held[number]
-            if number not in lost:
-                self.ledger.note_end(number, attempt, outcomes[number], self.info, time())
-        return kept
+            self.ledger.note_end(number, attempt, outcome, self.info, time())
 
-    def lost(self, attempts: Mapping[int, int] | None = None) -> list[int]:
+    def end_if_lost(self) -> None:
+        """Have the process end if a job that it holds was taken over by another worker.
+
+        A job may have failed of that alone: its folder holds the other's run.
+        """
+        if lost := self.lost():
+            assert self._lease is not None, "it has begun"
+            with suppress(OSError):
+                self._lease.renew()  # which finds out for how long it was silent
+            self._end_process(lost, self._lease.silent)
+
+    def lost(self) -> list[int]:
         """Jobs that it holds and that another worker has taken over; they are not to be gone on."""
-        held = dict(self.held if attempts is None else attempts)  # threads may change it
         return [
             number
-            for number, attempt in held.items()
+            for number, attempt in dict(self.held).items()  # threads may change it
             if self.ledger.is_claimed(number, attempt + 1)
         ]
 
