@@ -50,6 +50,19 @@ def test_only_what_was_tested_is_said_to_be_worse(tmp_path: Path) -> None:
     assert "adam at" not in text
 
 
+def test_rates_that_tie_are_all_best(tmp_path: Path) -> None:
+    """And one that is away from the edge leaves none there."""
+    losses = {"sgd": [0.5, 0.25, 0.25], "adam": [0.5, 0.125, 0.25]}
+    number = 0
+    for optimizer, own in losses.items():
+        for lr, loss in zip([0.001, 0.01, 0.1], own, strict=True):
+            write_run(tmp_path / str(number), loss, optimizer=optimizer, optimizer__lr=lr)
+            number += 1
+    text = found_in(tmp_path)[TITLE]
+    words = "adam with optimizer.lr=0.01 (0.125), sgd with optimizer.lr=0.01 or 0.1 (0.25)"
+    assert text.startswith(f"best is {words}")
+
+
 def test_one_seed_gives_the_best_rates_and_no_conclusion(tmp_path: Path) -> None:
     """Nothing is known of chance."""
     write_rates(tmp_path, APART, 1)

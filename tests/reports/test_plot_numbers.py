@@ -16,7 +16,7 @@ from multilayer.reports.by_hyperparameter import (
     _end_of_axis,
     draw_hyperparameter,
 )
-from multilayer.reports.configs import ConfigResult
+from multilayer.reports.configs import ConfigResult, tied_best
 from multilayer.reports.curves import _count_beyond, _last_finite_epoch, _limit, best_run
 from multilayer.reports.heat_map import draw_heat_map
 from multilayer.reports.hyperparameters import Hyperparameter
@@ -66,7 +66,8 @@ def test_where_all_have_a_diverged_seed_nothing_is_marked_as_best(tmp_path: Path
     sweep, configs = opened(tmp_path)
     across, up = sweep.hyperparameters
     axes = new_axes()
-    mark_best(axes, configs[0], 0.0, 0.0)
+    assert tied_best(configs) == []
+    mark_best(axes, [], [])
     assert not axes.get_lines()
     assert _draw_best_at_values(axes, across, configs, "black") == []
     assert best_run(sweep, configs) is None

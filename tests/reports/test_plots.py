@@ -41,6 +41,11 @@ def line(axes: Axes, label: str) -> tuple[list[float], list[float]]:
     return list(found.get_xdata()), list(found.get_ydata())
 
 
+def black_lines(axes: Axes) -> list[list[float]]:
+    """The heights of the curves of the best configs."""
+    return [list(each.get_ydata()) for each in axes.get_lines() if each.get_linewidth() == 3]
+
+
 def dots(axes: Axes) -> list[tuple[float, float]]:
     """The places of all dots."""
     (found,) = [each for each in axes.collections if isinstance(each, PathCollection)]
@@ -172,11 +177,14 @@ def test_every_config_has_a_curve_and_the_divergent_a_cross(tmp_path: Path) -> N
     (axes,) = drawn(tmp_path, "learning_curves.png").axes
     curves = [each for each in axes.get_lines() if len(np.asarray(each.get_xdata())) == 3]
     assert len(curves) == 6  # of 6 configs one diverged at once, and the best is drawn again
-    assert line(axes, "best")[1] == pytest.approx([2.0, 0.552, 0.552])
-    assert line(axes, "diverged (2)")[0] == [2, 2]
+    (best,) = black_lines(axes)
+    assert best == pytest.approx([2.0, 0.552, 0.552])
+    (gone,) = [each for each in axes.get_lines() if each.get_marker() == "x"]
+    assert list(gone.get_xdata()) == [2, 2]
     bands = [each for each in axes.collections if isinstance(each, PolyCollection)]
     assert len(bands) == 7
-    assert axes.get_title(loc="left") == "medians of runs, with their middle half as bands"
+    title = "medians of runs, with their middle half as bands\nblack: the best; x: 2 diverged"
+    assert axes.get_title(loc="left") == title
 
 
 def test_many_configs_share_the_lines_of_what_matters_most(tmp_path: Path) -> None:
@@ -189,7 +197,7 @@ def test_many_configs_share_the_lines_of_what_matters_most(tmp_path: Path) -> No
             write_run(tmp_path / str(number), curve[-1], curve=curve, **values)
             number += 1
     axes, bar = drawn(tmp_path, "learning_curves.png").axes
-    curves = [each for each in axes.get_lines() if each.get_label() != "best"]
+    curves = [each for each in axes.get_lines() if each.get_linewidth() < 3]
     ends = sorted(float(np.asarray(each.get_ydata())[-1]) for each in curves)
     assert ends == pytest.approx([10 * lr + 0.135 for lr in (0.001, 0.01, 0.1)])
     assert [tick.get_text() for tick in bar.get_yticklabels()] == ["0.001", "0.01", "0.1"]
@@ -226,12 +234,12 @@ def test_the_best_run_has_its_loss_beside_the_metric(tmp_path: Path) -> None:
 def test_diverged_runs_do_not_stretch_the_axis(tmp_path: Path) -> None:
     """The limits are those of the runs that came to their end; one epoch is a dot."""
     write_run(tmp_path / "0", 1.0, curve=[2.0, 1.0], optimizer__lr=0.1)
-    write_run(tmp_path / "1", 1.0, curve=[1.2], optimizer__lr=0.2)
+    write_run(tmp_path / "1", 1.2, curve=[1.2], optimizer__lr=0.2)
     exploded = [5.0, float("nan")]
     write_run(tmp_path / "2", status="diverged", curve=exploded, optimizer__lr=1.0)
     axes = drawn(tmp_path, "learning_curves.png").axes[0]
     assert axes.get_ylim()[1] < 2.5
-    (own,) = [each for each in axes.get_lines() if list(np.asarray(each.get_ydata())) == [1.2]]
+    (own,) = [each for each in axes.get_lines() if list(each.get_ydata()) == [1.2]]
     assert own.get_marker() == "o"
 
 
@@ -312,7 +320,8 @@ def test_curves_that_leave_the_picture_are_counted(tmp_path: Path) -> None:
     for number, end in enumerate([0.5, 0.6, 0.7, 900.0]):
         write_run(tmp_path / str(number), end, curve=[1.0, 0.9, end], model__dropout=number / 10)
     axes = drawn(tmp_path, "learning_curves.png").axes[0]
-    assert axes.get_title(loc="left") == "1 of 4 lines ends beyond the axis"
+    title = "black: the best; 1 of 4 lines ends beyond the axis"
+    assert axes.get_title(loc="left") == title
 
 
 def test_crosses_of_a_rate_at_which_all_diverged_are_within_the_axes(tmp_path: Path) -> None:
@@ -325,3 +334,46 @@ def test_crosses_of_a_rate_at_which_all_diverged_are_within_the_axes(tmp_path: P
     found = crosses(axes)
     assert [place for place, _ in found].count(10.0) == 2
     assert axes.get_xlim()[1] > 10.0
+
+
+def test_lines_that_are_compared_are_in_the_picture(tmp_path: Path) -> None:
+    """Two rates by three patiences, of which the slow rate ends where the fast one never was."""
+    number = 0
+    for lr, curve in ((0.00001, [2.4, 2.2, 2.0, 1.9]), (0.01, [0.5, 0.4, 0.35, 0.34])):
+        for patience in (3, 8, 20):
+            for seed in range(3):
+                values = {"optimizer__lr": lr, "trainer__patience": patience, "seed": seed}
+                ends = [each + seed / 1000 for each in curve]
+                write_run(tmp_path / str(number), ends[-1], curve=ends, **values)
+                number += 1
+    axes = drawn(tmp_path, "learning_curves.png").axes[0]
+    low, high = axes.get_ylim()
+    assert low < 0.34 < 2.4 < high
+    assert axes.get_yscale() == "log"  # where most of the axis is between the two
+    assert "beyond" not in axes.get_title(loc="left")
+
+
+def test_all_that_tie_are_marked(tmp_path: Path) -> None:
+    """By a frame, a ring or a black line each; the second config of three is worse."""
+    for number, (depth, loss) in enumerate(((1, 0.5), (2, 0.7), (3, 0.5))):
+        for rate in (0.1, 0.2):
+            values = {"model__depth": depth, "model__dropout": rate, "seed": 0}
+            here = loss + (rate == 0.2)
+            name = f"{2 * number + (rate == 0.2)}"
+            write_run(tmp_path / "two" / name, here, curve=[2.0, here], **values)
+            write_run(tmp_path / "three" / name, here, **values, model__width=number)
+    found = all_drawn(tmp_path / "two")
+    heat = found["heat_map.png"].axes[0]
+    frames = [patch.get_xy() for patch in heat.patches if not patch.get_fill()]  # type: ignore[attr-defined]
+    assert frames == [(-0.5, -0.5), (1.5, -0.5)]
+    assert heat.get_title(loc="left") == "framed: the best (2 tie)"
+    rings = line(found["metric_by_model.depth.png"].axes[0], "best (2 tie)")
+    assert rings == ([1.0, 3.0], [0.5, 0.5])
+    curves = found["learning_curves.png"].axes[0]
+    assert black_lines(curves) == [[2.0, 0.5], [2.0, 0.5]]
+    assert curves.get_title(loc="left") == "black: the best (2 tie)"
+    lines = all_drawn(tmp_path / "three")["parallel_coordinates.png"].axes[0]
+    assert len(black_lines(lines)) == 2
+    legend = lines.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["best (2 tie)"]

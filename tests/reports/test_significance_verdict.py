@@ -56,10 +56,22 @@ def test_what_is_the_same_needs_no_test(tmp_path: Path) -> None:
     same = [0.1, 0.2, 0.3]
     write_grid(tmp_path, {1.0: list(same), 2.0: list(same), 3.0: [0.9, 0.5, 0.7]})
     assert said(tmp_path) == (
-        "It is the same to the last digit as the second (optimizer.lr=2) with each of 3 shared "
-        "seeds: take either. 2 of 2 other configs cannot be told from the best, though 1 of them "
-        "did worse with every seed."
+        "It is as good to the last digit as optimizer.lr=2: take either. 2 of 2 other configs "
+        "cannot be told from the best, though 1 of them did worse with every seed."
     )
+
+
+@pytest.mark.parametrize(
+    ("n", "words"),
+    [
+        (3, "optimizer.lr=1 and optimizer.lr=2: take any."),
+        (6, "optimizer.lr=1, optimizer.lr=2, optimizer.lr=3 and 2 more: take any."),
+    ],
+)
+def test_all_that_tie_are_named(tmp_path: Path, n: int, words: str) -> None:
+    """Or as many of them as one reads, of a single seed too."""
+    write_grid(tmp_path, {float(lr): [0.5] for lr in range(n)} | {9.0: [0.75]})
+    assert said(tmp_path) == f"It is as good to the last digit as {words}"
 
 
 def test_one_comparison_is_no_several(tmp_path: Path) -> None:

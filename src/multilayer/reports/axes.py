@@ -67,13 +67,14 @@ def label_of(swept: Hyperparameter) -> str:
     return shortened(swept.label, _MAX_LABEL)
 
 
-def scale_metric(axes: Axes, values: Any) -> None:
-    """A log axis where finite values span more than a factor of `_WIDE_RANGE`; some margin."""
+def scale_metric(axes: Axes, values: Any, wide: float = _WIDE_RANGE) -> None:
+    """A log axis where finite values span more than a factor of `wide`; some margin."""
     low, high = float(np.min(values)), float(np.max(values))
-    if low > 0 and high / low > _WIDE_RANGE:
+    if low > 0 and high / low > wide:
         axes.set_yscale("log")
         if high / low < 300:  # or else the powers of ten are ticks enough
-            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            few = high / low < 30
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7) if few else (1, 2, 5)))
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.yaxis.set_minor_formatter("")
         margin = (high / low) ** 0.06
@@ -118,10 +119,20 @@ def spaced(values: Sequence[Value], most: int = MAX_TICKS) -> list[Value]:
     return [values[int(i)] for i in np.unique(np.linspace(0, n - 1, min(n, most)).round())]
 
 
-def mark_best(axes: Axes, best: ConfigResult, x: Any, y: Any) -> None:
-    """A ring around the best config, if it is valid."""
-    if best.is_valid:
-        axes.plot(x, y, "o", ms=13, mfc="none", mec=MARK, mew=2, label="best")
+def mark_best(axes: Axes, x: Sequence[float], y: Sequence[float]) -> None:
+    """A ring around the best config, and around each that ties with it."""
+    if x:
+        look: Any = {"ms": 13, "mfc": "none", "mec": MARK, "mew": 2}
+        axes.plot(x, y, "o", label=name_of_best(len(x)), **look)
+
+
+def name_of_best(n: int) -> str:
+    """What marks the best config in a figure, where `n` are as good to the last digit.
+
+    >>> name_of_best(1), name_of_best(3)
+    ('best', 'best (3 tie)')
+    """
+    return "best" if n == 1 else f"best ({n:,} tie)"
 
 
 def tick_text(value: Value, most: int = MAX_LETTERS) -> str:

@@ -21,7 +21,7 @@ from multilayer.reports.axes import (
     scale_hyperparameter,
     scale_metric,
 )
-from multilayer.reports.configs import Configs, SeedStats
+from multilayer.reports.configs import Configs, SeedStats, tied_best
 from multilayer.reports.hyperparameters import Hyperparameter
 from multilayer.reports.sweep import Sweep
 
@@ -67,7 +67,8 @@ def draw_hyperparameter(
     if len(points):
         shades = np.array([colours.of(config) for config in configs for _ in config.scores])
         _draw_dots(axes, points, shades, lines, sweep.sign)
-    mark_best(axes, configs[0], configs[0].position(swept), configs[0].mean)
+    best = tied_best(configs)
+    mark_best(axes, [each.position(swept) for each in best], [each.mean for each in best])
     _mark_diverged(axes, swept, configs, colours if other and colours.are_few else None)
     axes.set_ylabel(metric_label(sweep.metric))
     if axes.get_legend_handles_labels()[1]:

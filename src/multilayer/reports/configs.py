@@ -226,6 +226,19 @@ def format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
 
 
+def tied_best(configs: Configs) -> Configs:
+    """The best config and those that are as good to the last digit; none where none is valid."""
+    best = configs[0]
+    if not best.is_valid:
+        return []
+    able = [config for config in configs if config.is_valid]
+    return [
+        config
+        for config in able
+        if config.mean == best.mean and config.is_complete == best.is_complete
+    ]
+
+
 def best_command(configs: Configs, sweep: Sweep) -> str | None:
     """The command that trains the best config; None where no config is valid."""
     return _command_of(configs[0], sweep) if configs[0].is_valid else None

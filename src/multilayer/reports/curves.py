@@ -16,7 +16,6 @@ from multilayer.plotting import plot_learning_curves
 from multilayer.plotting.style import (
     GREY,
     MARK,
-    OVER_LINES,
     TRAIN,
     VALIDATION,
     new_figure,
@@ -29,9 +28,10 @@ from multilayer.reports.axes import (
     add_legend,
     label_of,
     metric_label,
+    name_of_best,
     scale_metric,
 )
-from multilayer.reports.configs import ConfigResult, Configs
+from multilayer.reports.configs import ConfigResult, Configs, tied_best
 from multilayer.reports.hyperparameters import Hyperparameter
 from multilayer.reports.runs import Curves, SweepRun
 from multilayer.reports.sweep import Sweep
@@ -41,6 +41,13 @@ _MOST_LINES = 30
 
 _MOST_BANDS = 12
 """Lines that have a band for the spread of their runs: more would hide each other."""
+
+_CUT = 2
+"""What is this many times as far from the best as the other lines need is left out."""
+
+
+_WIDE = 4
+"""The factor from which curves are on a log axis: most of their points are near the lower end."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,8 @@ class _Line:
         """Draw the median, and the middle half of the runs as a band."""
         colour, width, order = (MARK, 3.0, 4) if is_best else (self.colour, 1.5, 3)
         marker = "o" if len(self.epoch) == 1 else ""  # which would be no line
-        label = "best" if is_best else None
         look: Any = {"lw": width, "marker": marker, "color": colour, "zorder": order}
-        axes.plot(self.epoch, self.middle, label=label, **look)
+        axes.plot(self.epoch, self.middle, **look)
         if has_band and self.runs > 1:
             axes.fill_between(self.epoch, self.low, self.high, color=colour, alpha=0.15, lw=0)
 
@@ -111,28 +117,32 @@ def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Fi
     stable = [
         line.middle for line, (_, group) in zip(lines, groups, strict=True) if _is_stable(group)
     ]
-    bests: list[NDArray[np.float64]] = []
-    if configs[0].is_valid and configs[0] in known:
-        best = _line_of([configs[0]], sweep, MARK)
+    tied = tied_best(configs)
+    bests = [_line_of([config], sweep, MARK) for config in tied if config in known]
+    for best in bests:
         best.draw(axes, has_band=has_bands, is_best=True)
-        bests = [best.middle]
     runs = [run for config in known for run in config.runs if run.name in curves]
     ends = [_last_finite_epoch(curves[run.name], metric) for run in runs if _diverged(run)]
     if ends:
-        top, label = axes.get_xaxis_transform(), f"diverged ({len(ends)})"
-        heights = [0.98] * len(ends)
-        axes.plot(ends, heights, "x", transform=top, color=MARK, clip_on=False, label=label)
-    _limit(axes, [*stable, *bests], sweep.sign)
-    beyond = _count_beyond(axes, stable)
-    words = None
-    if any(line.runs > 1 for line in lines):
-        words = "medians of runs" + ", with their middle half as bands" * has_bands
-    axes.set_title("\n".join(filter(None, [words, beyond])), loc="left", fontsize=11)
+        look: Any = {"transform": axes.get_xaxis_transform(), "color": MARK, "clip_on": False}
+        axes.plot(ends, [0.98] * len(ends), "x", **look)
+    _limit(axes, [*stable, *(best.middle for best in bests)], sweep.sign)
+    what = f"black: the {name_of_best(len(tied))}" if bests else ""
+    gone = f"x: {len(ends)} diverged" if ends else ""
+    marks = "; ".join(filter(None, [what, gone, _count_beyond(axes, stable)]))
+    axes.set_title(f"{_name_lines(lines, has_bands)}{marks}", loc="left", fontsize=11)
     axes.set_xlim(left=0.5, right=max(float(curves[run.name]["epoch"][-1]) for run in runs) + 0.5)
     axes.set(xlabel="epoch", ylabel=metric_label(metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _explain(axes, colours, sweep.sign)
+    _explain(axes, colours)
     return figure
+
+
+def _name_lines(lines: Sequence[_Line], has_bands: bool) -> str:
+    """What lines are that stand for several runs, as a line of the title."""
+    if all(line.runs == 1 for line in lines):
+        return ""
+    return "medians of runs" + ", with their middle half as bands" * has_bands + "\n"
 
 
 def _most_telling(hyperparameters: Sequence[Hyperparameter], configs: Configs) -> list[Any]:
@@ -181,22 +191,14 @@ def _diverged(run: SweepRun) -> bool:
     return run.status == "diverged"
 
 
-def _explain(axes: Axes, colours: Colours, sign: int) -> None:
+def _explain(axes: Axes, colours: Colours) -> None:
     """Say what the colours are: a bar for a number, a legend for a choice."""
-    handles, names = axes.get_legend_handles_labels()
     swept = colours.hyperparameter
     if swept is not None and swept.is_number:
         colours.add_bar(axes)
-        look = OVER_LINES | {
-            "loc": "upper right" if sign > 0 else "lower right"
-        }  # where no line ends
-        axes.legend(handles, names, fontsize=11, **look)
-        return
-    shown = {"others": GREY}
-    if swept is not None:
-        shown = {f"{label_of(swept)} {name}": colour for name, colour in colours.legend.items()}
-    handles += [Line2D([], [], color=colour) for colour in shown.values()]
-    add_legend(axes, handles, [*names, *shown])
+    elif swept is not None:
+        handles = [Line2D([], [], color=colour) for colour in colours.legend.values()]
+        add_legend(axes, handles, [f"{label_of(swept)} {name}" for name in colours.legend])
 
 
 def _last_finite_epoch(curves: Curves, metric: str) -> float:
@@ -215,22 +217,28 @@ def best_run(sweep: Sweep, configs: Configs) -> SweepRun | None:
 
 
 def _limit(axes: Axes, values: Sequence[NDArray[np.float64]], sign: int) -> None:
-    """From the best to twice as far from it as the median run began; what explodes is cut off."""
-    joined = np.concatenate([*values, []])
-    joined = joined[np.isfinite(joined)]
-    if not len(joined):
+    """From the best to twice as far from it as the median line began, and on to the other lines.
+
+    Of where lines begin, of their best values and of where they end, three in four are shown, and
+    the rest unless that is far beyond, as where lines explode.
+    """
+    costs = [sign * own[np.isfinite(own)] for own in values if np.isfinite(own).any()]
+    if not costs:
         return
-    best = joined.min() if sign > 0 else joined.max()
-    start = np.median([own[0] for each in values if len(own := each[np.isfinite(each)])])
-    scale_metric(axes, joined[np.abs(joined - best) <= 2 * abs(start - best)])
+    joined = np.concatenate(costs)
+    best = joined.min()
+    points = np.array([(own[0], own.min(), own[-1]) for own in costs]) - best  # (L, 3)
+    far = max(2 * np.median(points[:, 0]), np.sort(points, axis=None)[3 * points.size // 4])
+    far = points[points <= _CUT * far].max(initial=far)
+    scale_metric(axes, sign * joined[joined - best <= far], _WIDE)
 
 
-def _count_beyond(axes: Axes, values: Sequence[NDArray[np.float64]]) -> str | None:
-    """How many of the lines end outside of the picture, in words; None if none does."""
+def _count_beyond(axes: Axes, values: Sequence[NDArray[np.float64]]) -> str:
+    """How many of the lines end outside of the picture, in words; empty if none does."""
     low, high = axes.get_ylim()
     ends = [own[-1] for each in values if len(own := each[np.isfinite(each)])]
     n = sum(not low <= end <= high for end in ends)
-    return f"{n} of {counted(len(ends), 'line')} end{'s' * (n == 1)} beyond the axis" if n else None
+    return f"{n} of {counted(len(ends), 'line')} end{'s' * (n == 1)} beyond the axis" if n else ""
 
 
 @styled

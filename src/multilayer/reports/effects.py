@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from multilayer.reports.configs import ConfigResult, Configs, SeedStats, format_number
+from multilayer.reports.configs import ConfigResult, Configs, SeedStats, format_number, tied_best
 from multilayer.reports.hyperparameters import Hyperparameter, format_value
 from multilayer.reports.significance import MIN_SEEDS, Comparison, paired_test, with_adjusted
 from multilayer.reports.sweep import Sweep
@@ -229,14 +229,15 @@ def _best_lr_by_choice(sweep: Sweep, configs: Configs) -> Iterator[Finding]:
     rates = [each for each in swept if each.is_number and each.key.endswith("lr")][:_MAX_PAIRS]
     choices = [each for each in swept if not each.is_number and len(each.values) <= _MAX_VALUES]
     for choice in choices[:_MAX_PAIRS]:
-        best: dict[str, ConfigResult] = {}
+        of_choice: dict[str, list[ConfigResult]] = {}
         for config in configs:
             if config.is_valid:
-                best.setdefault(format_value(config.values[choice.key]), config)
+                of_choice.setdefault(format_value(config.values[choice.key]), []).append(config)
+        best = {name: own[0] for name, own in of_choice.items()}
         if len(best) < 2:
             continue
         for rate in rates:
-            pairs = ", ".join(_pair(name, config, rate) for name, config in best.items())
+            pairs = ", ".join(_pair(name, tied_best(own), rate) for name, own in of_choice.items())
             worth = _worth_of_own_rates(sweep, configs, rate, choice.key, best)
             yield Finding(
                 f"{rate.label} and {choice.label}", "; ".join([f"best is {pairs}", *worth])
@@ -251,11 +252,12 @@ def _best_lr_by_choice(sweep: Sweep, configs: Configs) -> Iterator[Finding]:
             yield Finding(f"learning rate and {choice.label}", text)
 
 
-def _pair(name: str, best: ConfigResult, rate: Hyperparameter) -> str:
-    """A choice with its best rate."""
-    value = best.values[rate.key]
-    edge = ", at the edge" if rate.edge_side(value) else ""
-    return f"{name} with {rate.key}={format_value(value)} ({format_number(best.mean)}{edge})"
+def _pair(name: str, tied: Configs, rate: Hyperparameter) -> str:
+    """A choice with its best rate, or with those that tie."""
+    values = list(dict.fromkeys(config.values[rate.key] for config in tied))
+    edge = ", at the edge" if all(map(rate.edge_side, values)) else ""
+    shown = " or ".join(map(format_value, values))
+    return f"{name} with {rate.key}={shown} ({format_number(tied[0].mean)}{edge})"
 
 
 def _worth_of_own_rates(

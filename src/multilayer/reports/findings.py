@@ -10,7 +10,7 @@ from math import isfinite
 
 import numpy as np
 
-from multilayer.reports.configs import ConfigResult, Configs, format_number
+from multilayer.reports.configs import ConfigResult, Configs, format_number, tied_best
 from multilayer.reports.effects import Finding, effect_findings
 from multilayer.reports.hyperparameters import Hyperparameter, format_value, is_log_key
 from multilayer.reports.runs import Curves, SweepRun
@@ -80,7 +80,7 @@ def _at_grid_edge(configs: Configs, hyperparameters: Sequence[Hyperparameter]) -
     There is no end where a config with a value away from it is as good to the last digit.
     """
     best = configs[0]
-    ties = [config for config in configs if config.is_valid and config.mean == best.mean]
+    ties = tied_best(configs)
     for each in hyperparameters:
         value = best.values[each.key]
         side = each.edge_side(value)

@@ -14,11 +14,12 @@ from multilayer.reports.axes import (
     MetricScale,
     label_of,
     mark_best,
+    name_of_best,
     scale_hyperparameter,
     spaced,
     tick_text,
 )
-from multilayer.reports.configs import ConfigResult, Configs
+from multilayer.reports.configs import ConfigResult, Configs, tied_best
 from multilayer.reports.hyperparameters import Hyperparameter
 from multilayer.reports.sweep import Sweep
 
@@ -47,13 +48,13 @@ def draw_heat_map(
     for cell, config in zip(cells, configs, strict=True):
         means[cell] = config.mean if config.is_valid else np.nan
         _write_cell(axes, cell, config, scale, is_written=n * m <= _MAX_CELLS)
-    axes.set_title(_legend(configs, n * m), fontsize=11, loc="left")
     axes.patch.set(hatch="///", edgecolor=GREY, facecolor="white")
     axes.imshow(means, norm=scale.norm, cmap=scale.cmap, aspect="auto", origin="lower")
-    if configs[0].is_valid:
-        y, x = cells[0]
+    n_best = len(tied_best(configs))
+    for y, x in cells[:n_best]:
         frame = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, ec=MARK, lw=3, clip_on=False)
         axes.add_patch(frame)
+    axes.set_title(_legend(configs, n * m, n_best), fontsize=11, loc="left")
     _tick_cells(axes, across, up)
     scale.add_bar(axes, sweep.metric)
     return figure
@@ -88,11 +89,11 @@ def _mark_of(config: ConfigResult) -> str:
     return "" if config.score else _NO_RESULT
 
 
-def _legend(configs: Configs, n_cells: int) -> str:
+def _legend(configs: Configs, n_cells: int, n_best: int) -> str:
     """What the marks in the cells mean, of those that are there."""
     marks = set(map(_mark_of, configs))
     words = {
-        "framed: the best": configs[0].is_valid,
+        f"framed: the {name_of_best(n_best)}": n_best > 0,
         f"{_DIVERGED}: diverged": _DIVERGED in marks,
         f"{_NO_RESULT}: no result": _NO_RESULT in marks,
         "hatched: untried": len(configs) < n_cells,
@@ -131,7 +132,7 @@ def _draw_plane(
     diverged = [config for config in configs if config.n_diverged]
     if diverged:
         axes.plot(*positions(diverged), "x", color=MARK, label="diverged")
-    mark_best(axes, configs[0], *positions(configs[:1]))
+    mark_best(axes, *positions(tied_best(configs)))
     if axes.get_legend_handles_labels()[1]:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     scale_hyperparameter(axes, across, "x")

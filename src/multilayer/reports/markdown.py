@@ -23,6 +23,7 @@ from multilayer.reports.configs import (
     best_command,
     format_number,
     format_range,
+    tied_best,
 )
 from multilayer.reports.effects import EQUIVALENT
 from multilayer.reports.hyperparameters import EDGE, format_value
@@ -117,10 +118,10 @@ def print_summary(sweep: Sweep, parts: Sequence[Part]) -> None:
 def _print_part(part: Part, state: Sequence[str]) -> None:
     """Print what is said of runs that can be compared; `state` follows the table."""
     out, sweep, configs = console(), part.sweep, part.configs
-    more = len(configs) - _MAX_PRINTED
+    more, n_best = len(configs) - _MAX_PRINTED, len(tied_best(configs))
     table = Table(*_config_header(sweep), header_style="bold")
     for rank, config in enumerate(configs[:_MAX_PRINTED], start=1):
-        style = "green" if rank == 1 and config.is_valid else None
+        style = "green" if rank <= n_best else None
         table.add_row(*_config_cells(rank, config), style=style)
     print_table(out, table)
     if more > 0:

@@ -1,6 +1,7 @@
 """The metric over three hyperparameters or more: each config is a line through its values."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,8 +9,15 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from multilayer.plotting.style import GREY, MARK, new_figure, styled
-from multilayer.reports.axes import MetricScale, label_of, metric_label, spaced, tick_text
-from multilayer.reports.configs import Configs
+from multilayer.reports.axes import (
+    MetricScale,
+    label_of,
+    metric_label,
+    name_of_best,
+    spaced,
+    tick_text,
+)
+from multilayer.reports.configs import Configs, tied_best
 from multilayer.reports.sweep import Sweep
 
 _MAX_AXES = 8
@@ -42,8 +50,11 @@ def draw_parallel(sweep: Sweep, configs: Configs) -> Figure:
     )
     lines.set_array(means)
     axes.add_collection(lines)
-    if configs[0].is_valid:  # then it is the last of those that are known
-        axes.plot(places, heights[-1], color=MARK, linewidth=3, marker="o", label="best")
+    n_best = len(tied_best(configs))
+    if n_best:  # then they are the last of those that are known
+        look: Any = {"color": MARK, "linewidth": 3, "marker": "o"}
+        axes.plot(places, heights[-n_best:].T, **look)
+        axes.lines[-1].set_label(name_of_best(n_best))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02))
     for place, each in enumerate(shown):
         ticks = [(each.scaled(value), tick_text(value, 14)) for value in spaced(each.values)]

@@ -12,7 +12,13 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from multilayer.core.text import counted
-from multilayer.reports.configs import CONFIDENCE, ConfigResult, Configs, format_number
+from multilayer.reports.configs import (
+    CONFIDENCE,
+    ConfigResult,
+    Configs,
+    format_number,
+    tied_best,
+)
 from multilayer.reports.hyperparameters import format_value
 from multilayer.reports.sweep import Sweep
 
@@ -24,6 +30,10 @@ _POWER = 0.8
 
 _MAX_SEEDS = 50
 """Nobody trains more seeds than this to tell two configs apart: they are as good as equal."""
+
+
+_MAX_TIES = 3
+"""Configs that are as good as the best and are named."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +137,9 @@ def verdict(sweep: Sweep, configs: Configs, comparisons: Sequence[Comparison]) -
     if not comparisons:
         return "There is no second config to compare it with."
     second = comparisons[0]
+    ties = [config.describe() for config in tied_best(configs)[1:]]
+    if ties:
+        return f"It is as good to the last digit as {_some(ties)}.{_unclear(sweep, comparisons)}"
     if second.n >= MIN_SEEDS:
         return _test_result(sweep, second, comparisons)
     s = "" if second.n == 1 else "s"
@@ -155,18 +168,36 @@ def _test_result(sweep: Sweep, second: Comparison, comparisons: Sequence[Compari
         f"over {second.n} shared {seed}s, paired t-test p = {second.adjusted:.2g} after Holm's "
         f"correction for {counted(m, 'comparison')}."
     )
-    if not second.worse_by and not second.std:
-        with_each = f"with each of {second.n} shared {seed}s"
-        text = f"It is the same to the last digit as {other} {with_each}: take either."
     if second.is_clear:
         return text
+    return f"{text}{_unclear(sweep, comparisons)}{_advice(sweep, second, m)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are.
+
+    >>> _some(["a=1"]), _some(["a=1", "a=2"]), _some(["a=1", "a=2", "a=3", "a=4", "a=5"])
+    ('a=1: take either', 'a=1 and a=2: take any', 'a=1, a=2, a=3 and 2 more: take any')
+    """
+    if len(names) == 1:
+        return f"{names[0]}: take either"
+    shown, n_more = list(names[:_MAX_TIES]), len(names) - _MAX_TIES
+    last = f"{n_more} more" if n_more > 0 else shown.pop()
+    return f"{', '.join(shown)} and {last}: take any"
+
+
+def _unclear(sweep: Sweep, comparisons: Sequence[Comparison]) -> str:
+    """How many configs cannot be told from the best; empty where there were no tests."""
     unclear = [each for each in comparisons if not each.is_clear]
-    text += f" {len(unclear)} of {counted(m, 'other config')} cannot be told from the best"
+    if not any(each.n >= MIN_SEEDS for each in comparisons):
+        return ""
+    others = counted(len(comparisons), "other config")
+    text = f" {len(unclear)} of {others} cannot be told from the best"
     always = sum(each.is_always_worse for each in unclear)
     if always:
         which = "each" if always == len(unclear) else f"{always} of them"
-        text += f", though {which} did worse with every {seed}"
-    return f"{text}.{_advice(sweep, second, m)}"
+        text += f", though {which} did worse with every {sweep.seed_word}"
+    return f"{text}."
 
 
 def _advice(sweep: Sweep, second: Comparison, n_comparisons: int) -> str:
