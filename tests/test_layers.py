@@ -129,8 +129,8 @@ import json, sys
 from multilayer.callbacks import (
     BestEpochMarker, BestWeights, Checkpoint, Diagnostics, EarlyStopping, LearningRate
 )
-from multilayer.training import EpochCallback, History, Predictor
-from multilayer.training.components import check_components, make_predictor
+from multilayer.training import EpochCallback, History, TaskModel
+from multilayer.training.components import check_components, make_task_model
 from multilayer.runs.folder import (Result, objective)
 from multilayer.runs.manifest import (start_manifest)
 from multilayer.runs.config import with_absolute_paths
@@ -142,9 +142,9 @@ heavy = [
 for config in json.load(sys.stdin):
     data = check_components(with_absolute_paths(config))
     data.setup()
-    predictor = make_predictor(config, data)
-    predictor.evaluate(data.minibatches("validation"))
-    start_manifest(config, [], data, predictor.device)
+    task_model = make_task_model(config, data)
+    task_model.evaluate(data.minibatches("validation"))
+    start_manifest(config, [], data, task_model.device)
     found = [name for name in heavy if name in sys.modules]
     assert not found, (found, config)
 from multilayer.callbacks import Figures, LearningCurves

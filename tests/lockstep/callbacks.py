@@ -59,10 +59,10 @@ class Looks(EpochCallback):
         """The weights, as they are kept and in the network."""
         kept = [each.float().square().sum() for each in record.weights().values()]
         record.log_scalars({"look/weights": torch.stack(kept).sum().sqrt()})
-        with record.inspect() as predictor:
-            own = [each.detach().square().sum() for each in predictor.network.parameters()]
+        with record.inspect() as task_model:
+            own = [each.detach().square().sum() for each in task_model.network.parameters()]
             rows = record.rows("validation")
-            loss = predictor.loss_of(predictor.output(rows.features), rows.target).detach()
+            loss = task_model.loss_of(task_model.output(rows.features), rows.target).detach()
         record.log_scalars({"look/network": torch.stack(own).sum().sqrt(), "look/inspected": loss})
 
     def on_epoch_end(self, record: Record) -> None:

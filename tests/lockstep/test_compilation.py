@@ -175,7 +175,7 @@ def test_what_was_begun_for_another_step_ends(
 
     def freeze_one(*arguments: Any) -> Any:
         member = build_member(*arguments)
-        next(member.predictor.network.parameters()).requires_grad_(False)
+        next(member.task_model.network.parameters()).requires_grad_(False)
         return member
 
     def note(self: LibraryBuild) -> None:

@@ -15,9 +15,9 @@ class Guest:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.predictor = nn.Module()
-        self.predictor.w = nn.Parameter(torch.empty(1))
-        self.predictor.register_buffer("b", torch.empty(1))
+        self.task_model = nn.Module()
+        self.task_model.w = nn.Parameter(torch.empty(1))
+        self.task_model.register_buffer("b", torch.empty(1))
         self.slots: BlockSlots | None = None
         self.k = -1
 
@@ -52,8 +52,8 @@ def numbers(slots: BlockSlots) -> list[int | None]:
         assert [float(each[k].flatten()[0]) for each in slots.block.tensors()] == [
             number, number + 0.5, number * 2, 1, 1,
         ]  # fmt: skip
-        assert guest.predictor.w.data_ptr() == slots.block.weights[k].data_ptr()
-        assert guest.predictor.b.data_ptr() == slots.block.rest["b"][k].data_ptr()
+        assert guest.task_model.w.data_ptr() == slots.block.weights[k].data_ptr()
+        assert guest.task_model.b.data_ptr() == slots.block.rest["b"][k].data_ptr()
     return [None if each is None else each.number for each in guests]
 
 

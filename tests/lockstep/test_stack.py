@@ -56,7 +56,7 @@ def epoch(stack: Stack) -> None:
 
 def weights_of(member: Member) -> torch.Tensor:
     """A copy of what its network holds."""
-    return torch.cat([each.detach().flatten() for each in member.predictor.network.parameters()])
+    return torch.cat([each.detach().flatten() for each in member.task_model.network.parameters()])
 
 
 def let_leave(stack: Stack, members: list[Member]) -> None:
@@ -76,7 +76,7 @@ def test_a_members_weights_are_its_slot_in_the_block(stack: Stack) -> None:
     """No copy: its callbacks see what was trained."""
     for slots in stack.slots:
         for k, member in slots.occupied():
-            first = next(member.predictor.network.parameters())
+            first = next(member.task_model.network.parameters())
             assert first.data_ptr() == slots.block.weights[k].data_ptr()
 
 

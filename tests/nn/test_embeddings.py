@@ -114,6 +114,6 @@ def test_a_table_with_embeddings_trains_and_is_evaluated(tmp_path) -> None:
     found = evaluate(question | {"trusted_packages": [], "device": "cpu"})
     assert found.metrics == result.metrics["test"]
     trained = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[])
-    assert isinstance(trained.predictor.network, nn.Sequential)
-    assert isinstance(trained.predictor.network[0], CategoryEmbeddings)
+    assert isinstance(trained.task_model.network, nn.Sequential)
+    assert isinstance(trained.task_model.network[0], CategoryEmbeddings)
     assert config_of(*words)["data"]["categorical_encoding"] == "embedding"

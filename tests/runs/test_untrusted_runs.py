@@ -82,7 +82,7 @@ def test_a_network_of_the_users_own_is_allowed_by_name(
     with pytest.raises(UserError, match="mine_networks"):
         load_run(path, allowed=[])
     trained = load_run(path, allowed=["mine_networks"])
-    assert type(trained.predictor.network).__name__ == "Net"
+    assert type(trained.task_model.network).__name__ == "Net"
 
 
 class Bomb:
@@ -188,7 +188,7 @@ def test_a_crafted_checkpoint_is_refused_or_changes_nothing(
     rows = torch.zeros(4, len(content["multilayer"]["columns"]["features"]))
     path = tmp_path / "crafted.ckpt"
     torch.save(content, path)
-    expected = load_run(path, allowed=[]).predictor(rows)
+    expected = load_run(path, allowed=[]).task_model(rows)
     paths = [
         each
         for each in keys_in(content)
@@ -199,7 +199,7 @@ def test_a_crafted_checkpoint_is_refused_or_changes_nothing(
     for where, value in cases:
         torch.save(with_value(content, where, value), path)
         try:
-            found = load_run(path, allowed=[]).predictor(rows)
+            found = load_run(path, allowed=[]).task_model(rows)
         except UserError:
             n_refused += 1
         else:

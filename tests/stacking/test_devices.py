@@ -15,7 +15,7 @@ from multilayer.stacking.block import make_block
 from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
 from multilayer.stacking.step import Step
-from multilayer.training.predictor import Predictor
+from multilayer.training.task_model import TaskModel
 
 from ..lockstep.networks import Residual
 from .test_block import take
@@ -33,7 +33,7 @@ NETWORKS = {
 def step_on(device: torch.device, network: str, kind: type[Optimizer]) -> list[Tensor]:
     """Losses, outputs and weights of a step on a device, and losses and outputs of a validation."""
     loss = CrossEntropy(label_smoothing=0.1, class_weights=[1.0, 2.0, 1.0, 1.0])
-    own = [Predictor(NETWORKS[network](), "multiclass", loss=loss).to(device) for _ in range(K)]
+    own = [TaskModel(NETWORKS[network](), "multiclass", loss=loss).to(device) for _ in range(K)]
     model = StackedModel(own)
     groups = [group_of(kind([torch.zeros(1)], lr=0.1, weight_decay=0.1))] * K
     optimizer = stack_optimizer(kind, groups)

@@ -39,7 +39,7 @@ def test_a_run_is_evaluated_in_the_precision_of_its_training(
     words = [*WORDS[task], "trainer.max_epochs=3", "logger=none", "optimizer.lr=0.01"]
     result = train_in(tmp_path / "run", *words, f"trainer.precision={precision}", "trainer=cpu")
     trained = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[])
-    assert {each.dtype for each in trained.predictor.network.parameters()} == {DTYPES[precision]}
+    assert {each.dtype for each in trained.task_model.network.parameters()} == {DTYPES[precision]}
     saved = read_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")["state_dict"]
     weights = [value for name, value in saved.items() if name.startswith("network")]
     assert {each.dtype for each in weights if each.is_floating_point()} == {DTYPES[precision]}
@@ -89,14 +89,14 @@ def test_predictions_are_those_of_the_module_itself(
             "trusted_packages": [],
         }
     )
-    predictor = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[]).predictor
+    task_model = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[]).task_model
     raw = torch.from_numpy(pl.read_csv(iris_csv).drop("species").to_numpy())
     with torch.no_grad():
-        probabilities = predictor(raw)
+        probabilities = task_model(raw)
     assert probabilities.dtype == (torch.float64 if precision == "64-true" else torch.float32)
     written = torch.from_numpy(pl.read_parquet(output)[:, 1:].to_numpy())
     torch.testing.assert_close(written, probabilities, check_dtype=False)
-    torch.testing.assert_close(predictor(raw.float()), probabilities, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(task_model(raw.float()), probabilities, rtol=1e-3, atol=1e-3)
 
 
 def test_a_sweep_trains_runs_in_bfloat16_alone_and_says_why(multilayer: Run) -> None:

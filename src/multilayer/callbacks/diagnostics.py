@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from multilayer.training.epoch_callback import EpochCallback, Record
-from multilayer.training.predictor import Predictor
+from multilayer.training.task_model import TaskModel
 
 _N_BINS = 64
 """Of a histogram; TensorBoard draws half as many."""
@@ -56,7 +56,7 @@ class Diagnostics(EpochCallback):
 
 @torch.no_grad()
 def _compute_stats(
-    module: Predictor, features: Tensor, target: Tensor
+    module: TaskModel, features: Tensor, target: Tensor
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Run some rows forward and backward, through a module in evaluation mode.
 
@@ -85,7 +85,7 @@ def _compute_stats(
     return scalars, {f"activations/{name}": each for name, each in values.items() if len(each)}
 
 
-def _forward(module: Predictor, features: Tensor) -> tuple[Tensor, dict[str, Tensor], str]:
+def _forward(module: TaskModel, features: Tensor) -> tuple[Tensor, dict[str, Tensor], str]:
     """The output, the hidden values `(N, n_units)` by layer, and the name of the last layer.
 
     The hidden values are the inputs of the layers with weights, by the name of the layer before: so

@@ -18,7 +18,7 @@ from multilayer.data.split import Split
 from multilayer.data.table import Columns
 from multilayer.plotting.style import save_figure, shortened
 from multilayer.training.epoch_callback import EpochCallback, Record
-from multilayer.training.predictor import Predictor
+from multilayer.training.task_model import TaskModel
 
 
 class Figures(EpochCallback):
@@ -89,7 +89,7 @@ class Figures(EpochCallback):
             return _figures_of(module, record.data, self.n_rows, when).items()
 
 
-def _figures_of(module: Predictor, data: Dataset, n_rows: int, when: str) -> dict[str, Figure]:
+def _figures_of(module: TaskModel, data: Dataset, n_rows: int, when: str) -> dict[str, Figure]:
     """The figures for the task, by name; none where predictions are not finite.
 
     Args:
@@ -134,7 +134,7 @@ def _figures_of_classes(
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
-def _boundary(module: Predictor, data: Dataset, n_rows: int, when: str) -> Figure:
+def _boundary(module: TaskModel, data: Dataset, n_rows: int, when: str) -> Figure:
     """The decision boundary over two numeric columns."""
     preprocessing, columns = data.preprocessing, data.columns
     device = preprocessing.mean.device
@@ -154,7 +154,7 @@ def _boundary(module: Predictor, data: Dataset, n_rows: int, when: str) -> Figur
 
 
 @torch.no_grad()
-def _predict(module: Predictor, features: Tensor) -> Any:
+def _predict(module: TaskModel, features: Tensor) -> Any:
     """Predictions for preprocessed rows: values `(N,)`, or probabilities `(N, n_classes)`."""
     parts = torch.split(features.to(module.device), EVALUATION_BATCH_SIZE)
     predictions = torch.cat([module.predict_features(part) for part in parts]).cpu()

@@ -37,7 +37,7 @@ def resumable_checkpoint(
         member: one that has a slot.
         callbacks: the states of its callbacks, by their keys.
     """
-    return weights_checkpoint(stack, member, member.predictor.state_dict()) | {
+    return weights_checkpoint(stack, member, member.task_model.state_dict()) | {
         **_unfinished_epoch(stack, member),
         "callbacks": _copied(callbacks),
         "optimizer_states": [_optimizer_state(stack, member)],
@@ -67,7 +67,7 @@ def weights_checkpoint(
     return {
         **_lightning_entries(progress, loader),
         "state_dict": _copied(weights),
-        **member.predictor.checkpoint_entries(),
+        **member.task_model.checkpoint_entries(),
     }
 
 
@@ -87,7 +87,7 @@ def _unfinished_epoch(stack: "Stack", member: Member) -> dict[str, Any]:
     losses = torch.cat(slots.losses)[:n_within, member.k]
     targets, outputs = (torch.split(each, stack.batch_size) for each in (target, output))
     for loss, output, target in zip(losses, outputs, targets, strict=True):
-        epoch.add(loss, output, target, total_weight(member.predictor.loss, target))
+        epoch.add(loss, output, target, total_weight(member.task_model.loss, target))
     return {UNFINISHED_EPOCH: epoch.state_dict(n_within)}
 
 
@@ -96,7 +96,7 @@ def _optimizer_state(stack: "Stack", member: Member) -> dict[str, Any]:
 
     It is of the parameters that have had a gradient, and counts steps in all but SGD.
     """
-    names = [f"network.{name}" for name, _ in member.predictor.network.named_parameters()]
+    names = [f"network.{name}" for name, _ in member.task_model.network.named_parameters()]
     parts = {
         key: stack.step.layout.split(each[member.k])
         for key, each in member.slots.block.state.items()

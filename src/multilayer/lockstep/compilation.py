@@ -20,7 +20,7 @@ from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.runner import Builds, StepRunner
 from multilayer.stacking.step import Step
-from multilayer.training.components import make_predictor, optimizer_class
+from multilayer.training.components import make_task_model, optimizer_class
 from multilayer.training.instantiate import target_nodes
 from multilayer.training.runtime import autocast_of
 from multilayer.training.steps import epochs_to_train
@@ -76,25 +76,25 @@ def _begin(plan: StackPlan, builds: Builds) -> None:
     device = choose_device(trainer["accelerator"])
     if device.type != "cpu":
         return
-    predictor = make_predictor(config, plan.data)
-    freeze_unused_parameters([predictor], plan.data)
+    task_model = make_task_model(config, plan.data)
+    freeze_unused_parameters([task_model], plan.data)
     optimizer = Schedule(config, n_steps=1).optimizer
     group = group_of(optimizer)
-    model = StackedModel([predictor])
+    model = StackedModel([task_model])
     stacked = stack_optimizer(optimizer_class(optimizer), [group])
     step = Step(model, stacked, clips=bool(trainer["gradient_clip_val"]))
     runner = StepRunner(
         step, choice=config["compile"], threads=config["num_threads"], device=device, say=_nothing
     )
     size = runner.block_size(len(jobs))
-    block = make_block(model, [predictor] * size, [0] * size, stacked, [group] * size)
+    block = make_block(model, [task_model] * size, [0] * size, stacked, [group] * size)
     n_epochs = [epochs_to_train(job.config) for job in plan.jobs]
     try:
         with autocast_of(str(trainer["precision"]), device):
             _prepare(
                 runner,
                 block,
-                training_rows(plan.data, trainer, device, predictor.dtype),
+                training_rows(plan.data, trainer, device, task_model.dtype),
                 n_epochs=max(n_epochs),
                 n_epochs_left=max(n_epochs),
                 n_epochs_waiting=sum(n_epochs[len(jobs) :]),

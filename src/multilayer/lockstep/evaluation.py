@@ -16,7 +16,7 @@ from multilayer.stacking.block import Block
 from multilayer.stacking.step import Step
 from multilayer.stacking.workers import Workers
 from multilayer.training.epoch_outputs import weighted_mean
-from multilayer.training.predictor import Predictor
+from multilayer.training.task_model import TaskModel
 
 
 def evaluate_members(
@@ -31,10 +31,10 @@ def evaluate_members(
     def evaluate(step: Step, slots: BlockSlots) -> None:
         some = [(k, each) for k, each in slots.occupied() if each in found and not each.failure]
         block = slots.block.only([k for k, _ in some])
-        predictor = predictor_of_all([each for _, each in some])
+        task_model = task_model_of_all([each for _, each in some])
         for split in get_args(Split):
             minibatches = data.minibatches(split, block.alive.device)
-            values = evaluate_block(step, block, minibatches, predictor)
+            values = evaluate_block(step, block, minibatches, task_model)
             for name, value in values.items():
                 for (_, member), number in zip(some, value.tolist(), strict=True):
                     found[member].setdefault(split, {})[name] = number
@@ -45,11 +45,11 @@ def evaluate_members(
 
 
 def evaluate_block(
-    step: Step, block: Block, minibatches: Minibatches, predictor: Predictor
+    step: Step, block: Block, minibatches: Minibatches, task_model: TaskModel
 ) -> dict[str, Tensor]:
     """The loss and metrics of a block over rows that its members share, `(K,)` each.
 
-    The predictor is that of `predictor_of_all`. Where there are no rows, there are no metrics.
+    The task model is that of `task_model_of_all`. Where there are no rows, there are no metrics.
     """
     losses, outputs, targets = [], [], []
     for features, target in minibatches:
@@ -61,28 +61,28 @@ def evaluate_block(
         return {}
     sizes = [len(target) for target in targets]
     whole = torch.cat(targets).expand(len(block), -1)
-    return summarize(predictor, torch.stack(losses), sizes, torch.cat(outputs, dim=1), whole)
+    return summarize(task_model, torch.stack(losses), sizes, torch.cat(outputs, dim=1), whole)
 
 
 def summarize(
-    predictor: Predictor, losses: Tensor, sizes: Sequence[int], outputs: Tensor, target: Tensor
+    task_model: TaskModel, losses: Tensor, sizes: Sequence[int], outputs: Tensor, target: Tensor
 ) -> dict[str, Tensor]:
     """The loss and every metric, `(K,)` each.
 
     Args:
-        predictor: that of `predictor_of_all`.
+        task_model: that of `task_model_of_all`.
         losses: `(n_minibatches, K)`, over minibatches of `sizes` rows.
         sizes: the rows of each.
         outputs: `(K, N, ...)`.
         target: `(K, N)`.
     """
     parts = target.split_with_sizes(list(sizes), dim=1)
-    weights = torch.stack([total_weight(predictor.loss, part) for part in parts])
+    weights = torch.stack([total_weight(task_model.loss, part) for part in parts])
     loss = weighted_mean(losses, weights)
-    return {"loss": loss, **predictor.metrics_of_outputs(outputs, target, loss)}
+    return {"loss": loss, **task_model.metrics_of_outputs(outputs, target, loss)}
 
 
-def predictor_of_all(members: Sequence[Member]) -> Predictor:
+def task_model_of_all(members: Sequence[Member]) -> TaskModel:
     """A member's, whose metrics are right for all: it takes no loss for a plain one that is not."""
-    predictors = [each.predictor for each in members]
-    return next((each for each in predictors if not is_plain(each.loss)), predictors[0])
+    task_models = [each.task_model for each in members]
+    return next((each for each in task_models if not is_plain(each.loss)), task_models[0])

@@ -19,14 +19,14 @@ from multilayer.runs.folder import Metrics, Result, RunFolder, goes_on
 from multilayer.runs.manifest import start_manifest
 from multilayer.stacking.dropout import key_generator
 from multilayer.training.checks import check_training
-from multilayer.training.components import make_all, make_predictor
+from multilayer.training.components import make_all, make_task_model
 from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.event_file import EventFile
 from multilayer.training.history import History
-from multilayer.training.predictor import Predictor
 from multilayer.training.refit import check_same_data
 from multilayer.training.resume import Resumed, open_resumed
 from multilayer.training.steps import epochs_to_train, planned_steps
+from multilayer.training.task_model import TaskModel
 
 _RUN_FOLDER = ("@run_folder", "run_folder")
 """What a config calls it now, and what earlier ones called it."""
@@ -41,7 +41,7 @@ class Member:
         config: of the job, with absolute paths.
         run: the run folder.
         data: with its own order of the rows.
-        predictor: the network with its loss. Its weights are those of its slot, while it has one.
+        task_model: the network with its loss. Its weights are those of its slot, while it has one.
         schedule: of the optimizer's numbers; members with equal ones share it.
         callbacks: in the order of the config, those that write checkpoints last.
         loggers: TensorBoard's event file, and Lightning's loggers.
@@ -69,7 +69,7 @@ class Member:
     config: dict[str, Any]
     run: RunFolder
     data: Dataset
-    predictor: Predictor
+    task_model: TaskModel
     schedule: Schedule
     callbacks: list[EpochCallback]
     loggers: list[Any]
@@ -108,7 +108,7 @@ class Member:
     @cached_property
     def n_weights(self) -> int:
         """The number of weights and buffers."""
-        return sum(each.numel() for each in self.predictor.state_dict().values())
+        return sum(each.numel() for each in self.task_model.state_dict().values())
 
     def is_done(self, within: int = 0) -> bool:
         """Whether it has trained enough, is to stop, or has failed.
@@ -178,13 +178,13 @@ def build_member(job: Job, data: Dataset) -> Member:
     n_steps = planned_steps(config["trainer"], len(own.train_minibatches()))
     check_training(config, callbacks, own, n_steps)
     check_same_data(config, run, own)
-    predictor = make_predictor(config, own)
+    task_model = make_task_model(config, own)
     member = Member(
         job,
         config,
         run,
         own,
-        predictor,
+        task_model,
         Schedule(config, n_steps),
         callbacks,
         loggers,

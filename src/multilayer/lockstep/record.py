@@ -20,7 +20,7 @@ from multilayer.training.components import stand_in_optimizer, with_lr
 from multilayer.training.epoch_callback import Callback, Record, Values
 from multilayer.training.event_file import EventFile
 from multilayer.training.instantiate import if_imported
-from multilayer.training.predictor import Predictor
+from multilayer.training.task_model import TaskModel
 
 if TYPE_CHECKING:
     from multilayer.lockstep.callback_group import CallbackGroup
@@ -104,7 +104,7 @@ class StackRecord(Record):
         own = self.members[0].slots.views()
         kept = {
             name: (each.new_empty if name in own else each.expand)(self.n_runs, *each.shape)
-            for name, each in self.members[0].predictor.state_dict().items()
+            for name, each in self.members[0].task_model.state_dict().items()
         }
         self.keep_weights(kept, np.ones(self.n_runs, bool))
         return kept
@@ -132,19 +132,19 @@ class StackRecord(Record):
     @contextmanager
     def inspect(
         self, weights: Mapping[str, Tensor] | None = None, k: int = 0
-    ) -> Iterator[Predictor]:
+    ) -> Iterator[TaskModel]:
         """The member's own network."""
-        predictor = self.members[k].predictor
-        before = {name: each.data for name, each in named_tensors(predictor).items()}
-        devices = [predictor.device] if predictor.device.type == "cuda" else []
-        bind(predictor, {name: each[k] for name, each in (weights or {}).items()})
-        predictor.eval()
+        task_model = self.members[k].task_model
+        before = {name: each.data for name, each in named_tensors(task_model).items()}
+        devices = [task_model.device] if task_model.device.type == "cuda" else []
+        bind(task_model, {name: each[k] for name, each in (weights or {}).items()})
+        task_model.eval()
         try:
             with torch.random.fork_rng(devices=devices):
-                yield predictor
+                yield task_model
         finally:
-            predictor.train()
-            bind(predictor, before)
+            task_model.train()
+            bind(task_model, before)
 
     # The optimizer --------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class StackRecord(Record):
         member = self.members[k]
         member.config = with_lr(member.config, lr)
         member.schedule = Schedule(member.config, member.n_steps)
-        metadata = member.predictor.metadata
+        metadata = member.task_model.metadata
         metadata["config"] = with_lr(metadata["config"], lr)
 
     # Actions --------------------------------------------------------------------------------
@@ -218,7 +218,7 @@ class StackRecord(Record):
         else:
             own = {name: each[k] for name, each in weights.items()}
             content = weights_checkpoint(self.stack, member, own)
-        n_bytes = member.predictor.dtype.itemsize * member.n_weights * (1 if weights else 4)
+        n_bytes = member.task_model.dtype.itemsize * member.n_weights * (1 if weights else 4)
         self.stack.writer.submit(member, partial(write_checkpoint, content, path), n_bytes)
 
 

@@ -40,7 +40,7 @@ def restore(member: "Member", resumed: Resumed) -> None:
         UserError: The checkpoint is of other data, or does not fit the member.
     """
     path, checkpoint = resumed.path, resumed.checkpoint
-    check_same_data(resumed, member.predictor.metadata)
+    check_same_data(resumed, member.task_model.metadata)
     if problem := next(_misfits(member, checkpoint), None):
         raise UserError(f"resume: {path} holds no training that fits this one: {problem}")
     with refusing(path, "holds no training that can go on", RuntimeError, *DAMAGE):
@@ -50,7 +50,7 @@ def restore(member: "Member", resumed: Resumed) -> None:
             for name, value in weights
             if name.startswith(_NETWORK)
         }
-        member.predictor.network.load_state_dict(own)
+        member.task_model.network.load_state_dict(own)
         (schedule,), (optimizer,) = checkpoint["lr_schedulers"], checkpoint["optimizer_states"]
         member.schedule.load_state(schedule, optimizer["param_groups"][0], resumed.n_steps)
         if UNFINISHED_EPOCH in checkpoint:
@@ -78,7 +78,7 @@ def restore_callbacks(member: "Member") -> None:
     states = member.resumed.checkpoint["callbacks"]
     for callback in member.callbacks:
         if state := states.get(callback.state_key):
-            callback.load_state_dict(_on_device(state, member.predictor.device))
+            callback.load_state_dict(_on_device(state, member.task_model.device))
 
 
 def restore_slot(member: "Member", block: Block, k: int, layout: Layout) -> None:
@@ -94,7 +94,7 @@ def restore_slot(member: "Member", block: Block, k: int, layout: Layout) -> None
         return
     block.n_steps[k] = member.step
     (optimizer,) = member.resumed.checkpoint["optimizer_states"]
-    names = [f"{_NETWORK}{name}" for name, _ in member.predictor.network.named_parameters()]
+    names = [f"{_NETWORK}{name}" for name, _ in member.task_model.network.named_parameters()]
     for key, values in block.state.items():
         for name, mine in layout.split(values[k]).items():
             own = optimizer["state"].get(names.index(name), {}).get(key)
@@ -132,13 +132,13 @@ def _epoch_of(resumed: Resumed, device: torch.device) -> EpochOutputs:
 
 def _check_epoch(member: "Member", resumed: Resumed) -> None:
     """Raise an error unless the outputs of an unfinished epoch fit the member's minibatches."""
-    predictor, minibatches = member.predictor, member.minibatches
-    epoch = _epoch_of(resumed, predictor.device)
-    predictor.summarize(epoch)
+    task_model, minibatches = member.task_model, member.minibatches
+    epoch = _epoch_of(resumed, task_model.device)
+    task_model.summarize(epoch)
     n_within = resumed.n_steps_within or 0
     n_rows = min(n_within * minibatches.batch_size, minibatches.n_rows)
     n_classes = member.data.columns.n_outputs
-    expected = (n_rows, n_classes) if predictor.task == "multiclass" else (n_rows,)
+    expected = (n_rows, n_classes) if task_model.task == "multiclass" else (n_rows,)
     found = torch.cat(epoch.outputs).shape
     if found != expected or len(epoch.losses) > n_within:
         raise ValueError(f"the epoch's outputs have the shape {tuple(found)}, not {expected}")
@@ -146,14 +146,14 @@ def _check_epoch(member: "Member", resumed: Resumed) -> None:
 
 def _misfits(member: "Member", checkpoint: dict[str, Any]) -> Iterator[str]:
     """Each reason why a member cannot go on from a checkpoint."""
-    schedule, predictor = member.schedule, member.predictor
+    schedule, task_model = member.schedule, member.task_model
     group = with_floats(schedule.optimizer.param_groups[0])
-    parameters = dict(predictor.network.named_parameters())
+    parameters = dict(task_model.network.named_parameters())
     group["params"] = [*range(len(parameters))]
     optimizer = {"state": {}, "param_groups": [group]}
     yield from misfits("checkpoint", checkpoint, {"optimizer_states": [optimizer]})
     callbacks = {each.state_key: each.state_dict() for each in member.callbacks}
-    yield from state_misfits(checkpoint, predictor.state_dict(), callbacks, schedule.scheduler)
+    yield from state_misfits(checkpoint, task_model.state_dict(), callbacks, schedule.scheduler)
     (stored,) = checkpoint["optimizer_states"]
     if stored["param_groups"][0]["params"] != group["params"]:
         yield "optimizer_states.param_groups.params: other weights"

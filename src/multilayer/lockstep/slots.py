@@ -10,7 +10,7 @@ from torch import Tensor
 from multilayer.lockstep.member import Member
 from multilayer.stacking.block import Block, Layout
 from multilayer.stacking.dropout import draw_keys
-from multilayer.training.predictor import Predictor
+from multilayer.training.task_model import TaskModel
 
 
 @dataclass(eq=False)
@@ -59,7 +59,7 @@ class BlockSlots:
             member = self.members[k]
             if member is not None:
                 member.slots, member.k = self, k
-                bind(member.predictor, {name: each[k] for name, each in views.items()})
+                bind(member.task_model, {name: each[k] for name, each in views.items()})
 
     def take(self, k: int, member: Member, source: Block, place: int) -> None:
         """Take a member into slot `k`, with the tensors that it has in another block."""
@@ -135,13 +135,13 @@ def compact(every: list[BlockSlots]) -> bool:
     return (len(every) == 1 and every[0].shrink()) or have_moved
 
 
-def named_tensors(predictor: Predictor) -> dict[str, Tensor]:
+def named_tensors(task_model: TaskModel) -> dict[str, Tensor]:
     """The parameters and buffers of a network and its loss, by name."""
-    return {**dict(predictor.named_parameters()), **dict(predictor.named_buffers())}
+    return {**dict(task_model.named_parameters()), **dict(task_model.named_buffers())}
 
 
-def bind(predictor: Predictor, tensors: Mapping[str, Tensor]) -> None:
+def bind(task_model: TaskModel, tensors: Mapping[str, Tensor]) -> None:
     """Make tensors the weights and buffers of a network, without copying; others are left out."""
-    for name, own in named_tensors(predictor).items():
+    for name, own in named_tensors(task_model).items():
         if name in tensors:
             own.data = tensors[name]

@@ -16,8 +16,8 @@ from multilayer.lockstep.dropout import has_its_dropout, pattern_of
 from multilayer.lockstep.evaluation import (
     evaluate_block,
     evaluate_members,
-    predictor_of_all,
     summarize,
+    task_model_of_all,
 )
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.restore import restore_epoch, restore_slot
@@ -81,7 +81,7 @@ class Stack:
         self.writer, self.log = writer, ScalarLog(writer)
         self.device = choose_device(trainer["accelerator"])
         self.precision = str(trainer["precision"])
-        self.dtype = first.predictor.dtype
+        self.dtype = first.task_model.dtype
         data = self.data = first.data
         self.rows = training_rows(data, trainer, self.device, self.dtype)
         self.batch_size, self.n_batches = self.rows.batch_size, self.rows.n_batches
@@ -97,8 +97,8 @@ class Stack:
         self.seconds, self.shared_until = 0.0, perf_counter()
         self.groups: list[CallbackGroup] = []
 
-        self.model = StackedModel([each.predictor.to(self.device) for each in members])
-        self.pattern = pattern_of(self.model, first.predictor)
+        self.model = StackedModel([each.task_model.to(self.device) for each in members])
+        self.pattern = pattern_of(self.model, first.task_model)
         kind = resolve_target("optimizer", first.config["optimizer"]["_target_"])
         self.optimizer = stack_optimizer(kind, [each.schedule.group for each in members])
         self.clips = bool(trainer["gradient_clip_val"])
@@ -132,8 +132,8 @@ class Stack:
     ) -> Block:
         """A block of members that begin or go on; `places` are theirs in the model."""
         groups = [each.schedule.group for each in members]
-        predictors = [each.predictor for each in members]
-        block = make_block(model, predictors, places, self.optimizer, groups)
+        task_models = [each.task_model for each in members]
+        block = make_block(model, task_models, places, self.optimizer, groups)
         for k, member in enumerate(members):
             restore_slot(member, block, k, self.step.layout)
         return block
@@ -158,9 +158,9 @@ class Stack:
 
     def join(self, member: Member) -> None:
         """Take in a member whose network is like the others', in a free slot."""
-        member.predictor.to(self.device)
+        member.task_model.to(self.device)
         self.n_epochs_waiting -= member.max_epochs
-        block = self._make_block(StackedModel([self.pattern, member.predictor]), [member], [1])
+        block = self._make_block(StackedModel([self.pattern, member.task_model]), [member], [1])
         slots = next(each for each in self.slots if each.free())
         slots.take(slots.free()[0], member, block, 0)
         self._begin([member])
@@ -171,7 +171,7 @@ class Stack:
         That is a term of the optimizer, or a layer of dropout.
         """
         needed = [member.schedule.group.get(name, 0) for name in self.optimizer.unused_terms]
-        return not any(needed) and has_its_dropout(self.pattern, member.predictor)
+        return not any(needed) and has_its_dropout(self.pattern, member.task_model)
 
     def _begin(self, members: Sequence[Member]) -> None:
         """Call the first hook of members that have got their slots."""
@@ -375,12 +375,12 @@ class Stack:
         sizes = [*rows, self.n_rows - sum(rows)][self.n_unmeasured : self.n_batches]
         start = self.n_unmeasured * self.batch_size
         target, outputs = self.rows.target[slots.order[:, start:]], slots.outputs[:, start:]
-        predictor = predictor_of_all([member for _, member in slots.occupied()])
+        task_model = task_model_of_all([member for _, member in slots.occupied()])
         alive = slots.block.alive
-        train = summarize(predictor, torch.cat(slots.losses), sizes, outputs, target)
+        train = summarize(task_model, torch.cat(slots.losses), sizes, outputs, target)
         minibatches = copy(self.validation)  # which counts those that it has yielded
         with autocast_of(self.precision, self.device):
-            validation = evaluate_block(step, slots.block, minibatches, predictor)
+            validation = evaluate_block(step, slots.block, minibatches, task_model)
         return {f"train/{name}": value for name, value in train.items()} | {
             f"validation/{name}": value.where(alive, torch.nan)
             for name, value in validation.items()

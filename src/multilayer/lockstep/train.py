@@ -110,14 +110,14 @@ def train_jobs(plan: StackPlan, progress: SweepProgress, hooks: Hooks) -> None:
             built = _build_next(waiting, plan, plan.n_slots, progress, hooks)
             if not built:
                 continue
-            groups, unlike = group_compatible([member.predictor for member in built])
+            groups, unlike = group_compatible([member.task_model for member in built])
             if unlike:
                 words = describe_stacks([len(group) for group in groups])
                 hooks.say(f"the networks differ in {unlike}: {words}")
             for members in _in_step([built[i] for i in group] for group in groups):
-                predictors = [member.predictor for member in members]
+                task_models = [member.task_model for member in members]
                 try:
-                    check_stackable(predictors, plan.data)
+                    check_stackable(task_models, plan.data)
                 except CannotStackError as error:
                     hooks.alone([member.job for member in members], str(error))
                     continue
@@ -188,7 +188,7 @@ class _StackTraining:
         with Writer() as writer:
             try:
                 self.unused = freeze_unused_parameters(
-                    [member.predictor for member in self.members], self.plan.data
+                    [member.task_model for member in self.members], self.plan.data
                 )
                 started = self._start(self.members, writer)
                 if started:
@@ -268,18 +268,18 @@ class _StackTraining:
 
     def _refill(self, stack: Stack) -> None:
         """Give free slots to jobs that wait, as far as their networks are like the stack's."""
-        first = self.members[0].predictor
+        first = self.members[0].task_model
         while self.waiting and (n := stack.n_free()):
             built = _build_next(self.waiting, self.plan, n, self.progress, self.hooks)
             if not built:
                 break
             for member in built:
-                freeze(member.predictor, self.unused)
+                freeze(member.task_model, self.unused)
             alike = [
                 member
                 for member in built
                 if not member.n_within
-                and not difference(first, member.predictor)
+                and not difference(first, member.task_model)
                 and stack.takes(member)
             ]
             self.aside += [member.job for member in built if member not in alike]

@@ -165,9 +165,9 @@ class LearningRateSweep(EpochCallback):
         progress = progress_bar("learning rates", console, shown=record.shows_progress)
         with _random_numbers_kept(record.device), ready_memory(), progress as bar:
             track = partial(bar.track, task_id=bar.add_task("", total=n_trials, words=""))
-            with record.inspect() as predictor:
+            with record.inspect() as task_model:
                 first = rates if is_sweep else rates[:1]
-                trials = make_trials(predictor, data, first, self.n_seeds, spec.features.device)
+                trials = make_trials(task_model, data, first, self.n_seeds, spec.features.device)
             with autocast_of(record.trainer_config["precision"], record.device):
                 if is_sweep:
                     result = analyze_sweep(rates, track(run_trials(trials, spec, data), n_trials))
@@ -215,8 +215,8 @@ def _is_count(value: Any, least: int) -> bool:
 def _check_supported(record: Record) -> None:
     """Raise `UserError` where a trial would not be the beginning of the real training."""
     config, own_loader = record.trainer_config, overridden_loader(type(record.data))
-    with record.inspect() as predictor:
-        kind = type(predictor)
+    with record.inspect() as task_model:
+        kind = type(task_model)
     own_step = _overridden_step(kind)
     if own_step or own_loader:
         owner = (kind if own_step else type(record.data)).__name__

@@ -57,12 +57,12 @@ def _why_sequential(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> 
     optimizer = optimizer_class(spec.optimizer_of(trials[0]))
     if optimizer not in STACKED:
         return f"{optimizer.__name__} has no stacked form"
-    predictors = list(dict.fromkeys(trial.predictor for trial in trials))  # one for each seed
-    _, difference = group_compatible(predictors)
+    task_models = list(dict.fromkeys(trial.task_model for trial in trials))  # one for each seed
+    _, difference = group_compatible(task_models)
     if difference:
         return f"the networks of the seeds differ in {difference}"
     try:
-        check_stackable(predictors, data)
+        check_stackable(task_models, data)
     except CannotStackError as error:
         return str(error)
     return None
@@ -73,7 +73,7 @@ def _run_stacked(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLoss
 
     All trials of a block take each step together.
     """
-    model = StackedModel([trial.predictor for trial in trials])
+    model = StackedModel([trial.task_model for trial in trials])
     optimizers = list(map(spec.optimizer_of, trials))
     optimizer = stack_optimizer(optimizer_class(optimizers[0]), list(map(group_of, optimizers)))
     step = Step(model, optimizer, clips=spec.max_norm is not None)
@@ -114,8 +114,8 @@ def _make_block(
     """The block of some of the trials."""
     own = [trials[k] for k in members]
     groups = [group_of(spec.optimizer_of(trial)) for trial in own]
-    predictors = [trial.predictor for trial in own]
-    return make_block(step.model, predictors, members, step.optimizer, groups)
+    task_models = [trial.task_model for trial in own]
+    return make_block(step.model, task_models, members, step.optimizer, groups)
 
 
 def _run_block(
@@ -159,15 +159,15 @@ def _losses(step: Step, block: Block, rows: Minibatch) -> list[float]:
 def _run_sequential(trials: Sequence[Trial], spec: TrialSpec) -> Iterator[TrialLosses]:
     """Train copies of the trials one after the other, with autograd and torch's own optimizer."""
     for trial in trials:
-        copied = replace(trial, predictor=deepcopy(trial.predictor))
-        predictor, take_step = copied.predictor, _stepper(copied, spec)
-        before = predictor.evaluate([spec.train])["loss"]
+        copied = replace(trial, task_model=deepcopy(trial.task_model))
+        task_model, take_step = copied.task_model, _stepper(copied, spec)
+        before = task_model.evaluate([spec.train])["loss"]
         is_alive, curve = True, []
         for (rows,) in spec.epochs([trial.seed]):
             losses = map(take_step, torch.split(rows, spec.batch_size))
             is_alive = is_alive and all(map(isfinite, losses))
-            curve.append(predictor.evaluate([spec.validation])["loss"] if is_alive else nan)
-        after = predictor.evaluate([spec.train])["loss"] if is_alive else nan
+            curve.append(task_model.evaluate([spec.validation])["loss"] if is_alive else nan)
+        after = task_model.evaluate([spec.train])["loss"] if is_alive else nan
         yield TrialLosses(before, after, curve)
 
 
@@ -189,18 +189,18 @@ def _stepper(trial: Trial, spec: TrialSpec) -> Callable[..., float]:
     for all its parameter groups; it returns the loss before the step.
     """
     torch.manual_seed(trial.seed)
-    predictor, optimizer = trial.predictor, spec.optimizer_of(trial)
+    task_model, optimizer = trial.task_model, spec.optimizer_of(trial)
 
     def take_step(minibatch: Tensor, rate: float | None = None) -> float:
         raise_interrupts()
         rows = minibatch.to(spec.features.device)
-        loss = predictor.loss_of(predictor.output(spec.features[rows]), spec.target[rows])
+        loss = task_model.loss_of(task_model.output(spec.features[rows]), spec.target[rows])
         value = float(loss.detach())
         if isfinite(value):
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             if spec.max_norm is not None:
-                clip_grad_norm_(predictor.parameters(), spec.max_norm)
+                clip_grad_norm_(task_model.parameters(), spec.max_norm)
             if rate is not None:
                 for group in optimizer.param_groups:
                     group["lr"] = rate

@@ -20,8 +20,8 @@ from multilayer.data.split import Split
 from multilayer.stacking.compat import freeze_unused_parameters
 from multilayer.training.components import make_checked_network
 from multilayer.training.epoch_callback import Record
-from multilayer.training.predictor import Predictor
 from multilayer.training.steps import limited_batches, planned_steps
+from multilayer.training.task_model import TaskModel
 
 _MAX_ROWS_SCORED = 8192
 """Rows of a split whose loss is computed."""
@@ -37,7 +37,7 @@ _MIN_STEPS = 20
 class Trial:
     """One short training: a network, its learning rate, and the seed of its random numbers."""
 
-    predictor: Predictor
+    task_model: TaskModel
     lr: float
     seed: int
 
@@ -132,7 +132,7 @@ class TrialSpec:
             UserError: where the optimizer takes none.
         """
         try:
-            optimizer = self.make_optimizer(trial.predictor.network.parameters(), lr=trial.lr)
+            optimizer = self.make_optimizer(trial.task_model.network.parameters(), lr=trial.lr)
         except TypeError as error:
             raise UserError(f"callbacks.lr_sweep: the optimizer must take lr: {error}") from error
         if isinstance(optimizer, LBFGS):
@@ -155,7 +155,7 @@ class TrialLosses(NamedTuple):
 
 
 def make_trials(
-    predictor: Predictor,
+    task_model: TaskModel,
     data: Dataset,
     rates: Sequence[float],
     n_seeds: int,
@@ -163,17 +163,17 @@ def make_trials(
 ) -> list[Trial]:
     """A trial for each learning rate and seed, the seeds of a rate side by side.
 
-    The trials of a seed share a copy of the predictor, with its weights for the first seed and new
+    The trials of a seed share a copy of the task model, with its weights for the first seed and new
     ones for the others. Only one that carries its config can be built again. All seeds of any other
     have the same weights, and differ in the order of the rows and in dropout.
     """
     seeds = _derived_seeds(data.shuffle_seed, n_seeds)
-    copies = [deepcopy(predictor) for _ in seeds]
-    if "config" in predictor.metadata:
+    copies = [deepcopy(task_model) for _ in seeds]
+    if "config" in task_model.metadata:
         for copied, seed in zip(copies[1:], seeds[1:], strict=True):
             for seed_library in (torch.manual_seed, np.random.seed, random.seed):
                 seed_library(seed)
-            config = predictor.metadata["config"]
+            config = task_model.metadata["config"]
             copied.network = make_checked_network(config, data.columns, data.preprocessing)
     copies = [copied.to(device).train() for copied in copies]
     freeze_unused_parameters(copies, data)

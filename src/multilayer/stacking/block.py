@@ -16,7 +16,7 @@ from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import StackedOptimizer
 
 if TYPE_CHECKING:  # a stack needs torch alone
-    from multilayer.training.predictor import Predictor
+    from multilayer.training.task_model import TaskModel
 
 Tensors = dict[str, Tensor]
 
@@ -124,7 +124,7 @@ class Layout:
 
 def make_block(
     model: StackedModel,
-    modules: Sequence["Predictor"],
+    modules: Sequence["TaskModel"],
     places: Sequence[int],
     optimizer: StackedOptimizer | None = None,
     groups: Sequence[Mapping[str, Any]] = (),

@@ -29,7 +29,7 @@ from multilayer.stacking.step import Step
 
 if TYPE_CHECKING:  # a stack needs torch alone
     from multilayer.data import Dataset
-    from multilayer.training.predictor import Predictor
+    from multilayer.training.task_model import TaskModel
 
 _TENSORS_AND_LAYERS = ("_parameters", "_buffers", "_modules")
 """What a module keeps these in: they are compared by their names, kinds and shapes."""
@@ -192,7 +192,7 @@ class CannotStackError(Exception):
     """Jobs that were to be one stack have to train alone; the message says why."""
 
 
-def check_stackable(modules: Sequence["Predictor"], data: "Dataset") -> None:
+def check_stackable(modules: Sequence["TaskModel"], data: "Dataset") -> None:
     """Take a step of the first two with two rows, which changes no weights.
 
     Raises `CannotStackError` where a stack computes something else than the modules by themselves,
@@ -208,13 +208,13 @@ def check_stackable(modules: Sequence["Predictor"], data: "Dataset") -> None:
         ) from error
 
 
-def _two_rows(data: "Dataset", predictor: "Predictor") -> tuple[Tensor, Tensor]:
+def _two_rows(data: "Dataset", task_model: "TaskModel") -> tuple[Tensor, Tensor]:
     """Rows to try a network on, as a step takes them."""
     features, target = data.split_tensors("train", at_most=2)
-    return features.to(predictor.device, predictor.dtype), target.to(predictor.device)
+    return features.to(task_model.device, task_model.dtype), target.to(task_model.device)
 
 
-def freeze_unused_parameters(modules: Sequence["Predictor"], data: "Dataset") -> list[str]:
+def freeze_unused_parameters(modules: Sequence["TaskModel"], data: "Dataset") -> list[str]:
     """Freeze what gets no gradient in networks that are alike; torch's optimizers pass over it.
 
     Returns the names of what is frozen now.
@@ -235,7 +235,7 @@ def freeze(module: nn.Module, names: Sequence[str]) -> None:
             parameter.requires_grad_(False)
 
 
-def compare(modules: Sequence["Predictor"], features: Tensor, target: Tensor) -> None:
+def compare(modules: Sequence["TaskModel"], features: Tensor, target: Tensor) -> None:
     """Raise `CannotStackError` where a stack computes something else than the modules alone."""
     model = StackedModel(modules)
     optimizer = stack_optimizer(SGD, [_STANDING_STILL])
@@ -270,7 +270,7 @@ def _random_states() -> tuple[object, ...]:
 
 
 def _check_state(
-    module: "Predictor",
+    module: "TaskModel",
     features: Tensor,
     target: Tensor,
     stacked: Mapping[str, tuple[Tensor, Tensor]],

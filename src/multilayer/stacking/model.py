@@ -22,7 +22,7 @@ from multilayer.stacking.layers import (
 )
 
 if TYPE_CHECKING:  # a stack needs torch alone
-    from multilayer.training.predictor import Predictor
+    from multilayer.training.task_model import TaskModel
 
 Tensors = Mapping[str, Tensor]
 
@@ -37,7 +37,7 @@ class StackedModel(nn.Module):
         modules: the members' own; they differ in weights, dropout rates and label smoothing alone.
     """
 
-    def __init__(self, modules: Sequence["Predictor"]) -> None:
+    def __init__(self, modules: Sequence["TaskModel"]) -> None:
         super().__init__()
         networks, losses = ([getattr(each, name) for each in modules] for name in _PARTS)
         self.is_stacked = all_stacked(networks[0])

@@ -7,6 +7,6 @@ from .module import BinaryModule as BinaryModule
 from .module import MulticlassModule as MulticlassModule
 from .module import RegressionModule as RegressionModule
 from .module import SupervisedModule as SupervisedModule
-from .predictor import Predictor as Predictor
 from .schedulers import cosine as cosine
 from .schedulers import one_cycle as one_cycle
+from .task_model import TaskModel as TaskModel

@@ -25,10 +25,10 @@ from multilayer.runs.config import Config, is_refit, mask_config
 from multilayer.training.arguments import argument_problems
 from multilayer.training.checks import call_factory, check_trainable
 from multilayer.training.instantiate import instantiate
-from multilayer.training.predictor import Predictor
 from multilayer.training.runtime import seed_everything, set_threads
+from multilayer.training.task_model import TaskModel
 
-AnyPredictor = TypeVar("AnyPredictor", bound=Predictor)
+AnyTaskModel = TypeVar("AnyTaskModel", bound=TaskModel)
 
 _DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16}
 """The dtype of the weights, by `trainer.precision`; float32 for any other."""
@@ -274,7 +274,7 @@ def make_scheduler(config: Config, *, n_steps: int) -> Any:
     return instantiate("scheduler", config["scheduler"]["scheduler"], values)
 
 
-def make_predictor(config: Config, data: Dataset) -> Predictor:
+def make_task_model(config: Config, data: Dataset) -> TaskModel:
     """The network to be trained; its weights and all later random numbers follow from the seed.
 
     Args:
@@ -284,11 +284,11 @@ def make_predictor(config: Config, data: Dataset) -> Predictor:
     Raises:
         UserError: A component is wrong, does not fit the data, or does not fit into memory.
     """
-    return make_seeded(partial(Predictor, task=data.columns.task), config, data)
+    return make_seeded(partial(TaskModel, task=data.columns.task), config, data)
 
 
-def make_seeded(make: Callable[..., AnyPredictor], config: Config, data: Dataset) -> AnyPredictor:
-    """What `make_predictor` says, for any kind of predictor.
+def make_seeded(make: Callable[..., AnyTaskModel], config: Config, data: Dataset) -> AnyTaskModel:
+    """What `make_task_model` says, for any kind of task model.
 
     Args:
         make: makes it from `network`, `loss`, `preprocessing` and `metadata`.
@@ -297,7 +297,7 @@ def make_seeded(make: Callable[..., AnyPredictor], config: Config, data: Dataset
     """
     _check_size(config, data.columns, data.preprocessing)
     seed_everything(config["seed"])
-    predictor = assemble(
+    task_model = assemble(
         make,
         _balance_class_weights(config, data),
         data.columns,
@@ -305,10 +305,10 @@ def make_seeded(make: Callable[..., AnyPredictor], config: Config, data: Dataset
         data_fingerprint=data.fingerprint,
     )
     minibatches = data.train_minibatches()
-    _check_batch_normalization(predictor.network, minibatches)
-    threads = set_threads(config["num_threads"], predictor.network, minibatches.batch_size)
-    predictor.metadata["threads"] = threads
-    return predictor
+    _check_batch_normalization(task_model.network, minibatches)
+    threads = set_threads(config["num_threads"], task_model.network, minibatches.batch_size)
+    task_model.metadata["threads"] = threads
+    return task_model
 
 
 def _check_batch_normalization(network: nn.Module, minibatches: BatchIterator) -> None:
@@ -324,14 +324,14 @@ def _check_batch_normalization(network: nn.Module, minibatches: BatchIterator) -
 
 
 def assemble(
-    make: Callable[..., AnyPredictor],
+    make: Callable[..., AnyTaskModel],
     config: Config,
     columns: Columns,
     preprocessing: Preprocessing,
     *,
     data_fingerprint: str,
-) -> AnyPredictor:
-    """A predictor for the task of a table, with a new network and loss.
+) -> AnyTaskModel:
+    """A task model for a table, with a new network and loss.
 
     Args:
         make: makes it from `network`, `loss`, `preprocessing` and `metadata`.
@@ -340,7 +340,7 @@ def assemble(
         preprocessing: fitted to the training rows.
         data_fingerprint: of the data; with the config and the columns it is saved in checkpoints.
     """
-    predictor = make(
+    task_model = make(
         make_checked_network(config, columns, preprocessing),
         loss=make_loss(config, columns.task, len(columns.classes)),
         preprocessing=preprocessing,
@@ -351,7 +351,7 @@ def assemble(
         },
     )
     # Lightning would convert after loading a checkpoint, and so round its values.
-    return predictor.to(_DTYPES.get(str(config["trainer"]["precision"]), torch.float32))
+    return task_model.to(_DTYPES.get(str(config["trainer"]["precision"]), torch.float32))
 
 
 def make_all(key: str, group: Config, values: dict[str, str], *kinds: type) -> list[Any]:

@@ -229,7 +229,7 @@ class Record(Protocol):
     def inspect(
         self, weights: Mapping[str, Tensor] | None = None, k: int = 0
     ) -> AbstractContextManager[Any]:
-        """The `Predictor` of run `k` in evaluation mode, which is later as it was before.
+        """The `TaskModel` of run `k` in evaluation mode, which is later as it was before.
 
         Args:
             weights: weights `(K, ...)` for it to have; None for those in place.

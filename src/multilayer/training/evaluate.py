@@ -46,7 +46,7 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
     else:
         minibatches = _rows_of_file(loaded, path, device)
         row, where = "row", f" of {path}"
-    metrics = loaded.predictor.to(device).evaluate(minibatches)
+    metrics = loaded.task_model.to(device).evaluate(minibatches)
     return Evaluation(metrics, counted(minibatches.n_rows, row) + where)
 
 

@@ -17,8 +17,8 @@ from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import find_checkpoint
 from multilayer.training.components import assemble, count_weights
 from multilayer.training.instantiate import check_trusted_targets
-from multilayer.training.predictor import Predictor
 from multilayer.training.runtime import restore_threads
+from multilayer.training.task_model import TaskModel
 
 _REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
 """What torch raises for tensors that do not fit each other, a network or a loss."""
@@ -26,9 +26,9 @@ _REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A trained predictor with the config and the columns that it was trained on."""
+    """A trained task model with the config and the columns that it was trained on."""
 
-    predictor: Predictor
+    task_model: TaskModel
     config: dict[str, Any]
     columns: Columns
     preprocessing: Preprocessing
@@ -65,7 +65,7 @@ def load_run(path: Path, *, allowed: list[str]) -> LoadedRun:
 
 
 def _rebuild(checkpoint: dict[str, Any]) -> LoadedRun:
-    """The predictor of a checkpoint, with its weights."""
+    """The task model of a checkpoint, with its weights."""
     metadata, weights = checkpoint["multilayer"], checkpoint["state_dict"]
     config, columns = metadata["config"], Columns(**metadata["columns"])
     preprocessing = Preprocessing.of(
@@ -82,10 +82,10 @@ def _rebuild(checkpoint: dict[str, Any]) -> LoadedRun:
             f"{n_stored:,} are stored"
         )
     fingerprint = metadata["data_fingerprint"]
-    make = partial(Predictor, task=columns.task)
-    predictor = assemble(make, config, columns, preprocessing, data_fingerprint=fingerprint)
-    _load_weights(predictor, weights)
-    return LoadedRun(predictor.eval(), config, columns, preprocessing, fingerprint)
+    make = partial(TaskModel, task=columns.task)
+    task_model = assemble(make, config, columns, preprocessing, data_fingerprint=fingerprint)
+    _load_weights(task_model, weights)
+    return LoadedRun(task_model.eval(), config, columns, preprocessing, fingerprint)
 
 
 @torch.no_grad()
@@ -97,12 +97,12 @@ def _check_predictions(loaded: LoadedRun) -> None:
     for position, n_labels in columns.n_labels.items():
         rows[2, position] = n_labels  # an unknown one
     for part in (rows, rows[:2]):  # with one size only, a fixed number of outputs would pass
-        shape = tuple(loaded.predictor(part).shape)
+        shape = tuple(loaded.task_model(part).shape)
         expected = (len(part), len(columns.classes))[: 2 if columns.task == "multiclass" else 1]
         if shape != expected:
             raise UserError(f"its predictions have the shape {shape}, expected {expected}")
     target = torch.zeros(3) if columns.task == "regression" else torch.zeros(3).long()
-    loaded.predictor.evaluate([(rows, target)])
+    loaded.task_model.evaluate([(rows, target)])
 
 
 def _load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -25,7 +25,7 @@ from multilayer.training.checks import (
 )
 from multilayer.training.epoch_outputs import KEPT_BYTES, UNFINISHED_EPOCH, EpochOutputs
 from multilayer.training.interrupts import raise_interrupts
-from multilayer.training.predictor import Batch, Predictor, preprocessings_of
+from multilayer.training.task_model import Batch, TaskModel, preprocessings_of
 
 _MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler | ReduceLROnPlateau]
@@ -34,7 +34,7 @@ _NEVER = sys.maxsize
 """A number of epochs that never pass, for a schedule that Lightning must not move."""
 
 
-class SupervisedModule(Predictor, pl.LightningModule):
+class SupervisedModule(TaskModel, pl.LightningModule):
     """Trains any `nn.Module` that maps features `(B, n_features)` to outputs `(B, n_outputs)`.
 
     `forward` takes raw columns, and so do training, validation, test and prediction, with targets

@@ -50,9 +50,9 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
 @torch.no_grad()
 def _predictions_of(loaded: LoadedRun, features: Tensor, device: torch.device) -> Tensor:
     """The predictions for preprocessed features `(N, n_features)`, on the CPU."""
-    predictor = loaded.predictor.to(device)
+    task_model = loaded.task_model.to(device)
     parts = torch.split(features, EVALUATION_BATCH_SIZE)
-    return torch.cat([predictor.predict_features(part) for part in parts]).cpu()
+    return torch.cat([task_model.predict_features(part) for part in parts]).cpu()
 
 
 def _to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:

@@ -24,7 +24,7 @@ def check_same_data(resumed: Resumed, metadata: dict[str, Any]) -> None:
 
     Args:
         resumed: the checkpoint.
-        metadata: of the predictor that is to go on from it.
+        metadata: of the task model that is to go on from it.
     """
     theirs = resumed.checkpoint["multilayer"]
     if theirs["data_fingerprint"] != metadata["data_fingerprint"]:

@@ -1,4 +1,4 @@
-"""Predictors: what the LightningModules do, with torch alone."""
+"""Task models: what the LightningModules do, with torch alone."""
 
 import random
 from typing import Any
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from multilayer import MLP
 from multilayer.core.errors import UserError
 from multilayer.data import Dataset, Minibatches
-from multilayer.training.components import check_components, make_predictor
+from multilayer.training.components import check_components, make_task_model
 from multilayer.training.epoch_outputs import EpochOutputs
 from multilayer.training.module import SupervisedModule
-from multilayer.training.predictor import Predictor
 from multilayer.training.run import _make_module
 from multilayer.training.runtime import seed_everything
+from multilayer.training.task_model import TaskModel
 
 from ..trained import config_of
 
@@ -33,43 +33,43 @@ def draws() -> list[Any]:
     return [random.random(), np.random.rand(), torch.rand(1).item()]
 
 
-def pair(*overrides: str) -> tuple[Predictor, SupervisedModule, Dataset, dict[str, Any]]:
+def pair(*overrides: str) -> tuple[TaskModel, SupervisedModule, Dataset, dict[str, Any]]:
     """Both forms of one config, whose later random numbers are alike too."""
     config = config_of("model.d_hidden=[6]", "model.dropout=0.5", "seed=3", *overrides)
     data = check_components(config)
     data.setup()
-    predictor = make_predictor(config, data)
+    task_model = make_task_model(config, data)
     drawn = draws()
     module = _make_module(config, data, n_steps=10)
     assert drawn == draws()
-    return predictor, module, data, config
+    return task_model, module, data, config
 
 
 @pytest.mark.parametrize("task", SETS)
-def test_a_predictor_is_the_module_without_lightning(task: str) -> None:
+def test_a_task_model_is_the_module_without_lightning(task: str) -> None:
     """To the last bit: weights, predictions, metrics and what a checkpoint holds."""
-    predictor, module, data, config = pair(*SETS[task])
-    assert not isinstance(predictor, pl.LightningModule)
-    assert isinstance(module, Predictor)
-    assert (predictor.task, predictor.dtype, predictor.device) == (
+    task_model, module, data, config = pair(*SETS[task])
+    assert not isinstance(task_model, pl.LightningModule)
+    assert isinstance(module, TaskModel)
+    assert (task_model.task, task_model.dtype, task_model.device) == (
         task,
         module.dtype,
         module.device,
     )
-    states = predictor.state_dict(), module.state_dict()
+    states = task_model.state_dict(), module.state_dict()
     assert list(states[0]) == list(states[1])
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert type(predictor.loss) is type(module.loss)
+    assert type(task_model.loss) is type(module.loss)
     rows = data.minibatches("validation")
-    assert predictor.evaluate(rows) == module.evaluate(rows)
-    predictor.eval(), module.eval()
+    assert task_model.evaluate(rows) == module.evaluate(rows)
+    task_model.eval(), module.eval()
     columns = data.load().features
-    assert torch.equal(predictor(columns), module(columns))
+    assert torch.equal(task_model(columns), module(columns))
     checkpoint: dict[str, Any] = {"state_dict": {}}
     module.on_save_checkpoint(checkpoint)
     del checkpoint["state_dict"]
-    assert checkpoint == predictor.checkpoint_entries()
-    assert predictor.metadata["config"]["optimizer"] == config["optimizer"]
+    assert checkpoint == task_model.checkpoint_entries()
+    assert task_model.metadata["config"]["optimizer"] == config["optimizer"]
     assert checkpoint["task"] == task
 
 
@@ -85,11 +85,11 @@ def test_the_seed_decides_all_random_numbers_as_lightnings_does() -> None:
 
 def test_the_device_and_dtype_are_those_of_the_network() -> None:
     """Or the usual ones where it has no weights."""
-    predictor = Predictor(MLP(3, 1), "binary")
-    assert (predictor.device, predictor.dtype) == (torch.device("cpu"), torch.float32)
-    assert predictor.double().dtype == torch.float64
-    assert predictor.to("meta").device == torch.device("meta")
-    empty = Predictor(nn.Identity(), "binary", loss=nn.functional.mse_loss)
+    task_model = TaskModel(MLP(3, 1), "binary")
+    assert (task_model.device, task_model.dtype) == (torch.device("cpu"), torch.float32)
+    assert task_model.double().dtype == torch.float64
+    assert task_model.to("meta").device == torch.device("meta")
+    empty = TaskModel(nn.Identity(), "binary", loss=nn.functional.mse_loss)
     assert (empty.device, empty.dtype) == (torch.device("cpu"), torch.float32)
 
 
@@ -100,10 +100,10 @@ def test_the_device_and_dtype_are_those_of_the_network() -> None:
 def test_predictions_are_for_the_task(task: Any, output: Tensor) -> None:
     """Probabilities of class 1, probabilities of each class, and values."""
     expected = {"binary": output.sigmoid(), "multiclass": output.softmax(-1), "regression": output}
-    predictor = Predictor(MLP(2, 1), task)
-    torch.testing.assert_close(predictor.predictions(output), expected[task])
+    task_model = TaskModel(MLP(2, 1), task)
+    torch.testing.assert_close(task_model.predictions(output), expected[task])
     target = torch.arange(5.0)
-    assert torch.equal(predictor.targets(target), target)
+    assert torch.equal(task_model.targets(target), target)
 
 
 def test_raw_and_preprocessed_minibatches_give_the_same() -> None:
@@ -111,52 +111,52 @@ def test_raw_and_preprocessed_minibatches_give_the_same() -> None:
     config = config_of("data=diabetes", "data.batch_size=20", "model.d_hidden=[4]")
     data = check_components(config)
     data.setup()
-    predictor = Predictor(MLP(10, 1), "regression")
-    assert isinstance(predictor.preprocessing, nn.Identity)
-    found = predictor.evaluate(data.minibatches("test"))
+    task_model = TaskModel(MLP(10, 1), "regression")
+    assert isinstance(task_model.preprocessing, nn.Identity)
+    found = task_model.evaluate(data.minibatches("test"))
     table, rows = data.load(), data.rows["test"]
-    raw = predictor.evaluate([(table.features[rows], table.target[rows])])
+    raw = task_model.evaluate([(table.features[rows], table.target[rows])])
     assert raw == pytest.approx(found, rel=1e-4)
     target = table.target[rows]
     assert found["rmse"] == pytest.approx(
-        (predictor.eval()(table.features[rows]) - target).square().mean().sqrt().item(), rel=1e-4
+        (task_model.eval()(table.features[rows]) - target).square().mean().sqrt().item(), rel=1e-4
     )
 
 
 def test_evaluating_leaves_the_mode_and_another_preprocessing_is_refused() -> None:
     """A network in training has dropout, which evaluation has not."""
-    predictor, _, data, _ = pair("data=iris")
-    assert predictor.training
+    task_model, _, data, _ = pair("data=iris")
+    assert task_model.training
     rows = data.minibatches("test")
-    assert predictor.evaluate(rows) == predictor.evaluate(rows)
-    assert predictor.training
+    assert task_model.evaluate(rows) == task_model.evaluate(rows)
+    assert task_model.training
     other = check_components(config_of("data=iris", "data.numeric_scaling=quantile"))
     other.setup()
     with pytest.raises(UserError, match="preprocessing: the module has another one than the data"):
-        predictor.evaluate(other.minibatches("test"))
+        task_model.evaluate(other.minibatches("test"))
 
 
 def test_weights_bring_their_preprocessing() -> None:
-    """Into a predictor without one; one that has learnt from raw columns takes none."""
-    predictor, _, data, _ = pair("data=iris", "model.dropout=0")
-    fresh = Predictor(MLP(4, 3, d_hidden=[6]), "multiclass")
-    fresh.load_state_dict(predictor.state_dict())
+    """Into a task model without one; one that has learnt from raw columns takes none."""
+    task_model, _, data, _ = pair("data=iris", "model.dropout=0")
+    fresh = TaskModel(MLP(4, 3, d_hidden=[6]), "multiclass")
+    fresh.load_state_dict(task_model.state_dict())
     columns = data.load().features
-    assert torch.equal(fresh.eval()(columns), predictor.eval()(columns))
-    raw = Predictor(MLP(4, 3, d_hidden=[6]), "multiclass")
-    raw.load_state_dict(Predictor(MLP(4, 3, d_hidden=[6]), "multiclass").state_dict())
+    assert torch.equal(fresh.eval()(columns), task_model.eval()(columns))
+    raw = TaskModel(MLP(4, 3, d_hidden=[6]), "multiclass")
+    raw.load_state_dict(TaskModel(MLP(4, 3, d_hidden=[6]), "multiclass").state_dict())
     with pytest.raises(UserError, match="learnt from raw columns"):
         raw.evaluate(data.minibatches("test"))
 
 
 def test_a_step_keeps_outputs_for_the_metrics() -> None:
     """The loss has a gradient, and what is kept has none."""
-    predictor = Predictor(MLP(2, 1, d_hidden=[3]), "binary")
+    task_model = TaskModel(MLP(2, 1, d_hidden=[3]), "binary")
     epoch = EpochOutputs()
     batches = Minibatches(torch.randn(7, 2), torch.tensor([0, 1] * 3 + [0]), batch_size=4)
-    losses = [predictor.step(batch, epoch) for batch in batches]
+    losses = [task_model.step(batch, epoch) for batch in batches]
     assert all(loss.requires_grad for loss in losses)
     assert [len(each) for each in epoch.outputs] == [4, 3]
     assert not any(each.requires_grad for each in (*epoch.outputs, *epoch.losses))
-    found = predictor.summarize(epoch)["loss"].item()
+    found = task_model.summarize(epoch)["loss"].item()
     assert found == pytest.approx((4 * losses[0].item() + 3 * losses[1].item()) / 7)

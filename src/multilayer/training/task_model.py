@@ -33,7 +33,7 @@ _RAW_WEIGHTS = (
 )
 
 
-class Predictor(nn.Module):
+class TaskModel(nn.Module):
     """A network that maps features `(B, n_features)` to outputs `(B, n_outputs)`, ready for use.
 
     `forward` takes raw columns, and so does evaluation, with targets in their own units. Only the
@@ -48,7 +48,7 @@ class Predictor(nn.Module):
         task: "binary", "multiclass" or "regression".
         loss: called with outputs and targets of one minibatch; None for the task's usual loss.
         preprocessing: fitted, from raw columns to features. None takes over that of the first
-            `Dataset`, or its loaders, that the predictor is used with; features from elsewhere are
+            `Dataset`, or its loaders, that the model is used with; features from elsewhere are
             unchanged.
         metadata: plain data that is saved in checkpoints, under the key "multilayer".
 
