@@ -1,11 +1,13 @@
 """The tables of a report, number by number."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
+from multilayer.core.errors import UserError
 from multilayer.reports.configs import SeedStats
 from multilayer.reports.hyperparameters import as_column
 from multilayer.reports.report import _config_row, _runs_table, report
@@ -124,3 +126,33 @@ def test_what_follows_the_means_is_said_below_the_table(
     table = out.partition("validation/loss: mean")[0].partition("time of")[0]
     assert "…" not in table
     assert "optimizer.lr" in table
+
+
+def test_the_refits_stand_next_to_the_runs(tmp_path: Path) -> None:
+    """Their metrics on the test rows, of those that are done; nothing is chosen by them."""
+    write_metrics(tmp_path, {1.0: [0.5], 0.1: [0.25]})
+    ends = {"0": ("done", {"loss": 0.75}), "1": ("diverged", {"loss": None})}
+    for name, (status, test) in ends.items():
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        (tmp_path / name / "manifest.json").write_text(json.dumps(manifest | {"refit": True}))
+        metrics = {"train": {"loss": 0.0}, "test": test}
+        write_run(tmp_path / name / "refit", status=status, metrics=metrics)
+    report({"sweep": str(tmp_path), "metric": None})
+    text = (tmp_path / "report.md").read_text()
+    assert "done, but not their refits: 1 (run 1)" in text
+    assert "was chosen: loss 0.5.\n" in text  # of the best, whose refit diverged
+    table = text.partition("### Test of refit")[2]
+    assert "| 1 | 0.1 | - |\n| 2 | 1 | 0.75 |\n" in table
+    runs = pl.read_csv(tmp_path / "runs.csv")
+    assert runs["test of refit/loss"].to_list() == [0.75, None]
+    with pytest.raises(UserError, match="no such metric, did you mean validation/loss"):
+        report({"sweep": str(tmp_path), "metric": "test of refit/loss"})
+    for name in ends:
+        manifest = json.loads((tmp_path / name / "refit" / "manifest.json").read_text())
+        done = json.dumps(manifest | {"status": "done"})
+        (tmp_path / name / "refit" / "manifest.json").write_text(done)
+    (tmp_path / "1" / "refit" / "metrics.json").write_text('{"test": {"loss": 0.125}}')
+    report({"sweep": str(tmp_path), "metric": None})
+    text = (tmp_path / "report.md").read_text()
+    assert "was chosen: loss 0.5. After the refit: loss 0.125.\n" in text
+    assert "not their refits" not in text

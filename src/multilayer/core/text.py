@@ -138,8 +138,17 @@ def counted(n: int, noun: str) -> str:
     >>> counted(1, "job"), counted(0, "run"), counted(2, "class"), counted(1234, "epoch")
     ('1 job', '0 runs', '2 classes', '1,234 epochs')
     """
-    plural = "es" if noun.endswith(("s", "tch")) else "s"
-    return f"{n:,} {noun}{plural * (n != 1)}"
+    return f"{n:,} {plural(noun, n)}"
+
+
+def plural(noun: str, n: float) -> str:
+    """What `n` things are called.
+
+    >>> plural("column", 2), plural("column", 1), plural("epoch", 0.5)
+    ('columns', 'column', 'epochs')
+    """
+    ending = "es" if noun.endswith(("s", "tch")) else "s"
+    return noun + ending * (n != 1)
 
 
 def name_jobs(numbers: Iterable[int]) -> str:
@@ -149,4 +158,4 @@ def name_jobs(numbers: Iterable[int]) -> str:
     ('job 3', 'jobs 0 to 1, 5')
     """
     listed = list(numbers)
-    return f"job{'s' * (len(listed) != 1)} {in_numbers(listed)}"
+    return f"{plural('job', len(listed))} {in_numbers(listed)}"

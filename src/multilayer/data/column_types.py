@@ -10,7 +10,7 @@ import polars as pl
 
 from multilayer.core.errors import UserError, nearest_override, quoted, raise_all
 from multilayer.core.renamed import current_key
-from multilayer.core.text import as_override
+from multilayer.core.text import as_override, plural
 from multilayer.data.numerics import (
     FLOAT32_MAX,
     Distribution,
@@ -182,7 +182,7 @@ class ColumnTypeInference:
         if lacking:
             is_list = key not in ("target", "group_column")
             hint = nearest_override(f"data.{key}", names, self.schema, is_list=is_list)
-            columns = f"column{'s' * (len(lacking) > 1)} {quoted(lacking)}"
+            columns = f"{plural('column', len(lacking))} {quoted(lacking)}"
             return f"{self.name} has no {columns} for data.{key}: {hint}"
         if key != "target" and self.target in names:
             return f"data.{key}: {self.target!r} is the target"

@@ -1,9 +1,5 @@
-"""The report as Markdown, and its beginning in the terminal.
+"""The report as Markdown, and its beginning in the terminal."""
 
-Others' text is shown as it is: it neither formats, links nor runs.
-"""
-
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +7,7 @@ from rich.table import Table
 
 from multilayer.core.errors import listed
 from multilayer.core.metric_names import STANDARDIZED
-from multilayer.core.text import counted, sanitize
+from multilayer.core.text import counted, plural, sanitize
 from multilayer.plotting.style import TURN
 from multilayer.reports import findings as thresholds
 from multilayer.reports.by_data import Part
@@ -27,7 +23,8 @@ from multilayer.reports.configs import (
 )
 from multilayer.reports.effects import EQUIVALENT
 from multilayer.reports.hyperparameters import EDGE, format_value
-from multilayer.reports.runs import SPLITS, STATUSES, SweepRun
+from multilayer.reports.markup import code_block, escape, paragraph, to_table
+from multilayer.reports.runs import SPLITS, STATUSES, TEST_OF_REFIT, SweepRun
 from multilayer.reports.sweep import Sweep
 from multilayer.runs.console import console, print_table
 
@@ -42,37 +39,23 @@ _MAX_ROWS = 50
 
 _HOW_COMPUTED = Path(__file__).with_name("how_computed.md")
 
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "@": "&#64;"}
-
-_SPECIAL = re.compile(
-    r"""
-      [&<>|@]                                # tags, entities, cells, addresses
-    | [\\`*$~]                               # code, emphasis, formulas
-    | (?<![A-Za-z0-9])_ | _(?![A-Za-z0-9])   # emphasis; within a word it is none
-    | \](?=\s*[(\[])                         # links and images
-    | (?<=:)// | (?<=www)\.                  # addresses that become links by themselves
-    """,
-    re.VERBOSE | re.IGNORECASE,
-)
-
-
 _DIFFERENT_DATA = "the runs are of different data, and those of each are compared by themselves"
 
 
 def to_markdown(sweep: Sweep, parts: Sequence[Part], captions: Sequence[dict[str, str]]) -> str:
     """The whole report; `captions` are those of each part's figures, by their paths."""
     texts = [
-        f"# Sweep {_escape(sanitize(sweep.folder.resolve().name))}",
+        f"# Sweep {escape(sanitize(sweep.folder.resolve().name))}",
         "**The sweep is still running: all below is of the runs so far.**" * bool(sweep.running),
-        _lines(_state_lines(sweep, parts)),
-        *(f"**Caution: {_escape(warning)}.**" for warning in _warnings(sweep, parts)),
+        paragraph(_state_lines(sweep, parts)),
+        *(f"**Caution: {escape(warning)}.**" for warning in _warnings(sweep, parts)),
         *_what_varied(sweep),
     ]
     for part, own in zip(parts, captions, strict=True):
         found = _part(part, own)
         if part.name:
             deeper = [f"#{text}" if text.startswith("##") else text for text in found]
-            found = [f"## {_escape(part.name)}", *deeper]
+            found = [f"## {escape(part.name)}", *deeper]
         texts += found
     texts += [*_bad_ends(sweep), _how_computed(sweep)]
     return "\n\n".join(filter(None, texts)) + "\n"
@@ -86,10 +69,10 @@ def _warnings(sweep: Sweep, parts: Sequence[Part]) -> list[str]:
 def _part(part: Part, captions: dict[str, str]) -> list[str]:
     """What is said of runs that can be compared; of each figure by its path."""
     figures = (
-        f"![{Path(path).stem}]({path})\n\n*{_escape(caption)}.*"
+        f"![{Path(path).stem}]({path})\n\n*{escape(caption)}.*"
         for path, caption in captions.items()
     )
-    bullets = (f"- **{_escape(title)}**: {_escape(text)}." for title, text in part.findings)
+    bullets = (f"- **{escape(title)}**: {escape(text)}." for title, text in part.findings)
     return [
         *_best_config(part.sweep, part.configs, part.verdict),
         *_section("Findings", bullets, "\n"),
@@ -138,44 +121,6 @@ def _print_part(part: Part, state: Sequence[str]) -> None:
         out.print(f"- {finding.title}: {finding.text}")
 
 
-def _escape(text: str) -> str:
-    r"""Text in a line, a bullet or a cell.
-
-    >>> _escape("<b> and [x](http://a) in validation/calibration_error [0.1, 0.2]")
-    '&lt;b&gt; and [x\\](http:\\/\\/a) in validation/calibration_error [0.1, 0.2]'
-    """
-
-    def escaped(found: re.Match[str]) -> str:
-        return _ENTITIES.get(found[0]) or "".join(f"\\{letter}" for letter in found[0])
-
-    return _SPECIAL.sub(escaped, " ".join(text.split()))
-
-
-def _code_block(command: str) -> str:
-    """A command as a block of code, which no line of it ends."""
-    longest = max(map(len, re.findall("`+", command)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}bash\n{command}\n{fence}"
-
-
-def _lines(lines: Iterable[str]) -> str:
-    """Lines of one paragraph."""
-    return "  \n".join(map(_escape, lines))
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; of cells the first line, of long ones its beginning."""
-    lines = [header, ["---"] * len(header), *rows]
-    cells = [[_escape(_first_line(cell)) for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
-
-
-def _first_line(text: str, limit: int = 160) -> str:
-    """The first line of a text, cut where it is long."""
-    line = text.partition("\n")[0]
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
 def _state_lines(sweep: Sweep, parts: Sequence[Part]) -> list[str]:
     """The numbers of runs by status, and the names of those that are not done."""
     named = {
@@ -190,6 +135,8 @@ def _state_lines(sweep: Sweep, parts: Sequence[Part]) -> list[str]:
     named[f"done, but without {sweep.metric}"] = [name for name in done if name in without_score]
     without_curves = [name for name in done if name not in sweep.curves]
     named["done, but without history.csv, thus no curves"] = without_curves
+    refitted = {run.name for run in sweep.runs if not run.has_refit or TEST_OF_REFIT in run.metrics}
+    named["done, but not their refits"] = [name for name in done if name not in refitted]
     named["running"] = sweep.running
     if sweep.stalled:
         hours = int(min(sweep.stalled.values()) // 3600)
@@ -211,7 +158,7 @@ def _names(runs: Sequence[str], n: int | None = None) -> str:
     """
     n, shown = n or len(runs), runs[:_MAX_NAMES]
     more = f" and {n - len(shown)} more" if n > len(shown) else ""
-    return f"{n} (run{'s' * (n != 1)} {listed(shown)}{more})"
+    return f"{n} ({plural('run', n)} {listed(shown)}{more})"
 
 
 def _what_varied(sweep: Sweep) -> list[str]:
@@ -229,27 +176,34 @@ def _what_varied(sweep: Sweep) -> list[str]:
     for key in sweep.derived:
         derived = [run.value(key) for run in sweep.runs]
         rows.append([key, str(len(set(derived))), "not swept", format_range(derived)])
-    return ["## What varied", _table(["hyperparameter", "values", "spaced", ""], rows), folded]
+    return ["## What varied", to_table(["hyperparameter", "values", "spaced", ""], rows), folded]
 
 
 def _best_config(sweep: Sweep, configs: Configs, verdict: str) -> list[str]:
     """The best config, the command that trains it, and whether it can be told from the second."""
     command = best_command(configs, sweep)
     if command is None:
-        return ["## Best config", _escape(verdict)]
+        return ["## Best config", escape(verdict)]
     best = configs[0]
-    test = [
-        _escape(f"{name.partition('/')[2]} {_format_stats(best.stats.get(name))}")
-        for name in sweep.metric_names
-        if name.startswith("test/")
-    ]
     return [
         "## Best config",
-        _code_block(command),
-        f"{_escape(sweep.metric)} {_format_stats(best.score)}, n = {len(best.scores)}. "
-        f"It has the best mean of {_escape(sweep.metric)} ({sweep.mode}). {_escape(verdict)}",
-        f"On the test rows, by which nothing was chosen: {'; '.join(test)}." if test else "",
+        code_block(command),
+        f"{escape(sweep.metric)} {_format_stats(best.score)}, n = {len(best.scores)}. "
+        f"It has the best mean of {escape(sweep.metric)} ({sweep.mode}). {escape(verdict)}",
+        _tested(best),
     ]
+
+
+def _tested(best: ConfigResult) -> str:
+    """The metrics of the best config on the test rows, and those of its refits."""
+    words = []
+    for split in ("test", TEST_OF_REFIT):
+        own = [name for name in best.stats if name.startswith(f"{split}/")]
+        shown = (f"{name.partition('/')[2]} {_format_stats(best.stats[name])}" for name in own)
+        words.append("; ".join(map(escape, shown)))
+    test, refit = words
+    after = f" After the refit: {refit}." if refit else ""
+    return f"On the test rows, by which nothing was chosen: {test}.{after}" if test else ""
 
 
 def _section(title: str, parts: Iterable[str], between: str = "\n\n") -> list[str]:
@@ -271,7 +225,12 @@ def _configs(sweep: Sweep, configs: Configs) -> list[str]:
         f"time is {time}, in the mean.{rest} `configs.csv` has each number by itself, `runs.csv` "
         "each run."
     )
-    return ["## Configs", about, _table(_config_header(sweep), rows), _lines(_stack_lines(sweep))]
+    return [
+        "## Configs",
+        about,
+        to_table(_config_header(sweep), rows),
+        paragraph(_stack_lines(sweep)),
+    ]
 
 
 def _legend(sweep: Sweep, configs: Configs) -> list[str]:
@@ -337,7 +296,7 @@ def _metrics(sweep: Sweep, configs: Configs) -> list[str]:
         ]
         if own:
             header = ["", *configs[0].values, *(name.partition("/")[2] for name in own)]
-            parts += [f"### {split.capitalize()}", _table(header, rows)]
+            parts += [f"### {split.capitalize()}", to_table(header, rows)]
     return parts
 
 
@@ -354,7 +313,7 @@ def _bad_ends(sweep: Sweep) -> list[str]:
     more = len(ended) - _MAX_ROWS
     rest = f"{more} more are in `runs.csv`." if more > 0 else ""
     header = ["run", "overrides", "status", "reason"]
-    return ["## Runs that did not end well", _table(header, rows), rest]
+    return ["## Runs that did not end well", to_table(header, rows), rest]
 
 
 def _how_computed(sweep: Sweep) -> str:
@@ -363,7 +322,7 @@ def _how_computed(sweep: Sweep) -> str:
         _HOW_COMPUTED.read_text(encoding="utf-8")
         .strip()
         .format(
-            metric=_escape(sweep.metric),
+            metric=escape(sweep.metric),
             seed=sweep.seed_word,
             n_resamples=N_RESAMPLES,
             edge=EDGE,

@@ -62,7 +62,10 @@ Curves = dict[str, NDArray[Any]]
 """Metrics by epoch, `(E,)` each; NaN where one was not measured or not finite. `epoch` has the
 numbers of the epochs, counted from 1."""
 
-SPLITS = ("validation", "test", "train")
+TEST_OF_REFIT = "test of refit"
+"""The metrics of a run's refit on the test rows, among those of the run's splits."""
+
+SPLITS = ("validation", "test", TEST_OF_REFIT, "train")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class SweepRun:
         folder: Its folder.
         name: The folder's name: the job number unless `hydra.sweep.subdir` says otherwise.
         manifest: The content of `manifest.json`.
-        metrics: The content of `metrics.json`: final metrics by split and name.
+        metrics: The content of `metrics.json`: final metrics by split and name; with those of its
+            refit, if that is done.
     """
 
     folder: RunFolder
@@ -127,6 +131,11 @@ class SweepRun:
             return None
         known: float | None = self.manifest.get("stack_seconds")
         return known if known is not None else self.manifest.get("fit_seconds")
+
+    @property
+    def has_refit(self) -> bool:
+        """Whether it was to be trained once more on training and validation rows."""
+        return self.manifest.get("refit") is True
 
     @property
     def in_stack(self) -> bool:
@@ -245,7 +254,18 @@ def read_run(folder: RunFolder, name: str) -> SweepRun | str:
             return _reason(file, error)
         if not is_valid(found[-1]):
             return f"{file.name} is not that of a run"
-    return SweepRun(folder, name, *found)
+    manifest, metrics = found
+    return SweepRun(folder, name, manifest, metrics | _metrics_of_refit(folder, manifest))
+
+
+def _metrics_of_refit(
+    folder: RunFolder, manifest: dict[str, Any]
+) -> dict[str, dict[str, float | None]]:
+    """The metrics of a run's refit on the test rows; none where it has no refit that is done."""
+    refit = manifest.get("refit") is True and read_run(RunFolder(folder.refit), "refit")
+    if not isinstance(refit, SweepRun) or refit.status != "done":
+        return {}
+    return {TEST_OF_REFIT: refit.metrics.get("test", {})}
 
 
 def _is_manifest(content: Any) -> bool:

@@ -142,8 +142,7 @@ def verdict(sweep: Sweep, configs: Configs, comparisons: Sequence[Comparison]) -
         return f"It is as good to the last digit as {_some(ties)}.{_unclear(sweep, comparisons)}"
     if second.n >= MIN_SEEDS:
         return _test_result(sweep, second, comparisons)
-    s = "" if second.n == 1 else "s"
-    have = f"{second.n} {sweep.seed_word}{s}" if second.n else f"no {sweep.seed_word}"
+    have = counted(second.n, sweep.seed_word) if second.n else f"no {sweep.seed_word}"
     override = _more_seeds(sweep, 5)
     return (
         f"Whether it is better than the second ({second.other.describe()}) cannot be told: the "

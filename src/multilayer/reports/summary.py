@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from multilayer.core.errors import UserError, listed
 from multilayer.core.files import whole_file
 from multilayer.core.metric_names import STANDARDIZED
-from multilayer.core.text import as_override
+from multilayer.core.text import as_override, plural
 from multilayer.runs.folder import HPARAMS_FILE
 
 if TYPE_CHECKING:
@@ -82,9 +82,8 @@ def print_sweep(sweep: Path) -> None:
     lost = _failed_without_folder(sweep)
     if failed or lost:
         names = [*failed, *lost]
-        n = len(runs) + len(lost)
-        jobs = f"{len(names)} of {n}: job{'s' * (len(names) != 1)} {listed(names)}"
-        out.print(f"failed        {jobs}", style="red")
+        jobs = f"{plural('job', len(names))} {listed(names)}"
+        out.print(f"failed        {len(names)} of {len(runs) + len(lost)}: {jobs}", style="red")
     folder = os.path.relpath(sweep)
     out.print(f"sweep folder  {folder}")
     if len(failed) == len(runs):  # there is nothing to look at
@@ -105,7 +104,7 @@ def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":
     """A row for each run: what varied, status, metrics; the best for each data set is green."""
     from rich.table import Table
 
-    from multilayer.reports.runs import group_by_data
+    from multilayer.reports.runs import TEST_OF_REFIT, group_by_data
 
     values = {run.name: run.metric(monitor) for run in runs}
     bests = set()  # of each data set
@@ -114,20 +113,18 @@ def _sweep_table(runs: "list[SweepRun]", monitor: str, mode: str) -> "Table":
         known = [value for run in able if (value := values[run.name]) is not None]
         best = (min if mode == "min" else max)(known, default=None)
         bests |= {run.name for run in able if best is not None and values[run.name] == best}
-    has_refits = any(run.manifest.get("refit") is True for run in runs)
-    columns = "test", *(["test of refit"] if has_refits else [])
-    table = Table("job", "varied", "status", monitor, *columns, header_style="bold")
+    splits = "test", *([TEST_OF_REFIT] if any(run.has_refit for run in runs) else [])
+    table = Table("job", "varied", "status", monitor, *splits, header_style="bold")
     overrides = [run.manifest["overrides"] for run in runs]
     shared = set.intersection(*map(set, overrides)) if runs[1:] else set()
     for run, own in zip(runs, overrides, strict=True):
         is_best = run.name in bests
-        tested = [_headline(run), *([_headline_of_refit(run)] if has_refits else [])]
         table.add_row(
             run.name,
             " ".join(override for override in own if override not in shared),
             run.status,
             _value_cell(run, monitor, is_best=is_best),
-            *tested,
+            *(_headline(run, split) for split in splits),
             style="green" if is_best else None,
         )
     return table
@@ -151,22 +148,13 @@ def _value_cell(run: "SweepRun", monitor: str, *, is_best: bool) -> str:
     return f"{format_number(float(value))} in epoch {epoch}"
 
 
-def _headline(run: "SweepRun") -> str:
-    """The accuracy of a run's test rows, or in regression their error; empty if it has neither."""
+def _headline(run: "SweepRun", split: str) -> str:
+    """The accuracy on a split, or in regression the error; empty if the run has neither."""
     from multilayer.runs.console import format_number
 
-    test = run.metrics.get("test", {})
+    test = run.metrics.get(split, {})
     name = next((name for name in ("accuracy", "rmse") if name in test), None)
     return f"{name} {format_number(test[name])}" if name else ""
-
-
-def _headline_of_refit(run: "SweepRun") -> str:
-    """The same of its refit, as far as that can be read."""
-    from multilayer.reports.runs import read_run
-    from multilayer.runs.folder import RunFolder
-
-    refit = read_run(RunFolder(run.folder.refit), run.name)
-    return "" if isinstance(refit, str) else _headline(refit)
 
 
 def _write_hparams(runs: "Sequence[SweepRun]") -> None:

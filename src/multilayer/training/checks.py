@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from multilayer.core.errors import UserError, did_you_mean
 from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
-from multilayer.core.text import counted
+from multilayer.core.text import counted, plural
 from multilayer.data import Dataset
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
@@ -64,7 +64,7 @@ def _check_validations(
     if waiting and every > 1 and n_epochs < every:
         raise UserError(
             f"trainer.check_val_every_n_epoch={every}: a training of {n_epochs:.4g} "
-            f"epoch{'s' * (n_epochs != 1)} is never validated, and {', '.join(waiting)} would "
+            f"{plural('epoch', n_epochs)} is never validated, and {', '.join(waiting)} would "
             "wait for it; give "
             f"{max(1, int(n_epochs))} at most, or train longer"
         )
