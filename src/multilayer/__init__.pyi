@@ -13,6 +13,8 @@ from .nn import DenseLayer as DenseLayer
 from .nn import Perceptron as Perceptron
 from .nn import make_activation as make_activation
 from .nn import metrics_of as metrics_of
+from .stacking import StackedOptimizer as StackedOptimizer
+from .stacking import stacked_form_of as stacked_form_of
 from .training import BinaryModule as BinaryModule
 from .training import MulticlassModule as MulticlassModule
 from .training import RegressionModule as RegressionModule

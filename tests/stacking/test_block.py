@@ -11,12 +11,13 @@ from torch.nn.utils import clip_grad_norm_
 from multilayer.stacking.block import Block, Layout, make_block
 from multilayer.stacking.model import StackedModel
 from multilayer.stacking.optimizers import (
-    STACKED,
     group_of,
     stack_optimizer,
 )
 from multilayer.stacking.step import Step
 from multilayer.training.module import RegressionModule
+
+from .test_optimizers import TORCHS
 
 RATES = (0.1, 0.5, 0.02)
 NO_KEYS = torch.zeros(3, 2, dtype=torch.int32)
@@ -171,7 +172,7 @@ def test_numbers_of_steps_are_counted_from_the_first() -> None:
     assert later[:, names.index("gain"), 0].tolist() == [0.8, 0.8, 0.8]
 
 
-@pytest.mark.parametrize("kind", STACKED)
+@pytest.mark.parametrize("kind", TORCHS)
 def test_numbers_follow_from_a_members_own_count_of_steps(
     kind: type[torch.optim.Optimizer],
 ) -> None:

@@ -13,12 +13,13 @@ from multilayer.nn.losses import CrossEntropy
 from multilayer.nn.mlp import MLP
 from multilayer.stacking.block import make_block
 from multilayer.stacking.model import StackedModel
-from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
+from multilayer.stacking.optimizers import group_of, stack_optimizer
 from multilayer.stacking.step import Step
 from multilayer.training.task_model import TaskModel
 
 from ..lockstep.networks import Residual
 from .test_block import take
+from .test_optimizers import TORCHS
 
 ELSEWHERE = torch.device("meta")
 K, B, D = 3, 8, 5
@@ -48,7 +49,7 @@ def step_on(device: torch.device, network: str, kind: type[Optimizer]) -> list[T
     return [*found, block.weights, *step.evaluate(block, rows[0], target[0])]
 
 
-@pytest.mark.parametrize("kind", STACKED)
+@pytest.mark.parametrize("kind", TORCHS)
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_step_on_another_device_keeps_to_it(
     network: str, kind: type[Optimizer], monkeypatch: pytest.MonkeyPatch

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.optim import SGD
 
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.schedule import Moves
 from multilayer.nn.losses import total_weight
+from multilayer.stacking.optimizers import counts_steps
+from multilayer.training.components import optimizer_class
 from multilayer.training.epoch_outputs import UNFINISHED_EPOCH, EpochOutputs
 
 if TYPE_CHECKING:
@@ -92,19 +93,20 @@ def _unfinished_epoch(stack: "Stack", member: Member) -> dict[str, Any]:
 
 
 def _optimizer_state(stack: "Stack", member: Member) -> dict[str, Any]:
-    """The state of torch's optimizer, had it taken the member's steps.
+    """The state of the member's optimizer, had it taken the steps.
 
-    It is of the parameters that have had a gradient, and counts steps in all but SGD.
+    It is of the parameters that have had a gradient.
     """
     names = [f"network.{name}" for name, _ in member.task_model.network.named_parameters()]
     parts = {
         key: stack.step.layout.split(each[member.k])
         for key, each in member.slots.block.state.items()
     }
+    has_count = counts_steps(optimizer_class(member.schedule.optimizer))
     state: dict[int, dict[str, Tensor]] = {}
     for i, name in enumerate(names):
         own = {key: each[name].clone() for key, each in parts.items() if name in each}
-        if own and not isinstance(member.schedule.optimizer, SGD):
+        if own and has_count:
             own["step"] = torch.tensor(float(member.step))
         state |= {i: own} if own else {}
     group = member.schedule.optimizer.param_groups[0] | {"params": [*range(len(names))]}

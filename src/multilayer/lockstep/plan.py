@@ -14,32 +14,21 @@ from multilayer.data import Dataset
 from multilayer.data.dataset import overridden_loader
 from multilayer.runs.config import Config
 from multilayer.runs.folder import as_begun
-from multilayer.stacking.optimizers import STACKED
+from multilayer.stacking.optimizers import arguments_that_vary, has_stacked_form
 from multilayer.training.arguments import argument_problems
 from multilayer.training.components import check_components, count_weights, make_data
 from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.instantiate import resolve_target
 from multilayer.training.trackers import shares_active_run
 
-# Beside these, all of a config must be the same for jobs to stack. Each member has its own
-# callbacks, loggers, schedule and order of the rows, and these numbers enter elementwise.
+# Except for these, all of a config must be the same for jobs to stack. Each member has its own
+# callbacks, loggers, schedule and order of the rows, and these numbers enter elementwise. So do
+# those of the optimizer that its stacked form names.
 _PER_MEMBER_GROUPS = ("seed", "callbacks", "logger", "monitor", "mode")
 _PER_MEMBER_KEYS = {
     "data": ("shuffle_seed",),
     "model": ("dropout",),
     "loss": ("label_smoothing",),
-    "optimizer": (
-        "lr",
-        "weight_decay",
-        "momentum",
-        "dampening",
-        "betas",
-        "eps",
-        "rho",
-        "alpha",
-        "lr_decay",
-        "initial_accumulator_value",
-    ),
     "trainer": ("max_epochs", "min_epochs"),
 }
 
@@ -200,7 +189,8 @@ def _read_once(config: Config, read: dict[str, Dataset]) -> Dataset:
 def _stack_key(config: Config) -> str:
     """All of a config that members of one stack share, as text."""
     shared = {key: value for key, value in config.items() if key not in _PER_MEMBER_GROUPS}
-    for key, names in _PER_MEMBER_KEYS.items():
+    optimizer = resolve_target("optimizer", config["optimizer"]["_target_"])
+    for key, names in (_PER_MEMBER_KEYS | {"optimizer": arguments_that_vary(optimizer)}).items():
         shared[key] = config[key] | {name: None for name in names if name in config[key]}
     shared["scheduler"] = config["scheduler"]["interval"]
     shared["trainer"]["gradient_clip_val"] = bool(config["trainer"]["gradient_clip_val"])
@@ -215,7 +205,7 @@ def why_not_stackable(config: Config) -> str | None:
     if config["resume"] is not None:  # first: the names in a checkpoint may be a stranger's
         return "it goes on from a checkpoint (resume)"
     optimizer = config["optimizer"]["_target_"]
-    if resolve_target("optimizer", optimizer) not in STACKED:
+    if not has_stacked_form(resolve_target("optimizer", optimizer)):
         return f"optimizer {optimizer} has no stacked form"
     changed = overridden_loader(resolve_target("data", config["data"]["_target_"]))
     if changed:

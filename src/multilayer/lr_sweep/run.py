@@ -19,7 +19,7 @@ from multilayer.stacking.chunks import chunk_rows, epoch_chunks, in_blocks
 from multilayer.stacking.compat import CannotStackError, check_stackable, group_compatible
 from multilayer.stacking.dropout import draw_keys, key_generator
 from multilayer.stacking.model import StackedModel
-from multilayer.stacking.optimizers import STACKED, group_of, stack_optimizer
+from multilayer.stacking.optimizers import group_of, has_stacked_form, stack_optimizer
 from multilayer.stacking.runner import StepRunner
 from multilayer.stacking.step import Step
 from multilayer.training.components import optimizer_class
@@ -55,7 +55,7 @@ def run_trials(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> Itera
 def _why_sequential(trials: Sequence[Trial], spec: TrialSpec, data: Dataset) -> str | None:
     """Why the networks cannot be a stack; None where they can."""
     optimizer = optimizer_class(spec.optimizer_of(trials[0]))
-    if optimizer not in STACKED:
+    if not has_stacked_form(optimizer):
         return f"{optimizer.__name__} has no stacked form"
     task_models = list(dict.fromkeys(trial.task_model for trial in trials))  # one for each seed
     _, difference = group_compatible(task_models)

@@ -1,1 +1,5 @@
 """Networks of one shape trained as one stacked model: torch alone."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,4 +1,4 @@
-"""torch's optimizers for K members at once, each with its own numbers.
+"""Optimizers for K members at once, each with its own numbers: torch's, and those declared so.
 
 An update is elementwise: what torch does to the parameters of one network is done here to those of
 K networks, `(K, P)`, with learning rate, momentum, betas and the rest as `(K, 1)`, a number for
@@ -8,7 +8,7 @@ each member.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,24 +19,40 @@ _INFINITY = torch.tensor(torch.inf)
 _PARAMETERS_WORTH_A_CALL = 4096
 """Parameters of a member from which a kernel of its own takes less time than passes over all."""
 
+AnyForm = TypeVar("AnyForm", bound="StackedOptimizer")
+
 Numbers = Mapping[str, Tensor]
 Group = Mapping[str, Any]
 
 
 class StackedOptimizer(ABC):
-    """The update of one of torch's optimizers, for K members.
+    """The update of an optimizer, for K members; see `stacked_form_of` for one of your own.
 
     Args:
         groups: the parameter group of each member, with the betas apart. Its flags must be the
             same for all, its numbers may differ, and may change from step to step, except those
             that are 0 for all at the start: what they would do is `unused_terms`.
+
+    Attributes:
+        state_names: the names of what it remembers of each parameter, as in the optimizer's state.
+        unused_terms: weight decay and momentum, if they are 0 for all.
+        decays: whether there is a weight decay.
+        maximize: whether the loss is to grow.
     """
 
     varying: tuple[str, ...] = ("lr", "weight_decay")
-    """The numbers of a parameter group that may differ between members."""
+    """The numbers of a parameter group that may differ between members, and from step to step.
+
+    Two `betas` are `beta1` and `beta2`."""
+
+    varying_at_start: tuple[str, ...] = ()
+    """Those that may differ between members and are looked at once, by `initial_state`."""
+
+    counts_steps = False
+    """Whether the state of the optimizer has the number of steps, as `step`."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
-        self.maximize: bool = groups[0]["maximize"]
+        self.maximize: bool = groups[0].get("maximize", False)
         self.unused_terms = [
             name
             for name in ("weight_decay", "momentum")
@@ -128,6 +144,7 @@ class _StackedAdam(StackedOptimizer):
     """`torch.optim.Adam`, AMSGrad, and `torch.optim.AdamW`, which decouples the weight decay."""
 
     varying = ("lr", "weight_decay", "beta1", "beta2", "eps")
+    counts_steps = True
 
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__(groups)
@@ -215,6 +232,7 @@ class _StackedAdadelta(StackedOptimizer):
     """`torch.optim.Adadelta`."""
 
     varying = ("lr", "weight_decay", "rho", "eps")
+    counts_steps = True
 
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__(groups)
@@ -238,6 +256,8 @@ class _StackedAdagrad(StackedOptimizer):
     """`torch.optim.Adagrad`."""
 
     varying = ("lr", "weight_decay", "lr_decay", "eps")
+    varying_at_start = ("initial_accumulator_value",)
+    counts_steps = True
 
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__(groups)
@@ -268,6 +288,7 @@ class _StackedRMSprop(StackedOptimizer):
     """`torch.optim.RMSprop`, with momentum and centred."""
 
     varying = ("lr", "weight_decay", "alpha", "eps", "momentum")
+    counts_steps = True
 
     def __init__(self, groups: Sequence[Group]) -> None:
         super().__init__(groups)
@@ -299,7 +320,7 @@ class _StackedRMSprop(StackedOptimizer):
         return n["lr"] * scaled
 
 
-STACKED: dict[type[Optimizer], type[StackedOptimizer]] = {
+_STACKED: dict[type[Optimizer], type[StackedOptimizer]] = {
     SGD: _StackedSGD,
     Adam: _StackedAdam,
     AdamW: _StackedAdam,
@@ -307,17 +328,82 @@ STACKED: dict[type[Optimizer], type[StackedOptimizer]] = {
     Adagrad: _StackedAdagrad,
     RMSprop: _StackedRMSprop,
 }
-"""The stacked optimizer that does what one of torch's does."""
+"""The stacked optimizer that does what an optimizer does."""
+
+
+def stacked_form_of(kind: type[Optimizer]) -> Callable[[type[AnyForm]], type[AnyForm]]:
+    """Declares a class to be the stacked form of an optimizer; a class decorator.
+
+    Jobs with that optimizer then stack. The class is known once its module is imported: keep it in
+    the module of the optimizer, which a config names.
+
+    Args:
+        kind: the optimizer's class.
+
+    Raises:
+        TypeError: What is decorated is no `StackedOptimizer`, or `kind` is no optimizer.
+
+    >>> class Signs(torch.optim.Optimizer):
+    ...     def __init__(self, params, lr=0.01):
+    ...         super().__init__(params, {"lr": lr})
+    ...
+    ...     @torch.no_grad()
+    ...     def step(self, closure=None):
+    ...         for group in self.param_groups:
+    ...             for each in group["params"]:
+    ...                 each.sub_(group["lr"] * each.grad.sign())
+    >>> @stacked_form_of(Signs)
+    ... class StackedSigns(StackedOptimizer):
+    ...     varying = ("lr",)
+    ...
+    ...     def coefficients(self, group, step):
+    ...         return {"lr": group["lr"]}
+    ...
+    ...     def update(self, param, grad, state, n):
+    ...         return n["lr"] * grad.sign()
+    >>> stacked = stack_optimizer(Signs, [{"lr": 0.1}, {"lr": 1.0}])
+    >>> rates = {"lr": torch.tensor([[0.1], [1.0]])}  # of two members
+    >>> stacked.update(torch.ones(2, 1), torch.ones(2, 1), [], rates)
+    tensor([[0.1000],
+            [1.0000]])
+    """
+    if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
+        raise TypeError(f"stacked_form_of takes the class of an optimizer, got {kind!r}")
+
+    def declare(form: type[AnyForm]) -> type[AnyForm]:
+        if not (isinstance(form, type) and issubclass(form, StackedOptimizer)):
+            raise TypeError(f"the stacked form must be a StackedOptimizer, got {form!r}")
+        _STACKED[kind] = form
+        return form
+
+    return declare
+
+
+def has_stacked_form(kind: Any) -> bool:
+    """Whether jobs with an optimizer stack."""
+    return kind in _STACKED
+
+
+def arguments_that_vary(kind: type[Optimizer]) -> set[str]:
+    """The arguments of an optimizer that may differ between the members of a stack."""
+    form = _STACKED[kind]
+    names = {*form.varying, *form.varying_at_start}
+    return names | ({"betas"} if {"beta1", "beta2"} & names else set())
+
+
+def counts_steps(kind: type[Optimizer]) -> bool:
+    """Whether the state of an optimizer has the number of steps."""
+    return _STACKED[kind].counts_steps
 
 
 def stack_optimizer(kind: type[Optimizer], groups: Sequence[Group]) -> StackedOptimizer:
-    """The stacked form of one of torch's optimizers.
+    """The stacked form of an optimizer.
 
     Args:
-        kind: the optimizer's class, one of `STACKED`.
+        kind: the optimizer's class, which has one; see `has_stacked_form`.
         groups: the parameter group of each member, as `group_of` gives it.
     """
-    return STACKED[kind](groups)
+    return _STACKED[kind](groups)
 
 
 def group_of(optimizer: Optimizer) -> dict[str, Any]:

@@ -229,7 +229,8 @@ def stand_in_optimizer(config: Config, params: Sequence[Tensor] | None = None) -
     kind = getattr(make, "func", None)
     if isinstance(kind, type) and issubclass(kind, Optimizer) and _is_torchs(kind):
         make = partial(_without_dynamo(kind), *make.args, **make.keywords)  # type: ignore[arg-type]
-    found = call_factory("optimizer", make, [torch.zeros(1)] if params is None else params)
+    found: Any = call_factory("optimizer", make, [torch.zeros(1)] if params is None else params)
+    found._opt_called = True  # else torch's schedules warn of an optimizer that takes no step
     return found  # type: ignore[no-any-return]
 
 
@@ -242,13 +243,11 @@ def _is_torchs(kind: type) -> bool:
 def _without_dynamo(kind: type[Optimizer]) -> type[Optimizer]:
     """A subclass whose `add_param_group` is not wrapped by `torch._disable_dynamo`.
 
-    The wrapper imports torch._dynamo when it is first called, as every constructor does. A schedule
-    would warn of an optimizer without `_opt_called`, which takes no step before the schedule's. If
-    a later torch does something else, test_a_stand_in_optimizer_does_not_import_dynamo fails.
+    The wrapper imports torch._dynamo when it is first called, as every constructor does. If a later
+    torch does something else, test_a_stand_in_optimizer_does_not_import_dynamo fails.
     """
     own = {
         "__module__": kind.__module__,
-        "_opt_called": True,
         "_stands_for": kind,
         "add_param_group": unwrap(kind.add_param_group),
     }
