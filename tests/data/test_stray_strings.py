@@ -10,7 +10,7 @@ import pytest
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data import parquet_stream as streams
-from multilayer.data.stray_strings import _remedy, _StrayString, check_stray_strings
+from multilayer.data.stray_strings import StrayString, _remedy, check_stray_strings
 from multilayer.data.table import Columns
 from multilayer.data.table_builder import encode_features
 from multilayer.data.table_files import Origin
@@ -59,7 +59,7 @@ def test_a_stray_value_among_booleans_is_reported_with_its_row(tmp_path: Path, w
 )
 def test_what_to_say_works_when_it_is_pasted(word: str, values: list[dict[str, object]]) -> None:
     """Through a shell and Hydra to the value that is meant."""
-    slip = _StrayString("numbers", word, 0, 1, [word], has_decimals=False)
+    slip = StrayString("numbers", word, 0, 1, [word], has_decimals=False)
     found = pasted(re.findall(r'"data\.(?:[^"\\]|\\.)*"', _remedy(slip, TextFormat())))
     expected = [{key: value} for each in values for key, value in each.items()]
     assert found == expected

@@ -97,6 +97,28 @@ def test_sweeps_of_before_there_were_refits_go_on() -> None:
     assert conflicts([with_refit], now) == ["refit=false: the jobs of this sweep have refit=true"]
 
 
+def test_sweeps_of_before_there_were_splits_by_time_go_on() -> None:
+    """A job of a table without any is what it was; one with a time is another."""
+    words = ["data=table", "data.path=t.csv", "data.target=y"]
+    config = config_of(*words)
+    later = ("split", "time", "split_column")
+    data = {key: value for key, value in config["data"].items() if key not in later}
+    old, now, by_time = (
+        BatchValues.of([values_that_matter(each)])
+        for each in (
+            config | {"data": data},
+            config,
+            config_of(*words, "data.split=time", "data.time=day"),
+        )
+    )
+    assert identity(config) == identity(config | {"data": data})
+    assert conflicts([old], now) == []
+    assert conflicts([old], by_time) == [
+        "data.split=time: the jobs of this sweep have data.split=null",
+        "data.time=day: the jobs of this sweep have data.time=null",
+    ]
+
+
 def test_the_threads_of_a_learning_rate_sweep_have_no_part_in_it() -> None:
     """It takes their number from the config's."""
     words = ["data=iris", "callbacks=lr_sweep"]

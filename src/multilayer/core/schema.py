@@ -101,6 +101,9 @@ class _Data(_Component):
     train_path: str | None = None
     validation_path: str | None = None
     test_path: str | None = None
+    split: Literal["time"] | None = None
+    time: str | None = None
+    split_column: str | None = None
     group_column: str | None = None
     missing: list[str | int | float | None] = []
     decimal: Literal[".", ","] = "."

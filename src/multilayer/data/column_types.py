@@ -21,12 +21,13 @@ from multilayer.data.numerics import (
     lost_digits,
     to_float64,
 )
+from multilayer.data.row_columns import RowColumns
 from multilayer.data.stray_strings import (
     check_stray_strings,
     numbers_warning,
     possibly_missing_warning,
 )
-from multilayer.data.table import DROPPED, GROUPED, Columns, left_out_warnings
+from multilayer.data.table import DROPPED, Columns, left_out_warnings
 from multilayer.data.table_files import Origin
 from multilayer.data.table_io import Schema
 from multilayer.data.target_copies import numbers_equal, words_equal
@@ -122,7 +123,9 @@ class ColumnTypeInference:
             other numbers are regressed on.
         categorical_columns: Columns that are categories whatever they hold.
         drop_columns: Columns to leave out.
-        group_column: Rows with one value in this column are a group; it is not a feature.
+        group_column: As in `RowColumns`, like the two below; they are no features.
+        time: Likewise.
+        split_column: Likewise.
         known: The columns as they were in an earlier training on the table, if there was one.
         text: How values were written where they were text, for messages about stray strings.
 
@@ -130,7 +133,8 @@ class ColumnTypeInference:
         features: All columns but the target and those that the user leaves out.
         numbers: What is known of the numeric ones among them.
         others: Those that are not numeric.
-        not_features: The target, and the column of groups.
+        row_columns: Those that say something of the rows.
+        not_features: They, and the target.
         is_beyond_float32: Whether a number is too large for float32.
 
     Raises:
@@ -145,21 +149,24 @@ class ColumnTypeInference:
     categorical_columns: Sequence[str] = ()
     drop_columns: Sequence[str] = ()
     group_column: str | None = None
+    time: str | None = None
+    split_column: str | None = None
     known: Columns | None = None
     text: TextFormat = field(default_factory=TextFormat)
 
     def __post_init__(self) -> None:
-        grouping = [self.group_column] if self.group_column is not None else []
-        self.not_features = [self.target, *grouping]
+        self.row_columns = RowColumns(self.group_column, self.time, self.split_column)
+        by_key = self.row_columns.by_key
+        self.not_features = list(dict.fromkeys([self.target, *by_key.values()]))
         named = {
             "target": [self.target],
             "categorical_columns": self.categorical_columns,
             "drop_columns": self.drop_columns,
-            "group_column": grouping,
+            **{key: [name] for key, name in by_key.items()},
         }
         problems = [self._name_problem(key, names) for key, names in named.items()]
         raise_all([problem for problem in problems if problem])
-        self.dropped = dict.fromkeys(self.drop_columns, DROPPED) | dict.fromkeys(grouping, GROUPED)
+        self.dropped = dict.fromkeys(self.drop_columns, DROPPED) | self.row_columns.reasons
         self.known_words: Sequence[str] = ()
         if self.known:
             self.known_words = self.known.columns_of_words
@@ -180,7 +187,7 @@ class ColumnTypeInference:
         """What is wrong with the columns that a key of `data` names; empty if nothing is."""
         lacking = [name for name in names if name not in self.schema]
         if lacking:
-            is_list = key not in ("target", "group_column")
+            is_list = key in ("categorical_columns", "drop_columns")
             hint = nearest_override(f"data.{key}", names, self.schema, is_list=is_list)
             columns = f"{plural('column', len(lacking))} {quoted(lacking)}"
             return f"{self.name} has no {columns} for data.{key}: {hint}"
@@ -206,12 +213,11 @@ class ColumnTypeInference:
         """Check the next rows, and return the numeric features among them, each `(B,)`.
 
         Raises:
-            UserError: For a missing target or group, and an infinite value.
+            UserError: For a missing target, group or the like, and an infinite value.
         """
         target = batch[self.target]
         origin.check_none_missing(target, f"the target {self.target!r}")
-        for label in self.not_features[1:]:
-            origin.check_none_missing(batch[label], f"data.group_column {label!r}")
+        self.row_columns.check(batch, origin)
         numbers = {label: to_float64(batch[label]) for label in self.numbers}
         floats = {self.target: to_float64(target)} if target.dtype.is_float() else {}
         for label, values in (floats | numbers).items():
@@ -247,7 +253,7 @@ class ColumnTypeInference:
             UserError: For words among numbers, and where there is nothing to learn.
         """
         target = frame[self.target]
-        for label in self.not_features:
+        for label in filter(None, (self.target, self.group_column)):
             self._check_words(frame[label], origin)
         task = self.task or _task_of(target)
         classes = [] if task == "regression" else _sorted_classes(target, self.name, task)

@@ -52,28 +52,30 @@ class SplitRule:
 
 
 def split_rows(table: Table, rule: SplitRule) -> dict[Split, Tensor]:
-    """Divide the rows of a table at random, as scikit-learn does.
+    """Divide the rows of a table at random, as scikit-learn does, or by their times.
 
-    Classes keep their proportions. Rows of one group stay together.
+    At random classes keep their proportions, and rows of one group stay together.
 
     Returns:
         The row numbers of each split, int64, in random order.
 
     Raises:
-        UserError: If there are too few rows, too few of a class, or too few groups.
+        UserError: If there are too few rows, too few of a class, or too few groups or times.
     """
+    if table.times is not None:
+        parts = _split_by_time(table.times.numpy(), rule)
+        return {split: torch.from_numpy(parts[split]) for split in get_args(Split)}
     strata = None if table.columns.task == "regression" else table.target.numpy()
     groups = None if table.groups is None else table.groups.numpy()
-    parts = {split: rows.numpy() for split, rows in table.preset_splits.items()}
-    rest = np.arange(len(table.target))
-    rest = np.delete(rest, np.concatenate([rest[:0], *parts.values()]))
+    parts, rest = _preset_parts(table, rule)
     n_rows = len(rest)
     if strata is not None:
         classes = table.columns.classes
         counts = np.bincount(strata[rest], minlength=len(classes)).tolist()
         n, what = (rule.folds, "folds") if rule.folds else (3 - len(parts), "splits")
-        by_class = dict(zip(classes, counts, strict=True))
-        check_class_counts(table.columns.target, by_class, n, what)
+        if n > 1:
+            by_class = dict(zip(classes, counts, strict=True))
+            check_class_counts(table.columns.target, by_class, n, what)
     if groups is not None:
         _check_group_count(len(np.unique(groups)), rule.folds)
     try:
@@ -148,6 +150,53 @@ def split_warnings(table: Table, rows: Mapping[Split, Tensor], *, is_sample: boo
     if shared:
         are = "is" if n_shared == 1 else "are"
         yield f"{' and '.join(shared)} {are} the same as a training row"
+
+
+def _preset_parts(table: Table, rule: SplitRule) -> tuple[dict[Split, _Numbers], _Numbers]:
+    """The rows of the splits that are decided, and all others.
+
+    A split that the column of splits does not name is not decided.
+    """
+    parts = {split: rows.numpy() for split, rows in table.preset_splits.items()}
+    rest = np.arange(len(table.target))
+    if table.splits is None:
+        return parts, np.delete(rest, np.concatenate([rest[:0], *parts.values()]))
+    rest = np.random.default_rng(rule.seed).permutation(rest)
+    named = dict(zip(get_args(Split), range(3), strict=True))
+    found = {split: rest[table.splits.numpy()[rest] == code] for split, code in named.items()}
+    train = found.pop("train")
+    return {split: rows for split, rows in found.items() if len(rows)}, train
+
+
+def _split_by_time(times: _Numbers, rule: SplitRule) -> dict[Split, _Numbers]:
+    """The newest rows as test rows, the next newest as validation rows, each in random order.
+
+    Rows of one time stay together: each part has as many times as bring it nearest to its fraction.
+
+    Args:
+        times: The place of each row in time.
+        rule: How to divide.
+
+    Raises:
+        UserError: If there are too few different times.
+    """
+    distinct, counts = np.unique(times, return_counts=True)
+    if len(distinct) < 3:
+        raise UserError(
+            f"data.time has {counted(len(distinct), 'different value')}, fewer than the 3 splits "
+            "that must not share one; use data.split=random"
+        )
+    parts, end = dict[Split, _Numbers](), len(distinct)
+    shuffled = np.random.default_rng(rule.seed).permutation(len(times))
+    for n_parts_left, (split, fraction) in zip((2, 1), rule.fractions.items(), strict=True):
+        n_part = ceil(round(fraction * len(times), 6))
+        n_newest = counts[:end][::-1].cumsum()[: end - n_parts_left]  # of the last 1, 2, ... times
+        start = end - 1 - int(np.abs(n_newest - n_part).argmin())
+        is_in = (times >= distinct[start]) & (times <= distinct[end - 1])
+        parts[split] = shuffled[is_in[shuffled]]
+        end = start
+    parts["train"] = shuffled[(times < distinct[end])[shuffled]]
+    return parts
 
 
 def _check_group_count(n_groups: int, folds: int | None) -> None:

@@ -20,7 +20,7 @@ _MAJORITY = 0.5
 
 
 @dataclass(frozen=True)
-class _StrayString:
+class StrayString:
     """The first value of a column that does not fit the others.
 
     Attributes:
@@ -55,7 +55,7 @@ def check_stray_strings(
     Raises:
         UserError: If most values are numbers, dates or times: then the others are mistakes.
     """
-    stray = _find_stray(column, text)
+    stray = find_stray(column, text)
     if stray is None:
         return None
     if stray.share < _MAJORITY or stray.kind == "booleans":  # which a third label may join
@@ -83,7 +83,7 @@ def raise_stray_string(column: pl.Series, kind: str, origin: Origin, what: str) 
     Raises:
         UserError: Always, with the first value that does not fit.
     """
-    stray = _find_stray(column, TextFormat())
+    stray = find_stray(column, TextFormat())
     first = stray.row if stray else int(column.is_not_null().arg_max() or 0)
     word = str(column[first])
     todo = "leave it empty if it is missing"
@@ -141,7 +141,7 @@ file hold numbers; if not, say "data.categorical_columns=[zip]"
     )
 
 
-def _find_stray(column: pl.Series, text: TextFormat) -> _StrayString | None:
+def find_stray(column: pl.Series, text: TextFormat) -> StrayString | None:
     """The first value of a column of text that is of another kind than most.
 
     Missing values that are spelled out are strays only where there are no others. None where all
@@ -171,19 +171,19 @@ def _find_stray(column: pl.Series, text: TextFormat) -> _StrayString | None:
     row = int(column.cast(pl.String).is_in(words.implode()).arg_max() or 0)
     n_decimals = count(fits[name] & label.str.contains(text.decimal, literal=True))
     share = n_like / (n_like + count(~resembles[name] & is_given))
-    return _StrayString(name, str(column[row]), row, share, words.to_list(), n_decimals >= n_bad)
+    return StrayString(name, str(column[row]), row, share, words.to_list(), n_decimals >= n_bad)
 
 
-def _remedy(stray: _StrayString, text: TextFormat) -> str:
+def _remedy(stray: StrayString, text: TextFormat) -> str:
     r"""What to do about a value that does not fit.
 
-    >>> _remedy(_StrayString("numbers", "1,022", 0, 1, [], has_decimals=False), TextFormat())
+    >>> _remedy(StrayString("numbers", "1,022", 0, 1, [], has_decimals=False), TextFormat())
     'say "data.thousands=\',\'" if it is 1022, "data.decimal=\',\'" if it is 1.022'
-    >>> _remedy(_StrayString("numbers", "1,5", 0, 1, [], has_decimals=True), TextFormat())
+    >>> _remedy(StrayString("numbers", "1,5", 0, 1, [], has_decimals=True), TextFormat())
     'write it as 1.5, as the other numbers are'
-    >>> _remedy(_StrayString("numbers", "0x1F", 0, 1, [], has_decimals=True), TextFormat())
+    >>> _remedy(StrayString("numbers", "0x1F", 0, 1, [], has_decimals=True), TextFormat())
     'write numbers as -1234.5'
-    >>> _remedy(_StrayString("times of day", "?", 0, 1, [], has_decimals=False), TextFormat())
+    >>> _remedy(StrayString("times of day", "?", 0, 1, [], has_decimals=False), TextFormat())
     'if it stands for a missing value, say "data.missing=[\'?\']"'
     """
     word, are_numbers = stray.word, stray.kind == "numbers"

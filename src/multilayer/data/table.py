@@ -174,6 +174,8 @@ class Table:
         target: `(N,)`, int64 class indices, or values in float32 or float64 likewise.
         columns: The names of the columns, the classes and the categories.
         groups: `(N,)` int64, the group of each row, if rows of one group must stay together.
+        times: `(N,)` int64, the place of each row in time; the newest rows are then test rows.
+        splits: `(N,)` int64, the place of each row's split in `Split`, if a column names it.
         preset_splits: The row numbers of splits that are decided; the other rows are divided.
         owns_memory: Whether nothing else refers to the features, so that they may be
             preprocessed in place.
@@ -184,6 +186,8 @@ class Table:
     target: Tensor
     columns: Columns
     groups: Tensor | None = None
+    times: Tensor | None = None
+    splits: Tensor | None = None
     preset_splits: dict[Split, Tensor] = field(default_factory=dict)
     owns_memory: bool = False
     origin: Origin = field(default_factory=lambda: Origin("the table"))
@@ -211,8 +215,9 @@ class Table:
             version: What else distinguishes the table.
         """
         digest = sha256(f"{self.columns!r}{version}".encode())
-        for tensor in (self.features, self.target):
-            digest.update(tensor.contiguous().numpy().data)
+        for tensor in (self.features, self.target, self.times, self.splits):
+            if tensor is not None:
+                digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
 

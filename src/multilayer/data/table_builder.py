@@ -82,7 +82,7 @@ class TableBuilder:
             file: The file that they are from; None for the table as a whole.
 
         Raises:
-            UserError: For a missing target or group, and an infinite value.
+            UserError: For a missing target, group or the like, and an infinite value.
         """
         if batch.height == 0:
             return
@@ -132,9 +132,6 @@ class TableBuilder:
         columns = types.infer(frame, numbers, self.origin, name)
         for label, labels in columns.categories.items():
             self.matrix[:, self.positions[label]] = _encode_labels(frame[label], labels)
-        groups = None
-        if types.group_column is not None:
-            groups = frame[types.group_column].rank("dense").cast(pl.Int64).to_torch()
         target = _encode_target(frame[types.target], columns, self.origin)
         if columns.task == "regression" and (said := lost_digits(frame[types.target])):
             types.said_of_digits[types.target] = said
@@ -143,14 +140,14 @@ class TableBuilder:
         if is_float32 and target.is_floating_point() and not is_rounded(target.numpy()):
             target = target.float()
         kept = [self.positions[label] for label in columns.features]
-        return Table(
+        table = Table(
             torch.from_numpy(_compact_columns(self.matrix, kept)),
             target,
             columns,
-            groups=groups,
             owns_memory=True,
             origin=self.origin,
         )
+        return types.row_columns.apply(table, frame)
 
     def _resize(self, n_rows: int) -> None:
         """Make room for `n_rows` rows; where the system can, the matrix is not copied."""

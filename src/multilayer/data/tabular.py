@@ -1,7 +1,7 @@
 """A table of the user's own, from a file."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from multilayer.core.errors import UserError, quoted
-from multilayer.core.text import counted
+from multilayer.core.text import counted, override_word
 from multilayer.data.batches import prefetch
 from multilayer.data.dataset import Dataset
 from multilayer.data.parquet_stream import ParquetStream
@@ -36,6 +36,10 @@ class TableDataset(Dataset):
         task: None to follow the target: words, booleans and few distinct integers are classes.
         categorical_columns: Columns of numbers that are categories.
         drop_columns: Columns to leave out.
+        split: "time" for a test split of the newest rows and a validation split of the next
+            newest; None divides at random.
+        time: The column of numbers, dates or times that says which rows are the newest.
+        split_column: A column that names the split of each row.
         group_column: Rows with one value in this column stay in one split.
         missing: What stands for a missing value, besides empty text and the usual words.
         decimal: The decimal mark of numbers that are text.
@@ -43,7 +47,7 @@ class TableDataset(Dataset):
         categorical_encoding: "onehot", or "embedding" for vectors that the network learns.
         stream: Whether the training rows are read while the network trains; for Parquet that is
             larger than memory.
-        split: The arguments of `Dataset`.
+        options: The arguments of `Dataset`.
 
     Raises:
         ValueError: For arguments that do not go together.
@@ -60,18 +64,34 @@ class TableDataset(Dataset):
         task: Task | None = None,
         categorical_columns: Sequence[str] = (),
         drop_columns: Sequence[str] = (),
+        split: Literal["time"] | None = None,
+        time: str | None = None,
+        split_column: str | None = None,
         group_column: str | None = None,
         missing: Sequence[str | float] = (),
         decimal: str = ".",
         thousands: str | None = None,
         categorical_encoding: Literal["onehot", "embedding"] = "onehot",
         stream: bool = False,
-        **split: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(**split)
+        super().__init__(**options)
         paths = {"train": train_path or path, "validation": validation_path, "test": test_path}
         if paths["train"] is None:
             raise ValueError("path must be given, a file or several with wildcards")
+        if (split is None) != (time is None):
+            needed = f"time={time} needs split=time" if time else "split=time needs time=COLUMN"
+            raise ValueError(needed)
+        others = {
+            "split_column": split_column,
+            "group_column": group_column,
+            "folds": self.split_rule.folds,
+            "validation_path": validation_path,
+            "test_path": test_path,
+            "stream": stream or None,
+        }
+        _check_one_split({"time": time} | others)
+        _check_one_split(others)
         if group_column is not None and (validation_path or test_path):
             raise ValueError("group_column cannot be combined with files for the splits")
         if stream:
@@ -92,13 +112,17 @@ class TableDataset(Dataset):
             "task": task,
             "categorical_columns": [plain_name(name) for name in categorical_columns],
             "drop_columns": [plain_name(name) for name in drop_columns],
-            "group_column": None if group_column is None else plain_name(group_column),
+            "group_column": _plain(group_column),
+            "time": _plain(time),
+            "split_column": _plain(split_column),
             "text": self.text,
         }
         categories = self.builder_options["categorical_columns"]
         self.roles: dict[str, Role] = dict.fromkeys(categories, "category")
         if task == "regression":
             self.roles[self.target] = "number"
+        if time is not None:
+            self.roles[plain_name(time)] = "number"
         self.categorical_encoding = categorical_encoding
         self.is_streamed = stream
 
@@ -153,6 +177,26 @@ class TableDataset(Dataset):
             for batch in prefetch(file.batches(each)):
                 builder.add(batch, file=each)
         return builder.table()
+
+
+def _plain(name: str | None) -> str | None:
+    """The plain name of a column, if there is one."""
+    return None if name is None else plain_name(name)
+
+
+def _check_one_split(ways: Mapping[str, str | int | None]) -> None:
+    """Raise `ValueError` if the first of these is given, which decides the split, and others too.
+
+    >>> _check_one_split({"time": "day", "folds": 5, "test_path": None})
+    Traceback (most recent call last):
+    ValueError: time=day decides the split, and cannot be combined with folds=5
+    """
+    (name, column), *others = ways.items()
+    also = [override_word(key, value) for key, value in others if value is not None]
+    if column is not None and also:
+        raise ValueError(
+            f"{name}={column} decides the split, and cannot be combined with {', '.join(also)}"
+        )
 
 
 def read_frame_like(

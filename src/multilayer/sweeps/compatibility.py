@@ -5,13 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from multilayer.sweeps.identity import Values
+from multilayer.sweeps.identity import LATER_KEYS, Values
 
 _ABSENT = "none"
 """Stands for the value of a key that a config does not have."""
-
-_LEFT_OUT = {"refit": False}
-"""Values that `identity.values_that_matter` leaves out."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +80,11 @@ def _distinct(batches: Iterable[BatchValues], keys: Iterable[str]) -> defaultdic
     for batch in batches:
         varied = {key for own in batch.own for key in own}
         for key in keys:
+            absent = LATER_KEYS.get(key, _ABSENT)
             if key in varied:
-                found[key] |= {
-                    _as_text(own.get(key, _LEFT_OUT.get(key, _ABSENT))) for own in batch.own
-                }
+                found[key] |= {_as_text(own.get(key, absent)) for own in batch.own}
             else:
-                found[key].add(_as_text(batch.shared.get(key, _LEFT_OUT.get(key, _ABSENT))))
+                found[key].add(_as_text(batch.shared.get(key, absent)))
     return found
 
 

@@ -37,6 +37,12 @@ _IGNORED = frozenset(
 )
 """Keys, with all below them, that do not change what a run gives."""
 
+LATER_KEYS: Config = {
+    "refit": False,
+    **dict.fromkeys(["data.split", "data.time", "data.split_column"]),
+}
+"""Keys that sweeps of earlier versions do not have, with the values that mean the same."""
+
 _HOW_COMPUTED = ("compile", "num_threads")
 """Names of keys that do not either, of a run and of a learning-rate sweep's trainings."""
 
@@ -94,11 +100,10 @@ def values_that_matter(config: Config) -> Values:
         config = with_absolute_paths(config)
     if config.get("resume") is not None:
         config = config | {"resume": str(Path(config["resume"]).absolute())}
-    if config.get("refit") is False:  # sweeps of earlier versions have no such key
-        config = {key: value for key, value in config.items() if key != "refit"}
     if config.get("callbacks"):
         config = config | {"callbacks": _callbacks_that_matter(config["callbacks"])}
-    return dict(_leaves(config, ""))
+    leaves = _leaves(config, "")
+    return {key: value for key, value in leaves if LATER_KEYS.get(key, ...) is not value}
 
 
 def _callbacks_that_matter(nodes: Config) -> Config:
