@@ -12,6 +12,7 @@ import torch
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data.numerics import lost_digits
+from multilayer.data.origin import Origin
 from multilayer.data.table import _BLOCK_VALUES, Columns
 from multilayer.data.table_builder import (
     Float64NeededError,
@@ -20,7 +21,6 @@ from multilayer.data.table_builder import (
     encode_table,
     table_from_frame,
 )
-from multilayer.data.table_files import Origin
 
 FRAME = pl.DataFrame(
     {

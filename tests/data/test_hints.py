@@ -137,3 +137,43 @@ def test_a_target_that_is_misspelt_is_named_by_a_word(
     assert message is not None
     (hint,) = re.findall(rf"did you mean ({HINT})\?", message)
     assert set_up(["data.path=t.csv", *pasted(hint)]) is None
+
+
+@pytest.mark.parametrize("name", ["people", "two words", "c,d", "a=b", "größe (cm)", "it's"])
+@pytest.mark.parametrize("key", ["data.path", "data.test_path"])
+def test_a_file_that_is_misspelt_is_named_by_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, key: str
+) -> None:
+    """From where the command runs, however its name or its folder's is written."""
+    monkeypatch.chdir(tmp_path)
+    Path("my tables").mkdir()
+    columns: dict[str, list[object]] = {"x": [*range(60)], "y": [row % 2 for row in range(60)]}
+    write_table(Path("t.csv"), columns)
+    write_table(Path("my tables") / f"{name}.csv", columns)
+    words = ["data.path=t.csv", "data.target=y"]
+    message = set_up([*words, *pasted(as_override(key, f"my tables/{name}s.csv"))])
+    assert message is not None
+    (hint,) = re.findall(rf"no such file, did you mean ({HINT})\?", message)
+    assert set_up([*words, *pasted(hint)]) is None
+
+
+@pytest.mark.parametrize(
+    ("there", "near"),
+    [
+        (["out.csv", "log.csv"], None),  # endings are alike everywhere
+        (["out.csv", "data.parquet"], "data.parquet"),
+        (["dta.csv", "data.tsv", "data.csv.gz"], "data.csv.gz"),
+        (["datas.csv", "data.txt"], "datas.csv"),
+    ],
+)
+def test_the_nearest_file_is_near_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[str], near: str | None
+) -> None:
+    """It is a table; its ending counts where several are called the same."""
+    monkeypatch.chdir(tmp_path)
+    for name in there:
+        Path(name).touch()
+    message = set_up(["data.path=data.csv", "data.target=y"])
+    assert message is not None
+    expected = "no such file" + (f", did you mean data.path={near}?" if near else "")
+    assert message.endswith(expected)

@@ -16,11 +16,11 @@ from numpy.testing import assert_allclose
 from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
-from multilayer.data.column_types import _NumericColumn
+from multilayer.data.numeric_column import NumericColumn
 from multilayer.data.numerics import is_rounded
+from multilayer.data.origin import Origin
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table_builder import encode_table, table_from_frame
-from multilayer.data.table_files import Origin
 from multilayer.data.table_io import write_frame
 from multilayer.runs.folder import Result
 from multilayer.training.evaluate import evaluate
@@ -402,7 +402,7 @@ def test_a_column_that_begins_near_0_and_goes_on_far_from_it_needs_float64() -> 
     """A single value that float32 rounds, among others that it holds, is in no sample of rows."""
     far = 1e7 + np.arange(10_000.0) % 5
     far[5_001] += 0.5
-    column = _NumericColumn(pl.Float64())
+    column = NumericColumn(pl.Float64())
     for values in (drawn(1_000), far, far):
         column.examine(values)
         column.add(values, pl.Series(values))
@@ -411,7 +411,7 @@ def test_a_column_that_begins_near_0_and_goes_on_far_from_it_needs_float64() -> 
 
 def test_numbers_of_a_part_of_a_table_are_known() -> None:
     """Those of parts with gaps too."""
-    column = _NumericColumn(pl.Float64())
+    column = NumericColumn(pl.Float64())
     for values in ([3.0, np.nan, 1.0], [2.0, 4.0], [np.nan, np.nan]):
         column.add(np.array(values), pl.Series(values))
     assert (column.low, column.high, column.has_gaps) == (1, 4, True)
@@ -436,7 +436,7 @@ def test_zeros_with_a_rare_number_below_float32_need_float64() -> None:
     """None of the rows that are sampled is one."""
     values = np.zeros(10_000)
     values[5_001] = 1e-50
-    column = _NumericColumn(pl.Float64())
+    column = NumericColumn(pl.Float64())
     column.examine(values)
     column.add(values, pl.Series(values))
     assert column.needs_float64()

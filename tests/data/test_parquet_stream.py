@@ -17,9 +17,9 @@ from torch import Tensor
 from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
+from multilayer.data.origin import Origin
 from multilayer.data.parquet_stream import ParquetStream, StreamedMinibatches, _ClassCounts
 from multilayer.data.table_builder import encode_table
-from multilayer.data.table_files import Origin
 from multilayer.data.table_io import write_frame
 from multilayer.nn.mlp import MLP
 from multilayer.training.evaluate import evaluate

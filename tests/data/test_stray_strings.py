@@ -10,10 +10,10 @@ import pytest
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
 from multilayer.data import parquet_stream as streams
+from multilayer.data.origin import Origin
 from multilayer.data.stray_strings import StrayString, _remedy, check_stray_strings
 from multilayer.data.table import Columns
 from multilayer.data.table_builder import encode_features
-from multilayer.data.table_files import Origin
 from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat
 

@@ -8,9 +8,10 @@ import torch
 
 from multilayer.core.errors import UserError
 from multilayer.data import TableData
+from multilayer.data.origin import Origin
 from multilayer.data.table import Columns
 from multilayer.data.table_builder import encode_table, table_from_frame
-from multilayer.data.table_files import _WRITABLE, Origin
+from multilayer.data.table_files import _WRITABLE
 from multilayer.data.table_io import write_frame
 from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat

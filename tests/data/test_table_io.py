@@ -207,7 +207,7 @@ def test_columns_of_one_name_are_named_with_their_places(tmp_path):
 def test_a_file_of_nearly_the_same_name_is_named(tmp_path, name):
     """As it is written from where the command runs."""
     (tmp_path / "my.csv").write_text("a\n1\n")
-    near = re.escape(f"{tmp_path / name}: no such file, did you mean {tmp_path / 'my.csv'}?")
+    near = re.escape(f"{tmp_path / name}: no such file, did you mean ") + ".*my.csv"
     with pytest.raises(UserError, match=near):
         read_frame(tmp_path / name)
 

@@ -266,6 +266,7 @@ def test_predictions_have_the_type_of_the_target(
     ("arguments", "expected"),
     [
         (["input=no.csv", "output=p.csv"], ["no.csv", "no such file"]),
+        (["input=flower.csv", "output=p.csv"], ["did you mean input=flowers.csv?"]),
         (["input=flowers.csv", "output=no/p.csv"], ["no/p.csv", "does not exist"]),
         (["input=flowers.csv", "output=p.xls"], ["p.xls", ".parquet"]),
         (["input=flowers.csv", "output=."], ["folder"]),

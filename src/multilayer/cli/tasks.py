@@ -240,7 +240,7 @@ def _predict(config: Any) -> None:
         standard_input_named(config.input, source),
     ):
         find_checkpoint(config.run)
-        check_input(source)
+        check_input(source, "input")
         check_output(output)
         _trust_working_folder(config)
         with gc_paused():

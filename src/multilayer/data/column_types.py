@@ -10,17 +10,10 @@ import polars as pl
 
 from multilayer.core.errors import UserError, nearest_override, quoted, raise_all
 from multilayer.core.renamed import current_key
-from multilayer.core.text import as_override, plural
-from multilayer.data.numerics import (
-    FLOAT32_MAX,
-    Distribution,
-    Float64s,
-    Floats,
-    extent,
-    is_rounded,
-    lost_digits,
-    to_float64,
-)
+from multilayer.core.text import as_override, counted, plural
+from multilayer.data.numeric_column import NO_VALUES, ONE_VALUE, NumericColumn
+from multilayer.data.numerics import FLOAT32_MAX, Float64s, Floats, extent, lost_digits, to_float64
+from multilayer.data.origin import Origin
 from multilayer.data.row_columns import RowColumns
 from multilayer.data.stray_strings import (
     check_stray_strings,
@@ -28,7 +21,6 @@ from multilayer.data.stray_strings import (
     possibly_missing_warning,
 )
 from multilayer.data.table import DROPPED, Columns, left_out_warnings
-from multilayer.data.table_files import Origin
 from multilayer.data.table_io import Schema
 from multilayer.data.target_copies import numbers_equal, words_equal
 from multilayer.data.text_format import (
@@ -47,68 +39,6 @@ log = logging.getLogger(__name__)
 
 MAX_INTEGER_CLASSES = 20
 """An integer target with more distinct values than this is a number to regress on."""
-
-_NO_VALUES = "it has no values"
-_ONE_VALUE = "it has the same value in every row"
-
-_SAMPLE_ROWS = 128
-"""Rows of each batch, at least, from which it is judged whether float32 holds a column."""
-
-
-class _NumericColumn:
-    """What has to be known of a column of numbers, collected batch by batch."""
-
-    def __init__(self, dtype: pl.DataType) -> None:
-        self.low = self.high = np.nan
-        self.has_gaps = False
-        self.samples: list[Float64s] = []
-        self.first: Distribution | None = None  # of its first rows
-        # Whole numbers that have been unique within each batch so far:
-        self.row_numbers: list[pl.Series] | None = [] if dtype.is_integer() else None
-
-    def examine(self, values: Float64s) -> None:
-        """Keep the one of the next values `(B,)` that float32 rounds most.
-
-        A sample may hold none of the values that it rounds.
-        """
-        self.first = self.first or Distribution.of(_sample(values))
-        if self.first and not self.first.fits_float32:  # rare
-            values = values[np.isfinite(values)]
-            self.samples.append(values[self.first.rounding(values).argsort()[-1:]])
-
-    def add(self, values: Float64s, column: pl.Series) -> None:
-        """Take in the next rows: as numbers `(B,)` with NaN for gaps, and as they were read."""
-        low, high = extent(values)
-        self.low, self.high = np.fmin(self.low, low), np.fmax(self.high, high)
-        self.has_gaps |= bool(np.isnan(values.min()))
-        self.samples.append(_sample(values).copy())
-        if self.row_numbers is not None:
-            is_unique = column.n_unique() == len(column)
-            self.row_numbers = [*self.row_numbers, column] if is_unique else None
-
-    def reason_to_drop(self) -> str | None:
-        """Why nothing can be learned from it, if so."""
-        if np.isnan(self.low):
-            return _NO_VALUES
-        if self.has_gaps or self.low != self.high:
-            return None
-        is_exact = abs(self.low) < 2**53
-        return _ONE_VALUE if is_exact else f"{_ONE_VALUE}, to the 15 digits of float64"
-
-    def needs_float64(self) -> bool:
-        """Whether float32 would round it too coarsely, or may do so."""
-        if self.first is None or self.low == self.high or not self.samples:
-            return False
-        values = np.concatenate(self.samples)
-        whole = Distribution.of(values)
-        # Where the first rows fit and the rest does not, not every value was examined.
-        was_examined = whole is None or whole.fits_float32 or not self.first.fits_float32
-        return is_rounded(values) or not was_examined
-
-    def are_row_numbers(self) -> bool:
-        """Whether it has a different whole number in every row."""
-        numbers = pl.concat(self.row_numbers) if self.row_numbers else pl.Series([0, 0])
-        return numbers.n_unique() == len(numbers)
 
 
 @dataclass(eq=False)
@@ -175,7 +105,7 @@ class ColumnTypeInference:
         for label in (*self.features, self.target):
             self._check_scalar(label)
         self.numbers = {
-            label: _NumericColumn(self.schema[label])
+            label: NumericColumn(self.schema[label])
             for label in self.features
             if is_number(self.schema[label]) and label not in self.categorical_columns
         }
@@ -349,11 +279,6 @@ class ColumnTypeInference:
         self._advise(self.name, said)
 
 
-def _sample(values: Float64s) -> Float64s:
-    """A hundred or two of the values `(B,)` of a batch, evenly spaced."""
-    return values[:: max(1, len(values) // _SAMPLE_ROWS)]
-
-
 def _task_of(target: pl.Series) -> Task:
     """The task that a target column asks for."""
     n_values = target.drop_nulls().n_unique()
@@ -366,11 +291,11 @@ def _task_of(target: pl.Series) -> Task:
 def _sorted_classes(target: pl.Series, name: str, task: Task) -> list[str]:
     """The labels of the classes as text, in the order of the column's own type."""
     classes = [str(value) for value in target.drop_nulls().unique().sort().to_list()]
-    found = f"{name}: column {target.name!r} has {len(classes)} class"
+    found = f"{name}: column {target.name!r} has {counted(len(classes), 'class')}"
     if len(classes) < 2:
         raise UserError(f"{found}, needs at least 2")
     if task == "binary" and len(classes) != 2:
-        raise UserError(f"{found}es, binary needs 2")
+        raise UserError(f"{found}, binary needs 2")
     return classes
 
 
@@ -396,7 +321,7 @@ def _reason_to_drop(column: pl.Series, *, is_declared: bool) -> str | None:
     """
     n_values = column.n_unique()
     if n_values == 1:
-        return _NO_VALUES if column.null_count() else _ONE_VALUE
+        return NO_VALUES if column.null_count() else ONE_VALUE
     if column.dtype in WORDS and n_values == len(column) and not is_declared:
         return "it has another word in every row"
     return None

@@ -27,11 +27,12 @@ from multilayer.data.batches import (
     preprocess_target,
 )
 from multilayer.data.column_types import MAX_INTEGER_CLASSES
+from multilayer.data.origin import Origin
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.split import check_class_counts
 from multilayer.data.table import Columns, Split, Table
 from multilayer.data.table_builder import TableBuilder, encode_table
-from multilayer.data.table_files import Origin, TextFile, explaining
+from multilayer.data.table_files import TextFile, explaining
 from multilayer.data.table_io import TableFile
 from multilayer.data.text_format import is_fractional
 from multilayer.nn.losses import Task

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from multilayer.core.errors import UserError
 from multilayer.data.numerics import to_float64
+from multilayer.data.origin import Origin
 from multilayer.data.stray_strings import find_stray
 from multilayer.data.table import GROUPED, Split, Table
-from multilayer.data.table_files import Origin
 from multilayer.data.text_format import KINDS, WORDS, TextFormat, is_number
 
 _SPELLINGS: dict[Split, tuple[str, ...]] = {

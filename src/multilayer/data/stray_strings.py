@@ -9,7 +9,7 @@ import polars as pl
 from multilayer.core.errors import quoted
 from multilayer.core.text import as_override
 from multilayer.data.missing_values import PLACEHOLDERS, SPELLED_MISSING, is_spelled_missing
-from multilayer.data.table_files import Origin
+from multilayer.data.origin import Origin
 from multilayer.data.text_format import ANY_NUMBER, KINDS, MARKS, TextFormat
 
 _FEW = 2

@@ -13,7 +13,7 @@ from torch import Tensor
 from multilayer.core.errors import UserError, quoted
 from multilayer.core.text import counted
 from multilayer.data.numerics import Floats, is_rounded
-from multilayer.data.table_files import Origin
+from multilayer.data.origin import Origin
 from multilayer.data.text_format import Role, Roles, TextFormat, plain_name
 from multilayer.nn.losses import Task
 

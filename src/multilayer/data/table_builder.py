@@ -17,9 +17,9 @@ from multilayer.core.errors import UserError, quoted
 from multilayer.data.column_types import ColumnTypeInference
 from multilayer.data.missing_values import is_spelled_missing
 from multilayer.data.numerics import Float64s, Floats, is_rounded, lost_digits, to_float64
+from multilayer.data.origin import Origin, RowNumbers
 from multilayer.data.stray_strings import raise_stray_string
 from multilayer.data.table import Columns, Table, blocks
-from multilayer.data.table_files import Origin, RowNumbers
 from multilayer.data.table_io import Schema
 from multilayer.data.text_format import (
     KINDS,

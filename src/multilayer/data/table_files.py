@@ -1,22 +1,20 @@
-"""Which files are tables, which row is from which, and what is wrong with them. No torch here."""
+"""Which files are tables, and what is wrong with them. No torch here."""
 
 import csv
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from multilayer.core.errors import UserError, first_line, nearest
-from multilayer.core.files import names_stream
-from multilayer.core.text import counted, in_numbers
+from multilayer.core.files import names_stream, said_path
+from multilayer.core.text import as_override, counted, in_numbers
 from multilayer.data.text_format import plain_name
 
 _WRITABLE = (".csv", ".tsv", ".parquet", ".arrow")
@@ -29,66 +27,17 @@ _SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _UNDECODABLE = "\ufffd"
 """What replaces bytes that are not UTF-8; text may hold it too, but rarely does."""
 
-RowNumbers = Sequence[int] | npt.NDArray[np.int64]
-
 
 class OtherTypesError(Exception):
     """The types inferred from a text file's first rows do not fit its other rows."""
 
 
-@dataclass
-class Origin:
-    """The file that each row of a table is from.
-
-    Attributes:
-        name: What messages call the table as a whole.
-        parts: The files, one below the other, each with the numbers of its rows, from 0; empty
-            where rows are counted in the table itself.
-
-    >>> Origin("*.csv", [("a.csv", range(10)), ("b.csv", range(5, 9))]).find(11)
-    ('b.csv', 7)
-    """
-
-    name: str
-    parts: list[tuple[str, RowNumbers]] = field(default_factory=list)
-
-    def find(self, row: int) -> tuple[str, int]:
-        """The file of a row, and its number there, from 1."""
-        for name, rows in self.parts:
-            if row < len(rows):
-                return name, int(rows[row]) + 1
-            row -= len(rows)
-        return self.name, row + 1
-
-    def describe(self, row: int) -> str:
-        """What a message calls a row."""
-        name, number = self.find(row)
-        return f"row {number} of {name}" if self.parts else f"row {number}"
-
-    def error(self, row: int, said: str, more: str = "") -> UserError:
-        """An error that names a row and its file; `more` follows the row."""
-        name, number = self.find(row)
-        return UserError(f"{name}: {said} in row {number}{more}")
-
-    def check_none_missing(self, values: pl.Series, what: str) -> None:
-        """Raise `UserError` with the first row in which a value is missing."""
-        if values.dtype.is_float():
-            values = values.fill_nan(None)
-        if values.null_count():
-            raise self.error(values.is_null().arg_true()[0], f"{what} is missing")
-
-    def check_finite(self, values: npt.NDArray[np.floating[Any]], what: str) -> None:
-        """Raise `UserError` with the first row in which a value `(B,)` is infinite."""
-        rows = np.flatnonzero(np.isinf(values))
-        if rows.size:
-            is_target = what.startswith("the target")
-            todo = "leave out the row" if is_target else "leave it empty if missing"
-            more = f", or beyond 1.8e308, the largest float64; correct it, or {todo}"
-            raise self.error(int(rows[0]), f"{what} is infinite", more)
-
-
-def check_input(path: str | Path) -> list[Path]:
+def check_input(path: str | Path, key: str | None = None) -> list[Path]:
     """The files that a path names, if they are of a kind that can be read; it may hold wildcards.
+
+    Args:
+        path: The path.
+        key: What the path is the value of, for a hint that can be pasted.
 
     Raises:
         UserError: If a file is missing or cannot be read.
@@ -103,19 +52,37 @@ def check_input(path: str | Path) -> list[Path]:
         if names_stream(file):
             raise UserError(f"{file}: not a file; it is read more than once: save it as one first")
         if not file.is_file():
-            raise UserError(f"{file}: {'not a file' if file.exists() else _no_such_file(file)}")
+            raise UserError(
+                f"{file}: {'not a file' if file.exists() else _no_such_file(file, key)}"
+            )
         _check_ending(file, _READABLE)
     return files
 
 
-def _no_such_file(path: Path) -> str:
-    """That there is no file, and which one there is whose name is nearly the same."""
-    folder = path.parent
+def _no_such_file(path: Path, key: str | None) -> str:
+    """That there is no file, and which table there is whose name is nearly the same."""
     names: list[str] = []
     with suppress(OSError):  # there is no folder either, or it cannot be read
-        names = os.listdir(folder)
+        names = [name for name in os.listdir(path.parent) if _stem(name) != name]
     near = nearest(path.name, names)
-    return "no such file" + (f", did you mean {folder / near}?" if near else "")
+    if _stem(path.name) != path.name:  # what has an ending is compared without: all are alike
+        stem = nearest(_stem(path.name), set(map(_stem, names)))
+        alike = [name for name in names if _stem(name) == stem]
+        near = nearest(path.name, alike) or min(alike, default=None)
+    if near is None:
+        return "no such file"
+    meant = said_path(path.parent / near)
+    return f"no such file, did you mean {as_override(key, meant) if key else meant}?"
+
+
+def _stem(name: str) -> str:
+    """A file's name without the ending of a table.
+
+    >>> _stem("my.v2.csv.gz"), _stem("notes.txt")
+    ('my.v2', 'notes.txt')
+    """
+    endings = [each for each in _READABLE if name.lower().endswith(each)]
+    return name[: -len(max(endings, key=len))] if endings else name
 
 
 def check_output(path: str | Path, *, inputs: Sequence[Path] = ()) -> Path:

@@ -13,8 +13,8 @@ import polars.selectors as cs
 
 from multilayer.core.errors import UserError, quoted
 from multilayer.core.files import whole_file
+from multilayer.data.origin import Origin
 from multilayer.data.table_files import (
-    Origin,
     OtherTypesError,
     TextFile,
     check_input,

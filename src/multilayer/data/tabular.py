@@ -13,10 +13,11 @@ from multilayer.core.errors import UserError, quoted
 from multilayer.core.text import counted, override_word
 from multilayer.data.batches import prefetch
 from multilayer.data.dataset import Dataset
+from multilayer.data.origin import Origin
 from multilayer.data.parquet_stream import ParquetStream
 from multilayer.data.table import Columns, Split, Table, concat_splits
 from multilayer.data.table_builder import Float64NeededError, TableBuilder, encode_table
-from multilayer.data.table_files import Origin, TextFile, check_input
+from multilayer.data.table_files import TextFile, check_input
 from multilayer.data.table_io import TableFile, read_frame
 from multilayer.data.text_format import Role, TextFormat, label_indices, labels_as_text, plain_name
 from multilayer.nn.losses import Task
@@ -103,6 +104,7 @@ class TableDataset(Dataset):
             for name, value in in_memory.items():
                 if value is not None:
                     raise ValueError(f"{name}={value} is for tables in memory; leave out stream")
+        self._training_key = "data.train_path" if train_path else "data.path"
         self.paths: dict[Split, str] = {name: path for name, path in paths.items() if path}  # type: ignore[misc]
         self.target = plain_name(target)
         self.task = task
@@ -128,6 +130,9 @@ class TableDataset(Dataset):
 
     def load(self) -> Table:
         """Read the files."""
+        for split, path in self.paths.items():
+            key = self._training_key if split == "train" else f"data.{split}_path"
+            check_input(path, key if self.known_columns is None else None)
         table = self._read_training_file()
         tables: dict[Split, Table] = {"train": table}
         for split, other in self.paths.items():

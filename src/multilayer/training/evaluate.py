@@ -12,6 +12,7 @@ from multilayer.data.batches import Minibatches, preprocess_table
 from multilayer.data.dataset import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
 from multilayer.data.table_builder import encode_table
+from multilayer.data.table_files import check_input
 from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat
 from multilayer.runs.config import is_refit
@@ -66,6 +67,7 @@ def _split_of(loaded: LoadedRun, split: Split, device: torch.device) -> Minibatc
 
 def _rows_of_file(loaded: LoadedRun, path: str, device: torch.device) -> Minibatches:
     """The rows of a file that has the columns of the run's data."""
+    check_input(path, "data.path")
     text = TextFormat.of(loaded.config["data"])
     frame, origin = read_frame_like(path, loaded.columns, text)
     table = encode_table(frame, loaded.columns, origin)

@@ -30,7 +30,7 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
     Raises:
         UserError: The run or the input cannot be used, or the output cannot be written.
     """
-    check_output(config["output"], inputs=check_input(config["input"]))
+    check_output(config["output"], inputs=check_input(config["input"], "input"))
     loaded, device = load_named(config)
     text = TextFormat.of(loaded.config["data"])
     frame, origin = read_frame_like(config["input"], loaded.columns, text)
