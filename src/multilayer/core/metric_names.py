@@ -1,5 +1,6 @@
 """Facts about metrics for the commands that do not import torch."""
 
+import re
 from math import isnan
 from typing import SupportsFloat
 
@@ -22,6 +23,35 @@ NEEDED = {
 
 STANDARDIZED = "the loss is of the standardized target; mae and rmse are in the target's units"
 """What is said of a regression, whose loss stands next to an error in units."""
+
+
+def reported_as(name: str) -> str:
+    """The name of a class of torchmetrics as metrics are named.
+
+    >>> reported_as("MatthewsCorrCoef"), reported_as("AUROC"), reported_as("R2Score")
+    ('matthews_corr_coef', 'auroc', 'r2_score')
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def more_is_better(name: str) -> bool | None:
+    """Whether larger values of a metric are better; None where that is not known.
+
+    torchmetrics, which takes a second to import, is asked about a metric that is not the task's.
+
+    >>> more_is_better("f1"), more_is_better("loss"), more_is_better("cohen_kappa")
+    (True, False, True)
+    """
+    if name in (*MORE_IS_BETTER, *LESS_IS_BETTER):
+        return name in MORE_IS_BETTER
+    import torchmetrics
+
+    for kind in torchmetrics.__all__:
+        if reported_as(kind) == name:
+            of_two_classes = getattr(torchmetrics.classification, f"Binary{kind}", None)
+            better: bool | None = (of_two_classes or getattr(torchmetrics, kind)).higher_is_better
+            return better
+    return None
 
 
 def is_undefined(name: str, value: SupportsFloat) -> bool:

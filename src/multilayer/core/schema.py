@@ -75,6 +75,9 @@ _BatchSize = Annotated[PositiveInt, _Or(str, Literal["full", "auto"], "a whole n
 _ClassWeights = Annotated[
     list[NonNegativeFloat], _Or(str, Literal["balanced"], "a list of numbers")
 ]
+_Metric = Annotated[
+    str, _Or(dict, Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)])
+]
 _Limit = Annotated[float, Field(gt=0, le=1), _Or(int, PositiveInt)]
 
 
@@ -228,6 +231,7 @@ class Train(Components, extra="forbid"):
 
     callbacks: dict[str, _Callback | None] = {}
     logger: dict[str, dict[str, Any] | None] = {}
+    metrics: list[_Metric] | None = None
     seed: _Seed
     engine: Literal["lightning", "lockstep"]
     compile: Literal["auto", True, False]

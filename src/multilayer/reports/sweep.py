@@ -11,7 +11,7 @@ from time import time
 from typing import Any
 
 from multilayer.core.errors import UserError, did_you_mean
-from multilayer.core.metric_names import MORE_IS_BETTER
+from multilayer.core.metric_names import more_is_better
 from multilayer.core.text import counted, sanitize
 from multilayer.reports.hyperparameters import SEED_KEYS, Hyperparameter, Value
 from multilayer.reports.planned_jobs import count_jobs, hydra_settings, read_jobs
@@ -242,7 +242,10 @@ def _choose_metric(
         of_validation = [each for each in known if each.startswith("validation/")]
         hint = did_you_mean(f"validation/{name}", of_validation or known)
         raise UserError(f"metric={wanted}: no such metric, {hint}")
-    return wanted, "max" if name in MORE_IS_BETTER else "min"
+    is_more = more_is_better(name)
+    if is_more is None:
+        raise UserError(f"metric={wanted}: it is not known whether more of it is better, or less")
+    return wanted, "max" if is_more else "min"
 
 
 def read_sweep(sweep: Path) -> list[SweepRun]:

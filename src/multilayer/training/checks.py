@@ -8,12 +8,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from multilayer.core.errors import UserError, did_you_mean
-from multilayer.core.metric_names import MORE_IS_BETTER, NEEDED
+from multilayer.core.metric_names import NEEDED, more_is_better
 from multilayer.core.text import counted, plural
 from multilayer.data import Dataset
 from multilayer.data.split import Split
 from multilayer.nn.metrics import METRICS, is_defined
 from multilayer.runs.config import is_refit
+from multilayer.training.further_metrics import make_metrics
 from multilayer.training.instantiate import if_imported
 from multilayer.training.steps import limited_batches, steps_per_epoch
 
@@ -97,16 +98,14 @@ def _waiting(callbacks: Sequence[Any]) -> list[str]:
 def _check_monitor(config: dict[str, Any], data: Dataset) -> None:
     """Raise `UserError` for a metric that cannot decide which epoch is best, as `SPLIT/NAME`."""
     task, monitor, mode = data.columns.task, config["monitor"], config["mode"]
-    logged = [
-        f"{split}/{name}" for split in ("train", "validation") for name in ("loss", *METRICS[task])
-    ]
+    further = make_metrics(config.get("metrics") or [], task, len(data.columns.classes))
+    names = ("loss", *METRICS[task], *further)
+    logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
     if monitor not in logged:
         raise UserError(f"monitor={monitor}: no such metric, {did_you_mean(monitor, logged)}")
-    more_is_better = monitor.rpartition("/")[2] in MORE_IS_BETTER
-    if more_is_better != (mode == "max"):
-        raise UserError(
-            f"mode={mode}: of {monitor} {'more' if more_is_better else 'less'} is better"
-        )
+    is_more = more_is_better(monitor.rpartition("/")[2])
+    if is_more is not None and is_more != (mode == "max"):
+        raise UserError(f"mode={mode}: of {monitor} {'more' if is_more else 'less'} is better")
     split, _, name = monitor.partition("/")
     target = data.targets[data.rows[cast(Split, split)]]
     if name in NEEDED and not is_defined(name, task, target, len(data.columns.classes)):

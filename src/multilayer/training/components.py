@@ -24,6 +24,7 @@ from multilayer.nn.losses import Task, loss_for_task
 from multilayer.runs.config import Config, is_refit, mask_config
 from multilayer.training.arguments import argument_problems
 from multilayer.training.checks import call_factory, check_trainable
+from multilayer.training.further_metrics import make_metrics
 from multilayer.training.instantiate import instantiate
 from multilayer.training.runtime import seed_everything, set_threads
 from multilayer.training.task_model import TaskModel
@@ -342,6 +343,7 @@ def assemble(
     task_model = make(
         make_checked_network(config, columns, preprocessing),
         loss=make_loss(config, columns.task, len(columns.classes)),
+        metrics=make_metrics(config.get("metrics") or [], columns.task, len(columns.classes)),
         preprocessing=preprocessing,
         metadata={
             "config": mask_config(config),

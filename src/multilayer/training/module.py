@@ -1,7 +1,7 @@
 """The LightningModules that train a network: one for each task, with one base class."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
@@ -24,6 +24,7 @@ from multilayer.training.checks import (
     check_trainable,
 )
 from multilayer.training.epoch_outputs import KEPT_BYTES, UNFINISHED_EPOCH, EpochOutputs
+from multilayer.training.further_metrics import Metric
 from multilayer.training.interrupts import raise_interrupts
 from multilayer.training.task_model import Batch, TaskModel, preprocessings_of
 
@@ -51,6 +52,7 @@ class SupervisedModule(TaskModel, pl.LightningModule):
             `Dataset`, or its loaders, that the module is used with before it learns from other
             rows; features from elsewhere are unchanged.
         metadata: plain data that is saved in checkpoints, under the key "multilayer".
+        metrics: of torchmetrics, by the names that they are reported as, next to the task's own.
         kept_bytes: how many bytes the outputs and targets of a training epoch may take; the metrics
             of a longer epoch are those of its last rows. None keeps all.
 
@@ -76,11 +78,17 @@ class SupervisedModule(TaskModel, pl.LightningModule):
         monitor: str = "validation/loss",
         preprocessing: Preprocessing | None = None,
         metadata: dict[str, Any] | None = None,
+        metrics: Mapping[str, Metric] | None = None,
         kept_bytes: int | None = KEPT_BYTES,
     ) -> None:
         check_arguments(network, loss, optimizer, scheduler, scheduler_interval)
         super().__init__(
-            network, self.task, loss=loss, preprocessing=preprocessing, metadata=metadata
+            network,
+            self.task,
+            loss=loss,
+            preprocessing=preprocessing,
+            metadata=metadata,
+            metrics=metrics,
         )
         self.epochs = {"train": [_LightningOutputs(kept_bytes)]}
         self.unfinished_epoch: dict[str, Any] | None = None  # of the checkpoint that is resumed

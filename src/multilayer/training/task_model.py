@@ -1,6 +1,6 @@
 """A network with its loss, preprocessing and metadata: what predicts and evaluates, torch alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from itertools import chain
 from typing import Any, Literal, Self
@@ -23,6 +23,7 @@ from multilayer.nn.losses import (
 )
 from multilayer.nn.metrics import cross_entropy, metrics_of
 from multilayer.training.epoch_outputs import EpochOutputs
+from multilayer.training.further_metrics import Metric, values_of
 
 Batch = tuple[Tensor, Tensor]
 """Features `(B, n_features)` and targets `(B,)`."""
@@ -51,6 +52,7 @@ class TaskModel(nn.Module):
             `Dataset`, or its loaders, that the model is used with; features from elsewhere are
             unchanged.
         metadata: plain data that is saved in checkpoints, under the key "multilayer".
+        metrics: of torchmetrics, by the names that they are reported as, next to the task's own.
 
     Raises:
         UserError: The loss is for another task.
@@ -66,6 +68,7 @@ class TaskModel(nn.Module):
         loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         preprocessing: Preprocessing | None = None,
         metadata: dict[str, Any] | None = None,
+        metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         super().__init__()
         self.task = task
@@ -73,6 +76,7 @@ class TaskModel(nn.Module):
         self.loss: Any = loss_for_task(loss or AutoLoss(), task)
         self.preprocessing = preprocessing or nn.Identity()
         self.metadata = metadata or {}
+        self.further_metrics = dict(metrics or {})
         self.raw_weights: Literal["", "loaded", "trained"] = ""  # without a preprocessing
 
     @property
@@ -207,7 +211,8 @@ class TaskModel(nn.Module):
             loss: over the same rows, which a plain cross entropy is not worked out twice for.
         """
         outputs = _at_least_float32(outputs)
-        metrics = metrics_of(self.task, self.predictions(outputs), self.targets(target))
+        judged = self.predictions(outputs), self.targets(target)
+        metrics = metrics_of(self.task, *judged) | values_of(self.further_metrics, *judged)
         if self.task == "regression":
             return metrics
         plain = loss if is_plain(self.loss) else cross_entropy(outputs, target)
