@@ -1,6 +1,7 @@
 """Facts about metrics for the commands that do not import torch."""
 
 import re
+from importlib import import_module
 from math import isnan
 from typing import SupportsFloat
 
@@ -44,8 +45,7 @@ def more_is_better(name: str) -> bool | None:
     """
     if name in (*MORE_IS_BETTER, *LESS_IS_BETTER):
         return name in MORE_IS_BETTER
-    import torchmetrics
-
+    torchmetrics = import_module("torchmetrics")
     for kind in torchmetrics.__all__:
         if reported_as(kind) == name:
             of_two_classes = getattr(torchmetrics.classification, f"Binary{kind}", None)

@@ -5,6 +5,7 @@ torchmetrics takes a second to import: it is, once a config names one.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from inspect import isclass, signature
 from typing import Any, TypeAlias
 
@@ -79,17 +80,13 @@ def _make(name: str, arguments: Mapping[str, Any], task: Task, n_classes: int) -
 
 def _metrics_for(task: Task) -> dict[str, Any]:
     """The classes of torchmetrics that are for a task, by their names."""
-    import torchmetrics
-    from torchmetrics import classification, regression
-
-    if task == "regression":
-        own = {name: getattr(regression, name) for name in regression.__all__}
-        return {name: kind for name, kind in own.items() if isclass(kind)}
-    own = {name: getattr(classification, name) for name in classification.__all__}
+    package = "regression" if task == "regression" else "classification"
+    of_package = import_module(f"torchmetrics.{package}")
+    kinds = {name: getattr(of_package, name) for name in of_package.__all__}
     return {
         name: kind
-        for name, kind in own.items()
-        if name in torchmetrics.__all__ and "task" in signature(kind.__new__).parameters
+        for name, kind in kinds.items()
+        if isclass(kind) and (task == "regression" or "task" in signature(kind.__new__).parameters)
     }
 
 
