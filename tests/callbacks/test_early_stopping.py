@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from multilayer.callbacks import BestWeights, EarlyStopping
+from multilayer.core.config_folder import conf_dir
+from multilayer.core.files import load_yaml
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.lightning_adapter import lightning_callbacks
 
@@ -133,10 +135,12 @@ def test_patience_below_one_is_refused() -> None:
         EarlyStopping(patience=0)
 
 
-def test_ten_validations_without_improvement_are_borne_unless_told() -> None:
+def test_as_many_validations_without_improvement_are_borne_as_the_config_says() -> None:
     """A value that is as good as the best is no improvement."""
-    n_epochs, best, module = fit([1.0] * 14, EarlyStopping())
-    assert (n_epochs, best.best_epoch, module.weight.item()) == (11, 1, 1)
+    config = load_yaml((conf_dir() / "callbacks" / "early_stopping.yaml").read_text())
+    patience = config["early_stopping"]["patience"]
+    n_epochs, best, module = fit([1.0] * (patience + 4), EarlyStopping())
+    assert (n_epochs, best.best_epoch, module.weight.item()) == (patience + 1, 1, 1)
 
 
 def test_a_gain_of_just_min_delta_is_no_improvement() -> None:

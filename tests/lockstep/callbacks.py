@@ -84,8 +84,8 @@ class Looks(EpochCallback):
 class Prunes(EpochCallback):
     """Ends a run after an epoch as not worth going on; never where that is 0."""
 
-    def __init__(self, after: int) -> None:
-        self.after = after
+    def __init__(self, after: int, status: str = "pruned") -> None:
+        self.after, self.status = after, status
 
     def on_epoch_end(self, record: Record) -> None:
         """After that many."""
@@ -94,7 +94,7 @@ class Prunes(EpochCallback):
 
     def manifest_entries(self, k: int = 0) -> dict[str, str]:
         """The status of the run."""
-        return {"status": "pruned"} if self.after else {}
+        return {"status": self.status} if self.after else {}
 
 
 class OfLightning(pl.Callback):

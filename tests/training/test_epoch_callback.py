@@ -1,5 +1,6 @@
 """Callbacks on records: a user's own with both engines, and K runs at once."""
 
+import json
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.lightning_adapter import lightning_callbacks
 
+from ..conftest import Run
 from ..lockstep.conftest import MakeJobs, train_one_by_one, train_stacked
 from ..lockstep.conftest import jobs as jobs  # a fixture
 from ..lockstep.test_equivalence import scalars
@@ -273,3 +275,43 @@ def test_the_trainer_of_the_docs_is_one(tmp_path: Path, monkeypatch: pytest.Monk
     names["trainer"].fit(module, BuiltinData(name="iris", batch_size=16))
     for name in ("history.csv", "figures/learning_curves.png"):
         assert (tmp_path / "runs" / "mine" / name).is_file()
+
+
+@pytest.mark.parametrize("engine", ["lightning", "lockstep"])
+@pytest.mark.parametrize(
+    ("words", "status", "reason", "warning"),
+    [
+        (["after:1"], "pruned", "hopeless", None),
+        (["after:9"], "done", "reached trainer.max_epochs=3", "it has not stopped the run"),
+        (["after:1", "status:won"], "done", "hopeless", "expected 'diverged' or 'pruned'"),
+        (["after:9", "early"], "done", "early stopping", "it has not stopped the run"),
+    ],
+)
+def test_a_status_is_that_of_a_callback_that_has_stopped_the_run(
+    multilayer: Run,
+    engine: str,
+    words: list[str],
+    status: str,
+    reason: str,
+    warning: str | None,
+) -> None:
+    """What others say is left out, with a warning; it must be one that there is."""
+    own = ",".join(["_target_:tests.lockstep.callbacks.Prunes", *words]).removesuffix(",early")
+    early = ["callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=99"]
+    outcome = multilayer(
+        "train",
+        *QUICK,
+        f"engine={engine}",
+        "trainer.max_epochs=3",
+        "hydra.run.dir=run",
+        f"+callbacks.own={{{own}}}",
+        *(early if "early" in words else []),
+    )
+    assert outcome.code == 0, outcome.err
+    manifest = json.loads(Path("run/manifest.json").read_text())
+    assert manifest["status"] == status
+    assert manifest["stop_reason"].startswith(reason)
+    said = re.findall(
+        "Prunes: the status '.*' of its manifest_entries is left out: (.*)", outcome.err
+    )
+    assert said == ([warning] if warning else [])

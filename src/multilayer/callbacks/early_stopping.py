@@ -33,7 +33,7 @@ class EarlyStopping(FollowsMetric):
     STATE = tuple((name, name) for name in ("best_value", "best_epoch", "n_without_improvement"))
     PER_RUN = ("best_value", "best_epoch", "n_without_improvement", "reasons", "diverged")
 
-    patience: int = 10
+    patience: int = 20
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from multilayer.core.files import explain_write_error
 from multilayer.lockstep.member import Member
 from multilayer.lockstep.record import StackRecord
 from multilayer.lockstep.restore import restore_callbacks
+from multilayer.runs.manifest import without_wrong_status
 from multilayer.training.epoch_callback import Callback, EpochCallback
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class CallbackGroup:
             return
         record = StackRecord(stack, self)
         for callback in self.callbacks:
+            record.acting = callback.state_key
             try:
                 getattr(callback, hook)(record)
             except Exception as error:
@@ -70,7 +72,11 @@ class CallbackGroup:
         for k, member in enumerate(self.members):
             member.manifest |= member.describe_fit()
             for callback in self.callbacks:
-                member.manifest |= callback.manifest_entries(k)
+                member.manifest |= without_wrong_status(
+                    callback.manifest_entries(k),
+                    type(callback).__name__,
+                    has_stopped=callback.state_key in member.stopped_by,
+                )
 
     def fail(self, stack: "Stack", error: BaseException | None) -> None:
         """Have the callbacks save what there is after an error: this one, or each member's own."""

@@ -53,6 +53,7 @@ class Member:
         measured: the names of those of this epoch.
         seconds, stack_seconds: its share of the stack's time, and all of that.
         stop_reason: why a callback stopped it.
+        stopped_by: the state keys of the callbacks that did.
         has_diverged: whether its loss was not finite.
         failure: an error of its own, such as one of its callbacks'; it is to leave.
         lr: the learning rate, as the epoch began with it.
@@ -84,6 +85,7 @@ class Member:
     seconds: float = 0.0
     stack_seconds: float = 0.0
     stop_reason: str | None = None
+    stopped_by: frozenset[str] = frozenset()
     has_diverged: bool = False
     failure: Exception | None = None
     lr: float = nan

@@ -55,6 +55,7 @@ class StackRecord(Record):
         self.log_every_n_steps = stack.log_every
         self.data, self.device = members[0].data, stack.device
         self.trainer_config = members[0].config["trainer"]
+        self.acting = ""  # the state key of the callback that is called
 
     # What callbacks may change ----------------------------------------------------------------
 
@@ -190,6 +191,7 @@ class StackRecord(Record):
         """Have members leave at the end of this epoch."""
         for member in self.members if k is None else [self.members[k]]:
             member.stop_reason = reason
+            member.stopped_by |= {self.acting}
             if at_once:
                 member.min_epochs = 0
 

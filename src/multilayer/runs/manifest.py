@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import subprocess
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 
     from multilayer.data import Dataset
 
+_log = logging.getLogger(__name__)
+
 CONFIG_DIR: str | None = None
 """The folder of `--config-dir`, as the command line of this process names it."""
 
 ENDED = ("done", "diverged", "pruned")
-"""The statuses of a run that came to its end. Callbacks say which that is, if it is not done, by
-`status` in their `manifest_entries`; pruned is one that was not worth going on."""
+"""The statuses of a run that came to its end. A callback that stops it says which that is, if it is
+not done, by `status` in its `manifest_entries`; pruned is one that was not worth going on."""
 
 _PACKAGES = ("multilayer", "torch", "pytorch-lightning", "hydra-core", "torchmetrics", "numpy")
 
@@ -72,6 +75,25 @@ def start_manifest(
 def has_refit(manifest: dict[str, Any]) -> bool:
     """Whether a run that has ended is followed by its refit, by its manifest."""
     return manifest["status"] == "done" and bool(manifest.get("refit") and manifest["best_epoch"])
+
+
+def without_wrong_status(
+    entries: dict[str, Any], callback: str, *, has_stopped: bool
+) -> dict[str, Any]:
+    """What a callback says of a run, less a status that is not the callback's to say.
+
+    Args:
+        entries: what it says.
+        callback: what a warning calls it.
+        has_stopped: whether it has stopped the run.
+    """
+    status, allowed = entries.get("status"), ENDED[1:]
+    if status is None or (status in allowed and has_stopped):
+        return entries
+    known = " or ".join(map(repr, allowed))
+    why = "it has not stopped the run" if status in allowed else f"expected {known}"
+    _log.warning(f"{callback}: the status {status!r} of its manifest_entries is left out: {why}")
+    return {name: value for name, value in entries.items() if name != "status"}
 
 
 def _describe_device(device: torch.device) -> str:

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.io import TorchCheckpointIO
 
 from multilayer.runs.checkpoint import read_plain, write_checkpoint
+from multilayer.runs.manifest import without_wrong_status
 from multilayer.training.checks import check_averaging
 from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.lightning_record import LightningRecord
@@ -103,8 +104,14 @@ class _LightningAdapter(NoStepHooks):
 
     def manifest_entries(self) -> dict[str, Any]:
         """What the manifest says of the callback, and why it stopped the training, if it did."""
-        reason = self.record and self.record.stop_reason
-        return ({"stop_reason": reason} if reason else {}) | self.callback.manifest_entries()
+        record, callback = self.record, self.callback
+        reason = record and record.stop_reason
+        entries = without_wrong_status(
+            callback.manifest_entries(),
+            type(callback).__name__,
+            has_stopped=record is not None and callback.state_key in record.stopped_by,
+        )
+        return ({"stop_reason": reason} if reason else {}) | entries
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Begin anew before a fit."""
@@ -210,9 +217,10 @@ class _LightningAdapter(NoStepHooks):
             pl_module.load_state_dict(self.record.final_weights)
 
     def _record_at(self, epoch: int) -> LightningRecord:
-        """The record, which is from now on of this epoch."""
+        """The record, which is from now on of this epoch, and for this callback."""
         assert self.record is not None, "setup comes before"
         self.record.epoch = np.array([epoch])
+        self.record.acting = self.callback.state_key
         return self.record
 
 

@@ -42,6 +42,8 @@ class LightningRecord(Record):
 
     Attributes:
         stop_reason: why a callback has stopped it; None if none has.
+        acting, stopped_by: the state key of the callback that is called, and of those that have
+            stopped the fit.
         final_weights: those that it ends with, if a callback says so.
     """
 
@@ -55,6 +57,8 @@ class LightningRecord(Record):
         self.shows_progress = trainer.progress_bar_callback is not None
         self.device = trainer.strategy.root_device
         self.stop_reason: str | None = None
+        self.acting = ""
+        self.stopped_by: set[str] = set()
         self.final_weights: dict[str, Tensor] = {}
         self._started = 0.0
         self._rates: dict[str, float] = {}
@@ -185,6 +189,7 @@ class LightningRecord(Record):
     def stop(self, reason: str, *, k: int | None = None, at_once: bool = False) -> None:
         """Stop the trainer."""
         self.stop_reason = reason
+        self.stopped_by.add(self.acting)
         self.trainer.should_stop = True
         if at_once:
             self.trainer.fit_loop.min_epochs = 0

@@ -88,11 +88,12 @@ class Training:
 
     def describe_end(self, metrics: Metrics) -> dict[str, Any]:
         """The manifest's entries about the end: the status and why the training stopped."""
-        entries = {"status": "done", "stop_reason": self._limit_reached()}
-        entries |= self._entries_of_callbacks()
+        status = self.manifest["status"]  # what a callback has said of it, if any has
+        status = "done" if status == "running" else status
         if not isfinite(metrics["train"]["loss"]):
-            entries["status"] = "diverged"
-        return {name: entries[name] for name in ("status", "stop_reason")}
+            status = "diverged"
+        reason = self.manifest["stop_reason"] or self._limit_reached()
+        return {"status": status, "stop_reason": reason}
 
     def _entries_of_callbacks(self) -> dict[str, Any]:
         """The entries that callbacks add to the manifest by their `manifest_entries`."""
