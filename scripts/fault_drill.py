@@ -64,17 +64,23 @@ def print_table(rows: Sequence[Row]) -> None:
     Console(width=120).print(table)
 
 
+_RUNS = "of a sweep, a multiple of 4 for its four rates; by default 3 or 4"
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--moments", type=int, default=4, help="kills of each; fewer of the rest")
     parser.add_argument("--engines", default="one", help="of sweeps: one, local:2, slurm:2, ray:2")
-    parser.add_argument("--runs", type=int, help="of a sweep, in fours; by default 3 or 4")
+    parser.add_argument("--runs", type=int, help=_RUNS)
     parser.add_argument("--nodes", action="store_true", help="start clusters; kill their nodes too")
     parser.add_argument("--only", default="", help="subjects whose names hold this text")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     parser.add_argument("--jobs", type=int, default=2, help="how many subjects at a time")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.runs is not None and (options.runs < 4 or options.runs % 4):
+        parser.error(f"--runs {options.runs}: expected a multiple of 4, as 8 or 256")
+    return options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

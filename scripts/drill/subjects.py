@@ -86,7 +86,7 @@ def make_subjects(engines: list[str], n_runs: int | None) -> list[Subject]:
     Args:
         engines: Who trains the sweeps: "one" for the process of the command, or what
             `hydra.launcher.workers` is to say.
-        n_runs: How many runs a sweep has, in fours; None for few that are disturbed most often.
+        n_runs: How many runs a sweep has, a multiple of 4; None for few, disturbed most often.
     """
     sweeps = [subject for engine in engines for subject in _sweeps(engine, n_runs)]
     single = (*_SMALL, _DROPOUT, "trainer.max_epochs=200")

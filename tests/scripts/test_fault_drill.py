@@ -370,3 +370,17 @@ def test_a_drill_that_cannot_begin_is_a_problem(
     monkeypatch.setattr("drill.kills.run", lambda *_: ended)
     assert fault_drill.main(["--only", "single"]) == 1
     assert capsys.readouterr().out.count("no such choice") == 3
+
+
+@pytest.mark.parametrize("runs", ["6", "0", "-4"])
+def test_a_number_of_runs_that_its_rates_do_not_divide_is_refused(
+    capsys: pytest.CaptureFixture[str], runs: str
+) -> None:
+    """It would train another number; --help says which it takes."""
+    with pytest.raises(SystemExit) as ended:
+        fault_drill.main(["--runs", runs])
+    assert ended.value.code == 2
+    assert f"--runs {runs}: expected a multiple of 4" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        fault_drill.main(["--help"])
+    assert "a multiple of 4" in " ".join(capsys.readouterr().out.split())
