@@ -231,6 +231,7 @@ class Train(Components, extra="forbid"):
 
     callbacks: dict[str, _Callback | None] = {}
     logger: dict[str, dict[str, Any] | None] = {}
+    module: _Component | None = None
     metrics: list[_Metric] | None = None
     seed: _Seed
     engine: Literal["lightning", "lockstep"]

@@ -99,6 +99,8 @@ def format_problem(problem: Any, written: Mapping[str, str] = MappingProxyType({
     if problem["type"] in ("too_short", "too_long"):
         context = problem["ctx"]
         expected = f"must have {context.get('min_length', context.get('max_length'))} values"
+    if problem["type"] == "model_type" and isinstance(problem["input"], str):
+        expected = f"no such choice; those of your own are in --config-dir FOLDER, in {key}/"
     if problem["type"].startswith("bool_"):
         expected = "must be true or false"
     if key == "data.target" and isinstance(problem["input"], list):

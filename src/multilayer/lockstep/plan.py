@@ -204,6 +204,8 @@ def why_not_stackable(config: Config) -> str | None:
     """
     if config["resume"] is not None:  # first: the names in a checkpoint may be a stranger's
         return "it goes on from a checkpoint (resume)"
+    if module := config.get("module"):
+        return f"module {module['_target_']} may train in its own way"
     optimizer = config["optimizer"]["_target_"]
     if not has_stacked_form(resolve_target("optimizer", optimizer)):
         return f"optimizer {optimizer} has no stacked form"

@@ -39,7 +39,7 @@ _IGNORED = frozenset(
 
 LATER_KEYS: Config = {
     "refit": False,
-    **dict.fromkeys(["metrics", "data.split", "data.time", "data.split_column"]),
+    **dict.fromkeys(["metrics", "module", "data.split", "data.time", "data.split_column"]),
 }
 """Keys that sweeps of earlier versions do not have, with the values that mean the same."""
 

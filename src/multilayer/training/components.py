@@ -25,7 +25,7 @@ from multilayer.runs.config import Config, is_refit, mask_config
 from multilayer.training.arguments import argument_problems
 from multilayer.training.checks import call_factory, check_trainable
 from multilayer.training.further_metrics import make_metrics
-from multilayer.training.instantiate import instantiate
+from multilayer.training.instantiate import if_imported, instantiate, resolve_target
 from multilayer.training.runtime import seed_everything, set_threads
 from multilayer.training.task_model import TaskModel
 
@@ -272,6 +272,39 @@ def make_scheduler(config: Config, *, n_steps: int) -> Any:
     by_epoch = config["scheduler"]["interval"] == "epoch" and n_epochs > 0
     values = {"n_steps": n_epochs if by_epoch else n_steps, "n_epochs": n_epochs}
     return instantiate("scheduler", config["scheduler"]["scheduler"], values)
+
+
+def make_own_module(config: Config, task: Task) -> Callable[..., Any] | None:
+    """What makes the module that a config names; None if it names none.
+
+    Args:
+        config: the run's config.
+        task: of its data.
+
+    Returns:
+        It is called with the network and what else `SupervisedModule` takes.
+
+    Raises:
+        UserError: The config names something else, or a module for another task.
+    """
+    node = config.get("module")
+    if node is None:
+        return None
+    path = node["_target_"]
+    kind = resolve_target("module", path)
+    parents = if_imported("multilayer.training.module.SupervisedModule")  # as its subclass has
+    if not (isinstance(kind, type) and issubclass(kind, parents)):
+        raise UserError(f"module._target_={path}: it must be a subclass of SupervisedModule")
+    own = getattr(kind, "task", None)
+    if own != task:
+        raise UserError(
+            f"module._target_={path}: it is for the task {own}, and the data's is {task}"
+        )
+
+    def make(network: nn.Module, **parts: Any) -> Any:
+        return instantiate("module", node, network=network, **parts)
+
+    return make
 
 
 def make_task_model(config: Config, data: Dataset) -> TaskModel:

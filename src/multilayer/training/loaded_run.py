@@ -15,7 +15,7 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import find_checkpoint
-from multilayer.training.components import assemble, count_weights
+from multilayer.training.components import assemble, count_weights, make_own_module
 from multilayer.training.instantiate import check_trusted_targets
 from multilayer.training.runtime import restore_threads
 from multilayer.training.task_model import TaskModel
@@ -56,7 +56,8 @@ def load_run(path: Path, *, allowed: list[str]) -> LoadedRun:
     """
     checkpoint = read_checkpoint(path)
     config = checkpoint["multilayer"]["config"]
-    check_trusted_targets({name: config[name] for name in ("data", "model", "loss")}, allowed)
+    rebuilt = ("data", "model", "module", "loss")
+    check_trusted_targets({name: config.get(name) for name in rebuilt}, allowed)
     with refusing(path, "does not give a module that predicts", *_REFUSALS):
         loaded = _rebuild(checkpoint)
         _check_predictions(loaded)
@@ -82,7 +83,7 @@ def _rebuild(checkpoint: dict[str, Any]) -> LoadedRun:
             f"{n_stored:,} are stored"
         )
     fingerprint = metadata["data_fingerprint"]
-    make = partial(TaskModel, task=columns.task)
+    make = make_own_module(config, columns.task) or partial(TaskModel, task=columns.task)
     task_model = assemble(make, config, columns, preprocessing, data_fingerprint=fingerprint)
     _load_weights(task_model, weights)
     return LoadedRun(task_model.eval(), config, columns, preprocessing, fingerprint)

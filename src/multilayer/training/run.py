@@ -26,6 +26,7 @@ from multilayer.training.components import (
     check_components,
     make_all,
     make_optimizer,
+    make_own_module,
     make_scheduler,
     make_seeded,
 )
@@ -232,7 +233,7 @@ def _make_module(config: Config, data: Dataset, n_steps: int) -> SupervisedModul
         n_steps: the optimizer steps of the whole training.
     """
     make = partial(
-        MODULE_OF_TASK[data.columns.task],
+        make_own_module(config, data.columns.task) or MODULE_OF_TASK[data.columns.task],
         optimizer=make_optimizer(config),
         scheduler=make_scheduler(config, n_steps=n_steps),
         scheduler_interval=config["scheduler"]["interval"],
@@ -240,7 +241,8 @@ def _make_module(config: Config, data: Dataset, n_steps: int) -> SupervisedModul
         # Rows that do not fit into memory have outputs that do not either.
         kept_bytes=None if data.stream is None else KEPT_BYTES,
     )
-    return make_seeded(make, config, data)
+    module: SupervisedModule = make_seeded(make, config, data)
+    return module
 
 
 @contextmanager
