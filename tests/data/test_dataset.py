@@ -56,13 +56,15 @@ class Students(PassClassDataset):
     ("n_rows", "validation", "size"), [(27_776, 0.15, 64), (27_778, 0.15, 256), (27_778, 0.4, 256)]
 )
 def test_large_tables_have_larger_minibatches(n_rows: int, validation: float, size: int) -> None:
-    """By the rows that are not tested, however these are shared out."""
+    """By the rows that are not tested, however these are shared out; nothing says what is usual."""
     data = Students(n_rows, validation_fraction=validation, test_fraction=0.1)
     assert data.batch_size == "auto"
     data.setup()
     n_known = len(data.rows["train"]) + len(data.rows["validation"])
     assert (n_known >= 25_000) == (size == 256)
     assert data.batch_size == data.train_minibatches().batch_size == size
+    assert ("minibatches of 256 rows" in data.describe()) == (size == 256)
+    assert ("minibatches" in data.describe()) == (size != 64)
 
 
 def test_a_number_of_rows_per_minibatch_stays() -> None:

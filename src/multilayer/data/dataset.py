@@ -83,6 +83,7 @@ class Dataset(ABC):
     joins_validation: bool = False
     rank: int = 0
     n_ranks: int = 1
+    _has_larger_batches: bool = False
     task: Task | None = None
     features: Tensor
     targets: Tensor
@@ -185,7 +186,8 @@ class Dataset(ABC):
         """Put a number in the place of "auto"."""
         if self.batch_size == "auto":
             n_rows = self.count_rows()
-            self.batch_size = auto_batch_size(n_rows["train"] + n_rows["validation"])
+            size = auto_batch_size(n_rows["train"] + n_rows["validation"])
+            self.batch_size, self._has_larger_batches = size, size > auto_batch_size(0)
 
     def _fit_preprocessing(self, table: Table) -> Preprocessing:
         """A preprocessing fitted on the training rows of a table."""
@@ -276,7 +278,8 @@ class Dataset(ABC):
     def describe(self) -> str:
         """What was read, in one line: rows, features by kind, missing values and the task.
 
-        Of a table that is streamed, kinds and missing values are those of the rows in memory.
+        Of a table that is streamed, kinds and missing values are those of the rows in memory. Where
+        there are more rows in a minibatch than usual, because the table is large, it says so.
 
         >>> from multilayer.data import BuiltinDataset
         >>> data = BuiltinDataset(name="iris")
@@ -293,6 +296,7 @@ class Dataset(ABC):
             sample if self.stream else "",
             columns.describe(self.preprocessing.n_encoded_labels),
             self.missing_summary,
+            f"minibatches of {self.batch_size} rows" if self._has_larger_batches else "",
             f"{columns.task}{classes}",
         ]
         return "; ".join(filter(None, parts))
