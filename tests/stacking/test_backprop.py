@@ -142,3 +142,28 @@ def test_a_lower_precision_is_left_to_autograd() -> None:
         expected = step.losses_and_grad(block, *rows)
     assert all(map(torch.equal, found, expected))
     assert not torch.equal(found[2], step.losses_and_grad(block, *rows)[2])
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 2.0, 3.0]])
+def test_the_cross_entropy_of_bfloat16_logits_has_the_digits_of_float32(
+    weights: list[float] | None,
+) -> None:
+    """Its smoothing too; its gradient by the logits is bfloat16 again."""
+    torch.manual_seed(0)
+    target = torch.randint(3, (3, 16))
+    losses = [CrossEntropy(label_smoothing=each, class_weights=weights) for each in (0, 0.1, 0.3)]
+    own: list[SupervisedModule] = [
+        MulticlassModule(MLP(5, 3, d_hidden=[4]), loss=loss, optimizer=SGD).bfloat16()
+        for loss in losses
+    ]
+    step, block = step_of(own)
+    features = torch.randn(3, 16, 5, dtype=torch.bfloat16)
+    keys = torch.zeros(3, 2, dtype=torch.int32)
+    assert step.chain
+    found, output, grad = step.losses_and_grad(block, features, target, keys)
+    assert [each.dtype for each in (found, output, grad)] == [torch.float32] * 2 + [torch.bfloat16]
+    alone = [own.float()(*each) for own, *each in zip(losses, output, target, strict=True)]
+    torch.testing.assert_close(found, torch.stack(alone), rtol=1e-6, atol=0)
+    step.chain = None
+    _, _, by_autograd = step.losses_and_grad(block, features, target, keys)
+    torch.testing.assert_close(grad, by_autograd, rtol=0.02, atol=2e-3)

@@ -93,7 +93,7 @@ class _Component(BaseModel):
 class _Data(_Component):
     """`data=...`."""
 
-    batch_size: _BatchSize = "auto"
+    batch_size: _BatchSize = 64
     split_seed: _Seed = 0
     validation_fraction: _OpenFraction = 0.15
     test_fraction: _OpenFraction = 0.15

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from multilayer.stacking.block import Layout, Tensors
 from multilayer.stacking.dropout import HashedDropout
 from multilayer.stacking.layers import ELEMENTWISE, StackedCrossEntropy, StackedLinear
-from multilayer.stacking.model import StackedModel
+from multilayer.stacking.model import StackedModel, widened
 
 _Back = Callable[[Tensor], Tensor]
 """The loss's gradient by a layer's outputs, to that by its inputs."""
@@ -68,9 +68,10 @@ class Chain:
         """The losses, the outputs, and the gradient by what the network gives, `(K, C, B)`."""
         own = self.model.loss
         if isinstance(own, StackedCrossEntropy):
+            output = widened(x.mT)
             with self.model.bound("loss", tensors):
-                loss, slope = own.with_slope(x.mT, target)
-            return loss, x.mT, slope
+                loss, slope = own.with_slope(output, target)
+            return loss, output, slope.to(x.dtype)
         with torch.enable_grad():
             x = x.detach().requires_grad_()
             loss, output = self.model.losses_of(x.mT, tensors, target)

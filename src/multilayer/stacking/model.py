@@ -70,7 +70,7 @@ class StackedModel(nn.Module):
 
     def losses_of(self, output: Tensor, tensors: Tensors, target: Tensor) -> tuple[Tensor, Tensor]:
         """The same, from what the members' networks give, `(K, B, n_outputs)`."""
-        output = output.to(torch.promote_types(output.dtype, torch.float32))
+        output = widened(output)
         if output.ndim == 3 and output.shape[2] == 1:
             output = output.squeeze(2)
         wanted = target.to(output.dtype) if output.ndim == 2 else target
@@ -99,6 +99,11 @@ class StackedModel(nn.Module):
         finally:
             for (place, key, _), tensor in zip(places, own, strict=True):
                 place[key] = tensor
+
+
+def widened(output: Tensor) -> Tensor:
+    """A network's output, as float32 where it is of fewer digits: a loss would have three."""
+    return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
 _PARTS = ("network", "loss")
