@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pytorch_lightning.loggers import CSVLogger
 
-from multilayer.cli.compose import take_value
+from multilayer.cli.config_loader import take_value
 from multilayer.core.errors import UserError
 from multilayer.reports.planned_jobs import count_jobs
 from multilayer.runs.checkpoint import read_checkpoint

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from multilayer.cli.compose import CachingConfigLoader
+from multilayer.cli.config_loader import CachingConfigLoader
 from multilayer.composing.job_configs import plain_job
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import first_line

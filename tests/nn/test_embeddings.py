@@ -15,7 +15,7 @@ from multilayer.nn.embeddings import (
 )
 from multilayer.nn.mlp import MLP
 from multilayer.training.evaluate import evaluate
-from multilayer.training.loaded_run import load_run
+from multilayer.training.loading import load
 
 from ..trained import config_of, train_in
 
@@ -113,7 +113,7 @@ def test_a_table_with_embeddings_trains_and_is_evaluated(tmp_path) -> None:
     question = {"run": str(tmp_path / "run"), "split": "test", "data": {"path": None}}
     found = evaluate(question | {"trusted_packages": [], "device": "cpu"})
     assert found.metrics == result.metrics["test"]
-    trained = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[])
+    trained = load(tmp_path / "run" / "checkpoints" / "best.ckpt")
     assert isinstance(trained.task_model.network, nn.Sequential)
     assert isinstance(trained.task_model.network[0], CategoryEmbeddings)
     assert config_of(*words)["data"]["categorical_encoding"] == "embedding"

@@ -14,7 +14,7 @@ import torch
 from multilayer.core.errors import UserError
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.instantiate import check_trusted_targets
-from multilayer.training.loaded_run import load_run
+from multilayer.training.loading import load
 
 from ..conftest import Run
 
@@ -80,8 +80,8 @@ def test_a_network_of_the_users_own_is_allowed_by_name(
     monkeypatch.syspath_prepend(tmp_path)
     path = with_target(finished_run, tmp_path / "mine.ckpt", "mine_networks.Net")
     with pytest.raises(UserError, match="mine_networks"):
-        load_run(path, allowed=[])
-    trained = load_run(path, allowed=["mine_networks"])
+        load(path)
+    trained = load(path, trusted_packages=["mine_networks"])
     assert type(trained.task_model.network).__name__ == "Net"
 
 
@@ -188,7 +188,7 @@ def test_a_crafted_checkpoint_is_refused_or_changes_nothing(
     rows = torch.zeros(4, len(content["multilayer"]["columns"]["features"]))
     path = tmp_path / "crafted.ckpt"
     torch.save(content, path)
-    expected = load_run(path, allowed=[]).task_model(rows)
+    expected = load(path).task_model(rows)
     paths = [
         each
         for each in keys_in(content)
@@ -199,7 +199,7 @@ def test_a_crafted_checkpoint_is_refused_or_changes_nothing(
     for where, value in cases:
         torch.save(with_value(content, where, value), path)
         try:
-            found = load_run(path, allowed=[]).task_model(rows)
+            found = load(path).task_model(rows)
         except UserError:
             n_refused += 1
         else:
@@ -233,10 +233,10 @@ def test_what_a_crafted_checkpoint_says_is_checked_before_it_is_built(
     path = tmp_path / "crafted.ckpt"
     torch.save(with_value(content, ("multilayer", *where), value), path)
     if message is None:
-        assert load_run(path, allowed=[])
+        assert load(path)
         return
     with pytest.raises(UserError, match=message.replace(".,...,", r"[\d,]+")):
-        load_run(path, allowed=[])
+        load(path)
     assert torch.get_num_threads() == before
 
 
@@ -252,7 +252,7 @@ def test_a_checkpoint_that_holds_itself_is_refused(finished_run: Path, tmp_path:
         config["more"] = part
         torch.save(content, path)
         with pytest.raises(UserError, match=message):
-            load_run(path, allowed=[])
+            load(path)
 
 
 def test_a_tensor_that_is_larger_than_the_file_is_refused(
@@ -263,7 +263,7 @@ def test_a_tensor_that_is_larger_than_the_file_is_refused(
     content["state_dict"]["preprocessing.mean"] = torch.zeros(1).expand(10**12)
     torch.save(content, tmp_path / "crafted.ckpt")
     with pytest.raises(UserError, match="larger than what is stored"):
-        load_run(tmp_path / "crafted.ckpt", allowed=[])
+        load(tmp_path / "crafted.ckpt")
 
 
 @pytest.mark.parametrize("name", ["mean", "scale", "median", "quantiles", "slots", "target_mean"])
@@ -275,7 +275,7 @@ def test_fitted_numbers_of_another_shape_are_refused(
     content["state_dict"][f"preprocessing.{name}"] = torch.ones(1)
     torch.save(content, tmp_path / "crafted.ckpt")
     with pytest.raises(UserError, match=rf"size mismatch for {name}: \(1,\)"):
-        load_run(tmp_path / "crafted.ckpt", allowed=[])
+        load(tmp_path / "crafted.ckpt")
 
 
 def test_an_allowed_name_for_a_class_from_elsewhere_is_refused(

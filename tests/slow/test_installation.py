@@ -225,7 +225,7 @@ def test_every_pinned_version_is_the_one_installed() -> None:
             assert name.lower() in OF_EXTRAS, f"{name} is pinned and not installed"
 
 
-OF_EXTRAS = {"alembic", "mlflow-skinny", "sqlalchemy", "wandb"}
+OF_EXTRAS = {"alembic", "mlflow-skinny", "pandas", "sqlalchemy", "wandb"}
 
 
 def readme_commands() -> list[str]:

@@ -7,6 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -33,8 +34,7 @@ from multilayer.core.errors import UserError
 from multilayer.nn.metrics import metrics_of
 from multilayer.training.components import make_data
 from multilayer.training.lightning_adapter import lightning_callbacks
-from multilayer.training.loaded_run import load_run
-from multilayer.training.predict import _predictions_of
+from multilayer.training.loading import load
 
 from ..trained import config_of
 from .test_module import adam, quiet_trainer
@@ -390,13 +390,13 @@ def test_dropout_is_left_out_of_the_predictions_of_a_run(tmp_path: Path) -> None
     """What `predict` loads evaluates: the same each time, and as good as the run has said."""
     config = config_of("data=wine", "model.dropout=0.5", "trainer.max_epochs=3")
     result = train(config, tmp_path, quiet=True)
-    trained = load_run(tmp_path / "checkpoints" / "best.ckpt", allowed=[])
+    trained = load(tmp_path / "checkpoints" / "best.ckpt")
     data = make_data(config)
     data.setup()
     columns, target = raw_rows(data, "test")
-    features, cpu = trained.preprocessing(columns), torch.device("cpu")
-    predictions = _predictions_of(trained, features, cpu)
-    assert torch.equal(_predictions_of(trained, features, cpu), predictions)
+    rows = columns.numpy()
+    predictions = torch.from_numpy(trained.predict_proba(rows))
+    assert np.array_equal(trained.predict_proba(rows), predictions)
     found = metrics_of("multiclass", predictions, target)
     assert result.metrics["test"]["auroc"] == pytest.approx(float(found["auroc"]), rel=1e-5)
     own = MLP(13, 3, d_hidden=config["model"]["d_hidden"], dropout=0.5)

@@ -10,7 +10,7 @@ import torch
 
 from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.training.evaluate import evaluate
-from multilayer.training.loaded_run import load_run
+from multilayer.training.loading import load
 from multilayer.training.predict import predict
 
 from ..conftest import Run, only_folder
@@ -38,7 +38,7 @@ def test_a_run_is_evaluated_in_the_precision_of_its_training(
     """To the numbers that it wrote; the preprocessing and the loss keep theirs."""
     words = [*WORDS[task], "trainer.max_epochs=3", "logger=none", "optimizer.lr=0.01"]
     result = train_in(tmp_path / "run", *words, f"trainer.precision={precision}", "trainer=cpu")
-    trained = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[])
+    trained = load(tmp_path / "run" / "checkpoints" / "best.ckpt")
     assert {each.dtype for each in trained.task_model.network.parameters()} == {DTYPES[precision]}
     saved = read_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt")["state_dict"]
     weights = [value for name, value in saved.items() if name.startswith("network")]
@@ -89,7 +89,7 @@ def test_predictions_are_those_of_the_module_itself(
             "trusted_packages": [],
         }
     )
-    task_model = load_run(tmp_path / "run" / "checkpoints" / "best.ckpt", allowed=[]).task_model
+    task_model = load(tmp_path / "run" / "checkpoints" / "best.ckpt").task_model
     raw = torch.from_numpy(pl.read_csv(iris_csv).drop("species").to_numpy())
     with torch.no_grad():
         probabilities = task_model(raw)

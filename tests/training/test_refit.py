@@ -12,7 +12,6 @@ import torch
 
 from multilayer.callbacks.checkpoint import Checkpoint
 from multilayer.callbacks.diagnostics import Diagnostics
-from multilayer.cli.tasks import train
 from multilayer.core.errors import UserError
 from multilayer.data import BuiltinDataset, Dataset
 from multilayer.data.batches import EpochShuffle
@@ -23,6 +22,7 @@ from multilayer.runs.folder import RunFolder, find_state
 from multilayer.training import cosine
 from multilayer.training.components import make_data
 from multilayer.training.epoch_callback import EpochCallback, Record
+from multilayer.training.run import train as train_with_lightning
 from multilayer.training.runtime import seed_everything
 
 from ..conftest import Run
@@ -194,7 +194,7 @@ def test_a_refit_goes_on_for_more_epochs(refitted: Path, tmp_path: Path) -> None
         train_in(tmp_path / "none", f"resume={refitted / 'refit'}")
     train_in(tmp_path / "longer", f"resume={refitted / 'refit'}", "refit=5")
     config = config_of(*WORDS) | {"refit": 5, "callbacks": {}}
-    whole = train(config, tmp_path / "whole", [], quiet=True)
+    whole = train_with_lightning(config, tmp_path / "whole", [], quiet=True)
     assert whole.manifest["stop_reason"] == "reached refit=5"
     assert history_in(tmp_path / "longer").equals(history_in(tmp_path / "whole"))
     with pytest.raises(UserError, match=r"refit=false: .* is that of a refit"):

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch._inductor.config
@@ -12,8 +13,8 @@ import torch._inductor.config
 from multilayer.cli.check import check_command_line
 from multilayer.cli.tasks import train
 from multilayer.stacking.runner import StepRunner
-from multilayer.training.loaded_run import load_run
-from multilayer.training.runtime import compile_if_worthwhile, n_threads_for
+from multilayer.training.loading import load
+from multilayer.training.runtime import compile_if_worthwhile, n_threads_for, using_threads
 
 from ..trained import same, weights_of
 
@@ -49,18 +50,28 @@ def test_the_number_of_threads_follows_the_size_of_a_step(
     assert n_threads_for(3, work, n_members) == 3
 
 
-def test_a_run_is_evaluated_with_the_threads_of_its_training_as_far_as_there_are_any(
+def test_a_run_predicts_with_the_threads_of_its_training_as_far_as_there_are_any(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One from a machine of more cores would be evaluated a hundred times slower on this one."""
+    """One from a machine of more cores would be evaluated a hundred times slower on this one.
+
+    The threads of whoever loads it stay as they are.
+    """
     monkeypatch.setattr("multilayer.training.runtime._default_threads", lambda: 2)
     checkpoint = finished_run / "checkpoints" / "best.ckpt"
     read = torch.load(checkpoint, weights_only=True)
-    for recorded, used in [(1, 1), (2, 2), (64, 2)]:
-        read["multilayer"]["threads"] = recorded
-        monkeypatch.setattr("multilayer.training.loaded_run.read_checkpoint", lambda path: read)
-        load_run(checkpoint, allowed=[])
-        assert torch.get_num_threads() == used
+    monkeypatch.setattr("multilayer.training.loading.read_checkpoint", lambda path: read)
+    rows, used = np.zeros((1, 4)), []
+    with using_threads(2):
+        for recorded in (1, 2, 64):
+            read["multilayer"]["threads"] = recorded
+            predictor = load(checkpoint)
+            hook = lambda *_: used.append(torch.get_num_threads())  # noqa: E731
+            predictor.network.register_forward_hook(hook)
+            predictor.predict(rows)
+            predictor.evaluate(predictor.minibatches(split="validation"))
+            assert torch.get_num_threads() == 2
+    assert used == [1, 1, 2, 2, 2, 2]
 
 
 def test_on_a_gpu_torchs_compiler_times_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from multilayer.cli.choice_keys import fit_to_choices
-from multilayer.cli.compose import make_hydra
+from multilayer.cli.config_loader import make_hydra
 from multilayer.cli.problems import (
     Problem,
     WrongWordsError,

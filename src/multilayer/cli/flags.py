@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from multilayer.cli.check import refuse_words
-from multilayer.cli.compose import make_hydra
+from multilayer.cli.config_loader import make_hydra
 from multilayer.cli.problems import Problem, for_shell
 from multilayer.cli.suggestions import groups_with, meant_words, quoted_word
 from multilayer.core.value_problems import takes

@@ -182,7 +182,7 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     from hydra.core.utils import JobReturn
     from hydra.errors import HydraException
 
-    from multilayer.cli.compose import CachingConfigLoader
+    from multilayer.cli.config_loader import CachingConfigLoader
     from multilayer.cli.search_path import search_path_in
     from multilayer.core.config_folder import conf_dir
     from multilayer.reports.summary import SweepFolder, print_sweep

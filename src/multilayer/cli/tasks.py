@@ -19,7 +19,7 @@ from multilayer.cli.exit_codes import RUN_FAILED, exit_code_of
 from multilayer.cli.pipes import STREAM, files_for_streams, standard_input_named
 from multilayer.core.errors import interrupt_behind, of_user, print_failure, raise_all
 from multilayer.core.text import counted, name_jobs
-from multilayer.training.runtime import gc_paused
+from multilayer.training.runtime import gc_paused, using_threads
 
 if TYPE_CHECKING:
     from multilayer.runs.folder import Result
@@ -175,23 +175,36 @@ def train(
     *,
     quiet: bool = False,
 ) -> "Result":
-    """Train one run as a plain config says, by its engine, and leave its run folder.
+    """Train one run, as `multilayer train` does, and leave its run folder.
 
-    With `refit=true` its refit is trained too.
+    With `refit=true` its refit is trained too. All random numbers follow from the config's seed;
+    torch's, numpy's and Python's are seeded. torch's number of threads is afterwards what it was.
 
     Args:
-        config: the composed config.
-        folder: the run folder.
+        config: of the run, as `compose` gives it.
+        folder: the run folder; it must not hold a run yet.
         overrides: what the config was composed from, for the manifest.
         quiet: whether to show no progress, and no summary of the network, as in a sweep.
 
     Returns:
-        How it ended.
+        How it ended: its metrics, by split and name, and its manifest.
 
     Raises:
-        UserError: The config or the data is wrong; nothing was written yet.
+        UserError: The config, the data or the folder is wrong; nothing was written yet.
+
+    >>> import tempfile, multilayer
+    >>> config = multilayer.compose("train", ["data=iris", "trainer.max_epochs=1"])
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     result = multilayer.train(config, f"{parent}/run", quiet=True)
+    >>> result.manifest["status"], list(result.metrics)
+    ('done', ['train', 'validation', 'test'])
     """
+    from multilayer.runs.config import check_config
+
+    config = check_config(config)
     with gc_paused():
+        import torch
+
         if config["engine"] == "lockstep":
             from multilayer.lockstep.train import train_stack_of_one as train_run
         else:
@@ -199,7 +212,8 @@ def train(
         from multilayer.training.refit import train_with_refit
 
     whole = partial(train_with_refit, train_run) if config["refit"] is True else train_run
-    return whole(config, folder, overrides, quiet=quiet)
+    with using_threads(torch.get_num_threads()):
+        return whole(config, folder, overrides, quiet=quiet)
 
 
 def _evaluate(config: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from multilayer.cli.compose import take_value
+from multilayer.cli.config_loader import take_value
 from multilayer.cli.open_jobs import train_open_jobs
 from multilayer.composing.sweep_jobs import (
     SweepJobs,

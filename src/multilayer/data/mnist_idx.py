@@ -49,7 +49,7 @@ class IdxDataset(Dataset):
             )
         names = [f"pixel_{i}" for i in range(images.shape[1])]
         task: Task = "binary" if len(known) == 2 else "multiclass"
-        columns = Columns(names, "label", task, [str(label) for label in known.tolist()])
+        columns = Columns(names, "label", task, [str(label) for label in known.tolist()], times={})
         training = Table(images, torch.searchsorted(known, labels), columns)
         if _find(self.path, _TEST[0]) is None:
             return training

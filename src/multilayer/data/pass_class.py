@@ -28,5 +28,5 @@ class PassClassDataset(Dataset):
         return Table(
             torch.stack([lectures, hours], dim=1),  # (600,), (600,) -> (600, 2)
             passed,
-            Columns(["lectures", "hours"], "passed", "binary", ["no", "yes"]),
+            Columns(["lectures", "hours"], "passed", "binary", ["no", "yes"], times={}),
         )

@@ -112,7 +112,7 @@ class BuiltinDataset(Dataset):
         return Table(
             torch.from_numpy(features).float(),
             torch.from_numpy(target).to(torch.float32 if task == "regression" else torch.int64),
-            Columns(_FEATURES[name], target="target", task=task, classes=classes),
+            Columns(_FEATURES[name], target="target", task=task, classes=classes, times={}),
         )
 
 

@@ -51,12 +51,13 @@ _T = TypeVar("_T")
 
 
 class TableFile:
-    """The table in a file, or in several one below the other, read batch by batch.
+    """The table in a file, in several one below the other, or in memory, read batch by batch.
 
     Args:
-        path: The file, or several with wildcards.
+        path: The file, or several with wildcards; of a table in memory what messages call it.
         text: How values are written, where they are text.
         roles: What is known of columns beforehand.
+        frame: The table in memory.
         types_from_all: Whether to infer the types of a text file's columns from all its rows,
             rather than from the first ones.
 
@@ -71,10 +72,12 @@ class TableFile:
         path: str | Path,
         text: TextFormat | None = None,
         roles: Roles | None = None,
+        frame: pl.DataFrame | None = None,
         *,
         types_from_all: bool = False,
     ) -> None:
-        self.files = check_input(path)
+        self.files = check_input(path) if frame is None else [Path(path)]
+        self.frame = frame
         self.name = Path(path).name
         self.text, self.roles = text or TextFormat(), roles or {}
         self.types_from_all = types_from_all
@@ -210,6 +213,8 @@ class TableFile:
     def _scan(self, file: Path) -> pl.LazyFrame:
         """The rows of a file, in the types of its own rows."""
         text = self.texts[file]
+        if self.frame is not None:
+            return self.frame.lazy().rename(plain_name)
         if text is None:
             scan = pl.scan_parquet if file.suffix.lower() == ".parquet" else pl.scan_ipc
             names = [plain_name(name) for name in scan(file, glob=False).collect_schema()]
@@ -253,14 +258,17 @@ class TableFile:
 
 
 def read_frame(
-    path: str | Path, text: TextFormat | None = None, roles: Roles | None = None
+    path: str | Path,
+    text: TextFormat | None = None,
+    roles: Roles | None = None,
+    frame: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, Origin]:
-    """The whole table in a file, or in several; the arguments are those of `TableFile`.
+    """The whole table, as one frame; the arguments are those of `TableFile`.
 
     Raises:
         UserError: As `TableFile` does.
     """
-    return TableFile.read(_whole, path, text, roles)
+    return TableFile.read(_whole, path, text, roles, frame)
 
 
 def read_as_written(path: str | Path, text: TextFormat) -> pl.DataFrame:

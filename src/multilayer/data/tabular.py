@@ -15,6 +15,7 @@ from multilayer.data.batches import prefetch
 from multilayer.data.dataset import Dataset
 from multilayer.data.origin import Origin
 from multilayer.data.parquet_stream import ParquetStream
+from multilayer.data.rows import Rows, frame_of
 from multilayer.data.table import Columns, Split, Table, concat_splits
 from multilayer.data.table_builder import Float64NeededError, TableBuilder, encode_table
 from multilayer.data.table_files import TextFile, check_input
@@ -204,30 +205,33 @@ def _check_one_split(ways: Mapping[str, str | int | None]) -> None:
         )
 
 
-def read_frame_like(
-    path: str | Path, columns: Columns, text: TextFormat
-) -> tuple[pl.DataFrame, Origin]:
-    """Read a file other than the training file, with its columns read as in training.
+def read_frame_like(rows: Rows, columns: Columns, text: TextFormat) -> tuple[pl.DataFrame, Origin]:
+    """Read other rows than those of the training, with their columns read as in training.
 
     Warns of a categorical column of which no label is known.
 
     Args:
-        path: The file, or several with wildcards.
+        rows: A file, or several with wildcards, or rows in memory.
         columns: As they were in training.
         text: How values were written in training.
 
     Raises:
-        UserError: As `read_frame` does, and for a file without rows.
+        UserError: As `read_frame` and `frame_of` do, and where there are no rows.
     """
-    frame, origin = read_frame(path, text, columns.roles(text))
+    path: str | Path
+    if isinstance(rows, str | Path):
+        given, path = None, rows
+    else:
+        given, path = frame_of(rows, columns.features)
+    frame, origin = read_frame(path, text, columns.roles(text), given)
     empty = [name.strip() for name, labels in columns.categories.items() if "" in labels]
-    if empty and TextFile.of(check_input(path)[0]):
+    if empty and given is None and TextFile.of(check_input(path)[0]):
         log.warning(
             f"{origin.name}: {quoted(empty)}: empty values count as a label, as in training"
         )
         frame = frame.with_columns(pl.col(each).fill_null("") for each in empty)
     if frame.height == 0:
-        raise UserError(f"{origin.name} has a header and no rows")
+        raise UserError(f"{origin.name} has {'a header and ' * (given is None)}no rows")
     names = [*columns.features, columns.target]  # older runs kept the spaces around them
     frame = frame.rename({name.strip(): name for name in names}, strict=False)
     for label, labels in columns.categories.items():

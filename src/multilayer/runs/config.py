@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
@@ -20,7 +20,7 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from multilayer.core.config_problems import problems_in
-from multilayer.core.errors import UserError, first_line
+from multilayer.core.errors import UserError, first_line, raise_all
 from multilayer.core.files import write_text
 from multilayer.core.renamed import with_current_names
 
@@ -47,6 +47,7 @@ _SENSITIVE_WORD = (
 """How the names of secrets end, as in those that Sentry removes from its reports."""
 
 _SECRET_NAME = re.compile(rf"{_SENSITIVE_WORD}$", re.IGNORECASE)
+_PLAIN_VALUES = (str, int, float, bool, type(None))
 _REFERENCE = r"['\"]?(?:bearer |basic )?\$\\?\{"  # Hydra's sweeper writes $\{
 _NOT_SECRET = ("", "none", "null", "true", "false")
 _PASSWORD_NAME = re.compile(r"pass(?:word|wd|phrase)$|pwd$", re.IGNORECASE)
@@ -123,6 +124,33 @@ def problems_with(
     is_resumed = config.get("resume") is not None
     why = "; no secrets, references and places elsewhere are taken from a run" * is_resumed
     return [f"{key}: missing, give it as {key}=VALUE{why}" for key in sorted(missing)] + wrong
+
+
+def check_config(config: Any) -> Config:
+    """The config of a run that was made or changed in Python, as plain data of its own.
+
+    Raises:
+        UserError: With every value that is wrong, missing, or is no plain data.
+    """
+    if not isinstance(config, dict):
+        kind = type(config).__name__
+        raise UserError(f"config must be a dict, as multilayer.compose gives it, got {kind}")
+    problems: list[str] = []
+
+    def as_plain(key: str, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return map_values(list(value), as_plain, key)
+        if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+            return map_values(value.tolist(), as_plain, key)
+        if isinstance(value, PurePath):
+            return str(value)
+        if type(value) not in _PLAIN_VALUES:
+            problems.append(f"{key}: must be plain data, got a {type(value).__name__}")
+        return value
+
+    plain: Config = map_values(config, as_plain)
+    raise_all(problems or problems_with("train", plain))
+    return plain
 
 
 def map_values(node: Any, change: Callable[[str, Any], Any], key: str = "") -> Any:

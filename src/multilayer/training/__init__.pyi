@@ -2,11 +2,13 @@ from .epoch_callback import EpochCallback as EpochCallback
 from .epoch_callback import Record as Record
 from .history import History as History
 from .lightning_adapter import lightning_callbacks as lightning_callbacks
+from .loading import load as load
 from .loggers import TensorBoard as TensorBoard
 from .module import BinaryModule as BinaryModule
 from .module import MulticlassModule as MulticlassModule
 from .module import RegressionModule as RegressionModule
 from .module import SupervisedModule as SupervisedModule
+from .predictor import Predictor as Predictor
 from .schedulers import cosine as cosine
 from .schedulers import one_cycle as one_cycle
 from .task_model import TaskModel as TaskModel

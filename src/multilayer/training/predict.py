@@ -3,19 +3,12 @@
 from typing import Any
 
 import polars as pl
-import torch
-from torch import Tensor
 
 from multilayer.core.errors import UserError, quoted
-from multilayer.data.batches import preprocess_features
-from multilayer.data.dataset import EVALUATION_BATCH_SIZE
-from multilayer.data.table import Columns
-from multilayer.data.table_builder import encode_features
 from multilayer.data.table_files import check_input, check_output
 from multilayer.data.table_io import read_as_written, write_frame
-from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat
-from multilayer.training.loaded_run import LoadedRun, load_named
+from multilayer.training.loading import load
 
 
 def predict(config: dict[str, Any]) -> pl.DataFrame:
@@ -31,47 +24,14 @@ def predict(config: dict[str, Any]) -> pl.DataFrame:
         UserError: The run or the input cannot be used, or the output cannot be written.
     """
     check_output(config["output"], inputs=check_input(config["input"], "input"))
-    loaded, device = load_named(config)
-    text = TextFormat.of(loaded.config["data"])
-    frame, origin = read_frame_like(config["input"], loaded.columns, text)
-    features = preprocess_features(
-        loaded.preprocessing,
-        encode_features(frame, loaded.columns, origin),
-        loaded.columns.features,
-        origin.describe,
-    )
-    table = _to_frame(_predictions_of(loaded, features, device), loaded.columns)
+    trusted, device = config["trusted_packages"], config["device"]
+    predictor = load(config["run"], trusted_packages=trusted, device=device)
+    table = predictor.predict_frame(config["input"])
     if config["keep_input_columns"]:
+        text = TextFormat.of(predictor.config["data"])
         table = _joined(read_as_written(config["input"], text), table)
     write_frame(table, config["output"])
     return table
-
-
-@torch.no_grad()
-def _predictions_of(loaded: LoadedRun, features: Tensor, device: torch.device) -> Tensor:
-    """The predictions for preprocessed features `(N, n_features)`, on the CPU."""
-    task_model = loaded.task_model.to(device)
-    parts = torch.split(features, EVALUATION_BATCH_SIZE)
-    return torch.cat([task_model.predict_features(part) for part in parts]).cpu()
-
-
-def _to_frame(predictions: Tensor, columns: Columns) -> pl.DataFrame:
-    """A table with `prediction`, and for classes the probability of each.
-
-    The predicted class is the most probable one, in the type that the target had.
-    """
-    if columns.task == "regression":
-        return pl.DataFrame({"prediction": predictions.numpy()})
-    probabilities = predictions
-    if columns.task == "binary":
-        positive = predictions.reshape(-1)
-        probabilities = torch.stack([1 - positive, positive], dim=1)  # (N,) -> (N, 2)
-    likeliest = columns.class_series.gather(probabilities.argmax(1).tolist())
-    named = {
-        f"probability_{label}": probabilities[:, index].numpy()
-        for index, label in enumerate(columns.classes)
-    }
-    return pl.DataFrame({"prediction": likeliest, **named})
 
 
 def _joined(frame: pl.DataFrame, predicted: pl.DataFrame) -> pl.DataFrame:

@@ -89,15 +89,13 @@ def set_threads(choice: int | str, network: nn.Module, n_rows: int) -> int:
     return n_threads
 
 
-def restore_threads(n_threads: int) -> None:
-    """Set the threads that a run was trained with, at most as many as torch's default here.
+def usable_threads(n_threads: int) -> int:
+    """The threads that a run was trained with, at most as many as torch's default here.
 
     A run from a machine of 64 cores would be evaluated a hundred times slower on one of 4, where
     threads wait for each other.
     """
-    import torch
-
-    torch.set_num_threads(min(n_threads, _default_threads()))
+    return min(n_threads, _default_threads())
 
 
 @cache

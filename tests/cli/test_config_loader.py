@@ -13,7 +13,7 @@ from hydra.version import setbase
 from omegaconf import OmegaConf
 
 from multilayer.cli.check import check_command_line
-from multilayer.cli.compose import CachingConfigLoader, _after_choice
+from multilayer.cli.config_loader import CachingConfigLoader, _after_choice
 from multilayer.core.config_folder import conf_dir
 from multilayer.core.errors import UserError
 
@@ -144,7 +144,7 @@ def test_a_file_of_ours_that_changed_is_read_again(
 ) -> None:
     """Others are not: they are composed once in a process."""
     ours = shutil.copytree(conf_dir(), tmp_path / "conf")
-    monkeypatch.setattr("multilayer.cli.compose.conf_dir", lambda: ours)
+    monkeypatch.setattr("multilayer.cli.config_loader.conf_dir", lambda: ours)
     file = ours / "optimizer" / "sgd.yaml"
     bases = []
     for text in (file.read_text(), file.read_text(), "_target_: torch.optim.SGD\nlr: 0.125\n"):

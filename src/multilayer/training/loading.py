@@ -1,15 +1,15 @@
-"""A finished run, rebuilt from its checkpoint alone."""
+"""A trained run, rebuilt from its checkpoint alone."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from multilayer.core.device import choose_device
-from multilayer.core.errors import UserError
+from multilayer.core.errors import UserError, unknown_name
 from multilayer.core.files import refusing
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Columns
@@ -17,56 +17,63 @@ from multilayer.runs.checkpoint import read_checkpoint
 from multilayer.runs.folder import find_checkpoint
 from multilayer.training.components import assemble, count_weights, make_own_module
 from multilayer.training.instantiate import check_trusted_targets
-from multilayer.training.runtime import restore_threads
+from multilayer.training.predictor import Predictor
 from multilayer.training.task_model import TaskModel
+
+Device = Literal["auto", "cpu", "gpu", "mps"]
 
 _REFUSALS = (RuntimeError, IndexError, TypeError, ValueError)
 """What torch raises for tensors that do not fit each other, a network or a loss."""
 
 
-@dataclass(frozen=True)
-class LoadedRun:
-    """A trained task model with the config and the columns that it was trained on."""
+def load(
+    run: str | Path, *, trusted_packages: Sequence[str] = (), device: Device = "auto"
+) -> Predictor:
+    """Load a trained run, to predict with it and to evaluate it.
 
-    task_model: TaskModel
-    config: dict[str, Any]
-    columns: Columns
-    preprocessing: Preprocessing
-    data_fingerprint: str
-
-
-def load_named(config: dict[str, Any]) -> tuple[LoadedRun, torch.device]:
-    """The run that a command's config names, and the device that it chooses."""
-    device = choose_device(config["device"])
-    loaded = load_run(find_checkpoint(config["run"]), allowed=config["trusted_packages"])
-    return loaded, device
-
-
-def load_run(path: Path, *, allowed: list[str]) -> LoadedRun:
-    """Rebuild what was trained from its checkpoint alone, ready to predict on the CPU.
-
-    Only networks, losses and data sets from trusted packages are instantiated.
+    The checkpoint is all that is needed, and is data: it is not unpickled, and only networks,
+    losses and data sets from trusted packages are instantiated.
 
     Args:
-        path: the checkpoint file.
-        allowed: further packages that the user trusts.
+        run: The run folder, whose best checkpoint is loaded (the last one if there is no best), or
+            a checkpoint file.
+        trusted_packages: Packages of your own that the run's network, loss or data set is from.
+        device: Where it predicts; "auto" prefers a GPU.
+
+    Returns:
+        The run, ready to predict.
 
     Raises:
-        UserError: It is not a checkpoint of ours, or names something else.
+        UserError: There is no such run, its checkpoint is damaged, or it names a class that is not
+            trusted.
+
+    >>> import tempfile, multilayer
+    >>> config = multilayer.compose("train", ["data=iris", "trainer.max_epochs=1"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     result = multilayer.train(config, f"{folder}/run", quiet=True)
+    ...     predictor = multilayer.load(f"{folder}/run")
+    >>> predictor.task, predictor.classes.tolist()
+    ('multiclass', ['setosa', 'versicolor', 'virginica'])
     """
+    if isinstance(trusted_packages, str):
+        raise UserError(f"trusted_packages must be a list of names, got {trusted_packages!r}")
+    if device not in get_args(Device):
+        raise UserError(unknown_name("device", str(device), get_args(Device)))
+    chosen = choose_device(device)
+    path = find_checkpoint(run)
     checkpoint = read_checkpoint(path)
     config = checkpoint["multilayer"]["config"]
     rebuilt = ("data", "model", "module", "loss")
-    check_trusted_targets({name: config.get(name) for name in rebuilt}, allowed)
+    check_trusted_targets({name: config.get(name) for name in rebuilt}, trusted_packages)
     with refusing(path, "does not give a module that predicts", *_REFUSALS):
-        loaded = _rebuild(checkpoint)
-        _check_predictions(loaded)
-    restore_threads(checkpoint["multilayer"]["threads"])
-    return loaded
+        predictor = _rebuild(checkpoint, path)
+        _check_predictions(predictor)
+    predictor.task_model.to(chosen)
+    return predictor
 
 
-def _rebuild(checkpoint: dict[str, Any]) -> LoadedRun:
-    """The task model of a checkpoint, with its weights."""
+def _rebuild(checkpoint: dict[str, Any], path: Path) -> Predictor:
+    """The run of a checkpoint, with its weights, on the CPU."""
     metadata, weights = checkpoint["multilayer"], checkpoint["state_dict"]
     config, columns = metadata["config"], Columns(**metadata["columns"])
     preprocessing = Preprocessing.of(
@@ -86,24 +93,24 @@ def _rebuild(checkpoint: dict[str, Any]) -> LoadedRun:
     make = make_own_module(config, columns.task) or partial(TaskModel, task=columns.task)
     task_model = assemble(make, config, columns, preprocessing, data_fingerprint=fingerprint)
     _load_weights(task_model, weights)
-    return LoadedRun(task_model.eval(), config, columns, preprocessing, fingerprint)
+    return Predictor(task_model.eval(), config, columns, path, n_threads=metadata["threads"])
 
 
 @torch.no_grad()
-def _check_predictions(loaded: LoadedRun) -> None:
+def _check_predictions(predictor: Predictor) -> None:
     """Raise an error unless raw rows are mapped to predictions of the task, and to a loss."""
-    columns = loaded.columns
-    rows = torch.zeros(3, len(columns.features), dtype=loaded.preprocessing.raw_dtype)
+    columns, task_model = predictor.columns, predictor.task_model
+    rows = torch.zeros(3, len(columns.features), dtype=predictor.preprocessing.raw_dtype)
     rows[1] = torch.nan
     for position, n_labels in columns.n_labels.items():
         rows[2, position] = n_labels  # an unknown one
     for part in (rows, rows[:2]):  # with one size only, a fixed number of outputs would pass
-        shape = tuple(loaded.task_model(part).shape)
+        shape = tuple(task_model(part).shape)
         expected = (len(part), len(columns.classes))[: 2 if columns.task == "multiclass" else 1]
         if shape != expected:
             raise UserError(f"its predictions have the shape {shape}, expected {expected}")
     target = torch.zeros(3) if columns.task == "regression" else torch.zeros(3).long()
-    loaded.task_model.evaluate([(rows, target)])
+    task_model.evaluate([(rows, target)])
 
 
 def _load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
