@@ -13,6 +13,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    StrictBool,
     WrapValidator,
 )
 from pydantic_core import CoreSchema, core_schema
@@ -58,6 +59,7 @@ _ThreadsOrAuto = Annotated[Threads, _Or(str, Literal["auto"], "a whole number")]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _Epochs = Annotated[
     PositiveInt,
+    StrictBool,
     WrapValidator(lambda n, check: n if n == -1 and isinstance(n, int) else check(n)),
 ]
 _Refit = Annotated[
@@ -67,6 +69,7 @@ _Refit = Annotated[
 ]
 _DeviceCount = Annotated[
     PositiveInt,
+    StrictBool,
     _Or(str, Literal["auto"], "a whole number"),
     _Or(list, list[NonNegativeInt]),
 ]
@@ -195,6 +198,9 @@ class Trainer(_Component):
     limit_val_batches: _Limit = 1.0
     check_val_every_n_epoch: PositiveInt = 1
     log_every_n_steps: PositiveInt = 1
+    num_sanity_val_steps: Annotated[int, Field(ge=-1)] = 0
+    detect_anomaly: StrictBool = False
+    profiler: str | dict[str, Any] | None = None
 
 
 class _Callback(BaseModel):
