@@ -29,7 +29,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from multilayer import Dataset
 from multilayer.cli.tasks import train
-from multilayer.training.components import make_data, make_loss, make_network
+from multilayer.training.components import make_data, make_network
+from multilayer.training.loss import make_loss
 from multilayer.training.runtime import quiet_lightning
 
 CONFIG = config_of("optimizer=adam", "scheduler=constant", "callbacks.early_stopping.patience=10")

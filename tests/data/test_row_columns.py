@@ -1,6 +1,7 @@
-"""Splits by time, and by a column that names them."""
+"""Splits by time, and by a column that names them; weights of rows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ import torch
 from torch import Tensor
 
 from multilayer.core.errors import UserError
-from multilayer.data import SplitRule, Table, TableDataset, split_rows, table_from_frame
+from multilayer.data import (
+    BuiltinDataset,
+    SplitRule,
+    Table,
+    TableDataset,
+    split_rows,
+    table_from_frame,
+)
 from multilayer.data.split import Split
 
 N = 40
@@ -234,7 +242,7 @@ def test_two_ways_to_divide_are_refused(options: dict[str, Any], message: str) -
         TableDataset(path="t.csv", target="y", **options)
 
 
-@pytest.mark.parametrize("key", ["time", "split_column"])
+@pytest.mark.parametrize("key", ["time", "split_column", "weight"])
 def test_a_name_that_is_no_column_or_the_target_is_refused(key: str) -> None:
     """With the name that was likely meant."""
     frame = frame_of(when=YEARS)
@@ -264,3 +272,92 @@ def test_rows_that_are_known_by_their_times_are_the_same_from_python() -> None:
     times: Tensor = torch.arange(N).flip(0)
     table = table_from_frame(frame_of(when=times.tolist()), target="y", time="when", name="t")
     assert rows_of(table)["test"] == [*range(6)]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+@pytest.mark.parametrize("task", ["regression", "multiclass"])
+def test_weights_come_with_the_targets(tmp_path: Path, task: str, form: str) -> None:
+    """In units of a power of two, in which none is too large for float32; and are no feature."""
+    weights = [f"{i * 0.25}e200" for i in range(N)]
+    frame = frame_of(w=weights)
+    if task == "multiclass":
+        frame = frame.with_columns(y=pl.Series(["a", "b", "c", "b"] * 10))
+    data = read(tmp_path, frame, form, weight="w")
+    assert data.columns.features == ["x"]
+    assert data.columns.weight == "w"
+    values, found = data.targets.unbind(1)
+    assert data.targets.dtype == torch.float32
+    torch.testing.assert_close(found / found[4], torch.arange(N) / 4)
+    assert 0.5 <= found.max() < 1
+    features, target = data.split_tensors("test")
+    assert len(features) == len(target) == 6
+    assert torch.equal(target[:, 1], found[data.rows["test"]])
+    if task == "multiclass":
+        assert values.tolist() == [0, 1, 2, 1] * 10
+        assert data.target_values("train").dtype == torch.int64
+    assert torch.equal(
+        data.target_values("test"), values[data.rows["test"]].to(data.target_values("test").dtype)
+    )
+    assert "; weighted by 'w'; " in data.describe()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1] * 39 + [None], r"t\.csv: data\.weight 'w' is missing in row 40"),
+        ([1, -0.5] * 20, r"t\.csv: data\.weight 'w' is -0\.5 in row 2; a weight is at least 0"),
+        (["inf", 1] * 20, r"t\.csv: data\.weight 'w' is infinite in row 1"),
+        (["1", "?"] * 20, r"t\.csv: data\.weight 'w' must hold numbers, found '\?' in row 2"),
+        (["heavy", "b"] * 20, "must hold numbers, found 'heavy' in row 1"),
+        (["2024-01-01"] * 40, "must hold numbers, found dates without a time zone"),
+        ([0] * 40, r"data\.weight: 'w' is 0 in all of the 28 train rows"),
+    ],
+)
+def test_weights_that_are_none_are_refused(tmp_path: Path, values: list[Any], message: str) -> None:
+    """With the first row that has one."""
+    text = pl.Series(values, dtype=pl.String, strict=False)
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, frame_of(w=text), weight="w")
+
+
+def test_a_split_without_any_weight_is_refused(tmp_path: Path) -> None:
+    """Its metrics would be of nothing."""
+    frame = frame_of(w=[1] * 34 + [0] * 6, when=range(N))
+    with pytest.raises(UserError, match="'w' is 0 in all of the 6 test rows"):
+        read(tmp_path, frame, weight="w", split="time", time="when")
+
+
+def test_each_file_of_a_split_has_its_weights(tmp_path: Path) -> None:
+    """In the same units; a file without them is refused."""
+    for name, weight in (("a", 1.0), ("b", 8.0)):
+        frame_of(w=[weight] * N).write_csv(tmp_path / f"{name}.csv")
+    paths = {"train_path": str(tmp_path / "a.csv"), "test_path": str(tmp_path / "b.csv")}
+    data = TableDataset(**paths, target="y", weight="w")
+    data.setup()
+    assert data.targets[:, 1].tolist() == [0.0625] * N + [0.5] * N
+    frame_of().write_csv(tmp_path / "b.csv")
+    with pytest.raises(UserError, match=r"b\.csv has no column 'w', the weight of each row"):
+        TableDataset(**paths, target="y", weight="w").setup()
+
+
+def test_weights_are_part_of_the_fingerprint_and_not_for_a_stream() -> None:
+    """Other weights are another training."""
+    first, other = (
+        table_from_frame(frame_of(w=[1, each] * 20), target="y", weight="w", name="t").fingerprint()
+        for each in (1, 2)
+    )
+    assert first != other
+    with pytest.raises(ValueError, match="weight=w is for tables in memory; leave out stream"):
+        TableDataset(path="t.parquet", target="y", weight="w", stream=True)
+
+
+def test_a_table_of_ones_own_has_weights_with_a_name() -> None:
+    """Weights without a name would be taken for targets."""
+    table = table_from_frame(frame_of(w=[1, 2] * 20), target="y", weight="w", name="t")
+
+    class Own(BuiltinDataset):
+        def load(self) -> Table:
+            return replace(table, columns=replace(table.columns, weight=None))
+
+    with pytest.raises(ValueError, match="has them in `weights`, and a name in `columns`"):
+        Own(name="iris").setup()

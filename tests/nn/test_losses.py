@@ -298,7 +298,7 @@ ROWS, TWO = torch.zeros(4), torch.zeros(4, 2)
         ("multiclass", TWO, ROWS.long(), None),
         ("multiclass", TWO, ROWS, r"use target\.long\(\)"),
         ("regression", ROWS, ROWS[:, None], r"use target\.squeeze\(1\)"),
-        ("regression", ROWS, TWO, "one value a row; got"),
+        ("regression", ROWS, TWO, "one value a row; where one of two is .*WeightedLoss"),
         ("regression", ROWS, torch.tensor(0.0), "one value a row; got"),
         ("multiclass", ROWS, ROWS.long(), "single one is for BinaryModule"),
         ("binary", TWO, ROWS, "one output a row; several are for MulticlassModule"),

@@ -17,16 +17,15 @@ from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
 from multilayer.nn.losses import CrossEntropy
 from multilayer.training.components import (
-    _balance_class_weights,
     _check_batch_normalization,
     _check_shape,
     check_components,
     make_checked_network,
-    make_loss,
     make_network,
     make_scheduler,
 )
 from multilayer.training.instantiate import instantiate
+from multilayer.training.loss import balance_class_weights, make_loss
 
 from ..trained import config_of
 
@@ -76,7 +75,7 @@ def test_balanced_weights_count_the_training_rows_alone(name: str) -> None:
     target = data.targets[data.rows["train"]].numpy()
     expected = compute_class_weight("balanced", classes=np.unique(target), y=target)
     loss = {"_target_": "multilayer.nn.AutoLoss", "class_weights": "balanced"}
-    config = _balance_class_weights({"loss": loss, "other": 1}, data)
+    config = balance_class_weights({"loss": loss, "other": 1}, data)
     assert config["loss"]["class_weights"] == pytest.approx(expected.tolist())
     assert config["other"] == 1
     task = data.columns.task
@@ -88,9 +87,9 @@ def test_weights_that_are_given_stay_and_regression_has_none() -> None:
     data = BuiltinData(name="diabetes")
     data.setup()
     given = {"loss": {"class_weights": [1.0, 2.0]}}
-    assert _balance_class_weights(given, data) is given
+    assert balance_class_weights(given, data) is given
     balanced = {"loss": {"class_weights": "balanced"}}
-    assert _balance_class_weights(balanced, data)["loss"]["class_weights"] is None
+    assert balance_class_weights(balanced, data)["loss"]["class_weights"] is None
 
 
 FLATS = Columns(["size", "city", "rooms"], "price", "regression", [], {"city": ["A", "B", "C"]})

@@ -6,7 +6,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import pytorch_lightning as lightning
+import torch
 from sklearn.datasets import load_diabetes
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from multilayer import MLP, RegressionModule
+from multilayer.core.errors import UserError
+from multilayer.nn import WeightedLoss
 
 from ..conftest import Run
 from .test_evaluate import printed
@@ -21,7 +29,8 @@ def diabetes(tmp_path: Path) -> pl.DataFrame:
     frame = pl.DataFrame(x, schema=[f"x{i}" for i in range(x.shape[1])])
     days = pl.Series("day", np.arange(len(y)) // 3).cast(pl.Int32).cast(pl.Date)
     parts = pl.Series("part", ["train", "train", "train", "val", "test"] * 88 + ["train"] * 2)
-    frame = frame.with_columns(days, parts, y=pl.Series(y))
+    weights = pl.Series("w", np.arange(len(y)) % 4)
+    frame = frame.with_columns(days, parts, weights, y=pl.Series(y))
     frame.write_csv(tmp_path / "t.csv")
     return frame
 
@@ -29,8 +38,8 @@ def diabetes(tmp_path: Path) -> pl.DataFrame:
 @pytest.mark.parametrize(
     ("words", "test_rows"),
     [
-        (["data.split=time", "data.time=day", "data.drop_columns=[part]"], slice(442 - 67, 442)),
-        (["data.split_column=part", "data.drop_columns=[day]"], slice(4, 440, 5)),
+        (["data.split=time", "data.time=day", "data.drop_columns=[part,w]"], slice(442 - 67, 442)),
+        (["data.split_column=part", "data.drop_columns=[day,w]"], slice(4, 440, 5)),
     ],
 )
 def test_a_split_of_the_users_is_evaluated_and_its_column_not_needed_to_predict(
@@ -45,7 +54,7 @@ def test_a_split_of_the_users_is_evaluated_and_its_column_not_needed_to_predict(
     assert rows["test"] == chosen.height
     evaluated = multilayer("evaluate", f"run={run}")
     assert printed(evaluated.out) == printed(trained.out)
-    chosen.drop("day", "part").write_csv(tmp_path / "newest.csv")
+    chosen.drop("day", "part", "w").write_csv(tmp_path / "newest.csv")
     on_file = multilayer("evaluate", f"run={run}", "data.path=newest.csv")
     assert printed(on_file.out) == printed(evaluated.out)
     predicted = multilayer("predict", f"run={run}", "input=newest.csv", "output=p.csv")
@@ -61,4 +70,94 @@ def test_what_does_not_go_together_is_one_message(multilayer: Run, diabetes: pl.
     assert outcome.code == 2
     assert "time=day decides the split, and cannot be combined with folds=5" in outcome.err
     assert "Traceback" not in outcome.err
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("engine", ["lightning", "lockstep"])
+def test_a_weighted_run_is_evaluated_with_its_weights(
+    multilayer: Run, tmp_path: Path, diabetes: pl.DataFrame, engine: str
+) -> None:
+    """On its own splits, and on a file; there a row of weight 3 is as one that is there 3 times."""
+    words = ["data.weight=w", "data.drop_columns=[day,part]", f"engine={engine}"]
+    trained = multilayer("train", *TABLE, *words)
+    assert trained.code == 0, trained.err
+    assert "weighted by 'w'" in trained.err + trained.out
+    (run,) = tmp_path.glob("runs/*/*")
+    evaluated = multilayer("evaluate", f"run={run}")
+    assert printed(evaluated.out) == printed(trained.out)
+    first, repeated = (
+        diabetes.head(100),
+        pl.concat(diabetes[row] for row in range(100) for _ in range(row % 4)),
+    )
+    first.write_csv(tmp_path / "first.csv")
+    repeated.drop("w").write_csv(tmp_path / "repeated.csv")
+    ours = multilayer("evaluate", f"run={run}", "data.path=first.csv")
+    theirs = multilayer("evaluate", f"run={run}", "data.path=repeated.csv")
+    values, expected = (
+        {name: float(value) for name, value in printed(each.out).items() if name != "metric"}
+        for each in (ours, theirs)
+    )
+    assert values == pytest.approx(expected, rel=1e-3)
+    assert "repeated.csv has no column 'w', the weight of a row: all weigh 1" in theirs.err
+    assert multilayer("predict", f"run={run}", "input=repeated.csv", "output=p.csv").code == 0
+
+
+def test_weights_of_classes_are_drawn_and_counted(
+    multilayer: Run, tmp_path: Path, iris_csv: Path
+) -> None:
+    """With balanced classes, a metric to monitor, and figures."""
+    iris = pl.read_csv(iris_csv)
+    iris.with_columns(w=pl.Series(np.arange(150) % 3 + 1)).write_csv(tmp_path / "t.csv")
+    words = ["data.target=species", "data.weight=w", "loss.class_weights=balanced"]
+    words += ["monitor=validation/auroc", "mode=max", "callbacks=[default,figures]"]
+    outcome = multilayer("train", "data=table", "data.path=t.csv", "trainer.max_epochs=2", *words)
+    assert outcome.code == 0, outcome.err
+    (run,) = tmp_path.glob("runs/*/*")
+    assert {each.stem for each in (run / "figures").iterdir()} >= {"roc", "confusion_matrix"}
+
+
+def test_a_loss_that_takes_no_weights_is_one_message(
+    multilayer: Run, tmp_path: Path, diabetes: pl.DataFrame
+) -> None:
+    """With exit code 2, before anything is trained."""
+    (tmp_path / "ours.py").write_text(
+        "from torch import nn\n\n\nclass Own(nn.Module):\n"
+        "    def forward(self, output, target):\n        return (output - target).abs().mean()\n"
+    )
+    words = ["data.weight=w", "data.drop_columns=[day,part]", "loss=mse", "loss._target_=ours.Own"]
+    outcome = multilayer("train", *TABLE, *words)
+    assert outcome.code == 2, outcome.err
+    assert "data.weight: the loss Own takes no weights of rows; give it an attribute" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_a_module_takes_minibatches_with_weights_from_any_loader(tmp_path: Path) -> None:
+    """Of three tensors; two are refused, since nobody would say what the weights are."""
+    x, y = (torch.from_numpy(each).float() for each in load_diabetes(return_X_y=True))
+    weights = torch.arange(len(y)) % 4
+    module = RegressionModule(
+        MLP(10, 1, d_hidden=[8]),
+        loss=WeightedLoss(nn.MSELoss(), "regression"),
+        optimizer=torch.optim.Adam,
+    )
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", **options)
+    loader = DataLoader(TensorDataset(x, y, weights), batch_size=64)
+    trainer.fit(module, loader, loader)
+    (found,) = trainer.test(module, loader, verbose=False)
+    repeated = [each.repeat_interleave(weights, dim=0) for each in (x, y)]
+    error = module(repeated[0]) - repeated[1]
+    assert found["test/loss"] == pytest.approx(error.square().mean().item(), rel=1e-4)
+    with pytest.raises(UserError, match="three tensors, features, target and the weights of the"):
+        trainer.test(module, DataLoader(TensorDataset(x, y)), verbose=False)
+
+
+def test_metrics_of_torchmetrics_are_refused_with_weights(
+    multilayer: Run, diabetes: pl.DataFrame
+) -> None:
+    """They would count every row alike."""
+    words = ["data.weight=w", "data.drop_columns=[day,part]", "metrics=[MeanSquaredError]"]
+    outcome = multilayer("train", *TABLE, *words)
+    assert outcome.code == 2
+    assert "metrics: those of torchmetrics (mean_squared_error) take no weights" in outcome.err
     assert not Path("runs").exists()

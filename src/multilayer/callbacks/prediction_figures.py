@@ -103,10 +103,10 @@ def _figures_of(module: TaskModel, data: Dataset, n_rows: int, when: str) -> dic
     if not np.isfinite(predictions).all():
         return {}
     title, columns = f"{when}: {counted(len(target), 'validation row')}", data.columns
+    true = module.targets(target.to(module.device)).cpu().numpy()
     if module.task == "regression":
-        true = module.targets(target.to(module.device)).cpu().numpy()
         return {"predicted": plotting.draw_predicted(predictions, true, columns.target, title)}
-    figures = _figures_of_classes(predictions, target.numpy(), columns, title)
+    figures = _figures_of_classes(predictions, true, columns, title)
     if len(columns.features) == 2 and not columns.categories:
         figures["boundary"] = _boundary(module, data, n_rows, when)
     return figures
@@ -143,7 +143,7 @@ def _boundary(module: TaskModel, data: Dataset, n_rows: int, when: str) -> Figur
     for split in splits:
         features, target = data.split_tensors(split, at_most=n_rows)
         points = preprocessing.unscale_numbers(features.to(device)).cpu()
-        rows[split] = points.numpy(), target.numpy()
+        rows[split] = points.numpy(), module.targets(target).numpy()
 
     def probabilities(points: Any) -> Any:
         return _predict(module, preprocessing(torch.from_numpy(points).to(device)))

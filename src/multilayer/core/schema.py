@@ -111,6 +111,7 @@ class _Data(_Component):
     time: str | None = None
     split_column: str | None = None
     group_column: str | None = None
+    weight: str | None = None
     missing: list[str | int | float | None] = []
     decimal: Literal[".", ","] = "."
     thousands: Literal[",", ".", " ", "'", "_"] | None = None

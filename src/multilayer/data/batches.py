@@ -14,6 +14,7 @@ from multilayer.core.errors import UserError
 from multilayer.data.numerics import is_rounded
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.table import Table, blocks
+from multilayer.nn.losses import with_weights
 
 BatchSize = int | Literal["full", "auto"]
 """Rows per minibatch, all of them, or `auto_batch_size`."""
@@ -282,6 +283,8 @@ def preprocess_target(
 ) -> Tensor:
     """The target of all rows as the loss takes it, `(N,)`; class indices stay.
 
+    In a table with weights it comes with them, `(N, 2)`.
+
     The targets of no split may be too far from those of the training rows: standardized as those
     are, they would be infinite in float32, or lose their differences. The median of the training
     rows themselves is within a standard deviation of their mean.
@@ -295,7 +298,7 @@ def preprocess_target(
         UserError: With the farthest row, or the first that would be infinite.
     """
     if not table.target.is_floating_point():
-        return table.target
+        return with_weights(table.target, _scaled_weights(table))
     target, scaled = table.target, preprocessing.scale_target(table.target)
     mean, scale = preprocessing.target_mean, preprocessing.target_scale
     too_far = (~scaled.isfinite()).nonzero().flatten().tolist()
@@ -308,7 +311,15 @@ def preprocess_target(
         what, where = f"the target {table.columns.target!r}", table.origin.describe(row)
         message = _too_far(what, target[row], where, mean, scale)
         raise UserError(f"{message}; is it in the same unit?")
-    return scaled
+    return with_weights(scaled, _scaled_weights(table))
+
+
+def _scaled_weights(table: Table) -> Tensor | None:
+    """The weights of a table as float32, in units of a power of two, so that none overflows."""
+    if table.weights is None:
+        return None
+    _, exponent = torch.frexp(table.weights.max())
+    return torch.ldexp(table.weights, -exponent).float()
 
 
 def _too_far(what: str, value: Tensor, where: str, mean: Tensor, scale: Tensor) -> str:

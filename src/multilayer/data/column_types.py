@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
+from itertools import starmap
 
 import numpy as np
 import polars as pl
@@ -53,9 +54,7 @@ class ColumnTypeInference:
             other numbers are regressed on.
         categorical_columns: Columns that are categories whatever they hold.
         drop_columns: Columns to leave out.
-        group_column: As in `RowColumns`, like the two below; they are no features.
-        time: Likewise.
-        split_column: Likewise.
+        group_column, time, split_column, weight: As in `RowColumns`; they are no features.
         known: The columns as they were in an earlier training on the table, if there was one.
         text: How values were written where they were text, for messages about stray strings.
 
@@ -81,11 +80,12 @@ class ColumnTypeInference:
     group_column: str | None = None
     time: str | None = None
     split_column: str | None = None
+    weight: str | None = None
     known: Columns | None = None
     text: TextFormat = field(default_factory=TextFormat)
 
     def __post_init__(self) -> None:
-        self.row_columns = RowColumns(self.group_column, self.time, self.split_column)
+        self.row_columns = RowColumns(self.group_column, self.time, self.split_column, self.weight)
         by_key = self.row_columns.by_key
         self.not_features = list(dict.fromkeys([self.target, *by_key.values()]))
         named = {
@@ -94,8 +94,7 @@ class ColumnTypeInference:
             "drop_columns": self.drop_columns,
             **{key: [name] for key, name in by_key.items()},
         }
-        problems = [self._name_problem(key, names) for key, names in named.items()]
-        raise_all([problem for problem in problems if problem])
+        raise_all([*filter(None, starmap(self._name_problem, named.items()))])
         self.dropped = dict.fromkeys(self.drop_columns, DROPPED) | self.row_columns.reasons
         self.known_words: Sequence[str] = ()
         if self.known:
@@ -200,9 +199,9 @@ class ColumnTypeInference:
             raise UserError(f"{self.name} has no feature columns besides the target{without}")
         columns = Columns(features, self.target, task, classes, categories, dropped)
         has_words = target.dtype in WORDS and columns.class_series.dtype != pl.String
-        kinds = {label: kind_of(self.schema[label]) for label in features if label in numbers}
-        times = {label: kind for label, kind in kinds.items() if kind != "numbers"}
-        return replace(columns, has_odd_words=has_words, times=times)
+        kinds = ((label, kind_of(self.schema[label])) for label in features if label in numbers)
+        times = {label: kind for label, kind in kinds if kind != "numbers"}
+        return replace(columns, has_odd_words=has_words, times=times, weight=self.weight)
 
     def _find_categories(
         self, frame: pl.DataFrame, numbers: Mapping[str, Floats], origin: Origin, name: str

@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from copy import copy, deepcopy
 from dataclasses import replace
 from math import ceil
@@ -70,7 +71,7 @@ class Dataset(ABC):
         features: Of all rows, `(N, D)`; `rows` has the row numbers of each split. They are
             preprocessed, unless the training rows are streamed: then `batch_preprocessing` is
             still to be applied, since categories take much less memory before it.
-        targets: Of all rows, `(N,)`.
+        targets: Of all rows, `(N,)`; with their weights `(N, 2)`, where the table has any.
         columns: Their names, the classes and the categories.
         fingerprint: Of the table.
         missing_summary: How many values are missing, and in which features.
@@ -166,6 +167,7 @@ class Dataset(ABC):
         rows = split_rows(table, self.split_rule)
         rows["train"] = rows["train"][: self.max_train_rows]
         self.rows = join_validation(rows) if self.joins_validation else rows
+        _check_weights(table, self.rows)
         for line in split_warnings(table, self.rows, is_sample=self.stream is not None):
             log.warning(f"data: {line}")
         fitted = self.fitted_preprocessing
@@ -212,7 +214,7 @@ class Dataset(ABC):
         return other
 
     def split_tensors(self, split: Split, at_most: int | None = None) -> Minibatch:
-        """A copy of the rows of a split: preprocessed features `(N, D)` and target `(N,)`.
+        """A copy of the rows of a split: preprocessed features `(N, D)`, and their `targets`.
 
         Args:
             split: Which split.
@@ -225,6 +227,13 @@ class Dataset(ABC):
         if self.batch_preprocessing is not None:
             features = self.batch_preprocessing(features)
         return Minibatch(features, self.targets[rows])
+
+    def target_values(self, split: Split) -> Tensor:
+        """The target of the rows of a split `(N,)`, without weights."""
+        target = self.targets[self.rows[split]]
+        if self.columns.weight is None:
+            return target
+        return target[:, 0] if self.columns.task == "regression" else target[:, 0].long()
 
     def minibatches(self, split: Split, device: torch.device | None = None) -> Minibatches:
         """The rows of a split in order, for evaluation."""
@@ -297,9 +306,24 @@ class Dataset(ABC):
             columns.describe(self.preprocessing.n_encoded_labels),
             self.missing_summary,
             f"minibatches of {self.batch_size} rows" if self._has_larger_batches else "",
+            f"weighted by {columns.weight!r}" if columns.weight else "",
             f"{columns.task}{classes}",
         ]
         return "; ".join(filter(None, parts))
+
+
+def _check_weights(table: Table, rows: Mapping[Split, Tensor]) -> None:
+    """Raise `UserError` if all weights of a split are 0."""
+    if (table.weights is None) != (table.columns.weight is None):
+        raise ValueError("a table with weights has them in `weights`, and a name in `columns`")
+    if table.weights is None:
+        return
+    for split, numbers in rows.items():
+        if len(numbers) and not table.weights[numbers].any():
+            raise UserError(
+                f"data.weight: {table.columns.weight!r} is 0 in all of the "
+                f"{counted(len(numbers), f'{split} row')}"
+            )
 
 
 def overridden_loader(kind: Any) -> str | None:

@@ -6,6 +6,7 @@ from typing import get_args
 
 import numpy as np
 import polars as pl
+import torch
 from torch import Tensor
 
 from multilayer.core.errors import UserError
@@ -13,7 +14,7 @@ from multilayer.data.numerics import to_float64
 from multilayer.data.origin import Origin
 from multilayer.data.stray_strings import find_stray
 from multilayer.data.table import GROUPED, Split, Table
-from multilayer.data.text_format import KINDS, WORDS, TextFormat, is_number
+from multilayer.data.text_format import KINDS, WORDS, TextFormat, is_number, kind_of
 
 _SPELLINGS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -31,11 +32,13 @@ class RowColumns:
         group_column: Rows with one value in it stay in one split.
         time: The newest rows are test rows, and the next newest validation rows.
         split_column: It names the split of each row.
+        weight: How much each row counts.
     """
 
     group_column: str | None = None
     time: str | None = None
     split_column: str | None = None
+    weight: str | None = None
 
     @property
     def by_key(self) -> dict[str, str]:
@@ -50,9 +53,11 @@ class RowColumns:
         return {name: keys.get(key, f"data.{key}") for key, name in self.by_key.items()}
 
     def check(self, batch: pl.DataFrame, origin: Origin) -> None:
-        """Raise `UserError` if one of the next rows lacks a value."""
+        """Raise `UserError` if one of the next rows lacks a value, or has no valid weight."""
         for key, name in self.by_key.items():
             origin.check_none_missing(batch[name], f"data.{key} {name!r}")
+        if self.weight is not None and batch[self.weight].dtype not in WORDS:
+            read_weights(batch[self.weight], origin)
 
     def apply(self, table: Table, frame: pl.DataFrame) -> Table:
         """A table with what they say of its rows.
@@ -69,6 +74,7 @@ class RowColumns:
             groups=read(self.group_column, _ranks),
             times=read(self.time, _times),
             splits=read(self.split_column, _splits),
+            weights=read(self.weight, read_weights),
         )
 
 
@@ -81,15 +87,39 @@ def _times(column: pl.Series, origin: Origin) -> Tensor:
     """The place of each row's time among the different ones."""
     what, kinds = f"data.time {column.name!r}", "numbers, dates or times"
     if column.dtype in WORDS:
-        stray = find_stray(column, TextFormat())
-        row = stray.row if stray else 0
         example = KINDS["dates without a time zone"].example
-        found = f"{what} must hold {kinds}, found {str(column[row])!r}"
-        raise origin.error(row, found, f"; write dates as {example}")
+        written = f"; write dates as {example}"
+        raise _stray_error(column, origin, f"{what} must hold {kinds}", written)
     if not is_number(column.dtype):
         raise UserError(f"{origin.name}: {what} must hold {kinds}, found {column.dtype}")
     origin.check_finite(to_float64(column), what)
     return _ranks(column, origin)
+
+
+def read_weights(column: pl.Series, origin: Origin) -> Tensor:
+    """The weight of each row, float64.
+
+    Raises:
+        UserError: For one that is missing, negative or infinite, and for other values.
+    """
+    what = f"data.weight {column.name!r}"
+    origin.check_none_missing(column, what)
+    if column.dtype in WORDS:
+        raise _stray_error(column, origin, f"{what} must hold numbers")
+    if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+        raise UserError(f"{origin.name}: {what} must hold numbers, found {kind_of(column.dtype)}")
+    weights = to_float64(column)
+    origin.check_finite(weights, what)
+    for row in np.flatnonzero(weights < 0)[:1]:
+        raise origin.error(int(row), f"{what} is {weights[row]:g}", "; a weight is at least 0")
+    return torch.from_numpy(weights.copy())
+
+
+def _stray_error(column: pl.Series, origin: Origin, needed: str, more: str = "") -> UserError:
+    """The error about the first value of a column of words that is one."""
+    stray = find_stray(column, TextFormat())
+    row = stray.row if stray else 0
+    return origin.error(row, f"{needed}, found {str(column[row])!r}", more)
 
 
 def _splits(column: pl.Series, origin: Origin) -> Tensor:

@@ -49,6 +49,7 @@ class Columns:
         dropped: The columns that are left out, and why.
         has_odd_words: Whether the classes are words although they are written as numbers are.
         times: The features that are times, and of which kind; None if an older run does not say.
+        weight: The column with the weight of each row, if there is one.
     """
 
     features: list[str]
@@ -57,9 +58,10 @@ class Columns:
     classes: list[str]
     categories: dict[str, list[str]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
-    # Not part of the fingerprint, since older versions had neither:
+    # Not part of the fingerprint, since older versions had none of them:
     has_odd_words: bool = field(default=False, repr=False)
     times: dict[str, str] | None = field(default=None, repr=False, compare=False)
+    weight: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def n_outputs(self) -> int:
@@ -89,6 +91,7 @@ class Columns:
         {'a': 'category', 'b': 'category'}
         """
         numbers = [*self.features, *[self.target] * (self.task == "regression")]
+        numbers += [self.weight] if self.weight else []
         roles: dict[str, Role] = dict.fromkeys(numbers, "number")
         for name, labels in {**self.categories, self.target: self.classes}.items():
             if not text.preserves(labels):
@@ -176,6 +179,7 @@ class Table:
         groups: `(N,)` int64, the group of each row, if rows of one group must stay together.
         times: `(N,)` int64, the place of each row in time; the newest rows are then test rows.
         splits: `(N,)` int64, the place of each row's split in `Split`, if a column names it.
+        weights: `(N,)` float64, at least 0, how much each row counts in the loss and the metrics.
         preset_splits: The row numbers of splits that are decided; the other rows are divided.
         owns_memory: Whether nothing else refers to the features, so that they may be
             preprocessed in place.
@@ -188,6 +192,7 @@ class Table:
     groups: Tensor | None = None
     times: Tensor | None = None
     splits: Tensor | None = None
+    weights: Tensor | None = None
     preset_splits: dict[Split, Tensor] = field(default_factory=dict)
     owns_memory: bool = False
     origin: Origin = field(default_factory=lambda: Origin("the table"))
@@ -215,7 +220,8 @@ class Table:
             version: What else distinguishes the table.
         """
         digest = sha256(f"{self.columns!r}{version}".encode())
-        for tensor in (self.features, self.target, self.times, self.splits):
+        of_rows = self.times, self.splits, self.weights
+        for tensor in (self.features, self.target, *of_rows):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
@@ -272,6 +278,9 @@ def concat_splits(tables: Mapping[Split, Table]) -> Table:
         torch.cat([table.features.to(first.features.dtype) for table in tables.values()]),
         torch.cat([table.target.to(target_type) for table in tables.values()]),
         first.columns,
+        weights=None
+        if first.weights is None
+        else torch.cat([table.weights for table in tables.values() if table.weights is not None]),
         preset_splits=preset,
         owns_memory=True,
         origin=origin,

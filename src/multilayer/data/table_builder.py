@@ -18,6 +18,7 @@ from multilayer.data.column_types import ColumnTypeInference
 from multilayer.data.missing_values import is_spelled_missing
 from multilayer.data.numerics import Float64s, Floats, is_rounded, lost_digits, to_float64
 from multilayer.data.origin import Origin, RowNumbers
+from multilayer.data.row_columns import read_weights
 from multilayer.data.stray_strings import raise_stray_string
 from multilayer.data.table import Columns, Table, blocks
 from multilayer.data.table_io import Schema
@@ -181,10 +182,13 @@ def encode_table(frame: pl.DataFrame, columns: Columns, origin: Origin) -> Table
     """
     if columns.target not in frame.columns:
         raise UserError(f"{origin.name} has no column {columns.target!r}, the target")
+    if columns.weight and columns.weight not in frame.columns:
+        raise UserError(f"{origin.name} has no column {columns.weight!r}, the weight of each row")
     return Table(
         encode_features(frame, columns, origin),
         _encode_target(frame[columns.target], columns, origin),
         columns,
+        weights=read_weights(frame[columns.weight], origin) if columns.weight else None,
         origin=origin,
     )
 

@@ -43,6 +43,7 @@ class TableDataset(Dataset):
         time: The column of numbers, dates or times that says which rows are the newest.
         split_column: A column that names the split of each row.
         group_column: Rows with one value in this column stay in one split.
+        weight: A column that says how much each row counts in the loss and the metrics.
         missing: What stands for a missing value, besides empty text and the usual words.
         decimal: The decimal mark of numbers that are text.
         thousands: What separates their thousands.
@@ -70,6 +71,7 @@ class TableDataset(Dataset):
         time: str | None = None,
         split_column: str | None = None,
         group_column: str | None = None,
+        weight: str | None = None,
         missing: Sequence[str | float] = (),
         decimal: str = ".",
         thousands: str | None = None,
@@ -101,6 +103,7 @@ class TableDataset(Dataset):
                 "group_column": group_column,
                 "folds": self.split_rule.folds,
                 "max_train_rows": self.max_train_rows,
+                "weight": weight,
             }
             for name, value in in_memory.items():
                 if value is not None:
@@ -118,14 +121,15 @@ class TableDataset(Dataset):
             "group_column": _plain(group_column),
             "time": _plain(time),
             "split_column": _plain(split_column),
+            "weight": _plain(weight),
             "text": self.text,
         }
         categories = self.builder_options["categorical_columns"]
         self.roles: dict[str, Role] = dict.fromkeys(categories, "category")
         if task == "regression":
             self.roles[self.target] = "number"
-        if time is not None:
-            self.roles[plain_name(time)] = "number"
+        for name in filter(None, (time, weight)):
+            self.roles[plain_name(name)] = "number"
         self.categorical_encoding = categorical_encoding
         self.is_streamed = stream
 

@@ -60,7 +60,8 @@ def evaluate_block(
     if not losses:
         return {}
     sizes = [len(target) for target in targets]
-    whole = torch.cat(targets).expand(len(block), -1)
+    whole = torch.cat(targets)
+    whole = whole.expand(len(block), *whole.shape)
     return summarize(task_model, torch.stack(losses), sizes, torch.cat(outputs, dim=1), whole)
 
 

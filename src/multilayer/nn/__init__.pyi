@@ -2,6 +2,8 @@ from .embeddings import PLRMLP as PLRMLP
 from .losses import AutoLoss as AutoLoss
 from .losses import BinaryCrossEntropy as BinaryCrossEntropy
 from .losses import CrossEntropy as CrossEntropy
+from .losses import WeightedLoss as WeightedLoss
+from .losses import with_weights as with_weights
 from .metrics import metrics_of as metrics_of
 from .mlp import MLP as MLP
 from .mlp import DenseLayer as DenseLayer

@@ -1,6 +1,7 @@
 """Losses that torch lacks, and which loss fits which task."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from math import inf
 from typing import Any, Literal
 
@@ -55,6 +56,7 @@ class BinaryCrossEntropy(nn.Module):
     """
 
     weight: Tensor | None
+    reduction = "mean"
 
     def __init__(
         self, *, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None
@@ -69,11 +71,73 @@ class BinaryCrossEntropy(nn.Module):
         check_outputs("binary", logits, target, values=target.device.type == "cpu")
         smoothed = target.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
         if self.weight is None:
-            return F.binary_cross_entropy_with_logits(logits, smoothed)
+            return F.binary_cross_entropy_with_logits(logits, smoothed, reduction=self.reduction)
         # The term of each class has that class's weight, as in torch's softmax cross entropy.
         loss = self.weight[1] * smoothed * F.softplus(-logits)
         loss = loss + self.weight[0] * (1 - smoothed) * F.softplus(logits)
-        return loss.sum() / self.weight[target.long()].sum()
+        return loss if self.reduction == "none" else loss.sum() / self.weight[target.long()].sum()
+
+
+class WeightedLoss(nn.Module):
+    """The mean of a loss over rows that have weights: `sum(w * loss) / sum(w)`.
+
+    With class weights `c` it is `sum(w * loss) / sum(w * c)`, as the loss itself has it without
+    weights of rows. A minibatch whose weights are all 0 has the loss 0.
+
+    Maps outputs `(B, ...)`, and targets that come with their weights `(B, 2)`, to a scalar.
+
+    Args:
+        loss: gives one number for each row with `reduction="none"`, as torch's losses do.
+        task: of the targets.
+
+    Raises:
+        UserError: The loss has no `reduction`.
+
+    >>> target = with_weights(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 1.0]))
+    >>> WeightedLoss(nn.L1Loss(), "regression")(torch.zeros(2), target)
+    tensor(2.)
+    """
+
+    def __init__(self, loss: Any, task: Task) -> None:
+        super().__init__()
+        if getattr(loss, "reduction", None) != "mean":
+            name = getattr(loss, "__name__", type(loss).__name__)
+            raise UserError(
+                f"data.weight: the loss {name} takes no weights of rows; give it an attribute "
+                "`reduction`, 'mean' at first, with which it gives one number for each row when "
+                "that is 'none', as torch's losses do"
+            )
+        self.loss = deepcopy(loss)
+        self.loss.reduction = "none"
+        self.task = task
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Map outputs and targets with weights to the weighted mean."""
+        values, weights = self.split(target)
+        rows: Tensor = self.loss(
+            output, values if self.task == "multiclass" else values.to(output.dtype)
+        )
+        if rows.shape != weights.shape:
+            raise UserError(
+                f"data.weight: the loss {type(self.loss).__name__} must give one number for each "
+                f"row with reduction='none', got the shape {tuple(rows.shape)} for "
+                f"{weights.shape[-1]} rows"
+            )
+        total = total_weight(self, target)
+        return (rows * weights).sum(dim=-1) / torch.where(total > 0, total, 1)
+
+    def split(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The targets themselves and their weights, `(..., B, 2)` to `(..., B)` each."""
+        values, weights = target.unbind(dim=-1)
+        return values if self.task == "regression" else values.long(), weights
+
+
+def with_weights(target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Targets `(N,)` with the weights of their rows `(N,)`, as `(N, 2)`; unchanged without any.
+
+    Class indices are floats then, which hold whole numbers up to 2**24.
+    """
+    return target if weights is None else torch.stack([target.to(weights.dtype), weights], dim=1)
 
 
 def check_outputs(task: Task, output: Tensor, target: Tensor, *, values: bool = False) -> None:
@@ -98,7 +162,9 @@ def check_outputs(task: Task, output: Tensor, target: Tensor, *, values: bool = 
     elif target.ndim == 2 and target.shape[1] == 1:
         problem = "the target must have one value a row: use target.squeeze(1)"
     elif target.ndim != 1:
-        problem = "the target must have one value a row"
+        has_two = target.ndim == 2 and target.shape[1] == 2
+        hint = "; where one of two is the row's weight, use loss=WeightedLoss(...)" * has_two
+        problem = f"the target must have one value a row{hint}"
     elif task == "multiclass" and output.ndim != 2:
         problem = "the network must give a logit for each class; a single one is for BinaryModule"
     elif output.ndim != n_dimensions:
@@ -184,15 +250,33 @@ def _check_n_weights(weights: Sequence[float] | Tensor | None, n_classes: int | 
 def total_weight(loss: nn.Module, target: Tensor) -> Tensor:
     """The divisor of the mean loss of a minibatch, from targets `(..., B)` to `(...)`.
 
-    It is the number of rows or, with class weights, the sum of the weights of the rows.
+    It is the number of rows or, with class weights, the sum of the weights of the rows. Those that
+    come with the targets, see `WeightedLoss`, count likewise.
+    """
+    if isinstance(loss, WeightedLoss):
+        values, weights = loss.split(target)
+        of_classes = _class_weights(loss.loss, values)
+        return (weights if of_classes is None else weights * of_classes).sum(dim=-1)
+    of_classes = _class_weights(loss, target)
+    if of_classes is None:
+        return torch.tensor(target.shape[-1], device=target.device).expand(target.shape[:-1])
+    return of_classes.sum(dim=-1)
+
+
+def _class_weights(loss: nn.Module, target: Tensor) -> Tensor | None:
+    """The weight of each row's class, `(..., B)`; None if the loss has none.
+
+    In a stack the weights are `(K, n_classes)`, and targets `(K, B)`.
     """
     if not isinstance(loss, nn.CrossEntropyLoss | BinaryCrossEntropy) or loss.weight is None:
-        return torch.tensor(target.shape[-1], device=target.device).expand(target.shape[:-1])
-    return loss.weight[target.long()].sum(dim=-1)
+        return None
+    target = target.long()
+    return loss.weight[target] if loss.weight.ndim == 1 else loss.weight.gather(1, target)
 
 
 def is_plain(loss: Any) -> bool:
     """Whether a loss is the cross entropy without label smoothing and class weights."""
+    loss = loss.loss if isinstance(loss, WeightedLoss) else loss
     is_cross_entropy = isinstance(loss, nn.CrossEntropyLoss | BinaryCrossEntropy)
     return is_cross_entropy and loss.label_smoothing == 0 and loss.weight is None
 

@@ -29,7 +29,9 @@ N_BINS = 15
 
 
 @torch.no_grad()
-def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
+def metrics_of(
+    task: Task, predictions: Tensor, target: Tensor, *, weights: Tensor | None = None
+) -> dict[str, Tensor]:
     """Each metric of predictions, as a scalar on their device, or `(K,)` of K networks.
 
     All of the task's but `cross_entropy`, which is worked out from logits. A metric that is not
@@ -43,6 +45,7 @@ def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Ten
         predictions: probabilities of class 1 `(B,)`, probabilities `(B, n_classes)`, or values
             `(B,)` in the units of the target; of K networks with K as the first dimension.
         target: `(B,)` or `(K, B)`.
+        weights: how much each row counts, of the same shape; None if all count alike.
 
     Returns:
         The metrics by name.
@@ -51,16 +54,17 @@ def metrics_of(task: Task, predictions: Tensor, target: Tensor) -> dict[str, Ten
     tensor(0.5000, dtype=torch.float64)
     """
     if target.ndim == 1:
-        stacked = metrics_of(task, predictions.unsqueeze(0), target.unsqueeze(0))
+        one = None if weights is None else weights.unsqueeze(0)
+        stacked = metrics_of(task, predictions.unsqueeze(0), target.unsqueeze(0), weights=one)
         return {name: value[0] for name, value in stacked.items()}
     if task == "regression":
-        return _regression_metrics(predictions, target)
+        return _regression_metrics(predictions, target, weights)
     of_classes = _binary_metrics if task == "binary" else _multiclass_metrics
     # A comparison with NaN is false, which would look like the prediction of a class. The sum of
     # probabilities is finite where all of them are.
     is_number = predictions.sum(dim=[*range(1, predictions.ndim)]).isfinite()
     wide = torch.promote_types(predictions.dtype, torch.float32)
-    values = of_classes(predictions.to(wide), target.long())
+    values = of_classes(predictions.to(wide), target.long(), weights)
     return {name: value.where(is_number, torch.nan) for name, value in values.items()}
 
 
@@ -72,13 +76,14 @@ def is_defined(name: str, task: Task, target: Tensor, n_classes: int) -> bool:
 
 
 @torch.no_grad()
-def cross_entropy(outputs: Tensor, target: Tensor) -> Tensor:
-    """The cross entropy of classes, neither smoothed nor weighted, as a scalar or `(K,)`.
+def cross_entropy(outputs: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The cross entropy of classes, without smoothing and class weights, as a scalar or `(K,)`.
 
     Args:
         outputs: logits `(B,)` of class 1, or `(B, n_classes)`; of K networks with K as the first
             dimension.
         target: class indices `(B,)` or `(K, B)`.
+        weights: how much each row counts, of the same shape; None if all count alike.
 
     >>> cross_entropy(torch.zeros(3, 4), torch.tensor([0, 1, 3]))
     tensor(1.3863)
@@ -89,21 +94,35 @@ def cross_entropy(outputs: Tensor, target: Tensor) -> Tensor:
         )
     else:
         each = F.cross_entropy(outputs.flatten(0, -2), target.flatten(), reduction="none")
-    return each.view(target.shape).mean(dim=-1)
+    return _mean(each.view(target.shape), weights)
 
 
-def _binary_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
+def _mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """The mean of the last dimension, `(..., N)` to `(...)`, as the weights have it."""
+    if weights is None:
+        return values.mean(dim=-1)
+    wide = weights.to(_widest_float(weights.device))
+    return ((values * wide).sum(dim=-1) / wide.sum(dim=-1)).to(values.dtype)
+
+
+def _binary_metrics(
+    probabilities: Tensor, target: Tensor, weights: Tensor | None
+) -> dict[str, Tensor]:
     """Accuracy, AUROC, calibration error and F1 of class 1, `(K,)` each."""
     labels = (probabilities > 0.5).long()
     return {
-        "accuracy": (labels == target).float().mean(dim=1),
-        "auroc": auroc(probabilities, target),
-        "calibration_error": _calibration_error(probabilities, target.to(probabilities.dtype)),
-        "f1": _f1(labels, target, n_classes=2)[:, 1],
+        "accuracy": _mean((labels == target).float(), weights),
+        "auroc": auroc(probabilities, target, weights),
+        "calibration_error": _calibration_error(
+            probabilities, target.to(probabilities.dtype), weights
+        ),
+        "f1": _f1(labels, target, 2, weights)[:, 1],
     }
 
 
-def _multiclass_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tensor]:
+def _multiclass_metrics(
+    probabilities: Tensor, target: Tensor, weights: Tensor | None
+) -> dict[str, Tensor]:
     """Accuracy, AUROC, calibration error and F1, `(K,)` each."""
     of_class = probabilities.mT.contiguous()  # (K, N, C) -> (K, C, N): the rows lie side by side
     positive = torch.zeros_like(of_class, dtype=torch.bool)
@@ -111,11 +130,12 @@ def _multiclass_metrics(probabilities: Tensor, target: Tensor) -> dict[str, Tens
     confidence = of_class.amax(dim=1)
     labels = _first_class_with(confidence, of_class)
     correct = labels == target
+    of_each = None if weights is None else weights.unsqueeze(1).expand_as(of_class)
     return {
-        "accuracy": correct.float().mean(dim=1),
-        "auroc": auroc(of_class, positive).nanmean(dim=1),
-        "calibration_error": _calibration_error(confidence, correct.to(confidence.dtype)),
-        "f1": _f1(labels, target, of_class.shape[1]).nanmean(dim=1),
+        "accuracy": _mean(correct.float(), weights),
+        "auroc": auroc(of_class, positive, of_each).nanmean(dim=1),
+        "calibration_error": _calibration_error(confidence, correct.to(confidence.dtype), weights),
+        "f1": _f1(labels, target, of_class.shape[1], weights).nanmean(dim=1),
     }
 
 
@@ -130,7 +150,9 @@ def _first_class_with(confidence: Tensor, of_class: Tensor) -> Tensor:
     return last - is_largest.mul_(places[:, None]).amax(dim=1).long()
 
 
-def _regression_metrics(predictions: Tensor, target: Tensor) -> dict[str, Tensor]:
+def _regression_metrics(
+    predictions: Tensor, target: Tensor, weights: Tensor | None
+) -> dict[str, Tensor]:
     """MAE, R squared and RMSE, `(K,)` each.
 
     Computed in float64: in float32 a target far from 0 gives an R squared above 1.
@@ -141,15 +163,23 @@ def _regression_metrics(predictions: Tensor, target: Tensor) -> dict[str, Tensor
     both = torch.stack([predictions.to(wide), target.to(wide)])
     largest = _unit_of(both.abs().amax(dim=(0, 2)))
     predictions, target = both / largest[:, None]
-    error, spread = predictions - target, target - target.mean(dim=1, keepdim=True)
+    error, spread = predictions - target, target - _mean(target, weights).unsqueeze(1)
+    if weights is not None:  # rows without any weight could be the largest
+        counts = weights > 0
+        error, spread = error.where(counts, 0), spread.where(counts, 0)
     unit = _unit_of(torch.cat([error, spread], dim=1).abs().amax(dim=1))
     error, spread = error / unit[:, None], spread / unit[:, None]
-    residual, total = error.square().sum(dim=1), spread.square().sum(dim=1)
-    differs = target.amax(dim=1) > target.amin(dim=1)
+    if weights is None:
+        residual, total = error.square().sum(dim=1), spread.square().sum(dim=1)
+        differs = target.amax(dim=1) > target.amin(dim=1)
+    else:
+        residual, total = _mean(error.square(), weights), _mean(spread.square(), weights)
+        low, high = target.where(counts, torch.inf), target.where(counts, -torch.inf)
+        differs = high.amax(dim=1) > low.amin(dim=1)
     return {
-        "mae": largest * (unit * error.abs().mean(dim=1)),
+        "mae": largest * (unit * _mean(error.abs(), weights)),
         "r2": (1 - residual / total).where(differs, torch.nan),
-        "rmse": largest * (unit * error.square().mean(dim=1).sqrt()),
+        "rmse": largest * (unit * _mean(error.square(), weights).sqrt()),
     }
 
 
@@ -173,28 +203,37 @@ def _counts(labels: Tensor, weights: Tensor, n_classes: int) -> Tensor:
     return zeros.scatter_add_(1, labels, weights)
 
 
-def _f1(labels: Tensor, target: Tensor, n_classes: int) -> Tensor:
+def _f1(labels: Tensor, target: Tensor, n_classes: int, weights: Tensor | None = None) -> Tensor:
     """F1 of each class `(K, n_classes)`; NaN for one that is neither present nor predicted."""
     ones = torch.ones((), dtype=torch.int64, device=labels.device).expand_as(labels)
-    hits = _counts(target, (labels == target).long(), n_classes)
+    if weights is not None:
+        ones = weights.to(_widest_float(weights.device))
+    hits = _counts(target, (labels == target) * ones, n_classes)
     both = _counts(labels, ones, n_classes) + _counts(target, ones, n_classes)
     return 2 * hits / both
 
 
-def _calibration_error(confidence: Tensor, correct: Tensor) -> Tensor:
+def _calibration_error(
+    confidence: Tensor, correct: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """The expected calibration error `(K,)` (Guo et al. 2017), from `(K, N)` each."""
     bins = (confidence * N_BINS).long().clamp(0, N_BINS)  # the last one is for 1; NaN goes anywhere
     surplus = (correct - confidence).to(_widest_float(confidence.device))
+    if weights is not None:
+        surplus = surplus * weights
     gap = _counts(bins, surplus, N_BINS + 1).abs().sum(dim=1)
-    return gap.float() / confidence.shape[1]
+    return gap.float() / (confidence.shape[1] if weights is None else weights.sum(dim=1))
 
 
-def auroc(scores: Tensor, positive: Tensor) -> Tensor:
+def auroc(scores: Tensor, positive: Tensor, weights: Tensor | None = None) -> Tensor:
     """The area under the ROC curve over the last dimension, `(..., N)` to `(...)`.
 
     It is the fraction of pairs of a positive and a negative row in which the positive one has the
-    higher score; ties count half. NaN if all rows are positive, or none is.
+    higher score; ties count half. NaN if all rows are positive, or none is. With weights
+    `(..., N)` each pair counts as much as the product of its two.
     """
+    if weights is not None:
+        return _weighted_auroc(scores, positive.bool(), weights)
     # Nonnegative floats sort like their bits. With the label appended as the lowest bit, ties count
     # as won. The few rows that have any are sorted once more with the labels reversed: a tie counts
     # as lost. Looking for them would have a GPU wait.
@@ -211,6 +250,18 @@ def auroc(scores: Tensor, positive: Tensor) -> Tensor:
         lost = _pairs_won(~_sort(keys[has_ties] ^ 1) & 1, n_positive[has_ties])
         twice_won[has_ties] = twice_won[has_ties] // 2 + lost
     return twice_won / (2 * n_positive * (positive.shape[-1] - n_positive))
+
+
+def _weighted_auroc(scores: Tensor, positive: Tensor, weights: Tensor) -> Tensor:
+    """The same, of pairs that count as much as the product of their weights."""
+    scores, order = scores.sort(dim=-1)
+    wide = weights.to(_widest_float(weights.device))
+    of_positive = torch.where(positive, wide, 0).gather(-1, order)
+    of_negative = torch.where(positive, 0, wide).gather(-1, order)
+    below = F.pad(of_negative.cumsum(dim=-1), (1, 0))
+    start, end = (torch.searchsorted(scores, scores, right=right) for right in (False, True))
+    won = (below.gather(-1, start) + below.gather(-1, end)) / 2
+    return (of_positive * won).sum(dim=-1) / (of_positive.sum(dim=-1) * of_negative.sum(dim=-1))
 
 
 def _pairs_won(positive: Tensor, n_positive: Tensor) -> Tensor:

@@ -52,7 +52,8 @@ _DATA_KEYS = (
 _READING_KEYS = tuple(
     f"data.{name}"
     for name in (
-        *("drop_columns", "categorical_columns", "group_column", "time", "split_column"),
+        *("drop_columns", "categorical_columns"),
+        *("group_column", "time", "split_column", "weight"),
         *("missing", "decimal", "thousands", "stream"),
     )
 )

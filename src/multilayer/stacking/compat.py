@@ -245,7 +245,10 @@ def compare(modules: Sequence["TaskModel"], features: Tensor, target: Tensor) ->
     n, device = len(modules), features.device
     keys = torch.zeros(n, 2, dtype=torch.int32, device=device)
     numbers = torch.zeros(len(step.coefficient_names), n, device=device)
-    rows, targets = features.expand(n, *features.shape).clone(), target.expand(n, -1).clone()
+    rows, targets = (
+        features.expand(n, *features.shape).clone(),
+        target.expand(n, *target.shape).clone(),
+    )
     before_step = _random_states()
     step(block, torch.empty_like(block.weights), rows, targets, numbers, keys)
     if _random_states() != before_step:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from multilayer.nn.embeddings import PLRMLP, CategoryEmbeddings, NumberEmbeddings
-from multilayer.nn.losses import BinaryCrossEntropy, CrossEntropy
+from multilayer.nn.losses import BinaryCrossEntropy, CrossEntropy, WeightedLoss
 from multilayer.nn.mlp import ACTIVATIONS, MLP, DenseLayer, Perceptron
 from multilayer.stacking.dropout import HashedChannelDropout, HashedDropout, StackedLayer
 
@@ -134,8 +134,13 @@ class StackedCrossEntropy(_StackedSmoothing, CrossEntropy):
     """
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Map `(K, B, n_classes)` and `(K, B)` to the mean losses `(K,)`, weighted as torch's."""
+        """Map `(K, B, n_classes)` and `(K, B)` to the mean losses `(K,)`, weighted as torch's.
+
+        With `reduction="none"` to the losses of rows `(K, B)`.
+        """
         wanted, total = self._wanted(logits, target)
+        if self.reduction == "none":
+            return -(wanted * logits.mT.log_softmax(dim=1)).sum(dim=1)
         return -(wanted * logits.mT.log_softmax(dim=1)).sum(dim=(1, 2)) / total
 
     def with_slope(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,15 +169,30 @@ class _StackedBinaryCrossEntropy(_StackedSmoothing, BinaryCrossEntropy):
     """`BinaryCrossEntropy` of each member."""
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Map logits and targets `(K, B)` to the mean losses `(K,)`, weighted as torch's."""
+        """Map logits and targets `(K, B)` to the mean losses `(K,)`, weighted as torch's.
+
+        With `reduction="none"` to the losses of rows `(K, B)`.
+        """
         smoothing = self.label_smoothing.to(logits.dtype).unsqueeze(1)
         wanted = target.to(logits.dtype) * (1 - smoothing) + smoothing / 2
         if self.weight is None:
-            return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1)
+            rows = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+            return rows if self.reduction == "none" else rows.mean(dim=1)
         of_zero, of_one = self.weight.unsqueeze(2).unbind(1)  # (K, 2) -> (K, 1) each
         loss: Tensor = of_one * wanted * F.softplus(-logits)
         loss = loss + of_zero * (1 - wanted) * F.softplus(logits)
+        if self.reduction == "none":
+            return loss
         return loss.sum(dim=1) / self.weight.gather(1, target.long()).sum(dim=1)
+
+
+class _StackedWeightedLoss(StackedLayer, WeightedLoss):
+    """`WeightedLoss` of each member, whose loss is one of those above."""
+
+    @classmethod
+    def supports(cls, layer: Any) -> bool:
+        """Whether its loss computes for all members at once; any other runs by `vmap` with it."""
+        return type(layer.loss) in STACKED_LOSSES
 
 
 class _ColumnLinear(StackedLayer, nn.Linear):
@@ -203,6 +223,7 @@ STACKED_LAYERS: Conversions = {
 STACKED_LOSSES: Conversions = {
     CrossEntropy: StackedCrossEntropy,
     BinaryCrossEntropy: _StackedBinaryCrossEntropy,
+    WeightedLoss: _StackedWeightedLoss,
 }
 """What a loss becomes; any other runs by `vmap`."""
 

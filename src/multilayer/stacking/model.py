@@ -153,6 +153,6 @@ def _shared_module(modules: Sequence[nn.Module], conversions: Conversions) -> nn
     layers = [dict(module.named_modules()) for module in modules]
     for name, layer in list(shared.named_modules()):
         other = conversions.get(type(layer))
-        if other:
+        if other and other.supports(layer):
             other.take_over(layer, [own[name] for own in layers])
     return shared

@@ -39,7 +39,8 @@ _IGNORED = frozenset(
 
 LATER_KEYS: Config = {
     "refit": False,
-    **dict.fromkeys(["metrics", "module", "data.split", "data.time", "data.split_column"]),
+    **dict.fromkeys(["metrics", "module"]),
+    **dict.fromkeys(["data.split", "data.time", "data.split_column", "data.weight"]),
 }
 """Keys that sweeps of earlier versions do not have, with the values that mean the same."""
 

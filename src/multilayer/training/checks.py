@@ -107,7 +107,7 @@ def _check_monitor(config: dict[str, Any], data: Dataset) -> None:
     if is_more is not None and is_more != (mode == "max"):
         raise UserError(f"mode={mode}: of {monitor} {'more' if is_more else 'less'} is better")
     split, _, name = monitor.partition("/")
-    target = data.targets[data.rows[cast(Split, split)]]
+    target = data.target_values(cast(Split, split))
     if name in NEEDED and not is_defined(name, task, target, len(data.columns.classes)):
         raise UserError(
             f"monitor={monitor}: it is not defined for the {counted(len(target), f'{split} row')}, "

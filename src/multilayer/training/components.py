@@ -20,12 +20,13 @@ from multilayer.data import Dataset, Preprocessing
 from multilayer.data.batches import BatchIterator
 from multilayer.data.table import Columns
 from multilayer.nn.embeddings import CategoryEmbeddings
-from multilayer.nn.losses import Task, loss_for_task
+from multilayer.nn.losses import Task
 from multilayer.runs.config import Config, is_refit, mask_config
 from multilayer.training.arguments import argument_problems
 from multilayer.training.checks import call_factory, check_trainable
 from multilayer.training.further_metrics import make_metrics
 from multilayer.training.instantiate import if_imported, instantiate, resolve_target
+from multilayer.training.loss import balance_class_weights, make_loss, make_loss_for
 from multilayer.training.runtime import seed_everything, set_threads
 from multilayer.training.task_model import TaskModel
 
@@ -170,32 +171,6 @@ def _check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
         )
 
 
-def make_loss(config: Config, task: Task, n_classes: int | None = None) -> nn.Module:
-    """The loss; `UserError` if it does not fit the task or the number of classes."""
-    try:
-        # "balanced" becomes numbers once the training rows are known.
-        loss = instantiate("loss", config["loss"], {"balanced": None})
-        return loss_for_task(loss, task, n_classes)  # type: ignore[no-any-return]
-    except ValueError as error:
-        raise UserError(f"loss: {error}") from error
-
-
-def _balance_class_weights(config: Config, data: Dataset) -> Config:
-    """The config with numbers for `loss.class_weights=balanced`: n / (n_classes * class count).
-
-    All classes then have the same weight in total, however few training rows they have.
-    """
-    if config["loss"].get("class_weights") != "balanced":
-        return config
-    classes, target = data.columns.classes, data.targets[data.rows["train"]]
-    counts = target.long().bincount(minlength=len(classes)).tolist() if classes else []
-    if not all(counts):
-        label = classes[counts.index(0)]
-        raise UserError(f"loss.class_weights=balanced: no training row is of class {label!r}")
-    weights = [len(target) / (len(classes) * count) for count in counts] or None
-    return config | {"loss": config["loss"] | {"class_weights": weights}}
-
-
 def make_optimizer(config: Config) -> Any:
     """The function that makes the optimizer from parameters.
 
@@ -332,7 +307,7 @@ def make_seeded(make: Callable[..., AnyTaskModel], config: Config, data: Dataset
     seed_everything(config["seed"])
     task_model = assemble(
         make,
-        _balance_class_weights(config, data),
+        balance_class_weights(config, data),
         data.columns,
         data.preprocessing,
         data_fingerprint=data.fingerprint,
@@ -375,7 +350,7 @@ def assemble(
     """
     task_model = make(
         make_checked_network(config, columns, preprocessing),
-        loss=make_loss(config, columns.task, len(columns.classes)),
+        loss=make_loss_for(config, columns),
         metrics=make_metrics(config.get("metrics") or [], columns.task, len(columns.classes)),
         preprocessing=preprocessing,
         metadata={

@@ -110,7 +110,8 @@ def _check_predictions(predictor: Predictor) -> None:
         if shape != expected:
             raise UserError(f"its predictions have the shape {shape}, expected {expected}")
     target = torch.zeros(3) if columns.task == "regression" else torch.zeros(3).long()
-    task_model.evaluate([(rows, target)])
+    weights = [torch.ones(3)] if columns.weight else []
+    task_model.evaluate([(rows, target, *weights)])
 
 
 def _load_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -228,6 +228,10 @@ class Predictor:
         if table is None:
             return self._split(split, device)
         frame, origin = self._read(table)
+        weight = self.columns.weight
+        if weight and weight not in frame.columns:
+            log.warning(f"{origin.name} has no column {weight!r}, the weight of a row: all weigh 1")
+            frame = frame.with_columns(pl.lit(1.0).alias(weight))
         read = encode_table(frame, self.columns, origin)
         features, target = preprocess_table(self._preprocessing_on_cpu, read)
         return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE, device=device)

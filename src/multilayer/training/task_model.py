@@ -16,17 +16,19 @@ from multilayer.data.preprocessing import Preprocessing
 from multilayer.nn.losses import (
     AutoLoss,
     Task,
+    WeightedLoss,
     check_outputs,
     is_plain,
     loss_for_task,
     total_weight,
+    with_weights,
 )
 from multilayer.nn.metrics import cross_entropy, metrics_of
 from multilayer.training.epoch_outputs import EpochOutputs
 from multilayer.training.further_metrics import Metric, values_of
 
-Batch = tuple[Tensor, Tensor]
-"""Features `(B, n_features)` and targets `(B,)`."""
+Batch = tuple[Tensor, ...]
+"""Features `(B, n_features)` and targets `(B,)`, and weights `(B,)` if the loss has them."""
 
 _RAW_WEIGHTS = (
     "preprocessing: these weights have learnt from raw columns, and the data are preprocessed; "
@@ -77,6 +79,11 @@ class TaskModel(nn.Module):
         self.preprocessing = preprocessing or nn.Identity()
         self.metadata = metadata or {}
         self.further_metrics = dict(metrics or {})
+        if metrics and isinstance(self.loss, WeightedLoss):
+            raise UserError(
+                f"metrics: those of torchmetrics ({', '.join(metrics)}) take no weights of rows; "
+                "leave them out, or data.weight"
+            )
         self.raw_weights: Literal["", "loaded", "trained"] = ""  # without a preprocessing
 
     @property
@@ -105,7 +112,12 @@ class TaskModel(nn.Module):
 
     def targets(self, target: Tensor, /) -> Tensor:
         """The targets of a minibatch as the metrics take them; those of regression are scaled."""
-        return self._in_units(target) if self.task == "regression" else target
+        values, _ = self.split_target(target)
+        return self._in_units(values) if self.task == "regression" else values
+
+    def split_target(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The targets of a minibatch, and the weights that come with them if the loss has any."""
+        return self.loss.split(target) if isinstance(self.loss, WeightedLoss) else (target, None)
 
     def _in_units(self, scaled: Tensor) -> Tensor:
         """Scaled values `(B,)` in the units of the target."""
@@ -166,20 +178,21 @@ class TaskModel(nn.Module):
         """The loss of a minibatch, whose outputs are kept for the metrics of the epoch."""
         features, target = batch if isinstance(batch, Minibatch) else self.prepared(batch)
         output = self.output(features)
-        check_outputs(self.task, output, target)
+        check_outputs(self.task, output, self.split_target(target)[0])
         loss = self.loss_of(output, target)
         epoch.add(loss, output, target, total_weight(self.loss, target))
         return loss
 
     def prepared(self, batch: Batch) -> Minibatch:
         """A minibatch of raw columns as the network and its loss take it."""
-        columns, target = _check_batch(batch)
+        n_parts = 3 if isinstance(self.loss, WeightedLoss) else 2
+        columns, target, *weights = _check_batch(batch, n_parts)
         features = self.preprocessing(columns)
         if self.task == "regression":
             if isinstance(self.preprocessing, Preprocessing):
                 target = self.preprocessing.scale_target(target)
             target = target.to(torch.promote_types(self.dtype, torch.float32))
-        return Minibatch(features, target)
+        return Minibatch(features, with_weights(target, *weights))
 
     def loss_of(self, output: Tensor, target: Tensor) -> Tensor:
         """The loss, in float32 or wider; bfloat16 has only three digits."""
@@ -196,7 +209,8 @@ class TaskModel(nn.Module):
     def summarize(self, epoch: EpochOutputs) -> dict[str, Tensor]:
         """The loss and every metric over an epoch, as scalars on the device."""
         outputs, target = torch.cat(epoch.outputs), torch.cat(epoch.targets)
-        check_outputs(self.task, _at_least_float32(outputs), target, values=True)
+        values, _ = self.split_target(target)
+        check_outputs(self.task, _at_least_float32(outputs), values, values=True)
         loss = epoch.mean_loss()
         return {"loss": loss, **self.metrics_of_outputs(outputs, target, loss)}
 
@@ -211,11 +225,13 @@ class TaskModel(nn.Module):
             loss: over the same rows, which a plain cross entropy is not worked out twice for.
         """
         outputs = _at_least_float32(outputs)
+        values, weights = self.split_target(target)
         judged = self.predictions(outputs), self.targets(target)
-        metrics = metrics_of(self.task, *judged) | values_of(self.further_metrics, *judged)
+        metrics = metrics_of(self.task, *judged, weights=weights)
+        metrics |= values_of(self.further_metrics, *judged)
         if self.task == "regression":
             return metrics
-        plain = loss if is_plain(self.loss) else cross_entropy(outputs, target)
+        plain = loss if is_plain(self.loss) else cross_entropy(outputs, values, weights)
         return {CROSS_ENTROPY: plain, **metrics}
 
     @torch.no_grad()
@@ -280,13 +296,16 @@ def _at_least_float32(output: Tensor) -> Tensor:
     return output.to(torch.promote_types(output.dtype, torch.float32))
 
 
-def _check_batch(batch: Any) -> tuple[Tensor, Tensor]:
-    """The features and the target of a minibatch, which must be a pair of tensors."""
+def _check_batch(batch: Any, n_parts: int) -> list[Tensor]:
+    """The features and the target of a minibatch, and with 3 parts the weights of its rows."""
     parts = list(batch) if isinstance(batch, tuple | list) else [batch]
-    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
+    if len(parts) != n_parts or not all(isinstance(part, Tensor) for part in parts):
         kinds = ", ".join(type(part).__name__ for part in parts)
-        raise UserError(f"a minibatch must be two tensors, features and target, got {kinds}")
-    return parts[0], parts[1]
+        expected = "two tensors, features and target"
+        if n_parts == 3:
+            expected = "three tensors, features, target and the weights of the rows"
+        raise UserError(f"a minibatch must be {expected}, got {kinds}")
+    return parts
 
 
 def _refuse_shape(features: Tensor, network: nn.Module, error: Exception) -> None:
