@@ -1,5 +1,6 @@
 from .cli import compose as compose
 from .cli import train as train
+from .core import UserError as UserError
 from .data import BuiltinData as BuiltinData
 from .data import DataModule as DataModule
 from .data import Dataset as Dataset
