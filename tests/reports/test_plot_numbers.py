@@ -161,6 +161,8 @@ def test_the_ticks_of_a_scale_say_where_it_was_cut() -> None:
     """At its own end."""
     assert scale([1.0, 2.0, 9.0], 1).ticks()[-1] == (4.0, "≥ 4")
     assert scale([0.9, 0.8, 0.1], -1).ticks()[-1][1] == "≤ 0.6"
+    cut = scale([0.46, 0.98, 0.987, 300.0], 1).ticks()
+    assert [text for _, text in cut][-2:] == ["1.6", "≥ 2.04"]  # 2.0 would lie over it
     inside = scale([1.0, 2.0, 3.0], 1).ticks()
     assert all(1.0 < value < 3.0 and text == f"{value:.3g}" for value, text in inside)
 

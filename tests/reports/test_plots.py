@@ -14,6 +14,7 @@ from multilayer.reports.axes import Colours
 from multilayer.reports.by_data import parts_of
 from multilayer.reports.by_hyperparameter import draw_hyperparameter
 from multilayer.reports.configs import ConfigResult, rank_configs
+from multilayer.reports.curves import _limit
 from multilayer.reports.hyperparameters import Hyperparameter
 from multilayer.reports.report import _figures, draw_all
 from multilayer.reports.runs import SweepRun
@@ -197,7 +198,7 @@ def test_many_configs_share_the_lines_of_what_matters_most(tmp_path: Path) -> No
             write_run(tmp_path / str(number), curve[-1], curve=curve, **values)
             number += 1
     axes, bar = drawn(tmp_path, "learning_curves.png").axes
-    curves = [each for each in axes.get_lines() if each.get_linewidth() < 3]
+    curves = [each for each in axes.get_lines() if each.get_marker() != "o"]
     ends = sorted(float(np.asarray(each.get_ydata())[-1]) for each in curves)
     assert ends == pytest.approx([10 * lr + 0.135 for lr in (0.001, 0.01, 0.1)])
     assert [tick.get_text() for tick in bar.get_yticklabels()] == ["0.001", "0.01", "0.1"]
@@ -377,3 +378,45 @@ def test_all_that_tie_are_marked(tmp_path: Path) -> None:
     legend = lines.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["best (2 tie)"]
+
+
+def test_of_many_that_tie_each_ends_in_a_dot(tmp_path: Path) -> None:
+    """As black lines they would hide the others."""
+    for number in range(5):
+        loss = 0.5 if number < 4 else 0.7
+        write_run(tmp_path / str(number), loss, curve=[2.0, loss], model__width=number)
+    axes = drawn(tmp_path, "learning_curves.png").axes[0]
+    assert black_lines(axes) == []
+    ends = [each for each in axes.get_lines() if each.get_marker() == "o"]
+    assert [(list(each.get_xdata()), list(each.get_ydata())) for each in ends] == [([2], [0.5])] * 4
+    assert axes.get_title(loc="left") == "black dots: the best (4 tie)"
+
+
+def test_what_most_runs_are_is_no_range_that_others_are_beyond(tmp_path: Path) -> None:
+    """The few that are not at the best are dots as all others."""
+    write_grid(tmp_path, {0.1 * 2**i: [1.0, 1.0, 1.25 if i == 2 else 1.0] for i in range(4)})
+    (axes,) = drawn(tmp_path, "metric_by_optimizer.lr.png").axes
+    assert len(dots(axes)) == 12
+    low, high = axes.get_ylim()
+    assert low < 1.0 < 1.25 < high
+    both = [np.array([1.0, 1.0]), np.array([1.0, 1.5])]
+    _limit(axes, [both[0]] * 8 + [both[1]], 1)
+    assert axes.get_ylim()[1] > 1.5
+
+
+def test_a_value_at_which_all_failed_has_its_place(tmp_path: Path) -> None:
+    """And without seeds enough no interval is spoken of."""
+    for number, rate in enumerate((0.0, 0.0, 1.5)):
+        loss, status = (0.5 + number, "done") if rate == 0 else (None, "failed")
+        values = {"model__dropout": rate, "seed": number % 2}
+        write_run(tmp_path / str(number), loss, status=status, **values)
+    (axes,) = drawn(tmp_path, "metric_by_model.dropout.png").axes
+    assert axes.get_xlim()[1] > 1.5
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "1.5"]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert "best config at a value" in [text.get_text() for text in legend.get_texts()]
+    write_run(tmp_path / "3", 0.75, model__dropout=0.0, seed=2)
+    legend = drawn(tmp_path, "metric_by_model.dropout.png").axes[0].get_legend()
+    assert legend is not None
+    assert any("95 % interval" in text.get_text() for text in legend.get_texts())

@@ -33,6 +33,9 @@ _WIDE_RANGE = 10
 _MAX_TEXTS = 30
 """Values of a hyperparameter that is no number, up to which all are written at its axis."""
 
+_APART = 0.07
+"""Share of an axis by which two texts at it are apart."""
+
 _MAX_LABEL = 48
 """Letters of an axis label."""
 
@@ -253,7 +256,10 @@ class MetricScale:
         locator = LogLocator(subs=(1, 2, 5)) if isinstance(self.norm, LogNorm) else MaxNLocator(5)
         values = [float(value) for value in locator.tick_values(low, high) if low < value < high]
         ends = {"max": [(high, f"≥ {high:.3g}")], "min": [(low, f"≤ {low:.3g}")]}
-        return [(value, f"{value:.3g}") for value in values] + ends.get(self.extend, [])
+        end = ends.get(self.extend, [])
+        for place in (float(self.norm(value)) for value, _ in end):  # no text lies over another
+            values = [each for each in values if abs(float(self.norm(each)) - place) > _APART]
+        return [(value, f"{value:.3g}") for value in values] + end
 
 
 def _coloured(configs: Configs) -> list[ConfigResult]:

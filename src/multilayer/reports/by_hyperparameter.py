@@ -28,7 +28,7 @@ from multilayer.reports.sweep import Sweep
 _LINE = "#404040"
 """Colour of a line that is for all configs together."""
 
-_BARS = "best config at a value:\nmean, 95 % interval"
+_BEST_AT_VALUE, _INTERVAL = "best config at a value", ":\nmean, 95 % interval"
 
 _CUT = 5
 """The axis is cut where all runs would need this many times the range of the better ones."""
@@ -63,6 +63,9 @@ def draw_hyperparameter(
         for name, colour in colours.legend.items():
             axes.plot([], [], "o", color=colour, label=f"{label_of(other)} {name}")
     scale_hyperparameter(axes, swept)
+    if swept.is_number:  # values without any run that is done have their places too
+        places = map(swept.axis_position, swept.values)
+        axes.update_datalim([(place, 0.0) for place in places], updatey=False)
     points = np.array(list(_dots(swept, configs)))  # (N, 2)
     if len(points):
         shades = np.array([colours.of(config) for config in configs for _ in config.scores])
@@ -105,7 +108,8 @@ def _end_of_axis(scores: NDArray[np.float64], lines: Sequence[float], sign: int)
     usual = ordered[3 * len(ordered) // 4]
     far = ordered[0] + _CUT * (usual - ordered[0])
     most = max([usual, *(sign * each for each in lines if sign * each <= far)])
-    is_cut = ordered[-1] - ordered[0] > _CUT * (most - ordered[0])
+    # Where most runs are the same, there is no range that others are far beyond.
+    is_cut = most > ordered[0] and ordered[-1] - ordered[0] > _CUT * (most - ordered[0])
     return float(sign * (most if is_cut else ordered[-1]))
 
 
@@ -146,10 +150,16 @@ def _draw_best_at_values(
     high = [each.mean if each.high is None else each.high for each in stats]
     look: Any = {"markersize": 5, "capsize": 3, "elinewidth": 1.5}
     marks = "o-" if swept.is_number else "D"
-    is_explained = _BARS in axes.get_legend_handles_labels()[1]
-    look |= {"color": colour, "label": None if is_explained else _BARS}
+    label = _BEST_AT_VALUE + _INTERVAL * has_intervals(configs)
+    is_explained = any(each.startswith(label) for each in axes.get_legend_handles_labels()[1])
+    look |= {"color": colour, "label": None if is_explained else label}
     axes.errorbar(x, y, yerr=np.abs([y - low, high - y]), fmt=marks, **look)
     return [*y, *low, *high]
+
+
+def has_intervals(configs: Configs) -> bool:
+    """Whether any valid config has the seeds that an interval of its mean takes."""
+    return any(each.is_valid and each.score and each.score.low is not None for each in configs)
 
 
 def _mark_diverged(

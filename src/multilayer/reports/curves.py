@@ -42,6 +42,9 @@ _MOST_LINES = 30
 _MOST_BANDS = 12
 """Lines that have a band for the spread of their runs: more would hide each other."""
 
+_MOST_BEST = 3
+"""Configs that tie for the best and are black lines; more would hide the others."""
+
 _CUT = 2
 """What is this many times as far from the best as the other lines need is left out."""
 
@@ -119,15 +122,20 @@ def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Fi
     ]
     tied = tied_best(configs)
     bests = [_line_of([config], sweep, MARK) for config in tied if config in known]
+    are_lines = len(bests) <= _MOST_BEST
     for best in bests:
-        best.draw(axes, has_band=has_bands, is_best=True)
+        if are_lines:
+            best.draw(axes, has_band=has_bands, is_best=True)
+        else:
+            axes.plot(best.epoch[-1:], best.middle[-1:], "o", color=MARK, zorder=4)
     runs = [run for config in known for run in config.runs if run.name in curves]
     ends = [_last_finite_epoch(curves[run.name], metric) for run in runs if _diverged(run)]
     if ends:
-        look: Any = {"transform": axes.get_xaxis_transform(), "color": MARK, "clip_on": False}
-        axes.plot(ends, [0.98] * len(ends), "x", **look)
+        above: Any = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+        axes.plot(ends, [0.98] * len(ends), "x", color=MARK, **above)
     _limit(axes, [*stable, *(best.middle for best in bests)], sweep.sign)
-    what = f"black: the {name_of_best(len(tied))}" if bests else ""
+    look = "black" if are_lines else "black dots"
+    what = f"{look}: the {name_of_best(len(tied))}" if bests else ""
     gone = f"x: {len(ends)} diverged" if ends else ""
     marks = "; ".join(filter(None, [what, gone, _count_beyond(axes, stable)]))
     axes.set_title(f"{_name_lines(lines, has_bands)}{marks}", loc="left", fontsize=11)
@@ -229,7 +237,7 @@ def _limit(axes: Axes, values: Sequence[NDArray[np.float64]], sign: int) -> None
     best = joined.min()
     points = np.array([(own[0], own.min(), own[-1]) for own in costs]) - best  # (L, 3)
     far = max(2 * np.median(points[:, 0]), np.sort(points, axis=None)[3 * points.size // 4])
-    far = points[points <= _CUT * far].max(initial=far)
+    far = points[points <= _CUT * far].max(initial=far) or points.max()
     scale_metric(axes, sign * joined[joined - best <= far], _WIDE)
 
 

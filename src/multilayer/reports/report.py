@@ -18,7 +18,7 @@ from multilayer.core.files import whole_file, write_error, write_text
 from multilayer.plotting.style import save_figure
 from multilayer.reports.axes import Colours
 from multilayer.reports.by_data import Part, parts_of
-from multilayer.reports.by_hyperparameter import draw_hyperparameter
+from multilayer.reports.by_hyperparameter import draw_hyperparameter, has_intervals
 from multilayer.reports.configs import ConfigResult, Configs
 from multilayer.reports.curves import best_run, draw_learning_curves, draw_training_and_validation
 from multilayer.reports.heat_map import draw_heat_map
@@ -188,7 +188,8 @@ def _figures(sweep: Sweep, configs: Configs) -> Iterator[tuple[str, str, Figure]
     swept = sweep.hyperparameters if any(config.score for config in configs) else []
     by_interest = sorted(swept, key=lambda each: (not each.is_number, -len(each.values)))
     for each in by_interest[:_MAX_FIGURES]:
-        what = "each dot a run; the line is the best config at each value, with its 95 % interval"
+        what = "each dot is a run; the best config at each value is marked"
+        what += ", with the 95 % interval of its mean" * has_intervals(configs)
         figure = draw_hyperparameter(sweep, each, configs, colours)
         yield f"metric_by_{_file_name(each.key)}.png", f"{metric} by {each.key}: {what}", figure
     if len(swept) == 2:
