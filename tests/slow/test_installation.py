@@ -92,9 +92,19 @@ data = BuiltinData(name="digits", batch_size=64)
 network = MLP(64, 10, d_hidden=[128, 64], dropout=0.1)
 module = MulticlassModule(network)
 stopping = EarlyStopping(monitor="validation/loss", patience=5)
+config = multilayer.compose("train", ["data=iris"])
+result = multilayer.train(config, "run")
+predictor = multilayer.load("run", device="cpu")
+predictor.predict({"a": [1.0]})
 reveal_type(multilayer.__version__)
 reveal_type(network)
+reveal_type(config)
+reveal_type(result.metrics)
+reveal_type(predictor)
+reveal_type(predictor.module)
+reveal_type(predictor.metrics("new.csv"))
 MLP("64", 10)
+multilayer.load("run", device="tpu")
 """
 
 
@@ -122,8 +132,14 @@ def test_types_are_seen_from_outside(installed: Path, tmp_path: Path) -> None:
     ).stdout
     assert 'Revealed type is "str"' in found
     assert 'Revealed type is "multilayer.nn.mlp.MLP"' in found
+    assert 'Revealed type is "dict[str, Any]"' in found
+    assert 'Revealed type is "dict[str, dict[str, float]]"' in found
+    assert 'Revealed type is "multilayer.training.predictor.Predictor"' in found
+    assert 'Revealed type is "multilayer.training.module.SupervisedModule"' in found
+    assert 'Revealed type is "dict[str, float]"' in found
     assert '"MLP" has incompatible type "str"; expected "int"' in found
-    assert "Found 1 error in 1 file" in found
+    assert """"load" has incompatible type "Literal['tpu']"; expected""" in found
+    assert "Found 2 errors in 1 file" in found
 
 
 @pytest.mark.parametrize("package", ["", ".nn", ".data", ".training", ".callbacks", ".reports"])

@@ -58,6 +58,20 @@ class BestWeights(FollowsMetric):
 
     Raises:
         UserError: next to a callback whose averaged weights are never validated.
+
+    >>> best = BestWeights(monitor="validation/accuracy", mode="max")
+    >>> import pytorch_lightning as pl
+    >>> from torch.optim import Adam
+    >>> from multilayer import MLP, BuiltinData, MulticlassModule
+    >>> from multilayer.training import lightning_callbacks
+    >>> trainer = pl.Trainer(
+    ...     max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+    ...     enable_progress_bar=False, enable_model_summary=False,
+    ...     callbacks=lightning_callbacks(best),
+    ... )
+    >>> trainer.fit(MulticlassModule(MLP(4, 3), optimizer=Adam), BuiltinData(name="iris"))
+    >>> best.best_value.shape
+    (1,)
     """
 
     STATE = tuple((name, f"best_{name}") for name in ("epoch", "step", "value"))
@@ -108,6 +122,9 @@ class BestEpochMarker(EpochCallback):
     The point is `turning_point/loss` (or the metric that `BestWeights` follows). The tab "Custom
     Scalars" shows it in one chart with both curves. Without a `BestWeights` callback and the
     TensorBoard logger it does nothing.
+
+    >>> from multilayer.training import lightning_callbacks
+    >>> callbacks = lightning_callbacks(BestWeights(), BestEpochMarker())
     """
 
     PER_RUN = ()

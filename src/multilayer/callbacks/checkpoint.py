@@ -23,6 +23,23 @@ class Checkpoint(EpochCallback):
         every_seconds: how often they are written while the training lasts: at the end of an epoch,
             and within one where rows are streamed, whose epochs may take hours. They are always
             written at the end of the training, also where that is an error or Ctrl-C.
+
+    >>> import tempfile
+    >>> import pytorch_lightning as pl
+    >>> from torch.optim import Adam
+    >>> from multilayer import MLP, BuiltinData, MulticlassModule
+    >>> from multilayer.callbacks import BestWeights
+    >>> from multilayer.training import lightning_callbacks
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> trainer = pl.Trainer(
+    ...     max_epochs=2, accelerator="cpu", logger=False, enable_progress_bar=False,
+    ...     enable_model_summary=False,
+    ...     callbacks=lightning_callbacks(BestWeights(), Checkpoint(folder=folder.name)),
+    ... )
+    >>> trainer.fit(MulticlassModule(MLP(4, 3), optimizer=Adam), BuiltinData(name="iris"))
+    >>> sorted(path.name for path in Path(folder.name).iterdir())
+    ['best.ckpt', 'last.ckpt']
+    >>> folder.cleanup()
     """
 
     PER_RUN = ("folders", "first_step", "is_ended")

@@ -30,6 +30,9 @@ class Diagnostics(EpochCallback):
 
     TensorBoard gets a histogram of the values of each layer too, `activations/LAYER`: what the next
     layer takes, and of the last one what the network gives. Nothing of this changes the training.
+
+    >>> from multilayer.training import lightning_callbacks
+    >>> callbacks = lightning_callbacks(Diagnostics(every_n_epochs=5))
     """
 
     def __init__(self, *, every_n_epochs: int = 1, n_rows: int = 1024) -> None:

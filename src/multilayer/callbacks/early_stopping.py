@@ -28,6 +28,12 @@ class EarlyStopping(FollowsMetric):
         n_without_improvement: validations since then, `(K,)`.
         reasons: for each run why it stopped; None where it did not.
         diverged: whether a loss was no longer finite, `(K,)`.
+
+    >>> from multilayer.training import lightning_callbacks
+    >>> stopping = EarlyStopping(monitor="validation/accuracy", mode="max", patience=5)
+    >>> callbacks = lightning_callbacks(stopping)
+    >>> stopping.reasons
+    [None]
     """
 
     STATE = tuple((name, name) for name in ("best_value", "best_epoch", "n_without_improvement"))

@@ -24,6 +24,10 @@ class LearningCurves(EpochCallback):
 
     Raises:
         UserError: in a trainer of the user's own without a `History`.
+
+    >>> from multilayer.training import lightning_callbacks
+    >>> curves = LearningCurves(folder="runs/mine/figures")
+    >>> callbacks = lightning_callbacks(History(folder="runs/mine"), curves)
     """
 
     def __init__(self, *, folder: str | Path) -> None:

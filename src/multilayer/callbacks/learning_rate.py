@@ -11,6 +11,9 @@ class LearningRate(EpochCallback):
     Args:
         logging_interval: "epoch" logs it at the start of each epoch, "step" within epochs, as often
             as `trainer.log_every_n_steps` says.
+
+    >>> from multilayer.training import lightning_callbacks
+    >>> callbacks = lightning_callbacks(LearningRate(logging_interval="step"))
     """
 
     PER_RUN = ()

@@ -34,6 +34,9 @@ class Figures(EpochCallback):
     Args:
         folder: where the PNGs go; it is made if it is missing.
         n_rows: how many of the rows at most, evenly spread.
+
+    >>> from multilayer.training import lightning_callbacks
+    >>> callbacks = lightning_callbacks(BestWeights(), Figures(folder="figures"))
     """
 
     def __init__(self, *, folder: str | Path, n_rows: int = 10_000) -> None:

@@ -25,6 +25,10 @@ class TrainingProgress(NoStepHooks, pl.callbacks.ProgressBar):
 
     Where rows are streamed, an epoch may take hours: a second bar counts its minibatches. Where the
     output is no terminal, it is a line every ten seconds instead.
+
+    >>> trainer = pl.Trainer(callbacks=[TrainingProgress()], logger=False, accelerator="cpu")
+    >>> type(trainer.progress_bar_callback).__name__
+    'TrainingProgress'
     """
 
     def __init__(self) -> None:
@@ -118,6 +122,10 @@ class NetworkSummary(NoStepHooks, pl.callbacks.ModelSummary):
     """Prints a row for each layer of the network, with its number of trained parameters.
 
     Lightning's own table rounds the counts, and lists loss and preprocessing as layers.
+
+    >>> trainer = pl.Trainer(
+    ...     callbacks=[NetworkSummary()], logger=False, accelerator="cpu", enable_progress_bar=False
+    ... )
     """
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -14,7 +14,11 @@ from multilayer.core.text import as_override, sanitize
 
 
 class UserError(ValueError):
-    """The user's input is wrong: the command prints only the message and exits with code 2."""
+    """The user's input is wrong: the command prints only the message and exits with code 2.
+
+    >>> str(UserError("seed=-1: must be at least 0"))
+    'seed=-1: must be at least 0'
+    """
 
 
 class RefusedError(UserError):

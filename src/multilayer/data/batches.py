@@ -36,7 +36,12 @@ def auto_batch_size(n_rows: int) -> int:
 
 
 class Minibatch(NamedTuple):
-    """Features `(B, D)` and target `(B,)` as the network and its loss take them."""
+    """Features `(B, D)` and target `(B,)` as the network and its loss take them.
+
+    >>> features, target = Minibatch(torch.zeros(5, 2), torch.zeros(5))
+    >>> features.shape
+    torch.Size([5, 2])
+    """
 
     features: Tensor
     target: Tensor
@@ -53,6 +58,10 @@ class EpochShuffle:
         seed: Decides the order.
         rank: The number of this process.
         n_ranks: The number of processes.
+
+    >>> shuffle = EpochShuffle(4, seed=0)
+    >>> sorted(shuffle.order().tolist())
+    [0, 1, 2, 3]
     """
 
     def __init__(self, n_rows: int, seed: int, *, rank: int = 0, n_ranks: int = 1) -> None:
@@ -235,6 +244,13 @@ def preprocess_table(preprocessing: Preprocessing, table: Table) -> tuple[Tensor
 
     If the table owns its memory, is float32 and as wide as the features, they replace its values,
     so that it is in memory once. For what is raised see the two functions below.
+
+    >>> from multilayer.data import BuiltinDataset
+    >>> data = BuiltinDataset(name="iris")
+    >>> data.setup()
+    >>> features, target = preprocess_table(data.preprocessing, data.load())
+    >>> features.shape, target.shape
+    (torch.Size([150, 4]), torch.Size([150]))
     """
     raw = table.features
     target = preprocess_target(preprocessing, table)

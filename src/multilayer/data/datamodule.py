@@ -76,7 +76,20 @@ class _Adapted(_Loaders):
 
 
 class DataModule(Dataset, _Loaders):
-    """A data set that is a `LightningDataModule` too: subclass it and write `load`."""
+    """A data set that is a `LightningDataModule` too: subclass it and write `load`.
+
+    >>> import torch
+    >>> from multilayer.data import Columns, Table
+    >>> class Sums(DataModule):
+    ...     def load(self):
+    ...         rows = torch.rand(100, 2)
+    ...         return Table(rows, rows.sum(dim=1), Columns(["a", "b"], "sum", "regression", []))
+    >>> data = Sums(batch_size=10)
+    >>> data.setup()
+    >>> features, target = next(iter(data.train_dataloader()))
+    >>> features.shape, target.shape
+    (torch.Size([10, 2]), torch.Size([10]))
+    """
 
     @property
     def dataset(self) -> Dataset:  # type: ignore[override]
@@ -90,19 +103,42 @@ class DataModule(Dataset, _Loaders):
 
 
 class BuiltinData(BuiltinDataset, DataModule):
-    """`BuiltinDataset` for a `pytorch_lightning.Trainer`."""
+    """`BuiltinDataset` for a `pytorch_lightning.Trainer`.
+
+    >>> data = BuiltinData(name="iris", batch_size=16)
+    >>> data.setup()
+    >>> features, target = next(iter(data.train_dataloader()))
+    >>> features.shape, target.shape
+    (torch.Size([16, 4]), torch.Size([16]))
+    """
 
 
 class TableData(TableDataset, DataModule):
-    """`TableDataset` for a `pytorch_lightning.Trainer`."""
+    """`TableDataset` for a `pytorch_lightning.Trainer`.
+
+    >>> data = TableData(path="flats.csv", target="price", batch_size=256)
+    >>> data.target
+    'price'
+    """
 
 
 class IdxData(IdxDataset, DataModule):
-    """`IdxDataset` for a `pytorch_lightning.Trainer`."""
+    """`IdxDataset` for a `pytorch_lightning.Trainer`.
+
+    >>> data = IdxData(path="mnist", batch_size=256)
+    >>> data.batch_size
+    256
+    """
 
 
 class PassClassData(PassClassDataset, DataModule):
-    """`PassClassDataset` for a `pytorch_lightning.Trainer`."""
+    """`PassClassDataset` for a `pytorch_lightning.Trainer`.
+
+    >>> data = PassClassData()
+    >>> data.setup()
+    >>> data.columns.features, data.columns.classes
+    (['lectures', 'hours'], ['no', 'yes'])
+    """
 
 
 def as_datamodule(dataset: Dataset) -> pl.LightningDataModule:

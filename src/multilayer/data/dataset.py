@@ -78,6 +78,16 @@ class Dataset(ABC):
 
     Raises:
         ValueError: For an argument outside its range.
+
+    >>> from multilayer.data import Columns
+    >>> class Sums(Dataset):
+    ...     def load(self):
+    ...         rows = torch.rand(100, 2)
+    ...         return Table(rows, rows.sum(dim=1), Columns(["a", "b"], "sum", "regression", []))
+    >>> data = Sums()
+    >>> data.setup()
+    >>> data.split_tensors("train").features.shape
+    torch.Size([70, 2])
     """
 
     known_columns: Columns | None = None

@@ -33,6 +33,9 @@ class IdxDataset(Dataset):
         path: The folder, with `train-images-idx3-ubyte` and `train-labels-idx1-ubyte`, or with
             `.gz` appended to the names.
         split: The arguments of `Dataset`.
+
+    >>> IdxDataset(path="mnist", batch_size=256).batch_size
+    256
     """
 
     def __init__(self, *, path: str, **split: Any) -> None:

@@ -12,6 +12,9 @@ class PassClassDataset(Dataset):
     Two features: the number of lectures attended (0 to 25) and the hours spent on the final
     project (0 to 50). Lectures and project compensate for each other only in part, so that the
     boundary is a curve; near it, chance decides.
+
+    >>> PassClassDataset().load().features.shape
+    torch.Size([600, 2])
     """
 
     task = "binary"

@@ -50,6 +50,10 @@ class Columns:
         has_odd_words: Whether the classes are words although they are written as numbers are.
         times: The features that are times, and of which kind; None if an older run does not say.
         weight: The column with the weight of each row, if there is one.
+
+    >>> columns = Columns(["size", "city"], "price", "regression", [], {"city": ["Bonn", "Ulm"]})
+    >>> columns.n_outputs, columns.n_labels
+    (1, {1: 2})
     """
 
     features: list[str]
@@ -184,6 +188,11 @@ class Table:
         owns_memory: Whether nothing else refers to the features, so that they may be
             preprocessed in place.
         origin: The files of the rows.
+
+    >>> columns = Columns(["a", "b"], "y", "binary", ["no", "yes"])
+    >>> table = Table(torch.zeros(5, 2), torch.tensor([0, 1, 0, 1, 0]), columns)
+    >>> table.missing_summary()
+    ''
     """
 
     features: Tensor

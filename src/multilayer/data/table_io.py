@@ -267,6 +267,15 @@ def read_frame(
 
     Raises:
         UserError: As `TableFile` does.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pl.DataFrame({"size": [30, None], "city": ["Bonn", "Ulm"]}).write_csv(f"{folder}/t.csv")
+    ...     frame, origin = read_frame(f"{folder}/t.csv")
+    >>> frame.rows()
+    [(30, 'Bonn'), (None, 'Ulm')]
+    >>> origin.describe(1)
+    'row 2 of t.csv'
     """
     return TableFile.read(_whole, path, text, roles, frame)
 

@@ -54,6 +54,15 @@ class TableDataset(Dataset):
 
     Raises:
         ValueError: For arguments that do not go together.
+
+    >>> import tempfile
+    >>> rows = {"size": range(40), "rooms": [1, 2] * 20, "price": [100.5 + n for n in range(40)]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     pl.DataFrame(rows).write_csv(f"{folder}/flats.csv")
+    ...     data = TableDataset(path=f"{folder}/flats.csv", target="price")
+    ...     data.setup()
+    >>> data.describe()
+    'train 28, validation 6, test 6 rows; 2 numbers; regression'
     """
 
     def __init__(

@@ -67,6 +67,12 @@ class LearningRateSweep(EpochCallback):
 
     Raises:
         ValueError: for arguments out of range.
+
+    >>> from multilayer.training import lightning_callbacks
+    >>> sweep = LearningRateSweep(folder="runs/mine", min_lr=1e-4, max_lr=1.0, n_rates=12)
+    >>> callbacks = lightning_callbacks(sweep)
+    >>> print(sweep.suggested)
+    None
     """
 
     STATE = (("suggested", "suggested"),)

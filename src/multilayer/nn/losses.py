@@ -206,6 +206,10 @@ class AutoLoss:
     Args:
         label_smoothing: as for the cross entropies; ignored in regression.
         class_weights: as for the cross entropies; ignored in regression.
+
+    >>> loss = loss_for_task(AutoLoss(label_smoothing=0.1), "multiclass")
+    >>> loss(torch.zeros(1, 4), torch.tensor([2]))
+    tensor(1.3863)
     """
 
     def __init__(

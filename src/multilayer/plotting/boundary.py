@@ -38,6 +38,12 @@ def draw_boundary(
         classes: Their names.
         target: The name of the column that is predicted.
         title: Of the figure.
+
+    >>> columns, target = np.array([[0.0, 0.0], [1.0, 1.0]]), np.array([0, 1])
+    >>> def predict(points):
+    ...     return np.stack([1 - points[:, 0], points[:, 0]], axis=1)
+    >>> rows = {"train": (columns, target), "validation": (columns, target)}
+    >>> figure = draw_boundary(predict, rows, ["a", "b"], ["no", "yes"], target="y", title="a")
     """
     points = np.concatenate([columns for columns, _ in rows.values()])
     low, high = points.min(axis=0), points.max(axis=0)

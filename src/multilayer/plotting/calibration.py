@@ -25,6 +25,10 @@ def draw_calibration(
         predicted: The label of the axis of the chance.
         observed: The label of the other axis.
         title: Of the figure.
+
+    >>> figure = draw_calibration(
+    ...     np.array([0.1, 0.9]), np.array([0, 1]), predicted="chance", observed="share", title="y"
+    ... )
     """
     share, mean = calibration_curve(happened, chance, n_bins=N_BINS, pos_label=1)
     edges = np.linspace(0, 1, N_BINS + 1)

@@ -24,6 +24,9 @@ def draw_confusion_matrix(labels: Any, target: Any, classes: Sequence[str], titl
         target: True class indices, `(N,)`.
         classes: Their names.
         title: Of the figure.
+
+    >>> predicted, true = np.array([0, 1, 1]), np.array([0, 1, 0])
+    >>> figure = draw_confusion_matrix(predicted, true, ["no", "yes"], "validation rows")
     """
     n = len(classes)
     counts = confusion_matrix(target, labels, labels=range(n))

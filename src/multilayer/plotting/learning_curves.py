@@ -20,6 +20,11 @@ def plot_learning_curves(
         curves: "epoch", "train" and "validation", of one length.
         best_epoch: 0 for none; nor is one marked that is not among the epochs.
         sign: -1 for a metric of which more is better.
+
+    >>> from multilayer.plotting.style import new_figure
+    >>> axes = new_figure().add_subplot()
+    >>> curves = {"epoch": [1, 2], "train": [0.9, 0.5], "validation": [1.0, 0.7]}
+    >>> plot_learning_curves(axes, curves, best_epoch=2)
     """
     epochs = list(curves["epoch"])
     marker = "o" if len(epochs) == 1 else ""  # which would be no line

@@ -19,6 +19,9 @@ def draw_predicted(predictions: Any, target: Any, name: str, title: str) -> Figu
         target: True values, `(N,)`.
         name: Of the target.
         title: Of the figure.
+
+    >>> import numpy as np
+    >>> figure = draw_predicted(np.array([1.0, 2.5]), np.array([1.0, 2.0]), "price", "test rows")
     """
     figure = new_figure(6.4, 5.4)
     axes = figure.add_subplot()

@@ -28,6 +28,9 @@ def draw_roc(probabilities: Any, target: Any, classes: Sequence[str], title: str
 
     Returns:
         The figure; None if for no class there are both its own rows and others.
+
+    >>> probabilities = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
+    >>> figure = draw_roc(probabilities, np.array([0, 1]), ["no", "yes"], "validation rows")
     """
     n = len(classes)
     positive = np.asarray(target)[:, None] == np.arange(n)  # (N,) -> (N, n_classes)

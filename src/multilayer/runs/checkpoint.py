@@ -45,6 +45,12 @@ def write_checkpoint(checkpoint: dict[str, Any], path: Path) -> None:
 
     Raises:
         UserError: It cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_checkpoint({"epoch": 3}, Path(folder) / "mine.ckpt")
+    ...     torch.load(Path(folder) / "mine.ckpt", weights_only=True)
+    {'epoch': 3}
     """
     content = BytesIO()  # on a full disk torch would raise its own RuntimeError
     torch.save(checkpoint, content)
@@ -57,6 +63,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         UserError: The file is damaged, or is not a checkpoint of ours.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_checkpoint({"state_dict": {}}, Path(folder) / "other.ckpt")
+    ...     read_checkpoint(Path(folder) / "other.ckpt")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    multilayer.core.errors.UserError: ... is not a checkpoint of multilayer: it holds no config
     """
     checkpoint = read_plain(path)
     if "multilayer" not in checkpoint:

@@ -61,6 +61,10 @@ class Result:
         metrics: by split and name, of the weights that are kept.
         manifest: the run's manifest.
         refit: how its refit ended; None if it has none.
+
+    >>> result = Result({"test": {"loss": 0.25}}, {"status": "done"})
+    >>> result.metrics["test"]["loss"]
+    0.25
     """
 
     metrics: Metrics
@@ -87,6 +91,9 @@ class RunFolder:
         writes: whether this process writes the files; false in all but one of several processes
             that train the same run.
         refit: the folder of the run's refit.
+
+    >>> RunFolder("runs/mine").history_file.as_posix()
+    'runs/mine/history.csv'
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -290,6 +297,13 @@ def find_checkpoint(run: str | Path, key: str = "run") -> Path:
 
     Raises:
         UserError: There is no checkpoint.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as run:
+    ...     (Path(run) / "checkpoints").mkdir()
+    ...     (Path(run) / "checkpoints" / "last.ckpt").touch()
+    ...     find_checkpoint(run).name
+    'last.ckpt'
     """
     path = Path(run)
     if path.is_file():

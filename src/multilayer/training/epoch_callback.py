@@ -34,6 +34,26 @@ class EpochCallback:
     """Base class of callbacks that act at the end of epochs, for K runs at once.
 
     Every hook does nothing unless a subclass overrides it. Under Lightning K is 1.
+
+    >>> class Losses(EpochCallback):
+    ...     def reset(self, n_runs=1):
+    ...         self.seen = []
+    ...
+    ...     def on_epoch_end(self, record):
+    ...         self.seen.append(record["validation/loss"].tolist())
+    >>> losses = Losses()
+    >>> import pytorch_lightning as pl
+    >>> from torch.optim import Adam
+    >>> from multilayer import MLP, BuiltinData, MulticlassModule
+    >>> from multilayer.training import lightning_callbacks
+    >>> trainer = pl.Trainer(
+    ...     max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+    ...     enable_progress_bar=False, enable_model_summary=False,
+    ...     callbacks=lightning_callbacks(losses),
+    ... )
+    >>> trainer.fit(MulticlassModule(MLP(4, 3), optimizer=Adam), BuiltinData(name="iris"))
+    >>> len(losses.seen)
+    2
     """
 
     STATE: ClassVar[tuple[tuple[str, str], ...]] = ()

@@ -48,6 +48,10 @@ class History(EpochCallback):
         n_written: how many of them are in the file.
         headers: the columns of the files.
         lr: the learning rates with which the epoch began, `(K,)`; NaN before.
+
+    >>> history = History(folder="runs/mine")
+    >>> history.columns()
+    {'epoch': [], 'step': [], 'lr': [], 'seconds': []}
     """
 
     PER_RUN = ("runs", "rows", "n_written", "headers", "seconds_before", "lr")

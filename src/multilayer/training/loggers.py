@@ -26,6 +26,9 @@ class TensorBoard(TensorBoardLogger):
 
     Attributes:
         n_steps_before: set for a run that goes on in its folder; see `EventFile`.
+
+    >>> TensorBoard("runs/mine").log_dir
+    'runs/mine/tensorboard/'
     """
 
     _experiment: Any

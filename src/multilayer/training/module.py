@@ -61,6 +61,23 @@ class SupervisedModule(TaskModel, pl.LightningModule):
 
     Raises:
         UserError: An argument is of the wrong type, or the loss is for another task.
+
+    >>> import pytorch_lightning as pl
+    >>> import torch
+    >>> from torch.utils.data import DataLoader, TensorDataset
+    >>> from multilayer import MLP, RegressionModule
+    >>> columns = torch.rand(64, 2)
+    >>> rows = DataLoader(TensorDataset(columns, columns.sum(dim=1)), batch_size=16)
+    >>> module = RegressionModule(MLP(2, 1), optimizer=torch.optim.Adam)
+    >>> trainer = pl.Trainer(
+    ...     max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
+    ...     enable_progress_bar=False, enable_model_summary=False,
+    ... )
+    >>> trainer.fit(module, rows, rows)
+    >>> "validation/rmse" in trainer.callback_metrics
+    True
+    >>> module(columns).shape
+    torch.Size([64])
     """
 
     # Lightning's own, which it sets for the whole module.
@@ -280,19 +297,40 @@ class SupervisedModule(TaskModel, pl.LightningModule):
 
 
 class BinaryModule(SupervisedModule):
-    """Two classes, one logit; predictions are probabilities of class 1, `(B,)`."""
+    """Two classes, one logit; predictions are probabilities of class 1, `(B,)`.
+
+    >>> import torch
+    >>> from multilayer import MLP
+    >>> module = BinaryModule(MLP(4, 1), optimizer=torch.optim.Adam)
+    >>> module(torch.zeros(5, 4)).shape
+    torch.Size([5])
+    """
 
     task = "binary"
 
 
 class MulticlassModule(SupervisedModule):
-    """A logit for each class; predictions are probabilities, `(B, n_classes)`."""
+    """A logit for each class; predictions are probabilities, `(B, n_classes)`.
+
+    >>> import torch
+    >>> from multilayer import MLP
+    >>> module = MulticlassModule(MLP(4, 3), optimizer=torch.optim.Adam)
+    >>> module(torch.zeros(5, 4)).sum(dim=1)
+    tensor([1., 1., 1., 1., 1.], grad_fn=<SumBackward1>)
+    """
 
     task = "multiclass"
 
 
 class RegressionModule(SupervisedModule):
-    """One value, in the units of the target, `(B,)`."""
+    """One value, in the units of the target, `(B,)`.
+
+    >>> import torch
+    >>> from multilayer import MLP
+    >>> module = RegressionModule(MLP(4, 1), optimizer=torch.optim.Adam)
+    >>> module(torch.zeros(5, 4)).shape
+    torch.Size([5])
+    """
 
     task = "regression"
 

@@ -58,6 +58,14 @@ class TaskModel(nn.Module):
 
     Raises:
         UserError: The loss is for another task.
+
+    >>> from multilayer import MLP
+    >>> model = TaskModel(MLP(4, 3), "multiclass")
+    >>> columns, target = torch.zeros(6, 4), torch.arange(6) % 3
+    >>> model(columns).shape
+    torch.Size([6, 3])
+    >>> round(model.evaluate([(columns, target)])["accuracy"], 3)
+    0.333
     """
 
     task: Task
