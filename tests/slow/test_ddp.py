@@ -105,3 +105,68 @@ def test_one_of_several_jobs_is_refused_alone(launcher: str, multilayer: Run) ->
     states = [json.loads(Path(f"sweep/{n}/manifest.json").read_text())["status"] for n in (0, 1)]
     assert states == ["done", "failed"]
     assert not Path("sweep/1/checkpoints").exists()
+
+
+SCRIPT = """
+import json
+import sys
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from multilayer import MLP, RegressionModule
+
+
+def loader(n_rows, seed, batch_size):
+    rows = torch.rand(n_rows, 3, generator=torch.Generator().manual_seed(seed))
+    return DataLoader(TensorDataset(rows, 10 * rows.sum(dim=1)), batch_size=batch_size)
+
+
+def main(n_processes):
+    torch.manual_seed(0)
+    module = RegressionModule(
+        MLP(3, 1, d_hidden=[8]), optimizer=lambda given: torch.optim.SGD(given, lr=0.01)
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu", strategy="ddp" if n_processes > 1 else "auto", devices=n_processes,
+        max_epochs=3, logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    size = 32 // n_processes
+    # All rows at once: Lightning has each process take other rows each epoch.
+    trainer.fit(module, loader(128, 0, 128 // n_processes), loader(64, 1, size))
+    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    for run in (trainer.validate, trainer.test):
+        found |= run(module, loader(64, 2, size), verbose=False)[0]
+    n_predicted = sum(map(len, trainer.predict(module, loader(64, 3, size))))
+    weights = [float(each.abs().sum()) for each in module.network.parameters()]
+    if trainer.is_global_zero:
+        print(json.dumps({"metrics": found, "weights": weights, "predicted": n_predicted}))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
+"""
+
+
+def test_anyones_script_on_two_processes_equals_one(tmp_path: Path) -> None:
+    """With plain loaders: the metrics are over the rows of both, and the weights are the same."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    found = {}
+    for n in (1, 2):
+        done = subprocess.run(
+            [sys.executable, "script.py", str(n)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found[n] = json.loads(done.stdout.strip().splitlines()[-1])
+    one, two = found[1], found[2]
+    assert {"train/loss", "validation/rmse", "test/r2"} <= one["metrics"].keys()
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
+    assert two["weights"] == pytest.approx(one["weights"], rel=1e-5)
+    assert (one["predicted"], two["predicted"]) == (64, 32)  # each process its share
