@@ -136,6 +136,10 @@ def with_weights(target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Targets `(N,)` with the weights of their rows `(N,)`, as `(N, 2)`; unchanged without any.
 
     Class indices are floats then, which hold whole numbers up to 2**24.
+
+    >>> with_weights(torch.tensor([0, 2]), torch.tensor([1.0, 0.5]))
+    tensor([[0.0000, 1.0000],
+            [2.0000, 0.5000]])
     """
     return target if weights is None else torch.stack([target.to(weights.dtype), weights], dim=1)
 
