@@ -64,6 +64,48 @@ def test_evaluate_on_a_file(multilayer: Run, tmp_path: Path, iris_csv: Path) -> 
     assert float(printed(outcome.out)["accuracy"]) == pytest.approx(expected, abs=1e-5)
 
 
+def header(out: str) -> str:
+    """The last column's header in the table that a command printed."""
+    lines = [line.split("┃") for line in out.splitlines() if line.startswith("┃")]
+    return " ".join(line[-2].strip() for line in lines)
+
+
+def test_rows_that_were_trained_on_are_said_to_be(
+    multilayer: Run, tmp_path: Path, iris_csv: Path
+) -> None:
+    """By the file's place, if it has changed since, and by the values, if it is a copy."""
+    lines = iris_csv.read_text().splitlines(keepends=True)
+    (tmp_path / "val.csv").write_text("".join(lines[:1] + lines[1::3]))
+    (tmp_path / "new.csv").write_text("".join(lines[:1] + lines[40:70]))
+    table = ["data=table", "data.path=iris.csv", "data.target=species", "trainer.max_epochs=1"]
+    table += ["data.validation_path=val.csv", "hydra.run.dir=r"]
+    assert multilayer("train", *table).code == 0
+
+    def evaluated(path: str) -> tuple[str, str]:
+        outcome = multilayer("evaluate", "run=r", f"data.path={path}")
+        assert outcome.code == 0, outcome.err
+        return header(outcome.out), outcome.err
+
+    assert evaluated("val.csv") == ("50 rows of val.csv, which decided the best epoch", "")
+    assert evaluated("new.csv") == ("30 rows of new.csv", "")
+    seen, why = evaluated("iris.csv")
+    assert seen == "150 rows of iris.csv, which was trained on"
+    assert "its test rows are evaluated without data.path" in why
+    iris_csv.write_text("".join(lines[:100]))
+    assert evaluated("iris.csv")[0] == "99 rows of iris.csv, which was trained on"
+
+
+def test_a_copy_of_the_training_table_is_known_by_its_values(
+    multilayer: Run, tmp_path: Path, iris_csv: Path
+) -> None:
+    """Wherever it is now."""
+    table = ["data=table", "data.path=iris.csv", "data.target=species", "trainer.max_epochs=1"]
+    assert multilayer("train", *table, "hydra.run.dir=r").code == 0
+    iris_csv.rename(tmp_path / "other.csv")
+    outcome = multilayer("evaluate", "run=r", "data.path=other.csv")
+    assert header(outcome.out) == "150 rows of other.csv, which was trained on", outcome.err
+
+
 def test_one_row_is_a_row_and_what_can_no_longer_be_followed_is_not_advised(
     multilayer: Run, tmp_path: Path
 ) -> None:

@@ -1,11 +1,18 @@
 """`multilayer evaluate`: the metrics of a finished run."""
 
+import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
 from multilayer.core.text import counted
+from multilayer.data.table import Table
 from multilayer.data.table_files import check_input
+from multilayer.runs.config import expand_env
 from multilayer.training.loading import load
+from multilayer.training.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,33 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
     path, split = config["data"]["path"], config["split"]
     if path is not None:
         check_input(path, "data.path")
-    minibatches = predictor.minibatches(path, split=split)
-    row, where = (f"{split} row", "") if path is None else ("row", f" of {path}")
+        table = predictor.encode(path)
+        minibatches = predictor.preprocess(table)
+        row, where = "row", f" of {path}{_known_from_training(predictor, path, table)}"
+    else:
+        minibatches = predictor.minibatches(split=split)
+        row, where = f"{split} row", ""
     return Evaluation(predictor.evaluate(minibatches), counted(minibatches.n_rows, row) + where)
+
+
+def _known_from_training(predictor: Predictor, path: str, table: Table) -> str:
+    """What the run knows of the rows of a file, in words after its name; nothing of new ones."""
+    data = predictor.config["data"]
+    named = {key for key in _FILES if data.get(key) and _is_same_file(path, key, data[key])}
+    if named & {"path", "train_path"} or predictor.was_trained_on(table):
+        log.warning(
+            f"{path} has the rows that the run was trained on, which say little about new ones; "
+            "its test rows are evaluated without data.path"
+        )
+        return ", which was trained on"
+    return ", which decided the best epoch" if named else ""
+
+
+_FILES = ("path", "train_path", "validation_path")
+"""The keys of a run's data that name files of which rows are trained on or validated with."""
+
+
+def _is_same_file(path: str, key: str, other: str) -> bool:
+    """Whether a file is the one that a key of a run's data names, seen from here."""
+    named = expand_env(f"data.{key}", other)
+    return os.path.exists(named) and os.path.samefile(named, path)

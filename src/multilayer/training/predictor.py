@@ -2,6 +2,7 @@
 
 import logging
 from copy import deepcopy
+from dataclasses import replace
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -21,7 +22,7 @@ from multilayer.data.origin import Origin
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.data.rows import Rows
 from multilayer.data.split import Split
-from multilayer.data.table import Columns
+from multilayer.data.table import Columns, Table
 from multilayer.data.table_builder import encode_features, encode_table
 from multilayer.data.tabular import read_frame_like
 from multilayer.data.text_format import TextFormat
@@ -224,17 +225,29 @@ class Predictor:
 
     def minibatches(self, table: Rows | None = None, *, split: Split = "test") -> Minibatches:
         """The rows of `metrics`, preprocessed; the arguments are the same."""
-        device = self.task_model.device
         if table is None:
-            return self._split(split, device)
+            return self._split(split, self.task_model.device)
+        return self.preprocess(self.encode(table))
+
+    def encode(self, table: Rows) -> Table:
+        """Rows with their target, as numbers; see `metrics`."""
         frame, origin = self._read(table)
         weight = self.columns.weight
         if weight and weight not in frame.columns:
             log.warning(f"{origin.name} has no column {weight!r}, the weight of a row: all weigh 1")
             frame = frame.with_columns(pl.lit(1.0).alias(weight))
-        read = encode_table(frame, self.columns, origin)
-        features, target = preprocess_table(self._preprocessing_on_cpu, read)
+        return encode_table(frame, self.columns, origin)
+
+    def preprocess(self, table: Table) -> Minibatches:
+        """What was encoded, as the network takes it."""
+        features, target = preprocess_table(self._preprocessing_on_cpu, table)
+        device = self.task_model.device
         return Minibatches(features, target, batch_size=EVALUATION_BATCH_SIZE, device=device)
+
+    def was_trained_on(self, table: Table) -> bool:
+        """Whether this is the very table that the run's splits are of."""
+        then = replace(table, features=table.features.to(self.preprocessing.raw_dtype))
+        return bool(then.fingerprint() == self.task_model.metadata["data_fingerprint"])
 
     def evaluate(self, minibatches: Minibatches) -> dict[str, float]:
         """The loss and every metric over minibatches."""
