@@ -18,6 +18,14 @@ def test_help_shows_groups_choices_and_keys(multilayer: Run, tmp_path: Path) -> 
     assert "one that diverged has ended, and is no failure" in outcome.out
 
 
+def test_help_of_a_command_is_asked_for_in_any_order(multilayer: Run) -> None:
+    """And what other programs have for it is no mistake then."""
+    expected = multilayer("evaluate", "--help").out
+    assert "  -m " not in expected  # which is for training
+    assert multilayer("help", "evaluate").out == expected
+    assert multilayer("evaluate", "--verbose", "--help").out == expected
+
+
 def test_help_has_neither_hydras_files_nor_files_to_start_from(multilayer: Run) -> None:
     """They are no choices."""
     groups = multilayer("train", "--help").out.partition("Keys,")[0]

@@ -103,7 +103,7 @@ def test_a_job_of_a_sweep_lacks_what_is_not_taken_from_its_run() -> None:
     """Only one job is checked before the sweep begins; each is before it is built."""
     config = config_of() | {"logger": {"x": {"uri": take_value("logger.x.uri", "https://a.org")}}}
     (problem,) = problems_with("train", config, in_sweep=True)
-    assert "give it as logger.x.uri=VALUE" in problem
+    assert "give it as logger.x.uri=VALUE" in problem.text
 
 
 def test_references_through_other_keys_stay_references() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from multilayer.cli.check import check_command_line
+from multilayer.cli.flags import CommandLine
 from multilayer.core.errors import UserError
 from multilayer.core.text import quote_for_shell
 
@@ -92,7 +93,6 @@ MEANT = [
     ("learning_rate=0.1", "did you mean optimizer.lr=0.1?"),
     ("hidden_size=64", 'did you mean "model.d_hidden=[64]"?'),
     ("droput=0.1", "did you mean model.dropout=0.1?"),
-    ("max_member=3", "did you mean hydra.launcher.max_members=3?"),
     ("data=csv", "a file is data=table data.path=FILE data.target=COLUMN"),
     ("iris", "did you mean data=iris?"),
     ("optimizer.learning_rate=0.1", "did you mean optimizer.lr=0.1?"),
@@ -101,8 +101,26 @@ MEANT = [
     ("optimizer.betas=[0.9]", "must have 2 values"),
     ("optimizer.betas=0.9", "must be a valid list"),
     ("help", "did you mean multilayer train --help?"),
-    ("+debug=profile", "+debug: it has a choice already; leave out the +"),
-    ("~trainer.max_epoch", "did you mean ~trainer.max_epochs?"),
+    ("+debug=profile", "what is there already goes without the +, did you mean debug=profile?"),
+    ("+experiment=pass_class", "did you mean experiment=pass_class?"),
+    ("+optimizer.amsgrad=true", "did you mean optimizer.amsgrad=true?"),
+    ("~callbacks.lerning_rate", "did you mean ~callbacks.learning_rate?"),
+    ("hidden_size=64,128", 'did you mean "model.d_hidden=[64,128]"?'),
+    ("n_jobs=2", "did you mean num_threads=2?"),
+    ("no_refit=true", "did you mean refit=false?"),
+    ("nesterov=true", "did you mean optimizer=sgd optimizer.nesterov=true?"),
+    ("momentum=0.9", "unknown key; optimizer=rmsprop, optimizer=sgd have optimizer.momentum"),
+    ("seed=0..3", 'all from 0 to 3 are a sweep: -m "seed=range(0,4)"'),
+    ("seed=1,", "seed=1,: a sign too many, did you mean seed=1?"),
+    ("model.d_hidden=(8,4)", 'a list has square brackets: "model.d_hidden=[8,4]"'),
+    ("model.d_hidden=[8", "its brackets do not match"),
+    ("optimizer.lr=0,01", "add -m; a decimal is optimizer.lr=0.01"),
+    ("optimizer.lr=[1,0.1]", "several values are a sweep: -m optimizer.lr=1,0.1"),
+    ("gpu=1", "did you mean trainer=gpu?"),
+    ("callbacks.early_stopping=false", "nothing is callbacks.early_stopping=null"),
+    ("callbacks.early_stopping.patience=none", "patience=none: must be a valid integer"),
+    ("resume", "resume: not of the form key=value, did you mean resume=VALUE?"),
+    ("trainer.accelerator=cuda:0", "did you mean trainer.accelerator=gpu?"),
     ("größe=1", "größe: unknown key; only values may have such letters"),
     ("path=x.csv", "did you mean data=table data.path=x.csv data.target=COLUMN?"),
     ("x.csv", "a file is data=table data.path=x.csv data.target=COLUMN"),
@@ -153,6 +171,18 @@ WHOLE = [
     ("--refit --hidden 64,32 seed=1", "refit=true 'model.d_hidden=[64,32]' seed=1"),
     ("-m --lr 0.1,0.2 optimizer=adm", "-m optimizer.lr=0.1,0.2 optimizer=adam"),
     ("-m lr=0.1,0.2 epochs=5", "-m optimizer.lr=0.1,0.2 trainer.max_epochs=5"),
+    ("lr=0.1,0.2 epochs=5", "-m optimizer.lr=0.1,0.2 trainer.max_epochs=5"),
+    ("epochs=5 lr=1 --cfg job", "--cfg job trainer.max_epochs=5 optimizer.lr=1"),
+    ("epochs=5 --config-dir . lr=1", "--config-dir . trainer.max_epochs=5 optimizer.lr=1"),
+    ("epochs=5 epochs=10", "trainer.max_epochs=10"),
+    ("-m epochs=5 epochs=10,20", "-m trainer.max_epochs=10,20"),
+    ("--lr 0.1 --lr 0.2 epochs=1", "optimizer.lr=0.2 trainer.max_epochs=1"),
+    ("seed=1, 2", "-m seed=1,2"),
+    ("lr=1 model.d_hidden=[8, 4]", "optimizer.lr=1 'model.d_hidden=[8,4]'"),
+    ("-m hidden_size=64,128 lr=1", "-m 'model.d_hidden=[64],[128]' optimizer.lr=1"),
+    ("-m optimizer=adm,sgdd", "-m optimizer=adam,sgd"),
+    ("max_member=3", "-m hydra.launcher.max_members=3 hydra/launcher=lockstep"),
+    ("data=table --data.path=a.csv target=y", "data=table data.path=a.csv data.target=y"),
     ("--seed 3 --data irs", "seed=3 data=iris"),
     ("--iris --gpu", "data=iris trainer=gpu"),
     ("iris epochs=3", "data=iris trainer.max_epochs=3"),
@@ -179,8 +209,8 @@ def test_of_several_wrong_words_the_whole_command_is_said(
     assert outcome.code == 2
     (line,) = re.findall("the whole command: multilayer train (.*)", outcome.err)
     assert pasted(line) == pasted(meant)
-    words = [word for word in pasted(line) if word != "-m"]
-    assert check_command_line("train", words, sweep="-m" in pasted(line)) is not None
+    again = CommandLine("train", pasted(line))
+    assert check_command_line("train", again.words, sweep=again.flags.multirun) is not None
 
 
 def test_words_without_keys_are_named_by_what_they_are(multilayer: Run, tmp_path: Path) -> None:
@@ -190,8 +220,35 @@ def test_words_without_keys_are_named_by_what_they_are(multilayer: Run, tmp_path
     assert "the whole command: multilayer predict run=r input=my.csv output=out.csv\n" in message
     message = multilayer("evaluate", "runs/r", "my.csv").err
     assert "the whole command: multilayer evaluate run=runs/r data.path=my.csv\n" in message
-    assert "lr: not of the form key=value" in multilayer("train", "lr", "0.1").err
-    assert "did you mean trainer.max_epochs=VALUE?" in multilayer("train", "epochs", "5").err
+    message = multilayer("train", "lr", "0.1", "iris").err
+    assert "the whole command: multilayer train optimizer.lr=0.1 data=iris\n" in message
+    assert "did you mean trainer.max_epochs=VALUE?" in multilayer("train", "epochs").err
+
+
+def test_tables_are_taken_in_order_for_what_is_not_given(multilayer: Run, tmp_path: Path) -> None:
+    """Whether they exist or not; what would be lost is said."""
+    (tmp_path / "b.csv").write_text("x\n1\n")
+    message = multilayer("predict", "run=r", "input=a.csv", "b.csv").err
+    assert "did you mean output=b.csv? This file exists, and would be replaced.\n" in message
+    assert "input=b.csv" not in message
+    message = multilayer("predict", "run=r", "output=o.csv", "misspelt.csv").err
+    assert "did you mean input=misspelt.csv?\n" in message
+    for words in (["predict", "r", "-", "-"], ["predict", "input=-", "r", "output=-", "x=1"]):
+        assert "run=r" in multilayer(*words).err
+    both = ["predict", "run=r", "input=a.csv", "output=o.csv", "b.csv"]
+    assert "b.csv: not of the form key=value, and input, output are" in multilayer(*both).err
+    assert "did you mean resume=r/last.ckpt?\n" in multilayer("train", "r/last.ckpt").err
+    again = multilayer("evaluate", "run=r", "data.path=a.csv", "b.csv").err
+    assert "and data.path is given already\n" in again
+    name = ["data=table", "data.path=b.csv", "data.target=sepal", "length"]
+    assert "\"data.target='sepal length'\"" in multilayer("train", *name).err
+
+
+def test_the_whole_command_is_said_only_if_nothing_is_missing(multilayer: Run) -> None:
+    """Though each wrong word has an answer."""
+    message = multilayer("train", "data=table", "--data.path=my.csv", "lr=1").err
+    assert "data.target: missing" in message
+    assert "the whole command" not in message
 
 
 def test_what_nobody_can_guess_leaves_the_command_to_the_user(multilayer: Run) -> None:
@@ -215,6 +272,8 @@ def test_several_values_are_a_list_only_where_there_may_be_one(word: str) -> Non
         ("evaluate", "input=x.csv", "data.path=x.csv? It is multilayer predict that has input."),
         ("evaluate", "data=x.csv", "no choice of evaluate, did you mean data.path=x.csv?"),
         ("predict", "data.path=x.csv", "did you mean input=x.csv?"),
+        ("evaluate", "split=val", "did you mean split=validation?"),
+        ("evaluate", "device=cuda", "did you mean device=gpu?"),
     ],
 )
 def test_the_key_of_another_command_is_known(command: str, word: str, meant: str) -> None:
@@ -228,8 +287,21 @@ def test_the_key_of_another_command_is_known(command: str, word: str, meant: str
         (["train", "--epochs", "5"], "--epochs: no such flag"),
         (["train", "--epochs=5", "seed=1"], "did you mean trainer.max_epochs=5?"),
         (["train", "--batch-size", "5"], "did you mean data.batch_size=5?"),
-        (["train", "--nothing"], "multilayer train --help lists them"),
+        (["train", "--nothing"], "nothing: unknown key, choose from callbacks, "),
+        (["train", "--seed", "x"], "seed=x: must be a valid integer"),
+        (["train", "--no-refit"], "did you mean refit=false?"),
+        (["train", "--no-scheduler"], "did you mean scheduler=constant?"),
+        (["train", "--nesterov"], "did you mean optimizer=sgd optimizer.nesterov=true?"),
+        (["train", "--experiment=overfit"], "did you mean experiment=overfit?"),
+        (["train", "optimizer=sgd", "--optimizer.momentum=0.9"], "mean optimizer.momentum=0.9?"),
+        (["train", "-m", "--seed", "0..3"], 'did you mean "seed=range(0,4)"?'),
+        (["train", "-m", "--seed", "0,", "1"], "did you mean seed=0,1?"),
+        (["train", "-m", "--n-jobs", "2"], "hydra/launcher=lockstep hydra.launcher.workers=loc"),
+        (["predict", "run=r", "input=a", "output=b", "--keep-input-columns"], "columns=true?"),
         (["train", "--cfg", "x"], "invalid choice: 'x'"),
+        (["train", "-m", "seed=0,1", "--dry-run"], "did you mean sweep.dry_run=true?"),
+        (["evaluate", "--run=r", "split=test"], "did you mean run=r?"),
+        (["fit"], "unknown command 'fit': did you mean train?"),
         (["seed=1", "optimizer=sgd"], "did you mean multilayer train seed=1 optimizer=sgd?"),
     ],
 )
@@ -241,96 +313,3 @@ def test_a_flag_of_other_programs_is_one_message(
     assert outcome.code == 2
     assert outcome.err.count("multilayer: error:") == len(outcome.err.splitlines()) == 1
     assert meant in outcome.err
-
-
-@pytest.fixture
-def own_choices(tmp_path: Path) -> Path:
-    """A folder with an optimizer and a group of the user's own."""
-    folder = tmp_path / "own conf"
-    for group in ("optimizer", "mine"):
-        (folder / group).mkdir(parents=True)
-    text = "_target_: torch.optim.SGD\n_partial_: true\nlr: 0.05\nmomentum: 0.5\n"
-    (folder / "optimizer" / "own.yaml").write_text(text)
-    (folder / "mine" / "slow.yaml").write_text("# @package _global_\noptimizer:\n  lr: 0.001\n")
-    return folder
-
-
-@pytest.mark.parametrize("how", ["path", "url", "environment", "flag"])
-def test_own_choices_are_choices_however_their_folder_is_named(
-    multilayer: Run, own_choices: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    """Groups of the user's own, too, and `glob`; the command composes what the check has."""
-    monkeypatch.setenv("OWN", str(own_choices))
-    words = {
-        "path": ["hydra.searchpath=['own conf']"],
-        "url": [f"hydra.searchpath=['file://{own_choices}']"],
-        "environment": ["hydra.searchpath=['file://${oc.env:OWN}']"],
-        "flag": ["--config-dir", "own conf"],
-    }[how]
-    outcome = multilayer("train", *words, "+mine=slow", "optimizer=own", "--cfg", "job")
-    assert outcome.code == 0, outcome.err
-    assert "lr: 0.001" in outcome.out
-    assert "momentum: 0.5" in outcome.out
-    words += ["-m", "data=iris", "optimizer=glob(ow*)", "+mine=slow", "sweep.dry_run=true"]
-    planned = multilayer("train", *words)
-    assert planned.code == 0, planned.err
-    assert "optimizer=own" in planned.out
-    assert "own " in multilayer("train", *words[:2], "--help").out.replace(",", " ")
-    message = multilayer("train", *words[:-5], "optimizer=adam", "optimizer.momentum=1").err
-    assert "optimizer=own have it" in message
-
-
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("hydra.searchpath=own", 'it is a list: "hydra.searchpath=[own]"'),
-        ("+hydra.searchpath=[own]", "leave out the +"),
-        ("hydra.searchpath=[nowhere]", "nowhere: no such folder"),
-        ("hydra.searchpath=['${oc.env:NOT_SET_AT_ALL}']", "NOT_SET_AT_ALL"),
-    ],
-)
-def test_a_search_path_that_leads_nowhere_is_said(word: str, expected: str) -> None:
-    """Hydra would go on without it."""
-    assert expected in problem(word)
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b"lr: [1\n", "own.yaml, line 2, column 1: not YAML"),
-        (b"lr: 1\nlr: 2\n", "own.yaml, line 2, column 1: not YAML: found duplicate key lr"),
-        (b"lr: \xff\n", "own.yaml: not text in UTF-8"),
-        (b"lr: ${foo\n", "'${foo'"),
-    ],
-)
-def test_a_config_file_that_cannot_be_read_is_named(
-    multilayer: Run, own_choices: Path, content: bytes, expected: str
-) -> None:
-    """By its file and line; and those that are not chosen are in nobody's way."""
-    (own_choices / "optimizer" / "own.yaml").write_bytes(content)
-    outcome = multilayer("train", "--config-dir", str(own_choices), "optimizer=own")
-    assert outcome.code == 2
-    assert expected in outcome.err
-    assert "Traceback" not in outcome.err
-    words = ["optimizer=adam", "optimizer.momentum=1"]
-    assert "have it" in multilayer("train", "--config-dir", str(own_choices), *words).err
-
-
-@pytest.mark.parametrize("how", ["searchpath", "flag"])
-def test_the_reports_command_for_the_best_names_the_folder_of_own_choices(
-    multilayer: Run, own_choices: Path, how: str
-) -> None:
-    """It works as it stands."""
-    words = ["--config-dir", "own conf"]
-    if how == "searchpath":
-        words = [f"hydra.searchpath=['file://{own_choices}']"]
-    quick = ["data=iris", "trainer.max_epochs=1", "logger=none", "callbacks=none"]
-    trained = multilayer(
-        "train", "-m", *words, *quick, "optimizer=own", "seed=0,1", "hydra.sweep.dir=s"
-    )
-    assert trained.code == 0, trained.err
-    report = multilayer("report", "sweep=s").out
-    (line,) = re.findall("^best +multilayer (.*)$", report, re.MULTILINE)
-    again = multilayer(*pasted(line), "--cfg", "job")
-    assert again.code == 0, again.err
-    assert "momentum: 0.5" in again.out

@@ -41,15 +41,14 @@ def test_lists_are_shown_as_they_were_given(multilayer: Run) -> None:
 
 def test_a_broken_job_does_not_stop_the_others(multilayer: Run, tmp_path: Path) -> None:
     """It is named at once and again at the end; its manifest says why. Hydra adds nothing."""
-    outcome = multilayer("train", "-m", *QUICK, "model.dropout=0,1.5,0.1")
+    outcome = multilayer("train", "-m", *QUICK, "data.folds=2,3", "data.fold=0,2")
     assert outcome.code == 1
     assert "Error executing job" not in outcome.err  # with overrides that may hold secrets
-    assert "job 1: model.dropout=1.5" in outcome.err
-    assert outcome.err.startswith("multilayer: jobs will fail: model.dropout=1.5: ")
-    assert "failed        1 of 3: job 1" in outcome.out
+    assert outcome.err.startswith("multilayer: error: job 1: data.fold=2")
+    assert "failed        1 of 4: job 1" in outcome.out
     jobs = manifests(tmp_path)
-    assert [job["status"] for job in jobs.values()] == ["done", "failed", "done"]
-    assert "model.dropout=1.5" in jobs["1"]["stop_reason"]
+    assert [job["status"] for job in jobs.values()] == ["done", "failed", "done", "done"]
+    assert "data.fold=2" in jobs["1"]["stop_reason"]
 
 
 def test_a_sweep_whose_every_job_is_broken_does_not_start(multilayer: Run, tmp_path: Path) -> None:
@@ -117,11 +116,31 @@ def test_a_sweep_without_a_run_to_look_at_names_its_folder_alone(multilayer: Run
     assert "multilayer report" not in outcome.out
 
 
-def test_a_value_that_will_fail_is_said_before_any_job_trains(multilayer: Run) -> None:
-    """A fold that does not exist; the plan alone says so, too."""
-    words = ["data.folds=2", "data.fold=0,2", "model.activation=relu,tanh", "optimizer=sgd,adam"]
-    words += ["sweep.dry_run=true"]
+def test_a_key_that_is_given_twice_is_said_to_be(multilayer: Run) -> None:
+    """As a shell makes of `seed={0..2}`, of which one seed was left without a word."""
+    words = ["train", "-m", *QUICK, "seed=0", "seed=1", "seed=2", "sweep.dry_run=true"]
+    outcome = multilayer(*words)
+    assert outcome.code == 0
+    said = "seed: given 3 times, of which the last holds; several values are seed=0,1,2\n"
+    assert outcome.err == f"multilayer: {said}"
+    assert multilayer(*words[:4], *words[-2:]).err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        (["data.folds=2", "data.fold=0,2"], ["data.fold=2: of data.folds=2 the last is 1"]),
+        (["model.dropout=0,1.5", "seed=0,x"], ["model.dropout=1.5: ", "seed=x: must be"]),
+        (["optimizer=sgd,adam", "optimizer.momentum=0,-1"], ["optimizer.momentum=-1: "]),
+        (["data.folds=2,3", "data.fold=0,2,5"], ["data.fold=5: of data.folds=2 the last is 1"]),
+    ],
+)
+def test_a_value_that_no_job_can_have_is_refused(
+    multilayer: Run, tmp_path: Path, words: list[str], wrong: list[str]
+) -> None:
+    """Before any job trains; a value that some jobs can have is not."""
     outcome = multilayer("train", "-m", *QUICK, *words)
-    assert outcome.code == 0, outcome.err
-    said = "multilayer: jobs will fail: data.fold=2: of data.folds=2 the last is 1\n"
-    assert outcome.err == said
+    assert outcome.code == 2
+    assert not list(tmp_path.iterdir())
+    lines = outcome.err.splitlines()
+    assert all(each in line for each, line in zip(wrong, lines, strict=True))

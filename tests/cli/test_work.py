@@ -65,7 +65,7 @@ def test_workers_share_a_stack(multilayer: Run) -> None:
 
 def test_a_failed_job_ends_a_worker_with_1(multilayer: Run) -> None:
     """As it ends the command of the sweep."""
-    assert multilayer(*SWEEP, "model.d_hidden=[8],[-1]").code == 1
+    assert multilayer(*SWEEP, "loss=auto,mse").code == 1
     outcome = multilayer("work", "sweep")
     assert outcome.code == 1
     assert "sweep: 2 jobs: 1 done, 1 failed" in outcome.out

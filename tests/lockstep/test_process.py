@@ -39,19 +39,20 @@ def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
 
 def test_a_sweep_needs_torch_alone(tmp_path: Path) -> None:
     """With all files, several stacks, members that take places, stop early and fail."""
-    words = ["trainer.max_epochs=3,1", "seed=0,1", "optimizer.lr=1e-2,-1,1e30", "compile=false"]
+    words = ["trainer.max_epochs=3,1", "seed=0,1", "optimizer.lr=1e-2,1e30", "compile=false"]
+    words += ["model.dropout=0,[0.1]"]  # which is for one hidden layer
     process = start(tmp_path, *words, "hydra.launcher.max_members=3")
     out, err = process.communicate(timeout=120)
     assert "imported: [] code 1" in out, (out, err)
     paths = [path.parent for path in sorted(tmp_path.glob("sweep/[0-9]*/manifest.json"))]
     statuses = [json.loads((path / "manifest.json").read_text())["status"] for path in paths]
-    assert sorted(statuses) == ["diverged"] * 4 + ["done"] * 4 + ["failed"] * 4
+    assert sorted(statuses) == ["diverged"] * 4 + ["done"] * 4 + ["failed"] * 8
     assert len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) == 8
     events = tmp_path.glob("sweep/*/tensorboard/*tfevents*")
     assert len([path for path in events if not path.name.endswith("hparams")]) == 8
     process = start(tmp_path, *words, "hydra.launcher.max_members=3", "sweep.retry=none")
     out, err = process.communicate(timeout=120)
-    assert "sweep: 12 jobs: " in out, (out, err)
+    assert "sweep: 16 jobs: " in out, (out, err)
     assert "imported: [] code 1" in out, (out, err)  # not even torch, where nothing is trained
 
 

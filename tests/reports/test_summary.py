@@ -157,7 +157,7 @@ def test_runs_that_failed_or_diverged_have_a_row_that_says_so(
     """With the metrics that there are."""
     outcome = multilayer(
         "train", "-m", *QUICK, "optimizer=sgd", "trainer.max_epochs=20", "data=diabetes",
-        "optimizer.lr=0.01,1e30", "model.dropout=0,1.5",
+        "optimizer.lr=0.01,1e30", "optimizer.nesterov=false,true",
     )  # fmt: skip
     assert outcome.code == 1
     found = rows(tmp_path / "sweep")
@@ -165,7 +165,7 @@ def test_runs_that_failed_or_diverged_have_a_row_that_says_so(
     assert status == api_pb2.STATUS_SUCCESS
     assert set(metrics) >= {"whole_run/test/loss", "whole_run/test/rmse"}
     assert found["1"] == (
-        {"optimizer.lr": 0.01, "model.dropout": 1.5},
+        {"optimizer.lr": 0.01, "optimizer.nesterov": "true"},
         {},
         api_pb2.STATUS_FAILURE,
     )

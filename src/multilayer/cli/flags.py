@@ -1,88 +1,89 @@
-"""Flags that do not exist: other programs have them for what is a setting here."""
+"""Hydra's flags, and those that other programs have for what is a setting here."""
 
-import shlex
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import OmegaConf
+from hydra._internal.utils import get_args_parser  # Hydra has no public way to its own flags
 
-from multilayer.cli.check import refuse_words
-from multilayer.cli.config_loader import make_hydra
-from multilayer.cli.problems import Problem, for_shell
-from multilayer.cli.suggestions import groups_with, meant_words, quoted_word
-from multilayer.core.value_problems import takes
-from multilayer.runs.config import dotted_keys, mask_overrides
+from multilayer.cli.problems import SWEEP
+from multilayer.core.errors import UserError
+from multilayer.core.value_problems import any_value, knows
 
 
-def refuse_flags(
-    command: str, arguments: Sequence[str], unknown: Sequence[str], flags: Any
-) -> NoReturn:
-    """Raise `UserError` for flags that do not exist, and for what else is wrong.
+class CommandLine:
+    """A command line after its command.
 
     Args:
         command: `train`, for example.
-        arguments: The whole command line.
-        unknown: The flags among them, perhaps with a value after a `=`.
-        flags: Hydra's flags in it, and its overrides.
+        arguments: What follows.
+
+    Attributes:
+        flags: Hydra's, by their names.
+        words: Those that are none.
+        others: The flags that do not exist by the words that they were taken for.
     """
-    config = make_hydra([]).config_loader.load_configuration(command, [], RunMode.RUN)
-    keys = set(dotted_keys(OmegaConf.to_container(config, resolve=False)))
-    no_flags = [word for word in unknown if not word.startswith("-")]
-    overrides, left = [*flags.overrides, *no_flags], [*unknown]
-    problems: list[Problem] = []
-    given: list[str] = []
-    words = list(arguments)
-    while words:
-        word = words.pop(0)
-        if word in overrides:
-            overrides.remove(word)
-            given.append(word)
-        elif word in left:
-            value = _value_after(words, overrides)
-            problems.append(_flag_problem(command, word, value, keys))
-            given.append(word)
-    refuse_words(command, given, problems, config_dir=flags.config_dir, sweep=flags.multirun)
+
+    def __init__(self, command: str, arguments: Sequence[str]) -> None:
+        parser: Any = get_args_parser()
+        parser.error = _refuse  # which would print its usage and exit
+        parser.allow_abbrev = False  # --experiment is not --experimental-rerun
+        if knows("run", command):  # nor is --run=RUN Hydra's --run, which changes nothing
+            del parser._option_string_actions["--run"]
+        self.flags, unknown = parser.parse_known_intermixed_args(arguments)
+        self.words: list[str] = self.flags.overrides
+        self.others: dict[str, str] = {}
+        if unknown:
+            self._take_for_settings(command, list(arguments), unknown)
+
+    @property
+    def options(self) -> list[str]:
+        """Hydra's flags as a program is given them."""
+        found = []
+        for name, value in vars(self.flags).items():
+            if name != "overrides" and value not in (None, False):
+                found.append(SWEEP if name == "multirun" else f"--{name.replace('_', '-')}")
+                found += [] if value is True else [value]
+        return found
+
+    def _take_for_settings(
+        self, command: str, arguments: list[str], unknown: Sequence[str]
+    ) -> None:
+        """Put settings in place of flags that do not exist."""
+        no_flags = [word for word in unknown if not word.startswith("-")]
+        overrides, left = [*self.words, *no_flags], [*unknown]
+        self.words = []
+        while arguments:
+            word = arguments.pop(0)
+            if word in overrides:
+                overrides.remove(word)
+                self.words.append(word)
+            elif word in left:
+                setting = _setting(command, word, arguments, overrides)
+                self.others[setting] = word
+                self.words.append(setting)
 
 
-def _value_after(words: list[str], overrides: list[str]) -> str:
-    """Take the value of a flag from the words that follow it, if it has one."""
-    if not words or "=" in words[0] or words[0] not in overrides:
-        return ""
-    overrides.remove(words[0])
-    return words.pop(0)
+def _refuse(message: str) -> NoReturn:
+    raise UserError(message)
 
 
-def _flag_problem(command: str, flag: str, value: str, keys: set[str]) -> Problem:
-    """The problem with a flag.
+def _setting(command: str, flag: str, following: list[str], overrides: list[str]) -> str:
+    """The setting that a flag would be; its value is taken from the words that follow.
 
     Args:
         command: `train`, for example.
         flag: As it was written.
-        value: The word that follows it, if that may be its value.
-        keys: Those of the command's config.
+        following: The words of the command line after it.
+        overrides: Those of them that are no flags.
     """
-    name, sign, own = flag.lstrip("-").partition("=")
-    key, value = name.replace("-", "_"), own if sign else value
-    if not value and takes(key, True) and not takes(key, "x"):
-        value = "true"
-    is_key = key in keys
-    meant = [f"{key}={value or 'VALUE'}"] if is_key else meant_words(command, key, value, keys)
-    groups = groups_with(key) if command == "train" and not (meant or value) else []
-    meant = [f"{group}={key}" for group in groups] or list(map(_readable, meant))
-    hint = f"multilayer {command} --help lists them"
-    if meant:
-        hint = f"did you mean {for_shell(mask_overrides(meant))}?"
-    problem = f"{flag}: no such flag; a setting is KEY=VALUE, without dashes: {hint}"
-    return Problem(problem, flag, meant)
-
-
-def _readable(word: str) -> str:
-    """A word that Hydra's grammar can read, with quotes where they help."""
-    try:
-        OverridesParser.create().parse_override(word)
-    except HydraException:
-        return next(iter(shlex.split(quoted_word(word) or "")), word)
-    return word
+    name, sign, value = flag.lstrip("-").partition("=")
+    key = name.replace("-", "_")
+    if not sign and following and following[0] in overrides and "=" not in following[0]:
+        overrides.remove(following[0])
+        value = following.pop(0)
+        while value.endswith(",") and following and following[0] in overrides:
+            overrides.remove(following[0])
+            value += following.pop(0)
+    if not value and knows(key, command):
+        value = any_value(key, command)
+    return f"{key}={value}"

@@ -50,8 +50,11 @@ _EXAMPLES = {
 """,
 }
 
-_FLAGS = """\
+_SWEEP_FLAG = """\
   -m                  a sweep: every combination of the values separated by commas
+"""
+
+_FLAGS = """\
   --cfg job           print the composed config, and do nothing
   --config-dir DIR    a folder with your own choices, added to the ones above
   --hydra-help        Hydra's other flags
@@ -84,7 +87,8 @@ def help_of(command: str, own_folders: Sequence[Path] = ()) -> str:
             + _keys_of_defaults()
         )
     parts.append("Keys, with their defaults:\n" + _keys(command))
-    parts += ["Flags:\n" + _FLAGS, "Exit codes:\n" + exit_codes.MEANINGS]
+    flags = _SWEEP_FLAG * (command == "train") + _FLAGS
+    parts += ["Flags:\n" + flags, "Exit codes:\n" + exit_codes.MEANINGS]
     return "\n".join(parts)
 
 

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from multilayer.cli import tasks
 from multilayer.cli.exit_codes import (
@@ -34,6 +34,9 @@ from multilayer.core.errors import (
     unknown_name,
 )
 from multilayer.core.text import override_word
+
+if TYPE_CHECKING:
+    from multilayer.cli.flags import CommandLine
 
 
 def command(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -77,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _code_of(words: list[str]) -> int:
     """Run a command; returns its exit code."""
+    if words[:1] == ["help"] and words[1:2] and words[1] in COMMANDS:
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
         return DONE
@@ -113,24 +118,26 @@ def _no_command(words: Sequence[str]) -> str:
     if "=" in words[0] or words[0].startswith("-"):
         line = shlex.join(["multilayer", "train", *words])
         return f"{words[0]}: no command; did you mean {line}?"
+    if words[0] in _OTHER_COMMANDS:
+        return f"unknown command {words[0]!r}: did you mean {_OTHER_COMMANDS[words[0]]}?"
     return unknown_name("command", words[0], COMMANDS)
 
 
 def _run(command: str, arguments: list[str]) -> int:
     """Check the command line, then let Hydra compose the config and start the task."""
-    flags = _flags_in(command, arguments)
-    given = flags.overrides
-    if command in _POSITIONAL and flags.overrides and "=" not in flags.overrides[0]:
-        folder = override_word(_POSITIONAL[command], flags.overrides[0])
-        flags.overrides = [folder, *flags.overrides[1:]]
+    from multilayer.cli.flags import CommandLine
+
+    line = CommandLine(command, arguments)
+    flags = line.flags
+    if command in _POSITIONAL and line.words and "=" not in line.words[0]:
+        line.words[0] = override_word(_POSITIONAL[command], line.words[0])
     if flags.config_name or flags.config_path:
         raise UserError("--config-name and --config-path are not for multilayer; see --config-dir")
     if flags.help:
         from multilayer.cli.search_path import folders_of, search_path_in
 
         named = [f"file://{flags.config_dir}"] if flags.config_dir else []
-        own_folders = folders_of([*named, *search_path_in(flags.overrides)])
-        print(help_of(command, own_folders), end="")
+        print(help_of(command, folders_of([*named, *search_path_in(line.words)])), end="")
         return DONE
     if flags.multirun and command != "train":
         raise UserError(
@@ -138,45 +145,35 @@ def _run(command: str, arguments: list[str]) -> int:
         )
     if flags.multirun and (flags.cfg or flags.run):
         raise UserError("-m goes with neither --cfg nor --run: they are for a single run")
-    if not (flags.hydra_help or flags.shell_completion or flags.info):
+    if line.others or not (flags.hydra_help or flags.shell_completion or flags.info):
         from multilayer.cli.check import check_command_line
 
         config = check_command_line(
-            command, flags.overrides, config_dir=flags.config_dir, sweep=flags.multirun
+            command,
+            line.words,
+            config_dir=flags.config_dir,
+            sweep=flags.multirun,
+            options=line.options,
+            flags=line.others,
         )
         if command == "work" and not flags.cfg:
             from multilayer.cli.work import worker_arguments
 
             assert config is not None, "it is no sweep for a sweeper of another kind"
-            of_hydra = [word for word in flags.overrides if word.lstrip("+~").startswith("hydra")]
-            return _start_hydra("train", worker_arguments(config, of_hydra, flags.config_dir))
-    # Hydra itself wants its flags before the overrides.
-    options = [word for word in arguments if word not in given]
-    return _start_hydra(command, options + flags.overrides)
+            of_hydra = [word for word in line.words if word.lstrip("+~").startswith("hydra")]
+            arguments = worker_arguments(config, of_hydra, flags.config_dir)
+            return _start_hydra("train", CommandLine("train", arguments))
+    return _start_hydra(command, line)
 
 
-def _flags_in(command: str, arguments: list[str]) -> Any:
-    """Hydra's flags among the words of a command line, and the words that are none."""
-    from hydra._internal.utils import get_args_parser  # Hydra has no public way to its own flags
-
-    def refuse(message: str) -> NoReturn:
-        raise UserError(message)
-
-    parser: Any = get_args_parser()
-    parser.error = refuse  # which would print its usage and exit
-    flags, unknown = parser.parse_known_intermixed_args(arguments)
-    if unknown:
-        from multilayer.cli.flags import refuse_flags
-
-        refuse_flags(command, arguments, unknown, flags)
-    return flags
-
+_OTHER_COMMANDS = {"fit": "train", "run": "train", "test": "evaluate", "validate": "evaluate"}
+"""What other programs call a command."""
 
 _POSITIONAL = {"sweeps": "folder", "work": "sweep"}
 """The keys that may be left out before a command's first word."""
 
 
-def _start_hydra(command: str, arguments: list[str]) -> int:
+def _start_hydra(command: str, line: "CommandLine") -> int:
     """Run the command's task under Hydra; returns the exit code."""
     import hydra._internal.hydra
     from hydra.core.utils import JobReturn
@@ -189,14 +186,14 @@ def _start_hydra(command: str, arguments: list[str]) -> int:
     from multilayer.runs import manifest
     from multilayer.sweeps import close_sessions
 
-    manifest.CONFIG_DIR = _flags_in(command, arguments).config_dir
-    CachingConfigLoader.further = search_path_in(arguments)
+    manifest.CONFIG_DIR = line.flags.config_dir
+    CachingConfigLoader.further = search_path_in(line.words)
     # Hydra has no public setting for the loader of its configs.
     hydra._internal.hydra.ConfigLoaderImpl = CachingConfigLoader  # type: ignore[attr-defined]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors instead of printing them
     returned: Any = JobReturn
     returned.return_value = returned.return_value.getter(_value_of)
-    sys.argv[1:] = arguments  # where Hydra looks for them
+    sys.argv[1:] = [*line.options, *line.words]  # where Hydra looks for them, in this order
     tasks.COMMANDS_PID = os.getpid()
     SweepFolder.path = None
     PRINTED_FIRST.clear()

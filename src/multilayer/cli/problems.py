@@ -4,118 +4,127 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from multilayer.core.errors import UserError
-from multilayer.core.text import quote_for_shell
+from multilayer.core.errors import Problem
+from multilayer.core.text import for_shell
 from multilayer.runs.config import mask_overrides
 
-_PLACEHOLDER = re.compile(r".*=(COLUMN|FILE|FOLDER|VALUE)")
+_PLACEHOLDER = re.compile(r".*[=:](COLUMN|FILE|FOLDER|VALUE)")
 """A word that leaves something for the user to fill in."""
 
-_NEEDS_NO_QUOTES = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
-"""A word that a shell leaves as it is, as `shlex` has it."""
+SWEEP = "-m"
+"""The flag of a sweep."""
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What is wrong with a word of the command line.
+class _Word:
+    """A word of the command line.
 
     Attributes:
-        text: What is said of it.
-        word: The word as it was given.
-        meant: The words that were meant, as a program is given them; none where nobody knows.
+        text: The word, or what was meant by it.
+        flag: The setting that a flag of other programs was first taken for, if it was given as one.
     """
 
     text: str
-    word: str = ""
-    meant: Sequence[str] = ()
+    flag: str = ""
+
+    @property
+    def key(self) -> str:
+        """What it sets."""
+        return key_of(self.text)
 
 
-class WrongWordsError(UserError):
-    """Words of the command line are wrong.
-
-    Args:
-        problems: One or more.
-    """
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("\n".join(problem.text for problem in problems))
-        self.problems = problems
-
-
-def raise_problems(problems: Sequence[Problem]) -> None:
-    """Raise one `WrongWordsError` with all problems, if there are any."""
-    if problems:
-        raise WrongWordsError(problems)
-
-
-def for_shell(words: Sequence[str]) -> str:
-    """Words as they are written in a shell.
-
-    >>> print(for_shell(["seed=1", "model.d_hidden=[64]"]))
-    seed=1 "model.d_hidden=[64]"
-    """
-    safe = [sign if _NEEDS_NO_QUOTES.fullmatch(sign) else quote_for_shell(sign) for sign in words]
-    return " ".join(safe)
-
-
-def with_whole_command(
-    command: str, flags: Sequence[str], words: Sequence[str], problems: Sequence[Problem]
-) -> str:
-    """The text of all problems; if each of several has an answer, the whole command comes last.
+class Mending:
+    """The words of a command line, in which those that were meant take the place of wrong ones.
 
     Args:
-        command: `train`, for example.
-        flags: Those of the command line.
-        words: Its other words, some of which have the problems.
-        problems: All of them.
+        words: Those that are no flags of Hydra's.
+        flags: The flags of other programs as which some of them were given.
+        sweep: Whether they are those of a sweep.
+
+    Attributes:
+        sweep: Whether they are so by now.
     """
-    text = "\n".join(problem.text for problem in problems)
-    meant = {problem.word: problem.meant for problem in problems}
-    mended = _replaced(_replaced(words, meant), meant)  # some are of words that were meant before
-    keys = {word.partition("=")[0] for word in mended if not _PLACEHOLDER.fullmatch(word)}
-    whole = [
-        word
-        for word in dict.fromkeys(mended)
-        if not (_PLACEHOLDER.fullmatch(word) and word.partition("=")[0] in keys)
-    ]
-    is_whole = all(meant.values()) and not any(map(_PLACEHOLDER.fullmatch, whole))
-    if len(problems) < 2 or not is_whole:
-        return text
-    line = for_shell(["multilayer", command, *flags, *mask_overrides(whole)])
-    return f"{text}\nthe whole command: {line}"
+
+    def __init__(self, words: Sequence[str], flags: Mapping[str, str], *, sweep: bool) -> None:
+        self.sweep = sweep
+        self._words = [_Word(word, word if word in flags else "") for word in words]
+        self._flags = flags
+        self._wrong: dict[str, str] = {}  # what is wrong with the setting of a flag
+        self._texts: list[str] = []
+        self._is_known = True  # what was meant by each
+
+    @property
+    def words(self) -> list[str]:
+        """Those that can be looked at, for what else may be wrong."""
+        return [word.text for word in self._words if not word.text.endswith("VALUE")]
+
+    def take(self, problems: Sequence[Problem]) -> bool:
+        """Note what is wrong with the words, and mend them; returns whether any word changed."""
+        flag_of = {word.text: word.flag for word in self._words}
+        left_open = {word.key for word in self._words if word.text.endswith("VALUE")}
+        of_words = [each.meant for each in problems if each.word in flag_of]
+        settled = {key_of(word) for meant in of_words for word in meant}  # so they are not missing
+        new = [
+            each
+            for each in problems
+            if key_of(each.word) not in left_open
+            and (each.word in flag_of or each.word not in settled)
+        ]
+        for each in new:
+            flag = flag_of.get(each.word)
+            if not flag:
+                self._texts.append(each.text)
+            elif not each.meant:
+                self._wrong[flag] = each.text
+        self._is_known &= all(each.meant and each.word in flag_of for each in new)
+        meant = {each.word: each.meant for each in new}
+        before = self._words, self.sweep
+        self._words = [
+            each
+            for word in self._words
+            for each in (
+                [_Word(text, word.flag) for text in meant[word.text]]
+                if word.text in meant
+                else [word]
+            )
+        ]
+        self.sweep |= any(word.text == SWEEP for word in self._words)
+        self._words = [word for word in self._words if word.text != SWEEP]
+        return before != (self._words, self.sweep)
+
+    def text(self, command: str, options: Sequence[str]) -> str:
+        """All that is wrong; if each of several problems has an answer, the whole command is last.
+
+        Args:
+            command: `train`, for example.
+            options: Hydra's flags.
+        """
+        lines = [self._of_flag(flag) for flag in self._flags] + [*dict.fromkeys(self._texts)]
+        last: dict[str, str] = {}  # the value of each key that holds
+        for word in self._words:
+            if word.key not in last or not _PLACEHOLDER.fullmatch(word.text):
+                last[word.key] = word.text
+        is_whole = self._is_known and not any(map(_PLACEHOLDER.fullmatch, last.values()))
+        if len(lines) > 1 and is_whole:
+            flags = [SWEEP] * (self.sweep and SWEEP not in options) + [*options]
+            words = ["multilayer", command, *flags, *mask_overrides([*last.values()])]
+            lines.append(f"the whole command: {for_shell(words)}")
+        return "\n".join(lines)
+
+    def _of_flag(self, flag: str) -> str:
+        """What is wrong with a flag, by the setting that it was first taken for."""
+        name = mask_overrides([self._flags[flag]])[0]
+        problem = f"{name}: no such flag; a setting is KEY=VALUE, without dashes"
+        if flag in self._wrong:
+            return f"{problem}; {self._wrong[flag]}"
+        meant = [word.text for word in self._words if word.flag == flag]
+        return f"{problem}: did you mean {for_shell(mask_overrides(meant))}?"
 
 
-def without_problems(words: Sequence[str], problems: Sequence[Problem]) -> list[str]:
-    """The words that were meant, as far as they are known, for what else may be wrong."""
-    meant = {problem.word: problem.meant for problem in problems}
-    return [word for word in _replaced(words, meant) if not word.endswith("=VALUE")]
+def key_of(word: str) -> str:
+    """What a word sets, adds or deletes.
 
-
-def joined_around_equals(words: Sequence[str]) -> tuple[list[str], list[Problem]]:
-    """Words that are one with what follows or precedes a `=` after a blank.
-
-    >>> joined_around_equals(["optimizer.lr", "=", "0.1"])[0]
-    ['optimizer.lr=0.1']
-
-    Returns:
-        The words, and the problems with those that were joined.
+    >>> key_of("+model.d_hidden=[4]"), key_of("x.csv")
+    ('+model.d_hidden', 'x.csv')
     """
-    found: list[list[str]] = []
-    for word in words:
-        before = found[-1] if found else []
-        is_value = before[-1:] == ["="] or (len(before) == 1 and before[0].endswith("="))
-        if before and (word.startswith("=") or (is_value and "=" not in word)):
-            before.append(word)
-        else:
-            found.append([word])
-    problems = []
-    for parts in (each for each in found if each[1:]):
-        one = "".join(parts)
-        said = f"{' '.join(parts)}: without blanks around =: {for_shell([one])}"
-        problems.append(Problem(said, one, [one]))
-    return ["".join(parts) for parts in found], problems
-
-
-def _replaced(words: Sequence[str], meant: Mapping[str, Sequence[str]]) -> list[str]:
-    """Words, with those that were meant in place of others."""
-    return [each for word in words for each in meant.get(word, [word])]
+    return word.partition("=")[0]

@@ -8,8 +8,9 @@ from types import MappingProxyType
 from typing import Any
 
 from multilayer.core.device import free_memory
+from multilayer.core.errors import Problem
 from multilayer.core.metric_names import LESS_IS_BETTER, MORE_IS_BETTER
-from multilayer.core.value_problems import type_problems
+from multilayer.core.value_problems import missing_value, type_problems
 
 _GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 """Files that exist on a machine whose GPU has its own memory."""
@@ -28,8 +29,8 @@ def problems_in(
     *,
     in_sweep: bool = False,
     written: Mapping[str, str] = MappingProxyType({}),
-) -> list[str]:
-    """The problems with the values of a composed config, one line each, except those of "???".
+) -> list[Problem]:
+    """The problems with the values of a composed config, except those of "???".
 
     Args:
         command: `train`, for example.
@@ -38,10 +39,8 @@ def problems_in(
         written: The values on the command line as they were written there, by their keys.
     """
     problems = type_problems(command, config, written)
-    if problems:
+    if problems or command != "train":
         return problems
-    if command != "train":
-        return []
     return [
         *_missing_extras(config.get("logger") or {}),
         *_missing_path(config["data"]),
@@ -53,11 +52,13 @@ def problems_in(
     ]
 
 
-def _missing_extras(loggers: dict[str, Any]) -> list[str]:
+def _missing_extras(loggers: dict[str, Any]) -> list[Problem]:
     """One line for each logger whose package is not installed, with the extra that installs it."""
     return [
-        f"logger={name}: the package {extra} is not installed; "
-        f"run: pip install 'multilayer[{extra}]'"
+        Problem(
+            f"logger={name}: the package {extra} is not installed; "
+            f"run: pip install 'multilayer[{extra}]'"
+        )
         for name, node in loggers.items()
         if str((node or {}).get("_target_")).startswith("pytorch_lightning.")
         for logger, extra in _EXTRAS.items()
@@ -65,51 +66,54 @@ def _missing_extras(loggers: dict[str, Any]) -> list[str]:
     ]
 
 
-def _missing_path(data: dict[str, Any]) -> list[str]:
+def _missing_path(data: dict[str, Any]) -> list[Problem]:
     """The problem with a table whose file is not named."""
     if "train_path" in data and data["path"] is None and data["train_path"] is None:
-        return ["data.path: missing, give it as data.path=VALUE"]
+        return [missing_value("data.path")]
     return []
 
 
-def _fold_problems(data: dict[str, Any]) -> list[str]:
+def _fold_problems(data: dict[str, Any]) -> list[Problem]:
     """The problem with a fold that does not exist."""
     n_folds, fold = data.get("folds"), data.get("fold", 0)
     if n_folds is None or fold < n_folds:
         return []
-    return [f"data.fold={fold}: of data.folds={n_folds} the last is {n_folds - 1}"]
+    problem = f"data.fold={fold}: of data.folds={n_folds} the last is {n_folds - 1}"
+    return [Problem(problem, f"data.fold={fold}")]
 
 
-def _mode_problems(monitor: str, mode: str) -> list[str]:
+def _mode_problems(monitor: str, mode: str) -> list[Problem]:
     """The problem with a mode that would choose the worst epoch, for the metrics known here."""
     name = monitor.rpartition("/")[2]
     more_is_better = name in MORE_IS_BETTER
     if (not more_is_better and name not in LESS_IS_BETTER) or more_is_better == (mode == "max"):
         return []
     which, right = ("more", "max") if more_is_better else ("less", "min")
-    return [f"mode={mode}: of {monitor} {which} is better; use mode={right}"]
+    problem = f"mode={mode}: of {monitor} {which} is better; use mode={right}"
+    return [Problem(problem, f"mode={mode}", [f"mode={right}"])]
 
 
-def _process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[str]:
+def _process_problems(trainer: dict[str, Any], in_sweep: bool) -> list[Problem]:
     """The problems with training one run in several processes."""
     strategy, devices = str(trainer["strategy"]), trainer["devices"]
     if strategy.endswith(("_spawn", "_fork", "_notebook")):
         # Lightning leaves the state of callbacks, such as the best weights, in other processes.
-        return [f"trainer.strategy={strategy}: its results are lost; use trainer=ddp"]
+        return [Problem(f"trainer.strategy={strategy}: its results are lost; use trainer=ddp")]
     if in_sweep and (devices != 1 or not strategy.startswith(("auto", "single"))):
         # The second process would start the whole sweep again, and the results be wrong.
-        return [
+        problem = (
             f"trainer.strategy={strategy} trainer.devices={devices}: several processes are not for "
             "a sweep; train such runs one by one, or each with trainer.devices=1"
-        ]
+        )
+        return [Problem(problem)]
     return []
 
 
-def _refit_problems(config: Mapping[str, Any]) -> list[str]:
+def _refit_problems(config: Mapping[str, Any]) -> list[Problem]:
     """Why a run cannot have a refit, if it is to have one."""
     refit, trainer = config["refit"], config["trainer"]
     if type(refit) is int:  # as a refit has it that is resumed
-        return [] if config["resume"] else [f"refit={refit}: must be true or false"]
+        return [] if config["resume"] else [Problem(f"refit={refit}: must be true or false")]
     if not refit:
         return []
     schedule = config["scheduler"]["scheduler"]["_target_"]
@@ -127,10 +131,10 @@ def _refit_problems(config: Mapping[str, Any]) -> list[str]:
         "what Lightning's LearningRateFinder or BatchSizeFinder finds is not taken over; give it "
         "by hand": any(has_class(config["callbacks"], f".{name}") for name in _FINDERS),
     }
-    return [f"refit=true: {reason}" for reason, holds in reasons.items() if holds]
+    return [Problem(f"refit=true: {reason}") for reason, holds in reasons.items() if holds]
 
 
-def _hidden_size_problems(config: Mapping[str, Any]) -> list[str]:
+def _hidden_size_problems(config: Mapping[str, Any]) -> list[Problem]:
     """Why the weights between hidden layers do not fit into memory, if they do not.
 
     If the run may train on a GPU, only the weights themselves count: the rest is in its memory.
@@ -147,7 +151,7 @@ def size_problems(
     free: int,
     *,
     in_training: bool,
-) -> list[str]:
+) -> list[Problem]:
     """Why a network does not fit into memory, if it does not.
 
     Args:
@@ -166,10 +170,11 @@ def size_problems(
         return []
     widths = config["model"].get("d_hidden")
     key = f"model.d_hidden={widths}".replace(" ", "") if widths else "model"
-    return [
+    problem = (
         f"{key}: {n_weights:,} weights take at least {needed / 2**30:,.1f} GiB in training, and "
         f"{free / 2**30:,.1f} GiB are free; choose fewer"
-    ]
+    )
+    return [Problem(problem)]
 
 
 def has_class(nodes: Mapping[str, Any] | None, name: str) -> bool:

@@ -6,11 +6,31 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from errno import ENAMETOOLONG
 from signal import Signals
 
 from multilayer.core.text import as_override, sanitize
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a word of the command line, or with a value of a config.
+
+    Attributes:
+        text: What is said of it.
+        word: The word; of a value that a config lacks its key.
+        meant: The words and flags that were meant, as a program is given them; none where nobody
+            knows.
+    """
+
+    text: str
+    word: str = ""
+    meant: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class UserError(ValueError):
@@ -19,6 +39,13 @@ class UserError(ValueError):
     >>> str(UserError("seed=-1: must be at least 0"))
     'seed=-1: must be at least 0'
     """
+
+    _problems: Sequence[Problem] = ()
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """Each problem that the message names."""
+        return self._problems or list(map(Problem, str(self).splitlines()))
 
 
 class RefusedError(UserError):
@@ -203,10 +230,14 @@ def print_failure(error: Exception, jobs: str | None = None) -> None:
     vars(error)["was_printed"] = True
 
 
-def raise_all(problems: Sequence[str]) -> None:
+def raise_all(problems: Sequence[Problem | str]) -> None:
     """Raise one `UserError` that lists all problems, if there are any."""
     if problems:
-        raise UserError("\n".join(problems))
+        error = UserError("\n".join(map(str, problems)))
+        error._problems = [
+            each if isinstance(each, Problem) else Problem(each) for each in problems
+        ]
+        raise error
 
 
 class SanitizingFormatter(logging.Formatter):

@@ -93,7 +93,19 @@ class _Component(BaseModel):
     class_path: str = Field(alias="_target_")
 
 
-class _Data(_Component):
+class _Object(BaseModel):
+    """A node from which an object comes at once."""
+
+    partial: Literal[False] = Field(False, alias="_partial_")
+
+
+class _Factory(_Component):
+    """A node from which comes what makes an object, once it is given what the object is for."""
+
+    partial: Literal[True] = Field(alias="_partial_")
+
+
+class _Data(_Component, _Object):
     """`data=...`."""
 
     batch_size: _BatchSize = 64
@@ -126,7 +138,7 @@ class _Data(_Component):
     stream: bool = False
 
 
-class _Model(_Component):
+class _Model(_Component, _Object):
     """`model=...`."""
 
     d_hidden: list[PositiveInt] = []
@@ -137,7 +149,7 @@ class _Model(_Component):
     sigma: NonNegativeFloat = 0.0
 
 
-class _Loss(_Component):
+class _Loss(_Component, _Object):
     """`loss=...`."""
 
     label_smoothing: _Fraction = 0.0
@@ -145,7 +157,7 @@ class _Loss(_Component):
     delta: PositiveFloat = 1.0
 
 
-class _Optimizer(_Component):
+class _Optimizer(_Factory):
     """`optimizer=...`."""
 
     lr: _Finite = 0.0
@@ -163,7 +175,7 @@ class _Optimizer(_Component):
     centered: bool = False
 
 
-class _Schedule(_Component):
+class _Schedule(_Factory):
     """What makes the schedule of a `scheduler=...`."""
 
     warmup_fraction: _Fraction = 0.0
@@ -182,7 +194,7 @@ class Scheduler(BaseModel, extra="forbid"):
     scheduler: _Schedule
 
 
-class Trainer(_Component):
+class Trainer(_Component, _Object):
     """`trainer=...`."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"]
@@ -204,7 +216,7 @@ class Trainer(_Component):
     profiler: str | dict[str, Any] | None = None
 
 
-class _Callback(BaseModel):
+class _Callback(_Object):
     """One of `callbacks=...`."""
 
     monitor: str | None = None
@@ -237,7 +249,7 @@ class Train(Components, extra="forbid"):
     """The config of `multilayer train`, as those of other commands without other keys."""
 
     callbacks: dict[str, _Callback | None] = {}
-    logger: dict[str, dict[str, Any] | None] = {}
+    logger: dict[str, _Object | None] = {}
     module: _Component | None = None
     metrics: list[_Metric] | None = None
     seed: _Seed

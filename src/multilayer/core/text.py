@@ -11,6 +11,9 @@ _MOST_BITS = 10_000
 _UNQUOTED = r"(?!(?:true|false|null|nan|inf)$)(?:\.\./|/)*[a-z_][\w./+-]*"
 """A name or path that neither Hydra nor a shell reads as anything else, in any case."""
 
+_NEEDS_NO_QUOTES = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
+"""A word that a shell leaves as it is, as `shlex` has it."""
+
 
 def sanitize(text: str, keep: str = "\n\t") -> str:
     r"""Escape terminal codes and characters that change the direction of text.
@@ -52,8 +55,7 @@ def as_override(key: str, value: str | Sequence[str]) -> str:
     >>> print(as_override("data.target", "1"), as_override("data.decimal", ","))
     "data.target='1'" "data.decimal=','"
     """
-    word = override_word(key, value)
-    return word if isinstance(value, str) and _is_plain(value) else quote_for_shell(word)
+    return for_shell([override_word(key, value)])
 
 
 def override_word(key: str, value: str | Sequence[str] | float | None) -> str:
@@ -98,6 +100,16 @@ def quote_for_hydra(text: str) -> str:
     """A string that Hydra reads literally."""
     doubled = re.sub(r"(\\*)(?='|$)", r"\1\1", text.replace("${", r"\${"))
     return "'" + doubled.replace("'", r"\'") + "'"
+
+
+def for_shell(words: Iterable[str]) -> str:
+    """Words as they are written in a shell.
+
+    >>> print(for_shell(["seed=1", "model.d_hidden=[64]"]))
+    seed=1 "model.d_hidden=[64]"
+    """
+    safe = [sign if _NEEDS_NO_QUOTES.fullmatch(sign) else quote_for_shell(sign) for sign in words]
+    return " ".join(safe)
 
 
 def quote_for_shell(word: str) -> str:

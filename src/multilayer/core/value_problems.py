@@ -1,21 +1,22 @@
 """What is wrong with the values of a config by `multilayer.core.schema`, in words."""
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from multilayer.core.errors import did_you_mean
+from multilayer.core.errors import Problem, did_you_mean, nearest
 from multilayer.core.renamed import current_key
 from multilayer.core.schema import OTHER, OWN, SCHEMAS, Scheduler, Train, WithSweep
-from multilayer.core.text import as_override, quote_for_shell, split_list
+from multilayer.core.text import as_override, for_shell, override_word, split_list
 
 
 def type_problems(
     command: str, config: dict[str, Any], written: Mapping[str, str] = MappingProxyType({})
-) -> list[str]:
-    """The values of a composed config that are of a wrong type or out of range, one line each.
+) -> list[Problem]:
+    """The values of a composed config that are of a wrong type or out of range.
 
     Those that are missing, "???", are left out.
 
@@ -32,8 +33,8 @@ def type_problems(
     return []
 
 
-def sweep_problems(node: Any) -> list[str]:
-    """The problems with the values of `sweep`, one line each."""
+def sweep_problems(node: Any) -> list[Problem]:
+    """The problems with the values of `sweep`."""
     try:
         WithSweep.model_validate({"sweep": node}, strict=True)
     except ValidationError as error:
@@ -41,27 +42,60 @@ def sweep_problems(node: Any) -> list[str]:
     return []
 
 
-def takes(key: str, value: Any) -> bool:
-    """Whether a key of a training's config may have such a value; True where nobody knows.
+def takes(key: str, value: Any, command: str = "train") -> bool:
+    """Whether a key of a command's config may have such a value; True where nobody knows.
 
     >>> takes("model.dropout", [0.1, 0.2]), takes("seed", [0, 1]), takes("data.path", None)
     (True, False, True)
     """
-    *groups, name = key.split(".")
-    model: Any = Train
-    for group in groups:
-        field = getattr(model, "model_fields", {}).get(group)
-        model = None if field is None else field.annotation
-    field = getattr(model, "model_fields", {}).get(name)
-    if field is None:
+    type_ = _type_of(key, command)
+    if type_ is None:
         return True
-    type_: Any = Annotated[field.annotation, key, *field.metadata]
-    adapter: TypeAdapter[Any] = TypeAdapter(type_)
     try:
-        adapter.validate_python(value, strict=True)
+        TypeAdapter(type_).validate_python(value, strict=True)
     except ValidationError:
         return False
     return True
+
+
+def any_value(key: str, command: str = "train") -> str:
+    """What stands for the value of a key that is given none: `true`, or something to fill in.
+
+    >>> any_value("refit"), any_value("seed"), any_value("keep_input_columns", "predict")
+    ('true', 'VALUE', 'true')
+    """
+    is_switch = takes(key, True, command) and not takes(key, "x", command)
+    return "true" if is_switch else "VALUE"
+
+
+def knows(key: str, command: str = "train") -> bool:
+    """Whether it is known which values a key of a command's config may have.
+
+    >>> knows("optimizer.momentum"), knows("momentum")
+    (True, False)
+    """
+    return _type_of(key, command) is not None
+
+
+def _type_of(key: str, command: str) -> Any:
+    """The type of a key's values in a command's config; None if nothing is known of it.
+
+    >>> _type_of("callbacks.early_stopping.patience", "train")
+    <class 'int'>
+    """
+    type_: Any = WithSweep if key.startswith("sweep.") else SCHEMAS[command]
+    for part in key.split("."):
+        if get_origin(type_) is dict:
+            type_ = get_args(type_)[1]
+            continue
+        models = [each for each in (type_, *get_args(type_)) if hasattr(each, "model_fields")]
+        field = models[0].model_fields.get(part) if models else None
+        if field is None:
+            return None
+        type_ = field.annotation
+        if field.metadata:
+            type_ = Annotated[type_, *field.metadata]
+    return type_
 
 
 def commands_with(key: str) -> list[str]:
@@ -73,27 +107,61 @@ def commands_with(key: str) -> list[str]:
     return [name for name, schema in SCHEMAS.items() if key in schema.model_fields]
 
 
+def missing_value(key: str, why: str = "") -> Problem:
+    """The problem with a key that has no value."""
+    return Problem(f"{key}: missing, give it as {key}=VALUE{why}", key, [f"{key}=VALUE"])
+
+
 _MOST_CHARACTERS = 200
 """The length at which a value is cut in a message."""
 
+_PARTIAL = {
+    "optimizer": "add the line _partial_: true, since the parameters are passed later",
+    "scheduler": "add the line _partial_: true, since the optimizer is passed later",
+}
+"""What is said of nodes that are to make an object later, and do not."""
 
-def format_problem(problem: Any, written: Mapping[str, str] = MappingProxyType({})) -> str:
-    """One problem that pydantic found, as `key=value: what was expected`.
+_RANGE = re.compile(r"(\d+)(?:\.{2,3}|:|-)(\d+)")
+"""How other programs write all whole numbers from one to another."""
+
+
+def format_problem(problem: Any, written: Mapping[str, str] = MappingProxyType({})) -> Problem:
+    """One problem that pydantic found, as `key=value: what was expected`, and what was meant.
 
     Args:
         problem: As pydantic describes it.
         written: See `type_problems`.
     """
-    tags = [part for part in problem["loc"] if str(part).startswith((OWN, OTHER))]
-    keys = [str(part) for part in problem["loc"] if part not in tags]
-    key = ".".join(keys)
+    parts = [str(part) for part in problem["loc"]]
+    keys = [part for part in parts if not part.startswith((OWN, OTHER))]
+    key, given = ".".join(keys), problem["input"]
     if problem["type"] == "extra_forbidden":
-        if current_key(key) != key:
-            return f"{key}: renamed to {current_key(key)}"
-        known = Scheduler.model_fields if keys[1:] else Train.model_fields
-        return f"{key}: unknown key, {did_you_mean(keys[-1], known)}"
+        return Problem(f"{key}: {_unknown(key, keys)}", key)
+    if keys[-1] == "_partial_":
+        return Problem(f"{key}: {_PARTIAL.get(keys[0], 'it must be left out')}", key)
     if problem["type"] == "missing":
-        return f"{key}: it cannot be left out"
+        return Problem(f"{key}: it cannot be left out", key)
+    value = written.get(key, "null" if given is None else str(given))
+    shown = value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}..."
+    said = f"{key}={shown}: {_expected(problem, key)}"
+    hint, meant = _meant(problem, keys, value, written) or ("", [])
+    if not hint:
+        return Problem(said, f"{key}={value}")
+    return Problem(f"{said}; {hint}", f"{key}={value}", meant)
+
+
+def _unknown(key: str, keys: Sequence[str]) -> str:
+    """What is said of a key that a config has but should not."""
+    if current_key(key) != key:
+        return f"renamed to {current_key(key)}"
+    known = Scheduler.model_fields if keys[1:] else Train.model_fields
+    return f"unknown key, {did_you_mean(keys[-1], known)}"
+
+
+def _expected(problem: Any, key: str) -> str:
+    """What was expected, in words."""
+    if key == "data.target" and isinstance(problem["input"], list):
+        return several_targets(problem["input"])
     expected = str(problem["msg"]).removeprefix("Input ").replace("should be", "must be")
     expected = expected.partition(" or instance of ")[0]
     if problem["type"] in ("too_short", "too_long"):
@@ -103,39 +171,58 @@ def format_problem(problem: Any, written: Mapping[str, str] = MappingProxyType({
         expected = f"no such choice; those of your own are in --config-dir FOLDER, in {key}/"
     if problem["type"].startswith("bool_"):
         expected = "must be true or false"
-    if key == "data.target" and isinstance(problem["input"], list):
-        expected = several_targets(problem["input"])
-    others = [tag.removeprefix(OTHER) for tag in tags if tag.startswith(OTHER)]
-    if alternative := "".join(f" or {type_}" for type_ in others if type_):
+    tags = [str(part) for part in problem["loc"] if str(part).startswith(OTHER)]
+    others = [each for tag in tags if (each := tag.removeprefix(OTHER))]
+    if others:
         expected = expected.replace("' or '", "', '")
-    value = "null" if problem["input"] is None else str(problem["input"])
-    value = written.get(key, value)
-    shown = value if len(value) <= _MOST_CHARACTERS else f"{value[:_MOST_CHARACTERS]}..."
-    hint = _as_name(problem, keys, value, written) or _as_null(key, value)
-    if problem["type"] == "list_type" and not hint and problem["input"] is not None:
-        given = problem["input"]
-        is_text = isinstance(given, str)
-        word = as_override(key, [given]) if is_text else quote_for_shell(f"{key}=[{value}]")
-        hint = f"; a list is {word}" if takes(key, [given]) else ""
-    return f"{key}={shown}: {expected}{alternative}{hint}"
+    return expected + "".join(f" or {each}" for each in others)
 
 
-def _as_null(key: str, value: str) -> str:
-    """A hint for Python's word for nothing."""
-    return f"; nothing is {key}=null" if value.lower() == "none" and takes(key, None) else ""
+def _meant(
+    problem: Any, keys: Sequence[str], value: str, written: Mapping[str, str]
+) -> tuple[str, Sequence[str]] | None:
+    """What was likely meant by a value: in words, and the words to write."""
+    key, given = ".".join(keys), problem["input"]
+    name = _as_name(problem, keys, value, written)
+    if name:
+        return f"a name like it goes in quotes: {for_shell([name])}", [name]
+    if value.lower() in ("none", "false", "off") and takes(key, None):
+        return f"nothing is {key}=null", [f"{key}=null"]
+    if problem["type"] == "literal_error" and isinstance(given, str):
+        near = _nearest_of(given, re.findall("'([^']*)'", problem["ctx"]["expected"]))
+        return None if near is None else (f"did you mean {key}={near}?", [f"{key}={near}"])
+    if isinstance(given, list) and given and all(takes(key, each) for each in given):
+        words = ["-m", f"{key}={value[1:-1]}"]
+        return f"several values are a sweep: {for_shell(words)}", words
+    if problem["type"] == "list_type" and given is not None and takes(key, [given]):
+        word = override_word(key, [given]) if isinstance(given, str) else f"{key}=[{value}]"
+        return f"a list is {for_shell([word])}", [word]
+    ends = _RANGE.fullmatch(value)
+    if ends and takes(key, int(ends[1])) and takes(key, int(ends[2])):
+        words = ["-m", f"{key}=range({ends[1]},{int(ends[2]) + 1})"]
+        return f"all from {ends[1]} to {ends[2]} are a sweep: {for_shell(words)}", words
+    return None
 
 
-def _as_name(problem: Any, keys: Sequence[str], value: str, written: Mapping[str, str]) -> str:
-    """A hint for a column whose name Hydra reads as another type, such as a number."""
+def _nearest_of(name: str, choices: Sequence[str]) -> str | None:
+    """The choice that was likely meant."""
+    is_cuda = name.lower().startswith("cuda") and "gpu" in choices
+    return "gpu" if is_cuda else nearest(name, choices)
+
+
+def _as_name(
+    problem: Any, keys: Sequence[str], value: str, written: Mapping[str, str]
+) -> str | None:
+    """The word for a column whose name Hydra reads as another type, such as a number."""
     section, *rest = keys
     if section != "data" or problem["type"] != "string_type":
-        return ""
+        return None
     name, *index = rest
     if problem["input"] is None and not index:
-        return ""
+        return None
     key = f"data.{name}"
     texts = split_list(written[key]) if key in written else [value.lower()]
-    return f"; a name like it goes in quotes: {as_override(key, texts if index else value)}"
+    return override_word(key, texts if index else value)
 
 
 def several_targets(names: Sequence[Any]) -> str:

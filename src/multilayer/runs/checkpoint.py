@@ -81,7 +81,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             metadata["config"] = with_current_names(metadata["config"])
         _Checkpoint.model_validate(checkpoint, strict=True)
     except ValidationError as error:
-        problems = map(format_problem, error.errors()[:_MOST_PROBLEMS])
+        problems = [str(format_problem(each)) for each in error.errors()[:_MOST_PROBLEMS]]
         raise UserError("\n".join([refusal, *problems])) from error
     except ValueError as error:
         raise UserError(f"{refusal}\n{error}") from error

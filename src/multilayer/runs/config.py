@@ -20,9 +20,10 @@ from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from multilayer.core.config_problems import problems_in
-from multilayer.core.errors import UserError, first_line, raise_all
+from multilayer.core.errors import Problem, UserError, first_line, raise_all
 from multilayer.core.files import write_text
 from multilayer.core.renamed import with_current_names
+from multilayer.core.value_problems import missing_value
 
 Config = dict[str, Any]
 """A config, or a part of one, as plain data."""
@@ -109,8 +110,8 @@ def problems_with(
     *,
     in_sweep: bool = False,
     written: Mapping[str, str] = MappingProxyType({}),
-) -> list[str]:
-    """The missing and the wrong values of a command's config, one line each; see `problems_in`."""
+) -> list[Problem]:
+    """The missing and the wrong values of a command's config; see `problems_in`."""
     missing: list[str] = []
 
     def expand(key: str, value: Any) -> Any:
@@ -123,7 +124,7 @@ def problems_with(
     wrong = problems_in(command, expanded, in_sweep=in_sweep, written=written)
     is_resumed = config.get("resume") is not None
     why = "; no secrets, references and places elsewhere are taken from a run" * is_resumed
-    return [f"{key}: missing, give it as {key}=VALUE{why}" for key in sorted(missing)] + wrong
+    return [missing_value(key, why) for key in sorted(missing)] + wrong
 
 
 def check_config(config: Any) -> Config:

@@ -98,7 +98,17 @@ def instantiate(
         raise UserError(f"{key}: {error}") from error
     except (*_REFUSALS, *if_imported(_LIGHTNINGS_REFUSAL)) as error:
         # torch adds a stack of C++ in many lines.
-        raise UserError(f"{_key_of(key, node, error)}: {first_line(error)}") from error
+        hint = _hint_at_lacking(error, values or {})
+        raise UserError(f"{_key_of(key, node, error)}: {first_line(error)}{hint}") from error
+
+
+def _hint_at_lacking(error: Exception, values: Mapping[str, Any]) -> str:
+    """Where arguments go that a constructor lacks, and what is filled in there."""
+    if not re.search(r"missing \d+ required", str(error)):
+        return ""
+    names = ", ".join(f'"@{name}"' for name in values)
+    where = f", where {names} {'is' if len(values) == 1 else 'are'} filled in" if names else ""
+    return f"; give them below its _target_{where}"
 
 
 def _key_of(key: str, node: Node, error: Exception) -> str:
