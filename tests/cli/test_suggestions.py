@@ -117,6 +117,12 @@ MEANT = [
     ("optimizer.lr=0,01", "add -m; a decimal is optimizer.lr=0.01"),
     ("optimizer.lr=[1,0.1]", "several values are a sweep: -m optimizer.lr=1,0.1"),
     ("gpu=1", "did you mean trainer=gpu?"),
+    ("seed={0..3}", 'did you mean -m "seed=range(0,4)"?'),
+    ("optimizer.lr==0.1", "did you mean optimizer.lr=0.1?"),
+    ("optimizer.lr:0.1", "did you mean optimizer.lr=0.1?"),
+    ("optimizer/lr=0.1", "did you mean optimizer.lr=0.1?"),
+    ("OPTIMIZER=adam", "did you mean optimizer=adam?"),
+    ("random_state=1", "did you mean seed=1?"),
     ("callbacks.early_stopping=false", "nothing is callbacks.early_stopping=null"),
     ("callbacks.early_stopping.patience=none", "patience=none: must be a valid integer"),
     ("resume", "resume: not of the form key=value, did you mean resume=VALUE?"),
@@ -242,6 +248,16 @@ def test_tables_are_taken_in_order_for_what_is_not_given(multilayer: Run, tmp_pa
     assert "and data.path is given already\n" in again
     name = ["data=table", "data.path=b.csv", "data.target=sepal", "length"]
     assert "\"data.target='sepal length'\"" in multilayer("train", *name).err
+
+
+def test_a_column_may_be_called_as_hints_call_what_is_to_be_filled_in(multilayer: Run) -> None:
+    """`VALUE` is a name like any other where the user gives it."""
+    words = ["data=table", "data.path=FILE", "data.target=VALUE"]
+    config = check_command_line("train", words)
+    assert config is not None
+    assert config["data"]["target"] == "VALUE"
+    message = multilayer("train", *words, "lr=1", "epochs=2").err
+    assert "data.target=VALUE optimizer.lr=1 trainer.max_epochs=2\n" in message
 
 
 def test_the_whole_command_is_said_only_if_nothing_is_missing(multilayer: Run) -> None:

@@ -90,7 +90,7 @@ def test_rows_that_were_trained_on_are_said_to_be(
     assert evaluated("new.csv") == ("30 rows of new.csv", "")
     seen, why = evaluated("iris.csv")
     assert seen == "150 rows of iris.csv, which was trained on"
-    assert "its test rows are evaluated without data.path" in why
+    assert "the run's test rows are evaluated without data.path" in why
     iris_csv.write_text("".join(lines[:100]))
     assert evaluated("iris.csv")[0] == "99 rows of iris.csv, which was trained on"
 

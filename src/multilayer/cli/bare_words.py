@@ -102,6 +102,10 @@ class BareWords:
         if TABLE.fullmatch(text) and "data.path" not in self._given:
             self._given.add("data.path")
             return Problem(f"{said}; a file is {for_shell(of_file(text))}", text, of_file(text))
+        key, colon, value = text.partition(":")
+        if colon and is_key(key, self._command):
+            word = f"{key}={value.strip() or any_value(key, self._command)}"
+            return Problem(f"{said}, did you mean {for_shell([word])}?", text, [word])
         return Problem(said + self._as_continuation(text), text)
 
     def _keys_for(self, text: str) -> tuple[str, ...]:

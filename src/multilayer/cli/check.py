@@ -186,8 +186,9 @@ class _SweepJobs:
             if not is_choice:
                 changed = _with_value(config, key, text)
                 of_type = type_problems(self._command, changed, {key: text})
-                found += (own := [each for each in of_type if key_of(each.word) == key])
+                own = [each for each in of_type if f"{key_of(each.word)}.".startswith(f"{key}.")]
                 if own:
+                    found += own
                     continue
                 wrong = problems_with(self._command, changed, in_sweep=True, written={key: text})
             if is_choice or wrong:

@@ -22,15 +22,28 @@ class _Word:
     Attributes:
         text: The word, or what was meant by it.
         flag: The setting that a flag of other programs was first taken for, if it was given as one.
+        is_guess: Whether it is what was meant.
     """
 
     text: str
     flag: str = ""
+    is_guess: bool = False
 
     @property
     def key(self) -> str:
         """What it sets."""
         return key_of(self.text)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it leaves something for the user to fill in."""
+        return self.is_guess and _PLACEHOLDER.fullmatch(self.text) is not None
+
+    def mended(self, meant: Mapping[str, Sequence[str]]) -> list["_Word"]:
+        """The words that take its place; itself where nothing is wrong with it."""
+        if self.text not in meant:
+            return [self]
+        return [_Word(text, self.flag, is_guess=True) for text in meant[self.text]]
 
 
 class Mending:
@@ -47,7 +60,9 @@ class Mending:
 
     def __init__(self, words: Sequence[str], flags: Mapping[str, str], *, sweep: bool) -> None:
         self.sweep = sweep
-        self._words = [_Word(word, word if word in flags else "") for word in words]
+        self._words = [
+            _Word(word, word, is_guess=True) if word in flags else _Word(word) for word in words
+        ]
         self._flags = flags
         self._wrong: dict[str, str] = {}  # what is wrong with the setting of a flag
         self._texts: list[str] = []
@@ -56,12 +71,17 @@ class Mending:
     @property
     def words(self) -> list[str]:
         """Those that can be looked at, for what else may be wrong."""
-        return [word.text for word in self._words if not word.text.endswith("VALUE")]
+        return [word.text for word in self._words if not self._has_no_value(word)]
+
+    @staticmethod
+    def _has_no_value(word: _Word) -> bool:
+        """Whether all values are wrong for a word; `COLUMN` and the like are as good as others."""
+        return word.is_open and word.text.endswith("VALUE")
 
     def take(self, problems: Sequence[Problem]) -> bool:
         """Note what is wrong with the words, and mend them; returns whether any word changed."""
         flag_of = {word.text: word.flag for word in self._words}
-        left_open = {word.key for word in self._words if word.text.endswith("VALUE")}
+        left_open = {word.key for word in self._words if self._has_no_value(word)}
         of_words = [each.meant for each in problems if each.word in flag_of]
         settled = {key_of(word) for meant in of_words for word in meant}  # so they are not missing
         new = [
@@ -79,17 +99,10 @@ class Mending:
         self._is_known &= all(each.meant and each.word in flag_of for each in new)
         meant = {each.word: each.meant for each in new}
         before = self._words, self.sweep
-        self._words = [
-            each
-            for word in self._words
-            for each in (
-                [_Word(text, word.flag) for text in meant[word.text]]
-                if word.text in meant
-                else [word]
-            )
-        ]
-        self.sweep |= any(word.text == SWEEP for word in self._words)
-        self._words = [word for word in self._words if word.text != SWEEP]
+        mended = [each for word in self._words for each in word.mended(meant)]
+        swept = [word for word in mended if word.is_guess and word.text == SWEEP]
+        self.sweep |= bool(swept)
+        self._words = [word for word in mended if word not in swept]
         return before != (self._words, self.sweep)
 
     def text(self, command: str, options: Sequence[str]) -> str:
@@ -100,14 +113,15 @@ class Mending:
             options: Hydra's flags.
         """
         lines = [self._of_flag(flag) for flag in self._flags] + [*dict.fromkeys(self._texts)]
-        last: dict[str, str] = {}  # the value of each key that holds
+        last: dict[str, _Word] = {}  # that of each key that holds
         for word in self._words:
-            if word.key not in last or not _PLACEHOLDER.fullmatch(word.text):
-                last[word.key] = word.text
-        is_whole = self._is_known and not any(map(_PLACEHOLDER.fullmatch, last.values()))
+            if word.key not in last or not word.is_open:
+                last[word.key] = word
+        is_whole = self._is_known and not any(word.is_open for word in last.values())
         if len(lines) > 1 and is_whole:
             flags = [SWEEP] * (self.sweep and SWEEP not in options) + [*options]
-            words = ["multilayer", command, *flags, *mask_overrides([*last.values()])]
+            whole = mask_overrides([word.text for word in last.values()])
+            words = ["multilayer", command, *flags, *whole]
             lines.append(f"the whole command: {for_shell(words)}")
         return "\n".join(lines)
 

@@ -41,6 +41,12 @@ def unreadable(text: str, error: str, *, in_sweep: bool = False) -> Problem:
     key = text.partition("=")[0].lstrip("+~")
     if not key.isascii():
         return Problem(f"{key}: unknown key; only values may have such letters", text)
+    single = re.sub("=+", "=", text, count=1)
+    if single != text:
+        return Problem(f"{text}: did you mean {for_shell([single])}?", text, [single])
+    if braces := re.fullmatch(r"(.*)=\{(\d+)\.\.(\d+)\}", text):
+        words = [SWEEP, f"{braces[1]}=range({braces[2]},{int(braces[3]) + 1})"]
+        return Problem(f"{text}: did you mean {for_shell(words)}?", text, words)
     in_brackets = re.sub(r"=\(([\d., ]+)\)$", r"=[\1]", text)
     if in_brackets != text and takes(key, []):
         said = f"{text}: a list has square brackets: {for_shell([in_brackets])}"
@@ -110,6 +116,7 @@ def several_values(override: Override, *, is_group: bool) -> Problem:
 def bad_choice(command: str, override: Override, name: object, options: Collection[str]) -> Problem:
     """The problem with a choice of a group that does not exist."""
     group, word = override.key_or_group, "null" if name is None else str(name)
+    word = word.lower() if isinstance(name, bool) else word
     given = str(override.input_line)
     if command != "train" and not override.is_hydra_override():
         known = WORDS.get(command, {}).get(group)

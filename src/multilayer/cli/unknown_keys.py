@@ -1,5 +1,6 @@
 """What an unknown key was meant to be, as words that can be pasted."""
 
+import re
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from functools import cache
@@ -128,9 +129,10 @@ class KnownWords:
 
     def _near_key(self, key: str) -> str | None:
         """The key that was likely meant by one that does not exist."""
-        deeper = [known for known in self._keys if known == key or known.endswith(f".{key}")]
-        if deeper:
-            return min(deeper)
+        spelt = re.sub(r"[/-]", ".", key).lower()
+        alike = [known for known in self._keys if f".{known}".lower().endswith(f".{spelt}")]
+        if alike:
+            return min(alike)
         node, _, name = key.rpartition(".")
         if node:
             inside = [each for each in self._keys if each.startswith(f"{node}.")]

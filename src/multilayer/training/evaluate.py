@@ -52,8 +52,8 @@ def _known_from_training(predictor: Predictor, path: str, table: Table) -> str:
     named = {key for key in _FILES if data.get(key) and _is_same_file(path, key, data[key])}
     if named & {"path", "train_path"} or predictor.was_trained_on(table):
         log.warning(
-            f"{path} has the rows that the run was trained on, which say little about new ones; "
-            "its test rows are evaluated without data.path"
+            "these rows include those that the run was trained on, and say little about new ones; "
+            "the run's test rows are evaluated without data.path"
         )
         return ", which was trained on"
     return ", which decided the best epoch" if named else ""
