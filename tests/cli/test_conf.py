@@ -23,6 +23,7 @@ NEEDS = {
     "loss=mse": ["data=diabetes"],
     "loss=l1": ["data=diabetes"],
     "loss=huber": ["data=diabetes"],
+    "loss=quantile": ["data=diabetes"],
 }
 CHOICES = sorted(
     f"{path.parent.name}={path.stem}"

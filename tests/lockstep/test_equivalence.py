@@ -46,6 +46,8 @@ CASES = {
     "loss=mse": ["data=diabetes"],
     "loss=l1": ["data=diabetes"],
     "loss=huber": ["data=diabetes"],
+    "loss=quantile": ["data=diabetes"],
+    "loss.levels=[0.9]": ["data=diabetes", "loss=quantile"],
     "model.normalization=batch": ["data=wine", "optimizer=sgd"],
     # Biases before a normalisation have gradients of rounding alone, which Adam would divide by
     # their own size.

@@ -30,6 +30,7 @@ CASES = {
         TWO,
     ),
     "regression": ("diabetes", [], TWO),
+    "quantiles": ("diabetes", ["loss=quantile", "loss.levels=[0.1,0.9]"], TWO),
     "huber": ("diabetes", ["loss=huber"], TWO),
     "by vmap": ("iris", ["model=sequential"], TWO),
     "a loss of one's own": ("diabetes", ["loss._target_=tests.lockstep.networks.PerRow"], TWO),
@@ -75,8 +76,9 @@ def test_a_minibatch_without_weight_leaves_its_member_in_training(
 
 
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="there is no C++ compiler")
+@pytest.mark.parametrize(("name", "loss"), [("iris", "cross_entropy"), ("diabetes", "quantile")])
 def test_a_compiled_step_has_the_weights_too(
-    jobs: MakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    jobs: MakeJobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, loss: str
 ) -> None:
     """All but the last minibatch of an epoch, which is smaller."""
     one, compiled = StepRunner.one, list[bool]()
@@ -86,7 +88,7 @@ def test_a_compiled_step_has_the_weights_too(
         return one(self, step, key, *arguments)
 
     monkeypatch.setattr(StepRunner, "one", note)
-    words = [*table_words("iris", tmp_path), *QUICK]
+    words = [*table_words(name, tmp_path), *QUICK, f"loss={loss}"]
     stacked = train_stacked(jobs([*words, "compile=true"], TWO))
     assert sum(compiled) > len(compiled) / 2
     for ours, theirs in zip(stacked, train_one_by_one(jobs(words, TWO)), strict=True):

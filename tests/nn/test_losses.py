@@ -20,6 +20,7 @@ from multilayer.nn.losses import (
     loss_for_task,
     total_weight,
 )
+from multilayer.nn.quantiles import QuantileLoss
 
 SMOOTHINGS = [0.0, 0.1, 0.6]
 BINARY_WEIGHTS = [None, [1.0, 1.0], [1.0, 3.0], [0.5, 0.0]]
@@ -206,7 +207,7 @@ USUAL = {"binary": BinaryCrossEntropy, "multiclass": CrossEntropy, "regression":
 @pytest.mark.parametrize("loss", _TASK_OF_LOSS)
 def test_loss_must_fit_the_task(loss, task):
     """A loss that fits is passed on as it is; a misfit is refused, with one that would fit."""
-    instance = loss()
+    instance = loss(**({"levels": [0.5]} if loss is QuantileLoss else {}))
     if task == _TASK_OF_LOSS[loss]:
         assert loss_for_task(instance, task) is instance
         return

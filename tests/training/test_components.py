@@ -136,7 +136,7 @@ def test_checking_the_shape_leaves_the_mode(training: bool) -> None:
     """And takes the network in evaluation: batch normalization, of two rows, would move."""
     network = MLP(6, 1, normalization="batch").train(training)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    _check_shape(network, 6, FLATS)
+    _check_shape(network, 6, 1, "regression")
     assert network.training is training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -156,17 +156,16 @@ def test_checking_the_shape_leaves_the_mode(training: bool) -> None:
 def test_a_network_of_another_shape_is_refused(network: nn.Module, message: str | None) -> None:
     """With what it takes or gives."""
     if message is None:
-        _check_shape(network, 6, FLATS)
+        _check_shape(network, 6, 1, "regression")
     else:
         with pytest.raises(UserError, match=message):
-            _check_shape(network, 6, FLATS)
+            _check_shape(network, 6, 1, "regression")
 
 
 def test_a_vector_is_no_row_of_several_classes() -> None:
     """`(B,)` stands for `(B, 1)` alone."""
-    columns = Columns(["a"], "y", "multiclass", ["x", "y", "z"])
     with pytest.raises(UserError, match="3 outputs a row for the task multiclass"):
-        _check_shape(nn.Sequential(nn.Linear(1, 1), nn.Flatten(0)), 1, columns)
+        _check_shape(nn.Sequential(nn.Linear(1, 1), nn.Flatten(0)), 1, 3, "multiclass")
 
 
 def test_weights_are_as_many_as_the_classes() -> None:

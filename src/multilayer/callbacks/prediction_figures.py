@@ -16,6 +16,7 @@ from multilayer.data import Dataset
 from multilayer.data.dataset import EVALUATION_BATCH_SIZE
 from multilayer.data.split import Split
 from multilayer.data.table import Columns
+from multilayer.nn.quantiles import MEDIAN
 from multilayer.plotting.style import save_figure, shortened
 from multilayer.training.epoch_callback import EpochCallback, Record
 from multilayer.training.task_model import TaskModel
@@ -107,6 +108,10 @@ def _figures_of(module: TaskModel, data: Dataset, n_rows: int, when: str) -> dic
         return {}
     title, columns = f"{when}: {counted(len(target), 'validation row')}", data.columns
     true = module.targets(target.to(module.device)).cpu().numpy()
+    if module.levels:
+        if MEDIAN not in module.levels:
+            return {}
+        predictions, title = predictions[:, module.levels.index(MEDIAN)], f"{title}, median"
     if module.task == "regression":
         return {"predicted": plotting.draw_predicted(predictions, true, columns.target, title)}
     figures = _figures_of_classes(predictions, true, columns, title)

@@ -11,7 +11,6 @@ from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor, nn
 
-from multilayer.nn.metrics import HEADLINE
 from multilayer.runs.console import SECONDS_BETWEEN_LINES, progress_bar
 from multilayer.training.lightning_adapter import NoStepHooks
 from multilayer.training.module import is_streamed
@@ -93,7 +92,7 @@ class TrainingProgress(NoStepHooks, pl.callbacks.ProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Move on by an epoch."""
-        headline = HEADLINE.get(getattr(pl_module, "task", "binary"), "accuracy")
+        headline = getattr(pl_module, "headline", "accuracy")
         words = _losses(trainer.callback_metrics, headline)
         self.bar.update(self.epochs, completed=trainer.current_epoch + 1, words=words)
         self._print("epoch", trainer, words)

@@ -1,6 +1,7 @@
 """Facts about metrics for the commands that do not import torch."""
 
 import re
+from collections.abc import Collection
 from importlib import import_module
 from math import isnan
 from typing import SupportsFloat
@@ -8,10 +9,13 @@ from typing import SupportsFloat
 CROSS_ENTROPY = "cross_entropy"
 """The loss of classes without label smoothing and class weights, whatever is trained on."""
 
+COVERAGE = "coverage_"
+"""How the share of rows up to a quantile begins, before its level; best is the level itself."""
+
 MORE_IS_BETTER = ("accuracy", "f1", "auroc", "r2")
 """The metrics whose larger values are better."""
 
-LESS_IS_BETTER = ("loss", CROSS_ENTROPY, "calibration_error", "mae", "rmse")
+LESS_IS_BETTER = ("loss", CROSS_ENTROPY, "calibration_error", "mae", "pinball_loss", "rmse")
 """The others, and the loss."""
 
 NEEDED = {
@@ -22,8 +26,23 @@ NEEDED = {
 """What the rows must have for a metric to be defined, for those that can be undefined."""
 
 
-STANDARDIZED = "the loss is of the standardized target; mae and rmse are in the target's units"
-"""What is said of a regression, whose loss stands next to an error in units."""
+_ERRORS = ("rmse", "pinball_loss")
+"""Of which a regression has one, in the units of the target."""
+
+
+def units_note(names: Collection[str]) -> str:
+    """What is said of a regression, whose loss stands next to errors in units; empty for classes.
+
+    >>> units_note(["loss", "mae", "r2", "rmse"])
+    "the loss is of the standardized target; mae and rmse are in the target's units"
+    >>> units_note(["loss", "coverage_0.1", "pinball_loss"])
+    "the loss is of the standardized target; pinball_loss is in the target's units"
+    """
+    if not any(name in names for name in _ERRORS):
+        return ""
+    *others, last = sorted(name for name in ("mae", *_ERRORS) if name in names)
+    which = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+    return f"the loss is of the standardized target; {which} in the target's units"
 
 
 def reported_as(name: str) -> str:

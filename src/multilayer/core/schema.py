@@ -155,6 +155,7 @@ class _Loss(_Component, _Object):
     label_smoothing: _Fraction = 0.0
     class_weights: _ClassWeights | None = None
     delta: PositiveFloat = 1.0
+    levels: Annotated[list[_OpenFraction], Field(min_length=1)] = [0.5]
 
 
 class _Optimizer(_Factory):

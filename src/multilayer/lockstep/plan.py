@@ -19,6 +19,7 @@ from multilayer.training.arguments import argument_problems
 from multilayer.training.components import check_components, count_weights, make_data
 from multilayer.training.epoch_callback import EpochCallback
 from multilayer.training.instantiate import resolve_target
+from multilayer.training.loss import n_outputs_for
 from multilayer.training.trackers import shares_active_run
 
 # Except for these, all of a config must be the same for jobs to stack. Each member has its own
@@ -266,7 +267,7 @@ def _members_that_fit(config: Config, data: Dataset) -> int:
     n_rows = sum(data.count_rows().values())
     # Weights, gradients, the best weights and at most three numbers of the optimizer's for each;
     # the outputs of an epoch, and the order of its rows.
-    numbers = 6 * n_weights + n_rows * (columns.n_outputs + 4)
+    numbers = 6 * n_weights + n_rows * (n_outputs_for(config, columns) + 4)
     free = free_memory(choose_device(config["trainer"]["accelerator"]))
     size = 8 if config["trainer"]["precision"] == "64-true" else 4
     return max(1, int(_SHARE_OF_MEMORY * free / (size * numbers)))

@@ -14,6 +14,7 @@ from multilayer.stacking.dropout import draw_keys
 from multilayer.stacking.optimizers import stack_optimizer
 from multilayer.training.components import optimizer_class
 from multilayer.training.epoch_outputs import UNFINISHED_EPOCH, EpochOutputs
+from multilayer.training.loss import n_outputs_for
 from multilayer.training.resume import DAMAGE, Resumed
 from multilayer.training.resume_checks import (
     check_same_data,
@@ -137,8 +138,8 @@ def _check_epoch(member: "Member", resumed: Resumed) -> None:
     task_model.summarize(epoch)
     n_within = resumed.n_steps_within or 0
     n_rows = min(n_within * minibatches.batch_size, minibatches.n_rows)
-    n_classes = member.data.columns.n_outputs
-    expected = (n_rows, n_classes) if task_model.task == "multiclass" else (n_rows,)
+    n_outputs = n_outputs_for(member.config, member.data.columns)
+    expected = (n_rows, n_outputs) if n_outputs > 1 else (n_rows,)
     found = torch.cat(epoch.outputs).shape
     if found != expected or len(epoch.losses) > n_within:
         raise ValueError(f"the epoch's outputs have the shape {tuple(found)}, not {expected}")

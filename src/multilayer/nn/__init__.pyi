@@ -9,3 +9,4 @@ from .mlp import MLP as MLP
 from .mlp import DenseLayer as DenseLayer
 from .mlp import Perceptron as Perceptron
 from .mlp import make_activation as make_activation
+from .quantiles import QuantileLoss as QuantileLoss

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from multilayer.core.errors import UserError
+from multilayer.nn.quantiles import QuantileLoss
 
 Task = Literal["binary", "multiclass", "regression"]
 
@@ -199,6 +200,7 @@ _TASK_OF_LOSS: dict[type[nn.Module], Task] = {
     nn.MSELoss: "regression",
     nn.L1Loss: "regression",
     nn.HuberLoss: "regression",
+    QuantileLoss: "regression",
 }
 """A task's first loss is its usual one. A loss that is not listed, such as a user's own, is taken
 to fit any task."""
@@ -280,6 +282,12 @@ def _class_weights(loss: nn.Module, target: Tensor) -> Tensor | None:
         return None
     target = target.long()
     return loss.weight[target] if loss.weight.ndim == 1 else loss.weight.gather(1, target)
+
+
+def levels_of(loss: Any) -> list[float] | None:
+    """The levels of a loss for quantiles; None for any other."""
+    loss = loss.loss if isinstance(loss, WeightedLoss) else loss
+    return loss.levels if isinstance(loss, QuantileLoss) else None
 
 
 def is_plain(loss: Any) -> bool:

@@ -42,6 +42,7 @@ _MAX_LABEL = 48
 _UNITS = {
     "rmse": "in the target's units",
     "mae": "in the target's units",
+    "pinball_loss": "in the target's units",
     "accuracy": "share of rows",
     "calibration_error": "share",
 }

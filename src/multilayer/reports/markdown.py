@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.table import Table
 
 from multilayer.core.errors import listed
-from multilayer.core.metric_names import STANDARDIZED
+from multilayer.core.metric_names import units_note
 from multilayer.core.text import counted, plural, sanitize
 from multilayer.plotting.style import TURN
 from multilayer.reports import findings as thresholds
@@ -242,12 +242,12 @@ def _legend(sweep: Sweep, configs: Configs) -> list[str]:
         seeds = f"{sweep.seed_word}s"
         interval = "95 % interval of the mean" + f", from 3 {seeds} on" * (min(n_seeds) < 3)
         lines.append(f"{sweep.metric}: mean ± standard deviation over n {seeds} [{interval}]")
-    return lines + [STANDARDIZED] * _has_units(sweep)
+    return [*lines, *filter(None, [_units_note(sweep)])]
 
 
-def _has_units(sweep: Sweep) -> bool:
-    """Whether it is a regression, whose errors are in the units of the target."""
-    return any(name.endswith("/rmse") for name in sweep.metric_names)
+def _units_note(sweep: Sweep) -> str:
+    """What is said of the units of a regression's errors."""
+    return units_note([name.rpartition("/")[2] for name in sweep.metric_names])
 
 
 def _stack_lines(sweep: Sweep) -> list[str]:
@@ -285,8 +285,8 @@ def _config_cells(rank: int, config: ConfigResult) -> list[str]:
 def _metrics(sweep: Sweep, configs: Configs) -> list[str]:
     """Every final metric, a table for each split."""
     parts = ["## Every metric"] if sweep.metric_names else []
-    if _has_units(sweep):
-        parts.append(f"{STANDARDIZED.capitalize()}.")
+    if note := _units_note(sweep):
+        parts.append(f"{note.capitalize()}.")
     for split in SPLITS:
         own = [name for name in sweep.metric_names if name.startswith(f"{split}/")]
         rows = [

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from multilayer.core.errors import UserError, listed
 from multilayer.core.files import whole_file
-from multilayer.core.metric_names import STANDARDIZED
+from multilayer.core.metric_names import units_note
 from multilayer.core.text import as_override, plural
 from multilayer.runs.folder import HPARAMS_FILE
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _LOGGER = "multilayer.training.TensorBoard"
 """The logger whose event files are in `tensorboard/` of the run folder."""
 
-_SHOWN = ("loss", "accuracy", "rmse")
+_SHOWN = ("loss", "accuracy", "rmse", "pinball_loss")
 """Final metrics of validation and test that have a column in addition to the one that is monitored:
 the loss and the headline of each task."""
 
@@ -76,8 +76,8 @@ def print_sweep(sweep: Path) -> None:
     if readable:
         config = readable[0].config
         print_table(out, _sweep_table(runs, config["monitor"], config["mode"]))
-        if any("rmse" in run.metrics.get("test", {}) for run in runs):
-            out.print(STANDARDIZED)
+        if note := units_note([name for run in runs for name in run.metrics.get("test", {})]):
+            out.print(note)
     failed = [run.name for run in runs if run.status == "failed"]
     lost = _failed_without_folder(sweep)
     if failed or lost:
@@ -153,7 +153,7 @@ def _headline(run: "SweepRun", split: str) -> str:
     from multilayer.runs.console import format_number
 
     test = run.metrics.get(split, {})
-    name = next((name for name in ("accuracy", "rmse") if name in test), None)
+    name = next((name for name in _SHOWN[1:] if name in test), None)
     return f"{name} {format_number(test[name])}" if name else ""
 
 

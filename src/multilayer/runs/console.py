@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Column, Table
 
 from multilayer.core.files import said_path
-from multilayer.core.metric_names import NEEDED, STANDARDIZED, is_undefined
+from multilayer.core.metric_names import NEEDED, is_undefined, units_note
 from multilayer.core.text import as_override, counted, sanitize
 from multilayer.runs.folder import Metrics, Result, RunFolder
 
@@ -189,8 +189,8 @@ def print_metrics(metrics: Metrics) -> None:
     for name in next(iter(metrics.values())):
         table.add_row(name, *(_format_metric(name, values[name]) for values in metrics.values()))
     print_table(out, table)
-    if any("rmse" in values for values in metrics.values()):
-        out.print(STANDARDIZED)
+    if note := units_note([name for values in metrics.values() for name in values]):
+        out.print(note)
     for name, needed in NEEDED.items():
         lacking = [
             key for key, values in metrics.items() if is_undefined(name, values.get(name, 0.0))

@@ -8,14 +8,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from multilayer.core.errors import UserError, did_you_mean
-from multilayer.core.metric_names import NEEDED, more_is_better
+from multilayer.core.metric_names import COVERAGE, NEEDED, more_is_better
 from multilayer.core.text import counted, plural
 from multilayer.data import Dataset
 from multilayer.data.split import Split
-from multilayer.nn.metrics import METRICS, is_defined
+from multilayer.nn.losses import levels_of
+from multilayer.nn.metrics import is_defined, names_of_metrics
 from multilayer.runs.config import is_refit
 from multilayer.training.further_metrics import make_metrics
 from multilayer.training.instantiate import if_imported
+from multilayer.training.loss import make_loss
 from multilayer.training.steps import limited_batches, steps_per_epoch
 
 
@@ -99,8 +101,14 @@ def _check_monitor(config: dict[str, Any], data: Dataset) -> None:
     """Raise `UserError` for a metric that cannot decide which epoch is best, as `SPLIT/NAME`."""
     task, monitor, mode = data.columns.task, config["monitor"], config["mode"]
     further = make_metrics(config.get("metrics") or [], task, len(data.columns.classes))
-    names = ("loss", *METRICS[task], *further)
+    levels = levels_of(make_loss(config, task, len(data.columns.classes)))
+    names = ("loss", *names_of_metrics(task, levels), *further)
     logged = [f"{split}/{name}" for split in ("train", "validation") for name in names]
+    if levels and COVERAGE in monitor:
+        raise UserError(
+            f"monitor={monitor}: a coverage is best where it is its level, not as the least or the "
+            "most; use monitor=validation/pinball_loss mode=min"
+        )
     if monitor not in logged:
         raise UserError(f"monitor={monitor}: no such metric, {did_you_mean(monitor, logged)}")
     is_more = more_is_better(monitor.rpartition("/")[2])

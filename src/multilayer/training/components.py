@@ -26,7 +26,12 @@ from multilayer.training.arguments import argument_problems
 from multilayer.training.checks import call_factory, check_trainable
 from multilayer.training.further_metrics import make_metrics
 from multilayer.training.instantiate import if_imported, instantiate, resolve_target
-from multilayer.training.loss import balance_class_weights, make_loss, make_loss_for
+from multilayer.training.loss import (
+    balance_class_weights,
+    make_loss,
+    make_loss_for,
+    n_outputs_for,
+)
 from multilayer.training.runtime import seed_everything, set_threads
 from multilayer.training.task_model import TaskModel
 
@@ -84,7 +89,8 @@ _counted: dict[str, int] = {}
 def count_weights(config: Config, columns: Columns, preprocessing: Preprocessing) -> int:
     """The number of weights and buffers in the network for a table, counted without memory."""
     encoding = config["data"].get("categorical_encoding")
-    widths = [columns.n_outputs, preprocessing.n_features, preprocessing.category_sizes]
+    n_outputs = n_outputs_for(config, columns)
+    widths = [n_outputs, preprocessing.n_features, preprocessing.category_sizes]
     key = json.dumps([config["model"], encoding, *widths], default=repr)
     if key not in _counted:
         with torch.device("meta"):
@@ -134,14 +140,14 @@ def make_checked_network(
 ) -> nn.Module:
     """The network for preprocessed rows of a table; it has been called to check its shapes."""
     network = _assemble_network(config, columns, preprocessing)
-    _check_shape(network, preprocessing.n_features, columns)
+    _check_shape(network, preprocessing.n_features, n_outputs_for(config, columns), columns.task)
     return network
 
 
 def _assemble_network(config: Config, columns: Columns, preprocessing: Preprocessing) -> nn.Module:
     """The network for preprocessed rows of a table, after embeddings of categories if any."""
     n_features, sizes = preprocessing.n_features, preprocessing.category_sizes
-    rest = {"n_outputs": columns.n_outputs, "n_numbers": preprocessing.n_numbers}
+    rest = {"n_outputs": n_outputs_for(config, columns), "n_numbers": preprocessing.n_numbers}
     if not sizes or config["data"].get("categorical_encoding") != "embedding":
         return make_network(config["model"], n_features=n_features, **rest)
     first = CategoryEmbeddings(n_features - sum(sizes), sizes)
@@ -149,9 +155,8 @@ def _assemble_network(config: Config, columns: Columns, preprocessing: Preproces
     return nn.Sequential(first, after)
 
 
-def _check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
-    """Raise `UserError` unless a network maps `n_features` features to a table's outputs."""
-    n_outputs = columns.n_outputs
+def _check_shape(network: nn.Module, n_features: int, n_outputs: int, task: Task) -> None:
+    """Raise `UserError` unless a network maps as many features to as many outputs."""
     training = network.training
     try:
         with torch.no_grad():
@@ -167,7 +172,7 @@ def _check_shape(network: nn.Module, n_features: int, columns: Columns) -> None:
     if shape != (2, n_outputs) and (shape, n_outputs) != ((2,), 1):
         raise UserError(
             f"model: it must give {counted(n_outputs, 'output')} a row for the task "
-            f"{columns.task}, 2 rows gave the shape {shape}"
+            f"{task}, 2 rows gave the shape {shape}"
         )
 
 

@@ -106,7 +106,8 @@ def _check_predictions(predictor: Predictor) -> None:
         rows[2, position] = n_labels  # an unknown one
     for part in (rows, rows[:2]):  # with one size only, a fixed number of outputs would pass
         shape = tuple(task_model(part).shape)
-        expected = (len(part), len(columns.classes))[: 2 if columns.task == "multiclass" else 1]
+        has_several = columns.task == "multiclass" or task_model.levels
+        expected = (len(part), len(task_model.levels or columns.classes))[: 2 if has_several else 1]
         if shape != expected:
             raise UserError(f"its predictions have the shape {shape}, expected {expected}")
     target = torch.zeros(3) if columns.task == "regression" else torch.zeros(3).long()

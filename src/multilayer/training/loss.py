@@ -4,7 +4,7 @@ from torch import nn
 
 from multilayer.core.errors import UserError
 from multilayer.data import Columns, Dataset
-from multilayer.nn.losses import Task, WeightedLoss, loss_for_task
+from multilayer.nn.losses import Task, WeightedLoss, levels_of, loss_for_task
 from multilayer.runs.config import Config
 from multilayer.training.instantiate import instantiate
 
@@ -23,6 +23,12 @@ def make_loss_for(config: Config, columns: Columns) -> nn.Module:
     """The loss for the target of a table; with the weights of rows, if it has any."""
     loss = make_loss(config, columns.task, len(columns.classes))
     return loss if columns.weight is None else WeightedLoss(loss, columns.task)
+
+
+def n_outputs_for(config: Config, columns: Columns) -> int:
+    """The width of the network's output: as many as the loss takes for each row."""
+    levels = levels_of(make_loss(config, columns.task, len(columns.classes)))
+    return len(levels) if levels else columns.n_outputs
 
 
 def balance_class_weights(config: Config, data: Dataset) -> Config:

@@ -160,6 +160,8 @@ class Predictor:
     def predict(self, rows: Rows) -> npt.NDArray[Any]:
         """The predictions `(N,)`: the likeliest class, or the value in the units of the target.
 
+        With `loss=quantile` they are the quantiles, `(N, n_levels)`.
+
         Classes have the type of the target in training (text is numpy's `<U`).
 
         Args:
@@ -194,6 +196,8 @@ class Predictor:
     def predict_frame(self, rows: Rows) -> pl.DataFrame:
         """What `multilayer predict` writes: `prediction`, and `probability_CLASS` for each class.
 
+        With `loss=quantile` it is `quantile_LEVEL` for each level.
+
         Args:
             rows: see the class.
 
@@ -201,6 +205,9 @@ class Predictor:
             UserError: As `predict` does.
         """
         predictions = self._predictions(rows)
+        if levels := self.task_model.levels:
+            each = zip(levels, predictions.unbind(1), strict=True)
+            return pl.DataFrame({f"quantile_{level}": own.numpy() for level, own in each})
         if self.task == "regression":
             return pl.DataFrame({"prediction": predictions.numpy()})
         probabilities = _probabilities(predictions)

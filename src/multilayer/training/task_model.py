@@ -19,11 +19,13 @@ from multilayer.nn.losses import (
     WeightedLoss,
     check_outputs,
     is_plain,
+    levels_of,
     loss_for_task,
     total_weight,
     with_weights,
 )
-from multilayer.nn.metrics import cross_entropy, metrics_of
+from multilayer.nn.metrics import HEADLINE, cross_entropy, metrics_of
+from multilayer.nn.quantiles import check_quantiles, in_order
 from multilayer.training.epoch_outputs import EpochOutputs
 from multilayer.training.further_metrics import Metric, values_of
 
@@ -44,7 +46,7 @@ class TaskModel(nn.Module):
 
     - binary: probabilities of class 1, `(B,)`;
     - multiclass: probabilities, `(B, n_classes)`;
-    - regression: values in the units of the target, `(B,)`.
+    - regression: values in the units of the target, `(B,)`; or its quantiles, `(B, n_levels)`.
 
     Args:
         network: the `nn.Module`.
@@ -87,12 +89,23 @@ class TaskModel(nn.Module):
         self.preprocessing = preprocessing or nn.Identity()
         self.metadata = metadata or {}
         self.further_metrics = dict(metrics or {})
-        if metrics and isinstance(self.loss, WeightedLoss):
+        if metrics and (self.levels or isinstance(self.loss, WeightedLoss)):
+            what, key = ("quantiles", "loss") if self.levels else ("weights of rows", "data.weight")
             raise UserError(
-                f"metrics: those of torchmetrics ({', '.join(metrics)}) take no weights of rows; "
-                "leave them out, or data.weight"
+                f"metrics: those of torchmetrics ({', '.join(metrics)}) take no {what}; "
+                f"leave them out, or {key}"
             )
         self.raw_weights: Literal["", "loaded", "trained"] = ""  # without a preprocessing
+
+    @property
+    def levels(self) -> list[float] | None:
+        """The levels of the quantiles that are predicted; None if it is not quantiles."""
+        return levels_of(self.loss)
+
+    @property
+    def headline(self) -> str:
+        """The one metric that is shown next to the loss where there is little room."""
+        return "pinball_loss" if self.levels else HEADLINE[self.task]
 
     @property
     def device(self) -> torch.device:
@@ -109,13 +122,17 @@ class TaskModel(nn.Module):
     def predictions(self, output: Tensor, /) -> Tensor:
         """Map the network's output, `(B,)` or `(B, n_classes)`, to predictions of the same shape.
 
-        They are what the metrics and the user take.
+        They are what the metrics and the user take. Quantiles `(B, n_levels)` are in order, also
+        where the outputs cross.
         """
         if self.task == "binary":
             return output.sigmoid()
         if self.task == "multiclass":
             # Across a few classes torch's softmax is 20 times slower than down the rows.
             return output.mT.contiguous().softmax(dim=-2).mT
+        if self.levels:
+            quantiles = output.unsqueeze(-1) if len(self.levels) == 1 else output
+            return in_order(self._in_units(quantiles))
         return self._in_units(output)
 
     def targets(self, target: Tensor, /) -> Tensor:
@@ -186,10 +203,18 @@ class TaskModel(nn.Module):
         """The loss of a minibatch, whose outputs are kept for the metrics of the epoch."""
         features, target = batch if isinstance(batch, Minibatch) else self.prepared(batch)
         output = self.output(features)
-        check_outputs(self.task, output, self.split_target(target)[0])
+        self._check_outputs(output, target)
         loss = self.loss_of(output, target)
         epoch.add(loss, output, target, total_weight(self.loss, target))
         return loss
+
+    def _check_outputs(self, output: Tensor, target: Tensor, *, values: bool = False) -> None:
+        """Raise `UserError` if outputs and targets do not fit; see `losses.check_outputs`."""
+        wanted, _ = self.split_target(target)
+        if self.levels:
+            check_quantiles(output, wanted, len(self.levels))
+        else:
+            check_outputs(self.task, output, wanted, values=values)
 
     def prepared(self, batch: Batch) -> Minibatch:
         """A minibatch of raw columns as the network and its loss take it."""
@@ -217,8 +242,7 @@ class TaskModel(nn.Module):
     def summarize(self, epoch: EpochOutputs) -> dict[str, Tensor]:
         """The loss and every metric over an epoch, as scalars on the device."""
         outputs, target = torch.cat(epoch.outputs), torch.cat(epoch.targets)
-        values, _ = self.split_target(target)
-        check_outputs(self.task, _at_least_float32(outputs), values, values=True)
+        self._check_outputs(_at_least_float32(outputs), target, values=True)
         loss = epoch.mean_loss()
         return {"loss": loss, **self.metrics_of_outputs(outputs, target, loss)}
 
@@ -235,7 +259,7 @@ class TaskModel(nn.Module):
         outputs = _at_least_float32(outputs)
         values, weights = self.split_target(target)
         judged = self.predictions(outputs), self.targets(target)
-        metrics = metrics_of(self.task, *judged, weights=weights)
+        metrics = metrics_of(self.task, *judged, weights=weights, levels=self.levels)
         metrics |= values_of(self.further_metrics, *judged)
         if self.task == "regression":
             return metrics
