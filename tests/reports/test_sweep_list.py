@@ -36,7 +36,7 @@ def test_each_sweep_below_a_folder_has_a_row(multilayer: Run, tmp_path: Path) ->
         assert [row.folder.name for row in rows] == ["low", "high"]
         assert rows[0].counts == {"done": 2, "diverged": 1, "failed": 1, "running": 1, "waiting": 2}
         assert rows[1].counts == {"done": 2, "diverged": 1, "interrupted": 1}
-        assert [row.best and row.best.number for row in rows] == [1, 0]
+        assert [[job.number for job in row.best] for row in rows] == [[1], [0]]
     os.truncate(tmp_path / "sweeps" / "high" / "ledger" / "jobs" / "0.jsonl", 40)
     outcome = multilayer("sweeps")
     assert outcome.code == 0, outcome.err
@@ -46,6 +46,16 @@ def test_each_sweep_below_a_folder_has_a_row(multilayer: Run, tmp_path: Path) ->
     assert words[:6] == ["2", "1", "1", "1", "2", "0.25"]
     assert "s ago" in line
     assert any("high" in line and "damaged" in line for line in lines)
+
+
+def test_all_jobs_that_tie_for_the_best_are_named(multilayer: Run, tmp_path: Path) -> None:
+    """Or as many of them as one reads."""
+    losses = [0.5, 0.25, 0.75, 0.25]
+    make_sweep(tmp_path / "two", *(Outcome("done", loss) for loss in losses)).close()
+    make_sweep(tmp_path / "many", *[Outcome("done", 0.25)] * 5).close()
+    many, two = [line for line in multilayer("sweeps", ".").out.splitlines() if "0.25" in line]
+    assert "0.25 (jobs 1, 3)" in two
+    assert "0.25 (jobs 0 to 2 and 2 more)" in many
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

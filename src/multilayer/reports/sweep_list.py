@@ -10,6 +10,7 @@ from time import time
 from rich.table import Table
 
 from multilayer.core.errors import UserError
+from multilayer.core.text import name_jobs
 from multilayer.runs.console import console, format_number, print_table
 from multilayer.sweeps import Job, Ledger
 from multilayer.sweeps.job import State, count_states
@@ -23,6 +24,9 @@ _ALWAYS = ("done", "running", "failed")
 """Those that have a column even where there are no such jobs."""
 
 
+_MAX_BEST = 3
+"""Jobs that tie for the best and are named."""
+
 _DEFAULT_FOLDER = "sweeps"
 """That of `conf/sweeps.yaml`."""
 
@@ -34,14 +38,14 @@ class SweepRow:
     Attributes:
         folder: The sweep's.
         counts: How many jobs there are of each state.
-        best: The job with the best value; None where none has one.
+        best: The jobs with the best value, several where they tie; none where none has one.
         last: When a job last began or ended, in seconds since 1970; None before the first.
         problem: Why the ledger cannot be read.
     """
 
     folder: Path
     counts: Mapping[State, int] = field(default_factory=dict)
-    best: Job | None = None
+    best: Sequence[Job] = ()
     last: float | None = None
     problem: str | None = None
 
@@ -67,14 +71,23 @@ def print_sweeps(rows: Sequence[SweepRow]) -> None:
     for row in rows:
         if row.problem is None:
             counts = [str(row.counts.get(state) or "") for state in shown]
-            best = f"{format_number(row.best.value)} (job {row.best.number})" if row.best else ""
-            table.add_row(os.path.relpath(row.folder), *counts, best, _ago(row.last))
+            table.add_row(os.path.relpath(row.folder), *counts, _describe(row.best), _ago(row.last))
     out = console()
     if table.rows:
         print_table(out, table)
     for row in rows:
         if row.problem is not None:
             out.print(row.problem, style="red")
+
+
+def _describe(best: Sequence[Job]) -> str:
+    """The best value, and the jobs that have it, or the first of many."""
+    if not best:
+        return ""
+    n_more = len(best) - _MAX_BEST
+    more = f" and {n_more} more" if n_more > 0 else ""
+    jobs = name_jobs(job.number for job in best[:_MAX_BEST])
+    return f"{format_number(best[0].value)} ({jobs}{more})"
 
 
 def _find(folder: Path) -> Iterator[Path]:
@@ -100,13 +113,14 @@ def _read(folder: Path) -> SweepRow:
         if job.state != "pruned" and job.value is not None and isfinite(job.value)
     ]
     # The first command says by what the sweep's jobs are judged.
-    sign = -1 if ledger.commands and ledger.commands[0].get("mode") == "max" else 1
+    choose = max if ledger.commands and ledger.commands[0].get("mode") == "max" else min
+    best = choose((job.value for job in ended if job.value is not None), default=None)
     attempts = [each for job in ledger.jobs.values() for each in job.attempts.by_number.values()]
     times = [at for each in attempts for at in (each.claimed_at, each.ended_at) if at is not None]
     return SweepRow(
         folder,
         counts=count_states(ledger.jobs),
-        best=min(ended, key=lambda job: sign * (job.value or 0.0), default=None),
+        best=[job for job in ended if job.value == best],
         last=max(times, default=None),
     )
 
