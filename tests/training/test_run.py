@@ -328,7 +328,10 @@ def test_the_best_epoch_can_be_chosen_by_the_plain_cross_entropy(tmp_path: Path)
         rows = [*csv.DictReader(table)]
     values = [float(row["validation/cross_entropy"]) for row in rows]
     assert result.manifest["best_epoch"] == values.index(min(values)) + 1
-    assert result.metrics["test"]["cross_entropy"] != result.metrics["test"]["loss"]
+    losses = {split: (own["loss"], own["cross_entropy"]) for split, own in result.metrics.items()}
+    assert losses["train"][0] != losses["train"][1]
+    assert losses["validation"][0] != losses["validation"][1]
+    assert losses["test"][0] == losses["test"][1]  # which others compare theirs with
     plain = train_in(tmp_path / "plain", *choose, "loss.label_smoothing=0")
     assert plain.metrics["test"]["cross_entropy"] == plain.metrics["test"]["loss"]
     with pytest.raises(UserError, match="monitor=validation/cross_entropy: no such metric"):

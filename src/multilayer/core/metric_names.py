@@ -45,6 +45,10 @@ def units_note(names: Collection[str]) -> str:
     return f"the loss is of the standardized target; {which} in the target's units"
 
 
+TESTED_PLAIN = "the loss of test rows is the cross_entropy, neither smoothed nor weighted by class"
+"""What is said of a classification that was trained on another loss than it is tested by."""
+
+
 def reported_as(name: str) -> str:
     """The name of a class of torchmetrics as metrics are named.
 

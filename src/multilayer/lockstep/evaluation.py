@@ -35,6 +35,7 @@ def evaluate_members(
         for split in get_args(Split):
             minibatches = data.minibatches(split, block.alive.device)
             values = evaluate_block(step, block, minibatches, task_model)
+            values = task_model.tested(values) if split == "test" else values
             for name, value in values.items():
                 for (_, member), number in zip(some, value.tolist(), strict=True):
                     found[member].setdefault(split, {})[name] = number

@@ -292,9 +292,14 @@ def levels_of(loss: Any) -> list[float] | None:
 
 def is_plain(loss: Any) -> bool:
     """Whether a loss is the cross entropy without label smoothing and class weights."""
-    loss = loss.loss if isinstance(loss, WeightedLoss) else loss
-    is_cross_entropy = isinstance(loss, nn.CrossEntropyLoss | BinaryCrossEntropy)
-    return is_cross_entropy and loss.label_smoothing == 0 and loss.weight is None
+    own = loss.loss if isinstance(loss, WeightedLoss) else loss
+    return is_cross_entropy(loss) and own.label_smoothing == 0 and own.weight is None
+
+
+def is_cross_entropy(loss: Any) -> bool:
+    """Whether a loss is the cross entropy, smoothed or weighted or neither."""
+    own = loss.loss if isinstance(loss, WeightedLoss) else loss
+    return isinstance(own, nn.CrossEntropyLoss | BinaryCrossEntropy)
 
 
 def _check_label_smoothing(label_smoothing: float) -> float:

@@ -16,7 +16,13 @@ from rich.segment import Segment
 from rich.table import Column, Table
 
 from multilayer.core.files import said_path
-from multilayer.core.metric_names import NEEDED, is_undefined, units_note
+from multilayer.core.metric_names import (
+    CROSS_ENTROPY,
+    NEEDED,
+    TESTED_PLAIN,
+    is_undefined,
+    units_note,
+)
 from multilayer.core.text import as_override, counted, sanitize
 from multilayer.runs.folder import Metrics, Result, RunFolder
 
@@ -191,6 +197,10 @@ def print_metrics(metrics: Metrics) -> None:
     print_table(out, table)
     if note := units_note([name for values in metrics.values() for name in values]):
         out.print(note)
+    losses = {key: (each["loss"], each.get(CROSS_ENTROPY)) for key, each in metrics.items()}
+    plain = [key for key, (loss, entropy) in losses.items() if entropy in (None, loss)]
+    if 0 < len(plain) < len(metrics):  # the test rows alone
+        out.print(TESTED_PLAIN)
     for name, needed in NEEDED.items():
         lacking = [
             key for key, values in metrics.items() if is_undefined(name, values.get(name, 0.0))

@@ -43,7 +43,8 @@ def evaluate(config: dict[str, Any]) -> Evaluation:
     else:
         minibatches = predictor.minibatches(split=split)
         row, where = f"{split} row", ""
-    return Evaluation(predictor.evaluate(minibatches), counted(minibatches.n_rows, row) + where)
+    metrics = predictor.evaluate(minibatches, tests=path is not None or split == "test")
+    return Evaluation(metrics, counted(minibatches.n_rows, row) + where)
 
 
 def _known_from_training(predictor: Predictor, path: str, table: Table) -> str:

@@ -243,6 +243,7 @@ class SupervisedModule(TaskModel, pl.LightningModule):
                 if epoch.has_news:
                     epoch.has_news = False
                     found = self.summarize(epoch.of_all_processes())
+                    found = self.tested(found) if split == "test" else found
                     ending = f"/dataloader_idx_{index}" * (len(epochs) > 1)
                     values |= {f"{split}/{name}{ending}": each for name, each in found.items()}
         if self.trainer.state.fn == "fit":

@@ -221,6 +221,8 @@ class Predictor:
     def metrics(self, table: Rows | None = None, *, split: Split = "test") -> dict[str, float]:
         """The loss and every metric, as `multilayer evaluate` prints them.
 
+        The loss of test rows, and of a table's, is neither smoothed nor weighted by class.
+
         Args:
             table: rows with the target among their columns; None for the run's own data.
             split: which rows of the run's own data, which is read again.
@@ -228,7 +230,8 @@ class Predictor:
         Raises:
             UserError: As `predict` does, and where the target is missing or a class is unknown.
         """
-        return self.evaluate(self.minibatches(table, split=split))
+        tests = table is not None or split == "test"
+        return self.evaluate(self.minibatches(table, split=split), tests=tests)
 
     def minibatches(self, table: Rows | None = None, *, split: Split = "test") -> Minibatches:
         """The rows of `metrics`, preprocessed; the arguments are the same."""
@@ -256,10 +259,10 @@ class Predictor:
         then = replace(table, features=table.features.to(self.preprocessing.raw_dtype))
         return bool(then.fingerprint() == self.task_model.metadata["data_fingerprint"])
 
-    def evaluate(self, minibatches: Minibatches) -> dict[str, float]:
-        """The loss and every metric over minibatches."""
+    def evaluate(self, minibatches: Minibatches, *, tests: bool = True) -> dict[str, float]:
+        """The loss and every metric over minibatches; see `TaskModel.evaluate`."""
         with using_threads(usable_threads(self._n_threads)):
-            return self.task_model.evaluate(minibatches)
+            return self.task_model.evaluate(minibatches, tests=tests)
 
     def _read(self, rows: Rows) -> tuple[pl.DataFrame, Origin]:
         """Rows as a frame whose columns are read as in training."""

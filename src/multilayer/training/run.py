@@ -305,4 +305,7 @@ def _evaluate(training: Training) -> Metrics:
     data, device = training.data, training.trainer.strategy.root_device
     module = training.module.to(device)
     splits = [split for split in get_args(Split) if len(data.rows[split])]
-    return {split: module.evaluate(data.minibatches(split, device)) for split in splits}
+    return {
+        split: module.evaluate(data.minibatches(split, device), tests=split == "test")
+        for split in splits
+    }

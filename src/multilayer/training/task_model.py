@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from itertools import chain
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from multilayer.nn.losses import (
     Task,
     WeightedLoss,
     check_outputs,
+    is_cross_entropy,
     is_plain,
     levels_of,
     loss_for_task,
@@ -28,6 +29,8 @@ from multilayer.nn.metrics import HEADLINE, cross_entropy, metrics_of
 from multilayer.nn.quantiles import check_quantiles, in_order
 from multilayer.training.epoch_outputs import EpochOutputs
 from multilayer.training.further_metrics import Metric, values_of
+
+Value = TypeVar("Value", float, Tensor)
 
 Batch = tuple[Tensor, ...]
 """Features `(B, n_features)` and targets `(B,)`, and weights `(B,)` if the loss has them."""
@@ -266,9 +269,22 @@ class TaskModel(nn.Module):
         plain = loss if is_plain(self.loss) else cross_entropy(outputs, values, weights)
         return {CROSS_ENTROPY: plain, **metrics}
 
+    def tested(self, metrics: Mapping[str, Value]) -> dict[str, Value]:
+        """The metrics of test rows, whose loss is one that others can compare theirs with.
+
+        A cross entropy is neither smoothed nor weighted by class there, whatever is trained on.
+        """
+        plain = {"loss": metrics[CROSS_ENTROPY]} if is_cross_entropy(self.loss) and metrics else {}
+        return {**metrics, **plain}
+
     @torch.no_grad()
-    def evaluate(self, minibatches: Iterable[Batch]) -> dict[str, float]:
-        """The loss and every metric over minibatches, without learning from them."""
+    def evaluate(self, minibatches: Iterable[Batch], *, tests: bool = False) -> dict[str, float]:
+        """The loss and every metric over minibatches, without learning from them.
+
+        Args:
+            minibatches: of any rows.
+            tests: whether the rows test the network; see `tested`.
+        """
         self.check_data(minibatches)
         training = self.training
         self.eval()
@@ -277,7 +293,7 @@ class TaskModel(nn.Module):
             self.step(batch, epoch)
         values = {name: float(value) for name, value in self.summarize(epoch).items()}
         self.train(training)
-        return values
+        return self.tested(values) if tests else values
 
     def checkpoint_entries(self) -> dict[str, Any]:
         """What a checkpoint holds besides the weights, to be rebuilt from it alone."""
