@@ -1,6 +1,7 @@
 """Runs on tables whose rows are divided, or weighed, by a column: commands, and a stack."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from multilayer.core.errors import UserError
 from multilayer.nn import WeightedLoss
 
 from ..conftest import Run
+from ..trained import train_in
 from .test_evaluate import printed
 
 TABLE = ["data=table", "data.path=t.csv", "data.target=y", "trainer.max_epochs=3"]
@@ -161,3 +163,50 @@ def test_metrics_of_torchmetrics_are_refused_with_weights(
     assert outcome.code == 2
     assert "metrics: those of torchmetrics (mean_squared_error) take no weights" in outcome.err
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "weightless", "message"),
+    [
+        (
+            ["loss.class_weights=balanced"],
+            lambda row: row >= 100,
+            "loss.class_weights=balanced: no training row is of class 'virginica'",
+        ),
+        (
+            ["monitor=validation/auroc", "mode=max"],
+            lambda row: row >= 50 and row % 5 == 0,
+            "monitor=validation/auroc: it is not defined for the 10 validation rows",
+        ),
+    ],
+)
+def test_classes_whose_rows_all_weigh_nothing_are_not_there(
+    multilayer: Run,
+    tmp_path: Path,
+    iris_csv: Path,
+    words: list[str],
+    weightless: Callable[[int], bool],
+    message: str,
+) -> None:
+    """Neither to be balanced nor to be told apart."""
+    iris = pl.read_csv(iris_csv).sort("species")
+    weights = pl.Series("w", [0 if weightless(row) else 1 for row in range(150)])
+    parts = pl.Series("part", ["val", "test", "train", "train", "train"] * 30)
+    iris.with_columns(weights, parts).write_csv(tmp_path / "t.csv")
+    table = ["data=table", "data.path=t.csv", "data.target=species", "data.weight=w"]
+    outcome = multilayer("train", *table, "data.split_column=part", *words)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_a_weighted_run_is_resumed(tmp_path: Path, diabetes: pl.DataFrame) -> None:
+    """It ends where one ends that was never interrupted; also with quantiles."""
+    words = ["data=table", f"data.path={tmp_path / 't.csv'}", "data.target=y", "data.weight=w"]
+    words += ["data.drop_columns=[day,part]", "loss=quantile", "scheduler=constant"]
+    whole = train_in(tmp_path / "whole", *words, "trainer.max_epochs=4")
+    first = [*words, "trainer.max_epochs=2", "engine=lockstep"]
+    train_in(tmp_path / "first", *first)
+    resume = f"resume={tmp_path / 'first'}"
+    resumed = train_in(tmp_path / "resumed", *words, "trainer.max_epochs=4", resume)
+    for split, metrics in whole.metrics.items():
+        assert resumed.metrics[split] == pytest.approx(metrics, rel=1e-4)

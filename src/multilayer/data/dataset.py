@@ -239,11 +239,12 @@ class Dataset(ABC):
         return Minibatch(features, self.targets[rows])
 
     def target_values(self, split: Split) -> Tensor:
-        """The target of the rows of a split `(N,)`, without weights."""
+        """The target of those rows of a split that count, `(N,)`: their weight is not 0."""
         target = self.targets[self.rows[split]]
         if self.columns.weight is None:
             return target
-        return target[:, 0] if self.columns.task == "regression" else target[:, 0].long()
+        values = target[target[:, 1] > 0, 0]
+        return values if self.columns.task == "regression" else values.long()
 
     def minibatches(self, split: Split, device: torch.device | None = None) -> Minibatches:
         """The rows of a split in order, for evaluation."""
