@@ -6,8 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+
+from multilayer import load
 
 from ..conftest import Run
 
@@ -70,6 +73,10 @@ def test_evaluation_and_prediction_are_the_modules(multilayer: Run) -> None:
     trusted = ["input=rows.csv", "output=out.csv", "trusted_packages=[my_package]"]
     assert multilayer("predict", "run=r", *trusted).code == 0
     assert pl.read_csv("out.csv")["prediction"][0] > 900
+    predictor = load("r", trusted_packages=["my_package"])
+    assert type(predictor.module).__name__ == "Shifted"
+    assert predictor.module.network is predictor.network
+    assert predictor.predict(np.zeros((1, 10)))[0] > 900
 
 
 def test_in_a_sweep_it_trains_alone(multilayer: Run) -> None:
