@@ -162,6 +162,21 @@ def test_the_module_tests_predicts_and_learns_on(tmp_path: Path, finished_run: P
     assert predictor.metrics()["loss"] != before["loss"]
 
 
+def test_predictions_have_no_dropout_while_the_module_trains(tmp_path: Path) -> None:
+    """Whose network is the predictor's own; it is left as it was, layer by layer."""
+    train_in(tmp_path, "data=iris", "trainer.max_epochs=1", "model.dropout=0.5")
+    predictor = multilayer.load(tmp_path, device="cpu")
+    rows = load_iris().data
+    probabilities, metrics = predictor.predict_proba(rows), predictor.metrics()
+    predictor.module.train()
+    predictor.network[1].eval()  # type: ignore[index]
+    before = [each.training for each in predictor.network.modules()]
+    assert set(before) == {True, False}
+    np.testing.assert_array_equal(predictor.predict_proba(rows), probabilities)
+    assert predictor.metrics() == metrics
+    assert [each.training for each in predictor.network.modules()] == before
+
+
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
 def test_the_module_has_the_precision_of_the_run(tmp_path: Path, precision: str) -> None:
     """Its predictions are those of the predictor, in float32 or wider."""

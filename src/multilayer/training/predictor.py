@@ -1,6 +1,8 @@
 """A trained run in Python: predictions, metrics, and what it was trained with."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
@@ -261,8 +263,20 @@ class Predictor:
 
     def evaluate(self, minibatches: Minibatches, *, tests: bool = True) -> dict[str, float]:
         """The loss and every metric over minibatches; see `TaskModel.evaluate`."""
-        with using_threads(usable_threads(self._n_threads)):
+        with self._as_trained():
             return self.task_model.evaluate(minibatches, tests=tests)
+
+    @contextmanager
+    def _as_trained(self) -> Iterator[None]:
+        """With the threads of the training, and in evaluation mode even while `module` trains."""
+        modes = {each: each.training for each in self.task_model.modules()}
+        self.task_model.eval()
+        try:
+            with using_threads(usable_threads(self._n_threads)):
+                yield
+        finally:
+            for each, mode in modes.items():
+                each.training = mode
 
     def _read(self, rows: Rows) -> tuple[pl.DataFrame, Origin]:
         """Rows as a frame whose columns are read as in training."""
@@ -274,7 +288,7 @@ class Predictor:
         frame, origin = self._read(rows)
         raw = encode_features(frame, self.columns, origin)
         names = self.columns.features
-        with using_threads(usable_threads(self._n_threads)):
+        with self._as_trained():
             features = preprocess_features(self._preprocessing_on_cpu, raw, names, origin.describe)
             parts = torch.split(features, EVALUATION_BATCH_SIZE)
             return torch.cat([self.task_model.predict_features(part) for part in parts]).cpu()
