@@ -8,6 +8,8 @@ from .data import Minibatches as Minibatches
 from .data import PassClassData as PassClassData
 from .data import Preprocessing as Preprocessing
 from .data import TableData as TableData
+from .estimators import MultilayerClassifier as MultilayerClassifier
+from .estimators import MultilayerRegressor as MultilayerRegressor
 from .nn import MLP as MLP
 from .nn import PLRMLP as PLRMLP
 from .nn import BinaryCrossEntropy as BinaryCrossEntropy

@@ -20,7 +20,7 @@ from multilayer.training.task_model import TaskModel
 
 
 def evaluate_members(
-    workers: Workers, blocks: Sequence[BlockSlots], members: Sequence[Member], data: Dataset
+    workers: Workers, blocks: Sequence[BlockSlots[Member]], members: Sequence[Member], data: Dataset
 ) -> list[Metrics]:
     """The loss and metrics of each split for members in their slots; none of failed ones.
 
@@ -28,7 +28,7 @@ def evaluate_members(
     """
     found: dict[Member, Metrics] = {member: {} for member in members}
 
-    def evaluate(step: Step, slots: BlockSlots) -> None:
+    def evaluate(step: Step, slots: BlockSlots[Member]) -> None:
         some = [(k, each) for k, each in slots.occupied() if each in found and not each.failure]
         block = slots.block.only([k for k, _ in some])
         task_model = task_model_of_all([each for _, each in some])

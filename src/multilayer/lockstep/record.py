@@ -24,6 +24,7 @@ from multilayer.training.task_model import TaskModel
 
 if TYPE_CHECKING:
     from multilayer.lockstep.callback_group import CallbackGroup
+    from multilayer.lockstep.member import Member
     from multilayer.lockstep.stack import Stack
 
 
@@ -120,9 +121,9 @@ class StackRecord(Record):
                 if name in kept:
                     kept[name][rows] = new[ks]
 
-    def _slots(self, runs: Values) -> list[tuple[BlockSlots, _Index, _Index]]:
+    def _slots(self, runs: Values) -> "list[tuple[BlockSlots[Member], _Index, _Index]]":
         """The blocks that some of these members are in, with their rows here and places there."""
-        rows: dict[BlockSlots, list[int]] = {}
+        rows: dict[BlockSlots[Member], list[int]] = {}
         for row in np.flatnonzero(runs).tolist():
             rows.setdefault(self.members[row].slots, []).append(row)
         return [

@@ -103,7 +103,7 @@ def restore_slot(member: "Member", block: Block, k: int, layout: Layout) -> None
                 mine.copy_(own)
 
 
-def restore_epoch(slots: "BlockSlots", n_rows: int) -> None:
+def restore_epoch(slots: "BlockSlots[Member]", n_rows: int) -> None:
     """Take up the losses and outputs of an epoch that members go on within.
 
     Args:

@@ -54,7 +54,7 @@ class ScalarLog:
         if not all(isinstance(each, EventFile) for each in member.loggers):
             wait([begun])
 
-    def add_steps(self, slots: BlockSlots, first: int, n_batches: int, every: int) -> None:
+    def add_steps(self, slots: BlockSlots[Member], first: int, n_batches: int, every: int) -> None:
         """Add the loss of a minibatch now and then, as a run that trains alone does.
 
         Args:

@@ -3,18 +3,42 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from multilayer.lockstep.member import Member
 from multilayer.stacking.block import Block, Layout
 from multilayer.stacking.dropout import draw_keys
 from multilayer.training.task_model import TaskModel
 
 
+class SlotMember(Protocol):
+    """What slots need of a member.
+
+    Attributes:
+        task_model: its network; while it has a slot, its weights are those of the slot.
+        dropout_keys: what its masks of dropout are drawn from.
+        step: its optimizer steps so far.
+        slots, k: the block that it is in, and its place there.
+    """
+
+    task_model: TaskModel
+    dropout_keys: np.random.Generator
+    step: int
+    slots: Any
+    k: int
+
+    def order(self) -> Tensor:
+        """The order of the rows in the epoch that begins, `(n_rows,)`."""
+
+
+Member = TypeVar("Member", bound=SlotMember)
+
+
 @dataclass(eq=False)
-class BlockSlots:
+class BlockSlots(Generic[Member]):
     """A block, and who is in its slots: a member, or None where one has left.
 
     Attributes:
@@ -116,7 +140,7 @@ class BlockSlots:
         return False
 
 
-def compact(every: list[BlockSlots]) -> bool:
+def compact(every: list[BlockSlots[Member]]) -> bool:
     """Move members out of the last block into slots that became free, if that empties it.
 
     Returns:

@@ -148,7 +148,7 @@ class Stack:
 
     # Joining and leaving --------------------------------------------------------------------
 
-    def blocks(self) -> list[BlockSlots]:
+    def blocks(self) -> list[BlockSlots[Member]]:
         """The blocks that somebody is in."""
         return [slots for slots in self.slots if slots.occupied()]
 
@@ -289,7 +289,7 @@ class Stack:
         schedules = dict.fromkeys(member.schedule for member in self.members())
         groups = {schedule: schedule.advance(n) for schedule in schedules}
 
-        def train(step: Step, slots: BlockSlots) -> None:
+        def train(step: Step, slots: BlockSlots[Member]) -> None:
             members = slots.members_or_filler()
             own = [groups[member.schedule] for member in members]
             n_groups = max(len(each) for each in own)
@@ -365,7 +365,7 @@ class Stack:
             member.measured.update(values)
         self.log.add(members, values, steps)
 
-    def _metrics(self, step: Step, slots: BlockSlots) -> dict[str, Tensor]:
+    def _metrics(self, step: Step, slots: BlockSlots[Member]) -> dict[str, Tensor]:
         """The loss and metrics of a block, `(K,)` each, by names such as "validation/loss".
 
         Training rows have the outputs with which they were trained on, unless those are lost.

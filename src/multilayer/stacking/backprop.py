@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from multilayer.stacking.block import Layout, Tensors
 from multilayer.stacking.dropout import HashedDropout
-from multilayer.stacking.layers import ELEMENTWISE, StackedCrossEntropy, StackedLinear
-from multilayer.stacking.model import StackedModel, widened
+from multilayer.stacking.layers import ELEMENTWISE, StackedLinear
+from multilayer.stacking.model import StackedModel
 
 _Back = Callable[[Tensor], Tensor]
 """The loss's gradient by a layer's outputs, to that by its inputs."""
@@ -59,24 +59,10 @@ class Chain:
                     x = layer(x)
                     continue
                 backs.append(back)
-        loss, output, slope = self._loss(x, tensors, target)
+        loss, output, slope = self.model.losses_and_slope(x.mT, tensors, target)
         for back in reversed(backs):
             slope = back(slope)
         return loss, output
-
-    def _loss(self, x: Tensor, tensors: Tensors, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The losses, the outputs, and the gradient by what the network gives, `(K, C, B)`."""
-        own = self.model.loss
-        if isinstance(own, StackedCrossEntropy):
-            output = widened(x.mT)
-            with self.model.bound("loss", tensors):
-                loss, slope = own.with_slope(output, target)
-            return loss, output, slope.to(x.dtype)
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            loss, output = self.model.losses_of(x.mT, tensors, target)
-            (slope,) = torch.autograd.grad(loss.sum(), x)
-        return loss.detach(), output.detach(), slope
 
 
 def is_chain(model: StackedModel) -> bool:

@@ -18,6 +18,7 @@ from multilayer.stacking.layers import (
     STACKED_LAYERS,
     STACKED_LOSSES,
     Conversions,
+    StackedCrossEntropy,
     all_stacked,
 )
 
@@ -78,6 +79,21 @@ class StackedModel(nn.Module):
             with self.bound("loss", tensors):
                 return self.loss(output, wanted), output
         return _by_member(self.loss)(_within(tensors, "loss"), output, wanted), output
+
+    def losses_and_slope(
+        self, output: Tensor, tensors: Tensors, target: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and the gradient of the losses by what the network gives, `(K, C, B)`."""
+        if isinstance(self.loss, StackedCrossEntropy):
+            wide = widened(output)
+            with self.bound("loss", tensors):
+                loss, slope = self.loss.with_slope(wide, target)
+            return loss, wide, slope.to(output.dtype)
+        with torch.enable_grad():
+            x = output.mT.detach().requires_grad_()
+            loss, output = self.losses_of(x.mT, tensors, target)
+            (slope,) = torch.autograd.grad(loss.sum(), x)
+        return loss.detach(), output.detach(), slope
 
     def restart_dropout(self) -> None:
         """Let each layer's masks begin anew."""

@@ -1,0 +1,2 @@
+from .classifier import MultilayerClassifier as MultilayerClassifier
+from .regressor import MultilayerRegressor as MultilayerRegressor

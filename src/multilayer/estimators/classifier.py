@@ -1,0 +1,135 @@
+"""The classifier."""
+
+from typing import Any, Self
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import column_or_1d
+
+from multilayer.estimators.network import Array
+from multilayer.estimators.perceptron import MultilayerPerceptron
+
+_SHOWN = 5
+"""Classes that a message lists at most."""
+
+
+class MultilayerClassifier(ClassifierMixin, MultilayerPerceptron):  # type: ignore[misc]
+    """A multilayer perceptron that classifies, with scikit-learn's interface.
+
+    It minimizes the cross entropy. Of several labels in a row, `y` is `(n_samples, n_labels)` with
+    0 and 1. The arguments are those of `PerceptronArguments`.
+
+    Attributes:
+        classes_: the classes, sorted; of several labels their numbers.
+
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = MultilayerClassifier(learning_rate_init=0.01, random_state=0).fit(X, y)
+    >>> model.predict(X[:2]), round(model.score(X, y), 2)
+    (array([0, 0]), 0.98)
+    """
+
+    classes_: Array
+
+    def partial_fit(
+        self,
+        X: Any,  # noqa: N803
+        y: Any,
+        classes: Any = None,
+        sample_weight: Any = None,
+    ) -> Self:
+        """Train for one epoch of some rows, from the weights and moments that there are.
+
+        Args:
+            X: features `(n_samples, n_features)`.
+            y: targets, as for `fit`.
+            classes: all classes that there will be; needed in the first call.
+            sample_weight: of each row.
+        """
+        known = getattr(self, "classes_", None)
+        if known is None and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit")
+        given = known if classes is None else np.unique(np.asarray(classes))
+        if known is not None and not np.array_equal(given, known):
+            raise ValueError(
+                f"classes={_listed(given)} must be those of the first call to partial_fit: "
+                f"{_listed(known)}"
+            )
+        return self._fit_partially(X, y, sample_weight, classes=given)
+
+    def predict_proba(self, X: Any) -> Array:  # noqa: N803
+        """The probability of each class, `(n_samples, n_classes)`, or of each label."""
+        mean = self._mean(X)
+        return np.hstack([1 - mean, mean]) if self._is_binary() else mean
+
+    def predict_log_proba(self, X: Any) -> Array:  # noqa: N803
+        """The logarithm of `predict_proba`."""
+        log_proba: Array = np.log(self.predict_proba(X))
+        return log_proba
+
+    def _encode(self, y: Array, classes: Array | None) -> Array:
+        check_classification_targets(y)
+        kind = type_of_target(y)
+        if kind == "multiclass-multioutput":
+            raise ValueError(
+                f"y must have one class a row, or labels of 0 and 1, got several columns of "
+                f"classes: {y.shape}"
+            )
+        if kind == "multilabel-indicator":
+            labels: Array = y.toarray() if issparse(y) else y
+            self._name_outputs(np.arange(labels.shape[1]), classes, "logistic", labels.shape[1])
+            return labels
+        y = column_or_1d(y, warn=True)
+        found = np.unique(y)
+        names = found if classes is None else classes
+        self._name_outputs(found, classes, "softmax", len(names))
+        if len(names) < 2:
+            raise ValueError(f"y must hold at least two classes, got one class: {_listed(names)}")
+        places = np.searchsorted(names, y)
+        self.classes_ = names
+        if len(names) == 2:
+            self.out_activation_, self.n_outputs_ = "logistic", 1
+            return places[:, None]
+        return np.eye(len(names))[places]
+
+    def _name_outputs(self, found: Array, classes: Array | None, link: str, n_outputs: int) -> None:
+        """Take over the classes.
+
+        Raises:
+            ValueError: Some were found that are not among those that there are.
+        """
+        if classes is not None and (new := np.setdiff1d(found, classes)).size:
+            raise ValueError(
+                f"y must hold classes of the fit before or of classes=, {_listed(classes)}, "
+                f"got {_listed(new)}"
+            )
+        self.classes_ = found if classes is None else classes
+        self.out_activation_, self.n_outputs_ = link, n_outputs
+
+    def _decode(self, mean: Array) -> Array:
+        if self.out_activation_ == "softmax":
+            return self.classes_[mean.argmax(axis=1)]
+        if self._is_binary():
+            return self.classes_[(mean[:, 0] > 0.5).astype(int)]
+        return (mean > 0.5).astype(int)
+
+    def _is_binary(self) -> bool:
+        """Whether one output tells two classes apart."""
+        return self.out_activation_ == "logistic" and self.n_outputs_ == 1
+
+    def _strata(self, wanted: Array) -> Array | None:
+        return wanted[:, 0] if self._is_binary() else None  # as scikit-learn holds out
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _listed(classes: Array) -> str:
+    """Classes in a message, not too many."""
+    shown = ", ".join(repr(each) for each in classes[:_SHOWN].tolist())
+    return f"[{shown}, ...]" if len(classes) > _SHOWN else f"[{shown}]"
