@@ -11,6 +11,8 @@ from sklearn.base import BaseEstimator
 # our own. `test_wrong_arguments_are_refused_by_name` watches it.
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from multilayer.nn.mlp import Normalization
+
 
 class PerceptronArguments(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A multilayer perceptron with scikit-learn's interface.
@@ -114,7 +116,7 @@ class PerceptronArguments(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         dropout: float | Sequence[float] = 0.0,
-        normalization: str | None = None,
+        normalization: Normalization | None = None,
         weight_decay: float = 0.0,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes

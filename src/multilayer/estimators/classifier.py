@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from multilayer.estimators.network import Array
+from multilayer.estimators.objective import LINKS
 from multilayer.estimators.perceptron import MultilayerPerceptron
 
 _SHOWN = 5
@@ -29,14 +30,14 @@ class MultilayerClassifier(ClassifierMixin, MultilayerPerceptron):  # type: igno
     >>> X, y = load_iris(return_X_y=True)
     >>> model = MultilayerClassifier(learning_rate_init=0.01, random_state=0).fit(X, y)
     >>> model.predict(X[:2]), round(model.score(X, y), 2)
-    (array([0, 0]), 0.98)
+    (array([0, 0]), 0.99)
     """
 
     classes_: Array
 
     def partial_fit(
         self,
-        X: Any,  # noqa: N803
+        X: Any,
         y: Any,
         classes: Any = None,
         sample_weight: Any = None,
@@ -49,10 +50,10 @@ class MultilayerClassifier(ClassifierMixin, MultilayerPerceptron):  # type: igno
             classes: all classes that there will be; needed in the first call.
             sample_weight: of each row.
         """
-        known = getattr(self, "classes_", None)
-        if known is None and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit")
+        known: Array | None = getattr(self, "classes_", None)
         given = known if classes is None else np.unique(np.asarray(classes))
+        if given is None:
+            raise ValueError("classes must be passed on the first call to partial_fit")
         if known is not None and not np.array_equal(given, known):
             raise ValueError(
                 f"classes={_listed(given)} must be those of the first call to partial_fit: "
@@ -60,17 +61,17 @@ class MultilayerClassifier(ClassifierMixin, MultilayerPerceptron):  # type: igno
             )
         return self._fit_partially(X, y, sample_weight, classes=given)
 
-    def predict_proba(self, X: Any) -> Array:  # noqa: N803
+    def predict_proba(self, X: Any) -> Array:
         """The probability of each class, `(n_samples, n_classes)`, or of each label."""
         mean = self._mean(X)
         return np.hstack([1 - mean, mean]) if self._is_binary() else mean
 
-    def predict_log_proba(self, X: Any) -> Array:  # noqa: N803
+    def predict_log_proba(self, X: Any) -> Array:
         """The logarithm of `predict_proba`."""
         log_proba: Array = np.log(self.predict_proba(X))
         return log_proba
 
-    def _encode(self, y: Array, classes: Array | None) -> Array:
+    def _encode(self, y: Any, classes: Array | None) -> Array:
         check_classification_targets(y)
         kind = type_of_target(y)
         if kind == "multiclass-multioutput":
@@ -80,23 +81,22 @@ class MultilayerClassifier(ClassifierMixin, MultilayerPerceptron):  # type: igno
             )
         if kind == "multilabel-indicator":
             labels: Array = y.toarray() if issparse(y) else y
-            self._name_outputs(np.arange(labels.shape[1]), classes, "logistic", labels.shape[1])
+            self._name_outputs(np.arange(labels.shape[1]), classes)
+            self.out_activation_, self.n_outputs_ = "logistic", labels.shape[1]
             return labels
         y = column_or_1d(y, warn=True)
-        found = np.unique(y)
-        names = found if classes is None else classes
-        self._name_outputs(found, classes, "softmax", len(names))
+        names = self._name_outputs(np.unique(y), classes)
         if len(names) < 2:
             raise ValueError(f"y must hold at least two classes, got one class: {_listed(names)}")
+        is_binary = len(names) == 2
+        self.out_activation_ = "logistic" if is_binary else "softmax"
+        self.n_outputs_ = 1 if is_binary else len(names)
         places = np.searchsorted(names, y)
-        self.classes_ = names
-        if len(names) == 2:
-            self.out_activation_, self.n_outputs_ = "logistic", 1
-            return places[:, None]
-        return np.eye(len(names))[places]
+        encoded: Array = places[:, None] if is_binary else np.eye(len(names))[places]
+        return encoded
 
-    def _name_outputs(self, found: Array, classes: Array | None, link: str, n_outputs: int) -> None:
-        """Take over the classes.
+    def _name_outputs(self, found: Array, classes: Array | None) -> Array:
+        """Take over the classes, and return them.
 
         Raises:
             ValueError: Some were found that are not among those that there are.
@@ -107,21 +107,35 @@ class MultilayerClassifier(ClassifierMixin, MultilayerPerceptron):  # type: igno
                 f"got {_listed(new)}"
             )
         self.classes_ = found if classes is None else classes
-        self.out_activation_, self.n_outputs_ = link, n_outputs
+        return self.classes_
 
     def _decode(self, mean: Array) -> Array:
         if self.out_activation_ == "softmax":
-            return self.classes_[mean.argmax(axis=1)]
+            places = mean.argmax(axis=1)
+        else:
+            places = (mean > 0.5).astype(int)
         if self._is_binary():
-            return self.classes_[(mean[:, 0] > 0.5).astype(int)]
-        return (mean > 0.5).astype(int)
+            places = places[:, 0]
+        is_labels = self.out_activation_ == "logistic" and places.ndim == 2
+        found: Array = places if is_labels else self.classes_[places]
+        return found
 
     def _is_binary(self) -> bool:
         """Whether one output tells two classes apart."""
-        return self.out_activation_ == "logistic" and self.n_outputs_ == 1
+        is_one = self.out_activation_ == "logistic" and self.n_outputs_ == 1
+        return is_one and len(self.classes_) == 2
 
-    def _strata(self, wanted: Array) -> Array | None:
-        return wanted[:, 0] if self._is_binary() else None  # as scikit-learn holds out
+    def _check_outputs(self) -> None:
+        n_classes = len(getattr(self, "classes_", ()))
+        is_one_each = self.n_outputs_ == n_classes and self.out_activation_ in LINKS
+        if self.out_activation_ == "identity" or not (is_one_each or self._is_binary()):
+            raise ValueError(
+                f"{n_classes} classes do not fit {self.n_outputs_} outputs of "
+                f"{self.out_activation_}"
+            )
+
+    def _strata(self, target: Array) -> Array | None:
+        return target[:, 0] if self._is_binary() else None  # as scikit-learn holds out
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -101,5 +101,5 @@ def weights_of(network: nn.Module) -> Weights:
 
 def as_tensor(array: Array) -> Tensor:
     """An array as a tensor, without copying where torch can do without."""
-    whole = np.ascontiguousarray(array)
+    whole = np.asarray(array, order="C")
     return torch.from_numpy(whole if whole.flags.writeable else whole.copy())

@@ -3,7 +3,7 @@
 In each minibatch that is `(sum_i w_i l_i + alpha / 2 ||W||^2) / sum_i w_i`, with the rows' weights
 `w_i`, their losses `l_i`, and the weights `W` of the linear layers without their biases.
 
-Targets are `(K, B, T + 1)`: T values a row, and then the row's weight.
+Targets are `(K, B, T + 1)`: T values a row, and then the row's weight, which is more than 0.
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 from multilayer.stacking.block import Block, make_block
 from multilayer.stacking.model import StackedModel, Tensors
 from multilayer.stacking.optimizers import Group, StackedOptimizer
+from multilayer.stacking.runner import take_rows
 from multilayer.stacking.step import Step
 from multilayer.training.task_model import TaskModel
 
@@ -31,8 +32,8 @@ class Link(ABC):
         """The predictions."""
 
     @abstractmethod
-    def losses(self, z: Tensor, wanted: Tensor) -> Tensor:
-        """The loss of each row, `(K, B)`."""
+    def losses(self, z: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each row, `(K, B)`, and its gradient by z."""
 
     @abstractmethod
     def score(self, z: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
@@ -46,9 +47,10 @@ class Softmax(Link):
         """The probabilities."""
         return z.softmax(dim=1)
 
-    def losses(self, z: Tensor, wanted: Tensor) -> Tensor:
+    def losses(self, z: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """The cross entropy."""
-        return -(wanted * z.log_softmax(dim=1)).sum(dim=1)
+        log_mean = z.log_softmax(dim=1)
+        return -(wanted * log_mean).sum(dim=1), log_mean.exp() - wanted
 
     def score(self, z: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
         """The accuracy."""
@@ -62,9 +64,9 @@ class Logistic(Link):
         """The probabilities."""
         return z.sigmoid()
 
-    def losses(self, z: Tensor, wanted: Tensor) -> Tensor:
+    def losses(self, z: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """The cross entropies' sum."""
-        return (F.softplus(z) - wanted * z).sum(dim=1)
+        return (F.softplus(z) - wanted * z).sum(dim=1), z.sigmoid() - wanted
 
     def score(self, z: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
         """The fraction of rows all of whose labels are right."""
@@ -78,9 +80,10 @@ class Identity(Link):
         """The numbers."""
         return z
 
-    def losses(self, z: Tensor, wanted: Tensor) -> Tensor:
+    def losses(self, z: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
         """Half the squared errors' sum."""
-        return (z - wanted).square().sum(dim=1) / 2
+        missed = z - wanted
+        return missed.square().sum(dim=1) / 2, missed
 
     def score(self, z: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
         """R^2, the mean over the targets; as in scikit-learn 1 or 0 where a target is constant."""
@@ -102,7 +105,7 @@ def _weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
 
 
 class WeightedModel(StackedModel):
-    """The members' network with the loss of a link, whose rows have weights.
+    """The members' network with the loss of a link, in which each row has its share.
 
     Args:
         modules: the members' own, whose losses are not used.
@@ -115,30 +118,23 @@ class WeightedModel(StackedModel):
 
     def losses_of(self, output: Tensor, tensors: Tensors, target: Tensor) -> tuple[Tensor, Tensor]:
         """The losses `(K,)` and the outputs, from outputs `(K, B, T)`."""
-        wanted, weight = _parts(target)
-        losses = self.link.losses(output.mT, wanted)
-        return (losses * weight).sum(dim=1) * share_of_row(target), output
+        wanted, share = _parts(target)
+        losses, _ = self.link.losses(output.mT, wanted)
+        return (losses * share).sum(dim=1), output
 
     def losses_and_slope(
         self, output: Tensor, tensors: Tensors, target: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The same, and the gradient of the losses by the outputs, `(K, T, B)`."""
-        wanted, weight = _parts(target)
-        z, shares = output.mT, weight * share_of_row(target).unsqueeze(1)
-        slope = (self.link.mean(z) - wanted).mul_(shares.unsqueeze(1))
-        return (self.link.losses(z, wanted) * shares).sum(dim=1), output, slope
+        wanted, share = _parts(target)
+        losses, slope = self.link.losses(output.mT, wanted)
+        return (losses * share).sum(dim=1), output, slope * share.unsqueeze(1)
 
 
 def _parts(target: Tensor) -> tuple[Tensor, Tensor]:
-    """The values `(K, T, B)` and the rows' weights `(K, B)` of a target."""
+    """The values `(K, T, B)` and the rows' weights or shares `(K, B)` of a target."""
     columns = target.mT
     return columns[:, :-1], columns[:, -1]
-
-
-def share_of_row(target: Tensor) -> Tensor:
-    """What a row of weight 1 counts in its minibatch, `(K,)`; 0 where all have weight 0."""
-    total = target[..., -1].sum(dim=1)
-    return torch.where(total > 0, 1 / total, 0.0)
 
 
 class PenalizedStep(Step):
@@ -175,17 +171,57 @@ class PenalizedStep(Step):
             block.rest["penalty"] = penalty
         return block
 
-    def losses_and_grad(
-        self, block: Block, features: Tensor, target: Tensor, keys: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The losses, the outputs and the gradient of the losses `(K, P)`."""
-        loss, output, grad = super().losses_and_grad(block, features, target, keys)
-        if self.penalizes:
-            share = share_of_row(target)
-            pull = block.rest["penalty"] * block.weights
-            loss = loss + torch.linalg.vecdot(pull, block.weights) * share / 2
-            grad = torch.addcmul(grad, pull, share.unsqueeze(1))
-        return loss, output, grad
+    @torch.no_grad()
+    def train(
+        self,
+        block: Block,
+        features: Tensor,
+        target: Tensor,
+        rows: Tensor,
+        numbers: Tensor,
+        keys: Tensor,
+    ) -> Tensor:
+        """Train a block for S steps, its weights in place.
+
+        Unlike `Step.__call__` it does not look whether members diverge: those have failed, and
+        their last finite weights are of no use.
+
+        Args:
+            block: the block.
+            features: `(N, D)`.
+            target: `(N, T + 1)`.
+            rows: of each member in each step, `(S, K, B)`.
+            numbers: `(S, n_numbers, K)`, in the order of `coefficient_names`.
+            keys: `(S, K, 2)`, for dropout.
+
+        Returns:
+            The losses `(S, K)`, with the penalty.
+        """
+        targets = take_rows(target, rows.flatten(0, 1)).view(*rows.shape, -1)
+        weight = targets[..., -1]
+        shares = weight.sum(dim=2).reciprocal()  # what a row of weight 1 counts
+        weight.mul_(shares.unsqueeze(2))
+        grad = torch.empty_like(block.weights)
+        views = self.tensors(block.weights, block.rest), self.layout.split(grad)
+        losses, state = [], [*block.state.values()]
+        each = zip(rows, targets, shares, numbers.unsqueeze(3), keys, strict=True)
+        for own, wanted, share, columns, key in each:
+            x = take_rows(features, own)
+            if self.chain:
+                tensors = views[0] | self.own_keys(key)
+                loss, _ = self.chain.losses(tensors, x, wanted, grads=views[1])
+            else:
+                with torch.enable_grad():
+                    loss, _, grad = self.losses_and_grad(block, x, wanted, key)
+            if self.penalizes:
+                pull = block.rest["penalty"] * block.weights
+                loss.addcmul_(torch.linalg.vecdot(pull, block.weights), share, value=0.5)
+                grad.addcmul_(pull, share.unsqueeze(1))
+            n = dict(zip(self.coefficient_names, columns.unbind(), strict=True))
+            self.optimizer.step_eagerly(block.weights, block.weights, grad, state, n)
+            losses.append(loss)
+        block.n_steps.add_(len(rows))
+        return torch.stack(losses)
 
     @torch.no_grad()
     def scores(self, block: Block, features: Tensor, target: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils import check_random_state
 # Not public either, but what scikit-learn's estimators check weights with; `check_estimator` does.
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from multilayer.estimators import saving
 from multilayer.estimators.arguments import PerceptronArguments
 from multilayer.estimators.network import (
     Array,
@@ -65,7 +67,7 @@ class MultilayerPerceptron(PerceptronArguments, ABC):
 
     # fit ------------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train the network.
 
         Args:
@@ -90,7 +92,7 @@ class MultilayerPerceptron(PerceptronArguments, ABC):
 
     def _fit_partially(
         self,
-        X: Any,  # noqa: N803
+        X: Any,
         y: Any,
         sample_weight: Any,
         classes: Array | None = None,
@@ -109,7 +111,7 @@ class MultilayerPerceptron(PerceptronArguments, ABC):
 
     def _trainee(
         self,
-        X: Any,  # noqa: N803
+        X: Any,
         y: Any,
         sample_weight: Any,
         *,
@@ -118,22 +120,24 @@ class MultilayerPerceptron(PerceptronArguments, ABC):
         classes: Array | None = None,
     ) -> Trainee:
         """The training that is to come; the estimator learns what its data are."""
-        options = {"multi_output": True, "y_numeric": self._y_is_numeric}
-        X, y = validate_data(self, X, y, dtype=_DTYPES, reset=not goes_on, **options)  # noqa: N806
-        wanted = self._encode(y, getattr(self, "classes_", None) if goes_on else classes)
-        weight = _checked_weight(sample_weight, X)
-        target = np.column_stack([wanted, weight]).astype(X.dtype, copy=False)
+        X, target = self._rows(X, y, sample_weight, goes_on=goes_on, classes=classes)
         random = check_random_state(self.random_state)
         task_model = self._network(X.dtype)
         network = task_model.network
         drawn = None if goes_on else initial_weights(network, self.activation, random)
         give_weights(network, self._weights if drawn is None else drawn)
         has_dropout = bool(np.any(np.asarray(self.dropout) > 0))
-        train, validation = self._split(wanted, random)
+        train, validation = self._split(target, random)
+        chosen = self._hyperparameters(len(train), 1 if is_partial else self.max_iter)
+        if self.normalization == "batch" and len(train) % chosen.batch_size == 1:
+            raise ValueError(
+                f"normalization='batch' needs two rows in a minibatch, and "
+                f"batch_size={chosen.batch_size} of {len(train)} rows leaves one row alone"
+            )
         trainee = Trainee(
             task_model,
             self.out_activation_,
-            self._hyperparameters(len(train), 1 if is_partial else self.max_iter),
+            chosen,
             as_tensor(X),
             as_tensor(target),
             train,
@@ -147,12 +151,23 @@ class MultilayerPerceptron(PerceptronArguments, ABC):
             trainee.optimizer_state, trainee.step = self._optimizer_state, self._n_steps
         return trainee
 
+    def _rows(
+        self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool, classes: Array | None
+    ) -> tuple[Array, Array]:
+        """Features and target as the training takes them; what has no weight is left out."""
+        options = {"multi_output": True, "y_numeric": self._y_is_numeric}
+        X, y = validate_data(self, X, y, dtype=_DTYPES, reset=not goes_on, **options)
+        wanted = self._encode(y, getattr(self, "classes_", None) if goes_on else classes)
+        weight = _checked_weight(sample_weight, X)
+        target = np.column_stack([wanted, weight]).astype(X.dtype, copy=False)
+        counts = weight > 0
+        return (X, target) if counts.all() else (X[counts], target[counts])
+
     def _network(self, dtype: Any) -> TaskModel:
         """The network without weights."""
-        sizes = self.hidden_layer_sizes
-        hidden = [sizes] if np.isscalar(sizes) else [*sizes]
+        hidden = np.atleast_1d(np.asarray(self.hidden_layer_sizes, dtype=int)).tolist()
         return make_network(
-            [self.n_features_in_, *map(int, hidden), self.n_outputs_],
+            [self.n_features_in_, *hidden, self.n_outputs_],
             activation=self.activation,
             dropout=self.dropout,
             normalization=self.normalization,
@@ -180,16 +195,21 @@ class MultilayerPerceptron(PerceptronArguments, ABC):
             verbose=bool(self.verbose),
         )
 
-    def _split(self, wanted: Array, random: np.random.RandomState) -> tuple[Array, Array]:
+    def _check_outputs(self) -> None:
+        """Raise `ValueError` if outputs, what they become and classes do not fit each other."""
+        if self.out_activation_ != "identity":
+            raise ValueError(f"out_activation_ must be identity, got {self.out_activation_}")
+
+    def _split(self, target: Array, random: np.random.RandomState) -> tuple[Array, Array]:
         """The numbers of the rows to train on, and of those that are held out."""
-        rows = np.arange(len(wanted))
+        rows = np.arange(len(target))
         if not self.early_stopping:
             return rows, rows[:0]
         held_out = train_test_split(
             rows,
             random_state=random,
             test_size=self.validation_fraction,
-            stratify=self._strata(wanted),
+            stratify=self._strata(target),
         )
         if len(held_out[1]) < 2:
             raise ValueError(
@@ -199,7 +219,7 @@ class MultilayerPerceptron(PerceptronArguments, ABC):
             )
         return held_out[0], held_out[1]
 
-    def _strata(self, wanted: Array) -> Array | None:
+    def _strata(self, target: Array) -> Array | None:
         """By what rows are held out in equal parts; None for nothing."""
         return None
 
@@ -223,14 +243,14 @@ class MultilayerPerceptron(PerceptronArguments, ABC):
         Raises:
             ValueError: It diverged.
         """
-        found = trainee.progress
-        if trainee.has_diverged:
+        found, weights = trainee.progress, weights_of(trainee.task_model.network)
+        if trainee.has_diverged or not all(np.isfinite(each).all() for each in weights.values()):
             raise ValueError(
-                f"the training diverged in epoch {found.n_iter + 1}: the loss or the weights are "
+                f"the training diverged in epoch {found.n_iter}: the loss or the weights are "
                 f"no finite numbers any more; scale X, or use a lower "
                 f"learning_rate_init={self.learning_rate_init:g}"
             )
-        self._weights = weights_of(trainee.task_model.network)
+        self._weights = weights
         self._optimizer_state, self._n_steps = trainee.optimizer_state, trainee.step
         self._n_no_change = found.n_no_change
         self.n_iter_, self.loss_curve_ = found.n_iter, found.loss_curve
@@ -256,22 +276,42 @@ class MultilayerPerceptron(PerceptronArguments, ABC):
         linear = [name for name, each in self._weights.items() if each.ndim == 2]
         return [self._weights[name.replace("weight", "bias")] for name in linear]
 
+    # Files ----------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to a file of plain data, whole or not at all.
+
+        Raises:
+            ValueError: An argument is no plain data, such as a generator for `random_state`.
+        """
+        check_is_fitted(self)
+        saving.save(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` has written; nothing that the file names is run.
+
+        Raises:
+            ValueError: The file is damaged, or holds no estimator of this class.
+        """
+        return saving.load(cls, Path(path))
+
     # Predictions ----------------------------------------------------------------------------
 
-    def predict(self, X: Any) -> Array:  # noqa: N803
+    def predict(self, X: Any) -> Array:
         """The predictions for features `(n_samples, n_features)`, as `y` was given."""
         return self._decode(self._mean(X))
 
     @torch.inference_mode()
-    def _mean(self, X: Any) -> Array:  # noqa: N803
+    def _mean(self, X: Any) -> Array:
         """What the outputs become, `(n_samples, n_outputs)`: probabilities, or values."""
         check_is_fitted(self)
         dtype = next(iter(self._weights.values())).dtype
-        X = validate_data(self, X, dtype=_DTYPES, reset=False)  # noqa: N806
+        X = validate_data(self, X, dtype=_DTYPES, reset=False)
         network = self._network(dtype).network.eval()
         give_weights(network, self._weights)
         link = LINKS[self.out_activation_]
-        rows = as_tensor(X.astype(dtype, copy=False)).split(_ROWS_AT_ONCE)
+        rows = torch.split(as_tensor(X.astype(dtype, copy=False)), _ROWS_AT_ONCE)
         with using_threads(n_threads_for("auto", count_parameters(network) * len(rows[0]))):
             parts = [link.mean(network(part).mT.unsqueeze(0))[0].mT for part in rows]
         whole: Array = torch.cat(parts).numpy()
@@ -283,7 +323,7 @@ def not_converged(max_iter: int) -> str:
     return f"the training has not converged within max_iter={max_iter} epochs"
 
 
-def _checked_weight(sample_weight: Any, X: Array) -> Array:  # noqa: N803
+def _checked_weight(sample_weight: Any, X: Array) -> Array:
     """The rows' weights `(n_samples,)`, which must be such as a mean can be taken with.
 
     Raises:

@@ -18,15 +18,15 @@ class MultilayerRegressor(RegressorMixin, MultilayerPerceptron):  # type: ignore
     sum over them. The arguments are those of `PerceptronArguments`.
 
     >>> from sklearn.datasets import load_diabetes
-    >>> X, y = load_diabetes(return_X_y=True, scaled=True)
-    >>> model = MultilayerRegressor(learning_rate_init=0.05, random_state=0).fit(10 * X, y)
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = MultilayerRegressor(learning_rate_init=0.02, random_state=0).fit(10 * X, y / 100)
     >>> model.predict(10 * X[:2]).shape
     (2,)
     """
 
     _y_is_numeric = True
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch of some rows, from the weights and moments that there are.
 
         Args:

@@ -1,7 +1,7 @@
 """One training of an estimator: what it needs, and how far it is."""
 
 from dataclasses import dataclass, field
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,9 @@ class Trainee:
         """
         found, tol = self.progress, self.chosen.tol
         found.n_iter += 1
+        self.has_diverged = not isfinite(loss)
+        if self.has_diverged:
+            return
         found.loss_curve.append(loss)
         if self.chosen.verbose:
             print(f"Iteration {found.n_iter}, loss = {loss:.8f}")

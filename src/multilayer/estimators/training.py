@@ -13,6 +13,7 @@ from multilayer.stacking.chunks import chunk_rows, epoch_chunks, in_blocks
 from multilayer.stacking.optimizers import stack_optimizer
 from multilayer.stacking.runner import StepRunner, take_rows
 from multilayer.stacking.step import Step
+from multilayer.training.runtime import using_threads
 
 _CPU = torch.device("cpu")
 
@@ -94,20 +95,25 @@ class _Stack:
 
     def _train(self, step: Step, slots: BlockSlots[Trainee]) -> None:
         """Train the members of a block for an epoch."""
-        members = slots.members_or_filler()
-        for first, end in epoch_chunks(self.n_rows, self.batch_size):
-            n = end - first
-            groups = [each.groups(first, end) for each in members]
-            n_done = torch.tensor([each.step for each in members]) + first
-            numbers = step.coefficients([*zip(*groups, strict=True)], None, n_done, n)
-            numbers = numbers.to(slots.block.weights)
-            keys = torch.zeros(n, len(members), 2, dtype=torch.int32)
-            if step.key_names:
-                keys = slots.dropout_keys(n)
-            for own, rows in chunk_rows(slots.order, first, end, self.batch_size):
-                inputs = self.features, self.target, rows, numbers[own], keys[own]
-                losses, _ = self.runner.run(step, slots.block, inputs)
-                slots.losses.append(losses)
+        assert isinstance(step, PenalizedStep)
+        members, block = slots.members_or_filler(), slots.block
+        n_threads = self.runner.workers.n_threads
+        if self.runner.workers.n_at_once == 1:
+            n_threads = self.runner.n_threads(block, (len(block), self.batch_size))
+        with using_threads(n_threads):
+            for first, end in epoch_chunks(self.n_rows, self.batch_size):
+                n = end - first
+                groups = [each.groups(first, end) for each in members]
+                n_done = torch.tensor([each.step for each in members]) + first
+                numbers = step.coefficients([*zip(*groups, strict=True)], None, n_done, n)
+                numbers = numbers.to(block.weights)
+                keys = torch.zeros(n, len(members), 2, dtype=torch.int32)
+                if step.key_names:
+                    keys = slots.dropout_keys(n)
+                for own, rows in chunk_rows(slots.order, first, end, self.batch_size):
+                    inputs = rows, numbers[own], keys[own]
+                    losses = step.train(block, self.features, self.target, *inputs)
+                    slots.losses.append(losses)
 
     def end_epoch(self) -> None:
         """Note each member's loss and score, and let those leave that are done."""
@@ -117,11 +123,9 @@ class _Stack:
         for slots, score in zip(blocks, scores, strict=True):
             losses = (torch.cat(slots.losses) * sizes).sum(dim=0) / self.n_rows
             slots.end_steps()
-            lives, means = slots.block.alive.tolist(), losses.tolist()
+            means = losses.tolist()
             for k, member in slots.occupied():
-                member.has_diverged = not lives[k]
-                if not member.has_diverged:
-                    member.end_epoch(means[k], None if score is None else score[k])
+                member.end_epoch(means[k], None if score is None else score[k])
                 if member.is_done():
                     self._leave(slots, k, member)
         if self._blocks() and compact(self.slots):

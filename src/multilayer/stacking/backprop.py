@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from multilayer.stacking.block import Layout, Tensors
+from multilayer.stacking.block import Tensors
 from multilayer.stacking.dropout import HashedDropout
 from multilayer.stacking.layers import ELEMENTWISE, StackedLinear
 from multilayer.stacking.model import StackedModel
@@ -24,19 +24,17 @@ class Chain:
 
     Args:
         model: whose network `is_chain`.
-        layout: of the gradient.
     """
 
-    def __init__(self, model: StackedModel, layout: Layout) -> None:
+    def __init__(self, model: StackedModel) -> None:
         self.model = model
-        self.layout = layout
         names = {id(layer): name for name, layer in model.named_modules()}
         layers = [each for each in _leaves(model.network) if not isinstance(each, nn.Identity)]
         self.layers = [(names[id(layer)], layer) for layer in layers]
 
     @torch.no_grad()
     def losses(
-        self, tensors: Tensors, features: Tensor, target: Tensor, *, grad: Tensor
+        self, tensors: Tensors, features: Tensor, target: Tensor, *, grads: Tensors
     ) -> tuple[Tensor, Tensor]:
         """The losses `(K,)` and the outputs `(K, B, ...)`.
 
@@ -44,9 +42,8 @@ class Chain:
             tensors: the members' weights and buffers, by their names in the model.
             features: `(K, B, D)`.
             target: `(K, B)`.
-            grad: the gradient of the losses is written to it, `(K, P)`.
+            grads: the gradients of the losses by the weights are written to these, by their names.
         """
-        grads = self.layout.split(grad)
         x, backs = features.mT, list[_Back]()
         self.model.restart_dropout()
         with self.model.bound("network", tensors):

@@ -47,7 +47,7 @@ class Step:
         self.optimizer = optimizer
         self.coefficient_names = optimizer.coefficient_names() + ("clip",) * clips
         self.traced = False
-        self.chain = Chain(model, self.layout) if is_chain(model) else None
+        self.chain = Chain(model) if is_chain(model) else None
         self.key_names = [
             f"{name}.key"
             for name, layer in model.named_modules()
@@ -118,7 +118,8 @@ class Step:
         if self.chain and not self.traced and not is_autocast:
             tensors = self.tensors(block.weights, block.rest) | self.own_keys(keys)
             grad = torch.empty_like(block.weights)
-            return *self.chain.losses(tensors, features, target, grad=grad), grad
+            grads = self.layout.split(grad)
+            return *self.chain.losses(tensors, features, target, grads=grads), grad
         leaf = block.weights.detach().requires_grad_()
         loss, output = self.losses(leaf, block.rest, features, target, keys)
         (grad,) = torch.autograd.grad(loss.sum(), leaf)
