@@ -8,6 +8,7 @@ from .data import Minibatches as Minibatches
 from .data import PassClassData as PassClassData
 from .data import Preprocessing as Preprocessing
 from .data import TableData as TableData
+from .estimators import LockstepSearchCV as LockstepSearchCV
 from .estimators import MultilayerClassifier as MultilayerClassifier
 from .estimators import MultilayerRegressor as MultilayerRegressor
 from .nn import MLP as MLP

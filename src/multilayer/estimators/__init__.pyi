@@ -1,2 +1,3 @@
 from .classifier import MultilayerClassifier as MultilayerClassifier
 from .regressor import MultilayerRegressor as MultilayerRegressor
+from .search import LockstepSearchCV as LockstepSearchCV

@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from multilayer.estimators import saving
 from multilayer.estimators.arguments import PerceptronArguments
+from multilayer.estimators.batch import current_batch
 from multilayer.estimators.network import (
     Array,
     Weights,
@@ -84,6 +85,9 @@ class MultilayerPerceptron(PerceptronArguments, ABC):
         self._validate_params()
         goes_on = self.warm_start and self.__sklearn_is_fitted__()
         trainee = self._trainee(X, y, sample_weight, goes_on=goes_on, is_partial=False)
+        if (batch := current_batch()) is not None:  # of a search, which trains all together
+            batch.add(self, trainee)
+            return self
         train_stack([trainee], trainee.features, trainee.target)
         self._adopt(trainee)
         if not trainee.has_stopped:

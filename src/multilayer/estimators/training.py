@@ -1,6 +1,6 @@
 """Training estimators' networks in stacks, one or many, by the steps that sweeps train with."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
@@ -35,6 +35,15 @@ def train_stack(
     while any(slots.occupied() for slots in stack.slots):
         stack.train_epoch()
         stack.end_epoch()
+
+
+def stack_key(trainee: Trainee) -> Hashable:
+    """What is the same for all trainees of a stack; the numbers that are left may differ."""
+    network, chosen = trainee.task_model.network, trainee.chosen
+    layers = tuple((name, type(layer).__name__) for name, layer in network.named_modules())
+    shapes = tuple((tuple(each.shape), each.dtype) for each in network.state_dict().values())
+    rows = len(trainee.train), len(trainee.validation), chosen.batch_size
+    return layers, shapes, trainee.link, rows, chosen.solver, chosen.group.get("nesterov")
 
 
 class _Stack:
