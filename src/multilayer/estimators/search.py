@@ -62,7 +62,8 @@ class LockstepSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has 
     >>> from sklearn.datasets import load_iris
     >>> from multilayer import MultilayerClassifier
     >>> grid = {"learning_rate_init": [1e-5, 0.05], "alpha": [1e-4, 1e-2]}
-    >>> search = LockstepSearchCV(MultilayerClassifier((20,), random_state=0), grid)
+    >>> model = MultilayerClassifier((20,), early_stopping=True, random_state=0)
+    >>> search = LockstepSearchCV(model, grid)
     >>> search.fit(*load_iris(return_X_y=True)).best_params_["learning_rate_init"]
     0.05
     """
