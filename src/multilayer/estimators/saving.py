@@ -94,7 +94,7 @@ def load(kind: type[_Estimator], path: Path) -> _Estimator:
     try:
         found = _File.model_validate(content)
     except ValidationError as error:
-        problems = [format_problem(each) for each in error.errors()[:8]]
+        problems = [str(format_problem(each)) for each in error.errors()[:8]]
         raise UserError("\n".join([f"{path} is not as multilayer saves it:", *problems])) from error
     if found.multilayer_estimator != _FORMAT:
         raise UserError(
