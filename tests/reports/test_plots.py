@@ -44,7 +44,7 @@ def line(axes: Axes, label: str) -> tuple[list[float], list[float]]:
 
 def black_lines(axes: Axes) -> list[list[float]]:
     """The heights of the curves of the best configs."""
-    return [list(each.get_ydata()) for each in axes.get_lines() if each.get_linewidth() == 3]
+    return [list(each.get_ydata()) for each in axes.get_lines() if each.get_linewidth() >= 3]
 
 
 def dots(axes: Axes) -> list[tuple[float, float]]:
@@ -177,14 +177,14 @@ def test_every_config_has_a_curve_and_the_divergent_a_cross(tmp_path: Path) -> N
     write_pairs(tmp_path)
     (axes,) = drawn(tmp_path, "learning_curves.png").axes
     curves = [each for each in axes.get_lines() if len(np.asarray(each.get_xdata())) == 3]
-    assert len(curves) == 6  # of 6 configs one diverged at once, and the best is drawn again
+    assert len(curves) == 7  # of 6 configs one diverged at once, and the best is drawn again, twice
     (best,) = black_lines(axes)
     assert best == pytest.approx([2.0, 0.552, 0.552])
     (gone,) = [each for each in axes.get_lines() if each.get_marker() == "x"]
     assert list(gone.get_xdata()) == [2, 2]
     bands = [each for each in axes.collections if isinstance(each, PolyCollection)]
     assert len(bands) == 7
-    title = "medians of runs, with their middle half as bands\nblack: the best; x: 2 diverged"
+    title = "medians of runs, with their middle half as bands\noutlined: the best; x: 2 diverged"
     assert axes.get_title(loc="left") == title
 
 
@@ -321,7 +321,7 @@ def test_curves_that_leave_the_picture_are_counted(tmp_path: Path) -> None:
     for number, end in enumerate([0.5, 0.6, 0.7, 900.0]):
         write_run(tmp_path / str(number), end, curve=[1.0, 0.9, end], model__dropout=number / 10)
     axes = drawn(tmp_path, "learning_curves.png").axes[0]
-    title = "black: the best; 1 of 4 lines ends beyond the axis"
+    title = "outlined: the best; 1 of 4 lines ends beyond the axis"
     assert axes.get_title(loc="left") == title
 
 
@@ -352,6 +352,10 @@ def test_lines_that_are_compared_are_in_the_picture(tmp_path: Path) -> None:
     assert low < 0.34 < 2.4 < high
     assert axes.get_yscale() == "log"  # where most of the axis is between the two
     assert "beyond" not in axes.get_title(loc="left")
+    sweep, _ = opened(tmp_path)
+    of_fast = [each for each in axes.get_lines() if list(each.get_ydata())[-1] < 0.4]
+    on_top = max(of_fast, key=lambda each: each.get_zorder())  # its colour is not hidden
+    assert on_top.get_color() == Colours.choose(sweep.hyperparameters).of_value[0.01]
 
 
 def test_all_that_tie_are_marked(tmp_path: Path) -> None:
@@ -372,7 +376,7 @@ def test_all_that_tie_are_marked(tmp_path: Path) -> None:
     assert rings == ([1.0, 3.0], [0.5, 0.5])
     curves = found["learning_curves.png"].axes[0]
     assert black_lines(curves) == [[2.0, 0.5], [2.0, 0.5]]
-    assert curves.get_title(loc="left") == "black: the best (2 tie)"
+    assert curves.get_title(loc="left") == "outlined: the best (2 tie)"
     lines = all_drawn(tmp_path / "three")["parallel_coordinates.png"].axes[0]
     assert len(black_lines(lines)) == 2
     legend = lines.get_legend()

@@ -43,7 +43,7 @@ _MOST_BANDS = 12
 """Lines that have a band for the spread of their runs: more would hide each other."""
 
 _MOST_BEST = 3
-"""Configs that tie for the best and are black lines; more would hide the others."""
+"""Configs that tie for the best and are outlined; more would hide the others."""
 
 _CUT = 2
 """What is this many times as far from the best as the other lines need is left out."""
@@ -90,18 +90,20 @@ class _Line:
         return cls(colour, len(curves), epochs[kept].astype(float), low, middle, high)
 
     def draw(self, axes: Axes, *, has_band: bool, is_best: bool = False) -> None:
-        """Draw the median, and the middle half of the runs as a band."""
-        colour, width, order = (MARK, 3.0, 4) if is_best else (self.colour, 1.5, 3)
+        """Draw the median, outlined if it is the best, and the middle half of the runs."""
         marker = "o" if len(self.epoch) == 1 else ""  # which would be no line
-        look: Any = {"lw": width, "marker": marker, "color": colour, "zorder": order}
-        axes.plot(self.epoch, self.middle, **look)
+        if is_best:
+            wide: Any = {"lw": 4.5, "color": MARK, "zorder": 4}
+            axes.plot(self.epoch, self.middle, marker=marker, ms=9, **wide)
+        look: Any = {"lw": 1.8, "color": self.colour, "zorder": 5 if is_best else 3}
+        axes.plot(self.epoch, self.middle, marker=marker, **look)
         if has_band and self.runs > 1:
-            axes.fill_between(self.epoch, self.low, self.high, color=colour, alpha=0.15, lw=0)
+            axes.fill_between(self.epoch, self.low, self.high, color=self.colour, alpha=0.15, lw=0)
 
 
 @styled
 def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Figure:
-    """The metric by epoch, a line for each config: the median of its runs, the best in black.
+    """The metric by epoch, a line for each config: the median of its runs, the best outlined.
 
     Of more than `_MOST_LINES` configs there is a line for each value of a hyperparameter, or of
     ranges of them. A cross is where a run diverged.
@@ -121,7 +123,7 @@ def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Fi
         line.middle for line, (_, group) in zip(lines, groups, strict=True) if _is_stable(group)
     ]
     tied = tied_best(configs)
-    bests = [_line_of([config], sweep, MARK) for config in tied if config in known]
+    bests = [_line_of([config], sweep, colours.of(config)) for config in tied if config in known]
     are_lines = len(bests) <= _MOST_BEST
     for best in bests:
         if are_lines:
@@ -134,10 +136,10 @@ def draw_learning_curves(sweep: Sweep, configs: Configs, colours: Colours) -> Fi
         above: Any = {"transform": axes.get_xaxis_transform(), "clip_on": False}
         axes.plot(ends, [0.98] * len(ends), "x", color=MARK, **above)
     _limit(axes, [*stable, *(best.middle for best in bests)], sweep.sign)
-    look = "black" if are_lines else "black dots"
-    what = f"{look}: the {name_of_best(len(tied))}" if bests else ""
+    look = "outlined" if are_lines else "black dots"
+    marked = f"{look}: the {name_of_best(len(tied))}" if bests else ""
     gone = f"x: {len(ends)} diverged" if ends else ""
-    marks = "; ".join(filter(None, [what, gone, _count_beyond(axes, stable)]))
+    marks = "; ".join(filter(None, [marked, gone, _count_beyond(axes, stable)]))
     axes.set_title(f"{_name_lines(lines, has_bands)}{marks}", loc="left", fontsize=11)
     axes.set_xlim(left=0.5, right=max(float(curves[run.name]["epoch"][-1]) for run in runs) + 0.5)
     axes.set(xlabel="epoch", ylabel=metric_label(metric))

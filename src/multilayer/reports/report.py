@@ -202,7 +202,7 @@ def _figures(sweep: Sweep, configs: Configs) -> Iterator[tuple[str, str, Figure]
     if sweep.curves:
         caption = (
             "by epoch: the median of the runs of each config, or, of many configs, of those that "
-            "share a value; the best config in black, crosses where runs diverged"
+            "share a value; the best config outlined, crosses where runs diverged"
         )
         figure = draw_learning_curves(sweep, configs, colours)
         yield "learning_curves.png", f"{metric} {caption}", figure
