@@ -1,6 +1,7 @@
 """Hydra's flags, and those that other programs have for what is a setting here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser  # Hydra has no public way to its own flags
@@ -33,6 +34,7 @@ class CommandLine:
         self.words: list[str] = self.flags.overrides
         self.others: dict[str, str] = {}
         if unknown:
+            _refuse_misspelt(unknown, parser._option_string_actions)
             self._take_for_settings(command, list(arguments), unknown)
 
     @property
@@ -67,6 +69,14 @@ def _refuse(message: str) -> NoReturn:
     raise UserError(message)
 
 
+def _refuse_misspelt(flags: Sequence[str], known: Iterable[str]) -> None:
+    """Raise `UserError` for a flag that is nearly one of Hydra's."""
+    for flag in flags:
+        name = flag.partition("=")[0].replace("_", "-")
+        if name.startswith("--") and (near := get_close_matches(name, known, n=1, cutoff=0.8)):
+            raise UserError(f"{flag}: no such flag, did you mean {near[0]}?")
+
+
 def _setting(command: str, flag: str, following: list[str], overrides: list[str]) -> str:
     """The setting that a flag would be; its value is taken from the words that follow.
 
@@ -78,6 +88,8 @@ def _setting(command: str, flag: str, following: list[str], overrides: list[str]
     """
     name, sign, value = flag.lstrip("-").partition("=")
     key = name.replace("-", "_")
+    if not sign and following[:1] == ["="]:
+        overrides.remove(following.pop(0))
     if not sign and following and following[0] in overrides and "=" not in following[0]:
         overrides.remove(following[0])
         value = following.pop(0)

@@ -131,8 +131,8 @@ class Mending:
         problem = f"{name}: no such flag; a setting is KEY=VALUE, without dashes"
         if flag in self._wrong:
             return f"{problem}; {self._wrong[flag]}"
-        meant = [word.text for word in self._words if word.flag == flag]
-        return f"{problem}: did you mean {for_shell(mask_overrides(meant))}?"
+        meant = mask_overrides([word.text for word in self._words if word.flag == flag])
+        return f"{problem}: did you mean {for_shell(meant)}?" if meant else problem
 
 
 def key_of(word: str) -> str:
