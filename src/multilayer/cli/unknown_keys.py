@@ -64,11 +64,8 @@ class KnownWords:
         current = current_key(key)
         if current != key and (current in self._keys or (conf_dir() / current).is_dir()):
             return Problem(f"{key}: renamed to {current}", given, [f"{current}={value}"])
-        node, _, name = current.rpartition(".")
-        if owners := self._owners(node, name):
-            has = "have" if owners[1:] else "has"
-            said = f"{key}: not a key here; {', '.join(owners)} {has} it"
-            return Problem(said, given, self._with_owner(owners, [given]))
+        if problem := self._of_other_choices(key, current, given, value):
+            return problem
         if override.is_delete():
             near = nearest(key, self._keys)
             hint = f"did you mean ~{near}?" if near else did_you_mean(key, self._at_top())
@@ -79,31 +76,36 @@ class KnownWords:
             where = f" It is multilayer {others[0]} that has {key}." if others else ""
             shown = for_shell(mask_overrides(meant))
             return Problem(f"{key}: unknown key, did you mean {shown}?{where}", given, meant)
-        for other in dict.fromkeys(known.rpartition(".")[0] for known in self._keys):
-            if not node and (owners := self._owners(other, key)):
-                return self._key_of_choices(f"{other}.{key}", owners, given, value)
-        siblings = [known for known in self._keys if node and known.rpartition(".")[0] == node]
-        hint = did_you_mean(key, siblings or self._at_top())
+        node, _, name = key.rpartition(".")
+        nodes = dict.fromkeys(known.rpartition(".")[0] for known in self._keys)
+        for each in () if node else nodes:
+            if problem := self._of_other_choices(key, f"{each}.{key}", given, value):
+                return problem
+        parts = [known.rpartition(".") for known in self._keys]
+        siblings = [last for before, _, last in parts if before == node and last[0] != "_"]
+        hint = did_you_mean(name, siblings) if siblings else did_you_mean(key, self._at_top())
         return Problem(f"{key}: unknown key, {hint}", given)
 
-    def _key_of_choices(self, key: str, owners: Sequence[str], given: str, value: str) -> Problem:
-        """The problem with the last part of a key that only choices other than these have."""
-        has = "have" if owners[1:] else "has"
-        name = key.rpartition(".")[2]
-        meant = self._with_owner(owners, [f"{key}={value or any_value(key)}"])
-        if meant:
-            shown = for_shell(mask_overrides(meant))
-            return Problem(f"{name}: unknown key, did you mean {shown}?", given, meant)
-        return Problem(f"{name}: unknown key; {', '.join(owners)} {has} {key}", given)
+    def _of_other_choices(self, key: str, whole: str, given: str, value: str) -> Problem | None:
+        """The problem with a key that only choices other than these have; None if none has it.
 
-    def _owners(self, node: str, name: str) -> list[str]:
-        """The choices that have a key in a node."""
-        return choices_with(node, name, self._folders) if self._is_training and node else []
-
-    def _with_owner(self, owners: Sequence[str], words: Sequence[str]) -> list[str]:
-        """Words with the choice that they need; nothing where it is the user's to choose."""
-        is_open = len(owners) == 1 and owners[0].partition("=")[0] not in self._given
-        return [*owners, *words] if is_open else []
+        Args:
+            key: As it was given.
+            whole: All of it.
+            given: The word.
+            value: That it sets.
+        """
+        node, _, name = whole.rpartition(".")
+        owners = choices_with(node, name, self._folders) if self._is_training and node else []
+        if not owners:
+            return None
+        it = "it" if key == whole else whole
+        said = f"{key}: not a key here; {', '.join(owners)} {'have' if owners[1:] else 'has'} {it}"
+        is_chosen = owners[0].partition("=")[0] in self._given
+        if len(owners) > 1 or is_chosen or given.startswith("~"):
+            return Problem(said, given)  # which of them is the user's to choose
+        meant = [*owners, f"{whole}={value or any_value(whole)}"]
+        return Problem(f"{said}, did you mean {for_shell(mask_overrides(meant))}?", given, meant)
 
     def _meant(self, key: str, value: str) -> list[str]:
         """The words that were meant by an unknown key with a value; none if nothing is near."""
