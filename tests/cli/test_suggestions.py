@@ -291,6 +291,7 @@ def test_several_values_are_a_list_only_where_there_may_be_one(word: str) -> Non
         ("evaluate", "data=x.csv", "no choice of evaluate, did you mean data.path=x.csv?"),
         ("predict", "data.path=x.csv", "did you mean input=x.csv?"),
         ("evaluate", "split=val", "did you mean split=validation?"),
+        ("evaluate", "split=none", "split=none: must be 'train', 'validation' or 'test'"),
         ("evaluate", "device=cuda", "did you mean device=gpu?"),
     ],
 )

@@ -25,6 +25,7 @@ def stranger(run: Path, folder: Path, **changes: Any) -> Path:
 
 
 EVIL = {"_target_": "os.system", "_args_": ["touch started"]}
+EVIL_FACTORY = EVIL | {"_partial_": True}
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ EVIL = {"_target_": "os.system", "_args_": ["touch started"]}
         ({"callbacks": {"x": EVIL}}, "names os.system for callbacks.x"),
         ({"logger": {"x": EVIL}}, "names os.system for logger.x"),
         ({"optimizer": EVIL}, "names os.system for optimizer"),
-        ({"scheduler": EVIL}, "names os.system for scheduler"),
+        ({"scheduler": EVIL_FACTORY}, "names os.system for scheduler"),
         ({"data": EVIL}, "names os.system for data"),
         ({"trainer": {"profiler": EVIL}}, "names os.system for trainer.profiler"),
         ({"trainer": {"plugins": [EVIL]}}, r"names os.system for trainer.plugins\[0\]"),
@@ -88,7 +89,7 @@ def test_what_is_only_compared_is_a_strangers_too(
     full_batch: dict[str, Path], tmp_path: Path
 ) -> None:
     """The schedule of the run is gone through even where another takes its place."""
-    run = stranger(full_batch["adam"], tmp_path / "run", scheduler=EVIL)
+    run = stranger(full_batch["adam"], tmp_path / "run", scheduler=EVIL_FACTORY)
     with pytest.raises(UserError, match=r"names os\.system for scheduler"):
         go_on(run, tmp_path / "on", "trainer.max_epochs=4", "scheduler=cosine")
 

@@ -138,7 +138,8 @@ def format_problem(problem: Any, written: Mapping[str, str] = MappingProxyType({
     if problem["type"] == "extra_forbidden":
         return Problem(f"{key}: {_unknown(key, keys)}", key)
     if keys[-1] == "_partial_":
-        return Problem(f"{key}: {_PARTIAL.get(keys[0], 'it must be left out')}", key)
+        made_later = [said for group, said in _PARTIAL.items() if group in keys]
+        return Problem(f"{key}: {[*made_later, 'it must be left out'][0]}", key)
     if problem["type"] == "missing":
         return Problem(f"{key}: it cannot be left out", key)
     value = written.get(key, "null" if given is None else str(given))
@@ -186,12 +187,13 @@ def _meant(
     name = _as_name(problem, keys, value, written)
     if name:
         return f"a name like it goes in quotes: {for_shell([name])}", [name]
-    if value.lower() in ("none", "false", "off") and takes(key, None):
+    is_known = knows(key)  # as some keys of other commands are not
+    if is_known and value.lower() in ("none", "false", "off") and takes(key, None):
         return f"nothing is {key}=null", [f"{key}=null"]
     if problem["type"] == "literal_error" and isinstance(given, str):
         near = _nearest_of(given, re.findall("'([^']*)'", problem["ctx"]["expected"]))
         return None if near is None else (f"did you mean {key}={near}?", [f"{key}={near}"])
-    if isinstance(given, list) and given and all(takes(key, each) for each in given):
+    if is_known and isinstance(given, list) and given and all(takes(key, x) for x in given):
         words = ["-m", f"{key}={value[1:-1]}"]
         return f"several values are a sweep: {for_shell(words)}", words
     if problem["type"] == "list_type" and given is not None and takes(key, [given]):
