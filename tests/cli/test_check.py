@@ -92,7 +92,10 @@ WRONG = [
         ["callbacks.lr_sweep.share: renamed to callbacks.lr_sweep.fraction"],
     ),
     (["train", "scheduler=step", "scheduler.gamma=0.1"], ["to scheduler.scheduler.gamma"]),
-    (["train", "scheduler.gamma=0.1"], ["scheduler=exponential, scheduler=step have it"]),
+    (
+        ["train", "scheduler.gamma=0.1"],
+        ["scheduler=step have scheduler.scheduler.gamma"],
+    ),
     (
         ["train", "scheduler=cosine", "scheduler.warmup=0.1", "scheduler.final=0.1"],
         ["scheduler.scheduler.warmup_fraction", "scheduler.scheduler.final_fraction"],

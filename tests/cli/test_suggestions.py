@@ -119,6 +119,9 @@ MEANT = [
     ("optimizer.lr=0,01", "add -m; a decimal is optimizer.lr=0.01"),
     ("optimizer.lr=[1,0.1]", "several values are a sweep: -m optimizer.lr=1,0.1"),
     ("gpu=1", "did you mean trainer=gpu?"),
+    ("optimizer.lr=logspace(1,2)", "optimizer.lr=logspace(1,2): Unknown function 'logspace'"),
+    ("optimizer.lr={1", "optimizer.lr={1: not of the form key=value"),
+    ("~model", "~model: a group cannot be left out"),
     ("seed={0..3}", 'did you mean -m "seed=range(0,4)"?'),
     ("optimizer.lr==0.1", "did you mean optimizer.lr=0.1?"),
     ("optimizer.lr:0.1", "did you mean optimizer.lr=0.1?"),
@@ -276,6 +279,13 @@ def test_what_nobody_can_guess_leaves_the_command_to_the_user(multilayer: Run) -
     for part in ("trainer.max_epochs=5", "--nothing: no such flag", "mean adam?", "seed=x: must"):
         assert message.count(part) == 1
     assert "VALUE" not in multilayer("train", "--lr", "seed=x").err.partition("lr=VALUE")[2]
+
+
+def test_a_sweep_that_is_written_in_a_way_of_hydras_own_is_left_to_the_user() -> None:
+    """What is wrong in it is said all the same."""
+    said = problem("optimizer=choice(adm,sgd)", "lr=1", sweep=True)
+    assert "optimizer=adm: no such choice, did you mean adam?" in said
+    assert "the whole command" not in said
 
 
 @pytest.mark.parametrize("word", ["seed=range(3)", "seed=0,1", "optimizer=adam,sgd"])

@@ -26,7 +26,7 @@ from multilayer.cli.search_path import existing_folder, search_path_in
 from multilayer.cli.suggestions import unreadable
 from multilayer.composing.overrides import parse_override
 from multilayer.composing.sweep_jobs import Words
-from multilayer.core.errors import Problem, UserError, first_line, raise_all
+from multilayer.core.errors import Problem, UserError, raise_all
 from multilayer.core.text import sanitize
 from multilayer.core.value_problems import type_problems
 from multilayer.runs.config import Config, mask_overrides, problems_with
@@ -237,7 +237,7 @@ def _parse(
             parsed += parser.parse_overrides([text])
         except HydraException as error:
             if "=" in text:
-                problems.append(unreadable(text, first_line(error), in_sweep=in_sweep))
+                problems.append(unreadable(text, str(error), in_sweep=in_sweep))
             else:
                 problems.append(bare.problem(text))
     return parsed, problems

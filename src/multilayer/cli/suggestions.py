@@ -61,7 +61,8 @@ def unreadable(text: str, error: str, *, in_sweep: bool = False) -> Problem:
         return Problem(said, text, [shorter])
     if text.count("[") != text.count("]"):
         return Problem(f"{text}: its brackets do not match", text)
-    return Problem(f"{text}: not of the form key=value ({error})", text)
+    reason = re.search("while evaluating .*?: (.*)", error)
+    return Problem(f"{text}: {reason[1] if reason else 'not of the form key=value'}", text)
 
 
 def _quoted_word(text: str, *, in_sweep: bool) -> str | None:
