@@ -8,12 +8,8 @@ import torch
 from torch import distributed
 
 from multilayer.core.errors import UserError
-from multilayer.training.module import (
-    _LightningOutputs,
-    _monitored_value,
-    is_fitting,
-    log_in_fit,
-)
+from multilayer.training.fit_state import is_fitting, log_in_fit, monitored_value
+from multilayer.training.module import _LightningOutputs
 
 from .test_epoch_outputs import SIZES, check, minibatches
 
@@ -106,6 +102,6 @@ def test_a_metric_that_is_monitored_is_a_number_or_named() -> None:
     """With the names of those that are logged."""
     trainer = trainer_at(0, 0)
     trainer.callback_metrics = {"b": torch.tensor(2.0), "a": torch.tensor(1.0)}
-    assert _monitored_value(trainer, "a") == 1.0
+    assert monitored_value(trainer, "a") == 1.0
     with pytest.raises(UserError, match="no metric 'c' to monitor; logged are a, b"):
-        _monitored_value(trainer, "c")
+        monitored_value(trainer, "c")

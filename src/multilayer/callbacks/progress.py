@@ -12,8 +12,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from multilayer.runs.console import SECONDS_BETWEEN_LINES, progress_bar
+from multilayer.training.fit_state import is_streamed
 from multilayer.training.lightning_adapter import NoStepHooks
-from multilayer.training.module import is_streamed
 from multilayer.training.runtime import count_parameters
 
 SECONDS_BETWEEN_MOVES = 0.1

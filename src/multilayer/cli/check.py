@@ -62,6 +62,9 @@ def check_command_line(
 
     Raises:
         UserError: with every problem found.
+
+    >>> check_command_line("train", ["data=iris", "optimizer.lr=0.1"])["optimizer"]["lr"]
+    0.1
     """
     words, joined = joined_words(command, overrides)
     line = Mending(words, flags, sweep=sweep)

@@ -85,6 +85,9 @@ class ConfigResult:
         n_expected: How many seeds most configs have done.
         derived: What no override sets and yet differs between configs, as a learning rate that was
             found: a number, or a range over the runs.
+
+    >>> ConfigResult({"optimizer.lr": 0.1}, runs=[], scores={(0,): 0.25, (1,): 0.75}).mean
+    0.5
     """
 
     values: dict[str, Value]

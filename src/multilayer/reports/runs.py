@@ -79,6 +79,9 @@ class SweepRun:
         manifest: The content of `manifest.json`.
         metrics: The content of `metrics.json`: final metrics by split and name; with those of its
             refit, if that is done.
+
+    >>> SweepRun(RunFolder("sweeps/a/0"), "0", {"status": "done"}, {}).status
+    'done'
     """
 
     folder: RunFolder

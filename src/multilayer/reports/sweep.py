@@ -330,6 +330,10 @@ def find_sweep(sweep: str | Path) -> Path:
 
     Raises:
         UserError: It is no sweep folder, or holds no runs. The message names a sweep nearby.
+
+    >>> find_sweep("no/such")
+    Traceback (most recent call last):
+    multilayer.core.errors.UserError: sweep=no/such: no such folder
     """
     path = Path(sweep)
     if not path.is_dir():

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, OmegaConfBaseException
 from omegaconf.resolvers import oc
@@ -29,6 +30,8 @@ Config = dict[str, Any]
 """A config, or a part of one, as plain data."""
 
 MASK = "***"
+
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C if PyYAML was built with it
 
 GROUPS_WITH_REFERENCES = ("data", "callbacks", "logger")
 """The groups whose strings reach only the constructors of the components they describe."""
@@ -349,3 +352,16 @@ def _absolute(path: str, folder: str | Path) -> str:
     if Path(expand_env("data.path", path)).is_absolute() and expand_env("", path) != path:
         return path
     return os.path.abspath(os.path.join(folder, path))
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    """YAML of a config, whose groups are formatted once where the runs of a sweep share them."""
+    parts = {repr((name, group)): {name: group} for name, group in config.items()}
+    for key, part in parts.items():
+        if key not in _groups_as_yaml:
+            _groups_as_yaml[key] = yaml.dump(part, Dumper=_Dumper, sort_keys=False)
+    return "".join(_groups_as_yaml[key] for key in parts)
+
+
+_groups_as_yaml: dict[str, str] = {}
+"""Groups of configs as YAML, by their `repr`."""

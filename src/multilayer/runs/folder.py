@@ -14,8 +14,6 @@ from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from multilayer.core.config_problems import has_class
 from multilayer.core.errors import UserError
 from multilayer.core.files import (
@@ -29,7 +27,7 @@ from multilayer.core.files import (
 )
 from multilayer.core.renamed import with_current_names
 from multilayer.core.text import as_override
-from multilayer.runs.config import Config, mask_config
+from multilayer.runs.config import Config, mask_config, to_yaml
 from multilayer.runs.manifest import (
     ENDED,
     config_hash,
@@ -48,9 +46,6 @@ still trains) with a checkpoint to resume from, or without."""
 
 HPARAMS_FILE = "events.out.tfevents.9999999999.hparams"
 """The row of a run in TensorBoard's table; it takes files in the order of their names: the last."""
-
-
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C if PyYAML was built with it
 
 
 @dataclass(frozen=True)
@@ -173,7 +168,7 @@ class RunFolder:
     def write_config(self, config: dict[str, Any]) -> str:
         """Write the config as plain YAML, without secrets; returns its hash, for the manifest."""
         plain = mask_config(config)
-        self.write(self.config_file, _to_yaml(plain))
+        self.write(self.config_file, to_yaml(plain))
         return config_hash(plain)
 
     def read_config(self) -> dict[str, Any]:
@@ -377,19 +372,6 @@ def _read_json(path: Path) -> Any:
 def _to_json(content: dict[str, Any]) -> str:
     """Indented JSON."""
     return json.dumps(content, indent=2) + "\n"
-
-
-def _to_yaml(config: dict[str, Any]) -> str:
-    """YAML of a config, whose groups are formatted once where the runs of a sweep share them."""
-    parts = {repr((name, group)): {name: group} for name, group in config.items()}
-    for key, part in parts.items():
-        if key not in _groups_as_yaml:
-            _groups_as_yaml[key] = yaml.dump(part, Dumper=_Dumper, sort_keys=False)
-    return "".join(_groups_as_yaml[key] for key in parts)
-
-
-_groups_as_yaml: dict[str, str] = {}
-"""Groups of configs as YAML, by their `repr`."""
 
 
 def record_failure(

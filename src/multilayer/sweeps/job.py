@@ -45,6 +45,9 @@ class Outcome:
         value: The monitored metric; None where there is none.
         seconds: How long it took.
         error: The first line of what it failed of.
+
+    >>> Outcome("done", value=0.25).value
+    0.25
     """
 
     state: Ending
@@ -124,6 +127,9 @@ class Job:
         overrides: What its config is composed from, without secrets.
         subdir: Its run folder, relative to the sweep's.
         attempts: What was tried of it.
+
+    >>> Job(0, "3f", ("seed=0",), "0", Attempts()).state
+    'waiting'
     """
 
     number: int

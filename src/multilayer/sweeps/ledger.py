@@ -58,6 +58,9 @@ class NewJob:
     Attributes:
         config: As `multilayer.runs.config.to_plain` gives it.
         overrides: What it is composed from.
+
+    >>> NewJob({"seed": 3}, ["seed=3"]).overrides
+    ['seed=3']
     """
 
     config: Config
@@ -93,6 +96,11 @@ class Ledger:
     Attributes:
         jobs: By their numbers.
         commands: What was noted with jobs that were registered together, in their order.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as sweep:
+    ...     Ledger(sweep).register([NewJob({"seed": n}, [f"seed={n}"]) for n in (1, 2)])
+    [0, 1]
     """
 
     def __init__(

@@ -245,6 +245,10 @@ def outcome_of(monitor: str, ended: Result | Exception) -> Outcome:
     Args:
         monitor: The metric that is the run's value.
         ended: Its result, or what it failed of.
+
+    >>> result = Result({"validation": {"loss": 0.25}}, {"status": "done", "fit_seconds": 1.5})
+    >>> outcome_of("validation/loss", result).value
+    0.25
     """
     if isinstance(ended, Exception):
         return Outcome("failed", error=describe_failure(ended)["stop_reason"])

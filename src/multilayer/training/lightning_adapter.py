@@ -16,13 +16,9 @@ from multilayer.runs.checkpoint import read_plain, write_checkpoint
 from multilayer.runs.manifest import without_wrong_status
 from multilayer.training.checks import check_averaging
 from multilayer.training.epoch_callback import EpochCallback
+from multilayer.training.fit_state import is_fitting, is_streamed
 from multilayer.training.lightning_record import LightningRecord
-from multilayer.training.module import (
-    SupervisedModule,
-    copy_weights,
-    is_fitting,
-    is_streamed,
-)
+from multilayer.training.module import SupervisedModule, copy_weights
 
 _HOOKS_OF_A_STEP = (
     "on_train_batch_start",

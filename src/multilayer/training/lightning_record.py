@@ -20,7 +20,8 @@ from multilayer.core.metric_names import is_undefined
 from multilayer.data import Dataset
 from multilayer.training.components import with_lr
 from multilayer.training.epoch_callback import Callback, Choice, Record, Values
-from multilayer.training.module import SupervisedModule, copy_weights, log_in_fit
+from multilayer.training.fit_state import log_in_fit
+from multilayer.training.module import SupervisedModule, copy_weights
 
 _TRAINER_CONFIG = (
     "limit_train_batches",

@@ -14,7 +14,6 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from multilayer.core.errors import UserError
-from multilayer.core.metric_names import is_undefined
 from multilayer.data.batches import Minibatch
 from multilayer.data.preprocessing import Preprocessing
 from multilayer.nn.losses import Task
@@ -24,6 +23,7 @@ from multilayer.training.checks import (
     check_trainable,
 )
 from multilayer.training.epoch_outputs import KEPT_BYTES, UNFINISHED_EPOCH, EpochOutputs
+from multilayer.training.fit_state import is_fitting, log_in_fit, monitored_value
 from multilayer.training.further_metrics import Metric
 from multilayer.training.interrupts import raise_interrupts
 from multilayer.training.task_model import Batch, TaskModel, preprocessings_of
@@ -228,7 +228,7 @@ class SupervisedModule(TaskModel, pl.LightningModule):
         for config in self.trainer.lr_scheduler_configs:
             if config.reduce_on_plateau:
                 schedule: Any = config.scheduler
-                schedule.step(_monitored_value(self.trainer, self.monitor))
+                schedule.step(monitored_value(self.trainer, self.monitor))
 
     def log_new(self, *splits: str) -> None:
         """Log the loss and every metric of the epochs so far, the same in all processes.
@@ -395,45 +395,3 @@ def _features_of(batch: Any) -> Tensor:
 def copy_weights(module: nn.Module) -> dict[str, Tensor]:
     """A copy of all weights and buffers, on their device."""
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
-
-
-def is_fitting(trainer: pl.Trainer) -> bool:
-    """Whether a validation is part of a fit, rather than the sanity check before it."""
-    return trainer.state.fn == "fit" and not trainer.sanity_checking
-
-
-def log_in_fit(trainer: pl.Trainer, values: dict[str, Tensor], step: int | None = None) -> None:
-    """Do what Lightning's `log_dict` does in a fit, at an epoch's end.
-
-    Lightning takes 0.3 ms for each value, which for ten of them is a tenth of an epoch of 1,257
-    rows: it prepares to accumulate them over minibatches and processes.
-    """
-    if trainer.sanity_checking or not values:
-        return
-    trainer.callback_metrics.update(values)
-    trainer.logged_metrics.update(values)
-    numbers = {name: float(value) for name, value in values.items()}
-    scalars = {name: each for name, each in numbers.items() if not is_undefined(name, each)}
-    step = trainer.global_step - 1 if step is None else step
-    for logger in trainer.loggers:
-        logger.log_metrics({**scalars, "epoch": trainer.current_epoch}, step)
-        logger.save()
-
-
-def _monitored_value(trainer: pl.Trainer, monitor: str) -> float:
-    """The current value of a logged metric.
-
-    Raises:
-        UserError: It is not logged; the message lists the metrics that are.
-    """
-    if monitor not in trainer.callback_metrics:
-        raise UserError(
-            f"no metric {monitor!r} to monitor; logged are "
-            f"{', '.join(sorted(trainer.callback_metrics))}"
-        )
-    return float(trainer.callback_metrics[monitor])
-
-
-def is_streamed(trainer: pl.Trainer) -> bool:
-    """Whether training rows are read while the network trains: then an epoch may take hours."""
-    return getattr(trainer.datamodule, "stream", None) is not None  # type: ignore[attr-defined]
