@@ -19,6 +19,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.version import VersionBase
+from omegaconf import OmegaConf
 
 import multilayer
 from multilayer.core.errors import UserError
@@ -181,6 +182,7 @@ def change(*keys: str, to: Any) -> Callable[[dict[str, Any]], Any]:
     ("changed", "message"),
     [
         (list, "config must be a dict, .* got list"),
+        (OmegaConf.create, "config must be a dict, as multilayer.compose gives it, got DictConfig"),
         (lambda config: {}, "data: it cannot be left out"),
         (change("optimizer", "lr", to="fast"), "optimizer.lr=fast: must be a valid number"),
         (change("optimizer", "lr", to=torch.tensor(0.1)), "optimizer.lr: must be plain .* Tensor"),

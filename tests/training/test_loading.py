@@ -70,6 +70,9 @@ def test_predictions_and_metrics_are_those_of_the_commands(tmp_path: Path, name:
     names = predictor.columns.features
     objects = np.array(frame.rename(str.strip).select(map(str.strip, names)).rows(), object)
     assert_frame_equal(predictor.predict_frame(objects), expected)
+    pandas = pytest.importorskip("pandas")
+    lists = frame.to_dict(as_series=False)
+    assert_frame_equal(predictor.predict_frame(pandas.DataFrame(lists)), expected)
 
 
 def test_a_run_says_what_it_was_trained_on(iris: Predictor) -> None:
