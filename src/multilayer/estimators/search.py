@@ -1,7 +1,7 @@
 """A search whose candidates and folds train together."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from time import perf_counter
 from typing import Any, Self
@@ -155,7 +155,7 @@ class LockstepSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has 
         pairs = list(product(candidates, splits))
         if not pairs:
             raise ValueError("no fits were performed: there are no candidates, or no splits")
-        begun, outcomes = self._train(X, y, pairs, routed.estimator.fit)
+        begun, outcomes = self._train(X, y, candidates, splits, routed.estimator.fit)
         out = []
         for i, (fit, (_, (train, test))) in enumerate(zip(begun, pairs, strict=True)):
             estimator, seconds, error = fit
@@ -191,7 +191,7 @@ class LockstepSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has 
         return results
 
     def _train(
-        self, X: Any, y: Any, pairs: Iterable[tuple[Any, Any]], fit_params: Any
+        self, X: Any, y: Any, candidates: Candidates, splits: Splits, fit_params: Any
     ) -> tuple[list[tuple[Any, float, Exception | None]], dict[Any, Any]]:
         """Fit each candidate to each split.
 
@@ -200,12 +200,14 @@ class LockstepSearchCV(BaseSearchCV):  # type: ignore[misc]  # scikit-learn has 
             the outcomes of those that trained.
         """
         batch, begun, base = Batch(), [], clone(self.estimator)
-        for candidate, (train, _) in pairs:
+        parts = [  # of each split once, not for each candidate
+            (*_safe_split(base, X, y, train), _check_method_params(X, fit_params, train))
+            for train, _ in splits
+        ]
+        for candidate, (X_train, y_train, own) in product(candidates, parts):
             start, error = perf_counter(), None
             estimator = clone(base).set_params(**clone(candidate, safe=False))
             _check_estimator(estimator)
-            X_train, y_train = _safe_split(estimator, X, y, train)
-            own = _check_method_params(X, params=fit_params, indices=train)
             try:
                 with collecting(batch):
                     estimator.fit(X_train, y_train, **own)
