@@ -278,7 +278,8 @@ def test_the_page_on_extending_is_true(
     for path, text in re.findall(r"```yaml\n# (mine/\S+)\n(.*?)```", page, re.DOTALL):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    (weather,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (weather,) = [block for block in blocks if "class Weather" in block]
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package" / "weather.py").write_text(weather)
     (tmp_path / "my_package" / "networks.py").write_text(
