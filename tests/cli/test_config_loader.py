@@ -147,7 +147,11 @@ def test_a_file_of_ours_that_changed_is_read_again(
     monkeypatch.setattr("multilayer.cli.config_loader.conf_dir", lambda: ours)
     file = ours / "optimizer" / "sgd.yaml"
     bases = []
-    for text in (file.read_text(), file.read_text(), "_target_: torch.optim.SGD\nlr: 0.125\n"):
+    for text in (
+        file.read_text(),
+        file.read_text(),
+        "_target_: torch.optim.SGD\n_partial_: true\nlr: 0.125\n",
+    ):
         if text != file.read_text():
             file.write_text(text)
             os.utime(file, ns=(0, 0))
