@@ -34,13 +34,14 @@ def test_the_readmes_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     section = README.read_text().partition("## Use it as a library")[2].partition("\n## ")[0]
     blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, object] = {}
     for block in blocks:
         short = block.replace("max_epochs=10", "max_epochs=1, accelerator='cpu'")
         exec(compile(short, str(README), "exec"), names)
     assert names["probabilities"].shape == (1797, 10)  # type: ignore[attr-defined]
     assert names["predictor"].task == "multiclass"  # type: ignore[attr-defined]
+    assert names["search"].best_score_ > 0.95  # type: ignore[attr-defined]
 
 
 def test_every_method_of_a_predictor_is_in_the_table() -> None:

@@ -15,8 +15,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own name for it
 
 from multilayer.stacking.block import Block, make_block
 from multilayer.stacking.model import StackedModel, Tensors
-from multilayer.stacking.optimizers import Group, StackedOptimizer
 from multilayer.stacking.runner import take_rows
+from multilayer.stacking.stacked_optimizer import Group, StackedOptimizer
 from multilayer.stacking.step import Step
 from multilayer.training.task_model import TaskModel
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from multilayer.stacking.model import StackedModel
-from multilayer.stacking.optimizers import StackedOptimizer
+from multilayer.stacking.stacked_optimizer import StackedOptimizer
 
 if TYPE_CHECKING:  # a stack needs torch alone
     from multilayer.training.task_model import TaskModel

@@ -10,7 +10,7 @@ from multilayer.stacking.backprop import Chain, is_chain
 from multilayer.stacking.block import Block, Layout, Tensors
 from multilayer.stacking.dropout import HashedDropout
 from multilayer.stacking.model import StackedModel
-from multilayer.stacking.optimizers import StackedOptimizer
+from multilayer.stacking.stacked_optimizer import StackedOptimizer
 
 _BLOCK_SIZE = 16
 """Members a block, at most: enough to keep Python out of the way."""
