@@ -67,7 +67,7 @@ def test_another_sweep_is_refused_before_anything_is_written(
     outcome = multilayer(*words, "seed=0,1", "optimizer.lr=0.5", "data=wine")
     assert outcome.code == 2
     head = f"{Path('sweep').absolute()} holds another sweep: choose another folder, as "
-    assert outcome.err.startswith(f"multilayer: error: {head}hydra.sweep.dir=FOLDER, or")
+    assert f"multilayer: error: {head}hydra.sweep.dir=FOLDER, or" in outcome.err
     assert "optimizer.lr=0.5: the jobs of this sweep have optimizer.lr=0.003" in outcome.err
     assert "data.name=wine: the jobs of this sweep have data.name=iris" in outcome.err
     assert "done" not in outcome.out

@@ -82,6 +82,7 @@ def test_no_config_is_made_for_a_job_that_nobody_asks_about(
         return own(job)
 
     monkeypatch.setattr(JobOfKind, "make", counted)
-    words = ["hydra/launcher=lockstep", "data=iris", "trainer.max_epochs=1", "optimizer.lr=1,-1,2"]
+    words = ["hydra/launcher=lockstep", "data=iris", "trainer.max_epochs=1"]
+    words += ["data.folds=2,5", "data.fold=0,4"]  # of two folds there is no such one
     assert multilayer("train", "-m", *words, "seed=0,1").code == 1
     assert not made

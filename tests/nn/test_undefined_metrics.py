@@ -78,8 +78,8 @@ def test_a_run_says_what_is_undefined(
     assert "nan" not in again.out
     for name in undefined:
         assert (
-            f"{name} is not defined for {counted(len(rest), 'row')} of held.csv: it needs"
-            in again.out
+            f"{name} is not defined for {counted(len(rest), 'row')} of held.csv, which decided the "
+            "best epoch: it needs" in again.out
         )
 
 

@@ -249,6 +249,42 @@ def test_a_process_that_is_killed_goes_on(tmp_path: Path) -> None:
     check_same_run(folder, whole)
 
 
+IS_KILLED_BETWEEN_FILES = """
+import os
+import signal
+import sys
+from multilayer.cli.main import command
+
+move, checkpoints = os.replace, []
+
+def move_and_die(source, target):
+    move(source, target)
+    if str(target).endswith(".ckpt"):
+        checkpoints.append(target)
+        if len(checkpoints) == 5:  # the first of two in the third epoch
+            os.kill(os.getpid(), signal.SIGKILL)
+
+os.replace = move_and_die
+command(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("engine", ["lightning", "lockstep"])
+def test_killed_between_its_last_checkpoints_a_run_has_both(engine: str, tmp_path: Path) -> None:
+    """The best weights are those of the last epoch, after which nothing is left to train."""
+    words = [*WORDS, f"engine={engine}", "trainer.max_epochs=3", "monitor=train/loss"]
+    words += ["callbacks.checkpoint.every_seconds=0", "model.dropout=0", "optimizer.lr=0.01"]
+    folder, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-c", IS_KILLED_BETWEEN_FILES, "train", *words]
+    done = subprocess.run([*command, f"hydra.run.dir={folder}"], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    result = train_in(whole, *words)
+    assert result.manifest["best_epoch"] == 3
+    go_on(folder, words)
+    for name in ("best.ckpt", "last.ckpt"):
+        assert same(weights_of(folder, name), weights_of(whole, name))
+
+
 def epochs_in(folder: Path) -> int:
     """How many epochs the last checkpoint has; 0 without one."""
     path = folder / "checkpoints" / "last.ckpt"

@@ -191,12 +191,12 @@ def test_processes_of_joblib_end_with_their_parent() -> None:
 
 def test_a_job_that_fails_is_said_by_the_parent(multilayer: Run) -> None:
     """With its folder, while the others go on; and no further one begins after that many."""
-    words = ["model.d_hidden=[8],[-1],[16],[-2]", "sweep.max_failures=2"]
+    words = ["data.folds=2,3,5", "data.fold=0,4", "sweep.max_failures=2"]
     outcome = multilayer(*SWEEP, *BY_TWO, *words)
     assert outcome.code == 1
-    assert "job 1: model.d_hidden.0=-1: must be greater than 0" in outcome.err
+    assert "job 1: data.fold=4: of data.folds=2 the last is 1" in outcome.err
     assert f"run folder: {Path('sweep/1')}" in outcome.err
-    assert states()[1::2] == ["failed"] * 2
+    assert states()[1:4:2] == ["failed"] * 2
 
 
 def test_workers_that_cannot_train_are_not_started_for_ever(

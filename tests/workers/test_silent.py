@@ -26,6 +26,10 @@ command(sys.argv[1:])
 """
 
 
+WHOLE_FILES = "[01]/**/[!.]*.*"
+"""Of runs; what a process had half written stays under another name."""
+
+
 def fall_silent(sweep: Path, name: str) -> None:
     """Let a worker be one of another machine, of which nobody has heard for long."""
     make_foreign(sweep, name)
@@ -101,11 +105,11 @@ def test_what_another_trains_by_now_is_left_alone(
             fall_silent(Path("sweep"), next(Path("sweep/ledger/workers").glob("*.jsonl")).stem)
             Path("mended").touch()
             assert multilayer(*words).code == 0
-            left = {path: path.read_bytes() for path in Path("sweep").glob("[01]/**/*.*")}
+            left = {path: path.read_bytes() for path in Path("sweep").glob(WHOLE_FILES)}
             process.send_signal(signal.SIGCONT)
             out, _ = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 1, out
     assert "taken over by another worker, since this process had shown no sign of life for" in out
-    assert {path: path.read_bytes() for path in Path("sweep").glob("[01]/**/*.*")} == left
+    assert {path: path.read_bytes() for path in Path("sweep").glob(WHOLE_FILES)} == left

@@ -92,12 +92,16 @@ class Checkpoint(EpochCallback):
         return monotonic() - self._written >= self.every_seconds
 
     def _write(self, record: Record, runs: Values) -> None:
-        """Write both files of some runs, `(K,)` bool; each appears whole or not at all."""
+        """Write both files of some runs, `(K,)` bool; each appears whole or not at all.
+
+        The last weights come last: a run that is killed in between goes on from the earlier ones,
+        and writes the best again. After its last epoch it would have nothing left to do.
+        """
         best = record.find(BestWeights)
         for k in map(int, np.flatnonzero(runs)):
-            record.save_checkpoint(self.folders[k] / "last.ckpt", k=k)
             if best and best.best_epoch[k]:
                 record.save_checkpoint(self.folders[k] / "best.ckpt", best.weights, k=k)
+            record.save_checkpoint(self.folders[k] / "last.ckpt", k=k)
         if runs.all():
             self._written = monotonic()
 

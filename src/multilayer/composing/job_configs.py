@@ -318,8 +318,8 @@ def plain_job(config: DictConfig, number: int) -> Job:
     folder = _set_number(config, number)
     OmegaConf.set_readonly(config.hydra, True)  # as `HydraConfig.set_config` leaves it
     alone = _hydras_reason_to_be_alone(config)
-    overrides = recorded_overrides(config.hydra)
-    return Job(number, to_plain(config), folder, overrides, alone, config)
+    values = to_plain(config)  # first: its errors name the key
+    return Job(number, values, folder, recorded_overrides(config.hydra), alone, config)
 
 
 def folder_of(config: DictConfig, number: int) -> Path:

@@ -73,6 +73,6 @@ def check_quantiles(output: Tensor, target: Tensor, n_levels: int) -> None:
     if tuple(output.shape) not in shapes or target.shape != output.shape[:1]:
         raise UserError(
             f"quantiles: the network must give {n_levels} outputs a row, one for each level, and "
-            f"the target have one value a row; got outputs {tuple(output.shape)} and target "
+            f"the target one value a row; got outputs {tuple(output.shape)} and target "
             f"{tuple(target.shape)}"
         )
