@@ -182,12 +182,12 @@ def test_a_disk_that_takes_no_checkpoint_fails_the_run(
     with no_file_above(2**13):
         outcome = multilayer("train", *QUICK, f"engine={engine}")
     assert outcome.code == 2
-    assert "last.ckpt: cannot be written: File too large" in outcome.err
+    assert "best.ckpt: cannot be written: File too large" in outcome.err
     assert "Traceback" not in outcome.err
     folder = only_folder(tmp_path)
     manifest = RunFolder(folder).read_manifest()
     assert manifest["status"] == "failed"
-    assert "last.ckpt: cannot be written" in manifest["stop_reason"]
+    assert "best.ckpt: cannot be written" in manifest["stop_reason"]
     names = {name.partition("/")[0] for name in files_in(folder)}
     assert names == {"config.yaml", "history.csv", "manifest.json", "tensorboard"}
 

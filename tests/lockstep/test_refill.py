@@ -69,7 +69,9 @@ def test_jobs_that_take_places_are_those_trained_alone(jobs: MakeJobs) -> None:
     assert all(each["members"] == 2 for each in manifests)
     assert all(0 < each["fit_seconds"] <= each["stack_seconds"] for each in manifests)
     ends = max(each["stack_seconds"] for each in manifests)
-    assert sum(each["fit_seconds"] for each in manifests) == pytest.approx(ends, rel=0.01)
+    assert sum(each["fit_seconds"] for each in manifests) == pytest.approx(
+        ends, rel=0.01, abs=0.004
+    )  # rounded to ms
     (whole,) = jobs([*made[5].overrides, "trainer.max_epochs=6"], [[]], "whole")
     (resumed,) = jobs([*whole.overrides, f"resume={made[5].folder}"], [[]], "resumed")
     results = [train(job.config, job.folder, quiet=True) for job in (whole, resumed)]

@@ -170,7 +170,8 @@ def test_workers_end_with_their_parent(by: signal.Signals, multilayer: Run) -> N
         if by != signal.SIGKILL:
             assert "to go on: the same command with hydra.sweep.dir=sweep" in out
         wait_for(lambda: not any(map(is_running, workers)))
-    assert states() == ["interrupted"] * 2
+    errors = [job.error for job in ledger().jobs.values()]
+    assert states() == ["interrupted"] * 2, errors
     Path("mended").touch()
     outcome = multilayer("work", "sweep", "trust=true")
     assert outcome.code == 0, outcome.err
