@@ -1,4 +1,4 @@
-"""Prints every factor of the chain rule in one small network, beside autograd's gradient.
+"""Prints every factor of the chain rule in one small network, next to autograd's gradient.
 
 python scripts/backpropagation.py
 

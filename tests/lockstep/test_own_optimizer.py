@@ -1,8 +1,6 @@
 """An optimizer of a user's own in a stack: Lion, as docs/guides/extending.md has it."""
 
 import json
-import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,27 +12,18 @@ from multilayer import stacked_form_of
 from multilayer.runs.checkpoint import read_checkpoint
 
 from ..conftest import Run
+from ..guide_files import files_of_extending
 from .test_equivalence import check_same
-
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "extending.md"
 
 SWEPT = ["optimizer.lr=1e-3,3e-4", "optimizer.weight_decay=0.1,0", "+optimizer.betas=[0.5,0.9]"]
 TRAIN = ["data=iris", "optimizer=lion", "trainer.max_epochs=4", "trainer.precision=64-true"]
 
 
 @pytest.fixture(autouse=True)
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def mine(tmp_path: Path) -> Iterator[list[str]]:
     """The words by which a command takes the files of the guide, which are written here."""
-    text = GUIDE.read_text()
-    for name in ("my_package/lion.py", "mine/optimizer/lion.yaml"):
-        (content,) = re.findall(rf"(?ms)^```\w+\n# {re.escape(name)}\n(.*?)^```$", text)
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    monkeypatch.syspath_prepend(tmp_path)
-    yield ["--config-dir", "mine"]
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
-        del sys.modules[name]
+    with files_of_extending(["my_package/lion.py", "mine/optimizer/lion.yaml"], tmp_path):
+        yield ["--config-dir", "mine"]
 
 
 def test_each_is_the_job_trained_alone(mine: list[str], multilayer: Run, tmp_path: Path) -> None:

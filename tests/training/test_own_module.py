@@ -1,8 +1,6 @@
 """A module of a user's own from the config: mixup, as docs/guides/extending.md has it."""
 
 import json
-import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +11,7 @@ import pytest
 from multilayer import load
 
 from ..conftest import Run
-
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "extending.md"
+from ..guide_files import files_of_extending
 
 TRAIN = ["train", "--config-dir", "mine", "module=mixup", "data=iris", "trainer.max_epochs=4"]
 
@@ -28,21 +25,13 @@ class Shifted(RegressionModule):
 
 
 @pytest.fixture(autouse=True)
-def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Those of the guide, and another module."""
-    text = GUIDE.read_text()
-    for name in ("my_package/mixup.py", "mine/module/mixup.yaml"):
-        (content,) = re.findall(rf"(?ms)^```\w+\n# {re.escape(name)}\n(.*?)^```$", text)
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    (tmp_path / "my_package" / "shifted.py").write_text(SHIFTED)
-    (tmp_path / "mine/module/relu.yaml").write_text("_target_: torch.nn.ReLU")
-    (tmp_path / "mine/module/shifted.yaml").write_text("_target_: my_package.shifted.Shifted")
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_package"]:
-        del sys.modules[name]
+def _files(tmp_path: Path) -> Iterator[None]:
+    """Those of the guide, and other modules."""
+    with files_of_extending(["my_package/mixup.py", "mine/module/mixup.yaml"], tmp_path):
+        (tmp_path / "my_package" / "shifted.py").write_text(SHIFTED)
+        (tmp_path / "mine/module/relu.yaml").write_text("_target_: torch.nn.ReLU")
+        (tmp_path / "mine/module/shifted.yaml").write_text("_target_: my_package.shifted.Shifted")
+        yield
 
 
 def test_the_guides_module_trains(multilayer: Run) -> None:

@@ -131,7 +131,7 @@ def problems_with(
 
 
 def check_config(config: Any) -> Config:
-    """The config of a run that was made or changed in Python, as plain data of its own.
+    """The config of a run that was made or changed in Python, as a copy in plain data.
 
     Raises:
         UserError: With every value that is wrong, missing, or is no plain data.
